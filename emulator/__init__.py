@@ -1,0 +1,1 @@
+"""The machine and the emulated kernel. Imports nothing of workers/ or scenarios/."""

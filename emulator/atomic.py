@@ -1,0 +1,70 @@
+"""The vocabulary in which every kernel touches shared memory: the Linux kernel memory model's, one line each.
+
+A field is `m.view.field`; `i` its row. A plain `field[i]` is a plain access: only for words that no other CPU writes,
+or under the lock that guards them.
+
+    read_once(field, i) -> value                a load that happens once, where it stands
+    write_once(field, i, value)                 a store that happens once, where it stands
+    smp_load_acquire(field, i) -> value         ... and nothing after it moves before it
+    smp_store_release(field, i, value)          ... and nothing before it moves after it
+    atomic_fetch_add(field, i, n) -> before     read-modify-writes: indivisible, and full barriers
+    atomic_add_return(field, i, n) -> after
+    xchg(field, i, new) -> before
+    cmpxchg(field, i, old, new) -> before       stored if the value before equals `old`
+    smp_mb()  smp_rmb()  smp_wmb()              barriers
+    cpu_relax()                                 in every turn of a spin loop
+    sched_yield()                               offer the processor to somebody else
+    sleep_on(m, cpu, field, i, value, us)       sleep while field[i] == value, at most `us` microseconds; may return early
+    wake_all(m, field, i)                       wake whoever sleeps on field[i]; write the field first
+    now_ns(m, cpu) -> nanoseconds               the clock
+
+The bodies are the engine's: LLVM instructions, semaphores, or scheduling points.
+"""
+
+from emulator import engine
+
+_primitives = engine.load()
+
+read_once = _primitives.read_once
+write_once = _primitives.write_once
+smp_load_acquire = _primitives.smp_load_acquire
+smp_store_release = _primitives.smp_store_release
+atomic_fetch_add = _primitives.atomic_fetch_add
+atomic_add_return = _primitives.atomic_add_return
+xchg = _primitives.xchg
+cmpxchg = _primitives.cmpxchg
+smp_mb = _primitives.smp_mb
+smp_rmb = _primitives.smp_rmb
+smp_wmb = _primitives.smp_wmb
+cpu_relax = _primitives.cpu_relax
+sched_yield = _primitives.sched_yield
+sleep_on = _primitives.sleep_on
+wake_all = _primitives.wake_all
+now_ns = _primitives.now_ns
+
+kernel = _primitives.kernel
+kernel_inline = _primitives.kernel_inline
+entry_point = _primitives.entry_point
+
+
+@kernel_inline
+def atomic_inc_not_zero(field, i):
+    """Add 1 unless the value is 0; True if added. Zero is absorbing: it can never be counted up again."""
+    value = read_once(field, i)
+    while value != 0:
+        seen = cmpxchg(field, i, value, value + 1)
+        if seen == value:
+            return True
+        value = seen
+    return False
+
+
+@kernel_inline
+def atomic_max(field, i, value):
+    """Raise field[i] to at least `value`."""
+    seen = read_once(field, i)
+    while seen < value:
+        before = cmpxchg(field, i, seen, value)
+        if before == seen:
+            return
+        seen = before

@@ -1,0 +1,201 @@
+"""Named invariants over a stopped machine. Each returns the number of violations, 0 meaning good.
+
+"Stopped": every CPU is at an instruction or page boundary and the coordinator has run every callback. So no table has
+a visitor, no gather is open and no table waits for a grace period.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from emulator.mm_types import FRAMES, PSC_ENTRIES, PTRS_PER_TABLE, TABLES, TLB_ENTRIES, Geometry
+from emulator.pgtable import PAGE, PRESENT, TABLE_ALLOCATED, TABLE_FREE, TABLE_INSTALLED
+from emulator.tlb import EPOCH_BITS, EPOCH_MAX
+
+Views = Mapping[str, Any]
+_CHUNK = 4096  # tables looked at in one numpy operation, 16 MiB of entries
+
+
+class Frozen:
+    """A stopped machine, with what several checks need computed once."""
+
+    def __init__(self, views: Views, geometry: Geometry) -> None:
+        self.views, self.geometry = views, geometry
+        self.used = int(views["zone"]["fresh"][TABLES])  # tables that were ever handed out
+        self.used_frames = int(views["zone"]["fresh"][FRAMES])
+        self.state = views["ptdesc"]["state"][: self.used]
+        self.level = views["ptdesc"]["level"][: self.used]
+        self.live = np.flatnonzero(self.state == TABLE_INSTALLED)
+        self.live_pte = np.flatnonzero((self.state == TABLE_INSTALLED) & (self.level == 1))
+        self.entries = views["entry"]["word"][: self.used * PTRS_PER_TABLE].reshape(self.used, PTRS_PER_TABLE)
+        self.nonempty = np.zeros(self.used, np.int64)
+        self.mapped = np.zeros(self.used_frames, np.int64)
+        for at in range(0, len(self.live_pte), _CHUNK):
+            tables = self.live_pte[at : at + _CHUNK]
+            entries = self.entries[tables]
+            self.nonempty[tables] = np.count_nonzero(entries, axis=1)
+            frames = entries[(entries & PRESENT) != 0] >> 12
+            self.mapped += np.bincount(frames, minlength=self.used_frames)[: self.used_frames]
+
+    def free_list(self, zone: int, links: np.ndarray) -> np.ndarray:
+        """Indexes on the zone's list and on every CPU's list, in no order. Stops at a loop."""
+        heads = [int(self.views["zone"]["head"][zone]), *(int(h) for h in self.views["pcp"]["head"][zone::2])]
+        found: list[int] = []
+        limit = len(links)
+        for head in heads:
+            while head and len(found) <= limit:
+                found.append(head)
+                head = int(links[head])
+        return np.array(found, np.int64)
+
+
+def pte_refcount(frozen: Frozen) -> int:
+    """Every live PTE table's count is the number of its entries that are not none."""
+    if not frozen.views["config"]["pte_counted"][0]:
+        return 0
+    counts = frozen.views["ptdesc"]["pte_refcount"][frozen.live_pte]
+    return int(np.count_nonzero(counts != frozen.nonempty[frozen.live_pte]))
+
+
+def empty_tables(frozen: Frozen) -> int:
+    """Where tables are counted, no empty PTE table is installed."""
+    if not frozen.views["config"]["pte_counted"][0]:
+        return 0
+    return int(np.count_nonzero(frozen.nonempty[frozen.live_pte] == 0))
+
+
+def tables_installed(frozen: Frozen) -> int:
+    """PTE tables installed = freed + live."""
+    cpu = frozen.views["cpu"]
+    return abs(int(cpu["tables_installed"].sum() - cpu["tables_freed"].sum()) - len(frozen.live_pte))
+
+
+def tables_reachable(frozen: Frozen) -> int:
+    """Every live table is named by exactly the entry it points back to, and every present entry names a live table."""
+    wrong = 0
+    flat = frozen.views["entry"]["word"]
+    upper = frozen.live[frozen.level[frozen.live] >= 2]
+    lower = frozen.live[frozen.level[frozen.live] <= 3]
+    named = flat[frozen.views["ptdesc"]["pmd"][lower]]
+    wrong += int(np.count_nonzero((named >> 12 != lower) | (named & PRESENT == 0)))
+    names = sum(int(np.count_nonzero(frozen.entries[t] & PRESENT)) for t in upper)
+    return wrong + abs(names - len(lower))
+
+
+def pgtables_bytes(frozen: Frozen) -> int:
+    """VmPTE of every mm is 4 kB per live PTE, PMD and PUD table that belongs to it."""
+    lower = frozen.live[frozen.level[frozen.live] <= 3]
+    owner = frozen.views["ptdesc"]["mm"][lower] - 1
+    tables = np.bincount(owner, minlength=frozen.geometry.mms)
+    return int(np.count_nonzero(frozen.views["mm"]["pgtables_bytes"] != tables * PAGE))
+
+
+def rss(frozen: Frozen) -> int:
+    """RSS of every mm is the number of its entries that map a frame other than the zero page."""
+    counted = np.zeros(frozen.geometry.mms, np.int64)
+    for at in range(0, len(frozen.live_pte), _CHUNK):
+        tables = frozen.live_pte[at : at + _CHUNK]
+        entries = frozen.entries[tables]
+        frames = np.count_nonzero((entries & PRESENT != 0) & (entries >> 12 != 0), axis=1)
+        np.add.at(counted, frozen.views["ptdesc"]["mm"][tables] - 1, frames)
+    claimed = frozen.views["mm"]["rss_anon"].copy()
+    mm = frozen.views["cpu"]["mm"]
+    np.add.at(claimed, mm[mm >= 0], frozen.views["cpu"]["rss_cache"][mm >= 0])
+    return int(np.abs(claimed - counted).sum())
+
+
+def mapcount(frozen: Frozen) -> int:
+    """Every frame's mapcount is the number of entries that map it, and it has that many users."""
+    page = frozen.views["page"]
+    count = page["mapcount"][1 : frozen.used_frames]
+    users = page["refcount"][1 : frozen.used_frames]
+    mapped = frozen.mapped[1:]
+    return int(np.count_nonzero((count != mapped) | (users != mapped)))
+
+
+def frames(frozen: Frozen) -> int:
+    """Frames free + mapped = all that were ever handed out; none is both, none is on two lists."""
+    free = frozen.free_list(FRAMES, frozen.views["page"]["next"])
+    times = np.bincount(free, minlength=frozen.used_frames) + (frozen.mapped > 0)
+    return int(np.count_nonzero(times[1:] != 1))
+
+
+def tables(frozen: Frozen) -> int:
+    """Tables free + installed = all that were ever handed out; none is both, none is on two lists."""
+    free = frozen.free_list(TABLES, frozen.views["ptdesc"]["next"])
+    times = np.bincount(free, minlength=frozen.used)
+    times[frozen.live] += 1
+    times[0] = 1
+    never_used = (frozen.state == TABLE_FREE) | (frozen.state == TABLE_INSTALLED)
+    return int(np.count_nonzero((times != 1) | ~never_used))
+
+
+def limbo(frozen: Frozen) -> int:
+    """No table waits for a grace period after the last one, none is private to a CPU, no gather is open."""
+    cpu = frozen.views["cpu"]
+    waiting = np.count_nonzero(cpu["cb_head"]) + int(frozen.views["rcu"]["done"][0] != 0)
+    private = np.count_nonzero(frozen.state == TABLE_ALLOCATED)
+    return int(waiting + private + np.count_nonzero(cpu["gather_mm"]))
+
+
+def locks(frozen: Frozen) -> int:
+    """No lock is held, no CPU is in a read section."""
+    v = frozen.views
+    held = np.count_nonzero(v["ptdesc"]["ptl"][: frozen.used]) + np.count_nonzero(v["zone"]["lock"])
+    held += np.count_nonzero(v["mm"]["mmap_lock"]) + np.count_nonzero(v["mm"]["mmap_writer"])
+    return int(held + np.count_nonzero(v["cpu"]["rcu_nesting"]))
+
+
+def stale_tlb(frozen: Frozen) -> int:
+    """No CPU that has followed every flush of its mm caches a translation the page tables do not have."""
+    wrong = 0
+    for cpu in range(frozen.geometry.cpus):
+        row = frozen.views["cpu"][cpu]
+        mm = int(row["mm"])
+        if mm < 0 or row["tlb_gen"] != frozen.views["mm"]["tlb_gen"][mm]:
+            continue  # it flushes everything before its next access
+        tlb = frozen.views["tlb"][cpu * TLB_ENTRIES : (cpu + 1) * TLB_ENTRIES]
+        psc = frozen.views["psc"][cpu * PSC_ENTRIES : (cpu + 1) * PSC_ENTRIES]
+        for slot in tlb[(tlb["tag"] != 0) & (tlb["tag"] & EPOCH_MAX == row["tlb_epoch"])]:
+            table = _walk(frozen, mm, (int(slot["tag"]) >> EPOCH_BITS) << 12)
+            entry = int(frozen.entries[table][(int(slot["tag"]) >> EPOCH_BITS) & 511]) if table else 0
+            wrong += entry & PRESENT == 0 or entry >> 12 != int(slot["entry"]) >> 12
+        for slot in psc[(psc["tag"] != 0) & (psc["tag"] & EPOCH_MAX == row["psc_epoch"])]:
+            wrong += _walk(frozen, mm, (int(slot["tag"]) >> EPOCH_BITS) << 21) != int(slot["table"])
+    return int(wrong)
+
+
+def _walk(frozen: Frozen, mm: int, addr: int) -> int:
+    """The PTE table for an address, or 0."""
+    table = int(frozen.views["mm"]["pgd"][mm])
+    for shift in (39, 30, 21):
+        entry = int(frozen.entries[table][addr >> shift & 511])
+        if not entry & PRESENT:
+            return 0
+        table = entry >> 12
+    return table
+
+
+CHECKS: dict[str, Callable[[Frozen], int]] = {
+    "pte_refcount": pte_refcount,
+    "empty_tables": empty_tables,
+    "tables_installed": tables_installed,
+    "tables_reachable": tables_reachable,
+    "pgtables_bytes": pgtables_bytes,
+    "rss": rss,
+    "mapcount": mapcount,
+    "frames": frames,
+    "tables": tables,
+    "limbo": limbo,
+    "locks": locks,
+    "stale_tlb": stale_tlb,
+}
+
+
+def audit(views: Views, geometry: Geometry) -> dict[str, int]:
+    """Run every check over a stopped machine: name -> violations."""
+    frozen = Frozen(views, geometry)
+    return {name: check(frozen) for name, check in CHECKS.items()}

@@ -1,0 +1,1 @@
+"""One module per engine; emulator/engine.py says what each must offer."""

@@ -1,0 +1,305 @@
+"""Engine `native`: kernels compiled by numba, primitives that are LLVM atomic instructions.
+
+`m` is one typed pointer. Numba knows the layout of `mm_types.VIEWS`, so `m.ptdesc.pte_refcount[t]` compiles to the
+view's base (one load from the segment's header, which never changes) plus constants plus `t` strides. A tuple of
+record arrays does the same thing 40 times slower once calls are not inlined.
+
+Plain accesses compile to plain loads and stores: a loop that waits for another process must use the primitives.
+"""
+
+from __future__ import annotations
+
+import operator
+import platform
+from typing import Any
+
+from emulator.engines import compile_cache
+from emulator.mm_types import VIEWS, WORD
+
+CACHE_DIRECTORY = compile_cache.directory()  # before numba is imported: it reads its settings then
+
+from llvmlite import ir  # noqa: E402
+from numba import njit, types  # noqa: E402
+from numba.core.imputils import lower_builtin, lower_getattr_generic  # noqa: E402
+from numba.core.typing.templates import (  # noqa: E402
+    AbstractTemplate,
+    AttributeTemplate,
+    infer_getattr,
+    infer_global,
+    signature,
+)
+from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox  # noqa: E402
+
+from emulator.engines.whole_program import whole_program  # noqa: E402
+
+NAME = "native"
+_I8P, _I32, _I64 = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
+_VIEW_NUMBER = {name: number for number, name in enumerate(VIEWS)}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_entry_points: list[Any] = []
+_calls: set[str] = set()
+
+
+class Machine:
+    """What Python holds of a segment: its address. `SegmentType` is what a kernel sees."""
+
+    def __init__(self, segment: Any) -> None:
+        self.segment = segment  # keeps the mapping alive
+        self.address = segment.address
+
+
+class SegmentType(types.Type):
+    """The numba type of `m`."""
+
+    def __init__(self) -> None:
+        super().__init__("Segment")
+
+
+class ViewType(types.Type):
+    """The numba type of `m.view` for views with named fields."""
+
+    def __init__(self, view: str) -> None:
+        self.view = view
+        super().__init__(f"View({view})")
+
+
+class FieldType(types.Type):
+    """The numba type of `m.view.field`: a strided vector of int64."""
+
+    def __init__(self, view: str, field: str) -> None:
+        dtype = VIEWS[view][0].dtype
+        self.stride = dtype.itemsize
+        super().__init__(f"Field({view}.{field})")
+
+
+class _Pointer(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, _I8P)
+
+
+for _type in (SegmentType, ViewType, FieldType):
+    register_model(_type)(_Pointer)
+
+
+@typeof_impl.register(Machine)
+def _typeof_machine(value: Any, context: Any) -> types.Type:
+    return SegmentType()
+
+
+@unbox(SegmentType)
+def _unbox_machine(typ: Any, obj: Any, c: Any) -> NativeValue:
+    number = c.pyapi.object_getattr_string(obj, "address")
+    address = c.pyapi.long_as_ulonglong(number)
+    c.pyapi.decref(number)
+    return NativeValue(c.builder.inttoptr(address, _I8P))
+
+
+@infer_getattr
+class _SegmentAttributes(AttributeTemplate):
+    key = SegmentType
+
+    def generic_resolve(self, typ: Any, name: str) -> Any:
+        if name not in VIEWS:
+            return None
+        return FieldType(name, "word") if VIEWS[name][0] is WORD else ViewType(name)
+
+
+@infer_getattr
+class _ViewAttributes(AttributeTemplate):
+    key = ViewType
+
+    def generic_resolve(self, typ: Any, name: str) -> Any:
+        return FieldType(typ.view, name) if name in VIEWS[typ.view][0].comments else None
+
+
+@lower_getattr_generic(SegmentType)
+def _lower_view(context: Any, builder: Any, typ: Any, value: Any, name: str) -> Any:
+    slot = builder.gep(value, [ir.Constant(_I64, 8 * _VIEW_NUMBER[name])])
+    offset = builder.load(builder.bitcast(slot, _I64.as_pointer()))
+    offset.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return builder.gep(value, [offset])
+
+
+@lower_getattr_generic(ViewType)
+def _lower_field(context: Any, builder: Any, typ: Any, value: Any, name: str) -> Any:
+    return builder.gep(value, [ir.Constant(_I64, VIEWS[typ.view][0].dtype.fields[name][1])])
+
+
+@infer_global(operator.getitem)
+class _GetItem(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        if len(args) == 2 and isinstance(args[0], FieldType):
+            return signature(types.int64, args[0], types.intp)
+        return None
+
+
+@infer_global(operator.setitem)
+class _SetItem(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        if len(args) == 3 and isinstance(args[0], FieldType):
+            return signature(types.none, args[0], types.intp, types.int64)
+        return None
+
+
+def _word(builder: Any, typ: FieldType, base: Any, index: Any) -> Any:
+    """Pointer to element `index` of a field."""
+    at = builder.gep(base, [builder.mul(index, ir.Constant(_I64, typ.stride))])
+    return builder.bitcast(at, _I64.as_pointer())
+
+
+@lower_builtin(operator.getitem, FieldType, types.Integer)
+def _lower_getitem(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.load(_word(builder, sig.args[0], *args))
+
+
+@lower_builtin(operator.setitem, FieldType, types.Integer, types.Integer)
+def _lower_setitem(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    builder.store(args[2], _word(builder, sig.args[0], args[0], args[1]))
+    return context.get_dummy_value()
+
+
+# --- the decorators -------------------------------------------------------------------------------------------------
+
+
+
+def kernel(function: Any) -> Any:
+    """A kernel that is called: about 3 ns, and its code is there once."""
+    _calls.add(function.__qualname__)
+    return njit(forceinline=False, **_OPTIONS)(function)  # said, or it takes the caller's choice
+
+
+kernel_inline = njit(forceinline=True, **_OPTIONS)  # a kernel on the fault path, copied into its callers
+
+
+def entry_point(function: Any) -> Any:
+    """A kernel that Python calls, as f(m, cpu) -> int. The only ones that are kept in the compile cache."""
+    cached = CACHE_DIRECTORY is not None
+    compiled = njit(error_model="numpy", nogil=True, forceinline=False, cache=cached)(function)
+    _entry_points.append(compiled)
+    return compiled
+
+
+def is_prepared() -> bool:
+    """True if prepare() will only load what an earlier process compiled."""
+    return compile_cache.is_complete(CACHE_DIRECTORY)
+
+
+def prepare() -> None:
+    """Compile every entry point, or load it from the cache. Call in the parent, before the first fork."""
+    names = frozenset(function.py_func.__qualname__ for function in _entry_points)
+    with compile_cache.filling(CACHE_DIRECTORY), whole_program(names, frozenset(_calls)):
+        for function in _entry_points:
+            function.compile((SegmentType(), types.int64))
+
+
+def attach(segment: Any) -> Machine:
+    """The `m` of a segment."""
+    return Machine(segment)
+
+
+# --- the primitives; atomic.py says what each means -----------------------------------------------------------------
+
+
+def _field_op(returns: Any, n_values: int, emit: Any) -> Any:
+    """An intrinsic f(field, index, *values) whose body is emit(builder, pointer, *values)."""
+
+    def type_and_emit(field: Any, values: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            result = emit(builder, _word(builder, sig.args[0], args[0], args[1]), *args[2:])
+            return context.get_dummy_value() if returns is types.void else result
+
+        return returns(field, types.intp, *values), codegen
+
+    if n_values == 0:
+
+        @intrinsic
+        def op(typingctx, field, index):  # type: ignore[no-untyped-def]
+            return type_and_emit(field, ())
+    elif n_values == 1:
+
+        @intrinsic
+        def op(typingctx, field, index, value):  # type: ignore[no-untyped-def]
+            return type_and_emit(field, (types.int64,))
+    else:
+
+        @intrinsic
+        def op(typingctx, field, index, old, new):  # type: ignore[no-untyped-def]
+            return type_and_emit(field, (types.int64, types.int64))
+
+    return op
+
+
+def _fence(ordering: str) -> Any:
+    @intrinsic
+    def fence(typingctx):  # type: ignore[no-untyped-def]
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            builder.fence(ordering)
+            return context.get_dummy_value()
+
+        return types.void(), codegen
+
+    return fence
+
+
+read_once = _field_op(types.int64, 0, lambda b, p: b.load_atomic(p, "monotonic", 8))
+write_once = _field_op(types.void, 1, lambda b, p, v: b.store_atomic(v, p, "monotonic", 8))
+smp_load_acquire = _field_op(types.int64, 0, lambda b, p: b.load_atomic(p, "acquire", 8))
+smp_store_release = _field_op(types.void, 1, lambda b, p, v: b.store_atomic(v, p, "release", 8))
+atomic_fetch_add = _field_op(types.int64, 1, lambda b, p, v: b.atomic_rmw("add", p, v, "seq_cst"))
+atomic_add_return = _field_op(types.int64, 1, lambda b, p, v: b.add(b.atomic_rmw("add", p, v, "seq_cst"), v))
+xchg = _field_op(types.int64, 1, lambda b, p, v: b.atomic_rmw("xchg", p, v, "seq_cst"))
+cmpxchg = _field_op(
+    types.int64, 2, lambda b, p, old, new: b.extract_value(b.cmpxchg(p, old, new, "seq_cst", "seq_cst"), 0)
+)
+_address = _field_op(types.int64, 0, lambda b, p: b.ptrtoint(p, _I64))
+smp_mb, smp_rmb, smp_wmb = _fence("seq_cst"), _fence("acquire"), _fence("release")
+
+
+@intrinsic
+def cpu_relax(typingctx):  # type: ignore[no-untyped-def]
+    """One pause, where the processor has it."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if platform.machine() in ("x86_64", "AMD64"):
+            pause = builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), ir.FunctionType(ir.VoidType(), ()))
+            builder.call(pause, ())
+        else:
+            builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+_syscall6 = types.ExternalFunction("syscall", types.int64(*[types.int64] * 7))
+_sched_yield = types.ExternalFunction("sched_yield", types.int32())
+_clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.int64))
+_SYS_FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine(), 202)
+_FUTEX_WAIT, _FUTEX_WAKE, _CLOCK_MONOTONIC = 0, 1, 1
+
+
+@kernel
+def sched_yield() -> None:
+    """Let another process have the processor."""
+    _sched_yield()
+
+
+@kernel
+def now_ns(m, cpu):  # type: ignore[no-untyped-def]
+    """Monotonic time in nanoseconds, through this CPU's scratch words."""
+    _clock_gettime(_CLOCK_MONOTONIC, _address(m.cpu.time_sec, cpu))
+    return read_once(m.cpu.time_sec, cpu) * 1_000_000_000 + read_once(m.cpu.time_nsec, cpu)
+
+
+@kernel
+def sleep_on(m, cpu, field, i, value, microseconds):  # type: ignore[no-untyped-def]
+    """Sleep while field[i] == value, until wake_all or the timeout; may return early. A futex on the low 32 bits."""
+    write_once(m.cpu.timeout_sec, cpu, microseconds // 1_000_000)
+    write_once(m.cpu.timeout_nsec, cpu, microseconds % 1_000_000 * 1000)
+    timeout = _address(m.cpu.timeout_sec, cpu)
+    _syscall6(_SYS_FUTEX, _address(field, i), _FUTEX_WAIT, value & 0xFFFFFFFF, timeout, 0, 0)
+
+
+@kernel
+def wake_all(m, field, i):  # type: ignore[no-untyped-def]
+    """Wake every process asleep on field[i]."""
+    _syscall6(_SYS_FUTEX, _address(field, i), _FUTEX_WAKE, 0x7FFFFFFF, 0, 0, 0)

@@ -1,0 +1,249 @@
+"""The instructions a CPU executes, and the loop that does. A program is rows of `m.insn`; the CPU's row says which.
+
+At each instruction boundary and at each page of a range a CPU takes interrupts, reports a quiescent state and looks at
+the stop flag. What a workload does is data: multi-fault, a recorded trace and a stress run differ only in their rows.
+"""
+
+from enum import IntEnum
+
+from emulator.atomic import (
+    atomic_add_return,
+    atomic_fetch_add,
+    cpu_relax,
+    entry_point,
+    kernel,
+    kernel_inline,
+    read_once,
+    sleep_on,
+    smp_load_acquire,
+    smp_store_release,
+    wake_all,
+    write_once,
+)
+from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, stopped, waits_for
+from emulator.madvise import do_madvise
+from emulator.memory import sync_mm_rss
+from emulator.mm_types import NR_BARRIERS
+from emulator.mmap import do_mmap, do_munmap, exit_mmap
+from emulator.mmu import access_ok, load, store
+from emulator.rcu import coordinator_loop, rcu_qs
+from emulator.tlb import coordinator_wake, enter_idle, exit_idle, take_interrupts
+
+WAIT_BARRIER, WAIT_NOTHING = int(Wait.BARRIER), int(Wait.NOTHING)
+NAP_US = 10_000
+
+
+class Op(IntEnum):
+    """Instructions; mm_types.INSN says what the operands are."""
+
+    EXIT = 0  # unmap everything and stop
+    STOP = 1  # stop and keep the memory, for whoever looks at it afterwards
+    STORE = 2  # one word: length and step 8
+    LOAD = 3
+    TOUCH = 4  # store to one word per step
+    READ = 5  # load one word per step
+    MMAP = 6
+    MUNMAP = 7
+    MADVISE = 8
+    BARRIER = 9
+    JUMP = 10
+    MARK = 11  # nothing: a row to record
+
+
+EXIT, STOP, STORE, LOAD, TOUCH, READ = (int(op) for op in (Op.EXIT, Op.STOP, Op.STORE, Op.LOAD, Op.TOUCH, Op.READ))
+MMAP, MUNMAP, MADVISE = int(Op.MMAP), int(Op.MUNMAP), int(Op.MADVISE)
+BARRIER, JUMP, MARK = int(Op.BARRIER), int(Op.JUMP), int(Op.MARK)
+
+
+@kernel_inline
+def boundary(m, cpu):
+    """Between two user accesses: take interrupts, report a quiescent state. False if the run must end."""
+    take_interrupts(m, cpu)
+    rcu_qs(m, cpu)
+    return read_once(m.run.stop, 0) == 0
+
+
+@kernel
+def touch(m, cpu, mm, addr, length, step, value):
+    """Store `value` to one word per `step` bytes of [addr, addr + length): 0 or the -errno of the first that failed."""
+    if not access_ok(addr, length):
+        return -EFAULT
+    for at in range(addr, addr + length, step):
+        if not boundary(m, cpu):
+            return -EINTR
+        error = store(m, cpu, mm, at, value)
+        if error != 0:
+            return error
+    return 0
+
+
+@kernel
+def read(m, cpu, mm, addr, length, step):
+    """Load one word per `step` bytes of [addr, addr + length): 0 or the -errno of the first that failed."""
+    if not access_ok(addr, length):
+        return -EFAULT
+    for at in range(addr, addr + length, step):
+        if not boundary(m, cpu):
+            return -EINTR
+        error = load(m, cpu, mm, at)
+        if error != 0:
+            return error
+    return 0
+
+
+@kernel
+def barrier_wait(m, cpu, barrier):
+    """Wait until all parties have arrived; idle meanwhile. A short wait spins, a long one sleeps."""
+    generation = smp_load_acquire(m.barrier.generation, barrier)
+    if atomic_add_return(m.barrier.arrived, barrier, 1) == m.barrier.parties[barrier]:
+        write_once(m.barrier.arrived, barrier, 0)
+        atomic_fetch_add(m.barrier.generation, barrier, 1)
+        if read_once(m.barrier.sleepers, barrier) != 0:
+            wake_all(m, m.barrier.generation, barrier)
+        return
+    waits_for(m, cpu, WAIT_BARRIER, barrier)
+    enter_idle(m, cpu)
+    turns = 0
+    while smp_load_acquire(m.barrier.generation, barrier) == generation and not stopped(m):
+        turns += 1
+        if turns < m.config.spin[0]:
+            cpu_relax()
+        else:
+            atomic_fetch_add(m.barrier.sleepers, barrier, 1)
+            m.cpu.sleeps[cpu] += 1
+            sleep_on(m, cpu, m.barrier.generation, barrier, generation, NAP_US)
+            atomic_fetch_add(m.barrier.sleepers, barrier, -1)
+    exit_idle(m, cpu)
+    waits_for(m, cpu, WAIT_NOTHING, 0)
+
+
+@kernel
+def stepped(m, cpu, mm, op, addr, length, step, arg):
+    """munmap or madvise, in calls of `step` bytes if that is not 0: 0 or the -errno of the first call that failed."""
+    if step <= 0:
+        step = length
+    result = 0
+    done = 0
+    while True:
+        size = min(step, length - done)
+        if op == MUNMAP:
+            error = do_munmap(m, cpu, mm, addr + done, size)
+        else:
+            error = do_madvise(m, cpu, mm, addr + done, size, arg)
+        if result == 0:
+            result = error
+        done += size
+        if done >= length or size <= 0 or not boundary(m, cpu):
+            return result
+
+
+@kernel
+def execute(m, cpu, mm, pc):
+    """Execute the instruction at `pc`, other than JUMP, STOP and EXIT: 0 or -errno."""
+    op = m.insn.op[pc]
+    addr = m.insn.addr[pc]
+    length = m.insn.length[pc]
+    step = m.insn.step[pc]
+    arg = m.insn.arg[pc]
+    if op == TOUCH or op == STORE:
+        return touch(m, cpu, mm, addr, length, step, arg)
+    if op == READ or op == LOAD:
+        return read(m, cpu, mm, addr, length, step)
+    if op == MMAP:
+        return do_mmap(m, cpu, mm, addr, length, arg)
+    if op == MUNMAP or op == MADVISE:
+        return stepped(m, cpu, mm, op, addr, length, step, arg)
+    if op == BARRIER:
+        barrier_wait(m, cpu, addr)
+        return 0
+    if op == MARK:
+        return 0
+    return -EINVAL
+
+
+@kernel
+def jump_target(m, cpu, pc):
+    """Where a JUMP leads: its target, `arg` times over and then onwards; for ever if `arg` is 0."""
+    target = m.cpu.insn_base[cpu] + m.insn.addr[pc]
+    if m.insn.arg[pc] == 0:
+        return target
+    if m.insn.left[pc] == 0:
+        m.insn.left[pc] = m.insn.arg[pc]
+        return pc + 1
+    m.insn.left[pc] -= 1
+    return target
+
+
+@kernel
+def record(m, cpu, mm, row, error):
+    """Note the mm's figures after an instruction."""
+    m.record.pgtables_bytes[row] = read_once(m.mm.pgtables_bytes, mm)
+    m.record.rss_anon[row] = read_once(m.mm.rss_anon, mm)
+    m.record.minflt[row] = m.cpu.faults[cpu]
+    m.record.error[row] = error
+
+
+@kernel
+def run_program(m, cpu, mm):
+    """Execute from `pc` on until the program ends or the run is stopped."""
+    pc = m.cpu.insn_base[cpu]
+    while boundary(m, cpu) and pc < m.cpu.insn_end[cpu]:
+        m.cpu.pc[cpu] = pc
+        op = m.insn.op[pc]
+        if op == JUMP:
+            pc = jump_target(m, cpu, pc)
+        elif op == STOP:
+            return
+        elif op == EXIT:
+            exit_mmap(m, cpu, mm)
+            m.cpu.insns[cpu] += 1
+            return
+        else:
+            error = execute(m, cpu, mm, pc)
+            sync_mm_rss(m, cpu, mm)
+            if error != 0 and error != -EINTR:
+                m.cpu.errors[cpu] += 1
+            if m.insn.record[pc] >= 0:
+                record(m, cpu, mm, m.insn.record[pc], error)
+            pc += 1
+        m.cpu.insns[cpu] += 1
+
+
+@entry_point
+def run_cpu(m, cpu):
+    """One CPU: wait for the start, run the program, go idle for good. Returns 0."""
+    enter_idle(m, cpu)
+    atomic_fetch_add(m.run.ready, 0, 1)
+    while smp_load_acquire(m.run.start, 0) == 0 and not stopped(m):
+        sleep_on(m, cpu, m.run.start, 0, 0, NAP_US)
+    exit_idle(m, cpu)
+    run_program(m, cpu, m.cpu.mm[cpu])
+    enter_idle(m, cpu)
+    smp_store_release(m.cpu.finished, cpu, 1)
+    coordinator_wake(m)
+    return 0
+
+
+@entry_point
+def run_coordinator(m, me):
+    """The coordinator: both agents, until every CPU has finished and every callback has run. Returns 0."""
+    coordinator_loop(m, me)
+    return 0
+
+
+@entry_point
+def start_machine(m, me):
+    """Let the CPUs go. Called by the parent."""
+    smp_store_release(m.run.start, 0, 1)
+    wake_all(m, m.run.start, 0)
+    return 0
+
+
+@entry_point
+def stop_machine(m, me):
+    """Ask every CPU to stop at its next boundary. Called by the parent."""
+    smp_store_release(m.run.stop, 0, 1)
+    wake_all(m, m.run.start, 0)
+    for barrier in range(NR_BARRIERS):
+        wake_all(m, m.barrier.generation, barrier)
+    return 0

@@ -1,0 +1,272 @@
+"""The page fault and the zap: where entries appear and disappear.
+
+Both hold a reference on the PTE table they work on (pte_ref.py) from before the first look at an entry until after the
+last, and mmap_lock for reading, so its pmd cannot change. Entries change under ptl.
+"""
+
+from emulator.atomic import atomic_add_return, atomic_fetch_add, kernel, kernel_inline, read_once, write_once, xchg
+from emulator.kernel import EFAULT, ENOMEM
+from emulator.mmu_gather import tlb_flush_mmu, tlb_remove_page, tlb_remove_tlb_entry
+from emulator.page_alloc import alloc_page, alloc_table, clear_page, free_table, put_page
+from emulator.pgtable import (
+    ACCESSED,
+    DIRTY,
+    PAGE,
+    PAGE_SHIFT,
+    PMD_LEVEL,
+    PRESENT,
+    PUD_LEVEL,
+    RW,
+    USER,
+    mm_inc_nr_tables,
+    pgd_addr_end,
+    pgd_offset,
+    pmd_addr_end,
+    pmd_offset,
+    populate,
+    pte_offset,
+    pud_addr_end,
+    pud_offset,
+)
+from emulator.pte_ref import pte_alloc_try_get, pte_get, pte_put, pte_put_many_tlb, pte_try_get
+from emulator.rcu import cond_resched
+from emulator.spinlock import mmap_read_lock, mmap_read_unlock, spin_lock, spin_unlock
+from emulator.tlb import flush_tlb_mm_range
+from emulator.vma import VM_WRITE, anon_vma_prepare, find_vma, vma_limit
+
+ZERO_PAGE = 0  # frame 0: never written, never counted
+RSS_EVENTS_THRESH = 64  # Linux's TASK_RSS_EVENTS_THRESH
+
+
+@kernel_inline
+def add_mm_rss(m, cpu, mm, n):
+    """Account n anonymous frames; written through to the mm every RSS_EVENTS_THRESH."""
+    m.cpu.rss_cache[cpu] += n
+    if abs(m.cpu.rss_cache[cpu]) > RSS_EVENTS_THRESH:
+        sync_mm_rss(m, cpu, mm)
+
+
+@kernel
+def sync_mm_rss(m, cpu, mm):
+    """Write this CPU's cached count through to the mm."""
+    if m.cpu.rss_cache[cpu] != 0:
+        atomic_fetch_add(m.mm.rss_anon, mm, m.cpu.rss_cache[cpu])
+        m.cpu.rss_cache[cpu] = 0
+
+
+@kernel
+def alloc_upper(m, cpu, mm, entry, level):
+    """Install a PMD or PUD table at `entry` unless one is there: pmd_alloc and pud_alloc. 0 or -ENOMEM.
+
+    Locking: takes and releases the lock of the table that holds `entry`.
+    """
+    table = alloc_table(m, cpu, level)
+    if table == 0:
+        return -ENOMEM
+    lock = entry >> 9
+    spin_lock(m, cpu, m.ptdesc.ptl, lock)
+    free = read_once(m.entry, entry) == 0
+    if free:
+        mm_inc_nr_tables(m, mm)
+        populate(m, mm, entry, table)
+    spin_unlock(m, cpu, m.ptdesc.ptl, lock)
+    if not free:
+        free_table(m, cpu, table)
+    return 0
+
+
+@kernel
+def pmd_alloc(m, cpu, mm, addr):
+    """The PMD entry for `addr`, with the tables above it; or -ENOMEM. Locking: caller must hold mmap_lock."""
+    pgd = pgd_offset(m, mm, addr)
+    if read_once(m.entry, pgd) == 0 and alloc_upper(m, cpu, mm, pgd, PUD_LEVEL) != 0:
+        return -ENOMEM
+    pud = pud_offset(m, pgd, addr)
+    if read_once(m.entry, pud) == 0 and alloc_upper(m, cpu, mm, pud, PMD_LEVEL) != 0:
+        return -ENOMEM
+    return pmd_offset(m, pud, addr)
+
+
+@kernel_inline
+def set_pte(m, cpu, mm, table, pmd, pte, entry):
+    """Fill an empty PTE if it is empty still, and count it; True if done.
+
+    Locking: takes and releases ptl; caller must hold a reference on the table.
+    """
+    spin_lock(m, cpu, m.ptdesc.ptl, table)
+    empty = read_once(m.entry, pte) == 0
+    if empty:
+        write_once(m.entry, pte, entry)
+        pte_get(m, cpu, pmd)
+    spin_unlock(m, cpu, m.ptdesc.ptl, table)
+    return empty
+
+
+@kernel_inline
+def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, write):
+    """Fault on an empty PTE: map the zero page for a read, a fresh zeroed frame for a write. 0 or -ENOMEM.
+
+    Locking: takes and releases ptl; caller must hold mmap_lock and a reference on the table.
+    """
+    if not write:
+        set_pte(m, cpu, mm, table, pmd, pte, ZERO_PAGE << PAGE_SHIFT | PRESENT | USER | ACCESSED)
+        return 0
+    anon_vma_prepare(m, mm, vma)
+    frame = alloc_page(m, cpu)
+    if frame == 0:
+        return -ENOMEM
+    clear_page(m, frame)
+    m.page.mapcount[frame] = 1  # page_add_new_anon_rmap: nobody else can see the frame yet
+    if set_pte(m, cpu, mm, table, pmd, pte, frame << PAGE_SHIFT | PRESENT | RW | USER | ACCESSED | DIRTY):
+        add_mm_rss(m, cpu, mm, 1)
+    else:
+        m.page.mapcount[frame] = 0
+        put_page(m, cpu, frame)
+    return 0
+
+
+@kernel
+def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
+    """Write fault on a present read-only PTE, here the zero page: give it a frame of its own. 0 or -ENOMEM.
+
+    The old translation is flushed before the new one is set, under ptl (ptep_clear_flush). The entry stays counted.
+    Locking: takes and releases ptl; caller must hold mmap_lock and a reference on the table.
+    """
+    anon_vma_prepare(m, mm, vma)
+    frame = alloc_page(m, cpu)
+    if frame == 0:
+        return -ENOMEM
+    clear_page(m, frame)
+    spin_lock(m, cpu, m.ptdesc.ptl, table)
+    same = read_once(m.entry, pte) & ~(ACCESSED | DIRTY) == orig & ~(ACCESSED | DIRTY)
+    if same:
+        page = addr & -PAGE
+        xchg(m.entry, pte, 0)
+        flush_tlb_mm_range(m, cpu, mm, page, page + PAGE, 0)
+        m.page.mapcount[frame] = 1
+        write_once(m.entry, pte, frame << PAGE_SHIFT | PRESENT | RW | USER | ACCESSED | DIRTY)
+        add_mm_rss(m, cpu, mm, 1)
+    spin_unlock(m, cpu, m.ptdesc.ptl, table)
+    if not same:
+        put_page(m, cpu, frame)
+    return 0
+
+
+@kernel_inline
+def handle_pte_fault(m, cpu, mm, vma, pmd, addr, write):
+    """Pin the PTE table and resolve the fault in it. 0 or -ENOMEM.
+
+    Locking: caller must hold mmap_lock for reading.
+    """
+    table = pte_alloc_try_get(m, cpu, mm, pmd)
+    if table < 0:
+        return table
+    pte = pte_offset(table, addr)
+    entry = read_once(m.entry, pte)
+    result = 0
+    if entry == 0:
+        result = do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, write)
+    elif write and entry & RW == 0:
+        result = do_wp_page(m, cpu, mm, vma, table, pte, addr, entry)
+    if write or not m.config.missing_pte_put[0]:
+        pte_put(m, cpu, mm, pmd, addr)  # pte_put_vmf
+    return result
+
+
+@kernel
+def handle_mm_fault(m, cpu, mm, addr, write):
+    """Resolve a page fault: 0, -EFAULT if no VMA allows it, or -ENOMEM.
+
+    Locking: takes and releases mmap_lock for reading. Source: do_user_addr_fault and handle_mm_fault.
+    """
+    m.cpu.faults[cpu] += 1
+    mmap_read_lock(m, cpu, mm)
+    result = -EFAULT
+    vma = find_vma(m, mm, addr)
+    if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr and (not write or m.vma.flags[vma] & VM_WRITE):
+        pmd = pmd_alloc(m, cpu, mm, addr)
+        result = pmd
+        if pmd >= 0:
+            result = handle_pte_fault(m, cpu, mm, vma, pmd, addr, write)
+    mmap_read_unlock(m, cpu, mm)
+    return result
+
+
+@kernel_inline
+def zap_present_pte(m, cpu, mm, pte, addr):
+    """Clear a PTE and gather its frame; True if the gather is full. Locking: caller must hold ptl."""
+    entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting the dirty bit
+    tlb_remove_tlb_entry(m, cpu, addr)
+    frame = entry >> PAGE_SHIFT
+    if frame == ZERO_PAGE:
+        return False
+    atomic_add_return(m.page.mapcount, frame, -1)
+    m.cpu.rss_cache[cpu] -= 1
+    return tlb_remove_page(m, cpu, frame)
+
+
+@kernel
+def zap_pte_range(m, cpu, mm, pmd, table, addr, end):
+    """Clear the entries of [addr, end) in one PTE table; the address where it stopped, short of `end` if the gather
+    is full.
+
+    Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
+    """
+    start = addr
+    cleared = 0
+    full = False
+    spin_lock(m, cpu, m.ptdesc.ptl, table)
+    while addr < end and not full:
+        pte = pte_offset(table, addr)
+        if read_once(m.entry, pte) != 0:
+            cleared += 1
+            full = zap_present_pte(m, cpu, mm, pte, addr)
+        addr += PAGE
+    sync_mm_rss(m, cpu, mm)
+    spin_unlock(m, cpu, m.ptdesc.ptl, table)
+    m.cpu.zapped[cpu] += cleared
+    if cleared != 0:
+        pte_put_many_tlb(m, cpu, mm, pmd, start, cleared)
+    return addr
+
+
+@kernel
+def zap_pmd_range(m, cpu, mm, pud, addr, end):
+    """Zap [addr, end) within one GiB, table by table. A dying table is empty: skip it.
+
+    Locking: caller must hold mmap_lock and an open gather.
+    """
+    while addr < end:
+        following = pmd_addr_end(addr, end)
+        pmd = pmd_offset(m, pud, addr)
+        table = 0
+        if read_once(m.entry, pmd) != 0:
+            table = pte_try_get(m, cpu, pmd)
+        if table != 0:
+            start = addr
+            while addr < following:
+                addr = zap_pte_range(m, cpu, mm, pmd, table, addr, following)
+                if addr < following:
+                    tlb_flush_mmu(m, cpu)
+            pte_put_many_tlb(m, cpu, mm, pmd, start, 1)
+        addr = following
+        cond_resched(m, cpu)
+
+
+@kernel
+def unmap_page_range(m, cpu, mm, addr, end):
+    """Clear every entry of [addr, end) into this CPU's gather.
+
+    Locking: caller must hold mmap_lock. Source: unmap_page_range, mm/memory.c.
+    """
+    while addr < end:
+        following = pgd_addr_end(addr, end)
+        pgd = pgd_offset(m, mm, addr)
+        if read_once(m.entry, pgd) != 0:
+            while addr < following:
+                in_pud = pud_addr_end(addr, following)
+                pud = pud_offset(m, pgd, addr)
+                if read_once(m.entry, pud) != 0:
+                    zap_pmd_range(m, cpu, mm, pud, addr, in_pud)
+                addr = in_pud
+        addr = following

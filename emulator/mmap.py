@@ -1,0 +1,183 @@
+"""mmap, munmap and exit: which addresses exist, and the page tables that go with the last VMA that needs them.
+
+A table of any level goes when the unmapped range overlapped what it maps and no VMA is left there (floor and ceiling),
+whether or not it was empty.
+"""
+
+from emulator.atomic import atomic_add_return, kernel
+from emulator.kernel import BUG_ON, EINVAL, ENOMEM, Bug
+from emulator.memory import unmap_page_range
+from emulator.mmu_gather import pte_free_tlb, tlb_finish_mmu, tlb_gather_mmu
+from emulator.pgtable import (
+    PAGE,
+    PGDIR_SHIFT,
+    PGDIR_SIZE,
+    PMD_SHIFT,
+    PMD_SIZE,
+    PUD_SHIFT,
+    PUD_SIZE,
+    TABLE_UNHOOKED,
+    TASK_SIZE,
+    mm_dec_nr_tables,
+    pgtable_of,
+)
+from emulator.rcu import cond_resched
+from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
+from emulator.vma import detach_vmas, find_vma, merge_with_next, vma_insert, vma_limit
+
+BUG_TABLE_LEFT = int(Bug.TABLE_LEFT_AT_TEARDOWN)
+
+
+@kernel
+def clear_table_entry(m, cpu, mm, entry, addr):
+    """Unhook the table that `entry` names and gather it."""
+    table = pgtable_of(m.entry[entry])
+    m.entry[entry] = 0
+    m.ptdesc.state[table] = TABLE_UNHOOKED
+    pte_free_tlb(m, cpu, table, addr)
+    mm_dec_nr_tables(m, mm)
+
+
+@kernel
+def free_pte_range(m, cpu, mm, pmd, addr):
+    """Free one PTE table at teardown. Where tables are counted there must be none: zap has freed it (patch 5)."""
+    table = pgtable_of(m.entry[pmd])
+    if m.config.pte_counted[0]:
+        BUG_ON(m, cpu, BUG_TABLE_LEFT, table, m.ptdesc.pte_refcount[table])
+    m.cpu.tables_freed[cpu] += 1
+    clear_table_entry(m, cpu, mm, pmd, addr)
+
+
+@kernel
+def free_pmd_range(m, cpu, mm, pud, addr, end, floor, ceiling):
+    """Free the PTE tables under `pud` for [addr, end), and its PMD table if no VMA is left in the GiB."""
+    start = addr
+    base = pgtable_of(m.entry[pud]) << 9
+    while addr < end:
+        pmd = base | (addr >> PMD_SHIFT & 511)
+        if m.entry[pmd] != 0:
+            free_pte_range(m, cpu, mm, pmd, addr)
+        addr = (addr + PMD_SIZE) & -PMD_SIZE
+    if start & -PUD_SIZE >= floor and ((end - 1) & -PUD_SIZE) + PUD_SIZE <= ceiling:
+        clear_table_entry(m, cpu, mm, pud, start)
+
+
+@kernel
+def free_pud_range(m, cpu, mm, pgd, addr, end, floor, ceiling):
+    """Free the tables under `pgd` for [addr, end), and its PUD table if no VMA is left in the 512 GiB."""
+    start = addr
+    base = pgtable_of(m.entry[pgd]) << 9
+    while addr < end:
+        pud = base | (addr >> PUD_SHIFT & 511)
+        following = (addr + PUD_SIZE) & -PUD_SIZE
+        if m.entry[pud] != 0:
+            free_pmd_range(m, cpu, mm, pud, addr, min(following, end), floor, ceiling)
+        addr = following
+        cond_resched(m, cpu)
+    if start & -PGDIR_SIZE >= floor and ((end - 1) & -PGDIR_SIZE) + PGDIR_SIZE <= ceiling:
+        clear_table_entry(m, cpu, mm, pgd, start)
+
+
+@kernel
+def free_pgd_range(m, cpu, mm, addr, end, floor, ceiling):
+    """Free the page tables of [addr, end) that no VMA needs; the VMAs around end at `floor` and begin at `ceiling`.
+
+    Locking: caller must hold mmap_lock; nobody else may use addresses between floor and ceiling.
+    Source: free_pgd_range, mm/memory.c.
+    """
+    addr &= -PMD_SIZE
+    if addr < floor:
+        addr += PMD_SIZE
+    if end > ceiling & -PMD_SIZE:
+        end = ceiling & -PMD_SIZE
+    end = (end + PMD_SIZE - 1) & -PMD_SIZE
+    while addr < end:
+        pgd = m.mm.pgd[mm] << 9 | (addr >> PGDIR_SHIFT & 511)
+        following = (addr + PGDIR_SIZE) & -PGDIR_SIZE
+        if m.entry[pgd] != 0:
+            free_pud_range(m, cpu, mm, pgd, addr, min(following, end), floor, ceiling)
+        addr = following
+
+
+@kernel
+def unmap_region(m, cpu, mm, start, end):
+    """Clear the entries of [start, end), whose VMAs are gone, and free the tables nobody needs any more.
+
+    Locking: caller must hold mmap_lock.
+    """
+    row = find_vma(m, mm, start)
+    floor = 0
+    ceiling = TASK_SIZE
+    if row > mm * m.config.vma_per_mm[0]:
+        floor = m.vma.end[row - 1]
+    if row < vma_limit(m, mm):
+        ceiling = m.vma.start[row]
+    tlb_gather_mmu(m, cpu, mm, 0)
+    unmap_page_range(m, cpu, mm, start, end)
+    free_pgd_range(m, cpu, mm, start, end, floor, ceiling)
+    tlb_finish_mmu(m, cpu)
+
+
+@kernel
+def do_munmap(m, cpu, mm, start, length):
+    """munmap(2): 0 or -errno. The zap runs under mmap_lock for reading, as since 4.20.
+
+    Locking: takes and releases mmap_lock. Source: __do_munmap with downgrade, mm/mmap.c.
+    """
+    end = start + ((length + PAGE - 1) & -PAGE)
+    if start & (PAGE - 1) or length <= 0 or start < 0 or end > TASK_SIZE:
+        return -EINVAL
+    mmap_write_lock(m, cpu, mm)
+    if m.mm.vmas[mm] + 2 > m.config.vma_per_mm[0]:
+        mmap_write_unlock(m, cpu, mm)
+        return -ENOMEM
+    if detach_vmas(m, mm, start, end) == 0:
+        mmap_write_unlock(m, cpu, mm)
+        return 0
+    mmap_write_downgrade(m, cpu, mm)
+    unmap_region(m, cpu, mm, start, end)
+    mmap_read_unlock(m, cpu, mm)
+    return 0
+
+
+@kernel
+def do_mmap(m, cpu, mm, start, length, flags):
+    """mmap(2) of private anonymous memory with MAP_FIXED: 0 or -errno.
+
+    Locking: takes and releases mmap_lock.
+    """
+    end = start + ((length + PAGE - 1) & -PAGE)
+    if start & (PAGE - 1) or length <= 0 or start < 0 or end > TASK_SIZE:
+        return -EINVAL
+    mmap_write_lock(m, cpu, mm)
+    if m.mm.vmas[mm] + 3 > m.config.vma_per_mm[0]:
+        mmap_write_unlock(m, cpu, mm)
+        return -ENOMEM
+    if detach_vmas(m, mm, start, end) != 0:
+        unmap_region(m, cpu, mm, start, end)
+    row = find_vma(m, mm, start)
+    vma_insert(m, mm, row, start, end, flags, 0)
+    m.mm.total_vm[mm] += (end - start) // PAGE
+    merge_with_next(m, mm, row)
+    if row > mm * m.config.vma_per_mm[0]:
+        merge_with_next(m, mm, row - 1)
+    mmap_write_unlock(m, cpu, mm)
+    return 0
+
+
+@kernel
+def exit_mmap(m, cpu, mm):
+    """End of a program: the last CPU of the mm unmaps everything. Locking: takes and releases mmap_lock."""
+    if atomic_add_return(m.mm.mm_users, mm, -1) != 0:
+        return
+    mmap_write_lock(m, cpu, mm)
+    tlb_gather_mmu(m, cpu, mm, 1)
+    for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
+        unmap_page_range(m, cpu, mm, m.vma.start[row], m.vma.end[row])
+    for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
+        ceiling = m.vma.start[row + 1] if row + 1 < vma_limit(m, mm) else TASK_SIZE
+        free_pgd_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], 0, ceiling)
+    tlb_finish_mmu(m, cpu)
+    m.mm.vmas[mm] = 0
+    m.mm.total_vm[mm] = 0
+    mmap_write_unlock(m, cpu, mm)

@@ -1,0 +1,106 @@
+"""The hardware side of a CPU: a load or store goes through the TLB, then the hardware walk, then a page fault.
+
+The walker holds no lock and no reference. It reads whatever the entries and its paging-structure cache say; only
+flushes keep it away from freed tables.
+"""
+
+from emulator.atomic import cmpxchg, kernel, kernel_inline, read_once, write_once
+from emulator.memory import handle_mm_fault
+from emulator.pgtable import (
+    ACCESSED,
+    DIRTY,
+    PAGE_SHIFT,
+    PRESENT,
+    RW,
+    TASK_SIZE,
+    pgd_offset,
+    pgtable_of,
+    pmd_offset,
+    pte_offset,
+    pud_offset,
+)
+from emulator.tlb import psc_fill, psc_lookup, tlb_fill, tlb_lookup
+
+
+@kernel
+def walk_upper(m, cpu, mm, addr):
+    """Walk from the top to the PTE table and cache it; its number, or 0."""
+    pgd = pgd_offset(m, mm, addr)
+    if read_once(m.entry, pgd) & PRESENT == 0:
+        return 0
+    pud = pud_offset(m, pgd, addr)
+    if read_once(m.entry, pud) & PRESENT == 0:
+        return 0
+    entry = read_once(m.entry, pmd_offset(m, pud, addr))
+    if entry & PRESENT == 0:
+        return 0
+    psc_fill(m, cpu, addr, pgtable_of(entry))
+    return pgtable_of(entry)
+
+
+@kernel_inline
+def hardware_walk(m, cpu, mm, addr, write):
+    """Find the PTE for `addr`, set its accessed and dirty bits, cache it; the PTE, or 0 to fault."""
+    m.cpu.tlb_misses[cpu] += 1
+    table = psc_lookup(m, cpu, addr)
+    if table == 0:
+        table = walk_upper(m, cpu, mm, addr)
+    if table == 0:
+        return 0
+    pte = pte_offset(table, addr)
+    while True:
+        entry = read_once(m.entry, pte)
+        if entry & PRESENT == 0 or (write and entry & RW == 0):
+            return 0
+        wanted = entry | ACCESSED | (DIRTY if write else 0)
+        if entry == wanted or cmpxchg(m.entry, pte, entry, wanted) == entry:
+            tlb_fill(m, cpu, addr, wanted)
+            return wanted
+
+
+@kernel_inline
+def translate(m, cpu, mm, addr, write):
+    """The PTE that lets this CPU access `addr`, or -errno. Faults as often as it takes."""
+    while True:
+        entry = tlb_lookup(m, cpu, addr)
+        if entry != 0 and (not write or entry & DIRTY):
+            return entry
+        entry = hardware_walk(m, cpu, mm, addr, write)
+        if entry != 0:
+            return entry
+        error = handle_mm_fault(m, cpu, mm, addr, write)
+        if error != 0:
+            return error
+
+
+@kernel_inline
+def word_of(m, entry, addr):
+    """Index in m.frame of the word at `addr` in the frame `entry` names. Small frames repeat within a page."""
+    words = m.config.frame_words[0]
+    return (entry >> PAGE_SHIFT) * words + (addr >> 3 & (words - 1))
+
+
+@kernel_inline
+def store(m, cpu, mm, addr, value):
+    """Store a word; 0 or -errno."""
+    entry = translate(m, cpu, mm, addr, 1)
+    if entry < 0:
+        return entry
+    write_once(m.frame, word_of(m, entry, addr), value)
+    return 0
+
+
+@kernel_inline
+def load(m, cpu, mm, addr):
+    """Load a word into cpu.loaded; 0 or -errno."""
+    entry = translate(m, cpu, mm, addr, 0)
+    if entry < 0:
+        return entry
+    m.cpu.loaded[cpu] = read_once(m.frame, word_of(m, entry, addr))
+    return 0
+
+
+@kernel
+def access_ok(addr, length):
+    """True if [addr, addr + length) is in user space."""
+    return 0 <= addr and 0 <= length and addr + length <= TASK_SIZE

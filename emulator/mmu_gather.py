@@ -1,0 +1,143 @@
+"""mmu_gather: collect what was unmapped, flush once, and only then give the memory back.
+
+    zap                               another CPU, same mm
+    ===                               ===================
+    clear the PTE                     (may still use it: TLB)
+    tlb_remove_page(frame)
+    unhook the pmd                    (may still walk it: paging-structure cache)
+    tlb_remove_table(table)
+    tlb_finish_mmu()
+      flush all CPUs of the mm        forgets both
+      free the frames                 cannot reach them any more
+      call_rcu(tables)                a lockless pte_try_get may still look at the count
+
+Freeing before the flush hands memory to others that this mm can still write; freeing a table before the grace period
+lets pte_try_get count up somebody else's page. mm.tlb_flush_pending counts open gathers: a CPU that finds entries
+already cleared by another, whose flush is still to come, must flush as well (99baac21e458).
+"""
+
+from emulator.atomic import atomic_fetch_add, kernel, kernel_inline, read_once
+from emulator.mm_types import GATHER_PAGES, GATHER_TABLES
+from emulator.page_alloc import free_table, put_page
+from emulator.pgtable import PAGE, PMD_SIZE, TASK_SIZE
+from emulator.rcu import call_rcu
+from emulator.tlb import flush_tlb_mm_range
+
+
+@kernel
+def tlb_reset_range(m, cpu):
+    """Forget the range: nothing is left to flush."""
+    m.cpu.gather_start[cpu] = TASK_SIZE
+    m.cpu.gather_end[cpu] = 0
+    m.cpu.gather_freed[cpu] = 0
+
+
+@kernel
+def tlb_gather_mmu(m, cpu, mm, fullmm):
+    """Open this CPU's gather on `mm`. Locking: caller must hold mmap_lock."""
+    m.cpu.gather_mm[cpu] = mm + 1
+    m.cpu.gather_full[cpu] = fullmm
+    tlb_reset_range(m, cpu)
+    atomic_fetch_add(m.mm.tlb_flush_pending, mm, 1)
+
+
+@kernel_inline
+def tlb_adjust_range(m, cpu, addr, size):
+    """Extend the range to flush."""
+    m.cpu.gather_start[cpu] = min(m.cpu.gather_start[cpu], addr)
+    m.cpu.gather_end[cpu] = max(m.cpu.gather_end[cpu], addr + size)
+
+
+@kernel_inline
+def tlb_remove_tlb_entry(m, cpu, addr):
+    """Note that the PTE for `addr` was cleared."""
+    tlb_adjust_range(m, cpu, addr, PAGE)
+
+
+@kernel_inline
+def tlb_remove_page(m, cpu, frame):
+    """Free `frame` after the flush. True if the batch is full: drop the locks and call tlb_flush_mmu."""
+    count = m.cpu.gather_pages[cpu]
+    m.gather_page[cpu * GATHER_PAGES + count] = frame
+    m.cpu.gather_pages[cpu] = count + 1
+    return count + 1 == GATHER_PAGES
+
+
+@kernel
+def tlb_flush_mmu_tlbonly(m, cpu):
+    """Flush what was gathered, on every CPU that has the mm loaded."""
+    if m.cpu.gather_end[cpu] == 0:
+        return
+    mm = m.cpu.gather_mm[cpu] - 1
+    freed = m.cpu.gather_freed[cpu]
+    if m.cpu.gather_full[cpu]:
+        flush_tlb_mm_range(m, cpu, mm, 0, TASK_SIZE, 1)
+    elif freed == 0 or not m.config.no_flush[0]:
+        flush_tlb_mm_range(m, cpu, mm, m.cpu.gather_start[cpu], m.cpu.gather_end[cpu], freed)
+    tlb_reset_range(m, cpu)
+
+
+@kernel
+def tlb_remove_table_free(m, cpu, table):
+    """Free one flushed table: after a grace period, or at once where the policy defers nothing."""
+    if m.config.table_free_rcu[0] and not m.config.no_grace_period[0]:
+        call_rcu(m, cpu, table)
+    else:
+        free_table(m, cpu, table)
+
+
+@kernel
+def tlb_table_flush(m, cpu):
+    """Flush, then free the gathered tables."""
+    tlb_flush_mmu_tlbonly(m, cpu)
+    first = cpu * GATHER_TABLES
+    for i in range(m.cpu.gather_tables[cpu]):
+        tlb_remove_table_free(m, cpu, m.gather_table[first + i])
+    m.cpu.gather_tables[cpu] = 0
+
+
+@kernel
+def tlb_remove_table(m, cpu, table):
+    """Free `table` after the flush and, if the policy says so, a grace period.
+
+    Source: patch 7; tlb_remove_table, mm/mmu_gather.c.
+    """
+    count = m.cpu.gather_tables[cpu]
+    m.gather_table[cpu * GATHER_TABLES + count] = table
+    m.cpu.gather_tables[cpu] = count + 1
+    if count + 1 == GATHER_TABLES:
+        tlb_table_flush(m, cpu)
+
+
+@kernel
+def pte_free_tlb(m, cpu, table, addr):
+    """Free a page-table page that was unhooked; `addr` lies in the range it mapped.
+
+    Source: pte_free_tlb, pmd_free_tlb and pud_free_tlb, asm-generic/tlb.h.
+    """
+    tlb_adjust_range(m, cpu, addr & -PMD_SIZE, PMD_SIZE)
+    m.cpu.gather_freed[cpu] = 1
+    tlb_remove_table(m, cpu, table)
+
+
+@kernel
+def tlb_flush_mmu(m, cpu):
+    """Flush what was gathered so far and free it."""
+    tlb_flush_mmu_tlbonly(m, cpu)
+    tlb_table_flush(m, cpu)
+    first = cpu * GATHER_PAGES
+    for i in range(m.cpu.gather_pages[cpu]):
+        put_page(m, cpu, m.gather_page[first + i])
+    m.cpu.gather_pages[cpu] = 0
+
+
+@kernel
+def tlb_finish_mmu(m, cpu):
+    """Close this CPU's gather: flush and free everything. Locking: caller must hold mmap_lock."""
+    mm = m.cpu.gather_mm[cpu] - 1
+    if read_once(m.mm.tlb_flush_pending, mm) > 1:  # mm_tlb_flush_nested: others cleared entries we found empty
+        m.cpu.gather_full[cpu] = 1
+        m.cpu.gather_end[cpu] = TASK_SIZE
+    tlb_flush_mmu(m, cpu)
+    atomic_fetch_add(m.mm.tlb_flush_pending, mm, -1)
+    m.cpu.gather_mm[cpu] = 0

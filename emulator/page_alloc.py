@@ -1,0 +1,202 @@
+"""Frames and page-table pages: a free list per CPU over one zone each, as in mm/page_alloc.c.
+
+Frame 0 is the zero page and table 0 means "none", so 0 says "no memory". A zone hands out what was freed first and
+otherwise the next index never used; memory that was never touched costs nothing. Tables are poisoned when they are
+freed and zeroed when they are allocated again.
+"""
+
+from emulator.atomic import (
+    atomic_add_return,
+    kernel,
+    kernel_inline,
+    read_once,
+    sleep_on,
+    smp_store_release,
+    write_once,
+)
+from emulator.kernel import BUG_ON, Bug, Wait, stopped, waits_for
+from emulator.mm_types import FRAMES, PTRS_PER_TABLE, TABLES
+from emulator.pgtable import POISON, POISON_COUNT, TABLE_ALLOCATED, TABLE_FREE
+from emulator.spinlock import spin_lock, spin_unlock
+from emulator.tlb import coordinator_wake, enter_idle, exit_idle
+
+BUG_PAGE_COUNT, BUG_DOUBLE_FREE = int(Bug.PAGE_COUNT), int(Bug.DOUBLE_FREE)
+WAIT_MEMORY, WAIT_NOTHING = int(Wait.MEMORY), int(Wait.NOTHING)
+_PATIENCE = 2000  # naps of an allocation before it gives up
+
+
+@kernel
+def rmqueue_bulk(m, cpu, zone, links):
+    """Move up to pcp_batch free ones from the zone to this CPU's list; how many. Locking: takes the zone lock."""
+    moved = 0
+    list_ = 2 * cpu + zone
+    spin_lock(m, cpu, m.zone.lock, zone)
+    while moved < m.config.pcp_batch[0]:
+        index = m.zone.head[zone]
+        if index != 0:
+            m.zone.head[zone] = links[index]
+            m.zone.count[zone] -= 1
+        elif m.zone.fresh[zone] < m.zone.limit[zone]:
+            index = m.zone.fresh[zone]
+            m.zone.fresh[zone] += 1
+        else:
+            break
+        links[index] = m.pcp.head[list_]
+        m.pcp.head[list_] = index
+        moved += 1
+    spin_unlock(m, cpu, m.zone.lock, zone)
+    m.pcp.count[list_] += moved
+    return moved
+
+
+@kernel
+def free_pcppages_bulk(m, cpu, zone, links):
+    """Move pcp_batch free ones from this CPU's list to the zone. Locking: takes the zone lock."""
+    list_ = 2 * cpu + zone
+    first = m.pcp.head[list_]
+    last = first
+    for _ in range(m.config.pcp_batch[0] - 1):
+        last = links[last]
+    m.pcp.head[list_] = links[last]
+    m.pcp.count[list_] -= m.config.pcp_batch[0]
+    spin_lock(m, cpu, m.zone.lock, zone)
+    links[last] = m.zone.head[zone]
+    m.zone.head[zone] = first
+    m.zone.count[zone] += m.config.pcp_batch[0]
+    spin_unlock(m, cpu, m.zone.lock, zone)
+
+
+@kernel
+def memory_may_come(m):
+    """True while some table waits for a grace period."""
+    if read_once(m.rcu.gp_seq, 0) != read_once(m.rcu.gp_completed, 0):
+        return True
+    for cpu in range(m.config.n_cpu[0]):
+        if read_once(m.cpu.cb_head, cpu) != 0:
+            return True
+    return False
+
+
+@kernel
+def alloc_slowpath(m, cpu, zone, links):
+    """Refill this CPU's list; if the zone is empty, sleep while grace periods can still give tables back.
+
+    Returns False if there is no memory. Locking: caller must hold no spinlock and be outside of rcu_read_lock.
+    """
+    if rmqueue_bulk(m, cpu, zone, links) != 0:
+        return True
+    naps = 0
+    while zone == TABLES and naps < _PATIENCE and memory_may_come(m) and not stopped(m):
+        m.cpu.alloc_stalls[cpu] += 1
+        waits_for(m, cpu, WAIT_MEMORY, zone)
+        completed = read_once(m.rcu.gp_completed, 0)
+        enter_idle(m, cpu)
+        write_once(m.rcu.hurry, 0, 1)
+        coordinator_wake(m)
+        sleep_on(m, cpu, m.rcu.gp_completed, 0, completed, 200)
+        exit_idle(m, cpu)
+        waits_for(m, cpu, WAIT_NOTHING, 0)
+        if rmqueue_bulk(m, cpu, zone, links) != 0:
+            return True
+        naps += 1
+    if rmqueue_bulk(m, cpu, zone, links) != 0:
+        return True
+    m.cpu.oom[cpu] += 1
+    return False
+
+
+@kernel_inline
+def alloc_page(m, cpu):
+    """A frame with one user and undefined contents, or 0. Locking: as alloc_slowpath."""
+    list_ = 2 * cpu + FRAMES
+    frame = m.pcp.head[list_]
+    if frame == 0:
+        if not alloc_slowpath(m, cpu, FRAMES, m.page.next):
+            return 0
+        frame = m.pcp.head[list_]
+    m.pcp.head[list_] = m.page.next[frame]
+    m.pcp.count[list_] -= 1
+    m.page.refcount[frame] = 1
+    return frame
+
+
+@kernel_inline
+def clear_page(m, frame):
+    """Zero a frame's contents."""
+    words = m.config.frame_words[0]
+    for word in range(frame * words, (frame + 1) * words):
+        m.frame[word] = 0
+
+
+@kernel_inline
+def put_page(m, cpu, frame):
+    """Drop a user of a frame; the last one frees it."""
+    users = atomic_add_return(m.page.refcount, frame, -1)
+    if users > 0:
+        return
+    if users < 0:
+        BUG_ON(m, cpu, BUG_PAGE_COUNT, frame, users)
+        return
+    list_ = 2 * cpu + FRAMES
+    m.page.generation[frame] += 1
+    m.page.next[frame] = m.pcp.head[list_]
+    m.pcp.head[list_] = frame
+    m.pcp.count[list_] += 1
+    if m.pcp.count[list_] > m.config.pcp_high[0]:
+        free_pcppages_bulk(m, cpu, FRAMES, m.page.next)
+
+
+@kernel
+def alloc_table(m, cpu, level):
+    """A zeroed page-table page, private to the caller, or 0. Locking: as alloc_slowpath."""
+    list_ = 2 * cpu + TABLES
+    table = m.pcp.head[list_]
+    if table == 0:
+        if not alloc_slowpath(m, cpu, TABLES, m.ptdesc.next):
+            return 0
+        table = m.pcp.head[list_]
+    m.pcp.head[list_] = m.ptdesc.next[table]
+    m.pcp.count[list_] -= 1
+    if m.ptdesc.generation[table] != 0:  # never used memory is zero already
+        for entry in range(table * PTRS_PER_TABLE, (table + 1) * PTRS_PER_TABLE):
+            m.entry[entry] = 0
+        if level == 1:
+            m.cpu.tables_reused[cpu] += 1
+    m.ptdesc.level[table] = level
+    smp_store_release(m.ptdesc.state, table, TABLE_ALLOCATED)
+    return table
+
+
+@kernel
+def poison_table(m, cpu, table):
+    """Mark a table free and make every later use of it visible."""
+    if m.ptdesc.state[table] == TABLE_FREE:
+        BUG_ON(m, cpu, BUG_DOUBLE_FREE, table, TABLE_FREE)
+    for entry in range(table * PTRS_PER_TABLE, (table + 1) * PTRS_PER_TABLE):
+        m.entry[entry] = POISON
+    write_once(m.ptdesc.pte_refcount, table, POISON_COUNT)
+    m.ptdesc.generation[table] += 1
+    m.ptdesc.state[table] = TABLE_FREE
+
+
+@kernel
+def free_table(m, cpu, table):
+    """Give a page-table page back to this CPU's list. Nobody may be able to reach it any more."""
+    poison_table(m, cpu, table)
+    list_ = 2 * cpu + TABLES
+    m.ptdesc.next[table] = m.pcp.head[list_]
+    m.pcp.head[list_] = table
+    m.pcp.count[list_] += 1
+    if m.pcp.count[list_] > m.config.pcp_high[0]:
+        free_pcppages_bulk(m, cpu, TABLES, m.ptdesc.next)
+
+
+@kernel
+def free_table_to_zone(m, cpu, table):
+    """Give a page-table page back to the zone. Locking: takes the zone lock."""
+    poison_table(m, cpu, table)
+    spin_lock(m, cpu, m.zone.lock, TABLES)
+    m.ptdesc.next[table] = m.zone.head[TABLES]
+    m.zone.head[TABLES] = table
+    m.zone.count[TABLES] += 1
+    spin_unlock(m, cpu, m.zone.lock, TABLES)

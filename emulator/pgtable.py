@@ -1,0 +1,90 @@
+"""Page-table entries: x86-64 bits, the walk's index arithmetic, allocation of the tables above the PTE level.
+
+A kernel pointer (`pgd_t *` ... `pte_t *`) is an index into `m.entry`; its table is `index >> 9`. An entry that names a
+table or a frame holds its number << 12. Non-present and not zero: swap, migration, markers (later).
+"""
+
+from emulator.atomic import atomic_fetch_add, kernel, kernel_inline, read_once, smp_store_release
+
+PAGE_SHIFT, PMD_SHIFT, PUD_SHIFT, PGDIR_SHIFT = 12, 21, 30, 39
+PAGE, PMD_SIZE, PUD_SIZE, PGDIR_SIZE = 1 << 12, 1 << 21, 1 << 30, 1 << 39
+TASK_SIZE = 1 << 47
+PTE_LEVEL, PMD_LEVEL, PUD_LEVEL, PGD_LEVEL = 1, 2, 3, 4
+
+PRESENT, RW, USER, ACCESSED, DIRTY = 0x1, 0x2, 0x4, 0x20, 0x40
+FLAGS = 0xFFF
+TABLE_FLAGS = PRESENT | RW | USER | ACCESSED | DIRTY  # _PAGE_TABLE
+POISON = 0x6B6B6B6B6B6B6B6A  # entries of a freed table: not present, not none
+POISON_COUNT = 0x6B6B  # what a freed table's count reads: another use of the word, like v1's page->index
+
+# ptdesc.state. INSTALLED is written before publication, UNHOOKED after the pmd was cleared.
+TABLE_FREE, TABLE_ALLOCATED, TABLE_INSTALLED, TABLE_UNHOOKED = 0, 1, 2, 3
+
+
+@kernel_inline
+def pgtable_of(entry):
+    """The table (or frame) an entry names."""
+    return entry >> PAGE_SHIFT
+
+
+@kernel_inline
+def pgd_offset(m, mm, addr):
+    """The top-level entry for `addr`."""
+    return m.mm.pgd[mm] << 9 | (addr >> PGDIR_SHIFT & 511)
+
+
+@kernel_inline
+def pud_offset(m, pgd, addr):
+    """The PUD entry for `addr` in the table `pgd` names."""
+    return read_once(m.entry, pgd) >> PAGE_SHIFT << 9 | (addr >> PUD_SHIFT & 511)
+
+
+@kernel_inline
+def pmd_offset(m, pud, addr):
+    """The PMD entry for `addr` in the table `pud` names."""
+    return read_once(m.entry, pud) >> PAGE_SHIFT << 9 | (addr >> PMD_SHIFT & 511)
+
+
+@kernel_inline
+def pte_offset(table, addr):
+    """The PTE for `addr` in the PTE table `table`."""
+    return table << 9 | (addr >> PAGE_SHIFT & 511)
+
+
+@kernel_inline
+def pmd_addr_end(addr, end):
+    """The end of this 2 MiB, or `end` if that comes first."""
+    return min((addr + PMD_SIZE) & -PMD_SIZE, end)
+
+
+@kernel_inline
+def pud_addr_end(addr, end):
+    """The end of this GiB, or `end` if that comes first."""
+    return min((addr + PUD_SIZE) & -PUD_SIZE, end)
+
+
+@kernel_inline
+def pgd_addr_end(addr, end):
+    """The end of these 512 GiB, or `end` if that comes first."""
+    return min((addr + PGDIR_SIZE) & -PGDIR_SIZE, end)
+
+
+@kernel
+def populate(m, mm, entry, table):
+    """Publish `table` at `entry`; what it holds becomes visible first. Locking: caller must hold the entry's lock."""
+    m.ptdesc.pmd[table] = entry
+    m.ptdesc.mm[table] = mm + 1
+    m.ptdesc.state[table] = TABLE_INSTALLED
+    smp_store_release(m.entry, entry, table << PAGE_SHIFT | TABLE_FLAGS)  # the smp_wmb of patch 3
+
+
+@kernel
+def mm_inc_nr_tables(m, mm):
+    """Account one PTE, PMD or PUD table: mm_inc_nr_ptes, mm_inc_nr_pmds, mm_inc_nr_puds."""
+    atomic_fetch_add(m.mm.pgtables_bytes, mm, PAGE)
+
+
+@kernel
+def mm_dec_nr_tables(m, mm):
+    """Take one table out of the account."""
+    atomic_fetch_add(m.mm.pgtables_bytes, mm, -PAGE)

@@ -1,0 +1,198 @@
+"""Grace periods (QSBR): a table's memory returns only when no CPU can still hold a pointer it read before.
+
+A reader costs nothing: rcu_read_lock counts a private word. A CPU reports a quiescent state at each page and each
+instruction, when it is outside of any read section, by copying gp_seq; a CPU that sleeps is idle and counts as
+quiescent. Callbacks are tables: call_rcu pushes one on the CPU's list, the coordinator takes all lists, runs a grace
+period and frees them.
+
+    reader (pte_try_get)              freer (free_pte_table)           coordinator
+    ====================              ======================           ===========
+    rcu_read_lock()
+    table = *pmd
+                                      *pmd = none
+                                      flush TLBs
+                                      call_rcu(table)
+                                                                       take the lists
+                                                                       gp_seq += 1
+    inc_not_zero(table's count)                                        reader's rcu_qs < gp_seq: wait
+      -> fails, the count is 0
+    rcu_read_unlock()
+    page boundary: rcu_qs = gp_seq                                     all CPUs there: free, poison
+
+A table is on a list only after it was unhooked, and gp_seq moves only after the list was taken, so whoever copies the
+new gp_seq cannot have read the old pmd since.
+"""
+
+from emulator.atomic import (
+    cmpxchg,
+    kernel,
+    kernel_inline,
+    now_ns,
+    read_once,
+    sleep_on,
+    smp_load_acquire,
+    smp_mb,
+    smp_store_release,
+    write_once,
+    xchg,
+)
+from emulator.mm_types import GP_BUCKETS
+from emulator.page_alloc import free_table_to_zone
+from emulator.tlb import coordinator_wake, flush_agent, take_interrupts
+
+NOTHING_TO_DO_US = 100_000  # the coordinator's sleep when nobody needs it; a waker cuts it short
+
+
+@kernel_inline
+def rcu_read_lock(m, cpu):
+    """Enter a read section: no table this CPU can see returns to the pool before it leaves."""
+    m.cpu.rcu_nesting[cpu] += 1
+
+
+@kernel_inline
+def rcu_read_unlock(m, cpu):
+    """Leave a read section."""
+    m.cpu.rcu_nesting[cpu] -= 1
+
+
+@kernel_inline
+def rcu_qs(m, cpu):
+    """Report a quiescent state. Locking: caller must be outside of rcu_read_lock."""
+    seq = smp_load_acquire(m.rcu.gp_seq, 0)
+    if m.cpu.rcu_qs[cpu] != seq:
+        smp_store_release(m.cpu.rcu_qs, cpu, seq)
+
+
+@kernel_inline
+def cond_resched(m, cpu):
+    """A point inside the kernel where nothing is held: take interrupts, report a quiescent state."""
+    take_interrupts(m, cpu)
+    if m.cpu.rcu_nesting[cpu] == 0:
+        rcu_qs(m, cpu)
+
+
+@kernel
+def call_rcu(m, cpu, table):
+    """Free `table` after a grace period. The coordinator is woken only if it sleeps for want of work."""
+    while True:
+        head = read_once(m.cpu.cb_head, cpu)
+        m.ptdesc.next[table] = head
+        if cmpxchg(m.cpu.cb_head, cpu, head, table) == head:
+            break
+    if head == 0 and read_once(m.rcu.asleep, 0) == 2:
+        coordinator_wake(m)
+
+
+@kernel
+def all_quiescent(m, seq):
+    """True once every CPU has been quiescent since grace period `seq` began."""
+    for cpu in range(m.config.n_cpu[0]):
+        if smp_load_acquire(m.cpu.rcu_qs, cpu) < seq and smp_load_acquire(m.cpu.idle, cpu) == 0:
+            return False
+    return True
+
+
+@kernel
+def take_callbacks(m):
+    """Take the callback lists of all CPUs into one; its first table, or 0."""
+    first = 0
+    for cpu in range(m.config.n_cpu[0]):
+        head = xchg(m.cpu.cb_head, cpu, 0)
+        while head != 0:
+            following = m.ptdesc.next[head]
+            m.ptdesc.next[head] = first
+            first = head
+            head = following
+    return first
+
+
+@kernel
+def rcu_free_done(m, me):
+    """Free the tables whose grace period has ended."""
+    table = m.rcu.done[0]
+    while table != 0:
+        following = m.ptdesc.next[table]
+        free_table_to_zone(m, me, table)
+        m.rcu.freed[0] += 1
+        table = following
+    m.rcu.done[0] = 0
+
+
+@kernel
+def account_grace_period(m, nanoseconds):
+    """Enter one latency into the histogram."""
+    m.rcu.gp_sum_ns[0] += nanoseconds
+    m.rcu.gp_max_ns[0] = max(m.rcu.gp_max_ns[0], nanoseconds)
+    bucket = 0
+    while nanoseconds > 1 and bucket < GP_BUCKETS - 1:
+        nanoseconds >>= 1
+        bucket += 1
+    m.gp_histogram.count[bucket] += 1
+
+
+@kernel
+def grace_period_agent(m, me):
+    """Move grace periods along without waiting. Returns 0 if there is nothing to do, 1 waiting for CPUs, 2 moved."""
+    seq = m.rcu.gp_seq[0]
+    if seq == m.rcu.gp_completed[0]:
+        callbacks = take_callbacks(m)
+        if callbacks == 0:
+            return 0
+        m.rcu.done[0] = callbacks
+        m.rcu.gp_start_ns[0] = now_ns(m, me)
+        seq += 1
+        smp_store_release(m.rcu.gp_seq, 0, seq)
+        smp_mb()  # pairs with the barrier in exit_idle
+    if not all_quiescent(m, seq):
+        return 1
+    account_grace_period(m, now_ns(m, me) - m.rcu.gp_start_ns[0])
+    rcu_free_done(m, me)
+    write_once(m.rcu.hurry, 0, 0)
+    smp_store_release(m.rcu.gp_completed, 0, seq)
+    return 2
+
+
+@kernel
+def all_finished(m):
+    """True once every CPU's program has ended."""
+    for cpu in range(m.config.n_cpu[0]):
+        if smp_load_acquire(m.cpu.finished, cpu) == 0:
+            return False
+    return True
+
+
+@kernel
+def coordinator_loop(m, me):
+    """Both agents, until every CPU has finished and every callback has run. Asleep whenever nobody needs it.
+
+    While tables wait for a grace period it looks again every config.tick_us, or at once for a CPU that is out of
+    memory; flush requests wake it.
+    """
+    while True:
+        wake = read_once(m.rcu.wake, 0)
+        finished = all_finished(m)
+        served = flush_agent(m, me)
+        state = grace_period_agent(m, me)
+        if served != 0 or (state == 2 and (finished or read_once(m.rcu.hurry, 0) != 0)):
+            continue
+        if state == 0 and finished:
+            return
+        timeout = m.config.tick_us[0]
+        if state == 0:
+            timeout = NOTHING_TO_DO_US
+        elif finished or read_once(m.rcu.hurry, 0) != 0:
+            timeout = 50
+        write_once(m.rcu.asleep, 0, 2 if state == 0 else 1)
+        smp_mb()
+        if read_once(m.rcu.wake, 0) == wake and (state != 0 or not has_callbacks(m)):
+            sleep_on(m, me, m.rcu.wake, 0, wake, timeout)
+        write_once(m.rcu.asleep, 0, 0)
+
+
+@kernel
+def has_callbacks(m):
+    """True if some CPU has queued a callback."""
+    for cpu in range(m.config.n_cpu[0]):
+        if read_once(m.cpu.cb_head, cpu) != 0:
+            return True
+    return False

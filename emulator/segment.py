@@ -1,0 +1,74 @@
+"""The one POSIX shared-memory segment of a machine: create, map, give its views.
+
+The name is unlinked as soon as the segment is mapped: forked children inherit the mapping, so a run that is killed
+leaves nothing in /dev/shm.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import posix_ipc
+
+from emulator.mm_types import VIEWS, Geometry
+
+_RESERVE = 256 << 20  # bytes left to the rest of the system
+
+
+class SegmentTooLarge(Exception):
+    """The segment does not fit into /dev/shm or memory. `needed` and `available` are bytes."""
+
+    def __init__(self, needed: int, available: int) -> None:
+        self.needed, self.available = needed, available
+        super().__init__(f"the machine needs {needed / 2**30:.2f} GiB of shared memory, {available / 2**30:.2f} fit")
+
+
+def available_bytes() -> int:
+    """What a segment may take: the least of /dev/shm's room, free memory and the control group's limit."""
+    shm = os.statvfs("/dev/shm")
+    limits = [shm.f_bavail * shm.f_frsize]
+    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    limits.append(int(meminfo["MemAvailable"].split()[0]) * 1024 - _RESERVE)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        if limit != "max":
+            limits.append(int(limit) - int((group / "memory.current").read_text()) - _RESERVE)
+    except (OSError, ValueError):
+        pass
+    return max(0, min(limits))
+
+
+class Segment:
+    """Memory of one machine. `views[name]` is a numpy structured array; `address` is where it is mapped.
+
+    Raises SegmentTooLarge before anything is created.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        offsets, size = geometry.offsets()
+        available = available_bytes()
+        if size > available:
+            raise SegmentTooLarge(size, available)
+        name = f"/ptelab-{os.getpid()}-{time.monotonic_ns()}"
+        memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=size)
+        try:
+            self._map = mmap.mmap(memory.fd, size)
+        finally:
+            memory.close_fd()
+            memory.unlink()
+        self.geometry = geometry
+        self.size = size
+        whole = np.frombuffer(self._map, np.uint8)
+        self.address = whole.ctypes.data
+        header = np.frombuffer(self._map, np.int64, len(VIEWS))
+        header[:] = [offsets[name] for name in VIEWS]
+        counts = geometry.counts()
+        self.views = {
+            name: np.frombuffer(self._map, layout.dtype, counts[rows], offsets[name])
+            for name, (layout, rows) in VIEWS.items()
+        }

@@ -1,0 +1,158 @@
+"""Spinlocks (a word that holds owner + 1) and mmap_lock, the reader-writer lock of an mm.
+
+A CPU that spins takes interrupts, as Linux does with interrupts enabled: the owner of the lock may be waiting for it
+to acknowledge a TLB flush. A CPU that waits for mmap_lock sleeps and is idle.
+"""
+
+from emulator.atomic import (
+    atomic_add_return,
+    atomic_fetch_add,
+    cmpxchg,
+    cpu_relax,
+    kernel,
+    kernel_inline,
+    read_once,
+    sched_yield,
+    smp_load_acquire,
+    smp_mb,
+    smp_store_release,
+    sleep_on,
+    wake_all,
+)
+from emulator.kernel import BUG_ON, Bug, Wait, waits_for
+from emulator.tlb import enter_idle, exit_idle, take_interrupts
+
+WRITER = 1 << 32  # mmap_lock: set while a writer has or wants it; readers count below
+NAP_US = 2000  # longest sleep before a waiter looks again
+_YIELD, _SLEEP = 200, 400  # pauses before a spinner yields, turns before it sleeps
+
+BUG_UNLOCK = int(Bug.UNLOCK_NOT_OWNER)
+WAIT_SPINLOCK, WAIT_MMAP_LOCK, WAIT_NOTHING = int(Wait.SPINLOCK), int(Wait.MMAP_LOCK), int(Wait.NOTHING)
+
+
+@kernel
+def spin_lock_slow(m, cpu, lock, i):
+    """Wait for lock[i]: pause, then yield, then sleep. The owner may not be running."""
+    waits_for(m, cpu, WAIT_SPINLOCK, i)
+    turns = 0
+    while True:
+        owner = read_once(lock, i)
+        if owner == 0 and cmpxchg(lock, i, 0, cpu + 1) == 0:
+            break
+        take_interrupts(m, cpu)
+        turns += 1
+        if turns < _YIELD:
+            cpu_relax()
+        elif turns < _SLEEP:
+            sched_yield()
+        else:
+            sleep_on(m, cpu, lock, i, owner, 50)
+    m.cpu.lock_spins[cpu] += turns
+    waits_for(m, cpu, WAIT_NOTHING, 0)
+
+
+@kernel_inline
+def spin_lock(m, cpu, lock, i):
+    """Take the lock lock[i]. Locking: returns with it held."""
+    if cmpxchg(lock, i, 0, cpu + 1) != 0:
+        spin_lock_slow(m, cpu, lock, i)
+
+
+@kernel_inline
+def spin_unlock(m, cpu, lock, i):
+    """Release lock[i]. Locking: caller must hold it."""
+    if lock[i] != cpu + 1:
+        BUG_ON(m, cpu, BUG_UNLOCK, i, lock[i])
+    smp_store_release(lock, i, 0)  # pairs with the cmpxchg in spin_lock
+
+
+@kernel
+def mmap_lock_wait(m, cpu, mm, seq):
+    """Sleep until somebody releases mmap_lock after `seq` was read; idle meanwhile."""
+    waits_for(m, cpu, WAIT_MMAP_LOCK, mm)
+    enter_idle(m, cpu)
+    atomic_fetch_add(m.mm.mmap_lock_sleepers, mm, 1)
+    if read_once(m.mm.mmap_lock_seq, mm) == seq:
+        m.cpu.sleeps[cpu] += 1
+        sleep_on(m, cpu, m.mm.mmap_lock_seq, mm, seq, NAP_US)
+    atomic_fetch_add(m.mm.mmap_lock_sleepers, mm, -1)
+    exit_idle(m, cpu)
+    waits_for(m, cpu, WAIT_NOTHING, 0)
+
+
+@kernel
+def mmap_lock_wake(m, mm):
+    """Let the waiters of mmap_lock look again."""
+    atomic_fetch_add(m.mm.mmap_lock_seq, mm, 1)
+    if read_once(m.mm.mmap_lock_sleepers, mm) != 0:
+        wake_all(m, m.mm.mmap_lock_seq, mm)
+
+
+@kernel
+def mmap_read_lock_slow(m, cpu, mm):
+    """Take back the reader that met a writer, and wait for the writer to leave."""
+    while True:
+        if atomic_add_return(m.mm.mmap_lock, mm, -1) == WRITER:
+            mmap_lock_wake(m, mm)  # the writer may have counted us
+        while True:
+            seq = smp_load_acquire(m.mm.mmap_lock_seq, mm)
+            if read_once(m.mm.mmap_lock, mm) < WRITER:
+                break
+            mmap_lock_wait(m, cpu, mm, seq)
+        if atomic_fetch_add(m.mm.mmap_lock, mm, 1) < WRITER:
+            return
+
+
+@kernel_inline
+def mmap_read_lock(m, cpu, mm):
+    """Take mmap_lock for reading: the VMAs stay as they are. Locking: returns with it held."""
+    if atomic_fetch_add(m.mm.mmap_lock, mm, 1) >= WRITER:
+        mmap_read_lock_slow(m, cpu, mm)
+    m.cpu.mmap_lock_held[cpu] = 2 * mm + 1
+
+
+@kernel_inline
+def mmap_read_unlock(m, cpu, mm):
+    """Release mmap_lock. Locking: caller must hold it for reading."""
+    m.cpu.mmap_lock_held[cpu] = 0
+    if atomic_add_return(m.mm.mmap_lock, mm, -1) == WRITER:
+        mmap_lock_wake(m, mm)
+
+
+@kernel
+def mmap_write_lock(m, cpu, mm):
+    """Take mmap_lock for writing. Locking: returns with it held."""
+    while True:
+        seq = smp_load_acquire(m.mm.mmap_lock_seq, mm)
+        if cmpxchg(m.mm.mmap_writer, mm, 0, cpu + 1) == 0:
+            break
+        mmap_lock_wait(m, cpu, mm, seq)
+    atomic_fetch_add(m.mm.mmap_lock, mm, WRITER)
+    while True:
+        seq = smp_load_acquire(m.mm.mmap_lock_seq, mm)
+        if read_once(m.mm.mmap_lock, mm) == WRITER:
+            break
+        mmap_lock_wait(m, cpu, mm, seq)
+    smp_mb()
+    m.cpu.mmap_lock_held[cpu] = 2 * mm + 2
+
+
+@kernel
+def mmap_write_unlock(m, cpu, mm):
+    """Release mmap_lock. Locking: caller must hold it for writing."""
+    m.cpu.mmap_lock_held[cpu] = 0
+    smp_store_release(m.mm.mmap_writer, mm, 0)
+    atomic_fetch_add(m.mm.mmap_lock, mm, -WRITER)
+    mmap_lock_wake(m, mm)
+
+
+@kernel
+def mmap_write_downgrade(m, cpu, mm):
+    """Turn mmap_lock held for writing into one held for reading.
+
+    Locking: caller must hold it for writing. Source: dd2283f2605e, munmap zaps under mmap_lock for reading.
+    """
+    smp_store_release(m.mm.mmap_writer, mm, 0)
+    atomic_fetch_add(m.mm.mmap_lock, mm, 1 - WRITER)
+    m.cpu.mmap_lock_held[cpu] = 2 * mm + 1
+    mmap_lock_wake(m, mm)

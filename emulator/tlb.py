@@ -1,0 +1,292 @@
+"""What a CPU caches of the page tables, and how it is told to forget: TLB, paging-structure cache, flushes, IPIs, idle.
+
+The TLB holds PTEs, the paging-structure cache PMD entries (the PTE table an address leads to). They are two things: a
+flush of a range that freed no table leaves the second alone. Both are per CPU and nobody else touches them.
+
+Who must be told of a flush of an mm: the CPUs that have it loaded and are not in lazy-TLB mode. mm.tlb_gen counts the
+flushes; cpu.tlb_gen says up to which a CPU has followed.
+
+    CPU that flushes                     CPU that goes idle and comes back
+    ================                     =================================
+    clear entries
+    tlb_gen += 1     (full barrier)      lazy = 1
+    lazy == 1?  then no IPI                 (sleeps; touches no user memory)
+    lazy == 0?  then IPI, wait for       lazy = 0
+      the ack or for lazy == 1           full barrier
+                                         tlb_gen behind mm's?  then flush everything
+
+Either the first sees lazy == 0 and interrupts, or the second sees the new tlb_gen and flushes before it can use a
+stale entry. IPIs are sent by the flush agent (coordinator); a CPU takes them at each page, each instruction and while
+it spins.
+"""
+
+from emulator.atomic import (
+    atomic_add_return,
+    atomic_fetch_add,
+    cpu_relax,
+    kernel,
+    kernel_inline,
+    read_once,
+    sched_yield,
+    sleep_on,
+    smp_load_acquire,
+    smp_mb,
+    smp_store_release,
+    wake_all,
+    write_once,
+)
+from emulator.kernel import Wait, waits_for
+from emulator.mm_types import PSC_ENTRIES, TLB_ENTRIES
+
+EPOCH_BITS = 20
+EPOCH_MAX = (1 << EPOCH_BITS) - 1
+FLUSH_CEILING = 33 << 12  # bytes; above that the whole TLB goes, Linux's tlb_single_page_flush_ceiling
+FLUSH_ALL = 1 << 47  # end of user space
+NONE, REQUESTED, DONE = 0, 1, 2  # cpu.flush_state
+NAP_US = 2000
+_YIELD, _SLEEP = 100, 120
+
+WAIT_FLUSH, WAIT_NOTHING = int(Wait.FLUSH), int(Wait.NOTHING)
+
+
+@kernel_inline
+def tlb_lookup(m, cpu, addr):
+    """The cached PTE for `addr`, or 0."""
+    page = addr >> 12
+    slot = cpu * TLB_ENTRIES + (page & (TLB_ENTRIES - 1))
+    if m.tlb.tag[slot] == (page << EPOCH_BITS | m.cpu.tlb_epoch[cpu]):
+        return m.tlb.entry[slot]
+    return 0
+
+
+@kernel_inline
+def tlb_fill(m, cpu, addr, entry):
+    """Cache the PTE `entry` for `addr`."""
+    page = addr >> 12
+    slot = cpu * TLB_ENTRIES + (page & (TLB_ENTRIES - 1))
+    m.tlb.tag[slot] = page << EPOCH_BITS | m.cpu.tlb_epoch[cpu]
+    m.tlb.entry[slot] = entry
+
+
+@kernel_inline
+def psc_lookup(m, cpu, addr):
+    """The cached PTE table for `addr`, or 0."""
+    region = addr >> 21
+    slot = cpu * PSC_ENTRIES + (region & (PSC_ENTRIES - 1))
+    if m.psc.tag[slot] == (region << EPOCH_BITS | m.cpu.psc_epoch[cpu]):
+        return m.psc.table[slot]
+    return 0
+
+
+@kernel_inline
+def psc_fill(m, cpu, addr, table):
+    """Cache that `addr` leads to the PTE table `table`."""
+    region = addr >> 21
+    slot = cpu * PSC_ENTRIES + (region & (PSC_ENTRIES - 1))
+    m.psc.tag[slot] = region << EPOCH_BITS | m.cpu.psc_epoch[cpu]
+    m.psc.table[slot] = table
+
+
+@kernel
+def tlb_flush_all(m, cpu):
+    """Empty this CPU's TLB and paging-structure cache."""
+    m.cpu.flushes_full[cpu] += 1
+    if m.cpu.tlb_epoch[cpu] == EPOCH_MAX or m.cpu.psc_epoch[cpu] == EPOCH_MAX:
+        for i in range(TLB_ENTRIES):  # epochs are about to repeat: no old tag may stay
+            m.tlb.tag[cpu * TLB_ENTRIES + i] = 0
+        for i in range(PSC_ENTRIES):
+            m.psc.tag[cpu * PSC_ENTRIES + i] = 0
+        m.cpu.tlb_epoch[cpu] = 0
+        m.cpu.psc_epoch[cpu] = 0
+    m.cpu.tlb_epoch[cpu] += 1
+    m.cpu.psc_epoch[cpu] += 1
+
+
+@kernel
+def flush_tlb_func(m, cpu, start, end, freed_tables, gen):
+    """Carry out one flush on this CPU: page by page if it is the next one and short, else everything.
+
+    Source: flush_tlb_func, arch/x86/mm/tlb.c.
+    """
+    if end - start > FLUSH_CEILING or m.cpu.tlb_gen[cpu] + 1 != gen:
+        tlb_flush_all(m, cpu)
+        m.cpu.tlb_gen[cpu] = max(m.cpu.tlb_gen[cpu], gen)
+        return
+    addr = start
+    while addr < end:
+        page = addr >> 12
+        slot = cpu * TLB_ENTRIES + (page & (TLB_ENTRIES - 1))
+        if m.tlb.tag[slot] >> EPOCH_BITS == page:
+            m.tlb.tag[slot] = 0
+        addr += 4096
+    if freed_tables:
+        m.cpu.psc_epoch[cpu] += 1
+        if m.cpu.psc_epoch[cpu] >= EPOCH_MAX:
+            tlb_flush_all(m, cpu)
+    m.cpu.tlb_gen[cpu] = gen
+
+
+@kernel
+def handle_ipi(m, cpu):
+    """The interrupt itself: flush what the IPI says and acknowledge it."""
+    request = smp_load_acquire(m.cpu.ipi_request, cpu)  # pairs with the release in flush_agent
+    flush_tlb_func(m, cpu, m.cpu.ipi_start[cpu], m.cpu.ipi_end[cpu], m.cpu.ipi_freed[cpu], m.cpu.ipi_gen[cpu])
+    m.cpu.ipis[cpu] += 1
+    smp_store_release(m.cpu.ipi_ack, cpu, request)
+    coordinator_wake(m)
+
+
+@kernel_inline
+def take_interrupts(m, cpu):
+    """Take a pending TLB-flush IPI, unless interrupts are off."""
+    if read_once(m.cpu.ipi_request, cpu) != m.cpu.ipi_ack[cpu] and m.cpu.irq_off[cpu] == 0:
+        handle_ipi(m, cpu)
+
+
+@kernel
+def coordinator_wake(m):
+    """Wake the coordinator if it sleeps."""
+    atomic_fetch_add(m.rcu.wake, 0, 1)
+    if read_once(m.rcu.asleep, 0) != 0:
+        wake_all(m, m.rcu.wake, 0)
+
+
+@kernel
+def leave_lazy_tlb(m, cpu):
+    """Use user memory again: catch up with the flushes that were not sent here."""
+    write_once(m.cpu.lazy, cpu, 0)
+    smp_mb()  # pairs with atomic_add_return in flush_tlb_mm_range
+    take_interrupts(m, cpu)
+    mm = m.cpu.mm[cpu]
+    if mm >= 0:
+        gen = read_once(m.mm.tlb_gen, mm)
+        if gen != m.cpu.tlb_gen[cpu]:
+            tlb_flush_all(m, cpu)
+            m.cpu.tlb_gen[cpu] = gen
+            m.cpu.flushes_late[cpu] += 1
+
+
+@kernel
+def enter_idle(m, cpu):
+    """Stop using user memory and RCU-protected objects: no flush and no grace period waits for this CPU.
+
+    Locking: caller must be outside of rcu_read_lock.
+    """
+    write_once(m.cpu.lazy, cpu, 1)
+    smp_store_release(m.cpu.idle, cpu, 1)
+    smp_mb()
+    take_interrupts(m, cpu)  # one that was sent before the agent could see lazy: answer, or it waits for a nap
+
+
+@kernel
+def exit_idle(m, cpu):
+    """Come back from enter_idle."""
+    write_once(m.cpu.idle, cpu, 0)
+    leave_lazy_tlb(m, cpu)  # its barrier orders idle before any later read, too
+
+
+@kernel
+def has_remote_cpu(m, cpu, mm):
+    """True if another CPU has `mm` loaded and is not lazy."""
+    for other in range(m.config.n_cpu[0]):
+        if other != cpu and m.cpu.mm[other] == mm and read_once(m.cpu.lazy, other) == 0:
+            return True
+    return False
+
+
+@kernel
+def flush_tlb_others(m, cpu, start, end, freed_tables, gen):
+    """Hand a flush to the flush agent and sleep until all other CPUs have carried it out."""
+    m.cpu.flush_start[cpu] = start
+    m.cpu.flush_end[cpu] = end
+    m.cpu.flush_freed[cpu] = freed_tables
+    m.cpu.flush_gen[cpu] = gen
+    smp_store_release(m.cpu.flush_state, cpu, REQUESTED)  # pairs with the acquire in flush_agent
+    coordinator_wake(m)
+    waits_for(m, cpu, WAIT_FLUSH, gen)
+    write_once(m.cpu.lazy, cpu, 1)  # two CPUs that flush need not wait for each other
+    smp_mb()
+    take_interrupts(m, cpu)
+    turns = 0
+    while smp_load_acquire(m.cpu.flush_state, cpu) != DONE:
+        turns += 1
+        if turns < _YIELD:
+            cpu_relax()
+        elif turns < _SLEEP:
+            sched_yield()
+        else:
+            wake = read_once(m.cpu.wake, cpu)
+            write_once(m.cpu.wake_sleepers, cpu, 1)
+            smp_mb()
+            if smp_load_acquire(m.cpu.flush_state, cpu) != DONE:
+                m.cpu.sleeps[cpu] += 1
+                sleep_on(m, cpu, m.cpu.wake, cpu, wake, NAP_US)
+            write_once(m.cpu.wake_sleepers, cpu, 0)
+    smp_store_release(m.cpu.flush_state, cpu, NONE)
+    leave_lazy_tlb(m, cpu)
+    waits_for(m, cpu, WAIT_NOTHING, 0)
+
+
+@kernel
+def flush_tlb_mm_range(m, cpu, mm, start, end, freed_tables):
+    """Make every CPU forget its translations of [start, end) of `mm`; its table pointers too if tables were freed.
+
+    Locking: caller must be outside of rcu_read_lock. Source: flush_tlb_mm_range, arch/x86/mm/tlb.c.
+    """
+    gen = atomic_add_return(m.mm.tlb_gen, mm, 1)
+    flush_tlb_func(m, cpu, start, end, freed_tables, gen)
+    if has_remote_cpu(m, cpu, mm):
+        m.cpu.flushes_remote[cpu] += 1
+        flush_tlb_others(m, cpu, start, end, freed_tables, gen)
+    else:
+        m.cpu.flushes_local[cpu] += 1
+
+
+@kernel
+def flush_agent(m, me):
+    """Serve one round of flush requests: IPI the CPUs concerned, wait for their acks, release the callers.
+
+    Returns the number served. Runs in the coordinator, whose row of `cpu` is `me`.
+    """
+    served = 0
+    for caller in range(m.config.n_cpu[0]):
+        if smp_load_acquire(m.cpu.flush_state, caller) != REQUESTED:
+            continue
+        mm = m.cpu.mm[caller]
+        m.rcu.remote_flushes[0] += 1
+        for target in range(m.config.n_cpu[0]):
+            if target == caller or m.cpu.mm[target] != mm or read_once(m.cpu.lazy, target) != 0:
+                continue
+            m.cpu.ipi_start[target] = m.cpu.flush_start[caller]
+            m.cpu.ipi_end[target] = m.cpu.flush_end[caller]
+            m.cpu.ipi_freed[target] = m.cpu.flush_freed[caller]
+            m.cpu.ipi_gen[target] = m.cpu.flush_gen[caller]
+            m.rcu.ipis[0] += 1
+            smp_store_release(m.cpu.ipi_request, target, m.cpu.ipi_request[target] + 1)
+        for target in range(m.config.n_cpu[0]):
+            wait_for_ack(m, me, target)
+        smp_store_release(m.cpu.flush_state, caller, DONE)
+        atomic_fetch_add(m.cpu.wake, caller, 1)
+        if read_once(m.cpu.wake_sleepers, caller) != 0:
+            wake_all(m, m.cpu.wake, caller)
+        served += 1
+    return served
+
+
+@kernel
+def wait_for_ack(m, me, target):
+    """Wait until `target` has handled its IPI, or is lazy and will catch up by itself."""
+    turns = 0
+    while True:
+        wake = read_once(m.rcu.wake, 0)
+        if smp_load_acquire(m.cpu.ipi_ack, target) == m.cpu.ipi_request[target] or read_once(m.cpu.lazy, target) != 0:
+            return
+        turns += 1
+        if turns < _YIELD:
+            cpu_relax()
+        else:
+            write_once(m.rcu.asleep, 0, 1)
+            smp_mb()
+            if read_once(m.rcu.wake, 0) == wake:
+                sleep_on(m, me, m.rcu.wake, 0, wake, NAP_US)
+            write_once(m.rcu.asleep, 0, 0)

@@ -1,0 +1,129 @@
+"""VMAs: each mm has an array of them, sorted by address.
+
+Neighbours with equal flags are one VMA, unless both were written to before they met (different anon_vma): that border
+stays, as in Linux.
+"""
+
+from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, read_once
+from emulator.mm_types import PAGE_SIZE
+
+VM_READ, VM_WRITE = 1, 2
+
+
+@kernel
+def find_vma(m, mm, addr):
+    """Row of the first VMA that ends above `addr`; the row behind the mm's last if there is none.
+
+    Locking: caller must hold mmap_lock.
+    """
+    low = mm * m.config.vma_per_mm[0]
+    high = low + m.mm.vmas[mm]
+    while low < high:
+        middle = (low + high) >> 1
+        if m.vma.end[middle] > addr:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@kernel_inline
+def vma_limit(m, mm):
+    """The row behind the mm's last VMA."""
+    return mm * m.config.vma_per_mm[0] + m.mm.vmas[mm]
+
+
+@kernel
+def vma_copy(m, to, source):
+    """Copy one row of the VMA array."""
+    m.vma.start[to] = m.vma.start[source]
+    m.vma.end[to] = m.vma.end[source]
+    m.vma.flags[to] = m.vma.flags[source]
+    m.vma.anon_vma[to] = m.vma.anon_vma[source]
+
+
+@kernel
+def vma_insert(m, mm, row, start, end, flags, anon_vma):
+    """Make room at `row` and fill it. Locking: caller must hold mmap_lock for writing."""
+    at = vma_limit(m, mm)
+    while at > row:
+        vma_copy(m, at, at - 1)
+        at -= 1
+    m.vma.start[row] = start
+    m.vma.end[row] = end
+    m.vma.flags[row] = flags
+    m.vma.anon_vma[row] = anon_vma
+    m.mm.vmas[mm] += 1
+
+
+@kernel
+def vma_delete(m, mm, row):
+    """Close the gap at `row`. Locking: caller must hold mmap_lock for writing."""
+    m.mm.vmas[mm] -= 1
+    for at in range(row, vma_limit(m, mm)):
+        vma_copy(m, at, at + 1)
+
+
+@kernel
+def split_vma(m, mm, row, addr):
+    """Split the VMA at `row` so that a VMA begins at `addr`. Locking: caller must hold mmap_lock for writing."""
+    vma_insert(m, mm, row, m.vma.start[row], addr, m.vma.flags[row], m.vma.anon_vma[row])
+    m.vma.start[row + 1] = addr
+
+
+@kernel
+def can_merge(m, left, right):
+    """True if two VMAs touch and may be one: equal flags, and not both with anon_vmas of their own."""
+    if m.vma.end[left] != m.vma.start[right] or m.vma.flags[left] != m.vma.flags[right]:
+        return False
+    a, b = m.vma.anon_vma[left], m.vma.anon_vma[right]
+    return a == b or a == 0 or b == 0
+
+
+@kernel
+def merge_with_next(m, mm, row):
+    """Merge the VMA at `row` with the one behind it if they may be one; True if so."""
+    if row + 1 >= vma_limit(m, mm) or not can_merge(m, row, row + 1):
+        return False
+    m.vma.end[row] = m.vma.end[row + 1]
+    m.vma.anon_vma[row] = max(m.vma.anon_vma[row], m.vma.anon_vma[row + 1])
+    vma_delete(m, mm, row + 1)
+    return True
+
+
+@kernel
+def anon_vma_prepare(m, mm, row):
+    """Give the VMA an anon_vma before its first anonymous page: a neighbour's if they touch, else a new one.
+
+    Locking: caller must hold mmap_lock for reading; two faults may race, the first wins.
+    """
+    if read_once(m.vma.anon_vma, row) != 0:
+        return
+    number = 0
+    if row + 1 < vma_limit(m, mm) and m.vma.start[row + 1] == m.vma.end[row]:
+        number = read_once(m.vma.anon_vma, row + 1)
+    if number == 0 and row > mm * m.config.vma_per_mm[0] and m.vma.end[row - 1] == m.vma.start[row]:
+        number = read_once(m.vma.anon_vma, row - 1)
+    if number == 0:
+        number = atomic_add_return(m.mm.anon_vmas, mm, 1)
+    cmpxchg(m.vma.anon_vma, row, 0, number)
+
+
+@kernel
+def detach_vmas(m, mm, start, end):
+    """Split off and remove the VMAs of [start, end); how many pages they had.
+
+    Locking: caller must hold mmap_lock for writing.
+    """
+    row = find_vma(m, mm, start)
+    pages = 0
+    if row < vma_limit(m, mm) and m.vma.start[row] < start:
+        split_vma(m, mm, row, start)
+        row += 1
+    while row < vma_limit(m, mm) and m.vma.start[row] < end:
+        if m.vma.end[row] > end:
+            split_vma(m, mm, row, end)
+        pages += (m.vma.end[row] - m.vma.start[row]) // PAGE_SIZE
+        vma_delete(m, mm, row)
+    m.mm.total_vm[mm] -= pages
+    return pages

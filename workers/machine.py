@@ -1,0 +1,221 @@
+"""A machine: the segment, its CPU processes and its coordinator; create, fork, watch, stop, reap.
+
+    with Machine(geometry, policy="refcount") as machine:
+        machine.load(0, [mmap(...), touch(...), EXIT])
+        machine.start()
+        machine.wait()
+
+The parent compiles and maps everything, then forks; children inherit the mapping and the code. They die with the
+parent. Python of the parent never writes protocol state while CPUs run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import multiprocess
+import multiprocess.connection
+import numpy as np
+
+from emulator import engine
+from emulator.insn import run_coordinator, run_cpu, start_machine, stop_machine
+from emulator.mm_types import FRAMES, TABLES, Geometry
+from emulator.policy import KNOBS, POLICIES
+from emulator.segment import Segment
+from workers.postmortem import MachineFailed, describe_death, describe_stuck
+from workers.program import Insn, assemble
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+_fork = multiprocess.get_context("fork")
+SHORT_SPIN, LONG_SPIN = 200, 4000  # pauses before a waiting CPU sleeps: with too few processors, with enough
+STOP_SECONDS = 5.0  # how long CPUs may take to reach a boundary
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Counters at one moment: seconds of wall clock, faults and seconds of processor time, one per CPU."""
+
+    wall: float
+    faults: np.ndarray
+    cpu_time: np.ndarray
+
+
+def processors() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def _child(parent: int, entry: Any, m: Any, cpu: int) -> None:
+    """Body of every process of a machine."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    entry(m, cpu)
+
+
+def process_seconds(pid: int) -> float:
+    """Processor time a process has used."""
+    return time.clock_gettime((~pid << 3) | 2)  # CPUCLOCK_SCHED of that process
+
+
+class Machine:
+    """One emulated machine. Raises SegmentTooLarge before anything is created, MachineFailed when a process dies.
+
+    `mm_of_cpu[i]` is the address space CPU i runs, all 0 by default.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        policy: str = "none",
+        knobs: Iterable[str] = (),
+        mm_of_cpu: Sequence[int] | None = None,
+        tick_us: int = 1000,
+    ) -> None:
+        self.geometry = geometry
+        self.policy = policy
+        self.knobs = tuple(knobs)
+        self.mm_of_cpu = list(mm_of_cpu) if mm_of_cpu is not None else [0] * geometry.cpus
+        self.segment = Segment(geometry)
+        self.views = self.segment.views
+        engine.prepare()
+        self.m = engine.attach(self.segment)
+        self._processes: list[Any] = []
+        self._insns = 0
+        self._power_up(tick_us)
+
+    def _power_up(self, tick_us: int) -> None:
+        """Put the segment into the state of a machine that has not run."""
+        g, v = self.geometry, self.views
+        config = v["config"]
+        config["n_cpu"], config["n_mm"], config["vma_per_mm"] = g.cpus, g.mms, g.vmas
+        config["frame_words"], config["tick_us"] = g.frame_words, tick_us
+        config["spin"] = LONG_SPIN if g.cpus <= processors() else SHORT_SPIN
+        config["pcp_batch"], config["pcp_high"] = 63, 378
+        for field, value in POLICIES[self.policy].switches().items():
+            config[field] = value
+        for knob in self.knobs:
+            config[KNOBS[knob].field] = 1
+        v["zone"]["fresh"][FRAMES], v["zone"]["limit"][FRAMES] = 1, g.frames
+        v["zone"]["fresh"][TABLES], v["zone"]["limit"][TABLES] = 1 + g.mms, g.tables
+        v["mm"]["pgd"] = np.arange(1, 1 + g.mms)
+        v["ptdesc"]["level"][1 : 1 + g.mms] = 4
+        v["ptdesc"]["state"][1 : 1 + g.mms] = 2
+        cpu = v["cpu"]
+        cpu["mm"] = [*self.mm_of_cpu, -1]
+        cpu["tlb_epoch"] = cpu["psc_epoch"] = 1
+        v["mm"]["mm_users"] = np.bincount(self.mm_of_cpu, minlength=g.mms)
+        v["barrier"]["parties"] = g.cpus
+
+    def load(self, cpu: int, program: Iterable[Insn] | np.ndarray) -> None:
+        """Give a CPU its program. Raises ValueError if the segment has no room for it."""
+        rows = assemble(program)
+        if self._insns + len(rows) > self.geometry.insns:
+            raise ValueError(f"{self._insns + len(rows)} instructions do not fit into room for {self.geometry.insns}")
+        self.views["insn"][self._insns : self._insns + len(rows)] = rows
+        self.views["cpu"]["insn_base"][cpu] = self.views["cpu"]["pc"][cpu] = self._insns
+        self._insns += len(rows)
+        self.views["cpu"]["insn_end"][cpu] = self._insns
+
+    def start(self) -> None:
+        """Fork every process, wait until all are ready, let them go."""
+        coordinator = self.geometry.cpus
+        for cpu in range(self.geometry.cpus):
+            self._spawn(f"cpu{cpu}", run_cpu, cpu)
+        self._spawn("coordinator", run_coordinator, coordinator)
+        while self.views["run"]["ready"][0] < self.geometry.cpus:
+            self._watch(0.001)
+        start_machine(self.m, coordinator)
+
+    def _spawn(self, name: str, entry: Any, cpu: int) -> None:
+        process = _fork.Process(target=_child, args=(os.getpid(), entry, self.m, cpu), name=name, daemon=True)
+        process.start()
+        self._processes.append(process)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids: the CPUs in order, then the coordinator."""
+        return [process.pid for process in self._processes]
+
+    def sample(self) -> Sample:
+        """Counters now; within one page of exact while the CPUs run."""
+        n = self.geometry.cpus
+        return Sample(
+            time.perf_counter(),
+            self.views["cpu"]["faults"][:n].copy(),
+            np.array([process_seconds(pid) for pid in self.pids[:n]]),
+        )
+
+    def run_for(self, seconds: float) -> None:
+        """Watch the machine for `seconds`, or until it stops by itself."""
+        deadline = time.perf_counter() + seconds
+        while self._running() and not self._stopping():
+            left = deadline - time.perf_counter()
+            if left <= 0 or self._watch(left):
+                return
+
+    def stop(self) -> None:
+        """Ask every CPU to stop at its next boundary, and wait until all have and the coordinator is done."""
+        stop_machine(self.m, self.geometry.cpus)
+        self.wait()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until every program has ended and every callback has run; False if `seconds` were not enough.
+
+        Raises MachineFailed when a process dies, or when a machine that was stopped does not come to rest.
+        """
+        deadline = None if seconds is None else time.perf_counter() + seconds
+        patience: float | None = None
+        while self._running():
+            now = time.perf_counter()
+            if self._stopping() and patience is None:
+                patience = now + STOP_SECONDS
+            if patience is not None and now > patience:
+                report = describe_stuck(self.views, self.geometry)
+                self.kill()
+                raise MachineFailed(report)
+            if deadline is not None and now > deadline:
+                return False
+            self._watch(0.05 if deadline is None else max(0.0, min(0.05, deadline - now)))
+        return True
+
+    def _running(self) -> list[Any]:
+        return [process for process in self._processes if process.exitcode is None]
+
+    def _stopping(self) -> bool:
+        return bool(self.views["run"]["stop"][0])
+
+    def _watch(self, seconds: float) -> bool:
+        """Sleep until a process ends or the time is over; True if all have ended. Raises MachineFailed on a death."""
+        running = self._running()
+        if running:
+            multiprocess.connection.wait([process.sentinel for process in running], seconds)
+        dead = [process for process in self._processes if process.exitcode not in (None, 0)]
+        if dead:
+            self.kill()  # nobody may go on beside a hole; the segment stays as it is
+            number = self._processes.index(dead[0])
+            raise MachineFailed(describe_death(self.views, self.geometry, number, dead[0].exitcode))
+        return not self._running()
+
+    def kill(self) -> None:
+        """End every process at once."""
+        for process in self._processes:
+            if process.exitcode is None:
+                process.kill()
+        for process in self._processes:
+            process.join()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()

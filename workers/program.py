@@ -1,0 +1,108 @@
+"""Programs: rows of instructions, built in Python and copied into the segment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from emulator.insn import Op
+from emulator.madvise import MADV_DONTNEED
+from emulator.mm_types import INSN, PAGE_SIZE
+from emulator.vma import VM_READ, VM_WRITE
+
+ADVICE = {MADV_DONTNEED: "MADV_DONTNEED"}
+
+
+class Insn(NamedTuple):
+    """One instruction; emulator/mm_types.py (INSN) says what the operands are."""
+
+    op: Op
+    addr: int = 0
+    length: int = 0
+    step: int = 0
+    arg: int = 0
+    record: int = -1
+
+    def __str__(self) -> str:
+        """The instruction as a user would write it."""
+        match self.op:
+            case Op.STORE | Op.LOAD:
+                return f"{self.op.name.lower()} {self.addr:#x}"
+            case Op.TOUCH | Op.READ | Op.MMAP | Op.MUNMAP:
+                return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x}"
+            case Op.MADVISE:
+                return f"madvise {self.addr:#x} {self.length:#x} {ADVICE.get(self.arg, self.arg)}"
+            case Op.BARRIER:
+                return f"barrier {self.addr}"
+            case Op.JUMP:
+                return f"jump {self.addr}" + (f" ({self.arg} times)" if self.arg else "")
+        return self.op.name.lower()
+
+
+def store(addr: int, value: int) -> Insn:
+    """Store one word."""
+    return Insn(Op.STORE, addr, 8, 8, value)
+
+
+def load(addr: int) -> Insn:
+    """Load one word."""
+    return Insn(Op.LOAD, addr, 8, 8)
+
+
+def touch(addr: int, length: int, step: int = PAGE_SIZE, value: int = 1) -> Insn:
+    """Store to one word per `step` bytes."""
+    return Insn(Op.TOUCH, addr, length, step, value)
+
+
+def read(addr: int, length: int, step: int = PAGE_SIZE) -> Insn:
+    """Load one word per `step` bytes."""
+    return Insn(Op.READ, addr, length, step)
+
+
+def mmap(addr: int, length: int, writable: bool = True) -> Insn:
+    """Map private anonymous memory at a fixed address."""
+    return Insn(Op.MMAP, addr, length, 0, VM_READ | (VM_WRITE if writable else 0))
+
+
+def munmap(addr: int, length: int, step: int = 0) -> Insn:
+    """Unmap, in calls of `step` bytes if given."""
+    return Insn(Op.MUNMAP, addr, length, step)
+
+
+def dontneed(addr: int, length: int, step: int = 0) -> Insn:
+    """madvise(MADV_DONTNEED), in calls of `step` bytes if given."""
+    return Insn(Op.MADVISE, addr, length, step, MADV_DONTNEED)
+
+
+def barrier(number: int = 0) -> Insn:
+    """Wait for the other CPUs."""
+    return Insn(Op.BARRIER, number)
+
+
+def jump(target: int, times: int = 0) -> Insn:
+    """Go back to instruction `target` of the program, `times` times; for ever if 0."""
+    return Insn(Op.JUMP, target, arg=times)
+
+
+EXIT, STOP, MARK = Insn(Op.EXIT), Insn(Op.STOP), Insn(Op.MARK)
+
+
+def assemble(program: Iterable[Insn] | np.ndarray) -> np.ndarray:
+    """The rows of `m.insn` for a program; an array of rows passes through."""
+    if isinstance(program, np.ndarray):
+        return program
+    rows = list(program)
+    assembled = np.zeros(len(rows), INSN.dtype)
+    columns = np.array([tuple(int(x) for x in row) for row in rows], np.int64).reshape(len(rows), 6)
+    for i, name in enumerate(Insn._fields):
+        assembled[name] = columns[:, i]
+    assembled["left"] = assembled["arg"]
+    return assembled
+
+
+def disassemble(row: Any) -> Insn:
+    """The instruction in one row of `m.insn`."""
+    values = {name: int(row[name]) for name in Insn._fields}
+    return Insn(**{**values, "op": Op(values["op"])})
