@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from emulator.mm_types import FRAMES, PSC_ENTRIES, PTRS_PER_TABLE, TABLES, TLB_ENTRIES, Geometry
+from emulator.mm_types import FRAMES, PCP_ROOM, PSC_ENTRIES, PTRS_PER_TABLE, TABLES, TLB_ENTRIES, Geometry
 from emulator.pgtable import PAGE, PRESENT, TABLE_ALLOCATED, TABLE_FREE, TABLE_INSTALLED
 from emulator.tlb import EPOCH_BITS, EPOCH_MAX
 
@@ -40,16 +40,15 @@ class Frozen:
             frames = entries[(entries & PRESENT) != 0] >> 12
             self.mapped += np.bincount(frames, minlength=self.used_frames)[: self.used_frames]
 
-    def free_list(self, zone: int, links: np.ndarray) -> np.ndarray:
-        """Indexes on the zone's list and on every CPU's list, in no order. Stops at a loop."""
-        heads = [int(self.views["zone"]["head"][zone]), *(int(h) for h in self.views["pcp"]["head"][zone::2])]
-        found: list[int] = []
-        limit = len(links)
-        for head in heads:
-            while head and len(found) <= limit:
-                found.append(head)
-                head = int(links[head])
-        return np.array(found, np.int64)
+    def free(self, zone: int) -> np.ndarray:
+        """Indexes that the zone and the CPUs hold free, in no order."""
+        v = self.views
+        first = int(v["zone"]["slots"][zone])
+        found = [v["zone_slot"]["word"][first : first + int(v["zone"]["count"][zone])]]
+        for list_ in range(zone, len(v["pcp"]), 2):
+            slot = list_ * PCP_ROOM
+            found.append(v["pcp_slot"]["word"][slot : slot + int(v["pcp"]["count"][list_])])
+        return np.concatenate(found)
 
 
 def pte_refcount(frozen: Frozen) -> int:
@@ -118,14 +117,14 @@ def mapcount(frozen: Frozen) -> int:
 
 def frames(frozen: Frozen) -> int:
     """Frames free + mapped = all that were ever handed out; none is both, none is on two lists."""
-    free = frozen.free_list(FRAMES, frozen.views["page"]["next"])
+    free = frozen.free(FRAMES)
     times = np.bincount(free, minlength=frozen.used_frames) + (frozen.mapped > 0)
     return int(np.count_nonzero(times[1:] != 1))
 
 
 def tables(frozen: Frozen) -> int:
     """Tables free + installed = all that were ever handed out; none is both, none is on two lists."""
-    free = frozen.free_list(TABLES, frozen.views["ptdesc"]["next"])
+    free = frozen.free(TABLES)
     times = np.bincount(free, minlength=frozen.used)
     times[frozen.live] += 1
     times[0] = 1

@@ -27,6 +27,9 @@ TLB_ENTRIES = 1024  # per CPU, direct mapped; the size of a second-level TLB
 PSC_ENTRIES = 32  # per CPU: cached PMD entries, the paging-structure cache
 GATHER_PAGES = 4096  # frames one mmu_gather collects before it must flush
 GATHER_TABLES = 512  # tables one mmu_gather collects before it must flush
+PCP_BATCH = 63  # frames or tables moved between a CPU and the zone at once, Linux's pcp->batch
+PCP_HIGH = (2048, 2 * PCP_BATCH)  # most frames and tables that a CPU keeps for itself
+PCP_ROOM = max(PCP_HIGH) + PCP_BATCH + 1
 GP_BUCKETS = 40  # grace-period latencies, log2 of nanoseconds
 NR_BARRIERS = 8
 
@@ -68,8 +71,6 @@ CONFIG = struct(
         vma_per_mm="room in each mm's VMA array; before the start",
         spin="pauses before a waiting CPU goes to sleep; before the start",
         tick_us="how often the coordinator looks for grace periods to end, microseconds; before the start",
-        pcp_batch="frames or tables moved between a CPU's list and the zone at once; before the start",
-        pcp_high="length at which a CPU's list is drained to the zone; before the start",
     ),
     line(  # the policy, see policy.py
         pte_counted="PTE tables count their users and go at the last put (patch 5); before the start",
@@ -244,7 +245,7 @@ PTDESC = struct(
         state="a TableState; whoever moves it along",
         level="1 PTE, 2 PMD, 3 PUD, 4 PGD; whoever allocates it",
         generation="times it was freed; whoever frees it",
-        next="next table of a free list or of a callback list, 0 ends it; the list's owner",
+        next="next table of a callback list, 0 ends it; the list's owner",
     ),
 )
 
@@ -252,7 +253,6 @@ PAGE = struct(
     line(
         refcount="users of the frame; atomic",
         mapcount="PTEs that map it; atomic",
-        next="next frame of a free list, 0 ends it; the list's owner",
         generation="times it was freed; whoever frees it",
     ),
     align=32,
@@ -262,13 +262,16 @@ ZONE = struct(
     line(
         lock="0 or owner + 1; spin_lock and spin_unlock",
         fresh="first index never handed out; holder of lock",
+        count="recycled ones in zone_slot; holder of lock",
+    ),
+    line(
         limit="index behind the last; before the start",
-        head="first of the recycled ones, 0 if none; holder of lock",
-        count="recycled ones on the list; holder of lock",
+        slots="first of this zone's zone_slot; before the start",
+        pcp_high="most that a CPU keeps for itself; before the start",
     ),
 )
 
-PCP = struct(line(head="first of this CPU's free ones; that CPU", count="how many; that CPU"))
+PCP = struct(line(count="free ones in this CPU's pcp_slot; that CPU"))
 
 TLB = struct(
     line(
@@ -328,6 +331,8 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "barrier": (BARRIER, "barriers"),
     "cpu": (CPU, "agents"),
     "pcp": (PCP, "pcps"),
+    "pcp_slot": (WORD, "pcp_slots"),
+    "zone_slot": (WORD, "zone_slots"),
     "tlb": (TLB, "tlbs"),
     "psc": (PSC, "pscs"),
     "gather_page": (WORD, "gather_pages"),
@@ -374,6 +379,8 @@ class Geometry:
             "barriers": NR_BARRIERS,
             "agents": agents,
             "pcps": 2 * agents,
+            "pcp_slots": 2 * agents * PCP_ROOM,
+            "zone_slots": self.frames + self.tables,
             "tlbs": self.cpus * TLB_ENTRIES,
             "pscs": self.cpus * PSC_ENTRIES,
             "gather_pages": self.cpus * GATHER_PAGES,

@@ -1,4 +1,4 @@
-"""Frames and page-table pages: a free list per CPU over one zone each, as in mm/page_alloc.c.
+"""Frames and page-table pages: free ones kept per CPU over one zone each, as in mm/page_alloc.c.
 
 Frame 0 is the zero page and table 0 means "none", so 0 says "no memory". A zone hands out what was freed first and
 otherwise the next index never used; memory that was never touched costs nothing. Tables are poisoned when they are
@@ -15,7 +15,7 @@ from emulator.atomic import (
     write_once,
 )
 from emulator.kernel import BUG_ON, Bug, Wait, stopped, waits_for
-from emulator.mm_types import FRAMES, PTRS_PER_TABLE, TABLES
+from emulator.mm_types import FRAMES, PCP_BATCH, PCP_ROOM, PTRS_PER_TABLE, TABLES
 from emulator.pgtable import POISON, POISON_COUNT, TABLE_ALLOCATED, TABLE_FREE
 from emulator.spinlock import spin_lock, spin_unlock
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle
@@ -26,44 +26,60 @@ _PATIENCE = 2000  # naps of an allocation before it gives up
 
 
 @kernel
-def rmqueue_bulk(m, cpu, zone, links):
-    """Move up to pcp_batch free ones from the zone to this CPU's list; how many. Locking: takes the zone lock."""
-    moved = 0
+def rmqueue_bulk(m, cpu, zone):
+    """Move up to PCP_BATCH free ones from the zone to this CPU, recycled ones first; how many.
+
+    Locking: takes and releases the zone lock.
+    """
     list_ = 2 * cpu + zone
+    to = list_ * PCP_ROOM + m.pcp.count[list_]
     spin_lock(m, cpu, m.zone.lock, zone)
-    while moved < m.config.pcp_batch[0]:
-        index = m.zone.head[zone]
-        if index != 0:
-            m.zone.head[zone] = links[index]
-            m.zone.count[zone] -= 1
-        elif m.zone.fresh[zone] < m.zone.limit[zone]:
-            index = m.zone.fresh[zone]
-            m.zone.fresh[zone] += 1
-        else:
-            break
-        links[index] = m.pcp.head[list_]
-        m.pcp.head[list_] = index
-        moved += 1
+    recycled = min(m.zone.count[zone], PCP_BATCH)
+    first = m.zone.slots[zone] + m.zone.count[zone] - recycled
+    for i in range(recycled):
+        m.pcp_slot[to + i] = m.zone_slot[first + i]
+    m.zone.count[zone] -= recycled
+    fresh = min(m.zone.limit[zone] - m.zone.fresh[zone], PCP_BATCH - recycled)
+    for i in range(fresh):
+        m.pcp_slot[to + recycled + i] = m.zone.fresh[zone] + i
+    m.zone.fresh[zone] += fresh
     spin_unlock(m, cpu, m.zone.lock, zone)
-    m.pcp.count[list_] += moved
-    return moved
+    m.pcp.count[list_] += recycled + fresh
+    return recycled + fresh
 
 
 @kernel
-def free_pcppages_bulk(m, cpu, zone, links):
-    """Move pcp_batch free ones from this CPU's list to the zone. Locking: takes the zone lock."""
+def free_pcppages_bulk(m, cpu, zone):
+    """Move PCP_BATCH free ones from this CPU to the zone. Locking: takes and releases the zone lock."""
     list_ = 2 * cpu + zone
-    first = m.pcp.head[list_]
-    last = first
-    for _ in range(m.config.pcp_batch[0] - 1):
-        last = links[last]
-    m.pcp.head[list_] = links[last]
-    m.pcp.count[list_] -= m.config.pcp_batch[0]
+    m.pcp.count[list_] -= PCP_BATCH
+    first = list_ * PCP_ROOM + m.pcp.count[list_]
     spin_lock(m, cpu, m.zone.lock, zone)
-    links[last] = m.zone.head[zone]
-    m.zone.head[zone] = first
-    m.zone.count[zone] += m.config.pcp_batch[0]
+    to = m.zone.slots[zone] + m.zone.count[zone]
+    for i in range(PCP_BATCH):
+        m.zone_slot[to + i] = m.pcp_slot[first + i]
+    m.zone.count[zone] += PCP_BATCH
     spin_unlock(m, cpu, m.zone.lock, zone)
+
+
+@kernel_inline
+def pcp_pop(m, cpu, zone):
+    """Take one from this CPU's free ones, or 0. Locking: as alloc_slowpath."""
+    list_ = 2 * cpu + zone
+    if m.pcp.count[list_] == 0 and not alloc_slowpath(m, cpu, zone):
+        return 0
+    m.pcp.count[list_] -= 1
+    return m.pcp_slot[list_ * PCP_ROOM + m.pcp.count[list_]]
+
+
+@kernel_inline
+def pcp_push(m, cpu, zone, index):
+    """Add one to this CPU's free ones."""
+    list_ = 2 * cpu + zone
+    if m.pcp.count[list_] >= m.zone.pcp_high[zone]:
+        free_pcppages_bulk(m, cpu, zone)
+    m.pcp_slot[list_ * PCP_ROOM + m.pcp.count[list_]] = index
+    m.pcp.count[list_] += 1
 
 
 @kernel
@@ -78,12 +94,12 @@ def memory_may_come(m):
 
 
 @kernel
-def alloc_slowpath(m, cpu, zone, links):
+def alloc_slowpath(m, cpu, zone):
     """Refill this CPU's list; if the zone is empty, sleep while grace periods can still give tables back.
 
     Returns False if there is no memory. Locking: caller must hold no spinlock and be outside of rcu_read_lock.
     """
-    if rmqueue_bulk(m, cpu, zone, links) != 0:
+    if rmqueue_bulk(m, cpu, zone) != 0:
         return True
     naps = 0
     while zone == TABLES and naps < _PATIENCE and memory_may_come(m) and not stopped(m):
@@ -96,10 +112,10 @@ def alloc_slowpath(m, cpu, zone, links):
         sleep_on(m, cpu, m.rcu.gp_completed, 0, completed, 200)
         exit_idle(m, cpu)
         waits_for(m, cpu, WAIT_NOTHING, 0)
-        if rmqueue_bulk(m, cpu, zone, links) != 0:
+        if rmqueue_bulk(m, cpu, zone) != 0:
             return True
         naps += 1
-    if rmqueue_bulk(m, cpu, zone, links) != 0:
+    if rmqueue_bulk(m, cpu, zone) != 0:
         return True
     m.cpu.oom[cpu] += 1
     return False
@@ -108,15 +124,9 @@ def alloc_slowpath(m, cpu, zone, links):
 @kernel_inline
 def alloc_page(m, cpu):
     """A frame with one user and undefined contents, or 0. Locking: as alloc_slowpath."""
-    list_ = 2 * cpu + FRAMES
-    frame = m.pcp.head[list_]
-    if frame == 0:
-        if not alloc_slowpath(m, cpu, FRAMES, m.page.next):
-            return 0
-        frame = m.pcp.head[list_]
-    m.pcp.head[list_] = m.page.next[frame]
-    m.pcp.count[list_] -= 1
-    m.page.refcount[frame] = 1
+    frame = pcp_pop(m, cpu, FRAMES)
+    if frame != 0:
+        m.page.refcount[frame] = 1
     return frame
 
 
@@ -137,26 +147,16 @@ def put_page(m, cpu, frame):
     if users < 0:
         BUG_ON(m, cpu, BUG_PAGE_COUNT, frame, users)
         return
-    list_ = 2 * cpu + FRAMES
     m.page.generation[frame] += 1
-    m.page.next[frame] = m.pcp.head[list_]
-    m.pcp.head[list_] = frame
-    m.pcp.count[list_] += 1
-    if m.pcp.count[list_] > m.config.pcp_high[0]:
-        free_pcppages_bulk(m, cpu, FRAMES, m.page.next)
+    pcp_push(m, cpu, FRAMES, frame)
 
 
 @kernel
 def alloc_table(m, cpu, level):
     """A zeroed page-table page, private to the caller, or 0. Locking: as alloc_slowpath."""
-    list_ = 2 * cpu + TABLES
-    table = m.pcp.head[list_]
+    table = pcp_pop(m, cpu, TABLES)
     if table == 0:
-        if not alloc_slowpath(m, cpu, TABLES, m.ptdesc.next):
-            return 0
-        table = m.pcp.head[list_]
-    m.pcp.head[list_] = m.ptdesc.next[table]
-    m.pcp.count[list_] -= 1
+        return 0
     if m.ptdesc.generation[table] != 0:  # never used memory is zero already
         for entry in range(table * PTRS_PER_TABLE, (table + 1) * PTRS_PER_TABLE):
             m.entry[entry] = 0
@@ -183,12 +183,7 @@ def poison_table(m, cpu, table):
 def free_table(m, cpu, table):
     """Give a page-table page back to this CPU's list. Nobody may be able to reach it any more."""
     poison_table(m, cpu, table)
-    list_ = 2 * cpu + TABLES
-    m.ptdesc.next[table] = m.pcp.head[list_]
-    m.pcp.head[list_] = table
-    m.pcp.count[list_] += 1
-    if m.pcp.count[list_] > m.config.pcp_high[0]:
-        free_pcppages_bulk(m, cpu, TABLES, m.ptdesc.next)
+    pcp_push(m, cpu, TABLES, table)
 
 
 @kernel
@@ -196,7 +191,6 @@ def free_table_to_zone(m, cpu, table):
     """Give a page-table page back to the zone. Locking: takes the zone lock."""
     poison_table(m, cpu, table)
     spin_lock(m, cpu, m.zone.lock, TABLES)
-    m.ptdesc.next[table] = m.zone.head[TABLES]
-    m.zone.head[TABLES] = table
+    m.zone_slot[m.zone.slots[TABLES] + m.zone.count[TABLES]] = table
     m.zone.count[TABLES] += 1
     spin_unlock(m, cpu, m.zone.lock, TABLES)

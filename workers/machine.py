@@ -25,7 +25,7 @@ import numpy as np
 
 from emulator import engine
 from emulator.insn import run_coordinator, run_cpu, start_machine, stop_machine
-from emulator.mm_types import FRAMES, TABLES, Geometry
+from emulator.mm_types import PCP_HIGH, Geometry
 from emulator.policy import KNOBS, POLICIES
 from emulator.segment import Segment
 from workers.postmortem import MachineFailed, describe_death, describe_stuck
@@ -34,7 +34,7 @@ from workers.program import Insn, assemble
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _fork = multiprocess.get_context("fork")
-SHORT_SPIN, LONG_SPIN = 200, 4000  # pauses before a waiting CPU sleeps: with too few processors, with enough
+SHORT_SPIN, LONG_SPIN = 1, 4000  # pauses before a waiting CPU sleeps: with too few processors, with enough
 STOP_SECONDS = 5.0  # how long CPUs may take to reach a boundary
 
 
@@ -100,13 +100,13 @@ class Machine:
         config["n_cpu"], config["n_mm"], config["vma_per_mm"] = g.cpus, g.mms, g.vmas
         config["frame_words"], config["tick_us"] = g.frame_words, tick_us
         config["spin"] = LONG_SPIN if g.cpus <= processors() else SHORT_SPIN
-        config["pcp_batch"], config["pcp_high"] = 63, 378
         for field, value in POLICIES[self.policy].switches().items():
             config[field] = value
         for knob in self.knobs:
             config[KNOBS[knob].field] = 1
-        v["zone"]["fresh"][FRAMES], v["zone"]["limit"][FRAMES] = 1, g.frames
-        v["zone"]["fresh"][TABLES], v["zone"]["limit"][TABLES] = 1 + g.mms, g.tables
+        zone = v["zone"]
+        zone["fresh"], zone["limit"] = [1, 1 + g.mms], [g.frames, g.tables]
+        zone["slots"], zone["pcp_high"] = [0, g.frames], PCP_HIGH
         v["mm"]["pgd"] = np.arange(1, 1 + g.mms)
         v["ptdesc"]["level"][1 : 1 + g.mms] = 4
         v["ptdesc"]["state"][1 : 1 + g.mms] = 2
