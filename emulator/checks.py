@@ -40,6 +40,13 @@ class Frozen:
             frames = entries[(entries & PRESENT) != 0] >> 12
             self.mapped += np.bincount(frames, minlength=self.used_frames)[: self.used_frames]
 
+    def needed(self) -> np.ndarray:
+        """Tables that hold something: PTE tables with an entry, and the PMD and PUD tables above those."""
+        pte = self.live_pte[self.nonempty[self.live_pte] != 0]
+        pmd = np.unique(self.views["ptdesc"]["pmd"][pte] >> 9)
+        pud = np.unique(self.views["ptdesc"]["pmd"][pmd] >> 9)
+        return np.concatenate([pte, pmd, pud])
+
     def free(self, zone: int) -> np.ndarray:
         """Indexes that the zone and the CPUs hold free, in no order."""
         v = self.views

@@ -13,6 +13,7 @@ from emulator.atomic import (
     entry_point,
     kernel,
     kernel_inline,
+    now_ns,
     read_once,
     sleep_on,
     smp_load_acquire,
@@ -217,7 +218,9 @@ def run_cpu(m, cpu):
     while smp_load_acquire(m.run.start, 0) == 0 and not stopped(m):
         sleep_on(m, cpu, m.run.start, 0, 0, NAP_US)
     exit_idle(m, cpu)
+    m.cpu.started_ns[cpu] = now_ns(m, cpu)
     run_program(m, cpu, m.cpu.mm[cpu])
+    m.cpu.finished_ns[cpu] = now_ns(m, cpu)
     enter_idle(m, cpu)
     smp_store_release(m.cpu.finished, cpu, 1)
     coordinator_wake(m)

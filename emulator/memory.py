@@ -179,7 +179,6 @@ def handle_mm_fault(m, cpu, mm, addr, write):
 
     Locking: takes and releases mmap_lock for reading. Source: do_user_addr_fault and handle_mm_fault.
     """
-    m.cpu.faults[cpu] += 1
     mmap_read_lock(m, cpu, mm)
     result = -EFAULT
     vma = find_vma(m, mm, addr)
@@ -189,6 +188,8 @@ def handle_mm_fault(m, cpu, mm, addr, write):
         if pmd >= 0:
             result = handle_pte_fault(m, cpu, mm, vma, pmd, addr, write)
     mmap_read_unlock(m, cpu, mm)
+    if result == 0:
+        m.cpu.faults[cpu] += 1  # mm_account_fault: those that fail do not count
     return result
 
 
@@ -207,8 +208,8 @@ def zap_present_pte(m, cpu, mm, pte, addr):
 
 @kernel
 def zap_pte_range(m, cpu, mm, pmd, table, addr, end):
-    """Clear the entries of [addr, end) in one PTE table; the address where it stopped, short of `end` if the gather
-    is full.
+    """Clear the entries of [addr, end) in one PTE table; the address where it stopped: short of `end` if the gather
+    was full, which is flushed then.
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
@@ -225,6 +226,8 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end):
     sync_mm_rss(m, cpu, mm)
     spin_unlock(m, cpu, m.ptdesc.ptl, table)
     m.cpu.zapped[cpu] += cleared
+    if full:
+        tlb_flush_mmu(m, cpu)  # also behind the last page: the batch has no room for the next
     if cleared != 0:
         pte_put_many_tlb(m, cpu, mm, pmd, start, cleared)
     return addr
@@ -246,8 +249,6 @@ def zap_pmd_range(m, cpu, mm, pud, addr, end):
             start = addr
             while addr < following:
                 addr = zap_pte_range(m, cpu, mm, pmd, table, addr, following)
-                if addr < following:
-                    tlb_flush_mmu(m, cpu)
             pte_put_many_tlb(m, cpu, mm, pmd, start, 1)
         addr = following
         cond_resched(m, cpu)

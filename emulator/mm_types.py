@@ -22,7 +22,6 @@ import numpy as np
 CACHE_LINE = 64
 PAGE_SIZE = 4096
 PTRS_PER_TABLE = 512
-NR_CPUS = 256  # the most CPUs a machine may have
 TLB_ENTRIES = 1024  # per CPU, direct mapped; the size of a second-level TLB
 PSC_ENTRIES = 32  # per CPU: cached PMD entries, the paging-structure cache
 GATHER_PAGES = 4096  # frames one mmu_gather collects before it must flush
@@ -82,9 +81,7 @@ CONFIG = struct(
         publish_before_init="pmd_populate before pte_ref_init, as in v1; before the start",
         plain_count="pte_get and pte_put are not atomic; before the start",
         missing_pte_put="a read fault keeps its reference on the table; before the start",
-        no_grace_period="tables are freed at once, although pte_try_get is lockless; before the start",
         no_flush="a freed table is not flushed from the TLBs; before the start",
-        no_pmd_lock="free_pte_table clears the pmd without pmd_lock; before the start",
     ),
 )
 
@@ -157,6 +154,10 @@ CPU = struct(
         waits_index="which lock, barrier or table it waits for; this CPU",
         finished="1 once the program has ended; this CPU",
         rss_cache="frames mapped and not yet in mm.rss_anon; this CPU",
+    ),
+    line(
+        started_ns="when the program began; this CPU",
+        finished_ns="when it ended; this CPU",
     ),
     line(time_sec="scratch for the clock; this CPU", time_nsec="scratch; this CPU"),
     line(timeout_sec="scratch for timed waits; this CPU", timeout_nsec="scratch; this CPU"),

@@ -18,6 +18,7 @@ from emulator.pgtable import (
     PUD_SIZE,
     TABLE_UNHOOKED,
     TASK_SIZE,
+    USER_PGTABLES_CEILING,
     mm_dec_nr_tables,
     pgtable_of,
 )
@@ -107,7 +108,7 @@ def unmap_region(m, cpu, mm, start, end):
     """
     row = find_vma(m, mm, start)
     floor = 0
-    ceiling = TASK_SIZE
+    ceiling = USER_PGTABLES_CEILING
     if row > mm * m.config.vma_per_mm[0]:
         floor = m.vma.end[row - 1]
     if row < vma_limit(m, mm):
@@ -125,7 +126,7 @@ def do_munmap(m, cpu, mm, start, length):
     Locking: takes and releases mmap_lock. Source: __do_munmap with downgrade, mm/mmap.c.
     """
     end = start + ((length + PAGE - 1) & -PAGE)
-    if start & (PAGE - 1) or length <= 0 or start < 0 or end > TASK_SIZE:
+    if start & (PAGE - 1) or length <= 0 or start < 0 or length > TASK_SIZE or end > TASK_SIZE:
         return -EINVAL
     mmap_write_lock(m, cpu, mm)
     if m.mm.vmas[mm] + 2 > m.config.vma_per_mm[0]:
@@ -147,7 +148,11 @@ def do_mmap(m, cpu, mm, start, length, flags):
     Locking: takes and releases mmap_lock.
     """
     end = start + ((length + PAGE - 1) & -PAGE)
-    if start & (PAGE - 1) or length <= 0 or start < 0 or end > TASK_SIZE:
+    if length <= 0:
+        return -EINVAL
+    if length > TASK_SIZE or end > TASK_SIZE:
+        return -ENOMEM
+    if start & (PAGE - 1) or start < 0:
         return -EINVAL
     mmap_write_lock(m, cpu, mm)
     if m.mm.vmas[mm] + 3 > m.config.vma_per_mm[0]:
@@ -158,9 +163,9 @@ def do_mmap(m, cpu, mm, start, length, flags):
     row = find_vma(m, mm, start)
     vma_insert(m, mm, row, start, end, flags, 0)
     m.mm.total_vm[mm] += (end - start) // PAGE
+    if row > mm * m.config.vma_per_mm[0] and merge_with_next(m, mm, row - 1):
+        row -= 1  # with the VMA before it first, as in vma_merge: the one behind may have another anon_vma
     merge_with_next(m, mm, row)
-    if row > mm * m.config.vma_per_mm[0]:
-        merge_with_next(m, mm, row - 1)
     mmap_write_unlock(m, cpu, mm)
     return 0
 
@@ -175,7 +180,7 @@ def exit_mmap(m, cpu, mm):
     for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
         unmap_page_range(m, cpu, mm, m.vma.start[row], m.vma.end[row])
     for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
-        ceiling = m.vma.start[row + 1] if row + 1 < vma_limit(m, mm) else TASK_SIZE
+        ceiling = m.vma.start[row + 1] if row + 1 < vma_limit(m, mm) else USER_PGTABLES_CEILING
         free_pgd_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], 0, ceiling)
     tlb_finish_mmu(m, cpu)
     m.mm.vmas[mm] = 0

@@ -5,6 +5,7 @@ flushes keep it away from freed tables.
 """
 
 from emulator.atomic import cmpxchg, kernel, kernel_inline, read_once, write_once
+from emulator.kernel import EINTR, stopped
 from emulator.memory import handle_mm_fault
 from emulator.pgtable import (
     ACCESSED,
@@ -13,13 +14,15 @@ from emulator.pgtable import (
     PRESENT,
     RW,
     TASK_SIZE,
+    USER_PGTABLES_CEILING,
     pgd_offset,
     pgtable_of,
     pmd_offset,
     pte_offset,
     pud_offset,
 )
-from emulator.tlb import psc_fill, psc_lookup, tlb_fill, tlb_lookup
+from emulator.rcu import cond_resched
+from emulator.tlb import forget, psc_fill, psc_lookup, tlb_fill, tlb_lookup
 
 
 @kernel
@@ -60,7 +63,10 @@ def hardware_walk(m, cpu, mm, addr, write):
 
 @kernel_inline
 def translate(m, cpu, mm, addr, write):
-    """The PTE that lets this CPU access `addr`, or -errno. Faults as often as it takes."""
+    """The PTE that lets this CPU access `addr`, or -errno. Faults as often as it takes.
+
+    A fault forgets what is cached for its address, as on x86, and returns to user mode: interrupts are taken.
+    """
     while True:
         entry = tlb_lookup(m, cpu, addr)
         if entry != 0 and (not write or entry & DIRTY):
@@ -68,9 +74,13 @@ def translate(m, cpu, mm, addr, write):
         entry = hardware_walk(m, cpu, mm, addr, write)
         if entry != 0:
             return entry
+        forget(m, cpu, addr)
         error = handle_mm_fault(m, cpu, mm, addr, write)
         if error != 0:
             return error
+        cond_resched(m, cpu)
+        if stopped(m):
+            return -EINTR
 
 
 @kernel_inline
@@ -102,5 +112,5 @@ def load(m, cpu, mm, addr):
 
 @kernel
 def access_ok(addr, length):
-    """True if [addr, addr + length) is in user space."""
-    return 0 <= addr and 0 <= length and addr + length <= TASK_SIZE
+    """True if the range begins in user space. What reaches beyond it faults there: no VMA does."""
+    return 0 <= addr <= TASK_SIZE and 0 <= length <= USER_PGTABLES_CEILING

@@ -80,7 +80,7 @@ def tlb_flush_mmu_tlbonly(m, cpu):
 @kernel
 def tlb_remove_table_free(m, cpu, table):
     """Free one flushed table: after a grace period, or at once where the policy defers nothing."""
-    if m.config.table_free_rcu[0] and not m.config.no_grace_period[0]:
+    if m.config.table_free_rcu[0]:
         call_rcu(m, cpu, table)
     else:
         free_table(m, cpu, table)

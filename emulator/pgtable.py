@@ -8,7 +8,8 @@ from emulator.atomic import atomic_fetch_add, kernel, kernel_inline, read_once, 
 
 PAGE_SHIFT, PMD_SHIFT, PUD_SHIFT, PGDIR_SHIFT = 12, 21, 30, 39
 PAGE, PMD_SIZE, PUD_SIZE, PGDIR_SIZE = 1 << 12, 1 << 21, 1 << 30, 1 << 39
-TASK_SIZE = 1 << 47
+USER_PGTABLES_CEILING = 1 << 47  # what the lower half of the top-level table maps
+TASK_SIZE = USER_PGTABLES_CEILING - PAGE  # the last page is never user space: TASK_SIZE_MAX of x86-64
 PTE_LEVEL, PMD_LEVEL, PUD_LEVEL, PGD_LEVEL = 1, 2, 3, 4
 
 PRESENT, RW, USER, ACCESSED, DIRTY = 0x1, 0x2, 0x4, 0x20, 0x40

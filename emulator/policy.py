@@ -44,7 +44,5 @@ KNOBS = {
     "publish-before-init": Knob("publish_before_init", "pmd_populate runs before pte_ref_init, as posted in v1 (D1)"),
     "plain-count": Knob("plain_count", "the reference count is read, changed and written, not atomic"),
     "missing-pte-put": Knob("missing_pte_put", "a read fault keeps its reference on the table"),
-    "no-grace-period": Knob("no_grace_period", "tables are freed at once although pte_try_get takes no lock"),
     "no-flush": Knob("no_flush", "freed tables are not flushed from TLBs and paging-structure caches"),
-    "no-pmd-lock": Knob("no_pmd_lock", "free_pte_table clears the pmd without pmd_lock"),
 }

@@ -126,12 +126,10 @@ def unhook_pte_table(m, cpu, mm, pmd, addr):
     Locking: takes and releases pmd_lock.
     """
     pmd_lock = pmd >> 9
-    if not m.config.no_pmd_lock[0]:
-        spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock)
+    spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock)
     table = pgtable_of(read_once(m.entry, pmd))
     write_once(m.entry, pmd, 0)
-    if not m.config.no_pmd_lock[0]:
-        spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock)
+    spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock)
     left = 0
     for entry in range(table << 9, (table + 1) << 9):
         left |= m.entry[entry]

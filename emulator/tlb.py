@@ -87,6 +87,13 @@ def psc_fill(m, cpu, addr, table):
     m.psc.table[slot] = table
 
 
+@kernel_inline
+def forget(m, cpu, addr):
+    """Drop what is cached for `addr`: a page fault does that (Intel SDM 4.10.4.1)."""
+    m.tlb.tag[cpu * TLB_ENTRIES + (addr >> 12 & (TLB_ENTRIES - 1))] = 0
+    m.psc.tag[cpu * PSC_ENTRIES + (addr >> 21 & (PSC_ENTRIES - 1))] = 0
+
+
 @kernel
 def tlb_flush_all(m, cpu):
     """Empty this CPU's TLB and paging-structure cache."""

@@ -28,6 +28,7 @@ from emulator.insn import run_coordinator, run_cpu, start_machine, stop_machine
 from emulator.mm_types import PCP_HIGH, Geometry
 from emulator.policy import KNOBS, POLICIES
 from emulator.segment import Segment
+from workers import interrupts
 from workers.postmortem import MachineFailed, describe_death, describe_stuck
 from workers.program import Insn, assemble
 
@@ -57,8 +58,7 @@ def _child(parent: int, entry: Any, m: Any, cpu: int) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    interrupts.reset_in_child()
     entry(m, cpu)
 
 
@@ -88,6 +88,7 @@ class Machine:
         self.segment = Segment(geometry)
         self.views = self.segment.views
         engine.prepare()
+        interrupts.raise_pending()
         self.m = engine.attach(self.segment)
         self._processes: list[Any] = []
         self._insns = 0
@@ -138,8 +139,9 @@ class Machine:
 
     def _spawn(self, name: str, entry: Any, cpu: int) -> None:
         process = _fork.Process(target=_child, args=(os.getpid(), entry, self.m, cpu), name=name, daemon=True)
-        process.start()
-        self._processes.append(process)
+        with interrupts.held_back():
+            process.start()
+            self._processes.append(process)
 
     @property
     def pids(self) -> list[int]:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emulator.insn import Op
-from emulator.madvise import MADV_DONTNEED
+from emulator.madvise import MADV_DONTNEED, MADV_FREE
 from emulator.mm_types import INSN, PAGE_SIZE
 from emulator.vma import VM_READ, VM_WRITE
 
-ADVICE = {MADV_DONTNEED: "MADV_DONTNEED"}
+ADVICE = {MADV_DONTNEED: "MADV_DONTNEED", MADV_FREE: "MADV_FREE"}
 
 
 class Insn(NamedTuple):
@@ -74,6 +74,11 @@ def munmap(addr: int, length: int, step: int = 0) -> Insn:
 def dontneed(addr: int, length: int, step: int = 0) -> Insn:
     """madvise(MADV_DONTNEED), in calls of `step` bytes if given."""
     return Insn(Op.MADVISE, addr, length, step, MADV_DONTNEED)
+
+
+def free(addr: int, length: int, step: int = 0) -> Insn:
+    """madvise(MADV_FREE), in calls of `step` bytes if given."""
+    return Insn(Op.MADVISE, addr, length, step, MADV_FREE)
 
 
 def barrier(number: int = 0) -> Insn:

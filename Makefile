@@ -1,0 +1,58 @@
+# ptelab: every target explains itself; `make` alone lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+NAME ?=
+
+# make scenario NAME=multi-fault CPUS=1,8 passes these through; ARGS takes anything else
+OPTIONS = $(if $(CPUS),--cpus $(CPUS)) $(if $(POLICY),--policy $(POLICY)) $(if $(ENGINE),--engine $(ENGINE)) \
+	$(if $(REPEAT),--repeat $(REPEAT)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+	$(if $(JSON),--json $(JSON)) $(if $(KNOB),--knob $(KNOB)) $(if $(VARIANT),--variant $(VARIANT)) \
+	$(if $(SCALE),--scale $(SCALE)) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup scenario list test stress bench lint format clean
+
+help: ## show the targets
+	@echo "ptelab: make TARGET"
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 14
+
+setup: $(READY) ## make .venv with everything in it; leaves .venv/bin/ptelab
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "ptelab needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.11" >&2; exit 2; }
+	@echo "setting up $(VENV) (once)" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+scenario: $(READY) ## run a scenario: make scenario NAME=multi-fault [CPUS= POLICY= ENGINE= REPEAT= SECONDS= SEED= JSON=]
+	@$(BIN)/ptelab run $(NAME) $(OPTIONS)
+
+list: $(READY) ## list scenarios, policies, knobs and engines
+	@$(BIN)/ptelab list
+
+test: $(READY) ## run the tests on two workers
+	@$(BIN)/python -m pytest -n 2 -q -m 'not stress' $(ARGS)
+
+stress: $(READY) ## race real processes for longer
+	@$(BIN)/python -m pytest -n 2 -q -m stress $(ARGS)
+
+bench: $(READY) ## measure; make bench BASE=old.json prints the change against an earlier file
+	@$(BIN)/python -m benchmarks.bench $(if $(BASE),--base $(BASE)) $(if $(JSON),--json $(JSON)) $(ARGS)
+
+lint: $(READY) ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(READY) ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove .venv, caches and results
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,123 @@
+"""The command `ptelab`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from scenarios import errors
+from scenarios.options import one_of, some_of
+from workers import interrupts
+
+# name -> (module, the question it answers)
+SCENARIOS = {
+    "multi-fault": ("scenarios.multi_fault", "what does the reference count cost per page fault? (the cover letter's table)"),
+    "madvise-loop": ("scenarios.madvise_loop", "how large are the page tables after 50 GiB of touch and MADV_DONTNEED?"),
+    "server-snapshot": ("scenarios.server_snapshot", "what does a 55 TiB server get back, and what does it need?"),
+}
+
+
+class _Scenarios(click.Group):
+    """`run NAME`: each scenario is a command of its own, imported when it is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(SCENARIOS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in SCENARIOS:
+            raise errors.UserError(f"unknown scenario '{cmd_name}'; known: {', '.join(SCENARIOS)}")
+        command: click.Command = importlib.import_module(SCENARIOS[cmd_name][0]).command
+        return command
+
+
+class _Commands(click.Group):
+    """The commands, with an error that says what is known."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.commands:
+            raise errors.UserError(f"unknown command '{cmd_name}'; known: {', '.join(self.list_commands(ctx))}")
+        return self.commands[cmd_name]
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ptelab")
+def ptelab() -> None:
+    """Emulate the Linux series "Free user PTE page table pages" with real processes and shared page tables.
+
+    Exit status: 0 pass, 1 a check failed, 2 usage, 3 a process died.
+    """
+
+
+@ptelab.command("list")
+def list_() -> None:
+    """List scenarios, policies, knobs and engines."""
+    from emulator.engine import ENGINES
+    from emulator.policy import KNOBS, POLICIES
+
+    parts: list[tuple[str, dict[str, str]]] = [
+        ("scenarios", {name: question for name, (_, question) in SCENARIOS.items()}),
+        ("policies", {name: policy.title for name, policy in POLICIES.items()}),
+        ("knobs", {name: knob.effect for name, knob in KNOBS.items()}),
+        ("engines", dict(zip(ENGINES, ("compiled, LLVM atomics", "plain Python, POSIX semaphores"), strict=True))),
+    ]
+    for title, names in parts:
+        click.echo(title)
+        for name, text in names.items():
+            click.echo(f"  {name:<20} {text}")
+
+
+@ptelab.group(cls=_Scenarios)
+def run() -> None:
+    """Run a scenario (run NAME --help: its options)."""
+
+
+@ptelab.command()
+@click.argument("file")
+@click.option("--policy", default="none", help="The policy of the run. [none]")
+@click.option("--knob", default="", help="Leave out pieces of the protocol (see list).")
+@click.option("--engine", default="native", help="native or semaphore. [native]")
+def replay(file: str, policy: str, knob: str, engine: str) -> int:
+    """Run a memory trace on one CPU: its figures, line by line."""
+    from emulator import engine as engines
+    from emulator.policy import KNOBS, POLICIES
+
+    context, parameter = click.get_current_context(), click.Option(["--policy"])
+    one_of("policy", POLICIES)(context, parameter, policy)
+    knobs = some_of("knob", KNOBS)(context, parameter, knob)
+    one_of("engine", engines.ENGINES)(context, parameter, engine)
+    engines.choose(engine)
+    from scenarios.replay import command
+
+    return command(file, policy, knobs)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the command: exits with the status that errors.py names."""
+    interrupts.install()
+    try:
+        status: Any = ptelab.main(arguments, "ptelab", standalone_mode=False)
+    except errors.UserError as error:
+        status = _complain(str(error), errors.USAGE)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        status = errors.USAGE
+    except click.ClickException as error:
+        status = _complain(error.format_message().replace("\n", " "), errors.USAGE)
+    except interrupts.Interrupted as interrupt:
+        status = 128 + interrupt.number
+    except click.Abort:  # click's word for a KeyboardInterrupt outside of a command
+        status = errors.INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        status = errors.INTERNAL
+    sys.exit(status or 0)
+
+
+def _complain(text: str, status: int) -> int:
+    sys.stderr.write(f"ptelab: {text}\n")
+    return status
+
+

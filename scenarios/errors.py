@@ -1,0 +1,11 @@
+"""What can go wrong for a user, and the exit status it leads to."""
+
+from __future__ import annotations
+
+OK, VIOLATION, USAGE, INTERNAL = 0, 1, 2, 3
+INTERRUPTED = 130  # 128 + SIGINT; SIGTERM gives 143
+
+
+class UserError(Exception):
+    """A mistake of the user: printed as one line on stderr, exit status 2."""
+

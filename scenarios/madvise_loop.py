@@ -1,0 +1,180 @@
+"""madvise-loop: how large are the page tables after 50 GiB of touch and MADV_DONTNEED?
+
+The cover letter's loop at full size: mmap 50 GiB; for each of 25,600 pieces of 2 MiB: touch it, MADV_DONTNEED it. VIRT,
+RES and VmPTE by the kernel's accounting, for every policy. The tiny process it starts from has 10 tables (2 PUD, 3 PMD,
+5 PTE, 40 kB), and its libraries lie in the GiB where the mapping ends, so the sweep needs 50 new PMD tables.
+
+Source: Qi Zheng, "[PATCH 0/7] Free user PTE page table pages", 2021-07-18.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from scenarios import options, report, session
+from scenarios.progress import Progress, note
+from scenarios.record import Record
+
+PIECE = 2 << 20
+BASE_KB = 40
+LIBRARIES = 0x7FFF_F000_0000  # inside a GiB: the mapping ends here, the libraries begin
+BINARY, HEAP, STACK = 0x5555_5555_4000, 0x5555_5580_0000, 0x7FE0_0000_0000
+COVER_LETTER = "cover letter: 102640 kB before, 248 kB after; merged in 2025: 240 kB"
+
+
+def image(base_kb: int) -> list[Any]:
+    """The program that builds a tiny process of `base_kb` of page tables."""
+    from workers.program import mmap, touch
+
+    pieces = [BINARY, HEAP, STACK, *(LIBRARIES + i * PIECE for i in range(2 + (base_kb - BASE_KB) // 4))]
+    return [insn for addr in pieces for insn in (mmap(addr, 16 << 10), touch(addr, 16 << 10))]
+
+
+def sweep(start: int, total: int, piece: int) -> Any:
+    """The rows of the loop: touch, MADV_DONTNEED, piece by piece."""
+    import numpy as np
+
+    from workers.program import assemble, dontneed, touch
+
+    rows = np.tile(assemble([touch(0, piece), dontneed(0, piece)]), total // piece)
+    rows["addr"] = start + np.repeat(np.arange(total // piece), 2) * piece
+    return rows
+
+
+def measure(policy: str, setup: dict[str, Any], record: Record, progress: Progress) -> None:
+    """Run the loop under one policy and enter its row."""
+    import numpy as np
+
+    from emulator.mm_types import PCP_ROOM, Geometry
+    from workers.machine import Machine
+    from workers.program import STOP, assemble, mmap
+
+    total, piece = setup["size"], setup["piece"]
+    start = LIBRARIES - total
+    prologue = image(setup["base_kb"])
+    program = np.concatenate([assemble([*prologue, mmap(start, total)]), sweep(start, total, piece), assemble([STOP])])
+    geometry = Geometry(
+        insns=len(program),
+        vmas=len(prologue) + 8,
+        frames=piece // 4096 + 4 * len(prologue) + 2 * PCP_ROOM,
+        tables=total // (2 << 20) + total // (1 << 30) + setup["base_kb"] // 4 + 4096,
+    )
+    with Machine(geometry, policy, setup["knobs"]) as machine:
+        machine.load(0, program)
+        machine.start()
+        cpu, mm = machine.views["cpu"], machine.views["mm"]
+        while not machine.wait(0.2):
+            progress.update(int(cpu["pc"][0]) / len(program), policy)
+        counters = session.finish(machine, record)
+        record.rows.append(
+            {
+                "policy": policy,
+                "engine": setup["engine"],
+                "virt_kb": int(mm["total_vm"][0]) * 4,
+                "res_kb": int(mm["rss_anon"][0]) * 4,
+                "vmpte_kb": int(mm["pgtables_bytes"][0]) // 1024,
+                "needed_kb": session.needed_kb(machine),
+                "faults": counters["faults"],
+                "tables_installed": counters["tables_installed"],
+                "tables_freed": counters["tables_freed"],
+                "tables_reused": counters["tables_reused"],
+                "grace_periods": int(machine.views["rcu"]["gp_completed"][0]),
+                "seconds": int(cpu["finished_ns"][0] - cpu["started_ns"][0]) / 1e9,
+            }
+        )
+
+
+def run(record: Record, setup: dict[str, Any]) -> None:
+    """Every policy in turn, then this host's kernel if asked for."""
+    with Progress("madvise-loop") as progress:
+        for policy in setup["policies"]:
+            measure(policy, setup, record, progress)
+        if setup["host"]:
+            host(record, setup, progress)
+
+
+def host(record: Record, setup: dict[str, Any], progress: Progress) -> None:
+    """The same loop on this host's real kernel."""
+    from workers.host import HostUnavailable, measure_madvise_loop
+
+    try:
+        figures = measure_madvise_loop(setup["size"], setup["piece"], lambda share: progress.update(share, "host"))
+    except HostUnavailable as reason:
+        note(f"this host's kernel is not measured: {reason}")
+        return
+    record.rows.append({"policy": "host", "engine": None, **figures})
+
+
+def show(record: Record, setup: dict[str, Any]) -> None:
+    """VIRT, RES, VmPTE per policy."""
+    report.write(
+        f"madvise-loop: {setup['size'] // setup['piece']:,} pieces of {setup['piece'] >> 10:,} kB, touched and released; "
+        f"engine {setup['engine']}, base {setup['base_kb']} kB"
+    )
+    report.write(f"{COVER_LETTER}\n")
+    show_memory(record)
+
+
+def show_memory(record: Record) -> None:
+    """One line per policy: memory by the kernel's accounting, tables, speed."""
+    lines = []
+    for row in record.rows:
+        lines.append(
+            [
+                row["policy"],
+                report.kb(row["virt_kb"]),
+                report.kb(row["res_kb"]),
+                report.kb(row["vmpte_kb"]),
+                report.kb(row["needed_kb"]) if row.get("needed_kb") is not None else "-",
+                *(f"{row[name]:,}" if row.get(name) is not None else "-" for name in ("tables_installed", "tables_freed")),
+                f"{row['faults']:,}",
+                f"{row['seconds']:.2f}",
+                f"{row['seconds'] / row['faults'] * 1e9:,.0f}",
+            ]
+        )
+    header = ["policy", "VIRT", "RES", "VmPTE", "needed", "PTE tables installed", "freed", "faults", "seconds", "ns/fault"]
+    report.table(header, lines)
+
+
+def check_sizes(size: int, piece: int, base_kb: int) -> None:
+    """Refuse a sweep that the figures do not describe. Raises UserError."""
+    from scenarios.errors import UserError
+
+    if piece % PIECE or size % piece or size > 256 << 30:
+        raise UserError("--size must be a multiple of --piece up to 256G, and --piece a multiple of 2M")
+    if base_kb % 4 or not BASE_KB <= base_kb <= 512:
+        raise UserError(f"--base_kb '{base_kb}' is out of range; known: multiples of 4 from {BASE_KB} to 512")
+
+
+@click.command("madvise-loop", help=(__doc__ or "").split("\n\n")[1])
+@click.option("--size", default="50G", callback=options.size, help="Memory that is swept. [50G]")
+@click.option("--piece", default="2M", callback=options.size, help="Touched and released at once. [2M]")
+@click.option("--base-kb", default="40", callback=options.number(0, 1 << 20, whole=True), help="Page tables at the start. [40]")
+@click.option("--host/--no-host", default=False, help="Run the same on this host's kernel. [no]")
+@options.shared
+def command(
+    size: int,
+    piece: int,
+    base_kb: int,
+    host: bool,
+    policy: list[str],
+    knob: list[str],
+    engine: str,
+    seed: int,
+    json_file: str | None,
+) -> int:
+    """Run the scenario; the exit status."""
+    check_sizes(size, piece, base_kb)
+    setup: dict[str, Any] = {
+        "size": size,
+        "piece": piece,
+        "base_kb": base_kb,
+        "host": host,
+        "policies": policy,
+        "knobs": knob,
+        "engine": engine,
+    }
+    record = Record("madvise-loop", seed)
+    return session.conduct(record, engine, json_file, lambda: run(record, setup), lambda: show(record, setup))

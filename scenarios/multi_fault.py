@@ -1,0 +1,354 @@
+"""multi-fault: what does the reference count cost per page fault?
+
+The benchmark behind the cover letter's table: N CPUs share one mm and one private anonymous mapping of 8 MiB x N. CPU i
+writes one word to each page of the first 2 MiB of its slot (512 faults), barrier, CPU 0 alone issues MADV_DONTNEED for
+every slot, barrier, repeat. Variant `self`: each CPU madvises its own slot at the same time as the others. Variant
+`processes`: each CPU has an mm of its own. Rounds of the policies and of this host's real kernel are interleaved.
+
+Source: Qi Zheng, "[PATCH 0/7] Free user PTE page table pages", 2021-07-18; multi-fault.c by Hiroyuki Kamezawa.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import click
+
+from scenarios import options, report, session
+from scenarios.progress import Progress, note
+from scenarios.record import Record
+
+SLOT, TOUCHED = 8 << 20, 2 << 20
+BASE = 0x7F00_0000_0000
+VARIANTS = ("barrier", "self", "processes")
+WARM_UP = 0.1  # seconds before the measured ones: first touch of memory, caches
+SETUP_BARRIER, ROUND_BARRIER = 1, 0
+# threads: (pf/min before, after, change as printed). The change for 8 threads, recomputed, is -1.07 %.
+COVER_LETTER = {1: (32_085_255, 31_880_833, -0.64), 8: (101_674_967, 100_588_311, -1.17), 16: (113_207_000, 112_801_832, -0.36)}
+
+
+def programs(cpus: int, variant: str, seed: int) -> list[list[Any]]:
+    """The program of each CPU."""
+    from workers.program import barrier, dontneed, jump, mmap, touch
+
+    result = []
+    for cpu in range(cpus):
+        slot = BASE + cpu * SLOT
+        program = [mmap(BASE, cpus * SLOT)] if cpu == 0 or variant == "processes" else []
+        program.append(barrier(SETUP_BARRIER))
+        loop = len(program)
+        program.append(touch(slot, TOUCHED, value=seed + cpu + 1))
+        if variant == "barrier":
+            program.append(barrier(ROUND_BARRIER))
+            if cpu == 0:
+                program += [dontneed(BASE + other * SLOT, SLOT) for other in range(cpus)]
+            program.append(barrier(ROUND_BARRIER))
+        else:
+            program.append(dontneed(slot, SLOT))
+        program.append(jump(loop))
+        result.append(program)
+    return result
+
+
+def measure(policy: str, cpus: int, variant: str, seconds: float, seed: int, knobs: list[str], record: Record) -> dict[str, Any]:
+    """One round: a fresh machine, warm-up, the measured seconds, the audit. Faults per minute, cost, counters."""
+    from emulator.mm_types import PCP_HIGH, PCP_ROOM, Geometry
+    from workers.machine import Machine
+
+    code = programs(cpus, variant, seed)
+    geometry = Geometry(
+        cpus=cpus,
+        mms=cpus if variant == "processes" else 1,
+        insns=sum(len(program) for program in code),
+        frames=1 + cpus * (TOUCHED // 4096 + PCP_ROOM),
+        tables=4096 + cpus * (8 + 2 * PCP_HIGH[1]),  # room for tables that wait for a grace period
+    )
+    mm_of_cpu = range(cpus) if variant == "processes" else None
+    with Machine(geometry, policy, knobs, mm_of_cpu) as machine:
+        for cpu, program in enumerate(code):
+            machine.load(cpu, program)
+        machine.start()
+        machine.run_for(max(WARM_UP, seconds / 10))
+        before = machine.sample()
+        machine.run_for(seconds)
+        after = machine.sample()
+        machine.stop()
+        counters = session.finish(machine, record)
+        rcu, histogram = machine.views["rcu"][0], machine.views["gp_histogram"]["count"].copy()
+        faults = int((after.faults - before.faults).sum())
+        cpu_seconds = float((after.cpu_time - before.cpu_time).sum())
+        return {
+            "pf_per_min": faults / (after.wall - before.wall) * 60,
+            "ns_per_fault": cpu_seconds / max(faults, 1) * 1e9,
+            "faults": faults,
+            "counters": counters,
+            "grace_periods": int(rcu["gp_completed"]),
+            "gp_sum_ns": int(rcu["gp_sum_ns"]),
+            "gp_max_ns": int(rcu["gp_max_ns"]),
+            "gp_histogram": histogram,
+        }
+
+
+COUNTERS = (
+    "tables_installed",
+    "tables_freed",
+    "tables_reused",
+    "try_get_failed",
+    "flushes_local",
+    "flushes_remote",
+    "flushes_late",
+    "ipis",
+    "alloc_stalls",
+)
+
+
+def add_round(row: dict[str, Any], one: dict[str, Any]) -> None:
+    """Enter one round into the row of its policy and CPU count."""
+    row["pf_per_min"].append(one["pf_per_min"])
+    row["ns_per_fault"].append(one["ns_per_fault"])
+    row["pf_per_min_own_processor"].append(60e9 / one["ns_per_fault"] if one["ns_per_fault"] else 0.0)
+    row["faults"] += one["faults"]
+    if "counters" not in one:
+        return
+    for name in COUNTERS:
+        row[name] = row.get(name, 0) + one["counters"][name]
+    row["grace_periods"] = row.get("grace_periods", 0) + one["grace_periods"]
+    row["gp_histogram"] = [a + int(b) for a, b in zip(row["gp_histogram"], one["gp_histogram"], strict=True)]
+    row["gp_sum_ms"] = row.get("gp_sum_ms", 0.0) + one["gp_sum_ns"] / 1e6
+    row["gp_max_ms"] = max(row.get("gp_max_ms", 0.0), one["gp_max_ns"] / 1e6)
+    if row["grace_periods"]:
+        row["gp_mean_ms"] = row["gp_sum_ms"] / row["grace_periods"]
+
+
+def run(record: Record, setup: dict[str, Any]) -> None:
+    """Measure every combination, policies and the host interleaved: A B host A B host ..."""
+    from emulator.mm_types import GP_BUCKETS
+
+    rows: dict[tuple[int, str], dict[str, Any]] = {}
+    for cpus in setup["cpus"]:
+        for policy in [*setup["policies"], *(["host"] if setup["host"] else [])]:
+            rows[cpus, policy] = {
+                "policy": policy,
+                "cpus": cpus,
+                "engine": None if policy == "host" else setup["engine"],
+                "variant": setup["variant"],
+                "pf_per_min": [],
+                "ns_per_fault": [],
+                "pf_per_min_own_processor": [],
+                "faults": 0,
+            }
+            if policy != "host":
+                rows[cpus, policy]["gp_histogram"] = [0] * GP_BUCKETS
+    record.rows.extend(rows.values())
+    steps = [(repeat, key) for repeat in range(setup["repeat"]) for key in rows]
+    try:
+        rounds(steps, rows, record, setup)
+    finally:
+        record.rows[:] = [row for row in record.rows if row["pf_per_min"]]
+
+
+def rounds(steps: list[Any], rows: dict[tuple[int, str], dict[str, Any]], record: Record, setup: dict[str, Any]) -> None:
+    """Measure the rounds one after another and enter them into the rows."""
+    with Progress("multi-fault") as progress:
+        for done, (repeat, (cpus, policy)) in enumerate(steps):
+            progress.update(done / len(steps), f"repeat {repeat + 1}, {cpus} {'CPU' if cpus == 1 else 'CPUs'}, {policy}")
+            if policy == "host":
+                one = host_round(cpus, setup, record)
+            else:
+                one = measure(policy, cpus, setup["variant"], setup["seconds"], setup["seed"] + repeat, setup["knobs"], record)
+            if one is not None:
+                add_round(rows[cpus, policy], one)
+            if record.bugs:
+                break  # what it measures from here on is not the protocol
+
+
+def host_round(cpus: int, setup: dict[str, Any], record: Record) -> dict[str, Any] | None:
+    """One round of the same loop on this host's real kernel; None if it cannot be measured, said once."""
+    from workers.host import HostUnavailable, measure_multi_fault
+
+    if setup.get("host_missing"):
+        return None
+    try:
+        result = measure_multi_fault(cpus, setup["variant"], setup["seconds"], WARM_UP)
+    except HostUnavailable as reason:
+        setup["host_missing"] = str(reason)
+        note(f"this host's kernel is not measured: {reason}")
+        return None
+    return {"pf_per_min": result.pf_per_min, "ns_per_fault": result.ns_per_fault, "faults": result.faults}
+
+
+# --- the report -----------------------------------------------------------------------------------------------------
+
+
+def change(before: list[float], after: list[float]) -> float:
+    """Per cent from the mean of `before` to the mean of `after`."""
+    return 100 * (statistics.fmean(after) / statistics.fmean(before) - 1)
+
+
+def added_ns(base: dict[str, Any], other: dict[str, Any]) -> list[float]:
+    """Nanoseconds of processor time that `other` adds per fault, repeat by repeat."""
+    return [b - a for a, b in zip(base["ns_per_fault"], other["ns_per_fault"], strict=False)]
+
+
+def show(record: Record, setup: dict[str, Any]) -> None:
+    """The cover letter's table and everything next to it."""
+    import os
+
+    processors = len(os.sched_getaffinity(0))
+    report.write("multi-fault: page faults per minute; mean and standard deviation of the mean, as perf stat --repeat")
+    report.write(
+        f"engine {setup['engine']}, variant {setup['variant']}, {setup['repeat']} repeats of {setup['seconds']:g} s, "
+        f"rounds interleaved, {processors} processors"
+    )
+    crowded = [str(n) for n in setup["cpus"] if n > processors]
+    if crowded:
+        report.write(
+            f"{' and '.join(crowded)} CPUs outnumber the {processors} processors: they take turns, "
+            "so compare them by the processor time of a fault"
+        )
+    report.write()
+    base = setup["policies"][0]
+    pairs = [(base, other) for other in setup["policies"][1:]] or [(base, base)]
+    for before, after in pairs:
+        show_pair(record, before, after)
+    show_own_processor(record, setup)
+    show_host(record, setup)
+    show_counters(record)
+
+
+def show_pair(record: Record, before: str, after: str) -> None:
+    """threads, before, after, change: measured, and as the cover letter has it."""
+    lines = []
+    for a in report.rows_of(record, policy=before):
+        for b in report.rows_of(record, policy=after, cpus=a["cpus"]):
+            letter = COVER_LETTER.get(a["cpus"])
+            lines.append(
+                [
+                    str(a["cpus"]),
+                    report.mean_spread(a["pf_per_min"]),
+                    report.mean_spread(b["pf_per_min"]) if before != after else "",
+                    f"{change(a['pf_per_min'], b['pf_per_min']):+.2f} %" if before != after else "",
+                    f"{letter[0]:,} -> {letter[1]:,}" if letter else "-",
+                    f"{letter[2]:+.2f} %" if letter else "-",
+                ]
+            )
+    header = ["threads", f"before ({before})", f"after ({after})" if before != after else "", "change"]
+    report.table([*header, "cover letter", "change"], lines)
+
+
+def show_own_processor(record: Record, setup: dict[str, Any]) -> None:
+    """The same by processor time: what each CPU would do with a processor of its own."""
+    base = setup["policies"][0]
+    lines = []
+    for row in record.rows:
+        if row["policy"] == "host":
+            continue
+        first = report.rows_of(record, policy=base, cpus=row["cpus"])[0]
+        added = added_ns(first, row)
+        lines.append(
+            [
+                f"{row['cpus']} {row['policy']}",
+                report.mean_spread(row["pf_per_min_own_processor"]),
+                f"{statistics.median(row['ns_per_fault']):.1f}",
+                f"{statistics.median(added):+.1f}" if row is not first and added else "",
+                f"{min(added):+.1f} .. {max(added):+.1f}" if row is not first and added else "",
+            ]
+        )
+    report.table(
+        ["threads, policy", "pf/min of a CPU with its own processor", "ns per fault", "ns added", "lowest .. highest"],
+        lines,
+        "by processor time (zap and waiting included; ns are medians over the repeats)",
+    )
+
+
+def show_host(record: Record, setup: dict[str, Any]) -> None:
+    """This host's real kernel in the same loop, and what the added nanoseconds would be of one of its faults."""
+    hosts = report.rows_of(record, policy="host")
+    if not hosts:
+        if setup.get("host_missing"):
+            report.write(f"this host's kernel is not measured: {setup['host_missing']}\n")
+        return
+    from workers.host import kernel_facts
+
+    facts = ", ".join(f"{name} {value}" for name, value in kernel_facts().items())
+    lines = []
+    for host in hosts:
+        ns = statistics.median(host["ns_per_fault"])
+        first = report.rows_of(record, policy=setup["policies"][0], cpus=host["cpus"])
+        letter = COVER_LETTER.get(host["cpus"])
+        cells = [str(host["cpus"]), report.mean_spread(host["pf_per_min"]), f"{ns:,.0f}"]
+        for policy in setup["policies"][1:]:
+            other = report.rows_of(record, policy=policy, cpus=host["cpus"])
+            added = added_ns(first[0], other[0]) if first and other else []
+            cells.append(f"{-100 * statistics.median(added) / ns:+.2f} %" if added else "-")
+        best = max((statistics.fmean(row["pf_per_min"]) for row in first), default=0.0)
+        cells += [f"{letter[2]:+.2f} %" if letter else "-", f"{best / statistics.fmean(host['pf_per_min']):.1f} x"]
+        lines.append(cells)
+    header = ["threads", "host pf/min", "ns per fault", *(f"added by {p} would be" for p in setup["policies"][1:])]
+    report.table([*header, "cover letter", "emulator / host"], lines, f"this host's kernel in the same loop ({facts})")
+
+
+def show_counters(record: Record) -> None:
+    """Tables, flushes and grace periods, summed over the repeats."""
+    lines = []
+    for row in record.rows:
+        if row["policy"] == "host":
+            continue
+        lines.append(
+            [
+                f"{row['cpus']} {row['policy']}",
+                *(f"{row[name]:,}" for name in ("tables_freed", "tables_reused", "flushes_local", "flushes_remote", "ipis")),
+                f"{row['grace_periods']:,}",
+                f"{row['gp_mean_ms']:.2f}" if row["grace_periods"] else "-",
+                f"{percentile_ms(row['gp_histogram'], 0.99):.2f}" if row["grace_periods"] else "-",
+                f"{row['gp_max_ms']:.2f}" if row["grace_periods"] else "-",
+            ]
+        )
+    header = ["threads, policy", "tables freed", "re-allocated", "flushes local", "remote", "IPIs"]
+    report.table([*header, "grace periods", "ms mean", "p99 <=", "max"], lines, "counters, summed over the repeats")
+
+
+def percentile_ms(histogram: list[int], share: float) -> float:
+    """Upper bound of the latency that `share` of the grace periods stayed below, from powers of two."""
+    total, seen = sum(histogram), 0
+    for power, count in enumerate(histogram):
+        seen += count
+        if seen >= share * total:
+            return float(2 ** (power + 1)) / 1e6
+    return 0.0
+
+
+@click.command("multi-fault", help=(__doc__ or "").split("\n\n")[1])
+@click.option("--cpus", default="1,8,16", callback=options.cpu_counts, help="CPU counts, separated by commas. [1,8,16]")
+@click.option("--variant", default="barrier", callback=options.one_of("variant", VARIANTS), help=" or ".join(VARIANTS))
+@click.option("--repeat", default="5", callback=options.number(1, 1000, whole=True), help="Rounds of each. [5]")
+@click.option("--seconds", default="1", callback=options.number(0.01, 3600), help="Length of a round. [1]")
+@click.option("--host/--no-host", default=True, help="Measure this host's kernel too. [yes]")
+@options.shared
+def command(
+    cpus: list[int],
+    variant: str,
+    repeat: int,
+    seconds: float,
+    host: bool,
+    policy: list[str],
+    knob: list[str],
+    engine: str,
+    seed: int,
+    json_file: str | None,
+) -> int:
+    """Run the scenario; the exit status."""
+    setup: dict[str, Any] = {
+        "cpus": cpus,
+        "variant": variant,
+        "repeat": repeat,
+        "seconds": seconds,
+        "host": host,
+        "policies": policy,
+        "knobs": knob,
+        "engine": engine,
+        "seed": seed,
+    }
+    record = Record("multi-fault", seed)
+    return session.conduct(record, engine, json_file, lambda: run(record, setup), lambda: show(record, setup))

@@ -1,0 +1,49 @@
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+_EVERY = 5.0  # seconds between lines where stderr is not a terminal
+
+
+class Progress:
+    """A task whose done share is reported with `update`; use as a context manager."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._bar: Any = None
+        self._task: Any = None
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+            self._bar = Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self._title, total=1.0)
+        return self
+
+    def update(self, share: float, text: str = "") -> None:
+        """Say that `share` of the work (0 to 1) is done."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=share, description=f"{self._title} {text}".rstrip())
+        elif time.monotonic() - self._last >= _EVERY:
+            self._last = time.monotonic()
+            note(f"{self._title}: {100 * share:.0f} % {text}".rstrip())
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def note(text: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(f"ptelab: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,133 @@
+"""The record of a run: what the text output shows and what --json writes, from one object. docs/json.md describes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from scenarios import errors
+
+SCHEMA = 1
+VERDICTS = {"pass": errors.OK, "fail": errors.VIOLATION, "died": errors.INTERNAL, "interrupted": errors.INTERRUPTED}
+_PACKAGES = ("numpy", "numba", "llvmlite", "posix_ipc", "multiprocess")
+
+
+def commit() -> str | None:
+    """The commit of the working tree, with + if it was changed; None outside of a repository."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        run = {"cwd": root, "capture_output": True, "text": True, "check": True, "timeout": 5}
+        top = subprocess.run(["git", "rev-parse", "--show-toplevel", "HEAD"], **run).stdout.split()  # type: ignore[call-overload]
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], **run).stdout.strip()  # type: ignore[call-overload]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return top[1] + ("+" if changed else "") if Path(top[0]) == root else None
+
+
+def processor_model() -> str:
+    """The processor's name, as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Where and with what a run was made."""
+    return {
+        "processors": len(os.sched_getaffinity(0)),
+        "processor_model": processor_model(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "commit": commit(),
+        "seed": seed,
+    }
+
+
+@dataclass
+class Record:
+    """One run of a scenario. `checks` is name -> violations summed over all machines; `bugs` what BUG_ON reported."""
+
+    scenario: str
+    seed: int
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    checks: dict[str, int] = field(default_factory=dict)
+    bugs: list[str] = field(default_factory=list)
+    failure: str | None = None
+    interrupted: int = 0
+
+    def add_checks(self, checks: dict[str, int], bug: str | None) -> None:
+        """Enter the audit of one machine."""
+        for name, violations in checks.items():
+            self.checks[name] = self.checks.get(name, 0) + violations
+        if bug is not None:
+            self.bugs.append(bug)
+
+    @property
+    def verdict(self) -> str:
+        """One word of VERDICTS."""
+        if self.failure is not None:
+            return "died"
+        if self.bugs or any(self.checks.values()):
+            return "fail"
+        return "interrupted" if self.interrupted else "pass"
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status this run ends with."""
+        verdict = self.verdict
+        return self.interrupted if verdict == "interrupted" else VERDICTS[verdict]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that --json writes."""
+        return {
+            "schema": SCHEMA,
+            "scenario": self.scenario,
+            "command": " ".join(["ptelab", *sys.argv[1:]]),
+            "environment": environment(self.seed),
+            "rows": self.rows,
+            "checks": self.checks,
+            "bugs": self.bugs,
+            "failure": self.failure,
+            "verdict": self.verdict,
+        }
+
+    def write(self, file: str | None) -> None:
+        """Write the JSON to a file, or to stdout for '-'. Raises UserError if the file cannot be written."""
+        if file is None:
+            return
+        text = json.dumps(self.as_json(), indent=2) + "\n"
+        if file == "-":
+            sys.stdout.write(text)
+            return
+        try:
+            Path(file).write_text(text)
+        except OSError as error:
+            raise errors.UserError(f"cannot write {file}: {error.strerror}") from None
+
+
+def check_writable(file: str | None) -> None:
+    """Find out before a long run that --json FILE could not be written. Raises UserError."""
+    if file in (None, "-"):
+        return
+    path = Path(str(file))
+    try:
+        existed = path.exists()
+        with path.open("a"):
+            pass
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise errors.UserError(f"cannot write {file}: {error.strerror}") from None

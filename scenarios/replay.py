@@ -1,0 +1,99 @@
+"""replay: what does a recorded memory trace cost in page tables, line by line, under a policy?
+
+The trace is the program of one CPU. The rows have the columns of what a real Linux was recorded to do
+(tests/conformance): VmPTE kB, RssAnon kB and minor faults so far, 0 or -errno. They start from no tables at all.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emulator.checks import audit
+from emulator.mm_types import PAGE_SIZE
+from scenarios.footprint import geometry_for
+from scenarios.trace import Trace, TraceError, parse
+from workers.machine import Machine
+from workers.postmortem import describe_bug
+from workers.program import STOP
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """What a replay gave: one row per operation, violations per check, the BUG_ON that ended it or None, seconds."""
+
+    rows: list[str]
+    checks: dict[str, int]
+    bug: str | None
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """True if the machine was sound to the end."""
+        return self.bug is None and not any(self.checks.values())
+
+
+def run_replay(
+    path: str | Path, policy: str = "none", knobs: Iterable[str] = (), frame_words: int = 8
+) -> ReplayResult:
+    """Run a trace on a machine of its size and audit what is left.
+
+    Raises TraceError before anything runs, SegmentTooLarge if no machine of that size fits, MachineFailed if it dies.
+    """
+    trace = parse(path)
+    insns = [operation.insn for operation in trace.operations]
+    program = [insn._replace(record=i) for i, insn in enumerate(insns)]
+    with Machine(geometry_for(insns, frame_words), policy, knobs) as machine:
+        machine.load(0, [*program, STOP])
+        began = time.perf_counter()
+        machine.start()
+        machine.wait()
+        seconds = time.perf_counter() - began
+        bug = describe_bug(machine.views)
+        cpu = machine.views["cpu"][0]
+        done = len(program) if bug is None else int(cpu["pc"] - cpu["insn_base"])
+        checks = audit(machine.views, machine.geometry)
+        checks["allocations_failed"] = int(cpu["oom"])  # the footprint was too small
+        return ReplayResult(_rows(trace, machine.views["record"][:done]), checks, bug, seconds)
+
+
+def _rows(trace: Trace, records: Any) -> list[str]:
+    """The figures of each operation as text: with its line number if the trace is numbered, else with its line."""
+    figures = zip(
+        trace.operations,
+        (records["pgtables_bytes"] // 1024).tolist(),
+        (records["rss_anon"] * (PAGE_SIZE // 1024)).tolist(),
+        records["minflt"].tolist(),
+        records["error"].tolist(),
+        strict=False,
+    )
+    if trace.numbered:
+        return [f"{at.line}\t{vmpte}\t{rss}\t{minflt}\t{error}" for at, vmpte, rss, minflt, error in figures]
+    return [f"{vmpte}\t{rss}\t{minflt}\t{error}\t\t{at.text}" for at, vmpte, rss, minflt, error in figures]
+
+
+def command(path: str, policy: str, knobs: Iterable[str]) -> int:
+    """Replay a trace and print its rows, and nothing else, on stdout; the exit status."""
+    from emulator.segment import SegmentTooLarge
+    from scenarios import errors
+    from scenarios.progress import note
+    from workers.postmortem import MachineFailed
+
+    try:
+        result = run_replay(path, policy, knobs)
+    except (TraceError, SegmentTooLarge) as error:
+        raise errors.UserError(str(error)) from None
+    except MachineFailed as failure:
+        note(str(failure))
+        return errors.INTERNAL
+    sys.stdout.writelines(f"{row}\n" for row in result.rows)
+    if result.bug is not None:
+        note(f"BUG: {result.bug}")
+    for name, violations in result.checks.items():
+        if violations:
+            note(f"check {name}: {violations} violations")
+    return errors.OK if result.passed else errors.VIOLATION

@@ -1,0 +1,71 @@
+"""Text output: tables, checks, verdict. The only place that prints results."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from scenarios.record import Record
+
+
+def write(text: str = "") -> None:
+    """One line on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """A plain aligned table on stdout; the first column to the left, all others to the right."""
+    if not rows:
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for i, name in enumerate(header):
+        grid.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    if title:
+        write(title)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, width=240, no_color=True)
+    for line in "".join(segment.text for segment in console.render(grid)).rstrip().splitlines():
+        write(line.rstrip().replace("\N{BOX DRAWINGS LIGHT HORIZONTAL}", "-"))
+    write()
+
+
+def mean_spread(values: Sequence[float], digits: int = 0) -> str:
+    """The mean with the standard deviation of the mean in per cent, as perf stat --repeat prints it."""
+    mean = statistics.fmean(values)
+    text = f"{mean:,.{digits}f}"
+    if len(values) < 2 or mean == 0:
+        return text
+    spread = statistics.stdev(values) / len(values) ** 0.5
+    return f"{text}  ( +- {100 * spread / abs(mean):5.2f}% )"
+
+
+def kb(value: float) -> str:
+    """A size in kB, with a larger unit beside it where that reads better."""
+    for unit, factor in (("TiB", 1 << 30), ("GiB", 1 << 20), ("MiB", 1 << 10)):
+        if value >= 10 * factor or (unit != "MiB" and value >= factor):
+            return f"{value:,.0f} kB ({value / factor:,.2f} {unit})"
+    return f"{value:,.0f} kB"
+
+
+def checks_and_verdict(record: Record) -> None:
+    """The audit, `ok` per check, and how the run ended."""
+    for name, violations in record.checks.items():
+        write(f"check   {name:<18} {violations:>6}   {'ok' if violations == 0 else 'VIOLATED'}")
+    for bug in dict.fromkeys(record.bugs):
+        write(f"BUG     {bug}")
+    words = {"pass": "PASS", "fail": "FAIL", "died": "DIED", "interrupted": "INTERRUPTED; these are partial results"}
+    write(f"result  {words[record.verdict]}")
+
+
+def rows_of(record: Record, **match: Any) -> list[dict[str, Any]]:
+    """The rows of a record whose columns have these values."""
+    return [row for row in record.rows if all(row.get(k) == v for k, v in match.items())]

@@ -1,0 +1,60 @@
+"""What every scenario does around its machines: prepare the engine, watch, audit, end well when interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from emulator import engine
+from scenarios import errors, report
+from scenarios.progress import note
+from scenarios.record import Record, check_writable
+
+
+def conduct(record: Record, engine_name: str, json_file: str | None, body: Callable[[], None], show: Callable[[], None]) -> int:
+    """Run `body`, which fills the record, then show and write it; the exit status.
+
+    An interrupt or a process that dies ends the body; what was measured until then is shown all the same.
+    """
+    check_writable(json_file)
+    engine.choose(engine_name)
+    from emulator.segment import SegmentTooLarge
+    from workers.interrupts import Interrupted
+    from workers.postmortem import MachineFailed
+
+    try:
+        if not engine.load().is_prepared():
+            note("compiling the kernels, once for this version: about 20 seconds")
+        body()
+    except Interrupted as interrupt:
+        record.interrupted = 128 + interrupt.number
+    except MachineFailed as failure:
+        record.failure = str(failure)
+        note(str(failure))
+    except SegmentTooLarge as error:
+        raise errors.UserError(str(error)) from None
+    if json_file != "-":
+        show()
+        report.checks_and_verdict(record)
+    record.write(json_file)
+    return record.exit_status
+
+
+def finish(machine: Any, record: Record) -> dict[str, int]:
+    """Audit a machine that has come to rest and enter the result; its counters, summed over the CPUs."""
+    from emulator.checks import audit
+    from emulator.mm_types import CPU
+    from workers.postmortem import describe_bug
+
+    record.add_checks(audit(machine.views, machine.geometry), describe_bug(machine.views))
+    names = list(CPU.comments)
+    first = names.index("insns")
+    return {name: int(machine.views["cpu"][name].sum()) for name in names[first:]}
+
+
+def needed_kb(machine: Any) -> int:
+    """Page tables that hold something: PTE tables with an entry that is not none, and the tables above them, in kB."""
+    from emulator.checks import Frozen
+    from emulator.mm_types import PAGE_SIZE
+
+    return len(Frozen(machine.views, machine.geometry).needed()) * PAGE_SIZE // 1024

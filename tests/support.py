@@ -1,0 +1,148 @@
+"""Programs and machines that several tests use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emulator.checks import audit
+from emulator.mm_types import PAGE_SIZE, Geometry
+from workers.machine import Machine
+from workers.postmortem import describe_bug
+from workers.program import EXIT, STOP, Insn, barrier, dontneed, jump, mmap, munmap, read, touch
+
+BASE = 0x10_0000_0000 - (2 << 20)  # the last table of one GiB, then the next GiB
+SLOT = 2 << 20
+SLOTS = 4
+
+
+def random_program(seed: int, length: int, end: Insn = STOP, unmap: bool = True) -> list[Insn]:
+    """Touch, read, release and (if `unmap`) map and unmap pieces of four 2 MiB slots, at random."""
+    rng = random.Random(seed)
+    program = [mmap(BASE, SLOTS * SLOT), barrier()]
+    for _ in range(length):
+        slot = BASE + rng.randrange(SLOTS) * SLOT
+        first = rng.choice((0, 1, 2, 255, 510, rng.randrange(512)))
+        pages = min(rng.choice((1, 1, 2, 3, 16, 512)), 512 - first)
+        addr, size = slot + first * PAGE_SIZE, pages * PAGE_SIZE
+        kind = rng.random()
+        if kind < 0.40:
+            program.append(touch(addr, size, value=seed))
+        elif kind < 0.55:
+            program.append(read(addr, size))
+        elif kind < 0.75 or not unmap:
+            program.append(dontneed(addr, size))
+        elif kind < 0.90:
+            program.append(dontneed(slot, SLOT))
+        elif kind < 0.95:
+            program.append(munmap(addr, size))
+        else:
+            program.append(mmap(addr, size))
+    return [*program, end]
+
+
+def hammer(cpus: int, rounds: int, write: bool = True) -> list[list[Insn]]:
+    """All CPUs fault into one and the same table at once, CPU 0 releases it, `rounds` times."""
+    share = SLOT // cpus
+    programs = []
+    for cpu in range(cpus):
+        access = touch if write else read
+        program = [mmap(BASE, SLOT), barrier(), access(BASE + cpu * share, share), barrier()]
+        if cpu == 0:
+            program.append(dontneed(BASE, SLOT))
+        programs.append([*program, jump(1, rounds), STOP])
+    return programs
+
+
+def geometry_for(programs: Sequence[Sequence[Insn]], mms: int = 1) -> Geometry:
+    """A machine with room for random programs and for tables that wait for a grace period."""
+    cpus = len(programs)
+    return Geometry(
+        cpus=cpus,
+        mms=mms,
+        vmas=1024,
+        insns=sum(len(program) for program in programs),
+        frames=SLOTS * 512 * mms + cpus * 8192,
+        tables=1024 + cpus * 512,
+    )
+
+
+def race(
+    programs: Sequence[Sequence[Insn]], policy: str, knobs: Sequence[str] = (), mm_of_cpu: Sequence[int] | None = None
+) -> tuple[dict[str, int], str | None]:
+    """Run programs on real processes to their end: the audit's violations by name, and what BUG_ON reported."""
+    geometry = geometry_for(programs, max(mm_of_cpu or [0]) + 1)
+    with Machine(geometry, policy, knobs, mm_of_cpu) as machine:
+        for cpu, program in enumerate(programs):
+            machine.load(cpu, program)
+        machine.start()
+        machine.wait()
+        violations = {name: count for name, count in audit(machine.views, geometry).items() if count}
+        return violations, describe_bug(machine.views)
+
+
+def run_one(program: Sequence[Insn], policy: str, knobs: Sequence[str] = ()) -> tuple[dict[str, int], str | None]:
+    """`race` with one CPU."""
+    return race([program], policy, knobs)
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What depends on time, on when the coordinator looked, or on how an engine waits; everything else is the program's doing.
+TIMING = {
+    "run": {"ready"},
+    "waitq": {"sleepers"},
+    "gp_histogram": {"count"},
+    "rcu": {
+        "gp_seq", "gp_completed", "gp_start_ns", "gp_sum_ns", "gp_max_ns", "wake", "asleep", "hurry", "freed", "done",
+    },
+    "cpu": {
+        "rcu_qs", "time_sec", "time_nsec", "timeout_sec", "timeout_nsec", "started_ns", "finished_ns", "sleeps",
+        "lock_spins",
+    },
+    "ptdesc": {"next"},
+    "zone_slot": {"word"},  # compared as a set: callbacks come back in batches
+}  # fmt: skip
+
+
+def fingerprint(machine: Machine) -> dict[str, str]:
+    """A hash of every field of a machine's shared state, but for TIMING."""
+    state = {}
+    for view, rows in machine.views.items():
+        for field in rows.dtype.names:
+            if field not in TIMING.get(view, ()):
+                state[f"{view}.{field}"] = hashlib.sha256(np.ascontiguousarray(rows[field]).tobytes()).hexdigest()[:16]
+    slots = np.sort(machine.views["zone_slot"]["word"][int(machine.views["zone"]["slots"][1]) :])
+    state["zone_slot"] = hashlib.sha256(slots.tobytes()).hexdigest()[:16]
+    return state
+
+
+def state_after(program: Sequence[Insn], policy: str) -> dict[str, str]:
+    """The fingerprint one CPU leaves. Few enough tables that none is used again: reuse depends on when they return."""
+    geometry = Geometry(vmas=256, insns=len(program), frames=8192, tables=1024)
+    with Machine(geometry, policy) as machine:
+        machine.load(0, program)
+        machine.start()
+        machine.wait()
+        return fingerprint(machine)
+
+
+def in_engine(engine: str, expression: str) -> Any:
+    """The value of an expression over this module, computed in a process of its own under `engine`; JSON types only."""
+    code = f"import json; from support import *; from workers.program import *; print(json.dumps({expression}))"
+    environment = {**os.environ, "PTELAB_ENGINE": engine, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT, timeout=100)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+__all__ = ["BASE", "EXIT", "SLOT", "geometry_for", "hammer", "in_engine", "race", "random_program", "run_one", "state_after"]

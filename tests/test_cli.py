@@ -1,0 +1,157 @@
+"""The command: what it prints, how it ends, what it refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from support import ROOT
+
+COMMAND = [sys.executable, "-c", "from scenarios.cli import main; main()"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+QUICK = ["run", "multi-fault", "--cpus", "1", "--repeat", "2", "--seconds", "0.05", "--no-host"]
+
+
+def ptelab(*arguments):
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=100)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "nonsense"], "unknown scenario 'nonsense'; known: multi-fault, madvise-loop, server-snapshot"),
+        (["nonsense"], "unknown command 'nonsense'; known:"),
+        (["run", "multi-fault", "--policy", "lazy"], "unknown policy 'lazy'; known: none, refcount-lock,"),
+        (["run", "multi-fault", "--policy", ","], "no policy given; known:"),
+        (["run", "multi-fault", "--engine", "warp"], "unknown engine 'warp'; known: native, semaphore"),
+        (["run", "multi-fault", "--knob", "x"], "unknown knob 'x'; known: publish-before-init,"),
+        (["run", "multi-fault", "--variant", "x"], "unknown variant 'x'; known: barrier, self, processes"),
+        (["run", "multi-fault", "--cpus", "0"], "--cpus '0' is not a number of CPUs"),
+        (["run", "multi-fault", "--cpus", "1,x"], "--cpus 'x' is not a number of CPUs"),
+        (["run", "multi-fault", "--repeat", "0"], "--repeat '0' is out of range"),
+        (["run", "multi-fault", "--seconds", "-1"], "--seconds '-1' is out of range"),
+        (["run", "multi-fault", "--seconds", "nan"], "--seconds 'nan' is out of range"),
+        (["run", "multi-fault", "--seed", "x"], "--seed 'x' is out of range"),
+        (["run", "multi-fault", "--bogus"], "No such option '--bogus'"),
+        (["run", "multi-fault", "--json", "/nonexistent/x.json"], "cannot write /nonexistent/x.json"),
+        (["run", "madvise-loop", "--size", "3M"], "--size must be a multiple of --piece"),
+        (["run", "madvise-loop", "--size", "x"], "--size 'x' is not a size"),
+        (["run", "madvise-loop", "--base-kb", "41"], "multiples of 4"),
+        (["run", "server-snapshot", "--scale", "0"], "--scale '0' is out of range"),
+        (["run", "server-snapshot", "--scale", "1"], "the largest that fits is --scale"),
+        (["replay", "/nonexistent.trace"], "/nonexistent.trace"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(arguments, said):
+    run = ptelab(*arguments)
+
+    assert run.returncode == 2
+    assert said in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert run.stdout == ""
+
+
+def test_multi_fault_prints_the_table_and_the_audit():
+    run = ptelab(*QUICK)
+
+    assert run.returncode == 0, run.stderr
+    assert "before (none)" in run.stdout
+    assert "after (refcount)" in run.stdout
+    assert "32,085,255 -> 31,880,833" in run.stdout
+    assert "+-" in run.stdout
+    assert "check   pte_refcount            0   ok" in run.stdout
+    assert run.stdout.rstrip().endswith("result  PASS")
+
+
+def test_json_on_stdout_is_the_whole_record_and_nothing_else():
+    run = ptelab(*QUICK, "--json", "-", "--seed", "7")
+
+    record = json.loads(run.stdout)
+
+    assert record.keys() >= {"schema", "scenario", "command", "environment", "rows", "checks", "verdict"}
+    assert (record["schema"], record["scenario"], record["verdict"]) == (1, "multi-fault", "pass")
+    assert record["environment"]["seed"] == 7
+    assert [row["policy"] for row in record["rows"]] == ["none", "refcount"]
+    for row in record["rows"]:
+        assert row.keys() >= {"policy", "cpus", "engine", "variant", "pf_per_min", "ns_per_fault", "tables_freed", "ipis"}
+        assert len(row["pf_per_min"]) == len(row["ns_per_fault"]) == 2
+    assert set(record["checks"].values()) == {0}
+
+
+def test_memory_scenarios_write_the_documented_rows(tmp_path):
+    run = ptelab("run", "madvise-loop", "--size", "1G", "--json", str(tmp_path / "out.json"))
+
+    record = json.loads((tmp_path / "out.json").read_text())
+
+    assert run.returncode == 0
+    assert "result  PASS" in run.stdout
+    documented = {"policy", "virt_kb", "res_kb", "vmpte_kb", "needed_kb", "faults", "tables_installed", "tables_freed", "seconds"}
+    assert all(row.keys() >= documented for row in record["rows"])
+
+
+def test_a_violation_is_exit_status_1_and_names_the_check():
+    run = ptelab(*QUICK, "--policy", "refcount", "--knob", "no-flush", "--engine", "semaphore")
+
+    assert run.returncode == 1
+    assert "VIOLATED" in run.stdout
+    assert "result  FAIL" in run.stdout
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_prints_what_was_measured_and_leaves_nothing(number, status):
+    arguments = ["run", "multi-fault", "--cpus", "2", "--repeat", "1000", "--seconds", "0.05", "--no-host"]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments, "--json", "/dev/stderr"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=ROOT,
+    )
+    while not children(process.pid):
+        assert process.poll() is None
+    process.send_signal(number)
+
+    out, _ = process.communicate(timeout=60)
+
+    assert process.returncode == status
+    assert "result  INTERRUPTED" in out
+    assert [name for name in os.listdir("/dev/shm") if f"ptelab-{process.pid}-" in name] == []
+
+
+def test_children_die_with_a_killed_parent():
+    process = subprocess.Popen([*COMMAND, *QUICK[:-4], "--seconds", "60", "--no-host"], env=ENVIRONMENT, cwd=ROOT)
+    while len(pids := children(process.pid)) < 2:
+        assert process.poll() is None
+
+    process.kill()
+    process.wait()
+
+    while any(os.path.exists(f"/proc/{pid}") and state(pid) != "Z" for pid in pids):
+        pass
+    assert [name for name in os.listdir("/dev/shm") if f"ptelab-{process.pid}-" in name] == []
+
+
+def children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
+def state(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "Z"
+
+
+def test_list_names_every_scenario_policy_knob_and_engine():
+    out = ptelab("list").stdout
+
+    for name in ("multi-fault", "server-snapshot", "refcount-rcu", "publish-before-init", "semaphore"):
+        assert f"  {name} " in out
