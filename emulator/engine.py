@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import os
 from types import ModuleType
+from typing import Any
 
 ENGINES = ("native", "semaphore")
 _ENVIRONMENT = "PTELAB_ENGINE"
@@ -46,8 +47,16 @@ def load() -> ModuleType:
     return _loaded
 
 
-def __getattr__(attribute: str) -> object:
-    """Make `from emulator.engine import kernel` take it from the chosen engine."""
-    if attribute.startswith("__"):
-        raise AttributeError(attribute)
-    return getattr(load(), attribute)
+def is_prepared() -> bool:
+    """True if `prepare` has only to load what an earlier process compiled."""
+    return bool(load().is_prepared())
+
+
+def prepare() -> None:
+    """Do everything that must happen before the first fork: compile the entry points, or load them."""
+    load().prepare()
+
+
+def attach(segment: Any) -> Any:
+    """The `m` of a segment, the first argument of every kernel."""
+    return load().attach(segment)

@@ -164,7 +164,7 @@ CPU = struct(
     line(  # statistics, all counted up by this CPU alone
         insns="instructions completed",
         errors="instructions that ended with -errno",
-        faults="page faults taken",
+        faults="page faults resolved",
         zapped="entries cleared",
         tables_installed="PTE tables installed at a pmd",
         tables_freed="PTE tables unhooked and handed to be freed",
@@ -311,7 +311,7 @@ RECORD = struct(
     line(
         pgtables_bytes="VmPTE in bytes; the recording CPU",
         rss_anon="frames; the recording CPU",
-        minflt="page faults of the recording CPU so far; the recording CPU",
+        minflt="page faults that the recording CPU has resolved; the recording CPU",
         error="0 or -errno; the recording CPU",
     ),
     align=32,

@@ -13,10 +13,10 @@ from emulator.atomic import (
     kernel_inline,
     read_once,
     sched_yield,
+    sleep_on,
     smp_load_acquire,
     smp_mb,
     smp_store_release,
-    sleep_on,
     wake_all,
 )
 from emulator.kernel import BUG_ON, Bug, Wait, waits_for

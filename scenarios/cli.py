@@ -14,8 +14,14 @@ from workers import interrupts
 
 # name -> (module, the question it answers)
 SCENARIOS = {
-    "multi-fault": ("scenarios.multi_fault", "what does the reference count cost per page fault? (the cover letter's table)"),
-    "madvise-loop": ("scenarios.madvise_loop", "how large are the page tables after 50 GiB of touch and MADV_DONTNEED?"),
+    "multi-fault": (
+        "scenarios.multi_fault",
+        "what does the reference count cost per page fault? (the cover letter's table)",
+    ),
+    "madvise-loop": (
+        "scenarios.madvise_loop",
+        "how large are the page tables after 50 GiB of touch and MADV_DONTNEED?",
+    ),
     "server-snapshot": ("scenarios.server_snapshot", "what does a 55 TiB server get back, and what does it need?"),
 }
 
@@ -119,5 +125,3 @@ def main(arguments: list[str] | None = None) -> None:
 def _complain(text: str, status: int) -> int:
     sys.stderr.write(f"ptelab: {text}\n")
     return status
-
-

@@ -8,4 +8,3 @@ INTERRUPTED = 130  # 128 + SIGINT; SIGTERM gives 143
 
 class UserError(Exception):
     """A mistake of the user: printed as one line on stderr, exit status 2."""
-

@@ -110,7 +110,7 @@ def host(record: Record, setup: dict[str, Any], progress: Progress) -> None:
 def show(record: Record, setup: dict[str, Any]) -> None:
     """VIRT, RES, VmPTE per policy."""
     report.write(
-        f"madvise-loop: {setup['size'] // setup['piece']:,} pieces of {setup['piece'] >> 10:,} kB, touched and released; "
+        f"madvise-loop: {setup['size'] // setup['piece']:,} pieces of {setup['piece'] >> 10:,} kB, touched, released; "
         f"engine {setup['engine']}, base {setup['base_kb']} kB"
     )
     report.write(f"{COVER_LETTER}\n")
@@ -128,13 +128,27 @@ def show_memory(record: Record) -> None:
                 report.kb(row["res_kb"]),
                 report.kb(row["vmpte_kb"]),
                 report.kb(row["needed_kb"]) if row.get("needed_kb") is not None else "-",
-                *(f"{row[name]:,}" if row.get(name) is not None else "-" for name in ("tables_installed", "tables_freed")),
+                *(
+                    f"{row[name]:,}" if row.get(name) is not None else "-"
+                    for name in ("tables_installed", "tables_freed")
+                ),
                 f"{row['faults']:,}",
                 f"{row['seconds']:.2f}",
                 f"{row['seconds'] / row['faults'] * 1e9:,.0f}",
             ]
         )
-    header = ["policy", "VIRT", "RES", "VmPTE", "needed", "PTE tables installed", "freed", "faults", "seconds", "ns/fault"]
+    header = [
+        "policy",
+        "VIRT",
+        "RES",
+        "VmPTE",
+        "needed",
+        "PTE tables installed",
+        "freed",
+        "faults",
+        "seconds",
+        "ns/fault",
+    ]
     report.table(header, lines)
 
 
@@ -151,7 +165,9 @@ def check_sizes(size: int, piece: int, base_kb: int) -> None:
 @click.command("madvise-loop", help=(__doc__ or "").split("\n\n")[1])
 @click.option("--size", default="50G", callback=options.size, help="Memory that is swept. [50G]")
 @click.option("--piece", default="2M", callback=options.size, help="Touched and released at once. [2M]")
-@click.option("--base-kb", default="40", callback=options.number(0, 1 << 20, whole=True), help="Page tables at the start. [40]")
+@click.option(
+    "--base-kb", default="40", callback=options.number(0, 1 << 20, whole=True), help="Page tables at the start. [40]"
+)
 @click.option("--host/--no-host", default=False, help="Run the same on this host's kernel. [no]")
 @options.shared
 def command(

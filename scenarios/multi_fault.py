@@ -25,7 +25,11 @@ VARIANTS = ("barrier", "self", "processes")
 WARM_UP = 0.1  # seconds before the measured ones: first touch of memory, caches
 SETUP_BARRIER, ROUND_BARRIER = 1, 0
 # threads: (pf/min before, after, change as printed). The change for 8 threads, recomputed, is -1.07 %.
-COVER_LETTER = {1: (32_085_255, 31_880_833, -0.64), 8: (101_674_967, 100_588_311, -1.17), 16: (113_207_000, 112_801_832, -0.36)}
+COVER_LETTER = {
+    1: (32_085_255, 31_880_833, -0.64),
+    8: (101_674_967, 100_588_311, -1.17),
+    16: (113_207_000, 112_801_832, -0.36),
+}
 
 
 def programs(cpus: int, variant: str, seed: int) -> list[list[Any]]:
@@ -51,7 +55,9 @@ def programs(cpus: int, variant: str, seed: int) -> list[list[Any]]:
     return result
 
 
-def measure(policy: str, cpus: int, variant: str, seconds: float, seed: int, knobs: list[str], record: Record) -> dict[str, Any]:
+def measure(
+    policy: str, cpus: int, variant: str, seconds: float, seed: int, knobs: list[str], record: Record
+) -> dict[str, Any]:
     """One round: a fresh machine, warm-up, the measured seconds, the audit. Faults per minute, cost, counters."""
     from emulator.mm_types import PCP_HIGH, PCP_ROOM, Geometry
     from workers.machine import Machine
@@ -148,15 +154,21 @@ def run(record: Record, setup: dict[str, Any]) -> None:
         record.rows[:] = [row for row in record.rows if row["pf_per_min"]]
 
 
-def rounds(steps: list[Any], rows: dict[tuple[int, str], dict[str, Any]], record: Record, setup: dict[str, Any]) -> None:
+def rounds(
+    steps: list[Any], rows: dict[tuple[int, str], dict[str, Any]], record: Record, setup: dict[str, Any]
+) -> None:
     """Measure the rounds one after another and enter them into the rows."""
     with Progress("multi-fault") as progress:
         for done, (repeat, (cpus, policy)) in enumerate(steps):
-            progress.update(done / len(steps), f"repeat {repeat + 1}, {cpus} {'CPU' if cpus == 1 else 'CPUs'}, {policy}")
+            progress.update(
+                done / len(steps), f"repeat {repeat + 1}, {cpus} {'CPU' if cpus == 1 else 'CPUs'}, {policy}"
+            )
             if policy == "host":
                 one = host_round(cpus, setup, record)
             else:
-                one = measure(policy, cpus, setup["variant"], setup["seconds"], setup["seed"] + repeat, setup["knobs"], record)
+                one = measure(
+                    policy, cpus, setup["variant"], setup["seconds"], setup["seed"] + repeat, setup["knobs"], record
+                )
             if one is not None:
                 add_round(rows[cpus, policy], one)
             if record.bugs:
@@ -298,7 +310,10 @@ def show_counters(record: Record) -> None:
         lines.append(
             [
                 f"{row['cpus']} {row['policy']}",
-                *(f"{row[name]:,}" for name in ("tables_freed", "tables_reused", "flushes_local", "flushes_remote", "ipis")),
+                *(
+                    f"{row[name]:,}"
+                    for name in ("tables_freed", "tables_reused", "flushes_local", "flushes_remote", "ipis")
+                ),
                 f"{row['grace_periods']:,}",
                 f"{row['gp_mean_ms']:.2f}" if row["grace_periods"] else "-",
                 f"{percentile_ms(row['gp_histogram'], 0.99):.2f}" if row["grace_periods"] else "-",

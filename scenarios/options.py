@@ -52,7 +52,9 @@ def cpu_counts(context: click.Context, parameter: click.Parameter, value: str) -
     counts = []
     for word in value.split(","):
         if not word.strip().isdecimal() or not 1 <= int(word) <= MAX_CPUS:
-            raise UserError(f"--cpus '{word.strip()}' is not a number of CPUs; known: 1 to {MAX_CPUS}, separated by commas")
+            raise UserError(
+                f"--cpus '{word.strip()}' is not a number of CPUs; known: 1 to {MAX_CPUS}, separated by commas"
+            )
         counts.append(int(word))
     return list(dict.fromkeys(counts))
 

@@ -1,4 +1,4 @@
-"""The record of a run: what the text output shows and what --json writes, from one object. docs/json.md describes it."""
+"""The record of a run: one object, shown as text and written by --json. docs/json.md describes it."""
 
 from __future__ import annotations
 

@@ -37,9 +37,7 @@ class ReplayResult:
         return self.bug is None and not any(self.checks.values())
 
 
-def run_replay(
-    path: str | Path, policy: str = "none", knobs: Iterable[str] = (), frame_words: int = 8
-) -> ReplayResult:
+def run_replay(path: str | Path, policy: str = "none", knobs: Iterable[str] = (), frame_words: int = 8) -> ReplayResult:
     """Run a trace on a machine of its size and audit what is left.
 
     Raises TraceError before anything runs, SegmentTooLarge if no machine of that size fits, MachineFailed if it dies.

@@ -145,7 +145,9 @@ def show(record: Record, setup: dict[str, Any]) -> None:
     for row in record.rows:
         full = row["vmpte_kb"] * scale / (1 << 20)
         lines.append([row["policy"], f"{full:.1f} GiB", f"{row['needed_kb'] * scale / (1 << 20):.2f} GiB"])
-    report.table(["policy", "VmPTE x scale", "needed x scale"], lines, "at full size (the cover letter: 110g held, 1.2g needed)")
+    report.table(
+        ["policy", "VmPTE x scale", "needed x scale"], lines, "at full size (the cover letter: 110g held, 1.2g needed)"
+    )
 
 
 @click.command("server-snapshot", help=(__doc__ or "").split("\n\n")[1])

@@ -11,7 +11,9 @@ from scenarios.progress import note
 from scenarios.record import Record, check_writable
 
 
-def conduct(record: Record, engine_name: str, json_file: str | None, body: Callable[[], None], show: Callable[[], None]) -> int:
+def conduct(
+    record: Record, engine_name: str, json_file: str | None, body: Callable[[], None], show: Callable[[], None]
+) -> int:
     """Run `body`, which fills the record, then show and write it; the exit status.
 
     An interrupt or a process that dies ends the body; what was measured until then is shown all the same.
@@ -23,7 +25,7 @@ def conduct(record: Record, engine_name: str, json_file: str | None, body: Calla
     from workers.postmortem import MachineFailed
 
     try:
-        if not engine.load().is_prepared():
+        if not engine.is_prepared():
             note("compiling the kernels, once for this version: about 20 seconds")
         body()
     except Interrupted as interrupt:

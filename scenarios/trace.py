@@ -24,6 +24,7 @@ LONGEST_LINE = 4096
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "p": PAGE_SIZE}
 _NUMBER = re.compile(r"(0x[0-9a-fA-F]+|[0-9]+)([KMGp]?)")
 
+
 class _Kind(NamedTuple):
     """One kind of operation: its operands, how many it needs, the instruction for an address, length and step or 0."""
 

@@ -97,7 +97,7 @@ def run_one(program: Sequence[Insn], policy: str, knobs: Sequence[str] = ()) -> 
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What depends on time, on when the coordinator looked, or on how an engine waits; everything else is the program's doing.
+# What depends on time, on when the coordinator looked, or on how an engine waits; the rest is the program's doing.
 TIMING = {
     "run": {"ready"},
     "waitq": {"sleepers"},
@@ -140,9 +140,22 @@ def in_engine(engine: str, expression: str) -> Any:
     """The value of an expression over this module, computed in a process of its own under `engine`; JSON types only."""
     code = f"import json; from support import *; from workers.program import *; print(json.dumps({expression}))"
     environment = {**os.environ, "PTELAB_ENGINE": engine, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT, timeout=100)
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT, timeout=100
+    )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 
 
-__all__ = ["BASE", "EXIT", "SLOT", "geometry_for", "hammer", "in_engine", "race", "random_program", "run_one", "state_after"]
+__all__ = [
+    "BASE",
+    "EXIT",
+    "SLOT",
+    "geometry_for",
+    "hammer",
+    "in_engine",
+    "race",
+    "random_program",
+    "run_one",
+    "state_after",
+]

@@ -15,7 +15,9 @@ QUICK = ["run", "multi-fault", "--cpus", "1", "--repeat", "2", "--seconds", "0.0
 
 
 def ptelab(*arguments):
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=100)
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=100
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,16 @@ def test_json_on_stdout_is_the_whole_record_and_nothing_else():
     assert record["environment"]["seed"] == 7
     assert [row["policy"] for row in record["rows"]] == ["none", "refcount"]
     for row in record["rows"]:
-        assert row.keys() >= {"policy", "cpus", "engine", "variant", "pf_per_min", "ns_per_fault", "tables_freed", "ipis"}
+        assert row.keys() >= {
+            "policy",
+            "cpus",
+            "engine",
+            "variant",
+            "pf_per_min",
+            "ns_per_fault",
+            "tables_freed",
+            "ipis",
+        }
         assert len(row["pf_per_min"]) == len(row["ns_per_fault"]) == 2
     assert set(record["checks"].values()) == {0}
 
@@ -87,7 +98,17 @@ def test_memory_scenarios_write_the_documented_rows(tmp_path):
 
     assert run.returncode == 0
     assert "result  PASS" in run.stdout
-    documented = {"policy", "virt_kb", "res_kb", "vmpte_kb", "needed_kb", "faults", "tables_installed", "tables_freed", "seconds"}
+    documented = {
+        "policy",
+        "virt_kb",
+        "res_kb",
+        "vmpte_kb",
+        "needed_kb",
+        "faults",
+        "tables_installed",
+        "tables_freed",
+        "seconds",
+    }
     assert all(row.keys() >= documented for row in record["rows"])
 
 
@@ -122,7 +143,7 @@ def test_an_interrupt_prints_what_was_measured_and_leaves_nothing(number, status
 
 
 def test_children_die_with_a_killed_parent():
-    process = subprocess.Popen([*COMMAND, *QUICK[:-4], "--seconds", "60", "--no-host"], env=ENVIRONMENT, cwd=ROOT)
+    process = subprocess.Popen([*COMMAND, *QUICK, "--seconds", "60"], env=ENVIRONMENT, cwd=ROOT)
     while len(pids := children(process.pid)) < 2:
         assert process.poll() is None
 

@@ -6,7 +6,11 @@ import re
 import pytest
 from support import ROOT
 
-ALLOWED = {"emulator": {"emulator"}, "workers": {"emulator", "workers"}, "scenarios": {"emulator", "workers", "scenarios"}}
+ALLOWED = {
+    "emulator": {"emulator"},
+    "workers": {"emulator", "workers"},
+    "scenarios": {"emulator", "workers", "scenarios"},
+}
 OURS = set(ALLOWED) | {"tests", "benchmarks"}
 
 
@@ -37,7 +41,9 @@ def test_every_function_the_documents_name_exists():
         text = (ROOT / "docs" / document).read_text()
         for file, function in re.findall(r"`(\w+\.py):(\w+)`", text):
             assert function in names, f"{document}: {file}:{function}"
-            assert any(node.name == function and name == file for name, node in kernels()), f"{document}: {file}:{function}"
+            assert any(node.name == function and name == file for name, node in kernels()), (
+                f"{document}: {file}:{function}"
+            )
 
 
 def test_one_fault_is_followed_through_at_most_five_files():

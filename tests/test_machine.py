@@ -18,7 +18,11 @@ FOREVER = [mmap(BASE, SLOT), touch(BASE, SLOT), dontneed(BASE, SLOT), jump(1)]
 
 
 def ours_in_dev_shm():
-    return [name for name in os.listdir("/dev/shm") if name.startswith((f"ptelab-{os.getpid()}-", f"sem.ptelab-{os.getpid()}-"))]
+    return [
+        name
+        for name in os.listdir("/dev/shm")
+        if name.startswith((f"ptelab-{os.getpid()}-", f"sem.ptelab-{os.getpid()}-"))
+    ]
 
 
 def alive(pid):

@@ -44,7 +44,7 @@ def test_faults_into_one_table_and_its_release_keep_the_count(policy):
     assert race(hammer(2, 500), policy) == CLEAN
 
 
-# --- broken twins: the same machine with one piece left out must be caught ---------------------------------------------
+# --- broken twins: the same machine with one piece left out must be caught
 
 
 def test_a_count_that_is_not_atomic_is_caught():

@@ -109,5 +109,5 @@ def assemble(program: Iterable[Insn] | np.ndarray) -> np.ndarray:
 
 def disassemble(row: Any) -> Insn:
     """The instruction in one row of `m.insn`."""
-    values = {name: int(row[name]) for name in Insn._fields}
-    return Insn(**{**values, "op": Op(values["op"])})
+    op, *operands = (int(row[name]) for name in Insn._fields)
+    return Insn(Op(op), *operands)

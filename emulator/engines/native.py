@@ -161,7 +161,6 @@ def _lower_setitem(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 # --- the decorators -------------------------------------------------------------------------------------------------
 
 
-
 def kernel(function: Any) -> Any:
     """A kernel that is called: about 3 ns, and its code is there once."""
     _calls.add(function.__qualname__)

@@ -10,6 +10,7 @@ All semaphores are unlinked as soon as they are open; forked children inherit th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -34,7 +35,9 @@ class Field:
 
     __slots__ = ("_locks", "_salt", "_words", "bells")
 
-    def __init__(self, words: memoryview, salt: int, locks: list[posix_ipc.Semaphore], bells: list[posix_ipc.Semaphore]):
+    def __init__(
+        self, words: memoryview, salt: int, locks: list[posix_ipc.Semaphore], bells: list[posix_ipc.Semaphore]
+    ):
         self._words = words
         self._salt = salt
         self._locks = locks
@@ -185,10 +188,8 @@ def sleep_on(m: Any, cpu: int, field: Field, i: int, value: int, microseconds: i
     stripe = field.stripe(i)
     atomic_fetch_add(m.waitq.sleepers, stripe, 1)
     if field[i] == value:
-        try:
+        with contextlib.suppress(posix_ipc.BusyError):
             field.bells[stripe].acquire(min(microseconds / 1e6, _NAP))
-        except posix_ipc.BusyError:
-            pass
     atomic_fetch_add(m.waitq.sleepers, stripe, -1)
 
 
