@@ -24,7 +24,7 @@ class Bug(IntEnum):
 BUG_TEXT = {
     Bug.COUNT_UNDERFLOW: "pte_put: the reference count of table {subject} fell to {seen}",
     Bug.FREED_TABLE_NOT_EMPTY: "free_pte_table: the count of table {subject} is zero, but an entry is {seen:#x}",
-    Bug.TABLE_LEFT_AT_TEARDOWN: "free_pte_range: table {subject} is still there, count {seen}; zap should have freed it",
+    Bug.TABLE_LEFT_AT_TEARDOWN: "free_pte_range: table {subject} is still there, count {seen}; zap ought to free it",
     Bug.UNLOCK_NOT_OWNER: "spin_unlock: the lock of table {subject} is held by CPU {seen} - 1",
     Bug.PMD_CHANGED_UNDER_PIN: "pte_put: the pmd {subject} of a pinned table reads {seen:#x}",
     Bug.PAGE_COUNT: "put_page: the reference count of frame {subject} fell to {seen}",

@@ -104,7 +104,8 @@ def host(record: Record, setup: dict[str, Any], progress: Progress) -> None:
     except HostUnavailable as reason:
         note(f"this host's kernel is not measured: {reason}")
         return
-    record.rows.append({"policy": "host", "engine": None, **figures})
+    missing = {"engine": None, "needed_kb": None, "tables_installed": None, "tables_freed": None}
+    record.rows.append({"policy": "host", **missing, **figures})
 
 
 def show(record: Record, setup: dict[str, Any]) -> None:
@@ -115,6 +116,12 @@ def show(record: Record, setup: dict[str, Any]) -> None:
     )
     report.write(f"{COVER_LETTER}\n")
     show_memory(record)
+    for row in report.rows_of(record, policy="host"):
+        before = row["before"]
+        report.write(
+            f"host: a Python process that began with VIRT {report.kb(before['virt_kb'])}, "
+            f"RES {report.kb(before['res_kb'])}, VmPTE {report.kb(before['vmpte_kb'])}; its kernel reclaims by a rule of its own\n"
+        )
 
 
 def show_memory(record: Record) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 
 from emulator.mm_types import Geometry
 from emulator.segment import Segment, SegmentTooLarge
-from workers.machine import LONG_SPIN, SHORT_SPIN, _child, _fork, process_seconds, processors
+from workers.machine import FORK, LONG_SPIN, SHORT_SPIN, child_main, process_seconds, processors
 from workers.postmortem import MachineFailed
 
 VARIANTS = ("barrier", "self", "processes")
@@ -184,7 +184,7 @@ def _in_child(
 ) -> Any:
     """What `body` returns or raises in a forked child, which never outlives this call; `look` is called meanwhile."""
     loops, segment, m = _prepare(cpus)
-    receiver, sender = _fork.Pipe(duplex=False)
+    receiver, sender = FORK.Pipe(duplex=False)
 
     def run(m: Any, _: int) -> None:
         receiver.close()
@@ -194,7 +194,7 @@ def _in_child(
             answer = error
         sender.send(answer)
 
-    leader = _fork.Process(target=_child, args=(os.getpid(), run, m, 0), name="host")
+    leader = FORK.Process(target=child_main, args=(os.getpid(), run, m, 0), name="host")
     try:
         leader.start()
         sender.close()  # so that its death is an end of file
@@ -253,7 +253,7 @@ def _multi_fault(
     memory = None  # stays mapped until all have stopped
     if variant == "processes":
         for i in range(cpus):
-            processes.append(_fork.Process(target=_child, args=(os.getpid(), _own_slot(loops), m, i), daemon=True))
+            processes.append(FORK.Process(target=child_main, args=(os.getpid(), _own_slot(loops), m, i), daemon=True))
     else:
         base, memory = _map(cpus * loops.SLOT)
         for i in range(cpus):

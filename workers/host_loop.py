@@ -143,7 +143,7 @@ _CACHE_DIRECTORY = native.CACHE_DIRECTORY and native.CACHE_DIRECTORY.with_name(f
 
 with (
     _caching(),
-    whole_program(frozenset({"host_multi_fault", "host_madvise_loop"}), frozenset(native._calls)),
+    whole_program(frozenset({"host_multi_fault", "host_madvise_loop"}), frozenset(native.CALLS)),
 ):
     multi_fault = _compiled(host_multi_fault, 5)
     madvise_loop = _compiled(host_madvise_loop, 3)

@@ -34,7 +34,7 @@ from workers.program import Insn, assemble
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
-_fork = multiprocess.get_context("fork")
+FORK = multiprocess.get_context("fork")
 SHORT_SPIN, LONG_SPIN = 1, 4000  # pauses before a waiting CPU sleeps: with too few processors, with enough
 STOP_SECONDS = 5.0  # how long CPUs may take to reach a boundary
 
@@ -53,7 +53,7 @@ def processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _child(parent: int, entry: Any, m: Any, cpu: int) -> None:
+def child_main(parent: int, entry: Any, m: Any, cpu: int) -> None:
     """Body of every process of a machine."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -138,7 +138,7 @@ class Machine:
         start_machine(self.m, coordinator)
 
     def _spawn(self, name: str, entry: Any, cpu: int) -> None:
-        process = _fork.Process(target=_child, args=(os.getpid(), entry, self.m, cpu), name=name, daemon=True)
+        process = FORK.Process(target=child_main, args=(os.getpid(), entry, self.m, cpu), name=name, daemon=True)
         with interrupts.held_back():
             process.start()
             self._processes.append(process)

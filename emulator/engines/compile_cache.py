@@ -20,7 +20,7 @@ from pathlib import Path
 
 _SOURCES = ("emulator/*.py", "emulator/engines/*.py", "workers/host_loop.py")  # where kernels are written
 _MARKER = "complete"
-_KEPT = 4  # directories of other versions that stay
+_KEPT = 8  # directories of other versions that stay
 
 
 def _root() -> Path:

@@ -37,7 +37,7 @@ _I8P, _I32, _I64 = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
 _VIEW_NUMBER = {name: number for number, name in enumerate(VIEWS)}
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _entry_points: list[Any] = []
-_calls: set[str] = set()
+CALLS: set[str] = set()  # names of the kernels that stay calls
 
 
 class Machine:
@@ -163,7 +163,7 @@ def _lower_setitem(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 def kernel(function: Any) -> Any:
     """A kernel that is called: about 3 ns, and its code is there once."""
-    _calls.add(function.__qualname__)
+    CALLS.add(function.__qualname__)
     return njit(forceinline=False, **_OPTIONS)(function)  # said, or it takes the caller's choice
 
 
@@ -186,7 +186,7 @@ def is_prepared() -> bool:
 def prepare() -> None:
     """Compile every entry point, or load it from the cache. Call in the parent, before the first fork."""
     names = frozenset(function.py_func.__qualname__ for function in _entry_points)
-    with compile_cache.filling(CACHE_DIRECTORY), whole_program(names, frozenset(_calls)):
+    with compile_cache.filling(CACHE_DIRECTORY), whole_program(names, frozenset(CALLS)):
         for function in _entry_points:
             function.compile((SegmentType(), types.int64))
 

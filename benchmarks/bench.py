@@ -1,0 +1,190 @@
+"""Measure what the project promises: every figure as a ratio or a difference within this one run.
+
+Writes one JSON file (machine, versions, commit, figures with all their values) and prints a table; with --base the
+change against an earlier file. Rounds of what is compared are interleaved, so a machine that slows down slows both.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scenarios import madvise_loop, multi_fault, report
+from scenarios.progress import Progress, note
+from scenarios.record import Record, environment
+from workers import interrupts
+
+ROUND = 0.5  # seconds of one round
+RESULTS = Path("results")
+
+
+class Figure:
+    """One promise: its values over the rounds, its unit, and the bound it must meet."""
+
+    def __init__(self, name: str, unit: str, bound: float, at_least: bool) -> None:
+        self.name, self.unit, self.bound, self.at_least = name, unit, bound, at_least
+        self.values: list[float] = []
+
+    @property
+    def median(self) -> float:
+        """The figure to quote."""
+        return statistics.median(self.values)
+
+    @property
+    def met(self) -> bool:
+        """True if the median keeps the promise."""
+        return self.median >= self.bound if self.at_least else self.median <= self.bound
+
+    def as_json(self) -> dict[str, Any]:
+        """The record of this figure."""
+        return {"unit": self.unit, "bound": self.bound, "median": self.median, "met": self.met, "values": self.values}
+
+
+def fault_rate(policy: str, cpus: int, variant: str, record: Record) -> dict[str, Any]:
+    """One round of multi-fault."""
+    return multi_fault.measure(policy, cpus, variant, ROUND, 0, [], record)
+
+
+def host_rate(cpus: int, variant: str) -> float:
+    """One round of the same loop on this host's kernel, pf/min."""
+    from workers.host import measure_multi_fault
+
+    return measure_multi_fault(cpus, variant, ROUND, multi_fault.WARM_UP).pf_per_min
+
+
+def single_cpu(figures: dict[str, Figure], record: Record, repeats: int) -> None:
+    """1 CPU: emulator over host, and what the count adds to a fault."""
+    for _ in range(repeats):
+        none = fault_rate("none", 1, "barrier", record)
+        refcount = fault_rate("refcount", 1, "barrier", record)
+        figures["emulator over host"].values.append(refcount["pf_per_min"] / host_rate(1, "barrier"))
+        figures["refcount per fault"].values.append(refcount["ns_per_fault"] - none["ns_per_fault"])
+
+
+def scaling(figures: dict[str, Figure], record: Record, repeats: int) -> None:
+    """2 CPUs over 1 with an mm each; 16 over 2 with one mm."""
+    for _ in range(repeats):
+        one, two = (fault_rate("refcount", n, "processes", record)["pf_per_min"] for n in (1, 2))
+        figures["2 CPUs over 1, processes"].values.append(two / one)
+        two, sixteen = (fault_rate("refcount", n, "barrier", record)["pf_per_min"] for n in (2, 16))
+        figures["16 CPUs over 2, barrier"].values.append(sixteen / two)
+
+
+def sweep(figures: dict[str, Figure], record: Record, repeats: int) -> None:
+    """madvise-loop at full size against the host."""
+    from workers.host import measure_madvise_loop
+
+    setup: dict[str, Any] = {"size": 50 << 30, "piece": 2 << 20, "base_kb": 40, "knobs": [], "engine": "native"}
+    for _ in range(repeats):
+        with Progress("madvise-loop") as progress:
+            madvise_loop.measure("refcount", setup, record, progress)
+            host = measure_madvise_loop(setup["size"], setup["piece"], lambda share: progress.update(share, "host"))
+        figures["madvise-loop over host"].values.append(host["seconds"] / record.rows[-1]["seconds"])
+
+
+def wall(command: list[str]) -> float:
+    """Seconds a command takes from outside."""
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def starts(figures: dict[str, Figure], record: Record, repeats: int) -> None:
+    """What a user waits for: the warm start, --help, sixteen processes."""
+    from emulator.mm_types import Geometry
+    from workers.machine import Machine
+    from workers.program import STOP
+
+    ptelab = [sys.executable, "-c", "from scenarios.cli import main; main()"]
+    quick = ["run", "multi-fault", "--cpus", "1", "--seconds", "1", "--repeat", "1"]
+    for _ in range(repeats):
+        figures["warm start"].values.append(wall([*ptelab, *quick]) - 3.0)  # two policies and the host, 1 s each
+        figures["ptelab --help"].values.append(wall([*ptelab, "--help"]))
+        with Machine(Geometry(cpus=16), "refcount") as machine:
+            for cpu in range(16):
+                machine.load(cpu, [STOP])
+            start = time.perf_counter()
+            machine.start()
+            figures["16 CPUs ready"].values.append(time.perf_counter() - start)
+            machine.wait()
+
+
+PARTS: tuple[tuple[str, Callable[[dict[str, Figure], Record, int], None]], ...] = (
+    ("1 CPU", single_cpu),
+    ("scaling", scaling),
+    ("madvise-loop", sweep),
+    ("starts", starts),
+)
+
+
+def promised() -> dict[str, Figure]:
+    """Every figure, without values yet."""
+    figures = [
+        Figure("emulator over host", "x", 15, True),
+        Figure("2 CPUs over 1, processes", "x", 1.9, True),
+        Figure("16 CPUs over 2, barrier", "x", 0.8, True),
+        Figure("refcount per fault", "ns", 15, False),
+        Figure("madvise-loop over host", "x", 10, True),
+        Figure("warm start", "s", 2, False),
+        Figure("ptelab --help", "s", 0.3, False),
+        Figure("16 CPUs ready", "s", 0.5, False),
+    ]
+    return {figure.name: figure for figure in figures}
+
+
+def show(figures: dict[str, Figure], base: dict[str, Any]) -> None:
+    """One line per figure: median, spread, bound, and the change against the base file."""
+    lines = []
+    for figure in figures.values():
+        if not figure.values:
+            continue
+        old = base.get("figures", {}).get(figure.name)
+        lines.append(
+            [
+                figure.name,
+                f"{figure.median:.2f} {figure.unit}",
+                f"{min(figure.values):.2f} .. {max(figure.values):.2f}",
+                f"{'>=' if figure.at_least else '<='} {figure.bound:g}",
+                "ok" if figure.met else "MISSED",
+                f"{100 * (figure.median / old['median'] - 1):+.1f} %" if old and old["median"] else "",
+            ]
+        )
+    report.table(["figure", "median", "lowest .. highest", "promised", "", "change" if base else ""], lines)
+
+
+@click.command()
+@click.option("--base", type=click.Path(exists=True, dir_okay=False), help="An earlier file to compare with.")
+@click.option("--json", "json_file", default=None, help="Where to write. [results/bench.json]")
+@click.option("--repeat", default=7, type=click.IntRange(1, 100), help="Rounds of the short figures. [7]")
+def main(base: str | None, json_file: str | None, repeat: int) -> None:
+    """Measure every promised figure."""
+    interrupts.install()
+    old = json.loads(Path(base).read_text()) if base else {}
+    record, figures = Record("bench", 0), promised()
+    try:
+        for name, part in PARTS:
+            note(f"bench: {name}")
+            part(figures, record, 3 if part is sweep else repeat)
+    except interrupts.Interrupted as interrupt:
+        record.interrupted = 128 + interrupt.number
+    show(figures, old)
+    report.checks_and_verdict(record)
+    RESULTS.mkdir(exist_ok=True)
+    target = Path(json_file) if json_file else RESULTS / "bench.json"
+    measured = {figure.name: figure.as_json() for figure in figures.values() if figure.values}
+    whole = {"schema": 1, "environment": environment(0), "figures": measured, "checks": record.checks}
+    target.write_text(json.dumps({**whole, "verdict": record.verdict}, indent=2) + "\n")
+    note(f"bench: written to {target}")
+    sys.exit(record.exit_status)
+
+
+if __name__ == "__main__":
+    main()
