@@ -14,7 +14,7 @@ or under the lock that guards them.
     smp_mb()  smp_rmb()  smp_wmb()              barriers
     cpu_relax()                                 in every turn of a spin loop
     sched_yield()                               offer the processor to somebody else
-    sleep_on(m, cpu, field, i, value, us)       sleep while field[i] == value, at most `us` microseconds, maybe less
+    sleep_on(m, cpu, field, i, value, us)       sleep while field[i] == value, at most `us` microseconds (0: no limit)
     wake_all(m, field, i)                       wake whoever sleeps on field[i]; write the field first
     now_ns(m, cpu) -> nanoseconds               the clock
 

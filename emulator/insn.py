@@ -112,7 +112,7 @@ def barrier_wait(m, cpu, barrier):
         else:
             atomic_fetch_add(m.barrier.sleepers, barrier, 1)
             m.cpu.sleeps[cpu] += 1
-            sleep_on(m, cpu, m.barrier.generation, barrier, generation, NAP_US)
+            sleep_on(m, cpu, m.barrier.generation, barrier, generation, 0)
             atomic_fetch_add(m.barrier.sleepers, barrier, -1)
     exit_idle(m, cpu)
     waits_for(m, cpu, WAIT_NOTHING, 0)
@@ -248,5 +248,6 @@ def stop_machine(m, me):
     smp_store_release(m.run.stop, 0, 1)
     wake_all(m, m.run.start, 0)
     for barrier in range(NR_BARRIERS):
+        atomic_fetch_add(m.barrier.generation, barrier, 1)  # or one that is about to sleep would miss the wake
         wake_all(m, m.barrier.generation, barrier)
     return 0

@@ -120,7 +120,7 @@ def show(record: Record, setup: dict[str, Any]) -> None:
         before = row["before"]
         report.write(
             f"host: a Python process that began with VIRT {report.kb(before['virt_kb'])}, "
-            f"RES {report.kb(before['res_kb'])}, VmPTE {report.kb(before['vmpte_kb'])}; its kernel reclaims by a rule of its own\n"
+            f"RES {report.kb(before['res_kb'])}, VmPTE {report.kb(before['vmpte_kb'])}; its kernel has a rule of its own\n"
         )
 
 

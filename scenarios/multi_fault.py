@@ -210,7 +210,7 @@ def show(record: Record, setup: dict[str, Any]) -> None:
     processors = len(os.sched_getaffinity(0))
     report.write("multi-fault: page faults per minute; mean and standard deviation of the mean, as perf stat --repeat")
     report.write(
-        f"engine {setup['engine']}, variant {setup['variant']}, {setup['repeat']} repeats of {setup['seconds']:g} s, "
+        f"engine {setup['engine']}, variant {setup['variant']}, {setup['repeat']} x {setup['seconds']:g} s, "
         f"rounds interleaved, {processors} processors"
     )
     crowded = [str(n) for n in setup["cpus"] if n > processors]
@@ -316,7 +316,9 @@ def show_counters(record: Record) -> None:
                 ),
                 f"{row['grace_periods']:,}",
                 f"{row['gp_mean_ms']:.2f}" if row["grace_periods"] else "-",
-                f"{percentile_ms(row['gp_histogram'], 0.99):.2f}" if row["grace_periods"] else "-",
+                f"{min(percentile_ms(row['gp_histogram'], 0.99), row['gp_max_ms']):.2f}"
+                if row["grace_periods"]
+                else "-",
                 f"{row['gp_max_ms']:.2f}" if row["grace_periods"] else "-",
             ]
         )

@@ -180,6 +180,7 @@ class Machine:
         while self._running():
             now = time.perf_counter()
             if self._stopping() and patience is None:
+                stop_machine(self.m, self.geometry.cpus)  # BUG_ON cannot wake those who sleep at a barrier
                 patience = now + STOP_SECONDS
             if patience is not None and now > patience:
                 report = describe_stuck(self.views, self.geometry)

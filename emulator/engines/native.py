@@ -291,10 +291,15 @@ def now_ns(m, cpu):  # type: ignore[no-untyped-def]
 
 @kernel
 def sleep_on(m, cpu, field, i, value, microseconds):  # type: ignore[no-untyped-def]
-    """Sleep while field[i] == value, until wake_all or the timeout; may return early. A futex on the low 32 bits."""
-    write_once(m.cpu.timeout_sec, cpu, microseconds // 1_000_000)
-    write_once(m.cpu.timeout_nsec, cpu, microseconds % 1_000_000 * 1000)
-    timeout = _address(m.cpu.timeout_sec, cpu)
+    """Sleep while field[i] == value, until wake_all or the timeout (0: none); may return early.
+
+    A futex on the low 32 bits.
+    """
+    timeout = 0
+    if microseconds != 0:
+        write_once(m.cpu.timeout_sec, cpu, microseconds // 1_000_000)
+        write_once(m.cpu.timeout_nsec, cpu, microseconds % 1_000_000 * 1000)
+        timeout = _address(m.cpu.timeout_sec, cpu)
     _syscall6(_SYS_FUTEX, _address(field, i), _FUTEX_WAIT, value & 0xFFFFFFFF, timeout, 0, 0)
 
 

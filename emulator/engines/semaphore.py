@@ -184,12 +184,12 @@ def now_ns(m: Any, cpu: int) -> int:
 
 
 def sleep_on(m: Any, cpu: int, field: Field, i: int, value: int, microseconds: int) -> None:
-    """Sleep while field[i] == value, until wake_all or the timeout; may return early."""
+    """Sleep while field[i] == value, until wake_all or the timeout (0: none); may return early, and does."""
     stripe = field.stripe(i)
     atomic_fetch_add(m.waitq.sleepers, stripe, 1)
     if field[i] == value:
         with contextlib.suppress(posix_ipc.BusyError):
-            field.bells[stripe].acquire(min(microseconds / 1e6, _NAP))
+            field.bells[stripe].acquire(min(microseconds / 1e6, _NAP) or _NAP)
     atomic_fetch_add(m.waitq.sleepers, stripe, -1)
 
 
