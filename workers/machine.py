@@ -192,7 +192,13 @@ class Machine:
         return True
 
     def _running(self) -> list[Any]:
-        return [process for process in self._processes if process.exitcode is None]
+        """The processes that have not ended. Raises MachineFailed if one ended in another way than by itself."""
+        codes = [process.exitcode for process in self._processes]
+        for number, code in enumerate(codes):
+            if code not in (None, 0):
+                self.kill()  # nobody may go on beside a hole; the segment stays as it is
+                raise MachineFailed(describe_death(self.views, self.geometry, number, code))
+        return [process for process, code in zip(self._processes, codes, strict=True) if code is None]
 
     def _stopping(self) -> bool:
         return bool(self.views["run"]["stop"][0])
@@ -202,11 +208,6 @@ class Machine:
         running = self._running()
         if running:
             multiprocess.connection.wait([process.sentinel for process in running], seconds)
-        dead = [process for process in self._processes if process.exitcode not in (None, 0)]
-        if dead:
-            self.kill()  # nobody may go on beside a hole; the segment stays as it is
-            number = self._processes.index(dead[0])
-            raise MachineFailed(describe_death(self.views, self.geometry, number, dead[0].exitcode))
         return not self._running()
 
     def kill(self) -> None:
