@@ -57,14 +57,3 @@ def atomic_inc_not_zero(field, i):
             return True
         value = seen
     return False
-
-
-@kernel_inline
-def atomic_max(field, i, value):
-    """Raise field[i] to at least `value`."""
-    seen = read_once(field, i)
-    while seen < value:
-        before = cmpxchg(field, i, seen, value)
-        if before == seen:
-            return
-        seen = before

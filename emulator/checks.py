@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from emulator.mm_types import FRAMES, PCP_ROOM, PSC_ENTRIES, PTRS_PER_TABLE, TABLES, TLB_ENTRIES, Geometry
-from emulator.pgtable import PAGE, PRESENT, TABLE_ALLOCATED, TABLE_FREE, TABLE_INSTALLED
+from emulator.pgtable import PAGE, PRESENT, TABLE_ALLOCATED, TABLE_FREE, TABLE_INSTALLED, TABLE_UNHOOKED
 from emulator.tlb import EPOCH_BITS, EPOCH_MAX
 
 Views = Mapping[str, Any]
@@ -60,16 +60,12 @@ class Frozen:
 
 def pte_refcount(frozen: Frozen) -> int:
     """Every live PTE table's count is the number of its entries that are not none."""
-    if not frozen.views["config"]["pte_counted"][0]:
-        return 0
     counts = frozen.views["ptdesc"]["pte_refcount"][frozen.live_pte]
     return int(np.count_nonzero(counts != frozen.nonempty[frozen.live_pte]))
 
 
 def empty_tables(frozen: Frozen) -> int:
-    """Where tables are counted, no empty PTE table is installed."""
-    if not frozen.views["config"]["pte_counted"][0]:
-        return 0
+    """No empty PTE table is installed."""
     return int(np.count_nonzero(frozen.nonempty[frozen.live_pte] == 0))
 
 
@@ -135,16 +131,17 @@ def tables(frozen: Frozen) -> int:
     times = np.bincount(free, minlength=frozen.used)
     times[frozen.live] += 1
     times[0] = 1
-    never_used = (frozen.state == TABLE_FREE) | (frozen.state == TABLE_INSTALLED)
-    return int(np.count_nonzero((times != 1) | ~never_used))
+    at_rest = (frozen.state == TABLE_FREE) | (frozen.state == TABLE_INSTALLED)
+    return int(np.count_nonzero((times != 1) | ~at_rest))
 
 
 def limbo(frozen: Frozen) -> int:
-    """No table waits for a grace period after the last one, none is private to a CPU, no gather is open."""
+    """No table waits for a grace period after the last one, none is private or unhooked, no gather is open."""
     cpu = frozen.views["cpu"]
     waiting = np.count_nonzero(cpu["cb_head"]) + int(frozen.views["rcu"]["done"][0] != 0)
-    private = np.count_nonzero(frozen.state == TABLE_ALLOCATED)
-    return int(waiting + private + np.count_nonzero(cpu["gather_mm"]))
+    between = np.count_nonzero((frozen.state == TABLE_ALLOCATED) | (frozen.state == TABLE_UNHOOKED))
+    pending = np.count_nonzero(frozen.views["mm"]["tlb_flush_pending"])
+    return int(waiting + between + pending + np.count_nonzero(cpu["gather_mm"]))
 
 
 def locks(frozen: Frozen) -> int:
@@ -201,7 +198,11 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
 }
 
 
+COUNTED_ONLY = {"pte_refcount", "empty_tables"}  # checks that say something only where tables are counted
+
+
 def audit(views: Views, geometry: Geometry) -> dict[str, int]:
-    """Run every check over a stopped machine: name -> violations."""
+    """Run every check that applies over a stopped machine: name -> violations."""
     frozen = Frozen(views, geometry)
-    return {name: check(frozen) for name, check in CHECKS.items()}
+    counted = bool(views["config"]["pte_counted"][0])
+    return {name: check(frozen) for name, check in CHECKS.items() if counted or name not in COUNTED_ONLY}

@@ -5,7 +5,7 @@ engine's business; an engine is a module of `emulator/engines/` that offers
 
     kernel, kernel_inline, entry_point     the decorators
     attach(segment) -> m                   the first argument of every kernel
-    prepare()                              everything that must happen before the first fork
+    is_prepared(), prepare()               everything that must happen before the first fork
     read_once ... wake_all                 the primitives that atomic.py lists
 """
 

@@ -1,7 +1,8 @@
 """The instructions a CPU executes, and the loop that does. A program is rows of `m.insn`; the CPU's row says which.
 
-At each instruction boundary and at each page of a range a CPU takes interrupts, reports a quiescent state and looks at
-the stop flag. What a workload does is data: multi-fault, a recorded trace and a stress run differ only in their rows.
+At each instruction boundary and at each page it accesses a CPU takes interrupts, reports a quiescent state and looks at
+the stop flag; inside of zap and teardown it does the first two (cond_resched). What a workload does is data:
+multi-fault, a recorded trace and a stress run differ only in their rows.
 """
 
 from enum import IntEnum

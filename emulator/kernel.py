@@ -4,11 +4,11 @@ from enum import IntEnum
 
 from emulator.atomic import cmpxchg, kernel, read_once, smp_store_release
 
-EINTR, ENOMEM, EFAULT, EEXIST, EINVAL = 4, 12, 14, 17, 22
+EINTR, ENOMEM, EFAULT, EINVAL = 4, 12, 14, 22
 
 
 class Bug(IntEnum):
-    """What BUG_ON can find. The text of each is in BUG_TEXT."""
+    """What BUG can find. The text of each is in BUG_TEXT."""
 
     NONE = 0
     COUNT_UNDERFLOW = 1
@@ -25,7 +25,7 @@ BUG_TEXT = {
     Bug.COUNT_UNDERFLOW: "pte_put: the reference count of table {subject} fell to {seen}",
     Bug.FREED_TABLE_NOT_EMPTY: "free_pte_table: the count of table {subject} is zero, but an entry is {seen:#x}",
     Bug.TABLE_LEFT_AT_TEARDOWN: "free_pte_range: table {subject} is still there, count {seen}; zap ought to free it",
-    Bug.UNLOCK_NOT_OWNER: "spin_unlock: the lock of table {subject} is held by CPU {seen} - 1",
+    Bug.UNLOCK_NOT_OWNER: "spin_unlock: the lock (row {subject}) holds {seen}, not this CPU's number + 1",
     Bug.PMD_CHANGED_UNDER_PIN: "pte_put: the pmd {subject} of a pinned table reads {seen:#x}",
     Bug.PAGE_COUNT: "put_page: the reference count of frame {subject} fell to {seen}",
     Bug.DOUBLE_FREE: "pte_free: table {subject} is freed in state {seen}",
@@ -54,7 +54,7 @@ WAIT_TEXT = {
 
 
 @kernel
-def BUG_ON(m, cpu, bug, subject, seen):
+def BUG(m, cpu, bug, subject, seen):
     """Report a broken protocol and stop the machine. The first report wins; the CPU goes on to its next boundary."""
     if cmpxchg(m.run.bug, 0, 0, bug) == 0:
         m.run.bug_cpu[0] = cpu

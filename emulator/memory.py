@@ -1,7 +1,8 @@
 """The page fault and the zap: where entries appear and disappear.
 
 Both hold a reference on the PTE table they work on (pte_ref.py) from before the first look at an entry until after the
-last, and mmap_lock for reading, so its pmd cannot change. Entries change under ptl.
+last, and mmap_lock (faults and MADV_DONTNEED for reading, mmap and exit for writing), so its pmd cannot change. Entries
+change under ptl.
 """
 
 from emulator.atomic import atomic_add_return, atomic_fetch_add, kernel, kernel_inline, read_once, write_once, xchg

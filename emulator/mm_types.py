@@ -79,18 +79,18 @@ CONFIG = struct(
     ),
     line(  # knobs: one removed or reordered piece of the protocol each, see policy.py
         publish_before_init="pmd_populate before pte_ref_init, as in v1; before the start",
-        plain_count="pte_get and pte_put are not atomic; before the start",
+        plain_count="pte_get and pte_put read, add and write; before the start",
         missing_pte_put="a read fault keeps its reference on the table; before the start",
-        no_flush="a freed table is not flushed from the TLBs; before the start",
+        no_flush="a gather that unhooked a table is not flushed; before the start",
     ),
 )
 
 RUN = struct(
     line(start="1 once the CPUs may run; parent"),
-    line(stop="1 when every CPU must stop at its next boundary; parent, or BUG_ON"),
+    line(stop="1 when every CPU must stop at its next boundary; parent, or BUG"),
     line(ready="CPUs that wait for the start; atomic"),
     line(
-        bug="0, or the Bug that BUG_ON saw first; cmpxchg",
+        bug="0, or the Bug that BUG saw first; cmpxchg",
         bug_cpu="CPU that saw it; the winner of bug",
         bug_subject="table, frame or address it is about; the winner of bug",
         bug_seen="the value that was seen; the winner of bug",
@@ -197,7 +197,7 @@ RCU = struct(
         remote_flushes="flush requests served; coordinator",
     ),
     line(wake="bumped to wake the coordinator; anyone, atomically"),
-    line(asleep="1 while the coordinator sleeps until woken; coordinator"),
+    line(asleep="1 while the coordinator sleeps, 2 if it has nothing to do and call_rcu must wake it; coordinator"),
     line(hurry="1 when an allocation waits for memory; anyone"),
 )
 

@@ -5,7 +5,7 @@ whether or not it was empty.
 """
 
 from emulator.atomic import atomic_add_return, kernel
-from emulator.kernel import BUG_ON, EINVAL, ENOMEM, Bug
+from emulator.kernel import BUG, EINVAL, ENOMEM, Bug
 from emulator.memory import unmap_page_range
 from emulator.mmu_gather import pte_free_tlb, tlb_finish_mmu, tlb_gather_mmu
 from emulator.pgtable import (
@@ -44,7 +44,7 @@ def free_pte_range(m, cpu, mm, pmd, addr):
     """Free one PTE table at teardown. Where tables are counted there must be none: zap has freed it (patch 5)."""
     table = pgtable_of(m.entry[pmd])
     if m.config.pte_counted[0]:
-        BUG_ON(m, cpu, BUG_TABLE_LEFT, table, m.ptdesc.pte_refcount[table])
+        BUG(m, cpu, BUG_TABLE_LEFT, table, m.ptdesc.pte_refcount[table])
     m.cpu.tables_freed[cpu] += 1
     clear_table_entry(m, cpu, mm, pmd, addr)
 

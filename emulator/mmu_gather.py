@@ -8,8 +8,8 @@
     tlb_remove_table(table)
     tlb_finish_mmu()
       flush all CPUs of the mm        forgets both
-      free the frames                 cannot reach them any more
       call_rcu(tables)                a lockless pte_try_get may still look at the count
+      free the frames                 cannot reach them any more
 
 Freeing before the flush hands memory to others that this mm can still write; freeing a table before the grace period
 lets pte_try_get count up somebody else's page. mm.tlb_flush_pending counts open gathers: a CPU that finds entries
@@ -19,7 +19,7 @@ already cleared by another, whose flush is still to come, must flush as well (99
 from emulator.atomic import atomic_fetch_add, kernel, kernel_inline, read_once
 from emulator.mm_types import GATHER_PAGES, GATHER_TABLES
 from emulator.page_alloc import free_table, put_page
-from emulator.pgtable import PAGE, PMD_SIZE, TASK_SIZE
+from emulator.pgtable import PAGE, TASK_SIZE
 from emulator.rcu import call_rcu
 from emulator.tlb import flush_tlb_mm_range
 
@@ -115,7 +115,7 @@ def pte_free_tlb(m, cpu, table, addr):
 
     Source: pte_free_tlb, pmd_free_tlb and pud_free_tlb, asm-generic/tlb.h.
     """
-    tlb_adjust_range(m, cpu, addr & -PMD_SIZE, PMD_SIZE)
+    tlb_adjust_range(m, cpu, addr & -PAGE, PAGE)
     m.cpu.gather_freed[cpu] = 1
     tlb_remove_table(m, cpu, table)
 

@@ -1,8 +1,8 @@
 """Frames and page-table pages: free ones kept per CPU over one zone each, as in mm/page_alloc.c.
 
-Frame 0 is the zero page and table 0 means "none", so 0 says "no memory". A zone hands out what was freed first and
-otherwise the next index never used; memory that was never touched costs nothing. Tables are poisoned when they are
-freed and zeroed when they are allocated again.
+Frame 0 is the zero page and table 0 means "none", so 0 says "no memory". A zone hands out what was freed last, and an
+index never used only when nothing is free: memory that was never touched costs nothing. Tables are poisoned when they
+are freed and zeroed when they are allocated again.
 """
 
 from emulator.atomic import (
@@ -14,7 +14,7 @@ from emulator.atomic import (
     smp_store_release,
     write_once,
 )
-from emulator.kernel import BUG_ON, Bug, Wait, stopped, waits_for
+from emulator.kernel import BUG, Bug, Wait, stopped, waits_for
 from emulator.mm_types import FRAMES, PCP_BATCH, PCP_ROOM, PTRS_PER_TABLE, TABLES
 from emulator.pgtable import POISON, POISON_COUNT, TABLE_ALLOCATED, TABLE_FREE
 from emulator.spinlock import spin_lock, spin_unlock
@@ -145,7 +145,7 @@ def put_page(m, cpu, frame):
     if users > 0:
         return
     if users < 0:
-        BUG_ON(m, cpu, BUG_PAGE_COUNT, frame, users)
+        BUG(m, cpu, BUG_PAGE_COUNT, frame, users)
         return
     m.page.generation[frame] += 1
     pcp_push(m, cpu, FRAMES, frame)
@@ -169,9 +169,9 @@ def alloc_table(m, cpu, level):
 
 @kernel
 def poison_table(m, cpu, table):
-    """Mark a table free and make every later use of it visible."""
+    """Mark a table free and overwrite it: a walk through a stale pointer finds no translation."""
     if m.ptdesc.state[table] == TABLE_FREE:
-        BUG_ON(m, cpu, BUG_DOUBLE_FREE, table, TABLE_FREE)
+        BUG(m, cpu, BUG_DOUBLE_FREE, table, TABLE_FREE)
     for entry in range(table * PTRS_PER_TABLE, (table + 1) * PTRS_PER_TABLE):
         m.entry[entry] = POISON
     write_once(m.ptdesc.pte_refcount, table, POISON_COUNT)

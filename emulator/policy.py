@@ -42,7 +42,7 @@ class Knob:
 
 KNOBS = {
     "publish-before-init": Knob("publish_before_init", "pmd_populate runs before pte_ref_init, as posted in v1 (D1)"),
-    "plain-count": Knob("plain_count", "the reference count is read, changed and written, not atomic"),
+    "plain-count": Knob("plain_count", "pte_get and pte_put read, add and write instead of one atomic addition"),
     "missing-pte-put": Knob("missing_pte_put", "a read fault keeps its reference on the table"),
-    "no-flush": Knob("no_flush", "freed tables are not flushed from TLBs and paging-structure caches"),
+    "no-flush": Knob("no_flush", "what a gather with a freed table unmapped stays in TLBs and paging-structure caches"),
 }

@@ -9,18 +9,18 @@ stable. A visitor that meets zero finds a dying table; its freer will clear the 
 
     fault                                    zap (MADV_DONTNEED)
     =====                                    ===================
-    pte_try_get(): count 1 -> 0? no: pins
+    pte_try_get(): pins, count n + 2         (the zap has pinned it, too)
                                              clears the entries, pte_put_many_tlb(n)
-                                             pte_put_tlb(): not the last, leaves
+                                             pte_put_many_tlb(1): not the last, leaves
     sets its entry, pte_get()
     pte_put(): the entry keeps it
 
-    pte_try_get(): count is 0, fails         pte_put_tlb() -> 0: free_pte_table
+    pte_try_get(): count is 0, fails         pte_put_many_tlb(1) -> 0: free_pte_table_tlb
       reads the pmd again                      pmd_lock, clear the pmd, pmd_unlock
       none: installs a new table               tlb_remove_table: flush, grace period, free
 
 Under policy `none` the same functions pin nothing and count nothing; every walker calls them, so a policy is decided
-here and in mmu_gather.py, and nowhere else.
+here and in mmu_gather.py. Only teardown (mmap.py:free_pte_range) and the checks ask as well whether tables are counted.
 
 Source: pte_ref v1, 2021-07-18, patches 2, 5, 6 and 7; pte_ref_init before pmd_populate as in v3.
 """
@@ -35,7 +35,7 @@ from emulator.atomic import (
     sched_yield,
     write_once,
 )
-from emulator.kernel import BUG_ON, ENOMEM, Bug
+from emulator.kernel import BUG, ENOMEM, Bug
 from emulator.mmu_gather import pte_free_tlb, tlb_remove_table_free
 from emulator.page_alloc import alloc_table, free_table
 from emulator.pgtable import (
@@ -120,34 +120,40 @@ def pte_try_get(m, cpu, pmd):
 
 
 @kernel
-def unhook_pte_table(m, cpu, mm, pmd, addr):
-    """Clear the pmd of a table whose count is zero, and take it out of VmPTE; the table. Nobody can find it any more.
+def unhook_pte_table(m, cpu, mm, pmd, table):
+    """Clear the pmd of `table`, whose count is zero, and take it out of VmPTE: nobody can find it any more.
 
-    Locking: takes and releases pmd_lock.
+    False, after a BUG, if the pmd names something else. Locking: takes and releases pmd_lock.
     """
     pmd_lock = pmd >> 9
     spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock)
-    table = pgtable_of(read_once(m.entry, pmd))
-    write_once(m.entry, pmd, 0)
+    entry = read_once(m.entry, pmd)
+    unchanged = entry & PRESENT != 0 and pgtable_of(entry) == table
+    if unchanged:
+        write_once(m.entry, pmd, 0)
     spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock)
+    if not unchanged:
+        BUG(m, cpu, BUG_PMD_CHANGED, pmd, entry)
+        return False
     left = 0
     for entry in range(table << 9, (table + 1) << 9):
         left |= m.entry[entry]
     if left != 0:
-        BUG_ON(m, cpu, BUG_NOT_EMPTY, table, left)
+        BUG(m, cpu, BUG_NOT_EMPTY, table, left)
     m.ptdesc.state[table] = TABLE_UNHOOKED
     mm_dec_nr_tables(m, mm)
     m.cpu.tables_freed[cpu] += 1
-    return table
+    return True
 
 
 @kernel
-def free_pte_table(m, cpu, mm, pmd, addr):
+def free_pte_table(m, cpu, mm, pmd, table, addr):
     """Free a table whose count is zero, outside of any gather.
 
     Locking: takes and releases pmd_lock; caller must hold no reference. Source: patches 5 and 6.
     """
-    table = unhook_pte_table(m, cpu, mm, pmd, addr)
+    if not unhook_pte_table(m, cpu, mm, pmd, table):
+        return
     start = addr & -PMD_SIZE
     if not m.config.no_flush[0]:
         flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 1)
@@ -155,40 +161,44 @@ def free_pte_table(m, cpu, mm, pmd, addr):
 
 
 @kernel
-def free_pte_table_tlb(m, cpu, mm, pmd, addr):
+def free_pte_table_tlb(m, cpu, mm, pmd, table, addr):
     """Free a table whose count is zero through this CPU's open gather: one flush for all of them. Source: patch 7."""
-    if m.config.table_free_gather[0]:
-        pte_free_tlb(m, cpu, unhook_pte_table(m, cpu, mm, pmd, addr), addr)
-    else:
-        free_pte_table(m, cpu, mm, pmd, addr)
+    if not m.config.table_free_gather[0]:
+        free_pte_table(m, cpu, mm, pmd, table, addr)
+    elif unhook_pte_table(m, cpu, mm, pmd, table):
+        pte_free_tlb(m, cpu, table, addr)
 
 
 @kernel_inline
 def pte_put_last(m, cpu, pmd, n):
-    """Drop n references; True if they were the last."""
+    """Drop n references: the table if they were the last, else 0."""
     entry = read_once(m.entry, pmd)
     table = pgtable_of(entry)
     if entry & PRESENT == 0:
-        BUG_ON(m, cpu, BUG_PMD_CHANGED, pmd, entry)
-        return False
+        BUG(m, cpu, BUG_PMD_CHANGED, pmd, entry)
+        return 0
     count = pte_ref_add(m, table, -n)
     if count < 0:
-        BUG_ON(m, cpu, BUG_UNDERFLOW, table, count)
-    return count == 0
+        BUG(m, cpu, BUG_UNDERFLOW, table, count)
+    return table if count == 0 else 0
 
 
 @kernel_inline
 def pte_put(m, cpu, mm, pmd, addr):
     """Drop a reference; the last one frees the table. Locking: caller must hold the reference and no ptl."""
-    if m.config.pte_counted[0] and pte_put_last(m, cpu, pmd, 1):
-        free_pte_table(m, cpu, mm, pmd, addr)
+    if m.config.pte_counted[0]:
+        table = pte_put_last(m, cpu, pmd, 1)
+        if table != 0:
+            free_pte_table(m, cpu, mm, pmd, table, addr)
 
 
 @kernel_inline
 def pte_put_many_tlb(m, cpu, mm, pmd, addr, n):
     """Drop n references; the last one frees the table through this CPU's gather. Locking: as pte_put."""
-    if m.config.pte_counted[0] and pte_put_last(m, cpu, pmd, n):
-        free_pte_table_tlb(m, cpu, mm, pmd, addr)
+    if m.config.pte_counted[0]:
+        table = pte_put_last(m, cpu, pmd, n)
+        if table != 0:
+            free_pte_table_tlb(m, cpu, mm, pmd, table, addr)
 
 
 @kernel
@@ -262,5 +272,5 @@ def pte_alloc_try_get_slow(m, cpu, mm, pmd):
         else:
             sched_yield()
         if retries == _RETRIES_BUG:
-            BUG_ON(m, cpu, BUG_NO_PROGRESS, pgtable_of(entry), retries)
+            BUG(m, cpu, BUG_NO_PROGRESS, pgtable_of(entry), retries)
             return -ENOMEM

@@ -33,6 +33,7 @@ from emulator.atomic import (
     smp_load_acquire,
     smp_mb,
     smp_store_release,
+    wake_all,
     write_once,
     xchg,
 )
@@ -147,8 +148,9 @@ def grace_period_agent(m, me):
         return 1
     account_grace_period(m, now_ns(m, me) - m.rcu.gp_start_ns[0])
     rcu_free_done(m, me)
-    write_once(m.rcu.hurry, 0, 0)
     smp_store_release(m.rcu.gp_completed, 0, seq)
+    if xchg(m.rcu.hurry, 0, 0) != 0:
+        wake_all(m, m.rcu.gp_completed, 0)  # alloc_slowpath waits for memory
     return 2
 
 

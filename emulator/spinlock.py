@@ -19,7 +19,7 @@ from emulator.atomic import (
     smp_store_release,
     wake_all,
 )
-from emulator.kernel import BUG_ON, Bug, Wait, waits_for
+from emulator.kernel import BUG, Bug, Wait, waits_for
 from emulator.tlb import enter_idle, exit_idle, take_interrupts
 
 WRITER = 1 << 32  # mmap_lock: set while a writer has or wants it; readers count below
@@ -62,7 +62,7 @@ def spin_lock(m, cpu, lock, i):
 def spin_unlock(m, cpu, lock, i):
     """Release lock[i]. Locking: caller must hold it."""
     if lock[i] != cpu + 1:
-        BUG_ON(m, cpu, BUG_UNLOCK, i, lock[i])
+        BUG(m, cpu, BUG_UNLOCK, i, lock[i])
     smp_store_release(lock, i, 0)  # pairs with the cmpxchg in spin_lock
 
 

@@ -16,8 +16,8 @@ flushes; cpu.tlb_gen says up to which a CPU has followed.
                                          tlb_gen behind mm's?  then flush everything
 
 Either the first sees lazy == 0 and interrupts, or the second sees the new tlb_gen and flushes before it can use a
-stale entry. IPIs are sent by the flush agent (coordinator); a CPU takes them at each page, each instruction and while
-it spins.
+stale entry. IPIs are sent by the flush agent (coordinator); a CPU takes them at each page it
+accesses, at each table it zaps, between instructions and while it spins.
 """
 
 from emulator.atomic import (
@@ -41,7 +41,6 @@ from emulator.mm_types import PSC_ENTRIES, TLB_ENTRIES
 EPOCH_BITS = 20
 EPOCH_MAX = (1 << EPOCH_BITS) - 1
 FLUSH_CEILING = 33 << 12  # bytes; above that the whole TLB goes, Linux's tlb_single_page_flush_ceiling
-FLUSH_ALL = 1 << 47  # end of user space
 NONE, REQUESTED, DONE = 0, 1, 2  # cpu.flush_state
 NAP_US = 2000
 _YIELD, _SLEEP = 100, 120
@@ -135,7 +134,11 @@ def flush_tlb_func(m, cpu, start, end, freed_tables, gen):
 
 @kernel
 def handle_ipi(m, cpu):
-    """The interrupt itself: flush what the IPI says and acknowledge it."""
+    """The interrupt itself: flush what the IPI says and acknowledge it.
+
+    A CPU that was lazy may find the agent writing the next range into a request it has not answered. What it flushes
+    then may be a mix; it acknowledges the old number only, and the next has an old tlb_gen, so it flushes everything.
+    """
     request = smp_load_acquire(m.cpu.ipi_request, cpu)  # pairs with the release in flush_agent
     flush_tlb_func(m, cpu, m.cpu.ipi_start[cpu], m.cpu.ipi_end[cpu], m.cpu.ipi_freed[cpu], m.cpu.ipi_gen[cpu])
     m.cpu.ipis[cpu] += 1
@@ -238,6 +241,8 @@ def flush_tlb_others(m, cpu, start, end, freed_tables, gen):
 def flush_tlb_mm_range(m, cpu, mm, start, end, freed_tables):
     """Make every CPU forget its translations of [start, end) of `mm`; its table pointers too if tables were freed.
 
+    CPUs in lazy-TLB mode forget before they use any again.
+
     Locking: caller must be outside of rcu_read_lock. Source: flush_tlb_mm_range, arch/x86/mm/tlb.c.
     """
     gen = atomic_add_return(m.mm.tlb_gen, mm, 1)
@@ -270,6 +275,7 @@ def flush_agent(m, me):
             m.cpu.ipi_gen[target] = m.cpu.flush_gen[caller]
             m.rcu.ipis[0] += 1
             smp_store_release(m.cpu.ipi_request, target, m.cpu.ipi_request[target] + 1)
+        smp_mb()  # the requests before the look at lazy in wait_for_ack; pairs with the barrier in enter_idle
         for target in range(m.config.n_cpu[0]):
             wait_for_ack(m, me, target)
         smp_store_release(m.cpu.flush_state, caller, DONE)

@@ -118,10 +118,9 @@ def show(record: Record, setup: dict[str, Any]) -> None:
     show_memory(record)
     for row in report.rows_of(record, policy="host"):
         before = row["before"]
-        report.write(
-            f"host: a Python process that began with VIRT {report.kb(before['virt_kb'])}, "
-            f"RES {report.kb(before['res_kb'])}, VmPTE {report.kb(before['vmpte_kb'])}; its kernel has a rule of its own\n"
-        )
+        sizes = zip(("VIRT", "RES", "VmPTE"), ("virt_kb", "res_kb", "vmpte_kb"), strict=True)
+        began = ", ".join(f"{name} {report.kb(before[key])}" for name, key in sizes)
+        report.write(f"host: a Python process that began with {began}; its kernel has a rule of its own\n")
 
 
 def show_memory(record: Record) -> None:
@@ -166,7 +165,7 @@ def check_sizes(size: int, piece: int, base_kb: int) -> None:
     if piece % PIECE or size % piece or size > 256 << 30:
         raise UserError("--size must be a multiple of --piece up to 256G, and --piece a multiple of 2M")
     if base_kb % 4 or not BASE_KB <= base_kb <= 512:
-        raise UserError(f"--base_kb '{base_kb}' is out of range; known: multiples of 4 from {BASE_KB} to 512")
+        raise UserError(f"--base-kb '{base_kb}' is out of range; known: multiples of 4 from {BASE_KB} to 512")
 
 
 @click.command("madvise-loop", help=(__doc__ or "").split("\n\n")[1])

@@ -80,20 +80,26 @@ def measure(
         machine.run_for(seconds)
         after = machine.sample()
         machine.stop()
-        counters = session.finish(machine, record)
-        rcu, histogram = machine.views["rcu"][0], machine.views["gp_histogram"]["count"].copy()
-        faults = int((after.faults - before.faults).sum())
-        cpu_seconds = float((after.cpu_time - before.cpu_time).sum())
-        return {
-            "pf_per_min": faults / (after.wall - before.wall) * 60,
-            "ns_per_fault": cpu_seconds / max(faults, 1) * 1e9,
-            "faults": faults,
-            "counters": counters,
-            "grace_periods": int(rcu["gp_completed"]),
-            "gp_sum_ns": int(rcu["gp_sum_ns"]),
-            "gp_max_ns": int(rcu["gp_max_ns"]),
-            "gp_histogram": histogram,
-        }
+        session.finish(machine, record)
+        return difference(before, after, cpus)
+
+
+def difference(before: Any, after: Any, cpus: int) -> dict[str, Any]:
+    """What happened between two samples of a machine."""
+    faults = int((after.cpu["faults"] - before.cpu["faults"]).sum())
+    seconds = after.cpu_time - before.cpu_time
+    rcu = {name: int(after.rcu[name][0] - before.rcu[name][0]) for name in ("gp_completed", "gp_sum_ns")}
+    return {
+        "pf_per_min": faults / (after.wall - before.wall) * 60,
+        "ns_per_fault": float(seconds[:cpus].sum()) / max(faults, 1) * 1e9,
+        "coordinator_ns_per_fault": float(seconds[cpus]) / max(faults, 1) * 1e9,
+        "faults": faults,
+        "counters": {name: int((after.cpu[name] - before.cpu[name]).sum()) for name in COUNTERS},
+        "grace_periods": rcu["gp_completed"],
+        "gp_sum_ns": rcu["gp_sum_ns"],
+        "gp_max_ns": int(after.rcu["gp_max_ns"][0]),
+        "gp_histogram": (after.gp_histogram["count"] - before.gp_histogram["count"]).tolist(),
+    }
 
 
 COUNTERS = (
@@ -117,10 +123,11 @@ def add_round(row: dict[str, Any], one: dict[str, Any]) -> None:
     row["faults"] += one["faults"]
     if "counters" not in one:
         return
+    row["coordinator_ns_per_fault"].append(one["coordinator_ns_per_fault"])
     for name in COUNTERS:
         row[name] = row.get(name, 0) + one["counters"][name]
     row["grace_periods"] = row.get("grace_periods", 0) + one["grace_periods"]
-    row["gp_histogram"] = [a + int(b) for a, b in zip(row["gp_histogram"], one["gp_histogram"], strict=True)]
+    row["gp_histogram"] = [a + b for a, b in zip(row["gp_histogram"], one["gp_histogram"], strict=True)]
     row["gp_sum_ms"] = row.get("gp_sum_ms", 0.0) + one["gp_sum_ns"] / 1e6
     row["gp_max_ms"] = max(row.get("gp_max_ms", 0.0), one["gp_max_ns"] / 1e6)
     if row["grace_periods"]:
@@ -145,7 +152,7 @@ def run(record: Record, setup: dict[str, Any]) -> None:
                 "faults": 0,
             }
             if policy != "host":
-                rows[cpus, policy]["gp_histogram"] = [0] * GP_BUCKETS
+                rows[cpus, policy] |= {"coordinator_ns_per_fault": [], "gp_histogram": [0] * GP_BUCKETS}
     record.rows.extend(rows.values())
     steps = [(repeat, key) for repeat in range(setup["repeat"]) for key in rows]
     try:
@@ -265,12 +272,20 @@ def show_own_processor(record: Record, setup: dict[str, Any]) -> None:
                 f"{statistics.median(row['ns_per_fault']):.1f}",
                 f"{statistics.median(added):+.1f}" if row is not first and added else "",
                 f"{min(added):+.1f} .. {max(added):+.1f}" if row is not first and added else "",
+                f"{statistics.median(row['coordinator_ns_per_fault']):.1f}",
             ]
         )
     report.table(
-        ["threads, policy", "pf/min of a CPU with its own processor", "ns per fault", "ns added", "lowest .. highest"],
+        [
+            "threads, policy",
+            "pf/min of a CPU with its own processor",
+            "ns per fault",
+            "ns added",
+            "lowest .. highest",
+            "ns of the coordinator",
+        ],
         lines,
-        "by processor time (zap and waiting included; ns are medians over the repeats)",
+        "by processor time of the CPUs, zap and waiting included; the coordinator's beside it; ns are medians",
     )
 
 
@@ -323,7 +338,11 @@ def show_counters(record: Record) -> None:
             ]
         )
     header = ["threads, policy", "tables freed", "re-allocated", "flushes local", "remote", "IPIs"]
-    report.table([*header, "grace periods", "ms mean", "p99 <=", "max"], lines, "counters, summed over the repeats")
+    report.table(
+        [*header, "grace periods", "ms mean", "p99 <=", "max"],
+        lines,
+        "counters, summed over the repeats; a grace period is looked for every millisecond",
+    )
 
 
 def percentile_ms(histogram: list[int], share: float) -> float:

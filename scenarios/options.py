@@ -69,7 +69,7 @@ def number(low: float, high: float, whole: bool = False) -> Callable[..., float]
             result = float("nan")
         if not low <= result <= high:
             kind = "a whole number" if whole else "a number"
-            raise UserError(f"--{parameter.name} '{value}' is out of range; known: {kind} from {low:g} to {high:g}")
+            raise UserError(f"{parameter.opts[0]} '{value}' is out of range; known: {kind} from {low:g} to {high:g}")
         return result
 
     return check
@@ -80,7 +80,7 @@ def size(context: click.Context, parameter: click.Parameter, value: str) -> int:
     text = str(value).strip().upper().removesuffix("B").removesuffix("I")
     digits, unit = (text[:-1], text[-1]) if text and text[-1] in "KMGT" else (text, "")
     if not digits.isdecimal() or int(digits) == 0:
-        raise UserError(f"--{parameter.name} '{value}' is not a size; known: a number with K, M, G or T")
+        raise UserError(f"{parameter.opts[0]} '{value}' is not a size; known: a number with K, M, G or T")
     return int(digits) * _UNITS[unit]
 
 

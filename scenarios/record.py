@@ -58,7 +58,7 @@ def environment(seed: int) -> dict[str, Any]:
 
 @dataclass
 class Record:
-    """One run of a scenario. `checks` is name -> violations summed over all machines; `bugs` what BUG_ON reported."""
+    """One run of a scenario. `checks` is name -> violations summed over all machines; `bugs` what BUG reported."""
 
     scenario: str
     seed: int

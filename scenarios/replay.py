@@ -24,7 +24,7 @@ from workers.program import STOP
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """What a replay gave: one row per operation, violations per check, the BUG_ON that ended it or None, seconds."""
+    """What a replay gave: one row per operation, violations per check, the BUG that ended it or None, seconds."""
 
     rows: list[str]
     checks: dict[str, int]

@@ -79,7 +79,7 @@ def geometry_for(programs: Sequence[Sequence[Insn]], mms: int = 1) -> Geometry:
 def race(
     programs: Sequence[Sequence[Insn]], policy: str, knobs: Sequence[str] = (), mm_of_cpu: Sequence[int] | None = None
 ) -> tuple[dict[str, int], str | None]:
-    """Run programs on real processes to their end: the audit's violations by name, and what BUG_ON reported."""
+    """Run programs on real processes to their end: the audit's violations by name, and what BUG reported."""
     geometry = geometry_for(programs, max(mm_of_cpu or [0]) + 1)
     with Machine(geometry, policy, knobs, mm_of_cpu) as machine:
         for cpu, program in enumerate(programs):

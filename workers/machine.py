@@ -41,11 +41,16 @@ STOP_SECONDS = 5.0  # how long CPUs may take to reach a boundary
 
 @dataclass(frozen=True)
 class Sample:
-    """Counters at one moment: seconds of wall clock, faults and seconds of processor time, one per CPU."""
+    """Counters at one moment: seconds of wall clock and of each process's processor time, copies of the views.
+
+    `cpu` and `cpu_time` have a row per CPU and one for the coordinator.
+    """
 
     wall: float
-    faults: np.ndarray
     cpu_time: np.ndarray
+    cpu: np.ndarray
+    rcu: np.ndarray
+    gp_histogram: np.ndarray
 
 
 def processors() -> int:
@@ -150,11 +155,12 @@ class Machine:
 
     def sample(self) -> Sample:
         """Counters now; within one page of exact while the CPUs run."""
-        n = self.geometry.cpus
         return Sample(
             time.perf_counter(),
-            self.views["cpu"]["faults"][:n].copy(),
-            np.array([process_seconds(pid) for pid in self.pids[:n]]),
+            np.array([process_seconds(pid) for pid in self.pids]),
+            self.views["cpu"].copy(),
+            self.views["rcu"].copy(),
+            self.views["gp_histogram"].copy(),
         )
 
     def run_for(self, seconds: float) -> None:
@@ -180,7 +186,7 @@ class Machine:
         while self._running():
             now = time.perf_counter()
             if self._stopping() and patience is None:
-                stop_machine(self.m, self.geometry.cpus)  # BUG_ON cannot wake those who sleep at a barrier
+                stop_machine(self.m, self.geometry.cpus)  # BUG cannot wake those who sleep at a barrier
                 patience = now + STOP_SECONDS
             if patience is not None and now > patience:
                 report = describe_stuck(self.views, self.geometry)

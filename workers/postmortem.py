@@ -77,7 +77,7 @@ def describe_stuck(views: Mapping[str, Any], geometry: Geometry) -> str:
 
 
 def describe_bug(views: Mapping[str, Any]) -> str | None:
-    """What BUG_ON reported, or None."""
+    """What BUG reported, or None."""
     run = views["run"]
     bug = Bug(int(run["bug"][0]))
     if bug == Bug.NONE:
