@@ -16,7 +16,7 @@ import posix_ipc
 
 from emulator.mm_types import VIEWS, Geometry
 
-_RESERVE = 256 << 20  # bytes left to the rest of the system
+_RESERVE = 8  # one part in so many of free memory is left to the audit and to the rest of the system
 
 
 class SegmentTooLarge(Exception):
@@ -32,15 +32,16 @@ def available_bytes() -> int:
     shm = os.statvfs("/dev/shm")
     limits = [shm.f_bavail * shm.f_frsize]
     meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    limits.append(int(meminfo["MemAvailable"].split()[0]) * 1024 - _RESERVE)
+    limits.append(int(meminfo["MemAvailable"].split()[0]) * 1024)
     group = Path("/sys/fs/cgroup")
     try:
         limit = (group / "memory.max").read_text().strip()
         if limit != "max":
-            limits.append(int(limit) - int((group / "memory.current").read_text()) - _RESERVE)
+            limits.append(int(limit) - int((group / "memory.current").read_text()))
     except (OSError, ValueError):
         pass
-    return max(0, min(limits))
+    memory = min(limits[1:])
+    return max(0, min(limits[0], memory - memory // _RESERVE))
 
 
 class Segment:

@@ -18,7 +18,7 @@ from workers.postmortem import MachineFailed
 MIB = 1 << 20
 SWEEP = 256 * MIB
 TABLES = SWEEP // (2 * MIB)  # PTE tables that a sweep of it installs
-FEW = 4  # tables: upper levels, and a page here and there of the interpreter
+FEW = 32  # tables that the interpreter itself may need meanwhile
 LONG = 4096 * MIB  # a sweep that lasts beyond the first look at its progress
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the real kernel is Linux")
@@ -123,7 +123,7 @@ def test_the_loops_are_compiled_whatever_engine_emulates():
     program = "from workers.host import measure_multi_fault as m; print(m(1, 'barrier', 0.1).faults > 0)"
     environment = {**os.environ, "PTELAB_ENGINE": "semaphore"}
 
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=150)
 
     assert (done.stdout, done.stderr) == ("True\n", "")
 
