@@ -62,28 +62,7 @@ def measure(policy: str, setup: dict[str, Any], record: Record, progress: Progre
         tables=total // (2 << 20) + total // (1 << 30) + setup["base_kb"] // 4 + 4096,
     )
     with Machine(geometry, policy, setup["knobs"]) as machine:
-        machine.load(0, program)
-        machine.start()
-        cpu, mm = machine.views["cpu"], machine.views["mm"]
-        while not machine.wait(0.2):
-            progress.update(int(cpu["pc"][0]) / len(program), policy)
-        counters = session.finish(machine, record)
-        record.rows.append(
-            {
-                "policy": policy,
-                "engine": setup["engine"],
-                "virt_kb": int(mm["total_vm"][0]) * 4,
-                "res_kb": int(mm["rss_anon"][0]) * 4,
-                "vmpte_kb": int(mm["pgtables_bytes"][0]) // 1024,
-                "needed_kb": session.needed_kb(machine),
-                "faults": counters["faults"],
-                "tables_installed": counters["tables_installed"],
-                "tables_freed": counters["tables_freed"],
-                "tables_reused": counters["tables_reused"],
-                "grace_periods": int(machine.views["rcu"]["gp_completed"][0]),
-                "seconds": int(cpu["finished_ns"][0] - cpu["started_ns"][0]) / 1e9,
-            }
-        )
+        record.rows.append(session.memory_row(machine, program, policy, setup, record, progress, total // 4096))
 
 
 def run(record: Record, setup: dict[str, Any]) -> None:

@@ -100,29 +100,9 @@ def measure(policy: str, setup: dict[str, Any], record: Record, progress: Progre
     virt, resident = shape(setup["scale"])
     code = program(virt, resident)
     with Machine(geometry(setup["scale"]), policy, setup["knobs"]) as machine:
-        machine.load(0, code)
-        machine.start()
-        cpu, mm = machine.views["cpu"], machine.views["mm"]
-        while not machine.wait(0.2):
-            progress.update(int(cpu["pc"][0]) / len(code), policy)
-        counters = session.finish(machine, record)
-        record.rows.append(
-            {
-                "policy": policy,
-                "engine": setup["engine"],
-                "scale": setup["scale"],
-                "virt_kb": int(mm["total_vm"][0]) * 4,
-                "res_kb": int(mm["rss_anon"][0]) * 4,
-                "vmpte_kb": int(mm["pgtables_bytes"][0]) // 1024,
-                "needed_kb": session.needed_kb(machine),
-                "faults": counters["faults"],
-                "tables_installed": counters["tables_installed"],
-                "tables_freed": counters["tables_freed"],
-                "tables_reused": counters["tables_reused"],
-                "grace_periods": int(machine.views["rcu"]["gp_completed"][0]),
-                "seconds": int(cpu["finished_ns"][0] - cpu["started_ns"][0]) / 1e9,
-            }
-        )
+        faults = resident // 4096 + (virt - resident) // PMD_SIZE
+        row = session.memory_row(machine, code, policy, setup, record, progress, faults)
+        record.rows.append({"scale": setup["scale"], **row})
 
 
 def run(record: Record, setup: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from emulator import engine
 from scenarios import errors, report
-from scenarios.progress import note
+from scenarios.progress import Progress, note
 from scenarios.record import Record, check_writable
 
 
@@ -60,3 +60,26 @@ def needed_kb(machine: Any) -> int:
     from emulator.mm_types import PAGE_SIZE
 
     return len(Frozen(machine.views, machine.geometry).needed()) * PAGE_SIZE // 1024
+
+
+def memory_row(
+    machine: Any, program: Any, policy: str, setup: dict[str, Any], record: Record, progress: Progress, faults: int
+) -> dict[str, Any]:
+    """Run a program of about `faults` page faults on CPU 0 to its end, audit, and read what its mm holds then."""
+    machine.load(0, program)
+    machine.start()
+    cpu, mm = machine.views["cpu"], machine.views["mm"]
+    while not machine.wait(0.2):
+        progress.update(min(1.0, int(cpu["faults"][0]) / faults), policy)
+    counters = finish(machine, record)
+    return {
+        "policy": policy,
+        "engine": setup["engine"],
+        "virt_kb": int(mm["total_vm"][0]) * 4,
+        "res_kb": int(mm["rss_anon"][0]) * 4,
+        "vmpte_kb": int(mm["pgtables_bytes"][0]) // 1024,
+        "needed_kb": needed_kb(machine),
+        **{name: counters[name] for name in ("faults", "tables_installed", "tables_freed", "tables_reused")},
+        "grace_periods": int(machine.views["rcu"]["gp_completed"][0]),
+        "seconds": int(cpu["finished_ns"][0] - cpu["started_ns"][0]) / 1e9,
+    }
