@@ -72,9 +72,11 @@ def single_cpu(figures: dict[str, Figure], record: Record, repeats: int) -> None
 
 def scaling(figures: dict[str, Figure], record: Record, repeats: int) -> None:
     """2 CPUs over 1 with an mm each; 16 over 2 with one mm."""
+    for _ in range(2 * repeats):
+        for policy, name in (("refcount", "2 CPUs over 1, processes"), ("none", "the same under none")):
+            one, two = (fault_rate(policy, n, "processes", record, ROUND / 2)["pf_per_min"] for n in (1, 2))
+            figures[name].values.append(two / one)
     for _ in range(repeats):
-        one, two = (fault_rate("refcount", n, "processes", record)["pf_per_min"] for n in (1, 2))
-        figures["2 CPUs over 1, processes"].values.append(two / one)
         two, sixteen = (fault_rate("refcount", n, "barrier", record)["pf_per_min"] for n in (2, 16))
         figures["16 CPUs over 2, barrier"].values.append(sixteen / two)
 
@@ -131,6 +133,7 @@ def promised() -> dict[str, Figure]:
     figures = [
         Figure("emulator over host", "x", 15, True),
         Figure("2 CPUs over 1, processes", "x", 1.9, True),
+        Figure("the same under none", "x", 1.9, True),
         Figure("16 CPUs over 2, barrier", "x", 0.8, True),
         Figure("refcount per fault", "ns", 15, False),
         Figure("madvise-loop over host", "x", 10, True),

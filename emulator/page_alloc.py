@@ -49,16 +49,16 @@ def rmqueue_bulk(m, cpu, zone):
 
 
 @kernel
-def free_pcppages_bulk(m, cpu, zone):
-    """Move PCP_BATCH free ones from this CPU to the zone. Locking: takes and releases the zone lock."""
+def free_pcppages_bulk(m, cpu, zone, n):
+    """Move n free ones from this CPU to the zone. Locking: takes and releases the zone lock."""
     list_ = 2 * cpu + zone
-    m.pcp.count[list_] -= PCP_BATCH
+    m.pcp.count[list_] -= n
     first = list_ * PCP_ROOM + m.pcp.count[list_]
     spin_lock(m, cpu, m.zone.lock, zone)
     to = m.zone.slots[zone] + m.zone.count[zone]
-    for i in range(PCP_BATCH):
+    for i in range(n):
         m.zone_slot[to + i] = m.pcp_slot[first + i]
-    m.zone.count[zone] += PCP_BATCH
+    m.zone.count[zone] += n
     spin_unlock(m, cpu, m.zone.lock, zone)
 
 
@@ -77,7 +77,7 @@ def pcp_push(m, cpu, zone, index):
     """Add one to this CPU's free ones."""
     list_ = 2 * cpu + zone
     if m.pcp.count[list_] >= m.zone.pcp_high[zone]:
-        free_pcppages_bulk(m, cpu, zone)
+        free_pcppages_bulk(m, cpu, zone, PCP_BATCH)
     m.pcp_slot[list_ * PCP_ROOM + m.pcp.count[list_]] = index
     m.pcp.count[list_] += 1
 
@@ -184,13 +184,3 @@ def free_table(m, cpu, table):
     """Give a page-table page back to this CPU's list. Nobody may be able to reach it any more."""
     poison_table(m, cpu, table)
     pcp_push(m, cpu, TABLES, table)
-
-
-@kernel
-def free_table_to_zone(m, cpu, table):
-    """Give a page-table page back to the zone. Locking: takes the zone lock."""
-    poison_table(m, cpu, table)
-    spin_lock(m, cpu, m.zone.lock, TABLES)
-    m.zone_slot[m.zone.slots[TABLES] + m.zone.count[TABLES]] = table
-    m.zone.count[TABLES] += 1
-    spin_unlock(m, cpu, m.zone.lock, TABLES)

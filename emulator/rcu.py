@@ -37,8 +37,8 @@ from emulator.atomic import (
     write_once,
     xchg,
 )
-from emulator.mm_types import GP_BUCKETS
-from emulator.page_alloc import free_table_to_zone
+from emulator.mm_types import GP_BUCKETS, TABLES
+from emulator.page_alloc import free_pcppages_bulk, free_table
 from emulator.tlb import coordinator_wake, flush_agent, take_interrupts
 
 NOTHING_TO_DO_US = 100_000  # the coordinator's sleep when nobody needs it; a waker cuts it short
@@ -113,10 +113,11 @@ def rcu_free_done(m, me):
     table = m.rcu.done[0]
     while table != 0:
         following = m.ptdesc.next[table]
-        free_table_to_zone(m, me, table)
+        free_table(m, me, table)
         m.rcu.freed[0] += 1
         table = following
     m.rcu.done[0] = 0
+    free_pcppages_bulk(m, me, TABLES, m.pcp.count[2 * me + TABLES])  # what it kept is of no use to it
 
 
 @kernel

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from emulator.checks import audit
-from emulator.mm_types import PAGE_SIZE, Geometry
+from emulator.mm_types import PAGE_SIZE, PCP_ROOM, Geometry
 from workers.machine import Machine
 from workers.postmortem import describe_bug
 from workers.program import EXIT, STOP, Insn, barrier, dontneed, jump, mmap, munmap, read, touch
@@ -111,6 +111,7 @@ TIMING = {
     },
     "ptdesc": {"next"},
     "zone_slot": {"word"},  # compared as a set: callbacks come back in batches
+    "pcp_slot": {"word"},  # compared without the coordinator's
 }  # fmt: skip
 
 
@@ -122,6 +123,8 @@ def fingerprint(machine: Machine) -> dict[str, str]:
             if field not in TIMING.get(view, ()):
                 state[f"{view}.{field}"] = hashlib.sha256(np.ascontiguousarray(rows[field]).tobytes()).hexdigest()[:16]
     slots = np.sort(machine.views["zone_slot"]["word"][int(machine.views["zone"]["slots"][1]) :])
+    kept = machine.views["pcp_slot"]["word"][: 2 * machine.geometry.cpus * PCP_ROOM]
+    state["pcp_slot"] = hashlib.sha256(kept.tobytes()).hexdigest()[:16]
     state["zone_slot"] = hashlib.sha256(slots.tobytes()).hexdigest()[:16]
     return state
 
