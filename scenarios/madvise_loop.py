@@ -43,11 +43,23 @@ def sweep(start: int, total: int, piece: int) -> Any:
     return rows
 
 
+def geometry(total: int, piece: int, base_kb: int) -> Any:
+    """The machine that holds the loop, whatever the policy."""
+    from emulator.mm_types import PCP_ROOM, Geometry
+
+    regions = 3 + 2 + (base_kb - BASE_KB) // 4
+    return Geometry(
+        insns=2 * regions + 2 + 2 * (total // piece),
+        vmas=2 * regions + 8,
+        frames=piece // 4096 + 8 * regions + 2 * PCP_ROOM,
+        tables=total // PIECE + total // (1 << 30) + base_kb // 4 + 4096,
+    )
+
+
 def measure(policy: str, setup: dict[str, Any], record: Record, progress: Progress) -> None:
     """Run the loop under one policy and enter its row."""
     import numpy as np
 
-    from emulator.mm_types import PCP_ROOM, Geometry
     from workers.machine import Machine
     from workers.program import STOP, assemble, mmap
 
@@ -55,13 +67,7 @@ def measure(policy: str, setup: dict[str, Any], record: Record, progress: Progre
     start = LIBRARIES - total
     prologue = image(setup["base_kb"])
     program = np.concatenate([assemble([*prologue, mmap(start, total)]), sweep(start, total, piece), assemble([STOP])])
-    geometry = Geometry(
-        insns=len(program),
-        vmas=len(prologue) + 8,
-        frames=piece // 4096 + 4 * len(prologue) + 2 * PCP_ROOM,
-        tables=total // (2 << 20) + total // (1 << 30) + setup["base_kb"] // 4 + 4096,
-    )
-    with Machine(geometry, policy, setup["knobs"]) as machine:
+    with Machine(geometry(total, piece, setup["base_kb"]), policy, setup["knobs"]) as machine:
         record.rows.append(session.memory_row(machine, program, policy, setup, record, progress, total // 4096))
 
 
@@ -98,7 +104,7 @@ def show(record: Record, setup: dict[str, Any]) -> None:
     for row in report.rows_of(record, policy="host"):
         before = row["before"]
         sizes = zip(("VIRT", "RES", "VmPTE"), ("virt_kb", "res_kb", "vmpte_kb"), strict=True)
-        began = ", ".join(f"{name} {report.kb(before[key])}" for name, key in sizes)
+        began = ", ".join(f"{name} {report.size(before[key])}" for name, key in sizes)
         report.write(f"host: a Python process that began with {began}; its kernel has a rule of its own\n")
 
 
@@ -109,8 +115,8 @@ def show_memory(record: Record) -> None:
         lines.append(
             [
                 row["policy"],
-                report.kb(row["virt_kb"]),
-                report.kb(row["res_kb"]),
+                report.size(row["virt_kb"]),
+                report.size(row["res_kb"]),
                 report.kb(row["vmpte_kb"]),
                 report.kb(row["needed_kb"]) if row.get("needed_kb") is not None else "-",
                 *(
@@ -128,7 +134,7 @@ def show_memory(record: Record) -> None:
         "RES",
         "VmPTE",
         "needed",
-        "PTE tables installed",
+        "tables installed",
         "freed",
         "faults",
         "seconds",
@@ -168,6 +174,13 @@ def command(
 ) -> int:
     """Run the scenario; the exit status."""
     check_sizes(size, piece, base_kb)
+    session.check_fits(
+        "--size",
+        size // piece,
+        1,
+        lambda pieces: geometry(pieces * piece, piece, base_kb),
+        lambda pieces: f"{pieces * piece >> 20}M",
+    )
     setup: dict[str, Any] = {
         "size": size,
         "piece": piece,

@@ -55,23 +55,28 @@ def programs(cpus: int, variant: str, seed: int) -> list[list[Any]]:
     return result
 
 
+def geometry(cpus: int, variant: str) -> Any:
+    """The machine of one round, whatever the policy."""
+    from emulator.mm_types import PCP_HIGH, PCP_ROOM, Geometry
+
+    return Geometry(
+        cpus=cpus,
+        mms=cpus if variant == "processes" else 1,
+        insns=7 * cpus + cpus,
+        frames=1 + cpus * (TOUCHED // 4096 + PCP_ROOM),
+        tables=4096 + cpus * (8 + 2 * PCP_HIGH[1]),  # room for tables that wait for a grace period
+    )
+
+
 def measure(
     policy: str, cpus: int, variant: str, seconds: float, seed: int, knobs: list[str], record: Record
 ) -> dict[str, Any]:
     """One round: a fresh machine, warm-up, the measured seconds, the audit. Faults per minute, cost, counters."""
-    from emulator.mm_types import PCP_HIGH, PCP_ROOM, Geometry
     from workers.machine import Machine
 
     code = programs(cpus, variant, seed)
-    geometry = Geometry(
-        cpus=cpus,
-        mms=cpus if variant == "processes" else 1,
-        insns=sum(len(program) for program in code),
-        frames=1 + cpus * (TOUCHED // 4096 + PCP_ROOM),
-        tables=4096 + cpus * (8 + 2 * PCP_HIGH[1]),  # room for tables that wait for a grace period
-    )
     mm_of_cpu = range(cpus) if variant == "processes" else None
-    with Machine(geometry, policy, knobs, mm_of_cpu) as machine:
+    with Machine(geometry(cpus, variant), policy, knobs, mm_of_cpu) as machine:
         for cpu, program in enumerate(code):
             machine.load(cpu, program)
         machine.start()
@@ -387,5 +392,6 @@ def command(
         "engine": engine,
         "seed": seed,
     }
+    session.check_fits("--cpus", max(cpus), 1, lambda n: geometry(n, variant))
     record = Record("multi-fault", seed)
     return session.conduct(record, engine, json_file, lambda: run(record, setup), lambda: show(record, setup))

@@ -30,9 +30,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | Non
         grid.add_row(*row)
     if title:
         write(title)
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=240, no_color=True)
+    console = Console(width=240)  # a narrow terminal wraps a line; it must not cost a figure
     for line in "".join(segment.text for segment in console.render(grid)).rstrip().splitlines():
         write(line.rstrip().replace("\N{BOX DRAWINGS LIGHT HORIZONTAL}", "-"))
     write()
@@ -49,11 +47,8 @@ def mean_spread(values: Sequence[float], digits: int = 0) -> str:
 
 
 def kb(value: float) -> str:
-    """A size in kB, with a larger unit beside it where that reads better."""
-    for unit, factor in (("TiB", 1 << 30), ("GiB", 1 << 20), ("MiB", 1 << 10)):
-        if value >= 10 * factor or (unit != "MiB" and value >= factor):
-            return f"{value:,.0f} kB ({value / factor:,.2f} {unit})"
-    return f"{value:,.0f} kB"
+    """A size in kB, exactly, with a larger unit beside it where that reads better."""
+    return f"{value:,.0f} kB ({size(value)})" if value >= 10 << 10 else f"{value:,.0f} kB"
 
 
 def checks_and_verdict(record: Record) -> None:
@@ -64,6 +59,14 @@ def checks_and_verdict(record: Record) -> None:
         write(f"BUG     {bug}")
     words = {"pass": "PASS", "fail": "FAIL", "died": "DIED", "interrupted": "INTERRUPTED; these are partial results"}
     write(f"result  {words[record.verdict]}")
+
+
+def size(kilobytes: float) -> str:
+    """A size in the unit that reads best."""
+    for unit, factor in (("TiB", 1 << 30), ("GiB", 1 << 20), ("MiB", 1 << 10)):
+        if kilobytes >= factor:
+            return f"{kilobytes / factor:,.2f} {unit}"
+    return f"{kilobytes:,.0f} kB"
 
 
 def rows_of(record: Record, **match: Any) -> list[dict[str, Any]]:

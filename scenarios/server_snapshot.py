@@ -74,7 +74,7 @@ def choose_scale(wanted: str) -> int:
     if scale < fits:
         needed = geometry(scale).offsets()[1]
         raise UserError(
-            f"--scale {scale} needs {needed / GIB:.1f} GiB of shared memory and {available / GIB:.1f} GiB are there; "
+            f"--scale {scale} needs {needed >> 20:,} MiB of shared memory and {available >> 20:,} MiB are there; "
             f"the largest that fits is --scale {fits}"
         )
     return scale

@@ -83,3 +83,31 @@ def memory_row(
         "grace_periods": int(machine.views["rcu"]["gp_completed"][0]),
         "seconds": int(cpu["finished_ns"][0] - cpu["started_ns"][0]) / 1e9,
     }
+
+
+def check_fits(
+    option: str, value: int, low: int, geometry: Callable[[int], Any], spell: Callable[[int], str] = str
+) -> None:
+    """Refuse a machine that does not fit into memory, naming the largest value of the option that does.
+
+    `geometry(value)` grows with the value, and `low` is the smallest one. Raises UserError.
+    """
+    from emulator.segment import available_bytes
+
+    def size(of: int) -> int:
+        return int(geometry(of).offsets()[1])
+
+    available = available_bytes()
+    if size(value) <= available:
+        return
+    best, above = low - 1, value
+    while above - best > 1:
+        middle = (best + above) // 2
+        best, above = (middle, above) if size(middle) <= available else (best, middle)
+    known = (
+        f"the largest that fits is {option} {spell(best)}" if best >= low else f"not even {option} {spell(low)} fits"
+    )
+    raise errors.UserError(
+        f"{option} {spell(value)} needs {size(value) / 2**20:,.0f} MiB of shared memory and "
+        f"{available / 2**20:,.0f} MiB are there; {known}"
+    )
