@@ -17,6 +17,7 @@ or under the lock that guards them.
     sleep_on(m, cpu, field, i, value, us)       sleep while field[i] == value, at most `us` microseconds (0: no limit)
     wake_all(m, field, i)                       wake whoever sleeps on field[i]; write the field first
     now_ns(m, cpu) -> nanoseconds               the clock
+    raise_signal(number)                        send this process a signal
 
 The bodies are the engine's: LLVM instructions, semaphores, or scheduling points.
 """
@@ -24,6 +25,7 @@ The bodies are the engine's: LLVM instructions, semaphores, or scheduling points
 from emulator import engine
 
 _primitives = engine.load()
+DEBUG = engine.debug()  # the debug build: a constant, so the plain build holds nothing of what stands behind it
 
 read_once = _primitives.read_once
 write_once = _primitives.write_once
@@ -41,10 +43,17 @@ sched_yield = _primitives.sched_yield
 sleep_on = _primitives.sleep_on
 wake_all = _primitives.wake_all
 now_ns = _primitives.now_ns
+raise_signal = _primitives.raise_signal
 
 kernel = _primitives.kernel
 kernel_inline = _primitives.kernel_inline
 entry_point = _primitives.entry_point
+
+
+@kernel_inline
+def knob(field):
+    """True if the knob (a field of m.config) is on: its piece of the protocol is left out. Debug build only."""
+    return DEBUG and field[0] != 0
 
 
 @kernel_inline

@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 
 from emulator.mm_types import FRAMES, PCP_ROOM, PSC_ENTRIES, PTRS_PER_TABLE, TABLES, TLB_ENTRIES, Geometry
-from emulator.pgtable import PAGE, PRESENT, TABLE_ALLOCATED, TABLE_FREE, TABLE_INSTALLED, TABLE_UNHOOKED
+from emulator.pgtable import (
+    PAGE,
+    PRESENT,
+    SPECIAL,
+    TABLE_ALLOCATED,
+    TABLE_FREE,
+    TABLE_INSTALLED,
+    TABLE_LIMBO,
+    TABLE_UNHOOKED,
+)
 from emulator.tlb import EPOCH_BITS, EPOCH_MAX
 
 Views = Mapping[str, Any]
@@ -37,7 +46,7 @@ class Frozen:
             tables = self.live_pte[at : at + _CHUNK]
             entries = self.entries[tables]
             self.nonempty[tables] = np.count_nonzero(entries, axis=1)
-            frames = entries[(entries & PRESENT) != 0] >> 12
+            frames = entries[(entries & (PRESENT | SPECIAL)) == PRESENT] >> 12
             self.mapped += np.bincount(frames, minlength=self.used_frames)[: self.used_frames]
 
     def needed(self) -> np.ndarray:
@@ -101,7 +110,7 @@ def rss(frozen: Frozen) -> int:
     for at in range(0, len(frozen.live_pte), _CHUNK):
         tables = frozen.live_pte[at : at + _CHUNK]
         entries = frozen.entries[tables]
-        frames = np.count_nonzero((entries & PRESENT != 0) & (entries >> 12 != 0), axis=1)
+        frames = np.count_nonzero((entries & (PRESENT | SPECIAL) == PRESENT) & (entries >> 12 != 0), axis=1)
         np.add.at(counted, frozen.views["ptdesc"]["mm"][tables] - 1, frames)
     claimed = frozen.views["mm"]["rss_anon"].copy()
     mm = frozen.views["cpu"]["mm"]
@@ -115,13 +124,18 @@ def mapcount(frozen: Frozen) -> int:
     count = page["mapcount"][1 : frozen.used_frames]
     users = page["refcount"][1 : frozen.used_frames]
     mapped = frozen.mapped[1:]
+    device = int(frozen.views["device"]["frame"][0])
+    if device:
+        users = users.copy()
+        users[device - 1] -= 1
     return int(np.count_nonzero((count != mapped) | (users != mapped)))
 
 
 def frames(frozen: Frozen) -> int:
-    """Frames free + mapped = all that were ever handed out; none is both, none is on two lists."""
+    """Frames free + mapped + the device's = all that were ever handed out; none is twice among them."""
     free = frozen.free(FRAMES)
     times = np.bincount(free, minlength=frozen.used_frames) + (frozen.mapped > 0)
+    times[frozen.views["device"]["frame"][0]] += 1
     return int(np.count_nonzero(times[1:] != 1))
 
 
@@ -139,7 +153,7 @@ def limbo(frozen: Frozen) -> int:
     """No table waits for a grace period after the last one, none is private or unhooked, no gather is open."""
     cpu = frozen.views["cpu"]
     waiting = np.count_nonzero(cpu["cb_head"]) + int(frozen.views["rcu"]["done"][0] != 0)
-    between = np.count_nonzero((frozen.state == TABLE_ALLOCATED) | (frozen.state == TABLE_UNHOOKED))
+    between = np.count_nonzero(np.isin(frozen.state, (TABLE_ALLOCATED, TABLE_UNHOOKED, TABLE_LIMBO)))
     pending = np.count_nonzero(frozen.views["mm"]["tlb_flush_pending"])
     return int(waiting + between + pending + np.count_nonzero(cpu["gather_mm"]))
 

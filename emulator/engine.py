@@ -7,6 +7,9 @@ engine's business; an engine is a module of `emulator/engines/` that offers
     attach(segment) -> m                   the first argument of every kernel
     is_prepared(), prepare()               everything that must happen before the first fork
     read_once ... wake_all                 the primitives that atomic.py lists
+
+Beside the engine a process chooses its build, like a kernel's configuration: the plain one is the protocol and nothing
+else; the debug build has the detectors, the named points, the perturbation and the knobs compiled in.
 """
 
 from __future__ import annotations
@@ -17,20 +20,31 @@ from types import ModuleType
 from typing import Any
 
 ENGINES = ("native", "semaphore")
-_ENVIRONMENT = "PTELAB_ENGINE"
+_ENVIRONMENT, _BUILD = "PTELAB_ENGINE", "PTELAB_BUILD"
 _loaded: ModuleType | None = None
+_loaded_debug = False
 
 
-def choose(name: str) -> None:
-    """Select the engine of this process.
+def choose(name: str, debug: bool | None = None) -> None:
+    """Select the engine of this process and, unless `debug` is None, its build.
 
-    Raises ValueError if the name is unknown, RuntimeError if kernels were already imported under another engine.
+    Raises ValueError if the name is unknown, RuntimeError if kernels were already imported under another choice.
     """
     if name not in ENGINES:
         raise ValueError(f"unknown engine '{name}'; known: {', '.join(ENGINES)}")
-    if _loaded is not None and not _loaded.__name__.endswith(f".{name}"):
-        raise RuntimeError(f"this process runs {_loaded.__name__} already; an engine is chosen once per process")
+    if _loaded is not None:
+        if not _loaded.__name__.endswith(f".{name}") or debug not in (None, _loaded_debug):
+            build = "debug" if _loaded_debug else "plain"
+            raise RuntimeError(f"this process runs {_loaded.__name__}, {build} build; both are chosen once per process")
+        return
     os.environ[_ENVIRONMENT] = name
+    if debug is not None:
+        os.environ[_BUILD] = "debug" if debug else "plain"
+
+
+def debug() -> bool:
+    """True in the debug build."""
+    return os.environ.get(_BUILD, "plain") == "debug"
 
 
 def name() -> str:
@@ -40,9 +54,10 @@ def name() -> str:
 
 def load() -> ModuleType:
     """Import the chosen engine; from here on it cannot be changed."""
-    global _loaded
+    global _loaded, _loaded_debug
     if _loaded is None:
         choose(name())
+        _loaded_debug = debug()
         _loaded = importlib.import_module(f"emulator.engines.{name()}")
     return _loaded
 

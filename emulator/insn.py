@@ -22,16 +22,21 @@ from emulator.atomic import (
     wake_all,
     write_once,
 )
-from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, stopped, waits_for
-from emulator.madvise import do_madvise
-from emulator.memory import sync_mm_rss
+from emulator.device import device_remove
+from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, detecting, number, stopped, waits_for
+from emulator.madvise import MADV_FREE, do_madvise
+from emulator.memory import map_pages, sync_mm_rss
+from emulator.mincore import do_mincore
 from emulator.mm_types import NR_BARRIERS
 from emulator.mmap import do_mmap, do_munmap, exit_mmap
 from emulator.mmu import access_ok, load, store
+from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
-from emulator.tlb import coordinator_wake, enter_idle, exit_idle, take_interrupts
+from emulator.shadow import shadow_release
+from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, take_interrupts
 
-WAIT_BARRIER, WAIT_NOTHING = int(Wait.BARRIER), int(Wait.NOTHING)
+WAIT_BARRIER, WAIT_NOTHING = number(Wait.BARRIER), number(Wait.NOTHING)
+ARRIVED = point_number("barrier.arrived")
 NAP_US = 10_000
 
 
@@ -50,11 +55,18 @@ class Op(IntEnum):
     BARRIER = 9
     JUMP = 10
     MARK = 11  # nothing: a row to record
+    MINCORE = 12  # look at a range; cpu.loaded is the number of present pages
+    MAP_PAGES = 13  # fault-around: map the zero page into `arg` empty pages
+    COMPUTE = 14  # touch no memory for `arg` microseconds
+    DEVICE_REMOVE = 15  # the driver takes its frame away
 
 
 EXIT, STOP, STORE, LOAD, TOUCH, READ = (int(op) for op in (Op.EXIT, Op.STOP, Op.STORE, Op.LOAD, Op.TOUCH, Op.READ))
 MMAP, MUNMAP, MADVISE = int(Op.MMAP), int(Op.MUNMAP), int(Op.MADVISE)
 BARRIER, JUMP, MARK = int(Op.BARRIER), int(Op.JUMP), int(Op.MARK)
+MINCORE, MAP_PAGES, COMPUTE, DEVICE_REMOVE = (
+    int(op) for op in (Op.MINCORE, Op.MAP_PAGES, Op.COMPUTE, Op.DEVICE_REMOVE)
+)
 
 
 @kernel_inline
@@ -104,6 +116,7 @@ def barrier_wait(m, cpu, barrier):
             wake_all(m, m.barrier.generation, barrier)
         return
     waits_for(m, cpu, WAIT_BARRIER, barrier)
+    point(m, cpu, ARRIVED, barrier, generation)
     enter_idle(m, cpu)
     turns = 0
     while smp_load_acquire(m.barrier.generation, barrier) == generation and not stopped(m):
@@ -132,11 +145,24 @@ def stepped(m, cpu, mm, op, addr, length, step, arg):
             error = do_munmap(m, cpu, mm, addr + done, size)
         else:
             error = do_madvise(m, cpu, mm, addr + done, size, arg)
+        if detecting(m) and error != -EINVAL and (op == MUNMAP or arg != MADV_FREE):
+            shadow_release(m, cpu, addr + done, addr + done + size)
         if result == 0:
             result = error
         done += size
         if done >= length or size <= 0 or not boundary(m, cpu):
             return result
+
+
+@kernel
+def compute(m, cpu, microseconds):
+    """Touch no memory for a while; 0 or -EINTR."""
+    until = now_ns(m, cpu) + microseconds * 1000
+    while now_ns(m, cpu) < until:
+        if not boundary(m, cpu):
+            return -EINTR
+        cpu_relax()
+    return 0
 
 
 @kernel
@@ -152,7 +178,10 @@ def execute(m, cpu, mm, pc):
     if op == READ or op == LOAD:
         return read(m, cpu, mm, addr, length, step)
     if op == MMAP:
-        return do_mmap(m, cpu, mm, addr, length, arg)
+        error = do_mmap(m, cpu, mm, addr, length, arg)
+        if detecting(m) and error == 0:
+            shadow_release(m, cpu, addr, addr + length)
+        return error
     if op == MUNMAP or op == MADVISE:
         return stepped(m, cpu, mm, op, addr, length, step, arg)
     if op == BARRIER:
@@ -160,6 +189,20 @@ def execute(m, cpu, mm, pc):
         return 0
     if op == MARK:
         return 0
+    return execute_more(m, cpu, mm, op, addr, length, arg)
+
+
+@kernel
+def execute_more(m, cpu, mm, op, addr, length, arg):
+    """The instructions that only races and stress programs use: 0 or -errno."""
+    if op == MINCORE:
+        return do_mincore(m, cpu, mm, addr, length)
+    if op == MAP_PAGES:
+        return map_pages(m, cpu, mm, addr, arg)
+    if op == COMPUTE:
+        return compute(m, cpu, arg)
+    if op == DEVICE_REMOVE:
+        return device_remove(m, cpu)
     return -EINVAL
 
 
@@ -238,6 +281,7 @@ def run_coordinator(m, me):
 @entry_point
 def start_machine(m, me):
     """Let the CPUs go. Called by the parent."""
+    m.run.start_ns[0] = now_ns(m, me)
     smp_store_release(m.run.start, 0, 1)
     wake_all(m, m.run.start, 0)
     return 0

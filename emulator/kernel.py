@@ -1,66 +1,83 @@
-"""Constants and small helpers that every kernel file shares: bugs, waiting, errno, the stop flag."""
+"""Constants and small helpers that every kernel file shares: BUG, waiting, errno, the stop flag."""
 
 from enum import IntEnum
 
-from emulator.atomic import cmpxchg, kernel, read_once, smp_store_release
+import numpy as np
+
+from emulator.atomic import (
+    DEBUG,
+    cmpxchg,
+    kernel,
+    kernel_inline,
+    now_ns,
+    read_once,
+    sleep_on,
+    smp_store_release,
+    write_once,
+)
 
 EINTR, ENOMEM, EFAULT, EINVAL = 4, 12, 14, 22
 
-
-class Bug(IntEnum):
-    """What BUG can find. The text of each is in BUG_TEXT."""
-
-    NONE = 0
-    COUNT_UNDERFLOW = 1
-    FREED_TABLE_NOT_EMPTY = 2
-    TABLE_LEFT_AT_TEARDOWN = 3
-    UNLOCK_NOT_OWNER = 4
-    PMD_CHANGED_UNDER_PIN = 5
-    PAGE_COUNT = 6
-    DOUBLE_FREE = 7
-    NO_PROGRESS = 8
-
-
-BUG_TEXT = {
-    Bug.COUNT_UNDERFLOW: "pte_put: the reference count of table {subject} fell to {seen}",
-    Bug.FREED_TABLE_NOT_EMPTY: "free_pte_table: the count of table {subject} is zero, but an entry is {seen:#x}",
-    Bug.TABLE_LEFT_AT_TEARDOWN: "free_pte_range: table {subject} is still there, count {seen}; zap ought to free it",
-    Bug.UNLOCK_NOT_OWNER: "spin_unlock: the lock (row {subject}) holds {seen}, not this CPU's number + 1",
-    Bug.PMD_CHANGED_UNDER_PIN: "pte_put: the pmd {subject} of a pinned table reads {seen:#x}",
-    Bug.PAGE_COUNT: "put_page: the reference count of frame {subject} fell to {seen}",
-    Bug.DOUBLE_FREE: "pte_free: table {subject} is freed in state {seen}",
-    Bug.NO_PROGRESS: "pte_alloc_try_get: table {subject} is dying and its pmd is never cleared",
-}
+number = np.int64  # for the constants kernels pass on: a plain int would make a copy of the callee for each value
 
 
 class Wait(IntEnum):
-    """What a CPU waits for, with the meaning of cpu.waits_index."""
+    """What a CPU waits for; cpu.waits_index says which one. Those below 8 are the lock classes, outermost first."""
 
     NOTHING = 0
-    BARRIER = 1
-    MMAP_LOCK = 2
-    SPINLOCK = 3
-    FLUSH = 4
-    MEMORY = 5
+    MMAP_LOCK = 1
+    I_MMAP_LOCK = 2
+    PMD_LOCK = 3
+    PTE_LOCK = 4
+    ZONE_LOCK = 5
+    BARRIER = 8
+    FLUSH = 9
+    MEMORY = 10
+    DYING_TABLE = 11
 
 
 WAIT_TEXT = {
-    Wait.BARRIER: "the other CPUs at barrier {}",
     Wait.MMAP_LOCK: "mmap_lock of mm {}",
-    Wait.SPINLOCK: "a spinlock (row {})",
+    Wait.I_MMAP_LOCK: "i_mmap_lock of the device file",
+    Wait.PMD_LOCK: "pmd_lock (ptl of table {})",
+    Wait.PTE_LOCK: "ptl of table {}",
+    Wait.ZONE_LOCK: "the zone lock of zone {} (0 frames, 1 tables)",
+    Wait.BARRIER: "the other CPUs at barrier {}",
     Wait.FLUSH: "the flush agent (tlb_gen {})",
     Wait.MEMORY: "a grace period to give memory back (zone {})",
+    Wait.DYING_TABLE: "the freer of table {} to clear its pmd",
 }
 
 
 @kernel
-def BUG(m, cpu, bug, subject, seen):
-    """Report a broken protocol and stop the machine. The first report wins; the CPU goes on to its next boundary."""
+def park(m, cpu):
+    """Stand still for good, so that the machine can be looked at as it was."""
+    write_once(m.cpu.parked, cpu, 1)
+    while read_once(m.cpu.parked, cpu) != 0:
+        sleep_on(m, cpu, m.cpu.parked, cpu, 1, 0)
+
+
+@kernel
+def BUG(m, cpu, bug, subject, was, seen):
+    """Report a broken protocol and freeze the machine. The first report wins; this CPU does not return.
+
+    `subject`, `was` and `seen` are what emulator/bugs.py says of the bug.
+    """
+    when = now_ns(m, cpu)
     if cmpxchg(m.run.bug, 0, 0, bug) == 0:
         m.run.bug_cpu[0] = cpu
         m.run.bug_subject[0] = subject
+        m.run.bug_was[0] = was
         m.run.bug_seen[0] = seen
+        smp_store_release(m.run.bug_ns, 0, when)
     smp_store_release(m.run.stop, 0, 1)
+    park(m, cpu)
+
+
+@kernel_inline
+def detecting(m):
+    """True if the detectors look: debug build with --checks online."""
+    return DEBUG and m.config.online[0] != 0
 
 
 @kernel

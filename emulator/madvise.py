@@ -10,15 +10,13 @@ from emulator.pgtable import (
     PAGE,
     PAGE_SHIFT,
     PRESENT,
-    pgd_offset,
     pmd_addr_end,
-    pmd_offset,
+    pmd_lookup,
     pte_offset,
-    pud_offset,
 )
-from emulator.pte_ref import pte_put_many_tlb, pte_try_get
+from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
-from emulator.spinlock import mmap_read_lock, mmap_read_unlock, spin_lock, spin_unlock
+from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.vma import find_vma, vma_limit
 
 MADV_DONTNEED = 4
@@ -39,7 +37,7 @@ def madvise_free_pte_range(m, cpu, table, addr, end):
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
-    spin_lock(m, cpu, m.ptdesc.ptl, table)
+    pte_lock(m, cpu, table)
     while addr < end:
         pte = pte_offset(table, addr)
         entry = read_once(m.entry, pte)
@@ -48,19 +46,7 @@ def madvise_free_pte_range(m, cpu, table, addr, end):
             write_once(m.entry, pte, entry & ~(ACCESSED | DIRTY))
             tlb_remove_tlb_entry(m, cpu, addr)
         addr += PAGE
-    spin_unlock(m, cpu, m.ptdesc.ptl, table)
-
-
-@kernel
-def pmd_lookup(m, mm, addr):
-    """The PMD entry for `addr` if the tables above it are there, else 0. Locking: caller must hold mmap_lock."""
-    pgd = pgd_offset(m, mm, addr)
-    if read_once(m.entry, pgd) == 0:
-        return 0
-    pud = pud_offset(m, pgd, addr)
-    if read_once(m.entry, pud) == 0:
-        return 0
-    return pmd_offset(m, pud, addr)
+    pte_unlock(m, cpu, table)
 
 
 @kernel

@@ -5,7 +5,16 @@ last, and mmap_lock (faults and MADV_DONTNEED for reading, mmap and exit for wri
 change under ptl.
 """
 
-from emulator.atomic import atomic_add_return, atomic_fetch_add, kernel, kernel_inline, read_once, write_once, xchg
+from emulator.atomic import (
+    atomic_add_return,
+    atomic_fetch_add,
+    kernel,
+    kernel_inline,
+    knob,
+    read_once,
+    write_once,
+    xchg,
+)
 from emulator.kernel import EFAULT, ENOMEM
 from emulator.mmu_gather import tlb_flush_mmu, tlb_remove_page, tlb_remove_tlb_entry
 from emulator.page_alloc import alloc_page, alloc_table, clear_page, free_table, put_page
@@ -18,6 +27,7 @@ from emulator.pgtable import (
     PRESENT,
     PUD_LEVEL,
     RW,
+    SPECIAL,
     USER,
     mm_inc_nr_tables,
     pgd_addr_end,
@@ -29,14 +39,27 @@ from emulator.pgtable import (
     pud_addr_end,
     pud_offset,
 )
-from emulator.pte_ref import pte_alloc_try_get, pte_get, pte_put, pte_put_many_tlb, pte_try_get
+from emulator.points import point_number
+from emulator.pte_ref import (
+    pte_alloc_try_get,
+    pte_get,
+    pte_get_many,
+    pte_lock,
+    pte_put,
+    pte_put_many_tlb,
+    pte_try_get,
+    pte_unlock,
+)
 from emulator.rcu import cond_resched
-from emulator.spinlock import mmap_read_lock, mmap_read_unlock, spin_lock, spin_unlock
-from emulator.tlb import flush_tlb_mm_range
+from emulator.spinlock import PMD_LOCK, mmap_read_lock, mmap_read_unlock, spin_lock, spin_unlock
+from emulator.tlb import flush_tlb_mm_range, point
 from emulator.vma import VM_WRITE, anon_vma_prepare, find_vma, vma_limit
 
 ZERO_PAGE = 0  # frame 0: never written, never counted
 RSS_EVENTS_THRESH = 64  # Linux's TASK_RSS_EVENTS_THRESH
+MMAP_LOCKED, SET_PTE_LOCKED = point_number("fault.mmap-locked"), point_number("set_pte.locked")
+SET_PTE_DONE, PAGES_MAPPED = point_number("set_pte.done"), point_number("map_pages.counted")
+ZAP_LOCKED, ZAP_CLEARED = point_number("zap.locked"), point_number("zap.cleared")
 
 
 @kernel_inline
@@ -65,12 +88,12 @@ def alloc_upper(m, cpu, mm, entry, level):
     if table == 0:
         return -ENOMEM
     lock = entry >> 9
-    spin_lock(m, cpu, m.ptdesc.ptl, lock)
+    spin_lock(m, cpu, m.ptdesc.ptl, lock, PMD_LOCK)
     free = read_once(m.entry, entry) == 0
     if free:
         mm_inc_nr_tables(m, mm)
         populate(m, mm, entry, table)
-    spin_unlock(m, cpu, m.ptdesc.ptl, lock)
+    spin_unlock(m, cpu, m.ptdesc.ptl, lock, PMD_LOCK)
     if not free:
         free_table(m, cpu, table)
     return 0
@@ -94,12 +117,14 @@ def set_pte(m, cpu, mm, table, pmd, pte, entry):
 
     Locking: takes and releases ptl; caller must hold a reference on the table.
     """
-    spin_lock(m, cpu, m.ptdesc.ptl, table)
+    pte_lock(m, cpu, table)
+    point(m, cpu, SET_PTE_LOCKED, table, entry)
     empty = read_once(m.entry, pte) == 0
     if empty:
         write_once(m.entry, pte, entry)
         pte_get(m, cpu, pmd)
-    spin_unlock(m, cpu, m.ptdesc.ptl, table)
+    point(m, cpu, SET_PTE_DONE, table, m.ptdesc.pte_refcount[table])
+    pte_unlock(m, cpu, table)
     return empty
 
 
@@ -138,7 +163,7 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
     if frame == 0:
         return -ENOMEM
     clear_page(m, frame)
-    spin_lock(m, cpu, m.ptdesc.ptl, table)
+    pte_lock(m, cpu, table)
     same = read_once(m.entry, pte) & ~(ACCESSED | DIRTY) == orig & ~(ACCESSED | DIRTY)
     if same:
         page = addr & -PAGE
@@ -147,7 +172,7 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
         m.page.mapcount[frame] = 1
         write_once(m.entry, pte, frame << PAGE_SHIFT | PRESENT | RW | USER | ACCESSED | DIRTY)
         add_mm_rss(m, cpu, mm, 1)
-    spin_unlock(m, cpu, m.ptdesc.ptl, table)
+    pte_unlock(m, cpu, table)
     if not same:
         put_page(m, cpu, frame)
     return 0
@@ -169,7 +194,7 @@ def handle_pte_fault(m, cpu, mm, vma, pmd, addr, write):
         result = do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, write)
     elif write and entry & RW == 0:
         result = do_wp_page(m, cpu, mm, vma, table, pte, addr, entry)
-    if write or not m.config.missing_pte_put[0]:
+    if write or not knob(m.config.missing_pte_put):
         pte_put(m, cpu, mm, pmd, addr)  # pte_put_vmf
     return result
 
@@ -181,6 +206,7 @@ def handle_mm_fault(m, cpu, mm, addr, write):
     Locking: takes and releases mmap_lock for reading. Source: do_user_addr_fault and handle_mm_fault.
     """
     mmap_read_lock(m, cpu, mm)
+    point(m, cpu, MMAP_LOCKED, addr, write)
     result = -EFAULT
     vma = find_vma(m, mm, addr)
     if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr and (not write or m.vma.flags[vma] & VM_WRITE):
@@ -194,13 +220,48 @@ def handle_mm_fault(m, cpu, mm, addr, write):
     return result
 
 
+@kernel
+def map_pages(m, cpu, mm, addr, pages):
+    """Map the zero page into up to `pages` empty PTEs from `addr` on, within one table: 0, -EFAULT or -ENOMEM.
+
+    Fault-around, with the zero page for pages of a page cache; the entries are counted in one go, under ptl as in the
+    later versions of the series. Locking: takes and releases mmap_lock for reading. Source: filemap_map_pages.
+    """
+    mmap_read_lock(m, cpu, mm)
+    vma = find_vma(m, mm, addr)
+    if vma >= vma_limit(m, mm) or m.vma.start[vma] > addr:
+        mmap_read_unlock(m, cpu, mm)
+        return -EFAULT
+    pmd = pmd_alloc(m, cpu, mm, addr)
+    table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)
+    if table < 0:
+        mmap_read_unlock(m, cpu, mm)
+        return table
+    mapped = 0
+    pte_lock(m, cpu, table)
+    for at in range(addr, min(pmd_addr_end(addr, m.vma.end[vma]), addr + pages * PAGE), PAGE):
+        if read_once(m.entry, pte_offset(table, at)) == 0:
+            write_once(m.entry, pte_offset(table, at), ZERO_PAGE << PAGE_SHIFT | PRESENT | USER | ACCESSED)
+            mapped += 1
+    if not knob(m.config.count_late):
+        pte_get_many(m, cpu, pmd, mapped)
+    pte_unlock(m, cpu, table)
+    point(m, cpu, PAGES_MAPPED, table, mapped)
+    if knob(m.config.count_late):
+        pte_get_many(m, cpu, pmd, mapped)
+    pte_put(m, cpu, mm, pmd, addr)
+    mmap_read_unlock(m, cpu, mm)
+    m.cpu.faults[cpu] += 1
+    return 0
+
+
 @kernel_inline
 def zap_present_pte(m, cpu, mm, pte, addr):
     """Clear a PTE and gather its frame; True if the gather is full. Locking: caller must hold ptl."""
     entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting the dirty bit
     tlb_remove_tlb_entry(m, cpu, addr)
     frame = entry >> PAGE_SHIFT
-    if frame == ZERO_PAGE:
+    if frame == ZERO_PAGE or entry & SPECIAL:
         return False
     atomic_add_return(m.page.mapcount, frame, -1)
     m.cpu.rss_cache[cpu] -= 1
@@ -217,7 +278,8 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end):
     start = addr
     cleared = 0
     full = False
-    spin_lock(m, cpu, m.ptdesc.ptl, table)
+    pte_lock(m, cpu, table)
+    point(m, cpu, ZAP_LOCKED, table, m.ptdesc.pte_refcount[table])
     while addr < end and not full:
         pte = pte_offset(table, addr)
         if read_once(m.entry, pte) != 0:
@@ -225,8 +287,9 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end):
             full = zap_present_pte(m, cpu, mm, pte, addr)
         addr += PAGE
     sync_mm_rss(m, cpu, mm)
-    spin_unlock(m, cpu, m.ptdesc.ptl, table)
+    pte_unlock(m, cpu, table)
     m.cpu.zapped[cpu] += cleared
+    point(m, cpu, ZAP_CLEARED, table, cleared)
     if full:
         tlb_flush_mmu(m, cpu)  # also behind the last page: the batch has no room for the next
     if cleared != 0:
@@ -250,6 +313,8 @@ def zap_pmd_range(m, cpu, mm, pud, addr, end):
             start = addr
             while addr < following:
                 addr = zap_pte_range(m, cpu, mm, pmd, table, addr, following)
+            if knob(m.config.advanced_address):
+                start = addr
             pte_put_many_tlb(m, cpu, mm, pmd, start, 1)
         addr = following
         cond_resched(m, cpu)

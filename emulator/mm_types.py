@@ -14,14 +14,21 @@ Lock order, outermost first (a CPU may take a lock only while it holds none furt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from emulator import engine
+
 CACHE_LINE = 64
 PAGE_SIZE = 4096
 PTRS_PER_TABLE = 512
+NR_POINTS = 64
+NR_LOCK_CLASSES = 8
+TRACE_ENTRIES = 256  # per CPU: the latest points it passed, debug build
+SHADOW_ENTRIES = 1024  # per CPU: the latest words it stored, direct mapped, debug build
+RCU_AGES = 8  # grace periods a reader's table can be old, last one "and more"
 TLB_ENTRIES = 1024  # per CPU, direct mapped; the size of a second-level TLB
 PSC_ENTRIES = 32  # per CPU: cached PMD entries, the paging-structure cache
 GATHER_PAGES = 4096  # frames one mmu_gather collects before it must flush
@@ -77,11 +84,37 @@ CONFIG = struct(
         table_free_rcu="a table's memory returns after a grace period (patch 6); before the start",
         table_free_gather="zap frees tables through its open mmu_gather (patch 7); before the start",
     ),
-    line(  # knobs: one removed or reordered piece of the protocol each, see policy.py
-        publish_before_init="pmd_populate before pte_ref_init, as in v1; before the start",
-        plain_count="pte_get and pte_put read, add and write; before the start",
-        missing_pte_put="a read fault keeps its reference on the table; before the start",
-        no_flush="a gather that unhooked a table is not flushed; before the start",
+    line(  # the rest is read by the debug build only
+        online="1 if the detectors look; before the start",
+        perturb="0, or one point in so many is delayed at random; before the start",
+    ),
+    line(  # settings: another lawful machine, on which some races need to run, see policy.py
+        flush_ceiling="pages; a longer flush empties the whole TLB; before the start",
+        any_zero_frees="whoever sees the count at zero may free the table, as in the percpu_ref RFC; before the start",
+        no_gather_batch="a gather gets no batch for tables: each goes alone; before the start",
+        rcu_walk="mincore takes no reference: RCU, ptl and a second look at the pmd, as since 6.5; before the start",
+    ),
+    line(  # knobs: one removed or reordered piece of the protocol each, see policy.py; before the start
+        publish_before_init="pmd_populate before pte_ref_init",
+        plain_count="pte_get and pte_put read, add and write",
+        missing_pte_put="a read fault keeps its reference",
+        check_then_increment="pte_get_unless_zero looks, then adds",
+        uncounted_walker="mincore walks a table without a reference",
+        count_late="fault-around counts its entries after ptl",
+        advanced_address="zap drops its pin with the address it ended at",
+        pmd_recheck_only="the freer looks whether the pmd is there, not which table",
+        unhook_unlocked="the pmd is cleared without pmd_lock",
+        no_flush="a gather that unhooked a table is not flushed",
+        leaf_only_flush="the flush of a freed table leaves the paging-structure cache",
+        no_grace_period="a flushed table is freed at once",
+        gp_ignores_reader="grace periods do not wait for the last CPU",
+        ipi_for_grace_period="an IPI to every CPU instead of a grace period",
+        one_table_unflushed="a table that goes alone is freed before the flush",
+        nested_reset="a nested gather forgets that tables were freed",
+        no_nested_flush="a gather does not look whether others are open",
+        unlink_before_flush="munmap unlinks the VMA from i_mmap before it flushes",
+        early_ptlock_free="the ptl is destroyed before the grace period",
+        lost_wakeup="the coordinator goes to sleep without a second look",
     ),
 )
 
@@ -93,8 +126,11 @@ RUN = struct(
         bug="0, or the Bug that BUG saw first; cmpxchg",
         bug_cpu="CPU that saw it; the winner of bug",
         bug_subject="table, frame or address it is about; the winner of bug",
+        bug_was="the value before, or the one that was right; the winner of bug",
         bug_seen="the value that was seen; the winner of bug",
+        bug_ns="when; the winner of bug",
     ),
+    line(start_ns="when the machine was started; parent"),
 )
 
 CPU = struct(
@@ -161,6 +197,17 @@ CPU = struct(
     ),
     line(time_sec="scratch for the clock; this CPU", time_nsec="scratch; this CPU"),
     line(timeout_sec="scratch for timed waits; this CPU", timeout_nsec="scratch; this CPU"),
+    line(  # debug build
+        parked="1 once it stands still because of a bug; this CPU",
+        trace_at="points passed; this CPU",
+        random="state of its random numbers, not 0; this CPU",
+        pin_table="the table this CPU pinned last; this CPU",
+        pin_generation="its generation then; this CPU",
+        held_classes="bit per lock class it holds; this CPU",
+        zaps="gathers it opened; this CPU",
+        stalled_ns="when it was last told to stop at a point; this CPU",
+        steered="times it waited at a point for another CPU; this CPU",
+    ),
     line(  # statistics, all counted up by this CPU alone
         insns="instructions completed",
         errors="instructions that ended with -errno",
@@ -215,7 +262,10 @@ MM = struct(
     line(rss_anon="anonymous frames mapped, less the rss_cache of CPUs; atomic"),
     line(pgtables_bytes="PTE, PMD and PUD tables, bytes; atomic"),
     line(tlb_gen="bumped before each flush of this mm; atomic"),
-    line(tlb_flush_pending="gathers open on this mm; atomic"),
+    line(
+        tlb_flush_pending="gathers open on this mm; atomic",
+        zaps="gathers ever opened, debug build; atomic",
+    ),
     line(
         pgd="its top-level table; parent",
         mm_users="CPUs that run it; atomic",
@@ -247,6 +297,8 @@ PTDESC = struct(
         level="1 PTE, 2 PMD, 3 PUD, 4 PGD; whoever allocates it",
         generation="times it was freed; whoever frees it",
         next="next table of a callback list, 0 ends it; the list's owner",
+        gp_seq="grace periods completed when it was unhooked, debug build; whoever unhooks it",
+        ptl_dead="1 once its ptl was destroyed, debug build; whoever frees the table",
     ),
 )
 
@@ -255,8 +307,70 @@ PAGE = struct(
         refcount="users of the frame; atomic",
         mapcount="PTEs that map it; atomic",
         generation="times it was freed; whoever frees it",
+        stored_by="whose words it holds, see shadow.py, debug build; cmpxchg",
     ),
     align=32,
+)
+
+# Debug build: the life of a PTE table. A word is nanoseconds since the start << 10 | CPU + 1, 0 if it never happened.
+LIFE = struct(
+    line(
+        allocated="taken from the free ones; that CPU",
+        installed="named by a pmd; that CPU",
+        get="last reference taken; any CPU",
+        put="last reference dropped; any CPU",
+        zero="count reached zero; that CPU",
+        unhooked="pmd cleared; that CPU",
+        flushed="translations flushed; that CPU",
+        deferred="handed to call_rcu; that CPU",
+        freed="poisoned and free; that CPU",
+    )
+)
+
+TRACE = struct(
+    line(
+        stamp="nanoseconds since the start; its CPU",
+        point="number of the point, see points.py; its CPU",
+        subject="table, frame or address; its CPU",
+        value="what was seen or written; its CPU",
+    ),
+    align=32,
+)
+
+POINT = struct(
+    line(
+        armed="1 if anything below is set; before the start",
+        signal="signal that stops the process here, or 0; before the start",
+        signal_cpu="CPU it is meant for; before the start",
+        countdown="passes until then; that CPU",
+        steer_to="whoever is here waits until another CPU passes that point, 0 nobody; before the start",
+        steer_us="but no longer than this; before the start",
+        watched="1 if somebody waits for this point to be passed; before the start",
+    ),
+    line(hits="times it was passed, if watched; atomic"),
+)
+
+SHADOW = struct(
+    line(
+        key="virtual address >> 3, 0 if empty; its CPU",
+        value="what this CPU stored there last; its CPU",
+        zaps="gathers of other CPUs before that, -1 if one was open; its CPU",
+        released="1 once this CPU has given the page back since; its CPU",
+    ),
+    align=32,
+)
+
+LOCK_ORDER = struct(line(taken="1 once the inner class was taken while the outer was held; atomic"), align=8)
+
+RCU_AGE = struct(line(count="readers that left a section with a table of that age; atomic"), align=8)
+
+DEVICE = struct(
+    line(
+        i_mmap_lock="0 or owner + 1; spin_lock and spin_unlock",
+        frame="the frame the device owns, 0 if none; holder of i_mmap_lock",
+        mm="mm + 1 whose VMA is linked into the file's i_mmap, else 0; holder of i_mmap_lock",
+        addr="where that VMA begins; holder of i_mmap_lock",
+    )
 )
 
 ZONE = struct(
@@ -330,12 +444,20 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "waitq": (WAITQ, "waitqs"),
     "zone": (ZONE, "zones"),
     "barrier": (BARRIER, "barriers"),
+    "point": (POINT, "points"),
+    "lock_order": (LOCK_ORDER, "lock_orders"),
+    "rcu_age": (RCU_AGE, "rcu_ages"),
+    "device": (DEVICE, "one"),
     "cpu": (CPU, "agents"),
+    "trace": (TRACE, "traces"),
+    "shadow": (SHADOW, "shadows"),
     "pcp": (PCP, "pcps"),
     "pcp_slot": (WORD, "pcp_slots"),
     "zone_slot": (WORD, "zone_slots"),
     "tlb": (TLB, "tlbs"),
     "psc": (PSC, "pscs"),
+    "tlb_generation": (WORD, "tlb_generations"),  # of the frame when the entry was filled, debug build
+    "psc_generation": (WORD, "psc_generations"),  # of the table when the entry was filled, debug build
     "gather_page": (WORD, "gather_pages"),
     "gather_table": (WORD, "gather_tables"),
     "mm": (MM, "mms"),
@@ -345,6 +467,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "page": (PAGE, "frames"),
     "frame": (WORD, "frame_words"),
     "ptdesc": (PTDESC, "tables"),
+    "life": (LIFE, "lives"),
     "entry": (WORD, "entries"),
 }
 HEADER_BYTES = PAGE_SIZE  # word k of the header is the offset of view k
@@ -357,7 +480,7 @@ class Geometry:
     """How large a machine is; everything the layout of its segment depends on.
 
     cpus, mms, vmas per mm, insns and records over all CPUs; frames (frame 0 is the zero page) and tables (table 0 is
-    never used) that exist; words of contents per frame.
+    never used) that exist; words of contents per frame; whether there is room for what the debug build writes.
     """
 
     cpus: int = 1
@@ -368,6 +491,7 @@ class Geometry:
     frames: int = 4096
     tables: int = 1024
     frame_words: int = 8
+    debug: bool = field(default_factory=engine.debug)
 
     def counts(self) -> dict[str, int]:
         """Rows of each view. The coordinator has a row of `cpu` too, the last: it takes locks and reads the clock."""
@@ -378,12 +502,20 @@ class Geometry:
             "waitqs": 64,
             "zones": 2,
             "barriers": NR_BARRIERS,
+            "points": NR_POINTS,
+            "lock_orders": NR_LOCK_CLASSES**2,
+            "rcu_ages": RCU_AGES,
             "agents": agents,
+            "traces": agents * TRACE_ENTRIES if self.debug else 1,
+            "shadows": self.cpus * SHADOW_ENTRIES if self.debug else 1,
+            "lives": self.tables if self.debug else 1,
             "pcps": 2 * agents,
             "pcp_slots": 2 * agents * PCP_ROOM,
             "zone_slots": self.frames + self.tables,
             "tlbs": self.cpus * TLB_ENTRIES,
             "pscs": self.cpus * PSC_ENTRIES,
+            "tlb_generations": self.cpus * TLB_ENTRIES if self.debug else 1,
+            "psc_generations": self.cpus * PSC_ENTRIES if self.debug else 1,
             "gather_pages": self.cpus * GATHER_PAGES,
             "gather_tables": self.cpus * GATHER_TABLES,
             "mms": self.mms,

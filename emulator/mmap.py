@@ -4,10 +4,12 @@ A table of any level goes when the unmapped range overlapped what it maps and no
 whether or not it was empty.
 """
 
-from emulator.atomic import atomic_add_return, kernel
-from emulator.kernel import BUG, EINVAL, ENOMEM, Bug
+from emulator.atomic import atomic_add_return, kernel, knob
+from emulator.bugs import Bug
+from emulator.device import remap_pfn_range, unlink_file_vma
+from emulator.kernel import BUG, EINVAL, ENOMEM, number
 from emulator.memory import unmap_page_range
-from emulator.mmu_gather import pte_free_tlb, tlb_finish_mmu, tlb_gather_mmu
+from emulator.mmu_gather import pte_free_tlb, tlb_finish_mmu, tlb_flush_mmu, tlb_gather_mmu
 from emulator.pgtable import (
     PAGE,
     PGDIR_SHIFT,
@@ -22,11 +24,16 @@ from emulator.pgtable import (
     mm_dec_nr_tables,
     pgtable_of,
 )
+from emulator.points import point_number
 from emulator.rcu import cond_resched
 from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
-from emulator.vma import detach_vmas, find_vma, merge_with_next, vma_insert, vma_limit
+from emulator.tlb import point
+from emulator.vma import VM_PFNMAP, detach_vmas, find_vma, merge_with_next, vma_insert, vma_limit
 
-BUG_TABLE_LEFT = int(Bug.TABLE_LEFT_AT_TEARDOWN)
+BUG_TABLE_LEFT = number(Bug.TABLE_LEFT_AT_TEARDOWN)
+MMAP_LOCKED, DETACHED = point_number("mmap.locked"), point_number("munmap.detached")
+ZAPPED, UNLINKED = point_number("munmap.zapped"), point_number("munmap.unlinked")
+EXIT_LOCKED = point_number("exit.mmap-locked")
 
 
 @kernel
@@ -44,7 +51,7 @@ def free_pte_range(m, cpu, mm, pmd, addr):
     """Free one PTE table at teardown. Where tables are counted there must be none: zap has freed it (patch 5)."""
     table = pgtable_of(m.entry[pmd])
     if m.config.pte_counted[0]:
-        BUG(m, cpu, BUG_TABLE_LEFT, table, m.ptdesc.pte_refcount[table])
+        BUG(m, cpu, BUG_TABLE_LEFT, table, 0, m.ptdesc.pte_refcount[table])
     m.cpu.tables_freed[cpu] += 1
     clear_table_entry(m, cpu, mm, pmd, addr)
 
@@ -115,6 +122,12 @@ def unmap_region(m, cpu, mm, start, end):
         ceiling = m.vma.start[row]
     tlb_gather_mmu(m, cpu, mm, 0)
     unmap_page_range(m, cpu, mm, start, end)
+    point(m, cpu, ZAPPED, start, end)
+    if m.device.mm[0] == mm + 1 and start <= m.device.addr[0] < end:
+        if not knob(m.config.unlink_before_flush):
+            tlb_flush_mmu(m, cpu)  # a driver that finds no VMA takes the frame for unused (b67fbebd4cf9)
+        unlink_file_vma(m, cpu, mm)
+        point(m, cpu, UNLINKED, start, end)
     free_pgd_range(m, cpu, mm, start, end, floor, ceiling)
     tlb_finish_mmu(m, cpu)
 
@@ -135,6 +148,7 @@ def do_munmap(m, cpu, mm, start, length):
     if detach_vmas(m, mm, start, end) == 0:
         mmap_write_unlock(m, cpu, mm)
         return 0
+    point(m, cpu, DETACHED, start, length)
     mmap_write_downgrade(m, cpu, mm)
     unmap_region(m, cpu, mm, start, end)
     mmap_read_unlock(m, cpu, mm)
@@ -155,6 +169,7 @@ def do_mmap(m, cpu, mm, start, length, flags):
     if start & (PAGE - 1) or start < 0:
         return -EINVAL
     mmap_write_lock(m, cpu, mm)
+    point(m, cpu, MMAP_LOCKED, start, length)
     if m.mm.vmas[mm] + 3 > m.config.vma_per_mm[0]:
         mmap_write_unlock(m, cpu, mm)
         return -ENOMEM
@@ -166,8 +181,9 @@ def do_mmap(m, cpu, mm, start, length, flags):
     if row > mm * m.config.vma_per_mm[0] and merge_with_next(m, mm, row - 1):
         row -= 1  # with the VMA before it first, as in vma_merge: the one behind may have another anon_vma
     merge_with_next(m, mm, row)
+    result = remap_pfn_range(m, cpu, mm, start) if flags & VM_PFNMAP else 0
     mmap_write_unlock(m, cpu, mm)
-    return 0
+    return result
 
 
 @kernel
@@ -176,6 +192,7 @@ def exit_mmap(m, cpu, mm):
     if atomic_add_return(m.mm.mm_users, mm, -1) != 0:
         return
     mmap_write_lock(m, cpu, mm)
+    point(m, cpu, EXIT_LOCKED, mm, m.mm.vmas[mm])
     tlb_gather_mmu(m, cpu, mm, 1)
     for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
         unmap_page_range(m, cpu, mm, m.vma.start[row], m.vma.end[row])
@@ -183,6 +200,8 @@ def exit_mmap(m, cpu, mm):
         ceiling = m.vma.start[row + 1] if row + 1 < vma_limit(m, mm) else USER_PGTABLES_CEILING
         free_pgd_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], 0, ceiling)
     tlb_finish_mmu(m, cpu)
+    if m.device.mm[0] == mm + 1:
+        unlink_file_vma(m, cpu, mm)
     m.mm.vmas[mm] = 0
     m.mm.total_vm[mm] = 0
     mmap_write_unlock(m, cpu, mm)

@@ -4,8 +4,8 @@ The walker holds no lock and no reference. It reads whatever the entries and its
 flushes keep it away from freed tables.
 """
 
-from emulator.atomic import cmpxchg, kernel, kernel_inline, read_once, write_once
-from emulator.kernel import EINTR, stopped
+from emulator.atomic import DEBUG, cmpxchg, kernel, kernel_inline, read_once, write_once
+from emulator.kernel import EINTR, detecting, stopped
 from emulator.memory import handle_mm_fault
 from emulator.pgtable import (
     ACCESSED,
@@ -21,8 +21,13 @@ from emulator.pgtable import (
     pte_offset,
     pud_offset,
 )
+from emulator.points import point_noirq, point_number
 from emulator.rcu import cond_resched
+from emulator.shadow import check_psc, check_tlb, shadow_load, shadow_store
 from emulator.tlb import forget, psc_fill, psc_lookup, tlb_fill, tlb_lookup
+
+WALK_CACHED, WALK_TABLES = point_number("walk.cached"), point_number("walk.tables")
+TRANSLATED = point_number("access.translated")
 
 
 @kernel
@@ -46,13 +51,18 @@ def hardware_walk(m, cpu, mm, addr, write):
     """Find the PTE for `addr`, set its accessed and dirty bits, cache it; the PTE, or 0 to fault."""
     m.cpu.tlb_misses[cpu] += 1
     table = psc_lookup(m, cpu, addr)
-    if table == 0:
+    cached = table != 0
+    if not cached:
         table = walk_upper(m, cpu, mm, addr)
     if table == 0:
         return 0
+    if DEBUG:
+        point_noirq(m, cpu, WALK_CACHED if cached else WALK_TABLES, table, addr)
     pte = pte_offset(table, addr)
     while True:
         entry = read_once(m.entry, pte)
+        if detecting(m):
+            check_psc(m, cpu, addr, table, cached)
         if entry & PRESENT == 0 or (write and entry & RW == 0):
             return 0
         wanted = entry | ACCESSED | (DIRTY if write else 0)
@@ -96,6 +106,10 @@ def store(m, cpu, mm, addr, value):
     entry = translate(m, cpu, mm, addr, 1)
     if entry < 0:
         return entry
+    point_noirq(m, cpu, TRANSLATED, addr, entry)
+    if detecting(m):
+        check_tlb(m, cpu, addr, entry)
+        shadow_store(m, cpu, mm, addr, entry, value)
     write_once(m.frame, word_of(m, entry, addr), value)
     return 0
 
@@ -106,7 +120,11 @@ def load(m, cpu, mm, addr):
     entry = translate(m, cpu, mm, addr, 0)
     if entry < 0:
         return entry
+    point_noirq(m, cpu, TRANSLATED, addr, entry)
     m.cpu.loaded[cpu] = read_once(m.frame, word_of(m, entry, addr))
+    if detecting(m):
+        check_tlb(m, cpu, addr, entry)
+        shadow_load(m, cpu, mm, addr, entry, m.cpu.loaded[cpu])
     return 0
 
 

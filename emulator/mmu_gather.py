@@ -16,12 +16,15 @@ lets pte_try_get count up somebody else's page. mm.tlb_flush_pending counts open
 already cleared by another, whose flush is still to come, must flush as well (99baac21e458).
 """
 
-from emulator.atomic import atomic_fetch_add, kernel, kernel_inline, read_once
+from emulator.atomic import DEBUG, atomic_fetch_add, kernel, kernel_inline, knob, read_once
 from emulator.mm_types import GATHER_PAGES, GATHER_TABLES
 from emulator.page_alloc import free_table, put_page
 from emulator.pgtable import PAGE, TASK_SIZE
+from emulator.points import mark_life, point_number
 from emulator.rcu import call_rcu
-from emulator.tlb import flush_tlb_mm_range
+from emulator.tlb import flush_tlb_mm_range, point
+
+UNFLUSHED, FLUSHED = point_number("gather.unflushed"), point_number("gather.flushed")
 
 
 @kernel
@@ -39,6 +42,9 @@ def tlb_gather_mmu(m, cpu, mm, fullmm):
     m.cpu.gather_full[cpu] = fullmm
     tlb_reset_range(m, cpu)
     atomic_fetch_add(m.mm.tlb_flush_pending, mm, 1)
+    if DEBUG:
+        m.cpu.zaps[cpu] += 1
+        atomic_fetch_add(m.mm.zaps, mm, 1)
 
 
 @kernel_inline
@@ -72,7 +78,7 @@ def tlb_flush_mmu_tlbonly(m, cpu):
     freed = m.cpu.gather_freed[cpu]
     if m.cpu.gather_full[cpu]:
         flush_tlb_mm_range(m, cpu, mm, 0, TASK_SIZE, 1)
-    elif freed == 0 or not m.config.no_flush[0]:
+    elif freed == 0 or not knob(m.config.no_flush):
         flush_tlb_mm_range(m, cpu, mm, m.cpu.gather_start[cpu], m.cpu.gather_end[cpu], freed)
     tlb_reset_range(m, cpu)
 
@@ -80,7 +86,11 @@ def tlb_flush_mmu_tlbonly(m, cpu):
 @kernel
 def tlb_remove_table_free(m, cpu, table):
     """Free one flushed table: after a grace period, or at once where the policy defers nothing."""
-    if m.config.table_free_rcu[0]:
+    mark_life(m, cpu, m.life.flushed, table)
+    if knob(m.config.ipi_for_grace_period):
+        flush_tlb_mm_range(m, cpu, m.ptdesc.mm[table] - 1, 0, PAGE, 0)
+        free_table(m, cpu, table)
+    elif m.config.table_free_rcu[0] and not knob(m.config.no_grace_period):
         call_rcu(m, cpu, table)
     else:
         free_table(m, cpu, table)
@@ -90,6 +100,8 @@ def tlb_remove_table_free(m, cpu, table):
 def tlb_table_flush(m, cpu):
     """Flush, then free the gathered tables."""
     tlb_flush_mmu_tlbonly(m, cpu)
+    if m.cpu.gather_tables[cpu] != 0:
+        point(m, cpu, FLUSHED, m.gather_table[cpu * GATHER_TABLES], m.cpu.gather_tables[cpu])
     first = cpu * GATHER_TABLES
     for i in range(m.cpu.gather_tables[cpu]):
         tlb_remove_table_free(m, cpu, m.gather_table[first + i])
@@ -100,8 +112,13 @@ def tlb_table_flush(m, cpu):
 def tlb_remove_table(m, cpu, table):
     """Free `table` after the flush and, if the policy says so, a grace period.
 
-    Source: patch 7; tlb_remove_table, mm/mmu_gather.c.
+    Source: patch 7; tlb_remove_table, mm/mmu_gather.c. Without a batch it goes alone, flushed first (d86564a2f085).
     """
+    if DEBUG and m.config.no_gather_batch[0]:
+        if not knob(m.config.one_table_unflushed):
+            tlb_flush_mmu_tlbonly(m, cpu)
+        tlb_remove_table_free(m, cpu, table)
+        return
     count = m.cpu.gather_tables[cpu]
     m.gather_table[cpu * GATHER_TABLES + count] = table
     m.cpu.gather_tables[cpu] = count + 1
@@ -117,6 +134,8 @@ def pte_free_tlb(m, cpu, table, addr):
     """
     tlb_adjust_range(m, cpu, addr & -PAGE, PAGE)
     m.cpu.gather_freed[cpu] = 1
+    if knob(m.config.early_ptlock_free):
+        m.ptdesc.ptl_dead[table] = 1
     tlb_remove_table(m, cpu, table)
 
 
@@ -135,7 +154,11 @@ def tlb_flush_mmu(m, cpu):
 def tlb_finish_mmu(m, cpu):
     """Close this CPU's gather: flush and free everything. Locking: caller must hold mmap_lock."""
     mm = m.cpu.gather_mm[cpu] - 1
-    if read_once(m.mm.tlb_flush_pending, mm) > 1:  # mm_tlb_flush_nested: others cleared entries we found empty
+    point(m, cpu, UNFLUSHED, mm, m.cpu.gather_tables[cpu])
+    nested = read_once(m.mm.tlb_flush_pending, mm) > 1  # others cleared entries we found empty
+    if nested and knob(m.config.nested_reset):
+        m.cpu.gather_freed[cpu] = 0
+    elif nested and not knob(m.config.no_nested_flush):
         m.cpu.gather_full[cpu] = 1
         m.cpu.gather_end[cpu] = TASK_SIZE
     tlb_flush_mmu(m, cpu)

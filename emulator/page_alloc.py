@@ -6,6 +6,7 @@ are freed and zeroed when they are allocated again.
 """
 
 from emulator.atomic import (
+    DEBUG,
     atomic_add_return,
     kernel,
     kernel_inline,
@@ -14,14 +15,18 @@ from emulator.atomic import (
     smp_store_release,
     write_once,
 )
-from emulator.kernel import BUG, Bug, Wait, stopped, waits_for
+from emulator.bugs import Bug
+from emulator.kernel import BUG, Wait, detecting, number, stopped, waits_for
 from emulator.mm_types import FRAMES, PCP_BATCH, PCP_ROOM, PTRS_PER_TABLE, TABLES
 from emulator.pgtable import POISON, POISON_COUNT, TABLE_ALLOCATED, TABLE_FREE
-from emulator.spinlock import spin_lock, spin_unlock
+from emulator.points import mark_life, point_noirq, point_number
+from emulator.spinlock import ZONE_LOCK, spin_lock, spin_unlock
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle
 
-BUG_PAGE_COUNT, BUG_DOUBLE_FREE = int(Bug.PAGE_COUNT), int(Bug.DOUBLE_FREE)
-WAIT_MEMORY, WAIT_NOTHING = int(Wait.MEMORY), int(Wait.NOTHING)
+BUG_FRAME_COUNT, BUG_FRAME_DOUBLE_FREE = number(Bug.FRAME_COUNT_UNDERFLOW), number(Bug.FRAME_DOUBLE_FREE)
+BUG_DOUBLE_FREE = number(Bug.TABLE_DOUBLE_FREE)
+WAIT_MEMORY, WAIT_NOTHING = number(Wait.MEMORY), number(Wait.NOTHING)
+ZONE_LOCKED, TABLE_FREED = point_number("alloc.zone-locked"), point_number("table.freed")
 _PATIENCE = 2000  # naps of an allocation before it gives up
 
 
@@ -33,8 +38,9 @@ def rmqueue_bulk(m, cpu, zone):
     """
     list_ = 2 * cpu + zone
     to = list_ * PCP_ROOM + m.pcp.count[list_]
-    spin_lock(m, cpu, m.zone.lock, zone)
+    spin_lock(m, cpu, m.zone.lock, zone, ZONE_LOCK)
     recycled = min(m.zone.count[zone], PCP_BATCH)
+    point_noirq(m, cpu, ZONE_LOCKED, zone, recycled)
     first = m.zone.slots[zone] + m.zone.count[zone] - recycled
     for i in range(recycled):
         m.pcp_slot[to + i] = m.zone_slot[first + i]
@@ -43,7 +49,7 @@ def rmqueue_bulk(m, cpu, zone):
     for i in range(fresh):
         m.pcp_slot[to + recycled + i] = m.zone.fresh[zone] + i
     m.zone.fresh[zone] += fresh
-    spin_unlock(m, cpu, m.zone.lock, zone)
+    spin_unlock(m, cpu, m.zone.lock, zone, ZONE_LOCK)
     m.pcp.count[list_] += recycled + fresh
     return recycled + fresh
 
@@ -54,12 +60,12 @@ def free_pcppages_bulk(m, cpu, zone, n):
     list_ = 2 * cpu + zone
     m.pcp.count[list_] -= n
     first = list_ * PCP_ROOM + m.pcp.count[list_]
-    spin_lock(m, cpu, m.zone.lock, zone)
+    spin_lock(m, cpu, m.zone.lock, zone, ZONE_LOCK)
     to = m.zone.slots[zone] + m.zone.count[zone]
     for i in range(n):
         m.zone_slot[to + i] = m.pcp_slot[first + i]
     m.zone.count[zone] += n
-    spin_unlock(m, cpu, m.zone.lock, zone)
+    spin_unlock(m, cpu, m.zone.lock, zone, ZONE_LOCK)
 
 
 @kernel_inline
@@ -136,6 +142,8 @@ def clear_page(m, frame):
     words = m.config.frame_words[0]
     for word in range(frame * words, (frame + 1) * words):
         m.frame[word] = 0
+    if DEBUG:
+        write_once(m.page.stored_by, frame, 0)
 
 
 @kernel_inline
@@ -145,8 +153,10 @@ def put_page(m, cpu, frame):
     if users > 0:
         return
     if users < 0:
-        BUG(m, cpu, BUG_PAGE_COUNT, frame, users)
+        BUG(m, cpu, BUG_FRAME_COUNT, frame, users + 1, users)
         return
+    if detecting(m) and m.page.mapcount[frame] != 0:
+        BUG(m, cpu, BUG_FRAME_DOUBLE_FREE, frame, 0, m.page.mapcount[frame])
     m.page.generation[frame] += 1
     pcp_push(m, cpu, FRAMES, frame)
 
@@ -163,6 +173,9 @@ def alloc_table(m, cpu, level):
         if level == 1:
             m.cpu.tables_reused[cpu] += 1
     m.ptdesc.level[table] = level
+    if DEBUG:
+        m.ptdesc.ptl_dead[table] = 0
+    mark_life(m, cpu, m.life.allocated, table)
     smp_store_release(m.ptdesc.state, table, TABLE_ALLOCATED)
     return table
 
@@ -171,16 +184,20 @@ def alloc_table(m, cpu, level):
 def poison_table(m, cpu, table):
     """Mark a table free and overwrite it: a walk through a stale pointer finds no translation."""
     if m.ptdesc.state[table] == TABLE_FREE:
-        BUG(m, cpu, BUG_DOUBLE_FREE, table, TABLE_FREE)
+        BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], TABLE_FREE)
     for entry in range(table * PTRS_PER_TABLE, (table + 1) * PTRS_PER_TABLE):
         m.entry[entry] = POISON
     write_once(m.ptdesc.pte_refcount, table, POISON_COUNT)
     m.ptdesc.generation[table] += 1
     m.ptdesc.state[table] = TABLE_FREE
+    if DEBUG:
+        write_once(m.ptdesc.ptl_dead, table, 1)
 
 
 @kernel
 def free_table(m, cpu, table):
     """Give a page-table page back to this CPU's list. Nobody may be able to reach it any more."""
     poison_table(m, cpu, table)
+    mark_life(m, cpu, m.life.freed, table)
+    point_noirq(m, cpu, TABLE_FREED, table, m.ptdesc.generation[table])
     pcp_push(m, cpu, TABLES, table)

@@ -10,15 +10,18 @@ PAGE_SHIFT, PMD_SHIFT, PUD_SHIFT, PGDIR_SHIFT = 12, 21, 30, 39
 PAGE, PMD_SIZE, PUD_SIZE, PGDIR_SIZE = 1 << 12, 1 << 21, 1 << 30, 1 << 39
 USER_PGTABLES_CEILING = 1 << 47  # what the lower half of the top-level table maps
 TASK_SIZE = USER_PGTABLES_CEILING - PAGE  # the last page is never user space: TASK_SIZE_MAX of x86-64
+PTRS_PER_PTE = 512
 PTE_LEVEL, PMD_LEVEL, PUD_LEVEL, PGD_LEVEL = 1, 2, 3, 4
 
 PRESENT, RW, USER, ACCESSED, DIRTY = 0x1, 0x2, 0x4, 0x20, 0x40
+SPECIAL = 0x200  # a device's frame: not counted, not freed by zap
 TABLE_FLAGS = PRESENT | RW | USER | ACCESSED | DIRTY  # _PAGE_TABLE
 POISON = 0x6B6B6B6B6B6B6B6A  # entries of a freed table: not present, not none
-POISON_COUNT = 0x6B6B  # what a freed table's count reads: another use of the word, like v1's page->index
+POISON_COUNT = 0x6B6B6B6B  # what a freed table's count reads: another use of the word, like v1's page->index
 
-# ptdesc.state. INSTALLED is written before publication, UNHOOKED after the pmd was cleared.
-TABLE_FREE, TABLE_ALLOCATED, TABLE_INSTALLED, TABLE_UNHOOKED = 0, 1, 2, 3
+# ptdesc.state. INSTALLED is written before publication, UNHOOKED after the pmd was cleared, LIMBO by call_rcu.
+TABLE_FREE, TABLE_ALLOCATED, TABLE_INSTALLED, TABLE_UNHOOKED, TABLE_LIMBO = 0, 1, 2, 3, 4
+TABLE_STATES = ("free", "allocated", "installed", "unhooked", "in limbo")
 
 
 @kernel_inline
@@ -43,6 +46,18 @@ def pud_offset(m, pgd, addr):
 def pmd_offset(m, pud, addr):
     """The PMD entry for `addr` in the table `pud` names."""
     return read_once(m.entry, pud) >> PAGE_SHIFT << 9 | (addr >> PMD_SHIFT & 511)
+
+
+@kernel
+def pmd_lookup(m, mm, addr):
+    """The PMD entry for `addr` if the tables above it are there, else 0. Locking: caller must hold mmap_lock."""
+    pgd = pgd_offset(m, mm, addr)
+    if read_once(m.entry, pgd) == 0:
+        return 0
+    pud = pud_offset(m, pgd, addr)
+    if read_once(m.entry, pud) == 0:
+        return 0
+    return pmd_offset(m, pud, addr)
 
 
 @kernel_inline

@@ -36,13 +36,43 @@ POLICIES = {
 class Knob:
     """One piece of the protocol that a run can leave out: the field of `config`, and what happens then."""
 
-    field: str
     effect: str
+    field: str = ""
 
 
-KNOBS = {
-    "publish-before-init": Knob("publish_before_init", "pmd_populate runs before pte_ref_init, as posted in v1 (D1)"),
-    "plain-count": Knob("plain_count", "pte_get and pte_put read, add and write instead of one atomic addition"),
-    "missing-pte-put": Knob("missing_pte_put", "a read fault keeps its reference on the table"),
-    "no-flush": Knob("no_flush", "what a gather with a freed table unmapped stays in TLBs and paging-structure caches"),
+def _fields(knobs: dict[str, str]) -> dict[str, Knob]:
+    return {name: Knob(effect, name.replace("-", "_")) for name, effect in knobs.items()}
+
+
+KNOBS = _fields(
+    {
+        "publish-before-init": "pmd_populate runs before pte_ref_init, as posted in v1 (D1)",
+        "plain-count": "pte_get and pte_put read, add and write instead of one atomic addition",
+        "missing-pte-put": "a read fault keeps its reference on the table",
+        "check-then-increment": "pte_get_unless_zero looks at the count, then adds: zero is not absorbing",
+        "uncounted-walker": "mincore walks a table without holding a reference",
+        "count-late": "fault-around counts the entries it set after it has dropped ptl, as in v1 to v3 (D2)",
+        "advanced-address": "zap drops its pin with the address it stopped at: the next 2 MiB are flushed (D4)",
+        "pmd-recheck-only": "the freer checks that a table is at the pmd, not that it is the same one (D10)",
+        "unhook-unlocked": "the pmd of a dying table is cleared without pmd_lock",
+        "no-flush": "what a gather with a freed table unmapped stays in TLBs and paging-structure caches",
+        "leaf-only-flush": "the flush of a freed table leaves the paging-structure caches as they are",
+        "no-grace-period": "a table is freed right after the flush, under readers in their sections",
+        "gp-ignores-reader": "grace periods do not wait for the last CPU",
+        "ipi-for-grace-period": "one more IPI to every CPU is taken for a grace period (718b13861d22)",
+        "one-table-unflushed": "without a gather batch a table is freed before the flush (d86564a2f085)",
+        "nested-reset": "a nested gather forgets that tables were freed (7a30df49f63a)",
+        "no-nested-flush": "a gather does not look whether others are open (99baac21e458)",
+        "unlink-before-flush": "munmap takes the VMA out of i_mmap before it flushes (b67fbebd4cf9)",
+        "early-ptlock-free": "a table's ptl is destroyed when it is unhooked, not after the grace period",
+        "lost-wakeup": "the coordinator goes to sleep without a second look for work",
+    }
+)
+
+# Lawful machines of another kind, on which some races need to run; in the debug build. 0 is off.
+SETTINGS = {
+    "flush_ceiling": "pages; a longer flush empties the whole TLB (Linux's tlb_single_page_flush_ceiling, 33)",
+    "any_zero_frees": "whoever sees a count of zero tries to free the table (percpu_ref RFC)",
+    "no_gather_batch": "memory is short: a gather gets no batch for tables",
+    "rcu_walk": "mincore takes RCU, ptl and a second look at the pmd instead of a reference (since 6.5)",
 }

@@ -26,34 +26,51 @@ Source: pte_ref v1, 2021-07-18, patches 2, 5, 6 and 7; pte_ref_init before pmd_p
 """
 
 from emulator.atomic import (
+    DEBUG,
     atomic_add_return,
     atomic_inc_not_zero,
     cpu_relax,
     kernel,
     kernel_inline,
+    knob,
     read_once,
     sched_yield,
     write_once,
 )
-from emulator.kernel import BUG, ENOMEM, Bug
+from emulator.bugs import Bug
+from emulator.kernel import BUG, ENOMEM, Wait, detecting, number, waits_for
 from emulator.mmu_gather import pte_free_tlb, tlb_remove_table_free
 from emulator.page_alloc import alloc_table, free_table
 from emulator.pgtable import (
     PMD_SIZE,
     PRESENT,
     PTE_LEVEL,
+    PTRS_PER_PTE,
+    TABLE_INSTALLED,
+    TABLE_LIMBO,
     TABLE_UNHOOKED,
     mm_dec_nr_tables,
     mm_inc_nr_tables,
     pgtable_of,
     populate,
 )
-from emulator.rcu import rcu_read_lock, rcu_read_unlock
-from emulator.spinlock import spin_lock, spin_unlock
-from emulator.tlb import flush_tlb_mm_range, take_interrupts
+from emulator.points import mark_life, point_number
+from emulator.rcu import account_rcu_age, rcu_read_lock, rcu_read_unlock
+from emulator.spinlock import PMD_LOCK, PTE_LOCK, spin_lock, spin_unlock
+from emulator.tlb import flush_tlb_mm_range, point, take_interrupts
 
-BUG_UNDERFLOW, BUG_NOT_EMPTY = int(Bug.COUNT_UNDERFLOW), int(Bug.FREED_TABLE_NOT_EMPTY)
-BUG_PMD_CHANGED, BUG_NO_PROGRESS = int(Bug.PMD_CHANGED_UNDER_PIN), int(Bug.NO_PROGRESS)
+BUG_UNDERFLOW, BUG_NOT_EMPTY = number(Bug.COUNT_UNDERFLOW), number(Bug.FREED_TABLE_NOT_EMPTY)
+BUG_SATURATED, BUG_FROM_ZERO = number(Bug.COUNT_SATURATED), number(Bug.COUNT_FROM_ZERO)
+BUG_PMD_CHANGED, BUG_RETRY = number(Bug.PMD_CHANGED_UNDER_PIN), number(Bug.RETRY_BOUND)
+BUG_USE_AFTER_FREE, BUG_DOUBLE_FREE = number(Bug.TABLE_USE_AFTER_FREE), number(Bug.TABLE_DOUBLE_FREE)
+BUG_PTLOCK_DEAD = number(Bug.PTLOCK_DEAD)
+DYING_TABLE, NOTHING = number(Wait.DYING_TABLE), number(Wait.NOTHING)
+READ_PMD, TRY_GET_LOCKED = point_number("pte_try_get.read-pmd"), point_number("pte_try_get.locked")
+CHECKED, PINNED = point_number("pte_try_get.checked"), point_number("pte_try_get.pinned")
+REF_READ, PUT_DROPPED = point_number("pte_ref.read"), point_number("pte_put.dropped")
+INSTALL_LOCKED, PUBLISHED = point_number("pmd_install.locked"), point_number("pmd_install.published")
+ZERO, UNHOOK_CHECKED = point_number("free_pte_table.zero"), point_number("free_pte_table.checked")
+UNHOOKED = point_number("free_pte_table.unhooked")
 _RETRIES_YIELD, _RETRIES_BUG = 100, 10_000_000
 
 
@@ -64,26 +81,98 @@ def pte_ref_init(m, table, count):
 
 
 @kernel_inline
-def pte_ref_add(m, table, n):
+def pte_ref_add(m, cpu, table, n):
     """Change the count by n; the value after."""
-    if m.config.plain_count[0]:
-        count = read_once(m.ptdesc.pte_refcount, table) + n
-        write_once(m.ptdesc.pte_refcount, table, count)
-        return count
+    if knob(m.config.plain_count):
+        count = read_once(m.ptdesc.pte_refcount, table)
+        point(m, cpu, REF_READ, table, count)
+        write_once(m.ptdesc.pte_refcount, table, count + n)
+        return count + n
     return atomic_add_return(m.ptdesc.pte_refcount, table, n)
+
+
+@kernel
+def check_raised(m, cpu, table, n, count):
+    """Detector: a count that was raised by n to `count` was a count before, and not zero."""
+    if count <= n:
+        BUG(m, cpu, BUG_FROM_ZERO, table, count - n, count)
+    if count > (PTRS_PER_PTE + 1) * (m.config.n_cpu[0] + 1):
+        BUG(m, cpu, BUG_SATURATED, table, count - n, count)
+
+
+@kernel_inline
+def pte_get_many(m, cpu, pmd, n):
+    """Count n more entries. Locking: caller must hold a reference."""
+    if m.config.pte_counted[0]:
+        entry = read_once(m.entry, pmd)
+        table = pgtable_of(entry)
+        if detecting(m) and entry & PRESENT == 0:
+            BUG(m, cpu, BUG_PMD_CHANGED, pmd, m.cpu.pin_table[cpu], entry)
+        count = pte_ref_add(m, cpu, table, n)
+        mark_life(m, cpu, m.life.get, table)
+        if detecting(m):
+            check_raised(m, cpu, table, n, count)
 
 
 @kernel_inline
 def pte_get(m, cpu, pmd):
     """Count one more entry. Locking: caller must hold a reference."""
-    if m.config.pte_counted[0]:
-        pte_ref_add(m, pgtable_of(read_once(m.entry, pmd)), 1)
+    pte_get_many(m, cpu, pmd, 1)
 
 
 @kernel_inline
-def pte_get_unless_zero(m, table):
+def pte_get_unless_zero(m, cpu, table):
     """Take a reference unless the table is dying. Locking: caller must hold pmd_lock or rcu_read_lock."""
+    if knob(m.config.check_then_increment):
+        count = read_once(m.ptdesc.pte_refcount, table)
+        point(m, cpu, CHECKED, table, count)
+        if count == 0:
+            return False
+        count = atomic_add_return(m.ptdesc.pte_refcount, table, 1)
+        if detecting(m):
+            check_raised(m, cpu, table, 1, count)
+        return True
     return atomic_inc_not_zero(m.ptdesc.pte_refcount, table)
+
+
+@kernel
+def pinned(m, cpu, pmd, table):
+    """Detector: what was pinned is the table at `pmd`, and a count; remember which one it is."""
+    if m.config.pte_counted[0]:
+        check_raised(m, cpu, table, 1, read_once(m.ptdesc.pte_refcount, table) + 1)
+    generation = m.ptdesc.generation[table]
+    if read_once(m.ptdesc.state, table) != TABLE_INSTALLED or m.ptdesc.pmd[table] != pmd:
+        BUG(m, cpu, BUG_USE_AFTER_FREE, table, generation, m.ptdesc.state[table])
+    m.cpu.pin_table[cpu] = table
+    m.cpu.pin_generation[cpu] = generation
+
+
+@kernel
+def check_use(m, cpu, table):
+    """Detector: the table a walker uses is the one it found, and installed; in a read section it may be in limbo."""
+    changed = m.cpu.pin_table[cpu] == table and m.cpu.pin_generation[cpu] != m.ptdesc.generation[table]
+    state = read_once(m.ptdesc.state, table)
+    limbo = m.cpu.rcu_nesting[cpu] != 0 and (state == TABLE_UNHOOKED or state == TABLE_LIMBO)
+    if changed or (state != TABLE_INSTALLED and not limbo):
+        BUG(m, cpu, BUG_USE_AFTER_FREE, table, m.cpu.pin_generation[cpu], m.ptdesc.state[table])
+
+
+@kernel_inline
+def pte_lock(m, cpu, table):
+    """Take the ptl of a PTE table. Locking: caller must hold a reference; returns with the ptl held."""
+    if detecting(m) and read_once(m.ptdesc.ptl_dead, table) != 0:
+        BUG(m, cpu, BUG_PTLOCK_DEAD, table, 0, 1)
+    spin_lock(m, cpu, m.ptdesc.ptl, table, PTE_LOCK)
+    if detecting(m):
+        check_use(m, cpu, table)
+
+
+@kernel_inline
+def pte_unlock(m, cpu, table):
+    """Release the ptl of a PTE table. Locking: caller must hold it."""
+    if detecting(m):
+        check_use(m, cpu, table)
+    spin_unlock(m, cpu, m.ptdesc.ptl, table, PTE_LOCK)
 
 
 @kernel
@@ -91,11 +180,28 @@ def pte_try_get_locked(m, cpu, pmd):
     """pte_try_get of patch 5. Locking: takes and releases pmd_lock."""
     pmd_lock = pmd >> 9
     table = 0
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock)
+    spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
     entry = read_once(m.entry, pmd)
-    if entry & PRESENT and pte_get_unless_zero(m, pgtable_of(entry)):
+    point(m, cpu, TRY_GET_LOCKED, pgtable_of(entry), entry)
+    if entry & PRESENT and pte_get_unless_zero(m, cpu, pgtable_of(entry)):
         table = pgtable_of(entry)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock)
+    spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
+    return table
+
+
+@kernel_inline
+def pte_try_get_rcu(m, cpu, pmd):
+    """pte_try_get of patch 6: one look at the pmd, no lock."""
+    table = 0
+    rcu_read_lock(m, cpu)
+    entry = read_once(m.entry, pmd)
+    generation = m.ptdesc.generation[pgtable_of(entry)] if detecting(m) else 0
+    point(m, cpu, READ_PMD, pgtable_of(entry), entry)
+    if entry & PRESENT and pte_get_unless_zero(m, cpu, pgtable_of(entry)):
+        table = pgtable_of(entry)
+    if detecting(m) and entry & PRESENT:
+        account_rcu_age(m, cpu, pgtable_of(entry), generation)
+    rcu_read_unlock(m, cpu)
     return table
 
 
@@ -107,40 +213,63 @@ def pte_try_get(m, cpu, pmd):
     """
     if not m.config.pte_counted[0]:
         entry = read_once(m.entry, pmd)
-        return pgtable_of(entry) if entry & PRESENT else 0
-    if not m.config.try_get_rcu[0]:
-        return pte_try_get_locked(m, cpu, pmd)
-    table = 0
-    rcu_read_lock(m, cpu)
-    entry = read_once(m.entry, pmd)
-    if entry & PRESENT and pte_get_unless_zero(m, pgtable_of(entry)):
-        table = pgtable_of(entry)
-    rcu_read_unlock(m, cpu)
+        table = pgtable_of(entry) if entry & PRESENT else 0
+    elif m.config.try_get_rcu[0]:
+        table = pte_try_get_rcu(m, cpu, pmd)
+    else:
+        table = pte_try_get_locked(m, cpu, pmd)
+    if DEBUG and table != 0:
+        mark_life(m, cpu, m.life.get, table)
+        point(m, cpu, PINNED, table, m.ptdesc.pte_refcount[table])
+        if detecting(m):
+            pinned(m, cpu, pmd, table)
     return table
+
+
+@kernel_inline
+def any_zero_frees(m):
+    """True on a machine where whoever sees the count at zero tries to free the table, not only who made it zero."""
+    return DEBUG and m.config.any_zero_frees[0] != 0
+
+
+@kernel
+def clear_pmd(m, cpu, pmd, table):
+    """Clear the pmd if it names `table` still; True if so. Locking: takes and releases pmd_lock."""
+    pmd_lock = pmd >> 9
+    if not knob(m.config.unhook_unlocked):
+        spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
+    entry = read_once(m.entry, pmd)
+    point(m, cpu, UNHOOK_CHECKED, table, entry)
+    same = entry & PRESENT != 0 and (pgtable_of(entry) == table or knob(m.config.pmd_recheck_only))
+    if same:
+        write_once(m.entry, pmd, 0)
+    if not knob(m.config.unhook_unlocked):
+        spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
+    if not same and not any_zero_frees(m):
+        BUG(m, cpu, BUG_PMD_CHANGED, pmd, table, entry)
+    return same
 
 
 @kernel
 def unhook_pte_table(m, cpu, mm, pmd, table):
     """Clear the pmd of `table`, whose count is zero, and take it out of VmPTE: nobody can find it any more.
 
-    False, after a BUG, if the pmd names something else. Locking: takes and releases pmd_lock.
+    False if the pmd names something else: another freer was first. Locking: takes and releases pmd_lock.
     """
-    pmd_lock = pmd >> 9
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock)
-    entry = read_once(m.entry, pmd)
-    unchanged = entry & PRESENT != 0 and pgtable_of(entry) == table
-    if unchanged:
-        write_once(m.entry, pmd, 0)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock)
-    if not unchanged:
-        BUG(m, cpu, BUG_PMD_CHANGED, pmd, entry)
+    if not clear_pmd(m, cpu, pmd, table):
         return False
+    if detecting(m) and read_once(m.ptdesc.state, table) != TABLE_INSTALLED:
+        BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], m.ptdesc.state[table])
     left = 0
     for entry in range(table << 9, (table + 1) << 9):
         left |= m.entry[entry]
     if left != 0:
-        BUG(m, cpu, BUG_NOT_EMPTY, table, left)
-    m.ptdesc.state[table] = TABLE_UNHOOKED
+        BUG(m, cpu, BUG_NOT_EMPTY, table, 0, left)
+    if DEBUG:
+        m.ptdesc.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
+    write_once(m.ptdesc.state, table, TABLE_UNHOOKED)
+    mark_life(m, cpu, m.life.unhooked, table)
+    point(m, cpu, UNHOOKED, table, pmd)
     mm_dec_nr_tables(m, mm)
     m.cpu.tables_freed[cpu] += 1
     return True
@@ -154,8 +283,10 @@ def free_pte_table(m, cpu, mm, pmd, table, addr):
     """
     if not unhook_pte_table(m, cpu, mm, pmd, table):
         return
+    if knob(m.config.early_ptlock_free):
+        m.ptdesc.ptl_dead[table] = 1
     start = addr & -PMD_SIZE
-    if not m.config.no_flush[0]:
+    if not knob(m.config.no_flush):
         flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 1)
     tlb_remove_table_free(m, cpu, table)
 
@@ -174,13 +305,22 @@ def pte_put_last(m, cpu, pmd, n):
     """Drop n references: the table if they were the last, else 0."""
     entry = read_once(m.entry, pmd)
     table = pgtable_of(entry)
-    if entry & PRESENT == 0:
-        BUG(m, cpu, BUG_PMD_CHANGED, pmd, entry)
-        return 0
-    count = pte_ref_add(m, table, -n)
+    if entry & PRESENT == 0 or (detecting(m) and table != m.cpu.pin_table[cpu]):
+        BUG(m, cpu, BUG_PMD_CHANGED, pmd, m.cpu.pin_table[cpu], entry)
+    if detecting(m):
+        check_use(m, cpu, table)
+    count = pte_ref_add(m, cpu, table, -n)
+    mark_life(m, cpu, m.life.put, table)
     if count < 0:
-        BUG(m, cpu, BUG_UNDERFLOW, table, count)
-    return table if count == 0 else 0
+        BUG(m, cpu, BUG_UNDERFLOW, table, count + n, count)
+    point(m, cpu, PUT_DROPPED, table, count)
+    if any_zero_frees(m):
+        count = read_once(m.ptdesc.pte_refcount, table)
+    if count != 0:
+        return 0
+    mark_life(m, cpu, m.life.zero, table)
+    point(m, cpu, ZERO, table, entry)
+    return table
 
 
 @kernel_inline
@@ -209,18 +349,21 @@ def pmd_install(m, cpu, mm, pmd, table):
     """
     pmd_lock = pmd >> 9
     installed = False
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock)
+    spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
+    point(m, cpu, INSTALL_LOCKED, table, pmd)
     if read_once(m.entry, pmd) == 0:
         mm_inc_nr_tables(m, mm)
-        if m.config.publish_before_init[0]:
+        if knob(m.config.publish_before_init):
             populate(m, mm, pmd, table)
+            point(m, cpu, PUBLISHED, table, m.ptdesc.pte_refcount[table])
             pte_ref_init(m, table, 1)
         else:
             pte_ref_init(m, table, 1)
             populate(m, mm, pmd, table)
+        mark_life(m, cpu, m.life.installed, table)
         m.cpu.tables_installed[cpu] += 1
         installed = True
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock)
+    spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
     return installed
 
 
@@ -231,6 +374,8 @@ def pte_alloc_new(m, cpu, mm, pmd):
     if table == 0:
         return -ENOMEM
     if pmd_install(m, cpu, mm, pmd, table):
+        if detecting(m):
+            pinned(m, cpu, pmd, table)
         return table
     m.cpu.install_lost[cpu] += 1
     free_table(m, cpu, table)
@@ -254,6 +399,7 @@ def pte_alloc_try_get(m, cpu, mm, pmd):
 def pte_alloc_try_get_slow(m, cpu, mm, pmd):
     """The rest of pte_alloc_try_get: there was no table, or it was dying."""
     retries = 0
+    table = 0
     while True:
         entry = read_once(m.entry, pmd)
         if entry == 0:
@@ -261,9 +407,10 @@ def pte_alloc_try_get_slow(m, cpu, mm, pmd):
         else:
             table = pte_try_get(m, cpu, pmd)
         if table != 0:
-            return table
+            break
         if entry == 0:
             continue
+        waits_for(m, cpu, DYING_TABLE, pgtable_of(entry))
         m.cpu.try_get_failed[cpu] += 1
         take_interrupts(m, cpu)
         retries += 1
@@ -272,5 +419,6 @@ def pte_alloc_try_get_slow(m, cpu, mm, pmd):
         else:
             sched_yield()
         if retries == _RETRIES_BUG:
-            BUG(m, cpu, BUG_NO_PROGRESS, pgtable_of(entry), retries)
-            return -ENOMEM
+            BUG(m, cpu, BUG_RETRY, pgtable_of(entry), 0, retries)
+    waits_for(m, cpu, NOTHING, 0)
+    return table

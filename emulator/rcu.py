@@ -24,9 +24,11 @@ new gp_seq cannot have read the old pmd since.
 """
 
 from emulator.atomic import (
+    atomic_fetch_add,
     cmpxchg,
     kernel,
     kernel_inline,
+    knob,
     now_ns,
     read_once,
     sleep_on,
@@ -37,10 +39,17 @@ from emulator.atomic import (
     write_once,
     xchg,
 )
-from emulator.mm_types import GP_BUCKETS, TABLES
+from emulator.bugs import Bug
+from emulator.kernel import BUG, detecting, number
+from emulator.mm_types import GP_BUCKETS, RCU_AGES, TABLES
 from emulator.page_alloc import free_pcppages_bulk, free_table
-from emulator.tlb import coordinator_wake, flush_agent, take_interrupts
+from emulator.pgtable import TABLE_INSTALLED, TABLE_LIMBO, TABLE_UNHOOKED
+from emulator.points import mark_life, point_noirq, point_number
+from emulator.tlb import coordinator_wake, flush_agent, point, take_interrupts
 
+BUG_DOUBLE_FREE, BUG_FREED_UNDER_READER = number(Bug.TABLE_DOUBLE_FREE), number(Bug.FREED_UNDER_RCU_READER)
+CALL_RCU_QUEUED, COORDINATOR_IDLE = point_number("call_rcu.queued"), point_number("coordinator.idle")
+CALLBACKS_TAKEN, GP_ENDED = point_number("coordinator.callbacks"), point_number("coordinator.gp-ended")
 NOTHING_TO_DO_US = 100_000  # the coordinator's sleep when nobody needs it; a waker cuts it short
 
 
@@ -73,8 +82,28 @@ def cond_resched(m, cpu):
 
 
 @kernel
+def account_rcu_age(m, cpu, table, generation):
+    """At the end of a read section that found `table` at `generation`: how many grace periods ago was it removed?
+
+    0 while it is installed, 1 for a grace period that had begun before; more is a BUG. Source: rcutorture.
+    """
+    age = 0
+    if m.ptdesc.generation[table] != generation:
+        age = RCU_AGES - 1
+    elif read_once(m.ptdesc.state, table) != TABLE_INSTALLED:
+        age = min(read_once(m.rcu.gp_completed, 0) - m.ptdesc.gp_seq[table], RCU_AGES - 1)
+    atomic_fetch_add(m.rcu_age.count, age, 1)
+    if age > 1:
+        BUG(m, cpu, BUG_FREED_UNDER_READER, table, 1, age)
+
+
+@kernel
 def call_rcu(m, cpu, table):
     """Free `table` after a grace period. The coordinator is woken only if it sleeps for want of work."""
+    if detecting(m) and m.ptdesc.state[table] != TABLE_UNHOOKED:
+        BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], m.ptdesc.state[table])
+    m.ptdesc.state[table] = TABLE_LIMBO
+    mark_life(m, cpu, m.life.deferred, table)
     while True:
         head = read_once(m.cpu.cb_head, cpu)
         m.ptdesc.next[table] = head
@@ -82,12 +111,16 @@ def call_rcu(m, cpu, table):
             break
     if head == 0 and read_once(m.rcu.asleep, 0) == 2:
         coordinator_wake(m)
+    point(m, cpu, CALL_RCU_QUEUED, table, m.ptdesc.generation[table])
 
 
 @kernel
 def all_quiescent(m, seq):
     """True once every CPU has been quiescent since grace period `seq` began."""
-    for cpu in range(m.config.n_cpu[0]):
+    cpus = m.config.n_cpu[0]
+    if knob(m.config.gp_ignores_reader):
+        cpus -= 1
+    for cpu in range(cpus):
         if smp_load_acquire(m.cpu.rcu_qs, cpu) < seq and smp_load_acquire(m.cpu.idle, cpu) == 0:
             return False
     return True
@@ -111,6 +144,7 @@ def take_callbacks(m):
 def rcu_free_done(m, me):
     """Free the tables whose grace period has ended."""
     table = m.rcu.done[0]
+    point_noirq(m, me, GP_ENDED, table, m.rcu.gp_seq[0])
     while table != 0:
         following = m.ptdesc.next[table]
         free_table(m, me, table)
@@ -141,6 +175,7 @@ def grace_period_agent(m, me):
         if callbacks == 0:
             return 0
         m.rcu.done[0] = callbacks
+        point_noirq(m, me, CALLBACKS_TAKEN, callbacks, seq)
         m.rcu.gp_start_ns[0] = now_ns(m, me)
         seq += 1
         smp_store_release(m.rcu.gp_seq, 0, seq)
@@ -185,9 +220,12 @@ def coordinator_loop(m, me):
             timeout = NOTHING_TO_DO_US
         elif finished or read_once(m.rcu.hurry, 0) != 0:
             timeout = 50
+        point_noirq(m, me, COORDINATOR_IDLE, state, wake)
         write_once(m.rcu.asleep, 0, 2 if state == 0 else 1)
         smp_mb()
-        if read_once(m.rcu.wake, 0) == wake and (state != 0 or not has_callbacks(m)):
+        if knob(m.config.lost_wakeup) and state == 0:
+            sleep_on(m, me, m.rcu.wake, 0, read_once(m.rcu.wake, 0), 0)
+        elif read_once(m.rcu.wake, 0) == wake and (state != 0 or not has_callbacks(m)):
             sleep_on(m, me, m.rcu.wake, 0, wake, timeout)
         write_once(m.rcu.asleep, 0, 0)
 

@@ -19,21 +19,24 @@ from emulator.atomic import (
     smp_store_release,
     wake_all,
 )
-from emulator.kernel import BUG, Bug, Wait, waits_for
+from emulator.bugs import Bug
+from emulator.kernel import BUG, Wait, number, waits_for
+from emulator.lockdep import lock_acquire, lock_release
 from emulator.tlb import enter_idle, exit_idle, take_interrupts
 
 WRITER = 1 << 32  # mmap_lock: set while a writer has or wants it; readers count below
 NAP_US = 2000  # longest sleep before a waiter looks again
 _YIELD, _SLEEP = 200, 400  # pauses before a spinner yields, turns before it sleeps
 
-BUG_UNLOCK = int(Bug.UNLOCK_NOT_OWNER)
-WAIT_SPINLOCK, WAIT_MMAP_LOCK, WAIT_NOTHING = int(Wait.SPINLOCK), int(Wait.MMAP_LOCK), int(Wait.NOTHING)
+BUG_UNLOCK = number(Bug.UNLOCK_NOT_OWNER)
+MMAP_LOCK, I_MMAP_LOCK, WAIT_NOTHING = number(Wait.MMAP_LOCK), number(Wait.I_MMAP_LOCK), number(Wait.NOTHING)
+PMD_LOCK, PTE_LOCK, ZONE_LOCK = number(Wait.PMD_LOCK), number(Wait.PTE_LOCK), number(Wait.ZONE_LOCK)
 
 
 @kernel
-def spin_lock_slow(m, cpu, lock, i):
+def spin_lock_slow(m, cpu, lock, i, lock_class):
     """Wait for lock[i]: pause, then yield, then sleep. The owner may not be running."""
-    waits_for(m, cpu, WAIT_SPINLOCK, i)
+    waits_for(m, cpu, lock_class, i)
     turns = 0
     while True:
         owner = read_once(lock, i)
@@ -52,24 +55,26 @@ def spin_lock_slow(m, cpu, lock, i):
 
 
 @kernel_inline
-def spin_lock(m, cpu, lock, i):
-    """Take the lock lock[i]. Locking: returns with it held."""
+def spin_lock(m, cpu, lock, i, lock_class):
+    """Take the lock lock[i] of a class. Locking: returns with it held."""
+    lock_acquire(m, cpu, lock_class, i)
     if cmpxchg(lock, i, 0, cpu + 1) != 0:
-        spin_lock_slow(m, cpu, lock, i)
+        spin_lock_slow(m, cpu, lock, i, lock_class)
 
 
 @kernel_inline
-def spin_unlock(m, cpu, lock, i):
+def spin_unlock(m, cpu, lock, i, lock_class):
     """Release lock[i]. Locking: caller must hold it."""
     if lock[i] != cpu + 1:
-        BUG(m, cpu, BUG_UNLOCK, i, lock[i])
+        BUG(m, cpu, BUG_UNLOCK, i, cpu + 1, lock[i])
+    lock_release(m, cpu, lock_class)
     smp_store_release(lock, i, 0)  # pairs with the cmpxchg in spin_lock
 
 
 @kernel
 def mmap_lock_wait(m, cpu, mm, seq):
     """Sleep until somebody releases mmap_lock after `seq` was read; idle meanwhile."""
-    waits_for(m, cpu, WAIT_MMAP_LOCK, mm)
+    waits_for(m, cpu, MMAP_LOCK, mm)
     enter_idle(m, cpu)
     atomic_fetch_add(m.mm.mmap_lock_sleepers, mm, 1)
     if read_once(m.mm.mmap_lock_seq, mm) == seq:
@@ -106,6 +111,7 @@ def mmap_read_lock_slow(m, cpu, mm):
 @kernel_inline
 def mmap_read_lock(m, cpu, mm):
     """Take mmap_lock for reading: the VMAs stay as they are. Locking: returns with it held."""
+    lock_acquire(m, cpu, MMAP_LOCK, mm)
     if atomic_fetch_add(m.mm.mmap_lock, mm, 1) >= WRITER:
         mmap_read_lock_slow(m, cpu, mm)
     m.cpu.mmap_lock_held[cpu] = 2 * mm + 1
@@ -114,6 +120,9 @@ def mmap_read_lock(m, cpu, mm):
 @kernel_inline
 def mmap_read_unlock(m, cpu, mm):
     """Release mmap_lock. Locking: caller must hold it for reading."""
+    if m.cpu.mmap_lock_held[cpu] != 2 * mm + 1:
+        BUG(m, cpu, BUG_UNLOCK, mm, 2 * mm + 1, m.cpu.mmap_lock_held[cpu])
+    lock_release(m, cpu, MMAP_LOCK)
     m.cpu.mmap_lock_held[cpu] = 0
     if atomic_add_return(m.mm.mmap_lock, mm, -1) == WRITER:
         mmap_lock_wake(m, mm)
@@ -122,6 +131,7 @@ def mmap_read_unlock(m, cpu, mm):
 @kernel
 def mmap_write_lock(m, cpu, mm):
     """Take mmap_lock for writing. Locking: returns with it held."""
+    lock_acquire(m, cpu, MMAP_LOCK, mm)
     while True:
         seq = smp_load_acquire(m.mm.mmap_lock_seq, mm)
         if cmpxchg(m.mm.mmap_writer, mm, 0, cpu + 1) == 0:
@@ -140,6 +150,9 @@ def mmap_write_lock(m, cpu, mm):
 @kernel
 def mmap_write_unlock(m, cpu, mm):
     """Release mmap_lock. Locking: caller must hold it for writing."""
+    if m.cpu.mmap_lock_held[cpu] != 2 * mm + 2:
+        BUG(m, cpu, BUG_UNLOCK, mm, 2 * mm + 2, m.cpu.mmap_lock_held[cpu])
+    lock_release(m, cpu, MMAP_LOCK)
     m.cpu.mmap_lock_held[cpu] = 0
     smp_store_release(m.mm.mmap_writer, mm, 0)
     atomic_fetch_add(m.mm.mmap_lock, mm, -WRITER)

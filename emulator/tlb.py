@@ -21,11 +21,14 @@ accesses, at each table it zaps, between instructions and while it spins.
 """
 
 from emulator.atomic import (
+    DEBUG,
     atomic_add_return,
     atomic_fetch_add,
     cpu_relax,
     kernel,
     kernel_inline,
+    knob,
+    now_ns,
     read_once,
     sched_yield,
     sleep_on,
@@ -35,17 +38,21 @@ from emulator.atomic import (
     wake_all,
     write_once,
 )
-from emulator.kernel import Wait, waits_for
+from emulator.kernel import Wait, number, waits_for
 from emulator.mm_types import PSC_ENTRIES, TLB_ENTRIES
+from emulator.points import pass_point, point_noirq, point_number, steered
 
 EPOCH_BITS = 20
 EPOCH_MAX = (1 << EPOCH_BITS) - 1
-FLUSH_CEILING = 33 << 12  # bytes; above that the whole TLB goes, Linux's tlb_single_page_flush_ceiling
+FLUSH_CEILING = 33  # pages; above that the whole TLB goes, Linux's tlb_single_page_flush_ceiling
 NONE, REQUESTED, DONE = 0, 1, 2  # cpu.flush_state
 NAP_US = 2000
 _YIELD, _SLEEP = 100, 120
 
-WAIT_FLUSH, WAIT_NOTHING = int(Wait.FLUSH), int(Wait.NOTHING)
+WAIT_FLUSH, WAIT_NOTHING = number(Wait.FLUSH), number(Wait.NOTHING)
+IPI_TAKEN, IPI_FLUSHED = point_number("ipi.taken"), point_number("ipi.flushed")
+FLUSH_REQUESTED = point_number("flush.requested")
+IPIS_SENT, ACKED = point_number("coordinator.ipis-sent"), point_number("coordinator.acked")
 
 
 @kernel_inline
@@ -65,6 +72,8 @@ def tlb_fill(m, cpu, addr, entry):
     slot = cpu * TLB_ENTRIES + (page & (TLB_ENTRIES - 1))
     m.tlb.tag[slot] = page << EPOCH_BITS | m.cpu.tlb_epoch[cpu]
     m.tlb.entry[slot] = entry
+    if DEBUG:
+        m.tlb_generation[slot] = m.page.generation[entry >> 12]
 
 
 @kernel_inline
@@ -84,6 +93,8 @@ def psc_fill(m, cpu, addr, table):
     slot = cpu * PSC_ENTRIES + (region & (PSC_ENTRIES - 1))
     m.psc.tag[slot] = region << EPOCH_BITS | m.cpu.psc_epoch[cpu]
     m.psc.table[slot] = table
+    if DEBUG:
+        m.psc_generation[slot] = m.ptdesc.generation[table]
 
 
 @kernel_inline
@@ -112,9 +123,10 @@ def tlb_flush_all(m, cpu):
 def flush_tlb_func(m, cpu, start, end, freed_tables, gen):
     """Carry out one flush on this CPU: page by page if it is the next one and short, else everything.
 
+    If tables were freed the paging-structure cache forgets the range, no more: what the weakest hardware does.
     Source: flush_tlb_func, arch/x86/mm/tlb.c.
     """
-    if end - start > FLUSH_CEILING or m.cpu.tlb_gen[cpu] + 1 != gen:
+    if end - start > m.config.flush_ceiling[0] << 12 or m.cpu.tlb_gen[cpu] + 1 != gen:
         tlb_flush_all(m, cpu)
         m.cpu.tlb_gen[cpu] = max(m.cpu.tlb_gen[cpu], gen)
         return
@@ -126,9 +138,10 @@ def flush_tlb_func(m, cpu, start, end, freed_tables, gen):
             m.tlb.tag[slot] = 0
         addr += 4096
     if freed_tables:
-        m.cpu.psc_epoch[cpu] += 1
-        if m.cpu.psc_epoch[cpu] >= EPOCH_MAX:
-            tlb_flush_all(m, cpu)
+        for region in range(start >> 21, ((end - 1) >> 21) + 1):
+            slot = cpu * PSC_ENTRIES + (region & (PSC_ENTRIES - 1))
+            if m.psc.tag[slot] >> EPOCH_BITS == region:
+                m.psc.tag[slot] = 0
     m.cpu.tlb_gen[cpu] = gen
 
 
@@ -140,8 +153,10 @@ def handle_ipi(m, cpu):
     then may be a mix; it acknowledges the old number only, and the next has an old tlb_gen, so it flushes everything.
     """
     request = smp_load_acquire(m.cpu.ipi_request, cpu)  # pairs with the release in flush_agent
+    point_noirq(m, cpu, IPI_TAKEN, request, m.cpu.ipi_gen[cpu])
     flush_tlb_func(m, cpu, m.cpu.ipi_start[cpu], m.cpu.ipi_end[cpu], m.cpu.ipi_freed[cpu], m.cpu.ipi_gen[cpu])
     m.cpu.ipis[cpu] += 1
+    point_noirq(m, cpu, IPI_FLUSHED, request, m.cpu.tlb_gen[cpu])
     smp_store_release(m.cpu.ipi_ack, cpu, request)
     coordinator_wake(m)
 
@@ -151,6 +166,26 @@ def take_interrupts(m, cpu):
     """Take a pending TLB-flush IPI, unless interrupts are off."""
     if read_once(m.cpu.ipi_request, cpu) != m.cpu.ipi_ack[cpu] and m.cpu.irq_off[cpu] == 0:
         handle_ipi(m, cpu)
+
+
+@kernel
+def steer(m, cpu, at):
+    """Wait at a point until another CPU passes the other one, or too long; take interrupts meanwhile."""
+    m.cpu.steered[cpu] += 1
+    hits = read_once(m.point.hits, m.point.steer_to[at])
+    until = now_ns(m, cpu) + m.point.steer_us[at] * 1000
+    while not steered(m, cpu, at, hits, until):
+        take_interrupts(m, cpu)
+
+
+@kernel_inline
+def point(m, cpu, at, subject, value):
+    """Pass the point `at`, and take interrupts as the processor does anywhere. Nothing in the plain build."""
+    if DEBUG:
+        wait = pass_point(m, cpu, at, subject, value)
+        take_interrupts(m, cpu)
+        if wait:
+            steer(m, cpu, at)
 
 
 @kernel
@@ -213,6 +248,7 @@ def flush_tlb_others(m, cpu, start, end, freed_tables, gen):
     m.cpu.flush_gen[cpu] = gen
     smp_store_release(m.cpu.flush_state, cpu, REQUESTED)  # pairs with the acquire in flush_agent
     coordinator_wake(m)
+    point(m, cpu, FLUSH_REQUESTED, start, gen)
     waits_for(m, cpu, WAIT_FLUSH, gen)
     write_once(m.cpu.lazy, cpu, 1)  # two CPUs that flush need not wait for each other
     smp_mb()
@@ -245,6 +281,8 @@ def flush_tlb_mm_range(m, cpu, mm, start, end, freed_tables):
 
     Locking: caller must be outside of rcu_read_lock. Source: flush_tlb_mm_range, arch/x86/mm/tlb.c.
     """
+    if knob(m.config.leaf_only_flush):
+        freed_tables = 0
     gen = atomic_add_return(m.mm.tlb_gen, mm, 1)
     flush_tlb_func(m, cpu, start, end, freed_tables, gen)
     if has_remote_cpu(m, cpu, mm):
@@ -276,8 +314,10 @@ def flush_agent(m, me):
             m.rcu.ipis[0] += 1
             smp_store_release(m.cpu.ipi_request, target, m.cpu.ipi_request[target] + 1)
         smp_mb()  # the requests before the look at lazy in wait_for_ack; pairs with the barrier in enter_idle
+        point_noirq(m, me, IPIS_SENT, caller, m.cpu.flush_gen[caller])
         for target in range(m.config.n_cpu[0]):
             wait_for_ack(m, me, target)
+        point_noirq(m, me, ACKED, caller, m.cpu.flush_gen[caller])
         smp_store_release(m.cpu.flush_state, caller, DONE)
         atomic_fetch_add(m.cpu.wake, caller, 1)
         if read_once(m.cpu.wake_sleepers, caller) != 0:

@@ -8,6 +8,7 @@ from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, r
 from emulator.mm_types import PAGE_SIZE
 
 VM_READ, VM_WRITE = 1, 2
+VM_PFNMAP = 4  # maps the device's frame, see device.py
 
 
 @kernel

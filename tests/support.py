@@ -16,8 +16,9 @@ import numpy as np
 
 from emulator.checks import audit
 from emulator.mm_types import PAGE_SIZE, PCP_ROOM, Geometry
+from workers.instruments import Instruments
 from workers.machine import Machine
-from workers.postmortem import describe_bug
+from workers.violation import violation_of
 from workers.program import EXIT, STOP, Insn, barrier, dontneed, jump, mmap, munmap, read, touch
 
 BASE = 0x10_0000_0000 - (2 << 20)  # the last table of one GiB, then the next GiB
@@ -77,17 +78,22 @@ def geometry_for(programs: Sequence[Sequence[Insn]], mms: int = 1) -> Geometry:
 
 
 def race(
-    programs: Sequence[Sequence[Insn]], policy: str, knobs: Sequence[str] = (), mm_of_cpu: Sequence[int] | None = None
+    programs: Sequence[Sequence[Insn]], policy: str, knobs: Sequence[str] = (), mm_of_cpu: Sequence[int] | None = None,
+    online: bool = False,
 ) -> tuple[dict[str, int], str | None]:
     """Run programs on real processes to their end: the audit's violations by name, and what BUG reported."""
     geometry = geometry_for(programs, max(mm_of_cpu or [0]) + 1)
-    with Machine(geometry, policy, knobs, mm_of_cpu) as machine:
+    instruments = Instruments(online=online, knobs=tuple(knobs))
+    with Machine(geometry, policy, instruments, mm_of_cpu) as machine:
         for cpu, program in enumerate(programs):
             machine.load(cpu, program)
         machine.start()
         machine.wait()
+        violation = violation_of(machine.views, geometry)
+        if violation is not None:
+            return {}, violation.headline()
         violations = {name: count for name, count in audit(machine.views, geometry).items() if count}
-        return violations, describe_bug(machine.views)
+        return violations, None
 
 
 def run_one(program: Sequence[Insn], policy: str, knobs: Sequence[str] = ()) -> tuple[dict[str, int], str | None]:

@@ -24,19 +24,27 @@ import multiprocess.connection
 import numpy as np
 
 from emulator import engine
+from emulator.bugs import Bug
 from emulator.insn import run_coordinator, run_cpu, start_machine, stop_machine
 from emulator.mm_types import PCP_HIGH, Geometry
-from emulator.policy import KNOBS, POLICIES
+from emulator.points import point_number
+from emulator.policy import POLICIES
 from emulator.segment import Segment
+from emulator.tlb import FLUSH_CEILING
 from workers import interrupts
-from workers.postmortem import MachineFailed, describe_death, describe_stuck
+from workers.instruments import PLAIN, Instruments, Stop
+from workers.postmortem import MachineFailed, describe_death, describe_injection, describe_stuck
 from workers.program import Insn, assemble
+from workers.watchdog import Watchdog
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 FORK = multiprocess.get_context("fork")
 SHORT_SPIN, LONG_SPIN = 1, 4000  # pauses before a waiting CPU sleeps: with too few processors, with enough
 STOP_SECONDS = 5.0  # how long CPUs may take to reach a boundary
+FREEZE_SECONDS = 0.3  # how long the others may take to stand still after a violation
+AFTERMATH_SECONDS = 2.0  # how long the others are watched after a process was stopped at a point
+PATIENCE = 3.0  # seconds without any movement until a machine is said to stand still
 
 
 @dataclass(frozen=True)
@@ -82,13 +90,14 @@ class Machine:
         self,
         geometry: Geometry,
         policy: str = "none",
-        knobs: Iterable[str] = (),
+        instruments: Instruments = PLAIN,
         mm_of_cpu: Sequence[int] | None = None,
         tick_us: int = 1000,
+        patience: float = PATIENCE,
     ) -> None:
         self.geometry = geometry
         self.policy = policy
-        self.knobs = tuple(knobs)
+        self.instruments = instruments
         self.mm_of_cpu = list(mm_of_cpu) if mm_of_cpu is not None else [0] * geometry.cpus
         self.segment = Segment(geometry)
         self.views = self.segment.views
@@ -97,6 +106,9 @@ class Machine:
         self.m = engine.attach(self.segment)
         self._processes: list[Any] = []
         self._insns = 0
+        self._frozen = self._started = False
+        self._stalled: dict[Stop, float] = {}  # when a process was seen stopped at its point; 0 once it goes on
+        self._watchdog = Watchdog(self.views, patience)
         self._power_up(tick_us)
 
     def _power_up(self, tick_us: int) -> None:
@@ -105,11 +117,11 @@ class Machine:
         config = v["config"]
         config["n_cpu"], config["n_mm"], config["vma_per_mm"] = g.cpus, g.mms, g.vmas
         config["frame_words"], config["tick_us"] = g.frame_words, tick_us
+        config["flush_ceiling"], config["online"] = FLUSH_CEILING, self.instruments.online
         config["spin"] = LONG_SPIN if g.cpus <= processors() else SHORT_SPIN
         for field, value in POLICIES[self.policy].switches().items():
             config[field] = value
-        for knob in self.knobs:
-            config[KNOBS[knob].field] = 1
+        self.instruments.apply(v)
         zone = v["zone"]
         zone["fresh"], zone["limit"] = [1, 1 + g.mms], [g.frames, g.tables]
         zone["slots"], zone["pcp_high"] = [0, g.frames], PCP_HIGH
@@ -141,6 +153,7 @@ class Machine:
         while self.views["run"]["ready"][0] < self.geometry.cpus:
             self._watch(0.001)
         start_machine(self.m, coordinator)
+        self._started = True
 
     def _spawn(self, name: str, entry: Any, cpu: int) -> None:
         process = FORK.Process(target=child_main, args=(os.getpid(), entry, self.m, cpu), name=name, daemon=True)
@@ -168,7 +181,7 @@ class Machine:
         deadline = time.perf_counter() + seconds
         while self._running() and not self._stopping():
             left = deadline - time.perf_counter()
-            if left <= 0 or self._watch(left):
+            if left <= 0 or self._watch(min(left, 0.05)):
                 return
 
     def stop(self) -> None:
@@ -185,11 +198,11 @@ class Machine:
         patience: float | None = None
         while self._running():
             now = time.perf_counter()
-            if self._stopping() and patience is None:
+            if self._stopping() and patience is None and not self._frozen:
                 stop_machine(self.m, self.geometry.cpus)  # BUG cannot wake those who sleep at a barrier
                 patience = now + STOP_SECONDS
             if patience is not None and now > patience:
-                report = describe_stuck(self.views, self.geometry)
+                report = describe_stuck(self.views, self.geometry, "the machine does not come to rest:")
                 self.kill()
                 raise MachineFailed(report)
             if deadline is not None and now > deadline:
@@ -198,13 +211,80 @@ class Machine:
         return True
 
     def _running(self) -> list[Any]:
-        """The processes that have not ended. Raises MachineFailed if one ended in another way than by itself."""
+        """The processes that have not ended; none once the machine is frozen.
+
+        Raises MachineFailed if one ended in another way than by itself, or was stopped at a point for long.
+        """
+        if self._frozen:
+            return []
         codes = [process.exitcode for process in self._processes]
         for number, code in enumerate(codes):
             if code not in (None, 0):
-                self.kill()  # nobody may go on beside a hole; the segment stays as it is
-                raise MachineFailed(describe_death(self.views, self.geometry, number, code))
+                self._died(number, code)
+        if self.views["run"]["bug"][0]:
+            self._freeze()
+            return []
+        self._look_after_stalls()
         return [process for process, code in zip(self._processes, codes, strict=True) if code is None]
+
+    def _died(self, number: int, code: int) -> None:
+        """A process ended by a signal or with a status: report it and raise MachineFailed."""
+        if any(stop.cpu == number and stop.seconds is None and self._was_hit(stop) for stop in self.instruments.stops):
+            self._aftermath()
+        self.kill()  # nobody may go on beside a hole; the segment stays as it is
+        raise MachineFailed(describe_death(self.views, self.geometry, number, code))
+
+    def _was_hit(self, stop: Stop) -> bool:
+        return int(self.views["point"]["countdown"][point_number(stop.point)]) <= 0
+
+    def _look_after_stalls(self) -> None:
+        """Let stopped processes go on when their time is over; give up if that is longer than anybody waits."""
+        now = time.monotonic()
+        for stop in self.instruments.stops:
+            if stop.seconds is None or not self._was_hit(stop):
+                continue
+            since = self._stalled.setdefault(stop, now)
+            if since == 0 or now - since < min(stop.seconds, AFTERMATH_SECONDS):
+                continue
+            if stop.seconds > AFTERMATH_SECONDS:
+                self._aftermath()
+            os.kill(self.pids[stop.cpu], signal.SIGCONT)
+            self._stalled[stop] = 0
+
+    def _aftermath(self) -> None:
+        """Watch what the others can still do without the stopped process, then raise MachineFailed with the verdict."""
+        watchdog, deadline = Watchdog(self.views, 0.5), time.monotonic() + AFTERMATH_SECONDS
+        outcome = f"after {AFTERMATH_SECONDS:g} s the others go on"
+        while time.monotonic() < deadline:
+            left = [process for process in self._processes[: self.geometry.cpus] if process.exitcode is None]
+            finished = self.views["cpu"]["finished"][: self.geometry.cpus]
+            victims = {stop.cpu for stop in self.instruments.stops}
+            if all(finished[cpu] or cpu in victims for cpu in range(self.geometry.cpus)):
+                outcome = "every other CPU came to its end"
+                break
+            if watchdog.look([process.pid for process in left]):
+                outcome = "the others stand still"
+                break
+            time.sleep(0.02)
+        report = describe_injection(self.views, self.geometry, self.instruments.stops, outcome)
+        self.kill()
+        raise MachineFailed(report)
+
+    def _freeze(self) -> None:
+        """After a violation: let every process stand still where it is, then end them all; the segment stays."""
+        cpu = self.views["cpu"]
+        deadline = time.monotonic() + FREEZE_SECONDS
+        while time.monotonic() < deadline:
+            if all((cpu["parked"] != 0) | (cpu["finished"] != 0) | (cpu["waits_for"] != 0)):
+                break
+            time.sleep(0.005)
+        self._frozen = True
+        self.kill()
+
+    @property
+    def frozen(self) -> bool:
+        """True once a violation has stopped the machine; it is not at rest then, and cannot be audited."""
+        return self._frozen
 
     def _stopping(self) -> bool:
         return bool(self.views["run"]["stop"][0])
@@ -214,13 +294,25 @@ class Machine:
         running = self._running()
         if running:
             multiprocess.connection.wait([process.sentinel for process in running], seconds)
+            if self._started and self._watchdog.look([process.pid for process in running]):
+                self._stands_still()
         return not self._running()
+
+    def _stands_still(self) -> None:
+        """Enter into the segment that nothing moves, as a violation of the CPU that has waited first in the list."""
+        run, cpu = self.views["run"], self.views["cpu"][: self.geometry.cpus]
+        if run["bug"][0] or any(self._was_hit(stop) for stop in self.instruments.stops):
+            return
+        stuck = np.flatnonzero(cpu["finished"] == 0)
+        run["bug_cpu"] = stuck[0] if len(stuck) else self.geometry.cpus
+        run["bug_ns"] = time.monotonic_ns()
+        run["bug"] = int(Bug.NO_PROGRESS)
 
     def kill(self) -> None:
         """End every process at once."""
         for process in self._processes:
             if process.exitcode is None:
-                process.kill()
+                process.kill()  # SIGKILL ends a stopped process, too
         for process in self._processes:
             process.join()
 

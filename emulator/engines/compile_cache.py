@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from emulator import engine
+
 _SOURCES = ("emulator/*.py", "emulator/engines/*.py", "workers/host_loop.py")  # where kernels are written
 _MARKER = "complete"
 _KEPT = 8  # directories of other versions that stay
@@ -36,9 +38,9 @@ def _processor() -> str:
 
 
 def key() -> str:
-    """A hash of all kernel sources (contents, paths, times), numba, llvmlite, Python and the processor."""
+    """A hash of the build, all kernel sources (contents, paths, times), numba, llvmlite, Python and the processor."""
     digest = hashlib.sha256()
-    for word in (version("numba"), version("llvmlite"), platform.python_version(), _processor()):
+    for word in (str(engine.debug()), version("numba"), version("llvmlite"), platform.python_version(), _processor()):
         digest.update(word.encode())
     for source in sorted(path for pattern in _SOURCES for path in _root().glob(pattern)):
         # numba keeps an index per path and compares the time of the file, so both must be part of the name

@@ -269,6 +269,7 @@ def cpu_relax(typingctx):  # type: ignore[no-untyped-def]
     return types.void(), codegen
 
 
+_raise = types.ExternalFunction("raise", types.int32(types.int32))
 _syscall6 = types.ExternalFunction("syscall", types.int64(*[types.int64] * 7))
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.int64))
@@ -280,6 +281,12 @@ _FUTEX_WAIT, _FUTEX_WAKE, _CLOCK_MONOTONIC = 0, 1, 1
 def sched_yield() -> None:
     """Let another process have the processor."""
     _sched_yield()
+
+
+@kernel
+def raise_signal(number) -> None:  # type: ignore[no-untyped-def]
+    """Send this process a signal."""
+    _raise(number)
 
 
 @kernel

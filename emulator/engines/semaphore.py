@@ -178,6 +178,11 @@ def cpu_relax() -> None:
 sched_yield = cpu_relax
 
 
+def raise_signal(number: int) -> None:
+    """Send this process a signal."""
+    os.kill(os.getpid(), number)
+
+
 def now_ns(m: Any, cpu: int) -> int:
     """Monotonic time in nanoseconds."""
     return time.monotonic_ns()

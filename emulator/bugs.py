@@ -1,0 +1,149 @@
+"""What the emulated kernel can find wrong while it runs: the name of each bug, what is said of it, and why it is wrong.
+
+A detector is a check in the kernels that ends in `BUG(m, cpu, bug, subject, was, seen)`; where it stands decides the
+meaning of the three numbers, and the texts here put them into words.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Bug(IntEnum):
+    """What BUG and the watchdog can find. The texts are in BUGS."""
+
+    NONE = 0
+    COUNT_UNDERFLOW = 1
+    FREED_TABLE_NOT_EMPTY = 2
+    TABLE_LEFT_AT_TEARDOWN = 3
+    UNLOCK_NOT_OWNER = 4
+    PMD_CHANGED_UNDER_PIN = 5
+    FRAME_COUNT_UNDERFLOW = 6
+    TABLE_DOUBLE_FREE = 7
+    RETRY_BOUND = 8
+    COUNT_SATURATED = 9
+    COUNT_FROM_ZERO = 10
+    TABLE_USE_AFTER_FREE = 11
+    TLB_HIT_FREED_FRAME = 12
+    PSC_HIT_FREED_TABLE = 13
+    FOREIGN_CONTENTS = 14
+    LOST_STORE = 15
+    STALE_AFTER_DONTNEED = 16
+    FREED_UNDER_RCU_READER = 17
+    LOCK_ORDER = 18
+    LOCK_RECURSION = 19
+    PTLOCK_DEAD = 20
+    FRAME_DOUBLE_FREE = 21
+    WALK_FREED_TABLE = 22
+    NO_PROGRESS = 23
+
+    @property
+    def detector(self) -> str:
+        """The name that tables and reports show."""
+        return self.name.lower().replace("_", "-")
+
+
+class BugText(NamedTuple):
+    """What BUG saw, with {subject}, {was} and {seen} to fill in; why it is wrong; what `subject` numbers."""
+
+    saw: str
+    why: str
+    subject: str = "table"
+
+
+BUGS = {
+    Bug.COUNT_UNDERFLOW: BugText(
+        "pte_put: the reference count of table {subject} fell from {was} to {seen}",
+        "somebody dropped a reference that was never taken, or a reference was lost: the table can go while in use",
+    ),
+    Bug.COUNT_SATURATED: BugText(
+        "the reference count of table {subject} went from {was} to {seen}, more than 512 entries and all CPUs",
+        "the word did not hold a count: it was poisoned, or not yet initialised, when the reference was taken",
+    ),
+    Bug.COUNT_FROM_ZERO: BugText(
+        "the reference count of table {subject} was raised from {was} to {seen}",
+        "zero is absorbing: whoever took the last reference away is freeing the table already",
+    ),
+    Bug.FREED_TABLE_NOT_EMPTY: BugText(
+        "free_pte_table: the count of table {subject} is zero, but its entries, or-ed together, are {seen:#x}",
+        "an entry holds a reference: a table with one must not be freed, its page is lost",
+    ),
+    Bug.TABLE_LEFT_AT_TEARDOWN: BugText(
+        "free_pte_range: table {subject} is still installed, with count {seen}",
+        "zap has cleared every entry, so the last put ought to have freed it: a reference leaked (BUG in patch 5)",
+    ),
+    Bug.PMD_CHANGED_UNDER_PIN: BugText(
+        "the pmd {subject:#x} of a table in use reads {seen:#x}, expected table {was}",
+        "a reference keeps the pmd as it is; somebody cleared or replaced it all the same",
+        "pmd",
+    ),
+    Bug.TABLE_DOUBLE_FREE: BugText(
+        "table {subject} is freed in state {seen}, generation {was}",
+        "it is free already or waits for a grace period: it would be handed out twice",
+    ),
+    Bug.TABLE_USE_AFTER_FREE: BugText(
+        "table {subject} is used by a walker that pinned generation {was} of it; it is in state {seen} now",
+        "the memory is free, somebody else's, or not initialised: entries read there mean nothing, stores corrupt",
+    ),
+    Bug.WALK_FREED_TABLE: BugText(
+        "the hardware walk read table {subject}, which was freed (generation {was}, now {seen})",
+        "the upper levels named it when the walk began: it was freed before this CPU took the flush",
+    ),
+    Bug.PSC_HIT_FREED_TABLE: BugText(
+        "the paging-structure cache led to table {subject} of generation {was}; it is at generation {seen}",
+        "the table was freed before this CPU dropped the pmd it had cached: hardware walks foreign memory",
+    ),
+    Bug.TLB_HIT_FREED_FRAME: BugText(
+        "the TLB translated to frame {subject} of generation {was}; it is at generation {seen}",
+        "the frame was freed before this CPU dropped its translation: it reads or writes somebody else's memory",
+        "frame",
+    ),
+    Bug.FRAME_COUNT_UNDERFLOW: BugText(
+        "put_page: the reference count of frame {subject} fell to {seen}", "more puts than gets", "frame"
+    ),
+    Bug.FRAME_DOUBLE_FREE: BugText(
+        "frame {subject} is freed with mapcount {seen}", "an entry still maps the frame that is freed", "frame"
+    ),
+    Bug.FOREIGN_CONTENTS: BugText(
+        "the word at {subject:#x} lies in a frame that holds the words of {seen:#x}",
+        "one frame serves two addresses: a stale translation stored into a frame that was freed and taken again",
+        "address",
+    ),
+    Bug.LOST_STORE: BugText(
+        "the word at {subject:#x} reads {seen}, this CPU stored {was}, and nobody has released the page since",
+        "the store went to a page that is no longer mapped here: its table or frame was freed with the entry set",
+        "address",
+    ),
+    Bug.STALE_AFTER_DONTNEED: BugText(
+        "the word at {subject:#x} still reads {seen} after this CPU's MADV_DONTNEED has returned",
+        "a released page reads zero; a translation survived because a flush was left to another CPU and not waited for",
+        "address",
+    ),
+    Bug.FREED_UNDER_RCU_READER: BugText(
+        "a read section that found table {subject} ended {seen} grace periods after its removal",
+        "a grace period ends only when every reader that could see the table has left: no age above 1 may occur",
+    ),
+    Bug.PTLOCK_DEAD: BugText(
+        "the ptl of table {subject} is taken after it was destroyed",
+        "the lock must live as long as the table: until the grace period ends",
+    ),
+    Bug.UNLOCK_NOT_OWNER: BugText(
+        "the lock of row {subject} is released by a CPU that does not hold it; it holds {seen}, not {was}",
+        "two CPUs were inside of one critical section, or a lock was released twice",
+        "lock",
+    ),
+    Bug.LOCK_RECURSION: BugText(
+        "the lock of row {subject} is taken by the CPU that holds it", "it waits for itself for ever", "lock"
+    ),
+    Bug.LOCK_ORDER: BugText(
+        "lock class {seen} is taken while {was} is held; the other order has been seen as well",
+        "two CPUs that do both at the same time wait for each other for ever",
+        "lock",
+    ),
+    Bug.RETRY_BOUND: BugText(
+        "pte_alloc_try_get: table {subject} is dying and its pmd was not cleared in {seen} tries",
+        "between count zero and the cleared pmd nobody can be waited for: the freer is gone or forgot",
+    ),
+    Bug.NO_PROGRESS: BugText("the machine stands still", "somebody waits for a thing that will not come", "CPU"),
+}

@@ -1,0 +1,110 @@
+"""A device whose frame user space maps: VM_PFNMAP, and the file's i_mmap by which the driver takes it away again.
+
+    munmap                             driver (device_remove)
+    ======                             ======================
+    clear the PTE
+    flush                              (b67fbebd4cf9: must come before the VMA leaves i_mmap)
+    unlink the VMA from i_mmap
+                                       no VMA maps the file: the frame is free at once
+    free_pgtables, tlb_finish_mmu
+
+A device's frame is neither counted nor freed by zap, so nothing but the flush keeps a CPU from using it afterwards.
+
+Source: CVE-2022-39188; remap_pfn_range and unmap_mapping_range, mm/memory.c.
+"""
+
+from emulator.atomic import kernel, read_once, write_once
+from emulator.kernel import EINVAL, ENOMEM
+from emulator.memory import pmd_alloc, unmap_page_range
+from emulator.mm_types import FRAMES
+from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.page_alloc import alloc_page, pcp_push
+from emulator.pgtable import (
+    ACCESSED,
+    DIRTY,
+    PAGE,
+    PAGE_SHIFT,
+    PRESENT,
+    RW,
+    SPECIAL,
+    USER,
+    pte_offset,
+)
+from emulator.points import point_number
+from emulator.pte_ref import pte_alloc_try_get, pte_get, pte_lock, pte_put, pte_unlock
+from emulator.spinlock import I_MMAP_LOCK, spin_lock, spin_unlock
+from emulator.tlb import point
+
+DEVICE_FREED = point_number("device.freed")
+
+
+@kernel
+def remap_pfn_range(m, cpu, mm, addr):
+    """Map the device's frame, taking one for it if it has none, and link the VMA into i_mmap: 0 or -ENOMEM.
+
+    Locking: caller must hold mmap_lock for writing; takes and releases i_mmap_lock.
+    """
+    pmd = pmd_alloc(m, cpu, mm, addr)
+    table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)
+    frame = alloc_page(m, cpu)
+    if table < 0 or frame == 0:
+        return -ENOMEM
+    spin_lock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
+    if m.device.frame[0] == 0:
+        m.device.frame[0] = frame
+        frame = 0
+    m.device.mm[0] = mm + 1
+    m.device.addr[0] = addr
+    device_frame = m.device.frame[0]
+    spin_unlock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
+    if frame != 0:
+        device_frame_free(m, cpu, frame)
+    pte = pte_offset(table, addr)
+    pte_lock(m, cpu, table)
+    if read_once(m.entry, pte) == 0:
+        write_once(m.entry, pte, device_frame << PAGE_SHIFT | SPECIAL | PRESENT | RW | USER | ACCESSED | DIRTY)
+        pte_get(m, cpu, pmd)
+    pte_unlock(m, cpu, table)
+    pte_put(m, cpu, mm, pmd, addr)
+    return 0
+
+
+@kernel
+def device_frame_free(m, cpu, frame):
+    """The driver gives a frame back."""
+    m.page.refcount[frame] = 0
+    m.page.generation[frame] += 1
+    pcp_push(m, cpu, FRAMES, frame)
+
+
+@kernel
+def unlink_file_vma(m, cpu, mm):
+    """Take the VMA of `mm` out of the file's i_mmap. Locking: takes and releases i_mmap_lock."""
+    spin_lock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
+    if m.device.mm[0] == mm + 1:
+        m.device.mm[0] = 0
+    spin_unlock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
+
+
+@kernel
+def device_remove(m, cpu):
+    """The driver takes its frame away: unmap_mapping_range over the VMAs in i_mmap, then free the frame: 0 or -EINVAL.
+
+    Locking: takes and releases i_mmap_lock.
+    """
+    spin_lock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
+    mm = m.device.mm[0] - 1
+    if mm >= 0 and mm != m.cpu.mm[cpu]:
+        spin_unlock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
+        return -EINVAL  # a CPU runs one mm for its whole life, and can flush no other
+    if mm >= 0:
+        tlb_gather_mmu(m, cpu, mm, 0)
+        unmap_page_range(m, cpu, mm, m.device.addr[0], m.device.addr[0] + PAGE)
+        tlb_finish_mmu(m, cpu)
+    frame = m.device.frame[0]
+    m.device.frame[0] = 0
+    spin_unlock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
+    if frame != 0:
+        device_frame_free(m, cpu, frame)
+        point(m, cpu, DEVICE_FREED, frame, m.page.generation[frame])
+    return 0

@@ -1,0 +1,256 @@
+"""The named points of the protocol: where a CPU can be watched, delayed, steered, stopped or killed (debug build).
+
+At a point a CPU writes one line of its trace, stands still if the machine is frozen, and then does what the run asks
+for there: a random delay (--perturb), waiting until another CPU passes another point (steering, which lays two windows
+over each other), or a signal to itself (--kill, --stall). `point` in tlb.py takes interrupts on top, as the processor
+does anywhere; `point_noirq` is for where it does not: inside one instruction, in an interrupt, in the coordinator.
+"""
+
+from typing import NamedTuple
+
+from emulator.atomic import (
+    DEBUG,
+    atomic_fetch_add,
+    cpu_relax,
+    kernel,
+    kernel_inline,
+    now_ns,
+    raise_signal,
+    read_once,
+    sched_yield,
+    sleep_on,
+    write_once,
+)
+from emulator.kernel import number, park
+from emulator.mm_types import TRACE_ENTRIES
+
+SHORT_DELAY_BITS = 9  # a random delay is up to 2 to this many pauses
+STARVE_ONE_IN = 4096  # of the delays one in so many is a starvation: the CPU sleeps
+STARVE_US = 1500
+
+
+class Point(NamedTuple):
+    """One point: its function, what holds there, what subject and value of a trace line are, what it models."""
+
+    function: str
+    text: str
+    value: str
+    source: str
+    subject: str = "table"
+
+
+POINTS: dict[str, Point] = {
+    "fault.mmap-locked": Point(
+        "memory.py:handle_mm_fault", "mmap_lock is held for reading", "write", "do_user_addr_fault", "address"
+    ),
+    "pte_try_get.read-pmd": Point(
+        "pte_ref.py:pte_try_get", "inside rcu_read_lock, the pmd is read, no reference yet", "pmd", "patch 6"
+    ),
+    "pte_try_get.locked": Point(
+        "pte_ref.py:pte_try_get_locked", "pmd_lock is held, the pmd is read, no reference yet", "pmd", "patch 5"
+    ),
+    "pte_try_get.checked": Point(
+        "pte_ref.py:pte_get_unless_zero", "the count was seen above zero, not yet raised", "count", "patch 5"
+    ),
+    "pte_try_get.pinned": Point("pte_ref.py:pte_try_get", "the reference is taken", "count", "patches 5 and 6"),
+    "pte_ref.read": Point(
+        "pte_ref.py:pte_ref_add", "plain-count: the count is read, not yet written", "count", "patch 5"
+    ),
+    "pmd_install.locked": Point("pte_ref.py:pmd_install", "pmd_lock is held, the table is private", "pmd", "patch 2"),
+    "pmd_install.published": Point("pte_ref.py:pmd_install", "the table is at the pmd", "count", "patches 2 and 5"),
+    "set_pte.locked": Point("memory.py:set_pte", "ptl is held, the entry is not written", "entry", "do_anonymous_page"),
+    "set_pte.done": Point("memory.py:set_pte", "the entry is written and counted, ptl is held", "count", "patch 5"),
+    "map_pages.counted": Point(
+        "memory.py:map_pages", "entries are set and ptl is dropped", "entries", "filemap_map_pages"
+    ),
+    "zap.locked": Point("memory.py:zap_pte_range", "ptl is held, nothing is cleared", "count", "zap_pte_range"),
+    "zap.cleared": Point(
+        "memory.py:zap_pte_range",
+        "the entries are cleared and ptl is dropped, not flushed, not uncounted",
+        "entries",
+        "zap_pte_range",
+    ),
+    "pte_put.dropped": Point("pte_ref.py:pte_put_last", "a reference is dropped", "count", "patch 5"),
+    "free_pte_table.zero": Point(
+        "pte_ref.py:pte_put_last", "the count is zero, the pmd still names the table", "count", "patch 5"
+    ),
+    "free_pte_table.checked": Point(
+        "pte_ref.py:unhook_pte_table", "the pmd is read, not yet cleared", "pmd", "patch 5"
+    ),
+    "free_pte_table.unhooked": Point(
+        "pte_ref.py:unhook_pte_table", "the pmd is cleared, nothing is flushed", "pmd", "patch 5"
+    ),
+    "gather.unflushed": Point(
+        "mmu_gather.py:tlb_finish_mmu", "everything is gathered, nothing is flushed", "tables", "patch 7", "mm"
+    ),
+    "gather.flushed": Point("mmu_gather.py:tlb_table_flush", "flushed; the tables are not freed", "tables", "patch 7"),
+    "table.freed": Point("page_alloc.py:free_table", "the table is poisoned and free", "generation", "pte_free"),
+    "call_rcu.queued": Point("rcu.py:call_rcu", "the callback is queued", "generation", "patch 6"),
+    "flush.requested": Point(
+        "tlb.py:flush_tlb_others", "the flush agent is asked", "tlb_gen", "flush_tlb_mm_range", "address"
+    ),
+    "ipi.taken": Point(
+        "tlb.py:handle_ipi",
+        "the interrupt is taken, not carried out, not acknowledged",
+        "tlb_gen",
+        "flush_tlb_func",
+        "request",
+    ),
+    "ipi.flushed": Point("tlb.py:handle_ipi", "carried out, not acknowledged", "tlb_gen", "flush_tlb_func", "request"),
+    "walk.cached": Point("mmu.py:hardware_walk", "the paging-structure cache named the table", "table", "hardware"),
+    "walk.tables": Point("mmu.py:hardware_walk", "the upper tables named the table", "table", "hardware"),
+    "access.translated": Point(
+        "mmu.py:translate", "the translation is there, the word is not yet accessed", "entry", "hardware", "address"
+    ),
+    "mincore.walking": Point(
+        "mincore.py:mincore_pte_range", "the table is found, ptl is not held", "count", "mincore(2)"
+    ),
+    "mmap.locked": Point("mmap.py:do_mmap", "mmap_lock is held for writing", "length", "mmap(2)", "address"),
+    "munmap.detached": Point(
+        "mmap.py:do_munmap", "the VMAs are gone, mmap_lock is held for writing", "length", "munmap(2)", "address"
+    ),
+    "munmap.zapped": Point(
+        "mmap.py:unmap_region", "entries are cleared, tables and VMA links are there", "end", "munmap(2)", "address"
+    ),
+    "munmap.unlinked": Point(
+        "mmap.py:unmap_region", "the VMA left i_mmap, the gather is open", "end", "b67fbebd4cf9", "address"
+    ),
+    "device.freed": Point(
+        "device.py:device_remove", "the device's frame is free", "generation", "unmap_mapping_range", "frame"
+    ),
+    "alloc.zone-locked": Point(
+        "page_alloc.py:rmqueue_bulk", "the zone lock is held", "recycled", "rmqueue_bulk", "zone"
+    ),
+    "exit.mmap-locked": Point(
+        "mmap.py:exit_mmap", "mmap_lock is held for writing, nothing is unmapped", "VMAs", "exit_mmap", "mm"
+    ),
+    "barrier.arrived": Point(
+        "insn.py:barrier_wait", "this CPU is counted, the others are not waited for", "arrived", "-", "barrier"
+    ),
+    "coordinator.idle": Point(
+        "rcu.py:coordinator_loop", "it found no work and is about to sleep", "wake", "-", "state"
+    ),
+    "coordinator.callbacks": Point(
+        "rcu.py:grace_period_agent", "callbacks are taken, no grace period runs", "gp_seq", "rcu_gp_init"
+    ),
+    "coordinator.gp-ended": Point(
+        "rcu.py:rcu_free_done", "the grace period is over, its tables are not freed", "gp_seq", "rcu_do_batch"
+    ),
+    "coordinator.ipis-sent": Point(
+        "tlb.py:flush_agent", "the IPIs are sent, no ack is waited for", "tlb_gen", "smp_call_function_many", "CPU"
+    ),
+    "coordinator.acked": Point(
+        "tlb.py:flush_agent",
+        "all acks are there, the caller is not released",
+        "tlb_gen",
+        "smp_call_function_many",
+        "CPU",
+    ),
+}
+
+_NUMBERS = {name: i + 1 for i, name in enumerate(POINTS)}
+
+
+def point_number(name: str) -> number:
+    """The number of a point: its row of m.point."""
+    return number(_NUMBERS[name])
+
+
+def point_name(of: int) -> str:
+    """The name of point number `of`."""
+    return list(POINTS)[of - 1]
+
+
+@kernel_inline
+def since_start(m, cpu):
+    """Nanoseconds since the machine was started."""
+    return now_ns(m, cpu) - m.run.start_ns[0]
+
+
+@kernel_inline
+def mark_life(m, cpu, event, table):
+    """Enter an event into the life of a table: `event` is a field of m.life."""
+    if DEBUG:
+        event[table] = since_start(m, cpu) << 10 | (cpu + 1)
+
+
+@kernel
+def next_random(m, cpu):
+    """This CPU's next random number, 62 bits: two draws of a multiplicative generator modulo 2**31 - 1."""
+    high = m.cpu.random[cpu] * 48271 % 0x7FFFFFFF
+    low = high * 48271 % 0x7FFFFFFF
+    m.cpu.random[cpu] = low
+    return high << 31 | low
+
+
+@kernel
+def delay_at_random(m, cpu):
+    """Perturbation: nothing most of the time, now and then a delay of any length, rarely a starvation."""
+    r = next_random(m, cpu)
+    if r % m.config.perturb[0] != 0:
+        return
+    r = next_random(m, cpu)
+    if r % STARVE_ONE_IN == 0:
+        sleep_on(m, cpu, m.cpu.random, cpu, m.cpu.random[cpu], STARVE_US)
+        return
+    pauses = (r >> 16) & ((1 << ((r >> 40) % (SHORT_DELAY_BITS + 1))) - 1)
+    for _ in range(pauses):
+        cpu_relax()
+
+
+@kernel
+def signal_here(m, cpu, at):
+    """Kill or stop this process if this is the pass of the point that was asked for."""
+    if m.point.signal_cpu[at] == cpu:
+        m.point.countdown[at] -= 1
+        if m.point.countdown[at] == 0:
+            write_once(m.cpu.stalled_ns, cpu, now_ns(m, cpu))
+            raise_signal(m.point.signal[at])
+
+
+@kernel
+def pass_point(m, cpu, at, subject, value):
+    """What happens at every point: freeze, trace, delay, signal. True if this CPU is to be steered."""
+    if read_once(m.run.bug, 0) != 0:
+        park(m, cpu)
+    row = cpu * TRACE_ENTRIES + (m.cpu.trace_at[cpu] & (TRACE_ENTRIES - 1))
+    m.trace.stamp[row] = since_start(m, cpu)
+    m.trace.point[row] = at
+    m.trace.subject[row] = subject
+    m.trace.value[row] = value
+    m.cpu.trace_at[cpu] += 1
+    if m.config.perturb[0] != 0:
+        delay_at_random(m, cpu)
+    if m.point.armed[at] == 0:
+        return False
+    if m.point.watched[at] != 0:
+        atomic_fetch_add(m.point.hits, at, 1)
+    if m.point.signal[at] != 0:
+        signal_here(m, cpu, at)
+    return m.point.steer_to[at] != 0
+
+
+@kernel
+def steered(m, cpu, at, hits, until):
+    """One look of a CPU that is steered: True once another CPU has passed the other point, or it took too long."""
+    cpu_relax()
+    sched_yield()
+    return read_once(m.point.hits, m.point.steer_to[at]) != hits or now_ns(m, cpu) > until
+
+
+@kernel
+def steer_noirq(m, cpu, at):
+    """Wait at a point until another CPU passes the other one, or too long."""
+    m.cpu.steered[cpu] += 1
+    hits = read_once(m.point.hits, m.point.steer_to[at])
+    until = now_ns(m, cpu) + m.point.steer_us[at] * 1000
+    while not steered(m, cpu, at, hits, until):
+        pass
+
+
+@kernel_inline
+def point_noirq(m, cpu, at, subject, value):
+    """Pass the point `at` without taking interrupts. Nothing in the plain build."""
+    if DEBUG:
+        if pass_point(m, cpu, at, subject, value):
+            steer_noirq(m, cpu, at)

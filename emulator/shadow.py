@@ -1,0 +1,110 @@
+"""Detectors of wrong memory contents and of stale translations: what this CPU knows of the words it accesses.
+
+Debug build with --checks online. Three layers, from cheap to exact:
+
+- A translation that was cached carries the generation of its frame or table; one that was freed since is a BUG.
+- A frame notes whose words it holds (page.stored_by: mm, virtual page, CPU; SHARED once two CPUs stored). A word in a
+  frame of another address is a BUG, whatever its value.
+- Each CPU remembers the latest words it stored. Read back from a page nobody else stored to, a word must be the same;
+  zero only if somebody may have released the page since; and zero if this CPU released it itself.
+"""
+
+from emulator.atomic import cmpxchg, kernel, read_once, write_once
+from emulator.bugs import Bug
+from emulator.kernel import BUG, number
+from emulator.mm_types import PSC_ENTRIES, SHADOW_ENTRIES, TLB_ENTRIES
+from emulator.pgtable import PAGE_SHIFT, SPECIAL, TABLE_FREE
+
+BUG_TLB, BUG_PSC, BUG_WALK = (
+    number(Bug.TLB_HIT_FREED_FRAME),
+    number(Bug.PSC_HIT_FREED_TABLE),
+    number(Bug.WALK_FREED_TABLE),
+)
+BUG_FOREIGN, BUG_LOST, BUG_STALE = (
+    number(Bug.FOREIGN_CONTENTS),
+    number(Bug.LOST_STORE),
+    number(Bug.STALE_AFTER_DONTNEED),
+)
+SHARED = 1023  # in place of the CPU: more than one CPU has stored
+
+
+@kernel
+def check_psc(m, cpu, addr, table, cached):
+    """Detector: after a walk through `table`, that it was not freed since this CPU found it."""
+    slot = cpu * PSC_ENTRIES + (addr >> 21 & (PSC_ENTRIES - 1))
+    generation = m.ptdesc.generation[table]
+    if m.psc_generation[slot] != generation or read_once(m.ptdesc.state, table) == TABLE_FREE:
+        BUG(m, cpu, BUG_PSC if cached else BUG_WALK, table, m.psc_generation[slot], generation)
+
+
+@kernel
+def check_tlb(m, cpu, addr, entry):
+    """Detector: after an access through `entry`, that its frame was not freed since this CPU cached it."""
+    slot = cpu * TLB_ENTRIES + (addr >> PAGE_SHIFT & (TLB_ENTRIES - 1))
+    frame = entry >> PAGE_SHIFT
+    if m.tlb_generation[slot] != m.page.generation[frame]:
+        BUG(m, cpu, BUG_TLB, frame, m.tlb_generation[slot], m.page.generation[frame])
+
+
+@kernel
+def zaps_of_others(m, cpu, mm):
+    """Gathers that other CPUs have opened on `mm`, or -1 if one is open now."""
+    mine = 1 if m.cpu.gather_mm[cpu] != 0 else 0
+    if read_once(m.mm.tlb_flush_pending, mm) > mine:
+        return -1
+    return read_once(m.mm.zaps, mm) - m.cpu.zaps[cpu]
+
+
+@kernel
+def owner_tag(mm, addr, who):
+    """What page.stored_by holds: mm, virtual page, CPU + 1 or SHARED."""
+    return (mm << 36 | addr >> PAGE_SHIFT) << 10 | who
+
+
+@kernel
+def shadow_store(m, cpu, mm, addr, entry, value):
+    """Before a store: the frame is ours, and remember the word."""
+    frame = entry >> PAGE_SHIFT
+    if entry & SPECIAL:
+        return
+    mine = owner_tag(mm, addr, cpu + 1)
+    before = cmpxchg(m.page.stored_by, frame, 0, mine)
+    if before != 0 and before >> 10 != mine >> 10:
+        BUG(m, cpu, BUG_FOREIGN, addr, mine >> 10 << PAGE_SHIFT, before >> 10 << PAGE_SHIFT)
+    if before != 0 and before != mine:
+        write_once(m.page.stored_by, frame, owner_tag(mm, addr, SHARED))
+    slot = cpu * SHADOW_ENTRIES + (addr >> PAGE_SHIFT & (SHADOW_ENTRIES - 1))
+    m.shadow.key[slot] = addr >> 3
+    m.shadow.value[slot] = value
+    m.shadow.zaps[slot] = zaps_of_others(m, cpu, mm)
+    m.shadow.released[slot] = 0
+
+
+@kernel
+def shadow_load(m, cpu, mm, addr, entry, value):
+    """After a load: the word is one that may be there."""
+    frame = entry >> PAGE_SHIFT
+    if entry & SPECIAL:
+        return
+    tag = read_once(m.page.stored_by, frame)
+    mine = owner_tag(mm, addr, cpu + 1)
+    if tag != 0 and tag >> 10 != mine >> 10:
+        BUG(m, cpu, BUG_FOREIGN, addr, mine >> 10 << PAGE_SHIFT, tag >> 10 << PAGE_SHIFT)
+    slot = cpu * SHADOW_ENTRIES + (addr >> PAGE_SHIFT & (SHADOW_ENTRIES - 1))
+    if m.shadow.key[slot] != addr >> 3:
+        return
+    if m.shadow.released[slot] != 0:
+        if tag == mine and value != 0:
+            BUG(m, cpu, BUG_STALE, addr, 0, value)
+    elif value != m.shadow.value[slot] and (tag == mine or (tag == 0 and value == 0)):
+        since = m.shadow.zaps[slot]
+        if value != 0 or (since >= 0 and zaps_of_others(m, cpu, mm) == since):
+            BUG(m, cpu, BUG_LOST, addr, m.shadow.value[slot], value)
+
+
+@kernel
+def shadow_release(m, cpu, start, end):
+    """After this CPU's own MADV_DONTNEED, munmap or mmap of [start, end): what it stored there is gone."""
+    for slot in range(cpu * SHADOW_ENTRIES, (cpu + 1) * SHADOW_ENTRIES):
+        if start <= m.shadow.key[slot] << 3 and m.shadow.key[slot] << 3 < end:
+            m.shadow.released[slot] = 1
