@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from scenarios import madvise_loop, multi_fault, report
+from scenarios.options import Lab
 from scenarios.progress import Progress, note
 from scenarios.record import Record, environment
 from workers import interrupts
@@ -50,7 +51,10 @@ class Figure:
 
 def fault_rate(policy: str, cpus: int, variant: str, record: Record, seconds: float = ROUND) -> dict[str, Any]:
     """One round of multi-fault."""
-    return multi_fault.measure(policy, cpus, variant, seconds, 0, [], record)
+    figures = multi_fault.measure(policy, cpus, variant, seconds, 0, Lab(), record)
+    if figures is None:
+        raise SystemExit("bench: a violation stopped the machine")
+    return figures
 
 
 def host_rate(cpus: int, variant: str) -> float:
@@ -85,7 +89,7 @@ def sweep(figures: dict[str, Figure], record: Record, repeats: int) -> None:
     """madvise-loop at full size against the host."""
     from workers.host import measure_madvise_loop
 
-    setup: dict[str, Any] = {"size": 50 << 30, "piece": 2 << 20, "base_kb": 40, "knobs": [], "engine": "native"}
+    setup: dict[str, Any] = {"size": 50 << 30, "piece": 2 << 20, "base_kb": 40, "lab": Lab()}
     for _ in range(repeats):
         with Progress("madvise-loop") as progress:
             madvise_loop.measure("refcount", setup, record, progress)

@@ -269,7 +269,7 @@ def unhook_pte_table(m, cpu, mm, pmd, table):
         m.ptdesc.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
     write_once(m.ptdesc.state, table, TABLE_UNHOOKED)
     mark_life(m, cpu, m.life.unhooked, table)
-    point(m, cpu, UNHOOKED, table, pmd)
+    point(m, cpu, UNHOOKED, table, m.entry[pmd])
     mm_dec_nr_tables(m, mm)
     m.cpu.tables_freed[cpu] += 1
     return True
@@ -319,7 +319,7 @@ def pte_put_last(m, cpu, pmd, n):
     if count != 0:
         return 0
     mark_life(m, cpu, m.life.zero, table)
-    point(m, cpu, ZERO, table, entry)
+    point(m, cpu, ZERO, table, count)
     return table
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from emulator.policy import POLICIES
 from scenarios import errors
-from scenarios.options import one_of, some_of
+from scenarios.options import Lab, engine_options, one_of
 from workers import interrupts
 
 # name -> (module, the question it answers)
@@ -82,22 +83,22 @@ def run() -> None:
 
 @ptelab.command()
 @click.argument("file")
-@click.option("--policy", default="none", help="The policy of the run. [none]")
-@click.option("--knob", default="", help="Leave out pieces of the protocol (see list).")
-@click.option("--engine", default="native", help="native or semaphore. [native]")
-def replay(file: str, policy: str, knob: str, engine: str) -> int:
+@click.option("--policy", default="none", callback=one_of("policy", POLICIES), help="The policy of the run. [none]")
+@engine_options
+def replay(file: str, policy: str, lab: Lab) -> int:
     """Run a memory trace on one CPU: its figures, line by line."""
-    from emulator import engine as engines
-    from emulator.policy import KNOBS, POLICIES
-
-    context, parameter = click.get_current_context(), click.Option(["--policy"])
-    one_of("policy", POLICIES)(context, parameter, policy)
-    knobs = some_of("knob", KNOBS)(context, parameter, knob)
-    one_of("engine", engines.ENGINES)(context, parameter, engine)
-    engines.choose(engine)
     from scenarios.replay import command
 
-    return command(file, policy, knobs)
+    return command(file, policy, lab.instruments(1))
+
+
+@ptelab.command()
+def points() -> None:
+    """List the points where --kill and --stall can stop a process."""
+    from emulator.points import POINTS
+
+    for name, point in POINTS.items():
+        click.echo(f"  {name:<24} {point.function:<34} {point.text}")
 
 
 def main(arguments: list[str] | None = None) -> None:

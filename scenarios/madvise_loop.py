@@ -67,14 +67,14 @@ def measure(policy: str, setup: dict[str, Any], record: Record, progress: Progre
     start = LIBRARIES - total
     prologue = image(setup["base_kb"])
     program = np.concatenate([assemble([*prologue, mmap(start, total)]), sweep(start, total, piece), assemble([STOP])])
-    with Machine(geometry(total, piece, setup["base_kb"]), policy, setup["knobs"]) as machine:
-        record.rows.append(session.memory_row(machine, program, policy, setup, record, progress, total // 4096))
+    with Machine(geometry(total, piece, setup["base_kb"]), policy, setup["lab"].instruments(1)) as machine:
+        record.rows.append(session.memory_row(machine, program, policy, setup["lab"], record, progress, total // 4096))
 
 
 def run(record: Record, setup: dict[str, Any]) -> None:
     """Every policy in turn, then this host's kernel if asked for."""
     with Progress("madvise-loop") as progress:
-        for policy in setup["policies"]:
+        for policy in setup["lab"].policies:
             measure(policy, setup, record, progress)
         if setup["host"]:
             host(record, setup, progress)
@@ -97,7 +97,7 @@ def show(record: Record, setup: dict[str, Any]) -> None:
     """VIRT, RES, VmPTE per policy."""
     report.write(
         f"madvise-loop: {setup['size'] // setup['piece']:,} pieces of {setup['piece'] >> 10:,} kB, touched, released; "
-        f"engine {setup['engine']}, base {setup['base_kb']} kB"
+        f"engine {setup['lab'].engine}, base {setup['base_kb']} kB"
     )
     report.write(f"{COVER_LETTER}\n")
     show_memory(record)
@@ -166,11 +166,7 @@ def command(
     piece: int,
     base_kb: int,
     host: bool,
-    policy: list[str],
-    knob: list[str],
-    engine: str,
-    seed: int,
-    json_file: str | None,
+    lab: options.Lab,
 ) -> int:
     """Run the scenario; the exit status."""
     check_sizes(size, piece, base_kb)
@@ -186,9 +182,7 @@ def command(
         "piece": piece,
         "base_kb": base_kb,
         "host": host,
-        "policies": policy,
-        "knobs": knob,
-        "engine": engine,
+        "lab": lab,
     }
-    record = Record("madvise-loop", seed)
-    return session.conduct(record, engine, json_file, lambda: run(record, setup), lambda: show(record, setup))
+    record = Record("madvise-loop", lab.seed)
+    return session.conduct(record, lab, lambda: run(record, setup), lambda: show(record, setup))

@@ -69,24 +69,30 @@ def geometry(cpus: int, variant: str) -> Any:
 
 
 def measure(
-    policy: str, cpus: int, variant: str, seconds: float, seed: int, knobs: list[str], record: Record
-) -> dict[str, Any]:
-    """One round: a fresh machine, warm-up, the measured seconds, the audit. Faults per minute, cost, counters."""
+    policy: str, cpus: int, variant: str, seconds: float, seed: int, lab: options.Lab, record: Record
+) -> dict[str, Any] | None:
+    """One round: a fresh machine, warm-up, the measured seconds, the audit. Faults per minute, cost, counters.
+
+    None if a violation stopped it.
+    """
     from workers.machine import Machine
 
     code = programs(cpus, variant, seed)
     mm_of_cpu = range(cpus) if variant == "processes" else None
-    with Machine(geometry(cpus, variant), policy, knobs, mm_of_cpu) as machine:
+    with Machine(geometry(cpus, variant), policy, lab.instruments(cpus), mm_of_cpu) as machine:
         for cpu, program in enumerate(code):
             machine.load(cpu, program)
         machine.start()
         machine.run_for(max(WARM_UP, seconds / 10))
-        before = machine.sample()
-        machine.run_for(seconds)
-        after = machine.sample()
-        machine.stop()
-        session.finish(machine, record)
-        return difference(before, after, cpus)
+        samples = []
+        if not machine.frozen:
+            samples.append(machine.sample())
+            machine.run_for(seconds)
+        if not machine.frozen:
+            samples.append(machine.sample())
+            machine.stop()
+        session.finish(machine, record, lab)
+        return difference(*samples, cpus) if len(samples) == 2 and not machine.frozen else None
 
 
 def difference(before: Any, after: Any, cpus: int) -> dict[str, Any]:
@@ -145,11 +151,11 @@ def run(record: Record, setup: dict[str, Any]) -> None:
 
     rows: dict[tuple[int, str], dict[str, Any]] = {}
     for cpus in setup["cpus"]:
-        for policy in [*setup["policies"], *(["host"] if setup["host"] else [])]:
+        for policy in [*setup["lab"].policies, *(["host"] if setup["host"] else [])]:
             rows[cpus, policy] = {
                 "policy": policy,
                 "cpus": cpus,
-                "engine": None if policy == "host" else setup["engine"],
+                "engine": None if policy == "host" else setup["lab"].engine,
                 "variant": setup["variant"],
                 "pf_per_min": [],
                 "ns_per_fault": [],
@@ -179,11 +185,11 @@ def rounds(
                 one = host_round(cpus, setup, record)
             else:
                 one = measure(
-                    policy, cpus, setup["variant"], setup["seconds"], setup["seed"] + repeat, setup["knobs"], record
+                    policy, cpus, setup["variant"], setup["seconds"], setup["lab"].seed + repeat, setup["lab"], record
                 )
             if one is not None:
                 add_round(rows[cpus, policy], one)
-            if record.bugs:
+            if record.violations:
                 break  # what it measures from here on is not the protocol
 
 
@@ -222,7 +228,7 @@ def show(record: Record, setup: dict[str, Any]) -> None:
     processors = len(os.sched_getaffinity(0))
     report.write("multi-fault: page faults per minute; mean and standard deviation of the mean, as perf stat --repeat")
     report.write(
-        f"engine {setup['engine']}, variant {setup['variant']}, {setup['repeat']} x {setup['seconds']:g} s, "
+        f"engine {setup['lab'].engine}, variant {setup['variant']}, {setup['repeat']} x {setup['seconds']:g} s, "
         f"rounds interleaved, {processors} processors"
     )
     crowded = [str(n) for n in setup["cpus"] if n > processors]
@@ -232,8 +238,8 @@ def show(record: Record, setup: dict[str, Any]) -> None:
             "so compare them by the processor time of a fault"
         )
     report.write()
-    base = setup["policies"][0]
-    pairs = [(base, other) for other in setup["policies"][1:]] or [(base, base)]
+    base = setup["lab"].policies[0]
+    pairs = [(base, other) for other in setup["lab"].policies[1:]] or [(base, base)]
     for before, after in pairs:
         show_pair(record, before, after)
     show_own_processor(record, setup)
@@ -263,7 +269,7 @@ def show_pair(record: Record, before: str, after: str) -> None:
 
 def show_own_processor(record: Record, setup: dict[str, Any]) -> None:
     """The same by processor time: what each CPU would do with a processor of its own."""
-    base = setup["policies"][0]
+    base = setup["lab"].policies[0]
     lines = []
     for row in record.rows:
         if row["policy"] == "host":
@@ -307,18 +313,18 @@ def show_host(record: Record, setup: dict[str, Any]) -> None:
     lines = []
     for host in hosts:
         ns = statistics.median(host["ns_per_fault"])
-        first = report.rows_of(record, policy=setup["policies"][0], cpus=host["cpus"])
+        first = report.rows_of(record, policy=setup["lab"].policies[0], cpus=host["cpus"])
         letter = COVER_LETTER.get(host["cpus"])
         cells = [str(host["cpus"]), report.mean_spread(host["pf_per_min"]), f"{ns:,.0f}"]
-        for policy in setup["policies"][1:]:
+        for policy in setup["lab"].policies[1:]:
             other = report.rows_of(record, policy=policy, cpus=host["cpus"])
-            compiled = setup["engine"] == "native"  # plain Python adds microseconds: no share of a fault
+            compiled = setup["lab"].engine == "native"  # plain Python adds microseconds: no share of a fault
             added = added_ns(first[0], other[0]) if first and other and compiled else []
             cells.append(f"{-100 * statistics.median(added) / ns:+.2f} %" if added else "-")
         best = max((statistics.fmean(row["pf_per_min"]) for row in first), default=0.0)
         cells += [f"{letter[2]:+.2f} %" if letter else "-", f"{best / statistics.fmean(host['pf_per_min']):.1f} x"]
         lines.append(cells)
-    header = ["threads", "host pf/min", "ns per fault", *(f"added by {p} would be" for p in setup["policies"][1:])]
+    header = ["threads", "host pf/min", "ns per fault", *(f"added by {p} would be" for p in setup["lab"].policies[1:])]
     report.table([*header, "cover letter", "emulator / host"], lines, f"this host's kernel in the same loop ({facts})")
 
 
@@ -374,11 +380,7 @@ def command(
     repeat: int,
     seconds: float,
     host: bool,
-    policy: list[str],
-    knob: list[str],
-    engine: str,
-    seed: int,
-    json_file: str | None,
+    lab: options.Lab,
 ) -> int:
     """Run the scenario; the exit status."""
     setup: dict[str, Any] = {
@@ -387,11 +389,8 @@ def command(
         "repeat": repeat,
         "seconds": seconds,
         "host": host,
-        "policies": policy,
-        "knobs": knob,
-        "engine": engine,
-        "seed": seed,
+        "lab": lab,
     }
     session.check_fits("--cpus", max(cpus), 1, lambda n: geometry(n, variant))
-    record = Record("multi-fault", seed)
-    return session.conduct(record, engine, json_file, lambda: run(record, setup), lambda: show(record, setup))
+    record = Record("multi-fault", lab.seed)
+    return session.conduct(record, lab, lambda: run(record, setup), lambda: show(record, setup))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
+from emulator import engine as engines
 from emulator.engine import ENGINES
 from emulator.policy import KNOBS, POLICIES
 from scenarios.errors import UserError
@@ -84,20 +87,145 @@ def size(context: click.Context, parameter: click.Parameter, value: str) -> int:
     return int(digits) * _UNITS[unit]
 
 
-def shared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --policy, --knob, --engine, --seed and --json to a scenario."""
+CHECKS = ("off", "audit", "online")
+PERTURB = 64  # --perturb without a number: one point in so many is delayed
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What the shared options say. `stops` are (option, CPU or -1 for the coordinator, point, nth, seconds or None)."""
+
+    policies: tuple[str, ...] = ("none", "refcount")
+    engine: str = ENGINES[0]
+    seed: int = 0
+    json_file: str | None = None
+    checks: str = "audit"
+    knobs: tuple[str, ...] = ()
+    perturb: int = 0
+    stops: tuple[tuple[str, int, str, int, float | None], ...] = ()
+
+    @property
+    def needs_debug(self) -> bool:
+        """True if only the debug build can do it."""
+        return self.checks == "online" or bool(self.knobs or self.perturb or self.stops)
+
+    def choose_engine(self) -> None:
+        """Select engine and build of this process."""
+        engines.choose(self.engine, self.needs_debug or engines.debug())
+
+    def instruments(self, cpus: int) -> Any:
+        """For a machine of so many CPUs. Raises UserError if one is to be stopped that is not there."""
+        from workers.instruments import Instruments, Stop
+
+        stops = []
+        for option, cpu, point, nth, seconds in self.stops:
+            if cpu >= cpus:
+                raise UserError(f"{option}: there is no CPU {cpu}; known: 0 to {cpus - 1}, and coordinator")
+            stops.append(Stop(cpus if cpu < 0 else cpu, point, nth, seconds))
+        return Instruments(
+            online=self.checks == "online",
+            knobs=self.knobs,
+            perturb=self.perturb,
+            seed=self.seed,
+            stops=tuple(stops),
+        )
+
+
+def _split_stop(option: str, text: str) -> tuple[int, str, str]:
+    """CPU, point and the rest of CPU@POINT[:rest]."""
+    from emulator.points import POINTS
+
+    cpu, at, rest = text.partition("@")
+    point, _, rest = rest.partition(":")
+    if not at or not (cpu == "coordinator" or cpu.isdecimal()):
+        raise UserError(
+            f"{option} '{text}' is not CPU@POINT; known: a number or coordinator, @, a point (ptelab points)"
+        )
+    if point not in POINTS:
+        raise UserError(f"{option}: unknown point '{point}'; known: {', '.join(POINTS)}")
+    return (-1 if cpu == "coordinator" else int(cpu)), point, rest
+
+
+def _parse_kill(text: str) -> tuple[str, int, str, int, float | None]:
+    cpu, point, rest = _split_stop("--kill", text)
+    if rest and not (rest.isdecimal() and int(rest) > 0):
+        raise UserError(f"--kill '{text}': '{rest}' is not a number of passes; known: 1 and above")
+    return "--kill", cpu, point, int(rest or 1), None
+
+
+def _parse_stall(text: str) -> tuple[str, int, str, int, float | None]:
+    cpu, point, rest = _split_stop("--stall", text)
+    try:
+        seconds = float(rest)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= 3600:
+        raise UserError(f"--stall '{text}': '{rest}' is not a number of seconds; known: CPU@POINT:SECONDS, up to 3600")
+    return "--stall", cpu, point, 1, seconds
+
+
+def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --engine, --seed, --json, --checks, --knob, --perturb, --kill and --stall; the command gets one `lab`."""
+
+    @functools.wraps(function)
+    def wrapped(
+        *arguments: Any,
+        engine: str,
+        seed: int,
+        json_file: str | None,
+        checks: str,
+        knob: list[str],
+        perturb: int,
+        kill: tuple[str, ...],
+        stall: tuple[str, ...],
+        policy: list[str] | None = None,
+        **others: Any,
+    ) -> Any:
+        debug = bool(checks == "online" or knob or perturb or kill or stall)
+        engines.choose(engine, debug or engines.debug())
+        lab = Lab(
+            policies=tuple(policy or ()),
+            engine=engine,
+            seed=seed,
+            json_file=json_file,
+            checks=checks,
+            knobs=tuple(knob),
+            perturb=int(perturb),
+            stops=(*map(_parse_kill, kill), *map(_parse_stall, stall)),
+        )
+        return function(*arguments, lab=lab, **others)
+
+    result: Callable[..., Any] = wrapped
     for option in (
-        click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout."),
-        click.option("--seed", default="0", callback=number(0, 2**62, whole=True), help="Names the run. [0]"),
+        click.option("--stall", multiple=True, metavar="CPU@POINT:SECONDS", help="Stop a process at a point."),
+        click.option("--kill", multiple=True, metavar="CPU@POINT[:NTH]", help="Kill a process at a point."),
         click.option(
-            "--engine", default=ENGINES[0], callback=one_of("engine", ENGINES), help=f"{' or '.join(ENGINES)}. [native]"
+            "--perturb",
+            is_flag=False,
+            flag_value=str(PERTURB),
+            default="0",
+            callback=number(0, 1 << 20, whole=True),
+            help=f"Delay one point in N at random. [no; {PERTURB}]",
         ),
         click.option(
             "--knob", default="", callback=some_of("knob", KNOBS), help="Leave out pieces of the protocol (see list)."
         ),
         click.option(
-            "--policy", default="none,refcount", callback=some_policies, help="Compared in turn. [none,refcount]"
+            "--checks", default="audit", callback=one_of("checks", CHECKS), help=f"{', '.join(CHECKS)}. [audit]"
+        ),
+        click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout."),
+        click.option("--seed", default="0", callback=number(0, 2**62, whole=True), help="Names the run. [0]"),
+        click.option(
+            "--engine", default=ENGINES[0], callback=one_of("engine", ENGINES), help=f"{' or '.join(ENGINES)}. [native]"
         ),
     ):
-        function = option(function)
-    return function
+        result = option(result)
+    return result
+
+
+def shared(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`engine_options` and --policy."""
+    policy = click.option(
+        "--policy", default="none,refcount", callback=some_policies, help="Compared in turn. [none,refcount]"
+    )
+    return policy(engine_options(function))

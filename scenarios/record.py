@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -56,31 +57,44 @@ def environment(seed: int) -> dict[str, Any]:
     }
 
 
+def command_line() -> str:
+    """The command that was given, as one would type it again."""
+    return shlex.join(["ptelab", *sys.argv[1:]])
+
+
 @dataclass
 class Record:
-    """One run of a scenario. `checks` is name -> violations summed over all machines; `bugs` what BUG reported."""
+    """One run of a scenario.
+
+    `checks` is name -> violations summed over all machines; `violations` is what the detectors stopped a machine for,
+    workers.violation.Violation each; `ages` counts read sections by the age of the table they found.
+    """
 
     scenario: str
     seed: int
     rows: list[dict[str, Any]] = field(default_factory=list)
     checks: dict[str, int] = field(default_factory=dict)
-    bugs: list[str] = field(default_factory=list)
+    violations: list[Any] = field(default_factory=list)
+    ages: list[int] = field(default_factory=list)
     failure: str | None = None
     interrupted: int = 0
+    command: str = field(default_factory=command_line)
 
-    def add_checks(self, checks: dict[str, int], bug: str | None) -> None:
+    def add_checks(self, checks: dict[str, int]) -> None:
         """Enter the audit of one machine."""
         for name, violations in checks.items():
             self.checks[name] = self.checks.get(name, 0) + violations
-        if bug is not None:
-            self.bugs.append(bug)
+
+    def add_ages(self, ages: Any) -> None:
+        """Enter one machine's histogram of table ages (debug build with --checks online)."""
+        self.ages = [int(a) + int(b) for a, b in zip(self.ages or [0] * len(ages), ages, strict=True)]
 
     @property
     def verdict(self) -> str:
         """One word of VERDICTS."""
         if self.failure is not None:
             return "died"
-        if self.bugs or any(self.checks.values()):
+        if self.violations or any(self.checks.values()):
             return "fail"
         return "interrupted" if self.interrupted else "pass"
 
@@ -95,11 +109,13 @@ class Record:
         return {
             "schema": SCHEMA,
             "scenario": self.scenario,
-            "command": " ".join(["ptelab", *sys.argv[1:]]),
+            "command": self.command,
             "environment": environment(self.seed),
             "rows": self.rows,
             "checks": self.checks,
-            "bugs": self.bugs,
+            "bugs": [violation.headline() for violation in self.violations],
+            "violations": [violation.as_json() for violation in self.violations],
+            "rcu_ages": self.ages,
             "failure": self.failure,
             "verdict": self.verdict,
         }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from emulator.checks import audit
 from emulator.mm_types import PAGE_SIZE
 from scenarios.footprint import geometry_for
 from scenarios.trace import Trace, TraceError, parse
+from workers.instruments import PLAIN, Instruments
 from workers.machine import Machine
-from workers.postmortem import describe_bug
 from workers.program import STOP
+from workers.violation import Violation, report_lines, violation_of
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,18 @@ class ReplayResult:
 
     rows: list[str]
     checks: dict[str, int]
-    bug: str | None
+    violation: Violation | None
     seconds: float
 
     @property
     def passed(self) -> bool:
         """True if the machine was sound to the end."""
-        return self.bug is None and not any(self.checks.values())
+        return self.violation is None and not any(self.checks.values())
 
 
-def run_replay(path: str | Path, policy: str = "none", knobs: Iterable[str] = (), frame_words: int = 8) -> ReplayResult:
+def run_replay(
+    path: str | Path, policy: str = "none", instruments: Instruments = PLAIN, frame_words: int = 8
+) -> ReplayResult:
     """Run a trace on a machine of its size and audit what is left.
 
     Raises TraceError before anything runs, SegmentTooLarge if no machine of that size fits, MachineFailed if it dies.
@@ -45,18 +47,18 @@ def run_replay(path: str | Path, policy: str = "none", knobs: Iterable[str] = ()
     trace = parse(path)
     insns = [operation.insn for operation in trace.operations]
     program = [insn._replace(record=i) for i, insn in enumerate(insns)]
-    with Machine(geometry_for(insns, frame_words), policy, knobs) as machine:
+    with Machine(geometry_for(insns, frame_words), policy, instruments) as machine:
         machine.load(0, [*program, STOP])
         began = time.perf_counter()
         machine.start()
         machine.wait()
         seconds = time.perf_counter() - began
-        bug = describe_bug(machine.views)
+        violation = violation_of(machine.views, machine.geometry)
         cpu = machine.views["cpu"][0]
-        done = len(program) if bug is None else int(cpu["pc"] - cpu["insn_base"])
-        checks = audit(machine.views, machine.geometry)
+        done = len(program) if violation is None else int(cpu["pc"] - cpu["insn_base"])
+        checks = audit(machine.views, machine.geometry) if violation is None else {}
         checks["allocations_failed"] = int(cpu["oom"])  # the footprint was too small
-        return ReplayResult(_rows(trace, machine.views["record"][:done]), checks, bug, seconds)
+        return ReplayResult(_rows(trace, machine.views["record"][:done]), checks, violation, seconds)
 
 
 def _rows(trace: Trace, records: Any) -> list[str]:
@@ -74,7 +76,7 @@ def _rows(trace: Trace, records: Any) -> list[str]:
     return [f"{vmpte}\t{rss}\t{minflt}\t{error}\t\t{at.text}" for at, vmpte, rss, minflt, error in figures]
 
 
-def command(path: str, policy: str, knobs: Iterable[str]) -> int:
+def command(path: str, policy: str, instruments: Instruments) -> int:
     """Replay a trace and print its rows, and nothing else, on stdout; the exit status."""
     from emulator.segment import SegmentTooLarge
     from scenarios import errors
@@ -82,15 +84,15 @@ def command(path: str, policy: str, knobs: Iterable[str]) -> int:
     from workers.postmortem import MachineFailed
 
     try:
-        result = run_replay(path, policy, knobs)
+        result = run_replay(path, policy, instruments)
     except (TraceError, SegmentTooLarge) as error:
         raise errors.UserError(str(error)) from None
     except MachineFailed as failure:
         note(str(failure))
         return errors.INTERNAL
     sys.stdout.writelines(f"{row}\n" for row in result.rows)
-    if result.bug is not None:
-        note(f"BUG: {result.bug}")
+    if result.violation is not None:
+        note("\n".join(report_lines(result.violation)))
     for name, violations in result.checks.items():
         if violations:
             note(f"check {name}: {violations} violations")

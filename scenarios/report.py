@@ -55,8 +55,15 @@ def checks_and_verdict(record: Record) -> None:
     """The audit, `ok` per check, and how the run ended."""
     for name, violations in record.checks.items():
         write(f"check   {name:<18} {violations:>6}   {'ok' if violations == 0 else 'VIOLATED'}")
-    for bug in dict.fromkeys(record.bugs):
-        write(f"BUG     {bug}")
+    if sum(record.ages):
+        write(
+            f"rcu     read sections by the age of their table: 0: {record.ages[0]:,}  1: {record.ages[1]:,}  "
+            f"2 and more: {sum(record.ages[2:]):,}"
+        )
+    for violation in record.violations:
+        from workers.violation import report_lines
+
+        write("\n".join(["", *report_lines(violation), ""]))
     words = {"pass": "PASS", "fail": "FAIL", "died": "DIED", "interrupted": "INTERRUPTED; these are partial results"}
     write(f"result  {words[record.verdict]}")
 

@@ -99,16 +99,16 @@ def measure(policy: str, setup: dict[str, Any], record: Record, progress: Progre
 
     virt, resident = shape(setup["scale"])
     code = program(virt, resident)
-    with Machine(geometry(setup["scale"]), policy, setup["knobs"]) as machine:
+    with Machine(geometry(setup["scale"]), policy, setup["lab"].instruments(1)) as machine:
         faults = resident // 4096 + (virt - resident) // PMD_SIZE
-        row = session.memory_row(machine, code, policy, setup, record, progress, faults)
+        row = session.memory_row(machine, code, policy, setup["lab"], record, progress, faults)
         record.rows.append({"scale": setup["scale"], **row})
 
 
 def run(record: Record, setup: dict[str, Any]) -> None:
     """Every policy in turn."""
     with Progress("server-snapshot") as progress:
-        for policy in setup["policies"]:
+        for policy in setup["lab"].policies:
             measure(policy, setup, record, progress)
 
 
@@ -116,7 +116,7 @@ def show(record: Record, setup: dict[str, Any]) -> None:
     """The process at its scale, and what that means at full size."""
     scale = setup["scale"]
     report.write(
-        f"server-snapshot: the process of VIRT 55t, RES 590g, VmPTE 110g at 1/{scale}; engine {setup['engine']}, "
+        f"server-snapshot: the process of VIRT 55t, RES 590g, VmPTE 110g at 1/{scale}; engine {setup['lab'].engine}, "
         f"released in calls of {RELEASE >> 10} kB"
     )
     report.write("needed: PTE tables with an entry in them, and the tables above those\n")
@@ -133,13 +133,11 @@ def show(record: Record, setup: dict[str, Any]) -> None:
 @click.command("server-snapshot", help=(__doc__ or "").split("\n\n")[1])
 @click.option("--scale", default="", help=f"Divide every size by N; fit: the largest that fits. [{DEFAULT_SCALE}]")
 @options.shared
-def command(scale: str, policy: list[str], knob: list[str], engine: str, seed: int, json_file: str | None) -> int:
+def command(scale: str, lab: options.Lab) -> int:
     """Run the scenario; the exit status."""
     setup: dict[str, Any] = {
         "scale": choose_scale(scale),
-        "policies": policy,
-        "knobs": knob,
-        "engine": engine,
+        "lab": lab,
     }
-    record = Record("server-snapshot", seed)
-    return session.conduct(record, engine, json_file, lambda: run(record, setup), lambda: show(record, setup))
+    record = Record("server-snapshot", lab.seed)
+    return session.conduct(record, lab, lambda: run(record, setup), lambda: show(record, setup))

@@ -7,19 +7,18 @@ from typing import Any
 
 from emulator import engine
 from scenarios import errors, report
+from scenarios.options import Lab
 from scenarios.progress import Progress, note
 from scenarios.record import Record, check_writable
 
 
-def conduct(
-    record: Record, engine_name: str, json_file: str | None, body: Callable[[], None], show: Callable[[], None]
-) -> int:
+def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[], None]) -> int:
     """Run `body`, which fills the record, then show and write it; the exit status.
 
     An interrupt or a process that dies ends the body; what was measured until then is shown all the same.
     """
-    check_writable(json_file)
-    engine.choose(engine_name)
+    check_writable(lab.json_file)
+    lab.choose_engine()
     from emulator.segment import SegmentTooLarge
     from workers.interrupts import Interrupted
     from workers.postmortem import MachineFailed
@@ -35,20 +34,26 @@ def conduct(
         note(str(failure))
     except SegmentTooLarge as error:
         raise errors.UserError(str(error)) from None
-    if json_file != "-":
+    if lab.json_file != "-":
         show()
         report.checks_and_verdict(record)
-    record.write(json_file)
+    record.write(lab.json_file)
     return record.exit_status
 
 
-def finish(machine: Any, record: Record) -> dict[str, int]:
-    """Audit a machine that has come to rest and enter the result; its counters, summed over the CPUs."""
+def finish(machine: Any, record: Record, lab: Lab) -> dict[str, int]:
+    """Audit a machine that has come to rest, or enter what it froze on; its counters, summed over the CPUs."""
     from emulator.checks import audit
     from emulator.mm_types import CPU
-    from workers.postmortem import describe_bug
+    from workers.violation import violation_of
 
-    record.add_checks(audit(machine.views, machine.geometry), describe_bug(machine.views))
+    violation = violation_of(machine.views, machine.geometry)
+    if violation is not None:
+        violation.command = record.command
+        record.violations.append(violation)
+    elif lab.checks != "off":
+        record.add_checks(audit(machine.views, machine.geometry))
+    record.add_ages(machine.views["rcu_age"]["count"])
     names = list(CPU.comments)
     first = names.index("insns")
     return {name: int(machine.views["cpu"][name].sum()) for name in names[first:]}
@@ -63,7 +68,7 @@ def needed_kb(machine: Any) -> int:
 
 
 def memory_row(
-    machine: Any, program: Any, policy: str, setup: dict[str, Any], record: Record, progress: Progress, faults: int
+    machine: Any, program: Any, policy: str, lab: Lab, record: Record, progress: Progress, faults: int
 ) -> dict[str, Any]:
     """Run a program of about `faults` page faults on CPU 0 to its end, audit, and read what its mm holds then."""
     machine.load(0, program)
@@ -71,10 +76,10 @@ def memory_row(
     cpu, mm = machine.views["cpu"], machine.views["mm"]
     while not machine.wait(0.2):
         progress.update(min(1.0, int(cpu["faults"][0]) / faults), policy)
-    counters = finish(machine, record)
+    counters = finish(machine, record, lab)
     return {
         "policy": policy,
-        "engine": setup["engine"],
+        "engine": lab.engine,
         "virt_kb": int(mm["total_vm"][0]) * 4,
         "res_kb": int(mm["rss_anon"][0]) * 4,
         "vmpte_kb": int(mm["pgtables_bytes"][0]) // 1024,

@@ -1,4 +1,4 @@
-"""The tests run in the debug build: every race is watched by the detectors. tests/test_engines.py compares the builds."""
+"""The tests run in the debug build: detectors can watch. tests/test_engines.py compares it with the plain one."""
 
 import os
 

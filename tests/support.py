@@ -18,8 +18,8 @@ from emulator.checks import audit
 from emulator.mm_types import PAGE_SIZE, PCP_ROOM, Geometry
 from workers.instruments import Instruments
 from workers.machine import Machine
-from workers.violation import violation_of
 from workers.program import EXIT, STOP, Insn, barrier, dontneed, jump, mmap, munmap, read, touch
+from workers.violation import violation_of
 
 BASE = 0x10_0000_0000 - (2 << 20)  # the last table of one GiB, then the next GiB
 SLOT = 2 << 20
@@ -78,7 +78,10 @@ def geometry_for(programs: Sequence[Sequence[Insn]], mms: int = 1) -> Geometry:
 
 
 def race(
-    programs: Sequence[Sequence[Insn]], policy: str, knobs: Sequence[str] = (), mm_of_cpu: Sequence[int] | None = None,
+    programs: Sequence[Sequence[Insn]],
+    policy: str,
+    knobs: Sequence[str] = (),
+    mm_of_cpu: Sequence[int] | None = None,
     online: bool = False,
 ) -> tuple[dict[str, int], str | None]:
     """Run programs on real processes to their end: the audit's violations by name, and what BUG reported."""
@@ -105,7 +108,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # What depends on time, on when the coordinator looked, or on how an engine waits; the rest is the program's doing.
 TIMING = {
-    "run": {"ready"},
+    "run": {"ready", "start_ns"},
     "waitq": {"sleepers"},
     "gp_histogram": {"count"},
     "rcu": {
@@ -113,9 +116,12 @@ TIMING = {
     },
     "cpu": {
         "rcu_qs", "time_sec", "time_nsec", "timeout_sec", "timeout_nsec", "started_ns", "finished_ns", "sleeps",
-        "lock_spins",
+        "lock_spins", "trace_at",
     },
-    "ptdesc": {"next"},
+    "trace": {"stamp", "point", "subject", "value"},
+    "life": {"allocated", "installed", "get", "put", "zero", "unhooked", "flushed", "deferred", "freed"},
+
+    "ptdesc": {"next", "gp_seq"},
     "zone_slot": {"word"},  # compared as a set: callbacks come back in batches
     "pcp_slot": {"word"},  # compared without the coordinator's
 }  # fmt: skip

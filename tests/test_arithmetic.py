@@ -4,6 +4,7 @@ import pytest
 
 from emulator.policy import POLICIES
 from scenarios import madvise_loop, server_snapshot
+from scenarios.options import Lab
 from scenarios.progress import Progress
 from scenarios.record import Record
 
@@ -11,7 +12,7 @@ EXPECTED = {"none": 102_640, "refcount-lock": 240, "refcount-rcu": 240, "refcoun
 
 
 def loop(policy, base_kb=40, size=50 << 30, piece=2 << 20):
-    setup = {"size": size, "piece": piece, "base_kb": base_kb, "knobs": [], "engine": "native"}
+    setup = {"size": size, "piece": piece, "base_kb": base_kb, "lab": Lab()}
     record = Record("madvise-loop", 0)
     with Progress("test") as progress:
         madvise_loop.measure(policy, setup, record, progress)
@@ -40,7 +41,7 @@ def test_virt_and_res_count_the_mapping_and_the_image():
 
 
 def test_the_server_needs_what_its_resident_memory_needs():
-    setup = {"scale": 8192, "knobs": [], "engine": "native"}
+    setup = {"scale": 8192, "lab": Lab()}
     record = Record("server-snapshot", 0)
     with Progress("test") as progress:
         for policy in ("none", "refcount"):

@@ -203,7 +203,7 @@ def test_a_random_trace_gives_the_rows_of_the_naive_model(seed, tmp_path):
 
     for number, (line, row) in enumerate(zip(lines, result.rows, strict=True), 1):
         assert row == f"{oracle.row(oracle.run(line))}\t\t{line}", f"seed {seed}, line {number}"
-    assert result.bug is None
+    assert result.violation is None
     assert not any(result.checks.values()), result.checks
 
 
@@ -241,7 +241,7 @@ def test_a_gather_that_fills_up_with_the_last_page_of_a_table_is_flushed(policy,
     result = run_replay(path, policy)
 
     assert [row.split("\t")[1] for row in result.rows] == ["0", str(size // 1024), "0", str(size // 1024), "0"]
-    assert result.passed, (result.bug, result.checks)
+    assert result.passed, (result.violation, result.checks)
 
 
 def test_a_mapping_between_two_that_were_written_apart_joins_the_one_before_it(tmp_path):

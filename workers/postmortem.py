@@ -13,7 +13,6 @@ from emulator.mm_types import FRAMES, LIFE, NR_POINTS, TABLES, TRACE_ENTRIES, Ge
 from emulator.pgtable import (
     TABLE_ALLOCATED,
     TABLE_FREE,
-    TABLE_INSTALLED,
     TABLE_LIMBO,
     TABLE_STATES,
     TABLE_UNHOOKED,
@@ -78,7 +77,7 @@ def waiting_for(views: Views, cpu: int) -> str | None:
 
 
 def state_of(views: Views, geometry: Geometry, cpu: int) -> str:
-    """What a process did and held: `at instruction ..., in function (what holds there); holding ...; waiting for ...`."""
+    """What a process did and held: at which instruction, at which point, holding what, waiting for what."""
     parts = [] if cpu == geometry.cpus else [f"at {instruction(views, cpu)}"]
     name = last_point(views, geometry, cpu)
     if name is not None:
@@ -217,5 +216,3 @@ def describe_injection(views: Views, geometry: Geometry, stops: Any, outcome: st
             text = POINTS[stop.point].text
             hit.append(f"{who(geometry, stop.cpu)} was {how} at {stop.point} ({POINTS[stop.point].function}: {text})")
     return describe_stuck(views, geometry, f"{'; '.join(hit)}; {outcome}")
-
-

@@ -10,7 +10,7 @@ import numpy as np
 from emulator.insn import Op
 from emulator.madvise import MADV_DONTNEED, MADV_FREE
 from emulator.mm_types import INSN, PAGE_SIZE
-from emulator.vma import VM_READ, VM_WRITE
+from emulator.vma import VM_PFNMAP, VM_READ, VM_WRITE
 
 ADVICE = {MADV_DONTNEED: "MADV_DONTNEED", MADV_FREE: "MADV_FREE"}
 
@@ -30,12 +30,16 @@ class Insn(NamedTuple):
         match self.op:
             case Op.STORE | Op.LOAD:
                 return f"{self.op.name.lower()} {self.addr:#x}"
-            case Op.TOUCH | Op.READ | Op.MMAP | Op.MUNMAP:
+            case Op.TOUCH | Op.READ | Op.MMAP | Op.MUNMAP | Op.MINCORE:
                 return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x}"
             case Op.MADVISE:
                 return f"madvise {self.addr:#x} {self.length:#x} {ADVICE.get(self.arg, self.arg)}"
             case Op.BARRIER:
                 return f"barrier {self.addr}"
+            case Op.MAP_PAGES:
+                return f"map_pages {self.addr:#x} {self.arg}"
+            case Op.COMPUTE:
+                return f"compute {self.arg} us"
             case Op.JUMP:
                 return f"jump {self.addr}" + (f" ({self.arg} times)" if self.arg else "")
         return self.op.name.lower()
@@ -91,6 +95,29 @@ def jump(target: int, times: int = 0) -> Insn:
     return Insn(Op.JUMP, target, arg=times)
 
 
+def mincore(addr: int, length: int) -> Insn:
+    """Look at which pages of a range are present."""
+    return Insn(Op.MINCORE, addr, length)
+
+
+def map_pages(addr: int, pages: int) -> Insn:
+    """Fault-around: map the zero page into up to `pages` empty pages from `addr` on, within one table."""
+    return Insn(Op.MAP_PAGES, addr, arg=pages)
+
+
+def compute(microseconds: int) -> Insn:
+    """Touch no memory for so long, at most a second. Raises ValueError."""
+    if not 0 <= microseconds <= 1_000_000:
+        raise ValueError(f"compute for {microseconds} us; at most a second")
+    return Insn(Op.COMPUTE, arg=microseconds)
+
+
+def mmap_device(addr: int) -> Insn:
+    """Map the device's frame at a page (VM_PFNMAP)."""
+    return Insn(Op.MMAP, addr, PAGE_SIZE, 0, VM_READ | VM_WRITE | VM_PFNMAP)
+
+
+DEVICE_REMOVE = Insn(Op.DEVICE_REMOVE)
 EXIT, STOP, MARK = Insn(Op.EXIT), Insn(Op.STOP), Insn(Op.MARK)
 
 

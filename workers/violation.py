@@ -114,7 +114,7 @@ def _events(views: Mapping[str, Any], geometry: Geometry, cpu: int) -> list[tupl
 
 
 def _concerns(event: tuple[int, int, str, int, int], table: int | None, region: int | None) -> bool:
-    _, _, point, subject, value = event
+    _, _, point, subject, _ = event
     kind = POINTS[point].subject
     if kind == "table":
         return table is None or subject == table

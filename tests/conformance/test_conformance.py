@@ -76,7 +76,7 @@ def test_a_case_gives_what_linux_was_recorded_to_do(path, record_property):
 
     record_property("lines_compared", f"{dependent} of {len(recorded)}; the rest without VmPTE")
     assert_agrees(result.rows, recorded, dependent)
-    assert result.passed, (result.bug, result.checks)
+    assert result.passed, (result.violation, result.checks)
 
 
 @pytest.mark.parametrize("policy", COUNTED)
@@ -89,7 +89,7 @@ def test_a_counting_policy_changes_vmpte_only_and_never_raises_it(path, policy):
     counted_vmpte, counted_rest = vmpte_and_rest(result.rows)
     assert counted_rest == rest
     assert all(ours <= theirs for ours, theirs in zip(counted_vmpte, vmpte, strict=True))
-    assert result.passed, (result.bug, result.checks)
+    assert result.passed, (result.violation, result.checks)
 
 
 def test_refcount_frees_every_table_that_linux_frees_in_the_cases_made_of_these_operations():
@@ -108,7 +108,7 @@ def test_the_jemalloc_heap_gives_what_linux_was_recorded_to_do_on_all_48212_line
     assert len(recorded) == 48_212
     assert first_dependent(JEMALLOC) == len(recorded)  # none of its 24,941 DONTNEEDs covers a whole 2 MiB slot
     assert result.rows == recorded
-    assert result.passed, (result.bug, result.checks)
+    assert result.passed, (result.violation, result.checks)
 
 
 @pytest.mark.parametrize("policy", COUNTED)
@@ -120,7 +120,7 @@ def test_the_jemalloc_heap_needs_no_more_tables_where_they_are_counted(policy):
     vmpte, rest = vmpte_and_rest(result.rows, 1)
     assert rest == recorded_rest
     assert all(ours <= theirs for ours, theirs in zip(vmpte, recorded_vmpte, strict=True))
-    assert result.passed, (result.bug, result.checks)
+    assert result.passed, (result.violation, result.checks)
 
 
 def test_the_python_lists_are_refused_at_the_first_mremap():

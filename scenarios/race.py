@@ -1,0 +1,58 @@
+"""A race of the zoo: one piece of the protocol, the programs that need it, and what must be seen when it is gone."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+PAGE, SLOT = 4096, 2 << 20
+BASE = 0x10_0000_0000 - SLOT  # the last table of one GiB, then the next GiB
+RACES = (
+    "publish-before-init",
+    "count-late",
+    "advanced-address",
+    "pmd-recheck-only",
+    "missing-pte-put",
+    "uncounted-walker",
+    "plain-count",
+    "check-then-increment",
+    "unhook-unlocked",
+    "no-flush",
+    "leaf-only-flush",
+    "no-grace-period",
+    "gp-ignores-reader",
+    "ipi-for-grace-period",
+    "one-table-unflushed",
+    "nested-reset",
+    "no-nested-flush",
+    "unlink-before-flush",
+    "early-ptlock-free",
+    "lost-wakeup",
+)
+
+
+@dataclass(frozen=True)
+class Race:
+    """One race. Its name is its knob's.
+
+    `programs(seed)` gives a program for each CPU, without an end: each runs until the machine is stopped. `detectors`
+    are the bugs that may be seen first; `steer` lays its windows over each other, (at, until) or (at, until, us).
+    """
+
+    detectors: tuple[str, ...]
+    programs: Callable[[int], Sequence[Sequence[Any]]]
+    source: str
+    steer: tuple[tuple[Any, ...], ...] = ()
+    policy: str = "refcount"
+    settings: Mapping[str, int] = field(default_factory=dict)
+    tick_us: int = 1000
+    patience: float = 3.0
+
+
+def load_race(name: str) -> tuple[Race, str]:
+    """A race by name, with its history as written at the head of its file."""
+    module = importlib.import_module(f"scenarios.races.{name.replace('-', '_')}")
+    return module.RACE, inspect.cleandoc(module.__doc__ or "")

@@ -1,0 +1,21 @@
+"""The ptl is destroyed when the table is unhooked; the table itself waits for a grace period.
+
+CPU 0, mincore                         CPU 1, MADV_DONTNEED
+==============                         ====================
+rcu_read_lock(), reads the pmd
+                                       last put, clears the pmd
+                                       pte_free_tlb: destroys the ptl, defers the page
+takes the ptl: freed memory
+(would look at the pmd again)
+"""
+
+from scenarios.race import Race
+from scenarios.races.uncounted_walker import programs
+
+RACE = Race(
+    detectors=("ptlock-dead",),
+    programs=programs,
+    settings={"rcu_walk": 1},
+    steer=(("mincore.walking", "gather.flushed"),),
+    source="PT_RECLAIM, reported by syzbot: pagetable_dtor before call_rcu",
+)

@@ -1,0 +1,22 @@
+"""A grace period ends although one reader is still in its section.
+
+CPU 1, fault                           CPU 0                      coordinator
+============                           =====                      ===========
+rcu_read_lock(), reads the pmd
+                                       clears the pmd
+                                       flush, call_rcu
+                                                                  waits for CPU 0, not for CPU 1
+                                                                  frees the table
+inc-not-zero on memory that is free
+"""
+
+from scenarios.race import Race
+from scenarios.races.unhook_unlocked import programs
+
+RACE = Race(
+    detectors=("count-saturated", "freed-under-rcu-reader", "table-use-after-free"),
+    programs=programs,
+    tick_us=50,
+    steer=(("pte_try_get.read-pmd", "table.freed", 500),),
+    source="rcutorture's test of the mechanism; patch 6 rests on it",
+)

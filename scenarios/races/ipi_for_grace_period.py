@@ -1,0 +1,20 @@
+"""An IPI to every CPU is taken as proof that no reader is left: a reader with interrupts enabled answers it.
+
+CPU 0, fault                           CPU 1, MADV_DONTNEED
+============                           ====================
+rcu_read_lock(), reads the pmd
+                                       clears the pmd, flushes
+takes the IPI, acknowledges            tlb_remove_table_sync_one: IPI
+                                       frees the table
+inc-not-zero on memory that is free
+"""
+
+from scenarios.race import Race
+from scenarios.races.unhook_unlocked import programs
+
+RACE = Race(
+    detectors=("count-saturated", "freed-under-rcu-reader", "table-use-after-free"),
+    programs=programs,
+    steer=(("pte_try_get.read-pmd", "table.freed"),),
+    source="718b13861d22: tlb_remove_table_sync_one excludes walkers with interrupts off only",
+)

@@ -1,0 +1,25 @@
+"""A table and its frames are freed without a flush: other CPUs use them through their TLBs.
+
+CPU 0                                  CPU 1
+=====                                  =====
+                                       has a translation in its TLB
+MADV_DONTNEED clears, unhooks
+(no flush), frees the frame
+                                       stores through its TLB into the freed frame
+"""
+
+from scenarios.race import BASE, PAGE, SLOT, Race
+
+
+def programs(seed):
+    """CPU 1 touches a page again and again, CPU 0 releases it."""
+    from workers.program import dontneed, jump, mmap, touch
+
+    return [[mmap(BASE, SLOT), dontneed(BASE, SLOT), jump(1)], [touch(BASE, PAGE), jump(0)]]
+
+
+RACE = Race(
+    detectors=("tlb-hit-freed-frame", "psc-hit-freed-table", "foreign-contents"),
+    programs=programs,
+    source="patch 5: flush_tlb_range in free_pte_table; patch 7: tlb_remove_table",
+)

@@ -1,0 +1,20 @@
+"""A table is freed right after the flush: a lockless reader still has its number.
+
+CPU 0, fault                           CPU 1, MADV_DONTNEED
+============                           ====================
+rcu_read_lock(), reads the pmd
+                                       last put: count 0, clears the pmd
+takes the IPI and acknowledges         flushes
+                                       frees the table at once
+inc-not-zero on memory that is free
+"""
+
+from scenarios.race import Race
+from scenarios.races.unhook_unlocked import programs
+
+RACE = Race(
+    detectors=("count-saturated", "freed-under-rcu-reader", "table-use-after-free"),
+    programs=programs,
+    steer=(("pte_try_get.read-pmd", "table.freed"),),
+    source="patch 6: call_rcu in free_pte_table",
+)

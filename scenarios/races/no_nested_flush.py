@@ -1,0 +1,30 @@
+"""Parallel MADV_DONTNEED: the second finds nothing to clear, flushes nothing, and returns before the first has flushed.
+
+CPU 0                                  CPU 1
+=====                                  =====
+                                       stores to a page: in its TLB
+MADV_DONTNEED clears the entry
+  (flush deferred)
+                                       MADV_DONTNEED: entry none, nothing gathered, returns
+                                       loads the page: the old contents, through its TLB
+flushes
+"""
+
+from scenarios.race import BASE, PAGE, SLOT, Race
+
+
+def programs(seed):
+    """Both CPUs release the page CPU 1 has stored to; CPU 1 reads it back."""
+    from workers.program import barrier, dontneed, jump, mmap, read, touch
+
+    first = [mmap(BASE, SLOT), barrier(), barrier(), dontneed(BASE, SLOT), barrier(), jump(1)]
+    second = [barrier(), touch(BASE, PAGE, value=7), barrier(), dontneed(BASE, SLOT), read(BASE, PAGE), barrier()]
+    return [first, [*second, jump(0)]]
+
+
+RACE = Race(
+    detectors=("stale-after-dontneed",),
+    programs=programs,
+    steer=(("gather.unflushed", "access.translated"),),
+    source="99baac21e458, 4647706ebeee: mm_tlb_flush_nested",
+)

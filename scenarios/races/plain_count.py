@@ -1,0 +1,34 @@
+"""The count is read, changed and written in three steps: an update is lost.
+
+CPU 0                                  CPU 1
+=====                                  =====
+pte_put: reads 2
+                                       pte_get: reads 2, writes 3
+writes 1                               its +1 is lost
+"""
+
+from scenarios.race import BASE, SLOT, Race
+
+
+def programs(seed):
+    """Both CPUs fault half of one slot; then CPU 0 releases it."""
+    from workers.program import barrier, dontneed, jump, mmap, touch
+
+    half = SLOT // 2
+    fault = [[mmap(BASE, SLOT), barrier(), touch(BASE + cpu * half, half), barrier()] for cpu in range(2)]
+    return [[*fault[0], dontneed(BASE, SLOT), jump(1)], [*fault[1], jump(1)]]
+
+
+RACE = Race(
+    detectors=(
+        "count-underflow",
+        "freed-table-not-empty",
+        "pmd-changed-under-pin",
+        "count-from-zero",
+        "count-saturated",
+        "table-use-after-free",
+    ),
+    programs=programs,
+    steer=(("pte_ref.read", "pte_ref.read", 20),),
+    source="patch 5: atomic_t pte_refcount",
+)

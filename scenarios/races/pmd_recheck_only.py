@@ -1,0 +1,33 @@
+"""D10: the freer checks under pmd_lock that a table is there, not that it is the one whose count was zero (ABA).
+
+    CPU 0                       CPU 1                       CPU 2
+    =====                       =====                       =====
+    put: sees the count at zero
+                                put: sees it at zero, too
+                                pmd_lock, clears the pmd
+                                                            fault: installs a new table
+    pmd_lock: a table is there
+    clears the pmd of the new table, which is in use
+
+Only where whoever sees zero may free, as in the percpu_ref RFC; in v1 the one who made it zero does.
+"""
+
+from scenarios.race import BASE, PAGE, SLOT, Race
+
+
+def programs(seed):
+    """Two CPUs release and fault the same slot at once."""
+    from workers.program import barrier, dontneed, jump, mmap, touch
+
+    first = [mmap(BASE, SLOT), barrier(), touch(BASE, PAGE), dontneed(BASE, SLOT), jump(2)]
+    second = [mmap(BASE, SLOT), barrier(), touch(BASE + PAGE, PAGE), dontneed(BASE, SLOT), jump(2)]
+    return [first, second]
+
+
+RACE = Race(
+    detectors=("table-double-free", "pmd-changed-under-pin", "table-use-after-free", "count-from-zero"),
+    programs=programs,
+    settings={"any_zero_frees": 1},
+    steer=(("free_pte_table.zero", "pmd_install.locked"),),
+    source="RFC 2022-04-29, free user PTE page table pages by percpu_ref: free_user_pte",
+)

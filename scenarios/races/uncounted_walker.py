@@ -1,0 +1,30 @@
+"""A walker that takes no reference: the table is freed under it.
+
+CPU 0, mincore                         CPU 1, MADV_DONTNEED
+==============                         ====================
+reads the pmd: a table
+                                       clears the entries, last put: count 0
+                                       clears the pmd, flush, grace period, free
+takes the ptl, reads entries
+  of a table that is free
+"""
+
+from scenarios.race import BASE, PAGE, SLOT, Race
+
+
+def programs(seed):
+    """CPU 0 looks at the slot, CPU 1 faults and releases it."""
+    from workers.program import dontneed, jump, mincore, mmap, touch
+
+    return [
+        [mmap(BASE, SLOT), mincore(BASE, SLOT), jump(1)],
+        [touch(BASE, PAGE), dontneed(BASE, SLOT), jump(0)],
+    ]
+
+
+RACE = Race(
+    detectors=("table-use-after-free", "ptlock-dead"),
+    programs=programs,
+    steer=(("mincore.walking", "free_pte_table.unhooked"),),
+    source="patches 5 to 7: every walker of a PTE table must hold a reference or be excluded",
+)

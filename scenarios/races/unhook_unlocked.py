@@ -1,0 +1,30 @@
+"""The pmd of a dying table is cleared without pmd_lock: patch 5 pins under that lock alone.
+
+CPU 0, fault                           CPU 1, MADV_DONTNEED
+============                           ====================
+pte_try_get: pmd_lock, reads the pmd
+                                       last put: count 0
+                                       clears the pmd (no pmd_lock), flushes, frees the table at once
+inc-not-zero on memory that is free
+"""
+
+from scenarios.race import BASE, PAGE, SLOT, Race
+
+
+def programs(seed):
+    """Both CPUs fault and release pages of the same slot."""
+    from workers.program import dontneed, jump, mmap, touch
+
+    return [
+        [mmap(BASE, SLOT), touch(BASE + 7 * PAGE, PAGE), dontneed(BASE, SLOT), jump(1)],
+        [touch(BASE, PAGE), dontneed(BASE, SLOT), jump(0)],
+    ]
+
+
+RACE = Race(
+    detectors=("count-saturated", "table-use-after-free", "count-from-zero"),
+    programs=programs,
+    policy="refcount-lock",
+    steer=(("pte_try_get.locked", "table.freed"),),
+    source="patch 5: pte_try_get and free_pte_table both take pmd_lock",
+)

@@ -1,0 +1,34 @@
+"""munmap of a device mapping takes the VMA out of i_mmap before it flushes: the driver believes nobody maps its frame.
+
+CPU 0, munmap                  CPU 1, driver                   CPU 2
+=============                  =============                   =====
+                                                               has the device's frame in its TLB
+clears the PTE (flush deferred)
+unlinks the VMA from i_mmap
+                               unmap_mapping_range: no VMA
+                               frees the frame
+                                                               stores through its TLB into a freed frame
+flushes, too late
+"""
+
+from scenarios.race import BASE, PAGE, Race
+
+
+def programs(seed):
+    """CPU 0 maps the device and unmaps it, CPU 1 is the driver, CPU 2 stores to the device."""
+    from workers.program import DEVICE_REMOVE, barrier, jump, mmap_device, munmap, touch
+
+    return [
+        [mmap_device(BASE), barrier(), barrier(), munmap(BASE, PAGE), barrier(), jump(0)],
+        [barrier(), barrier(), DEVICE_REMOVE, barrier(), jump(0)],
+        [barrier(), touch(BASE, PAGE), barrier(), *[touch(BASE, PAGE)] * 40, barrier(), jump(0)],
+    ]
+
+
+RACE = Race(
+    detectors=("tlb-hit-freed-frame",),
+    programs=programs,
+    policy="none",
+    steer=(("munmap.unlinked", "access.translated", 300), ("device.freed", "access.translated", 50)),
+    source="b67fbebd4cf9, CVE-2022-39188",
+)
