@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from emulator import engine as engines
 from emulator.policy import POLICIES
 from scenarios import errors
 from scenarios.options import Lab, engine_options, one_of
@@ -27,6 +28,17 @@ SCENARIOS = {
 }
 
 
+def _race(name: str) -> click.Command:
+    from scenarios.race import RACES
+
+    if name not in RACES:
+        raise errors.UserError(f"unknown race '{name}'; known: {', '.join(RACES)}")
+    engines.choose(engines.name(), debug=True)
+    from scenarios.zoo import race_command
+
+    return race_command(name)
+
+
 class _Scenarios(click.Group):
     """`run NAME`: each scenario is a command of its own, imported when it is named."""
 
@@ -34,6 +46,8 @@ class _Scenarios(click.Group):
         return list(SCENARIOS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name.startswith("race/"):
+            return _race(cmd_name.removeprefix("race/"))
         if cmd_name not in SCENARIOS:
             raise errors.UserError(f"unknown scenario '{cmd_name}'; known: {', '.join(SCENARIOS)}")
         command: click.Command = importlib.import_module(SCENARIOS[cmd_name][0]).command
@@ -41,9 +55,17 @@ class _Scenarios(click.Group):
 
 
 class _Commands(click.Group):
-    """The commands, with an error that says what is known."""
+    """The commands, with an error that says what is known. `races` is imported when it is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), "races"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "races":
+            engines.choose(engines.name(), debug=True)
+            from scenarios.zoo import races_command
+
+            return races_command
         if cmd_name not in self.commands:
             raise errors.UserError(f"unknown command '{cmd_name}'; known: {', '.join(self.list_commands(ctx))}")
         return self.commands[cmd_name]
