@@ -145,5 +145,9 @@ BUGS = {
         "pte_alloc_try_get: table {subject} is dying and its pmd was not cleared in {seen} tries",
         "between count zero and the cleared pmd nobody can be waited for: the freer is gone or forgot",
     ),
-    Bug.NO_PROGRESS: BugText("the machine stands still", "somebody waits for a thing that will not come", "CPU"),
+    Bug.NO_PROGRESS: BugText(
+        "CPU {subject} stands still, and so does everybody it waits for",
+        "what it waits for will not come: see who waits for whom below",
+        "CPU",
+    ),
 }

@@ -345,6 +345,7 @@ POINT = struct(
         countdown="passes until then; that CPU",
         steer_to="whoever is here waits until another CPU passes that point, 0 nobody; before the start",
         steer_us="but no longer than this; before the start",
+        steer_cpu="only this CPU is steered, -1 any; before the start",
         watched="1 if somebody waits for this point to be passed; before the start",
     ),
     line(hits="times it was passed, if watched; atomic"),

@@ -227,7 +227,7 @@ def pass_point(m, cpu, at, subject, value):
         atomic_fetch_add(m.point.hits, at, 1)
     if m.point.signal[at] != 0:
         signal_here(m, cpu, at)
-    return m.point.steer_to[at] != 0
+    return m.point.steer_to[at] != 0 and (m.point.steer_cpu[at] < 0 or m.point.steer_cpu[at] == cpu)
 
 
 @kernel

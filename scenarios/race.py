@@ -39,7 +39,8 @@ class Race:
     """One race. Its name is its knob's.
 
     `programs(seed)` gives a program for each CPU, without an end: each runs until the machine is stopped. `detectors`
-    are the bugs that may be seen first; `steer` lays its windows over each other, (at, until) or (at, until, us).
+    are the bugs that may be seen first; `steer` lays its windows over each other, (at, until[, us[, cpu]]) as in
+    workers.instruments.Steer.
     """
 
     detectors: tuple[str, ...]

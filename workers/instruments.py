@@ -13,11 +13,15 @@ from emulator.policy import KNOBS
 
 
 class Steer(NamedTuple):
-    """Whoever passes the point `at` waits until another CPU passes `until`, at most `us` microseconds."""
+    """Whoever passes the point `at` (or CPU `cpu`, if that is not -1) waits until another CPU passes `until`.
+
+    At most `us` microseconds.
+    """
 
     at: str
     until: str
     us: int = 200
+    cpu: int = -1
 
 
 class Stop(NamedTuple):
@@ -63,7 +67,7 @@ class Instruments:
             views["cpu"]["random"][cpu] = 1 + (self.seed * 7919 + cpu * 104729) % 0x7FFFFFFE
         for steer in self.steer:
             at, until = point_number(steer.at), point_number(steer.until)
-            point["steer_to"][at], point["steer_us"][at] = until, steer.us
+            point["steer_to"][at], point["steer_us"][at], point["steer_cpu"][at] = until, steer.us, steer.cpu
             point["watched"][until] = point["armed"][at] = point["armed"][until] = 1
         for stop in self.stops:
             at = point_number(stop.point)

@@ -108,7 +108,7 @@ class Machine:
         self._insns = 0
         self._frozen = self._started = False
         self._stalled: dict[Stop, float] = {}  # when a process was seen stopped at its point; 0 once it goes on
-        self._watchdog = Watchdog(self.views, patience)
+        self._watchdog = Watchdog(self.views, geometry, patience)
         self._power_up(tick_us)
 
     def _power_up(self, tick_us: int) -> None:
@@ -253,16 +253,15 @@ class Machine:
 
     def _aftermath(self) -> None:
         """Watch what the others can still do without the stopped process, then raise MachineFailed with the verdict."""
-        watchdog, deadline = Watchdog(self.views, 0.5), time.monotonic() + AFTERMATH_SECONDS
+        watchdog, deadline = Watchdog(self.views, self.geometry, 0.5), time.monotonic() + AFTERMATH_SECONDS
         outcome = f"after {AFTERMATH_SECONDS:g} s the others go on"
         while time.monotonic() < deadline:
-            left = [process for process in self._processes[: self.geometry.cpus] if process.exitcode is None]
             finished = self.views["cpu"]["finished"][: self.geometry.cpus]
             victims = {stop.cpu for stop in self.instruments.stops}
             if all(finished[cpu] or cpu in victims for cpu in range(self.geometry.cpus)):
                 outcome = "every other CPU came to its end"
                 break
-            if watchdog.look([process.pid for process in left]):
+            if watchdog.look(self.pids):
                 outcome = "the others stand still"
                 break
             time.sleep(0.02)
@@ -294,18 +293,16 @@ class Machine:
         running = self._running()
         if running:
             multiprocess.connection.wait([process.sentinel for process in running], seconds)
-            if self._started and self._watchdog.look([process.pid for process in running]):
-                self._stands_still()
+            if self._started and (stuck := self._watchdog.look(self.pids)):
+                self._stands_still(stuck[0])
         return not self._running()
 
-    def _stands_still(self) -> None:
-        """Enter into the segment that nothing moves, as a violation of the CPU that has waited first in the list."""
-        run, cpu = self.views["run"], self.views["cpu"][: self.geometry.cpus]
+    def _stands_still(self, cpu: int) -> None:
+        """Enter into the segment that a CPU stands still, as a violation."""
+        run = self.views["run"]
         if run["bug"][0] or any(self._was_hit(stop) for stop in self.instruments.stops):
             return
-        stuck = np.flatnonzero(cpu["finished"] == 0)
-        run["bug_cpu"] = stuck[0] if len(stuck) else self.geometry.cpus
-        run["bug_ns"] = time.monotonic_ns()
+        run["bug_cpu"], run["bug_subject"], run["bug_ns"] = cpu, cpu, time.monotonic_ns()
         run["bug"] = int(Bug.NO_PROGRESS)
 
     def kill(self) -> None:

@@ -105,7 +105,9 @@ def unacknowledged(views: Views, geometry: Geometry) -> list[int]:
 
 
 def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
-    """Whom a CPU waits for: owners of the lock, CPUs that have not arrived or acknowledged, or the coordinator."""
+    """Whom a process waits for: owners of the lock, CPUs that have not arrived or acknowledged, or the coordinator."""
+    if cpu == geometry.cpus:
+        return sorted({*unquiet(views, geometry), *unacknowledged(views, geometry)})
     row = views["cpu"][cpu]
     index = int(row["waits_index"])
     others = [other for other in range(geometry.cpus) if other != cpu]

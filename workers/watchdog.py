@@ -1,7 +1,8 @@
 """A machine that stands still: seen from outside, without a false alarm on a busy host.
 
-It stands still if, look after look, no counter of any CPU and no grace period has moved although every process that has
-not ended was asleep, stopped, or has had processor time. A process that waits for a processor is not stuck.
+A process does not move if, look after look, none of its counters has changed although it was asleep, stopped, or had
+processor time: one that waits for a processor is not stuck. A CPU stands still for good if it waits for something, and
+neither it nor anybody it waits for, directly or through others, moves. If nobody moves at all, all do.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from emulator.mm_types import Geometry
+from workers.postmortem import owners
+
 LOOK_SECONDS = 0.05
 _COUNTERS = ("pc", "insns", "faults", "zapped", "tables_freed", "tlb_misses", "ipis", "finished")
+_COORDINATOR = ("gp_seq", "gp_completed", "remote_flushes")
 
 
 def process_state(pid: int) -> tuple[str, int]:
@@ -27,35 +32,53 @@ def process_state(pid: int) -> tuple[str, int]:
 
 
 class Watchdog:
-    """Looks at a machine now and then; `stuck` once nothing has moved for `patience` seconds of looks."""
+    """Looks at a machine now and then, and finds the CPUs that stand still for `patience` seconds of looks."""
 
-    def __init__(self, views: Mapping[str, Any], patience: float) -> None:
-        self._views = views
+    def __init__(self, views: Mapping[str, Any], geometry: Geometry, patience: float) -> None:
+        self._views, self._geometry = views, geometry
         self._looks = max(2, round(patience / LOOK_SECONDS))
         self._last_look = 0.0
-        self._seen: np.ndarray | None = None
-        self._still = 0
-        self._started: dict[int, int] = {}
+        self._seen = self._figures()
+        self._still = np.zeros(geometry.cpus + 1, np.int64)  # looks without a change, the coordinator's last
+        self._ticks = np.zeros(geometry.cpus + 1, np.int64)  # processor time when that began
 
     def _figures(self) -> np.ndarray:
+        """One row per process: its counters, summed; they only grow, but for pc."""
         cpu, rcu = self._views["cpu"], self._views["rcu"]
-        parts = [cpu[name] for name in _COUNTERS]
-        return np.concatenate([*parts, rcu["gp_seq"], rcu["gp_completed"], rcu["remote_flushes"]])
+        figures = np.stack([cpu[name] for name in _COUNTERS], axis=1)
+        figures[self._geometry.cpus, :3] = [int(rcu[name][0]) for name in _COORDINATOR]
+        return figures
 
-    def look(self, pids: Sequence[int]) -> bool:
-        """Look, at most every LOOK_SECONDS; True once the machine stands still. `pids` have not ended."""
+    def look(self, pids: Sequence[int]) -> list[int]:
+        """Look, at most every LOOK_SECONDS: the CPUs that stand still for good. `pids`: the coordinator last."""
         now = time.monotonic()
         if now - self._last_look < LOOK_SECONDS:
-            return False
+            return []
         self._last_look = now
         figures = self._figures()
-        if self._seen is None or not np.array_equal(figures, self._seen):
-            self._seen, self._still = figures, 0
-            return False
-        states = {pid: process_state(pid) for pid in pids}
-        self._still += 1
-        if self._still == 1:
-            self._started = {pid: ticks for pid, (_, ticks) in states.items()}
-        if self._still < self._looks:
-            return False
-        return all(state != "R" or ticks > self._started.get(pid, ticks) for pid, (state, ticks) in states.items())
+        moved = (figures != self._seen).any(axis=1)
+        self._seen = figures
+        self._still = np.where(moved, 0, self._still + 1)
+        for number in np.flatnonzero(self._still == 1):
+            self._ticks[number] = process_state(pids[number])[1]
+        if self._still[:-1].max() < self._looks:
+            return []
+        return self._stuck(pids)
+
+    def _stuck(self, pids: Sequence[int]) -> list[int]:
+        """Those that do not move, less those that wait for somebody who does."""
+        cpus = self._geometry.cpus
+        finished = self._views["cpu"]["finished"]
+        waits = self._views["cpu"]["waits_for"]
+        stuck = set()
+        for number in np.flatnonzero(self._still >= self._looks):
+            state, ticks = process_state(pids[number])
+            if state != "R" or ticks > self._ticks[number]:
+                stuck.add(int(number))
+        everybody = all(number in stuck or finished[number] for number in range(cpus)) and cpus in stuck
+        while not everybody:
+            free = {n for n in stuck if any(o not in stuck for o in owners(self._views, self._geometry, n) if o >= 0)}
+            if not free:
+                break
+            stuck -= free
+        return sorted(n for n in stuck if n < cpus and not finished[n] and (everybody or waits[n] != 0))

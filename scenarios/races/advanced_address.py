@@ -20,8 +20,8 @@ def programs(seed):
     from workers.program import barrier, compute, dontneed, jump, mmap, touch
 
     map_ = [mmap(BASE, 2 * SLOT), barrier()]
-    zapper = [*map_, barrier(), dontneed(BASE, SLOT), barrier(), compute(100), barrier(), jump(1)]
-    walker = [*map_, touch(BASE, PAGE), barrier(), compute(20), barrier(), compute(150)]
+    zapper = [*map_, barrier(), compute(40), dontneed(BASE, SLOT), barrier(), compute(100), barrier(), jump(1)]
+    walker = [*map_, touch(BASE, PAGE), barrier(), compute(80), barrier(), compute(150)]
     return [zapper, [*walker, touch(BASE + PAGE, PAGE), barrier(), jump(1)]]
 
 

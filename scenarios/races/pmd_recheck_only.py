@@ -1,11 +1,11 @@
 """D10: the freer checks under pmd_lock that a table is there, not that it is the one whose count was zero (ABA).
 
-    CPU 0                       CPU 1                       CPU 2
-    =====                       =====                       =====
+    CPU 0                                  CPU 1
+    =====                                  =====
     put: sees the count at zero
-                                put: sees it at zero, too
-                                pmd_lock, clears the pmd
-                                                            fault: installs a new table
+                                           put: sees it at zero, too
+                                           pmd_lock, clears the pmd
+                                           fault: installs a new table
     pmd_lock: a table is there
     clears the pmd of the new table, which is in use
 
@@ -16,11 +16,11 @@ from scenarios.race import BASE, PAGE, SLOT, Race
 
 
 def programs(seed):
-    """Two CPUs release and fault the same slot at once."""
+    """Both CPUs release the same slot at once; CPU 1 then faults in it again."""
     from workers.program import barrier, dontneed, jump, mmap, touch
 
-    first = [mmap(BASE, SLOT), barrier(), touch(BASE, PAGE), dontneed(BASE, SLOT), jump(2)]
-    second = [mmap(BASE, SLOT), barrier(), touch(BASE + PAGE, PAGE), dontneed(BASE, SLOT), jump(2)]
+    first = [mmap(BASE, SLOT), barrier(), touch(BASE, PAGE), barrier(), dontneed(BASE, SLOT), barrier(), jump(1)]
+    second = [barrier(), barrier(), dontneed(BASE, SLOT), touch(BASE + PAGE, PAGE), barrier(), jump(0)]
     return [first, second]
 
 
@@ -28,6 +28,10 @@ RACE = Race(
     detectors=("table-double-free", "pmd-changed-under-pin", "table-use-after-free", "count-from-zero"),
     programs=programs,
     settings={"any_zero_frees": 1},
-    steer=(("free_pte_table.zero", "pmd_install.locked"),),
+    steer=(
+        ("zap.cleared", "pte_put.dropped", 100, 1),
+        ("pte_put.dropped", "free_pte_table.zero", 100, 0),
+        ("free_pte_table.zero", "pmd_install.locked", 200, 0),
+    ),
     source="RFC 2022-04-29, free user PTE page table pages by percpu_ref: free_user_pte",
 )
