@@ -17,6 +17,7 @@ or under the lock that guards them.
     sleep_on(m, cpu, field, i, value, us)       sleep while field[i] == value, at most `us` microseconds (0: no limit)
     wake_all(m, field, i)                       wake whoever sleeps on field[i]; write the field first
     now_ns(m, cpu) -> nanoseconds               the clock
+    get_cycles(m, cpu) -> cycles                a clock that costs nothing, the same on all CPUs, in a unit of its own
     raise_signal(number)                        send this process a signal
 
 The bodies are the engine's: LLVM instructions, semaphores, or scheduling points.
@@ -43,6 +44,7 @@ sched_yield = _primitives.sched_yield
 sleep_on = _primitives.sleep_on
 wake_all = _primitives.wake_all
 now_ns = _primitives.now_ns
+get_cycles = _primitives.get_cycles
 raise_signal = _primitives.raise_signal
 
 kernel = _primitives.kernel

@@ -66,7 +66,7 @@ BUGS = {
         "zero is absorbing: whoever took the last reference away is freeing the table already",
     ),
     Bug.FREED_TABLE_NOT_EMPTY: BugText(
-        "free_pte_table: the count of table {subject} is zero, but its entries, or-ed together, are {seen:#x}",
+        "free_pte_table: the count of table {subject} is zero, but its entries, or-ed together, are {seen}",
         "an entry holds a reference: a table with one must not be freed, its page is lost",
     ),
     Bug.TABLE_LEFT_AT_TEARDOWN: BugText(
@@ -74,7 +74,7 @@ BUGS = {
         "zap has cleared every entry, so the last put ought to have freed it: a reference leaked (BUG in patch 5)",
     ),
     Bug.PMD_CHANGED_UNDER_PIN: BugText(
-        "the pmd {subject:#x} of a table in use reads {seen:#x}, expected table {was}",
+        "the pmd {subject} of a table in use reads {seen}, expected table {was}",
         "a reference keeps the pmd as it is; somebody cleared or replaced it all the same",
         "pmd",
     ),
@@ -106,17 +106,17 @@ BUGS = {
         "frame {subject} is freed with mapcount {seen}", "an entry still maps the frame that is freed", "frame"
     ),
     Bug.FOREIGN_CONTENTS: BugText(
-        "the word at {subject:#x} lies in a frame that holds the words of {seen:#x}",
+        "the word at {subject} lies in a frame that holds the words of {seen}",
         "one frame serves two addresses: a stale translation stored into a frame that was freed and taken again",
         "address",
     ),
     Bug.LOST_STORE: BugText(
-        "the word at {subject:#x} reads {seen}, this CPU stored {was}, and nobody has released the page since",
+        "the word at {subject} reads {seen}, this CPU stored {was}, and nobody has released the page since",
         "the store went to a page that is no longer mapped here: its table or frame was freed with the entry set",
         "address",
     ),
     Bug.STALE_AFTER_DONTNEED: BugText(
-        "the word at {subject:#x} still reads {seen} after this CPU's MADV_DONTNEED has returned",
+        "the word at {subject} still reads {seen} after this CPU's MADV_DONTNEED has returned",
         "a released page reads zero; a translation survived because a flush was left to another CPU and not waited for",
         "address",
     ),

@@ -12,6 +12,7 @@ from emulator.atomic import (
     atomic_fetch_add,
     cpu_relax,
     entry_point,
+    get_cycles,
     kernel,
     kernel_inline,
     now_ns,
@@ -282,8 +283,17 @@ def run_coordinator(m, me):
 def start_machine(m, me):
     """Let the CPUs go. Called by the parent."""
     m.run.start_ns[0] = now_ns(m, me)
+    m.run.start_cycles[0] = get_cycles(m, me)
     smp_store_release(m.run.start, 0, 1)
     wake_all(m, m.run.start, 0)
+    return 0
+
+
+@entry_point
+def read_clocks(m, me):
+    """Enter the time of a bug that the parent has seen. Called by the parent."""
+    m.run.bug_ns[0] = now_ns(m, me)
+    m.run.bug_cycles[0] = get_cycles(m, me)
     return 0
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from emulator.atomic import (
     DEBUG,
     cmpxchg,
+    get_cycles,
     kernel,
     kernel_inline,
     now_ns,
@@ -69,6 +70,7 @@ def BUG(m, cpu, bug, subject, was, seen):
         m.run.bug_subject[0] = subject
         m.run.bug_was[0] = was
         m.run.bug_seen[0] = seen
+        m.run.bug_cycles[0] = get_cycles(m, cpu)
         smp_store_release(m.run.bug_ns, 0, when)
     smp_store_release(m.run.stop, 0, 1)
     park(m, cpu)

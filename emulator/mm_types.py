@@ -129,8 +129,9 @@ RUN = struct(
         bug_was="the value before, or the one that was right; the winner of bug",
         bug_seen="the value that was seen; the winner of bug",
         bug_ns="when; the winner of bug",
+        bug_cycles="the same, in cycles; the winner of bug",
     ),
-    line(start_ns="when the machine was started; parent"),
+    line(start_ns="when the machine was started; parent", start_cycles="the same, in cycles; parent"),
 )
 
 CPU = struct(
@@ -312,7 +313,7 @@ PAGE = struct(
     align=32,
 )
 
-# Debug build: the life of a PTE table. A word is nanoseconds since the start << 10 | CPU + 1, 0 if it never happened.
+# Debug build: the life of a PTE table. A word is cycles since the start << 10 | CPU + 1, 0 if it never happened.
 LIFE = struct(
     line(
         allocated="taken from the free ones; that CPU",
@@ -329,7 +330,7 @@ LIFE = struct(
 
 TRACE = struct(
     line(
-        stamp="nanoseconds since the start; its CPU",
+        stamp="cycles since the start; its CPU",
         point="number of the point, see points.py; its CPU",
         subject="table, frame or address; its CPU",
         value="what was seen or written; its CPU",

@@ -12,6 +12,7 @@ from emulator.atomic import (
     DEBUG,
     atomic_fetch_add,
     cpu_relax,
+    get_cycles,
     kernel,
     kernel_inline,
     now_ns,
@@ -163,8 +164,8 @@ def point_name(of: int) -> str:
 
 @kernel_inline
 def since_start(m, cpu):
-    """Nanoseconds since the machine was started."""
-    return now_ns(m, cpu) - m.run.start_ns[0]
+    """Cycles since the machine was started."""
+    return get_cycles(m, cpu) - m.run.start_cycles[0]
 
 
 @kernel_inline

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workers.program import Insn
+
+Programs = list[list["Insn"]]
 
 PAGE, SLOT = 4096, 2 << 20
 BASE = 0x10_0000_0000 - SLOT  # the last table of one GiB, then the next GiB
@@ -44,7 +49,7 @@ class Race:
     """
 
     detectors: tuple[str, ...]
-    programs: Callable[[int], Sequence[Sequence[Any]]]
+    programs: Callable[[int], Programs]
     source: str
     steer: tuple[tuple[Any, ...], ...] = ()
     policy: str = "refcount"

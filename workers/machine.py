@@ -25,7 +25,7 @@ import numpy as np
 
 from emulator import engine
 from emulator.bugs import Bug
-from emulator.insn import run_coordinator, run_cpu, start_machine, stop_machine
+from emulator.insn import read_clocks, run_coordinator, run_cpu, start_machine, stop_machine
 from emulator.mm_types import PCP_HIGH, Geometry
 from emulator.points import point_number
 from emulator.policy import POLICIES
@@ -302,7 +302,8 @@ class Machine:
         run = self.views["run"]
         if run["bug"][0] or any(self._was_hit(stop) for stop in self.instruments.stops):
             return
-        run["bug_cpu"], run["bug_subject"], run["bug_ns"] = cpu, cpu, time.monotonic_ns()
+        run["bug_cpu"] = run["bug_subject"] = cpu
+        read_clocks(self.m, self.geometry.cpus)
         run["bug"] = int(Bug.NO_PROGRESS)
 
     def kill(self) -> None:

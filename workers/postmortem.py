@@ -153,7 +153,7 @@ def wait_for_graph(views: Views, geometry: Geometry) -> list[str]:
 
 
 def life_of(views: Views, table: int) -> list[tuple[int, int, str]]:
-    """What happened to a table, oldest first: (nanoseconds since the start, CPU, event)."""
+    """What happened to a table, oldest first: (cycles since the start, CPU, event)."""
     row = views["life"][table]
     events = [(int(row[name]) >> 10, (int(row[name]) & 1023) - 1, name) for name in LIFE.comments]
     return sorted(event for event in events if event[1] >= 0)

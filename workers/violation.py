@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from workers.postmortem import (
     who,
 )
 
-STORY_EVENTS = 26
-COLUMN = 46
+STORY_EVENTS = 24
+COLUMN = 48
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Participant:
 
 @dataclass
 class Event:
-    """One line of the story: who passed which point when, with what in hand."""
+    """One line of the story: who passed which point when, how often in a row, with what in hand."""
 
     ns: int
     who: str
@@ -51,6 +51,7 @@ class Event:
     source: str
     subject: str
     value: str
+    times: int = 1
 
 
 @dataclass
@@ -72,7 +73,6 @@ class Violation:
     waits: list[str]
     story: list[Event]
     command: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The record."""
@@ -83,78 +83,116 @@ class Violation:
         return f"{self.detector}: {self.saw}"
 
 
-def _entry_text(entry: int) -> str:
-    if entry == 0:
-        return "none"
-    if entry == POISON:
-        return "poison"
-    return f"{entry:#x}"
+class _Passed(NamedTuple):
+    """One line of a trace."""
+
+    cycles: int
+    cpu: int
+    point: str
+    subject: int
+    value: int
+
+    @property
+    def kind(self) -> str:
+        return POINTS[self.point].subject
+
+
+def _number_text(value: int) -> str:
+    return str(value) if abs(value) < 1 << 20 else f"{value:#x}"
 
 
 def _value_text(kind: str, value: int) -> str:
     if kind in ("pmd", "entry"):
-        return f"{kind} {_entry_text(value)}"
+        names = {0: "none", POISON: "poison"}
+        return f"{kind} {names.get(value, f'{value:#x}')}"
     if kind == "table":
         return f"for {value:#x}"
-    if kind in ("length", "end"):
-        return f"{kind} {value:#x}"
-    return f"{kind} {value}"
+    return f"{kind} {_number_text(value)}"
 
 
-def _events(views: Mapping[str, Any], geometry: Geometry, cpu: int) -> list[tuple[int, int, str, int, int]]:
-    """The trace of one process, oldest first: (ns, cpu, point, subject, value)."""
+def _clock(views: Mapping[str, Any]) -> tuple[float, int]:
+    """Nanoseconds per cycle, and the cycle of the bug."""
+    run = views["run"]
+    cycles = int(run["bug_cycles"][0] - run["start_cycles"][0])
+    return int(run["bug_ns"][0] - run["start_ns"][0]) / max(cycles, 1), cycles
+
+
+def _trace(views: Mapping[str, Any], cpu: int, until: int) -> list[_Passed]:
+    """The trace of one process up to a cycle, oldest first."""
     at = int(views["cpu"]["trace_at"][cpu])
     rows = views["trace"][cpu * TRACE_ENTRIES : (cpu + 1) * TRACE_ENTRIES]
-    order = [(i % TRACE_ENTRIES) for i in range(max(0, at - TRACE_ENTRIES), at)]
+    order = [rows[i % TRACE_ENTRIES] for i in range(max(0, at - TRACE_ENTRIES), at)]
     return [
-        (int(rows[i]["stamp"]), cpu, point_name(int(rows[i]["point"])), int(rows[i]["subject"]), int(rows[i]["value"]))
-        for i in order
-        if 0 < rows[i]["point"] <= len(POINTS)
+        _Passed(int(row["stamp"]), cpu, point_name(int(row["point"])), int(row["subject"]), int(row["value"]))
+        for row in order
+        if 0 < row["point"] <= len(POINTS) and row["stamp"] <= until
     ]
 
 
-def _concerns(event: tuple[int, int, str, int, int], table: int | None, region: int | None) -> bool:
-    _, _, point, subject, _ = event
-    kind = POINTS[point].subject
-    if kind == "table":
-        return table is None or subject == table
-    if kind == "address":
-        return region is None or subject >> 21 == region or point == "flush.requested"
-    return kind not in ("zone", "state")
+def _concerns(views: Mapping[str, Any], event: _Passed, table: int | None, region: int | None) -> bool:
+    """True if an event has to do with the table, or with the 2 MiB number `region` of address."""
+    if event.kind == "table":
+        if table is not None and event.subject == table:
+            return True
+        return table is None and region is not None and int(views["ptdesc"]["pmd"][event.subject]) & 511 == region & 511
+    if event.kind == "address":
+        return region is None or (event.subject >> 21 ^ region) & 511 == 0 or event.point == "flush.requested"
+    return event.kind not in ("zone", "state")
 
 
-def _story(views: Mapping[str, Any], geometry: Geometry, table: int | None, region: int | None) -> list[Event]:
+def _fold(events: list[_Passed]) -> list[tuple[_Passed, int]]:
+    """The same thing done by one process again and again is one line."""
+    folded: list[tuple[_Passed, int]] = []
+    for event in events:
+        if folded and folded[-1][0][1:] == event[1:]:
+            folded[-1] = (event, folded[-1][1] + 1)
+        else:
+            folded.append((event, 1))
+    return folded
+
+
+def _story(
+    views: Mapping[str, Any], geometry: Geometry, seen_by: int, table: int | None, region: int | None
+) -> list[Event]:
     """The latest events about the table or its 2 MiB, of all processes, in order of time."""
-    merged = [
-        event
-        for cpu in range(geometry.cpus + 1)
-        for event in _events(views, geometry, cpu)
-        if _concerns(event, table, region)
+    ns_per_cycle, until = _clock(views)
+    traces = [_fold(_trace(views, cpu, until)) for cpu in range(geometry.cpus + 1)]
+    about = [[one for one in trace if _concerns(views, one[0], table, region)] for trace in traces]
+    if not any(about):
+        about = [trace[-3:] for trace in traces]  # nobody did anything with it: the last things everybody did at all
+    began = int(views["life"]["allocated"][table]) >> 10 if table is not None else 0
+    if sum(one[0].cycles >= began for one in about[seen_by]) < 2:
+        began = 0  # whoever saw it had found the table in an earlier life
+    told = [one for events in about for one in events if one[0].cycles >= began]
+    told = sorted(told)[-STORY_EVENTS:]
+    return [
+        Event(
+            ns=round(event.cycles * ns_per_cycle),
+            who=who(geometry, event.cpu),
+            point=event.point,
+            function=POINTS[event.point].function,
+            source=POINTS[event.point].source,
+            subject=f"{event.kind} {_number_text(event.subject)}",
+            value=_value_text(POINTS[event.point].value, event.value),
+            times=times,
+        )
+        for event, times in told
     ]
-    merged.sort()
-    told = []
-    for ns, cpu, point, subject, value in merged[-STORY_EVENTS:]:
-        kind = POINTS[point]
-        text = f"{subject:#x}" if kind.subject == "address" else str(subject)
-        told.append(
-            Event(
-                ns, who(geometry, cpu), point, kind.function, kind.source, f"{kind.subject} {text}",
-                _value_text(kind.value, value),
-            )
-        )  # fmt: skip
-    return told
 
 
 def _about(views: Mapping[str, Any], bug: Bug, subject: int, cpu: int) -> tuple[int | None, int | None]:
-    """The table a bug is about, and the 2 MiB of address."""
+    """The table a bug is about, and the 2 MiB of address (the number's low nine bits count)."""
     kind = BUGS[bug].subject
     table = region = None
-    if kind == "table":
-        table = subject
-    elif kind == "pmd":
-        table = int(views["cpu"]["pin_table"][cpu])
+    if kind in ("table", "pmd"):
+        table = subject if kind == "table" else int(views["cpu"]["pin_table"][cpu])
+        region = int(views["ptdesc"]["pmd"][table]) & 511
     elif kind == "address":
         region = subject >> 21
+    elif kind == "frame":
+        trace = _trace(views, cpu, _clock(views)[1])
+        if trace and trace[-1].kind == "address":
+            region = trace[-1].subject >> 21
     return table, region
 
 
@@ -187,7 +225,8 @@ def violation_of(views: Mapping[str, Any], geometry: Geometry) -> Violation | No
     cpu, subject, was, seen = (int(run[f"bug_{name}"][0]) for name in ("cpu", "subject", "was", "seen"))
     text = BUGS[bug]
     table, region = _about(views, bug, subject, cpu)
-    story = _story(views, geometry, table, region) if geometry.debug else []
+    ns_per_cycle, _ = _clock(views)
+    story = _story(views, geometry, cpu, table, region) if geometry.debug else []
     life = life_of(views, table) if geometry.debug and table is not None else []
     names = [who(geometry, number) for number in range(geometry.cpus + 1)]
     told = {event.who for event in story} | {who(geometry, by) for _, by, _ in life}
@@ -195,9 +234,9 @@ def violation_of(views: Mapping[str, Any], geometry: Geometry) -> Violation | No
     if bug == Bug.NO_PROGRESS:
         involved = [n for n in range(geometry.cpus + 1) if n == geometry.cpus or not views["cpu"]["finished"][n]]
     rcu = views["rcu"]
-    values = {"subject": subject, "was": was, "seen": seen}
+    values = {"subject": _number_text(subject), "was": _number_text(was), "seen": _number_text(seen)}
     if "in state {seen}" in text.saw:
-        values["seen"] = TABLE_STATES[seen]  # type: ignore[assignment]
+        values["seen"] = TABLE_STATES[seen]
     return Violation(
         detector=bug.detector,
         saw=text.saw.format(**values),
@@ -209,7 +248,7 @@ def violation_of(views: Mapping[str, Any], geometry: Geometry) -> Violation | No
         seen=seen,
         table=table,
         participants=_participants(views, geometry, involved[:6]),
-        life=[{"ns": ns, "who": who(geometry, by), "event": event} for ns, by, event in life],
+        life=[{"ns": round(at * ns_per_cycle), "who": who(geometry, by), "event": event} for at, by, event in life],
         rcu={
             "gp_seq": int(rcu["gp_seq"][0]),
             "gp_completed": int(rcu["gp_completed"][0]),
@@ -229,14 +268,16 @@ def story_lines(violation: Violation) -> list[str]:
     if not columns:
         return []
     last = {event.who: i for i, event in enumerate(violation.story)}
-    lines = [" " * 12 + "".join(f"{name:<{COLUMN}}" for name in columns).rstrip()]
-    lines.append(" " * 12 + "".join("=" * (COLUMN - 3) + "   " for _ in columns).rstrip())
-    first = violation.story[0].ns
+    indent = " " * 13
+    lines = [indent + "".join(f"{name:<{COLUMN}}" for name in columns).rstrip()]
+    lines.append(indent + "".join("=" * (COLUMN - 3) + "   " for _ in columns).rstrip())
     for i, event in enumerate(violation.story):
-        text = f"{event.point} {event.subject.removeprefix('table ')}: {event.value}"
+        text = f"{event.point} {event.subject.removeprefix('address ')}: {event.value}"
+        if event.times > 1:
+            text += f"  x{event.times}"
         mark = ">" if last[event.who] == i else " "
         at = columns.index(event.who) * COLUMN
-        lines.append(f"{(event.ns - first) / 1000:>9.1f} {mark} " + " " * at + text[: COLUMN - 2].ljust(0))
+        lines.append(f"{event.ns / 1000:>10.1f}  " + " " * at + mark + text[: COLUMN - 2])
     return lines
 
 
@@ -255,7 +296,7 @@ def report_lines(violation: Violation) -> list[str]:
         if one.waits_for:
             lines.append(f"  {'':<16} waits for {one.waits_for}")
     if violation.table is not None and violation.life:
-        told = ", ".join(f"{e['event']} by {e['who']} at {e['ns'] / 1000:.1f}" for e in violation.life)
+        told = ", ".join(f"{e['event']} {e['ns'] / 1000:.1f} {e['who']}" for e in violation.life)
         lines.append(f"  life of table {violation.table} (us): {told}")
     rcu = violation.rcu
     waits = f", waits for {', '.join(rcu['waits_for'])}" if rcu["waits_for"] else ""
@@ -267,7 +308,7 @@ def report_lines(violation: Violation) -> list[str]:
     lines += [f"  {line}" for line in violation.waits]
     story = story_lines(violation)
     if story:
-        lines += ["", "       us    the story; > is the last thing a process did"]
+        lines += ["", "        us   the story: points passed, oldest first; > is the last thing a process did"]
         lines += story
     if violation.command:
         lines += ["", f"  again: {violation.command}"]

@@ -59,7 +59,7 @@ class Watchdog:
         moved = (figures != self._seen).any(axis=1)
         self._seen = figures
         self._still = np.where(moved, 0, self._still + 1)
-        for number in np.flatnonzero(self._still == 1):
+        for number in np.flatnonzero(self._still == 1).tolist():
             self._ticks[number] = process_state(pids[number])[1]
         if self._still[:-1].max() < self._looks:
             return []
@@ -71,10 +71,10 @@ class Watchdog:
         finished = self._views["cpu"]["finished"]
         waits = self._views["cpu"]["waits_for"]
         stuck = set()
-        for number in np.flatnonzero(self._still >= self._looks):
+        for number in np.flatnonzero(self._still >= self._looks).tolist():
             state, ticks = process_state(pids[number])
             if state != "R" or ticks > self._ticks[number]:
-                stuck.add(int(number))
+                stuck.add(number)
         everybody = all(number in stuck or finished[number] for number in range(cpus)) and cpus in stuck
         while not everybody:
             free = {n for n in stuck if any(o not in stuck for o in owners(self._views, self._geometry, n) if o >= 0)}

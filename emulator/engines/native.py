@@ -296,6 +296,28 @@ def now_ns(m, cpu):  # type: ignore[no-untyped-def]
     return read_once(m.cpu.time_sec, cpu) * 1_000_000_000 + read_once(m.cpu.time_nsec, cpu)
 
 
+@intrinsic
+def _read_cycle_counter(typingctx):  # type: ignore[no-untyped-def]
+    """The processor's cycle counter (rdtsc)."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        read = builder.module.declare_intrinsic("llvm.readcyclecounter", (), ir.FunctionType(_I64, ()))
+        return builder.call(read, ())
+
+    return types.int64(), codegen
+
+
+_HAS_CYCLES = platform.machine() in ("x86_64", "AMD64")  # elsewhere the counter may be forbidden to user space
+
+
+@kernel_inline
+def get_cycles(m, cpu):  # type: ignore[no-untyped-def]
+    """Cycles of a clock that all processors share, or nanoseconds where there is none."""
+    if _HAS_CYCLES:
+        return _read_cycle_counter()
+    return now_ns(m, cpu)
+
+
 @kernel
 def sleep_on(m, cpu, field, i, value, microseconds):  # type: ignore[no-untyped-def]
     """Sleep while field[i] == value, until wake_all or the timeout (0: none); may return early.

@@ -188,6 +188,9 @@ def now_ns(m: Any, cpu: int) -> int:
     return time.monotonic_ns()
 
 
+get_cycles = now_ns
+
+
 def sleep_on(m: Any, cpu: int, field: Field, i: int, value: int, microseconds: int) -> None:
     """Sleep while field[i] == value, until wake_all or the timeout (0: none); may return early, and does."""
     stripe = field.stripe(i)

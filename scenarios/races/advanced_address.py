@@ -12,13 +12,12 @@
 On x86 a flush of 2 MiB empties everything, by tlb_single_page_flush_ceiling; hardware that flushes by address does not.
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Race
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import barrier, compute, dontneed, jump, mmap, touch
 
 
-def programs(seed):
+def programs(seed: int) -> Programs:
     """CPU 1 caches the table by one page, CPU 0 frees it, CPU 1 walks to another page of it."""
-    from workers.program import barrier, compute, dontneed, jump, mmap, touch
-
     map_ = [mmap(BASE, 2 * SLOT), barrier()]
     zapper = [*map_, barrier(), compute(40), dontneed(BASE, SLOT), barrier(), compute(100), barrier(), jump(1)]
     walker = [*map_, touch(BASE, PAGE), barrier(), compute(80), barrier(), compute(150)]

@@ -10,13 +10,12 @@ sets 2 entries, drops ptl
 pte_get_many(2): of what?              pte_put(): of what?
 """
 
-from scenarios.race import BASE, SLOT, Race
+from scenarios.race import BASE, SLOT, Programs, Race
+from workers.program import barrier, dontneed, jump, map_pages, mmap
 
 
-def programs(seed):
+def programs(seed: int) -> Programs:
     """CPU 0 faults pages around, CPU 1 releases them, at once, for ever."""
-    from workers.program import barrier, dontneed, jump, map_pages, mmap
-
     around = [mmap(BASE, SLOT), barrier(), map_pages(BASE, 2 + seed % 3), barrier(), jump(1)]
     release = [mmap(BASE, SLOT), barrier(), dontneed(BASE, SLOT), barrier(), dontneed(BASE, SLOT), jump(1)]
     return [around, release]

@@ -9,13 +9,12 @@ counts rcu.wake up; nobody sleeps
 waits for the flush                    for ever
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Race
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import compute, dontneed, jump, mmap, touch
 
 
-def programs(seed):
+def programs(seed: int) -> Programs:
     """CPU 0 faults and releases a page, CPU 1 is busy elsewhere: each release needs a flush on CPU 1."""
-    from workers.program import compute, dontneed, jump, mmap, touch
-
     releaser = [mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, SLOT), compute(5 + seed % 7), jump(1)]
     return [releaser, [compute(20), jump(0)]]
 

@@ -8,13 +8,12 @@ read fault: pins the table
                                        free_pgtables: the table is still there - BUG() in patch 5
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Race
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import barrier, jump, mmap, munmap, read
 
 
-def programs(seed):
+def programs(seed: int) -> Programs:
     """CPU 0 reads a page, CPU 1 unmaps it."""
-    from workers.program import barrier, jump, mmap, munmap, read
-
     reader = [barrier(), read(BASE, PAGE), barrier(), jump(0)]
     unmapper = [mmap(BASE, SLOT), barrier(), barrier(), munmap(BASE, SLOT), jump(0)]
     return [reader, unmapper]

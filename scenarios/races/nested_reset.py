@@ -12,13 +12,12 @@ frees the table
                                        maps A anew, walks the freed table
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Race
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import barrier, dontneed, jump, mmap, munmap, touch
 
 
-def programs(seed):
+def programs(seed: int) -> Programs:
     """CPU 0 unmaps A while CPU 1 releases B; then CPU 1 walks to A."""
-    from workers.program import barrier, dontneed, jump, mmap, munmap, touch
-
     a, b = BASE, BASE + SLOT
     unmapper = [mmap(b, SLOT), mmap(a, SLOT), barrier(), barrier(), munmap(a, SLOT), barrier(), jump(1)]
     walker = [barrier(), touch(a, PAGE), touch(b, PAGE), barrier(), dontneed(b, PAGE), touch(a + PAGE, PAGE), barrier()]

@@ -8,13 +8,12 @@ MADV_DONTNEED clears, unhooks
                                        stores through its TLB into the freed frame
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Race
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import dontneed, jump, mmap, touch
 
 
-def programs(seed):
+def programs(seed: int) -> Programs:
     """CPU 1 touches a page again and again, CPU 0 releases it."""
-    from workers.program import dontneed, jump, mmap, touch
-
     return [[mmap(BASE, SLOT), dontneed(BASE, SLOT), jump(1)], [touch(BASE, PAGE), jump(0)]]
 
 

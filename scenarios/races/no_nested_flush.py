@@ -10,13 +10,12 @@ MADV_DONTNEED clears the entry
 flushes
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Race
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import barrier, dontneed, jump, mmap, read, touch
 
 
-def programs(seed):
+def programs(seed: int) -> Programs:
     """Both CPUs release the page CPU 1 has stored to; CPU 1 reads it back."""
-    from workers.program import barrier, dontneed, jump, mmap, read, touch
-
     first = [mmap(BASE, SLOT), barrier(), barrier(), dontneed(BASE, SLOT), barrier(), jump(1)]
     second = [barrier(), touch(BASE, PAGE, value=7), barrier(), dontneed(BASE, SLOT), read(BASE, PAGE), barrier()]
     return [first, [*second, jump(0)]]

@@ -10,13 +10,12 @@ frees the table (grace period)
 tlb_finish_mmu: flushes, too late
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Race
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import barrier, compute, dontneed, jump, mmap, touch
 
 
-def programs(seed):
+def programs(seed: int) -> Programs:
     """CPU 1 caches the table by one page, CPU 0 frees it, CPU 1 walks to another page of it meanwhile."""
-    from workers.program import barrier, compute, dontneed, jump, mmap, touch
-
     map_ = [mmap(BASE, SLOT), barrier()]
     zapper = [*map_, barrier(), dontneed(BASE, SLOT), barrier(), jump(1)]
     walker = [*map_, touch(BASE, PAGE), barrier(), compute(250)]

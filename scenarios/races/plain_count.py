@@ -7,13 +7,12 @@ pte_put: reads 2
 writes 1                               its +1 is lost
 """
 
-from scenarios.race import BASE, SLOT, Race
+from scenarios.race import BASE, SLOT, Programs, Race
+from workers.program import barrier, dontneed, jump, mmap, touch
 
 
-def programs(seed):
+def programs(seed: int) -> Programs:
     """Both CPUs fault half of one slot; then CPU 0 releases it."""
-    from workers.program import barrier, dontneed, jump, mmap, touch
-
     half = SLOT // 2
     fault = [[mmap(BASE, SLOT), barrier(), touch(BASE + cpu * half, half), barrier()] for cpu in range(2)]
     return [[*fault[0], dontneed(BASE, SLOT), jump(1)], [*fault[1], jump(1)]]

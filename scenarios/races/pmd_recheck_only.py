@@ -12,13 +12,12 @@
 Only where whoever sees zero may free, as in the percpu_ref RFC; in v1 the one who made it zero does.
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Race
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import barrier, dontneed, jump, mmap, touch
 
 
-def programs(seed):
+def programs(seed: int) -> Programs:
     """Both CPUs release the same slot at once; CPU 1 then faults in it again."""
-    from workers.program import barrier, dontneed, jump, mmap, touch
-
     first = [mmap(BASE, SLOT), barrier(), touch(BASE, PAGE), barrier(), dontneed(BASE, SLOT), barrier(), jump(1)]
     second = [barrier(), barrier(), dontneed(BASE, SLOT), touch(BASE + PAGE, PAGE), barrier(), jump(0)]
     return [first, second]

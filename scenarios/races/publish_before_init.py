@@ -10,13 +10,12 @@ pte_ref_init(table, 1)                 its +1 is lost
 sets its entry, count 2, puts: 1       sets its entry, count 2, puts: 1 - two entries, one reference
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Race
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import barrier, dontneed, jump, mmap, touch
 
 
-def programs(seed):
+def programs(seed: int) -> Programs:
     """Both CPUs fault into one empty slot at once; then CPU 0 releases it."""
-    from workers.program import barrier, dontneed, jump, mmap, touch
-
     fault = [[mmap(BASE, SLOT), barrier(), touch(BASE + cpu * PAGE, PAGE), barrier()] for cpu in range(2)]
     return [[*fault[0], dontneed(BASE, SLOT), jump(1)], [*fault[1], jump(1)]]
 

@@ -9,13 +9,12 @@ takes the ptl, reads entries
   of a table that is free
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Race
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import dontneed, jump, mincore, mmap, touch
 
 
-def programs(seed):
+def programs(seed: int) -> Programs:
     """CPU 0 looks at the slot, CPU 1 faults and releases it."""
-    from workers.program import dontneed, jump, mincore, mmap, touch
-
     return [
         [mmap(BASE, SLOT), mincore(BASE, SLOT), jump(1)],
         [touch(BASE, PAGE), dontneed(BASE, SLOT), jump(0)],

@@ -8,13 +8,12 @@ pte_try_get: pmd_lock, reads the pmd
 inc-not-zero on memory that is free
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Race
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import dontneed, jump, mmap, touch
 
 
-def programs(seed):
+def programs(seed: int) -> Programs:
     """Both CPUs fault and release pages of the same slot."""
-    from workers.program import dontneed, jump, mmap, touch
-
     return [
         [mmap(BASE, SLOT), touch(BASE + 7 * PAGE, PAGE), dontneed(BASE, SLOT), jump(1)],
         [touch(BASE, PAGE), dontneed(BASE, SLOT), jump(0)],

@@ -11,13 +11,12 @@ unlinks the VMA from i_mmap
 flushes, too late
 """
 
-from scenarios.race import BASE, PAGE, Race
+from scenarios.race import BASE, PAGE, Programs, Race
+from workers.program import DEVICE_REMOVE, barrier, jump, mmap_device, munmap, touch
 
 
-def programs(seed):
+def programs(seed: int) -> Programs:
     """CPU 0 maps the device and unmaps it, CPU 1 is the driver, CPU 2 stores to the device."""
-    from workers.program import DEVICE_REMOVE, barrier, jump, mmap_device, munmap, touch
-
     return [
         [mmap_device(BASE), barrier(), barrier(), munmap(BASE, PAGE), barrier(), jump(0)],
         [barrier(), barrier(), DEVICE_REMOVE, barrier(), jump(0)],
