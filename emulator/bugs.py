@@ -121,7 +121,7 @@ BUGS = {
         "address",
     ),
     Bug.FREED_UNDER_RCU_READER: BugText(
-        "a read section that found table {subject} ended {seen} grace periods after its removal",
+        "a read section that found table {subject} is still open at age {seen} of the table (7: it is free already)",
         "a grace period ends only when every reader that could see the table has left: no age above 1 may occur",
     ),
     Bug.PTLOCK_DEAD: BugText(

@@ -10,7 +10,7 @@ import pytest
 from support import ROOT
 
 COMMAND = [sys.executable, "-c", "from scenarios.cli import main; main()"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PTELAB_BUILD": "plain"}  # the command chooses
 QUICK = ["run", "multi-fault", "--cpus", "1", "--repeat", "2", "--seconds", "0.05", "--no-host"]
 
 

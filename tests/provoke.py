@@ -1,0 +1,167 @@
+"""Provoke one detector after the other, each in a process of its own, under the semaphore engine: kernels are Python.
+
+A script for in_engine: `provoke_all()` gives the detector that fired for each provocation.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from emulator import pte_ref
+from emulator.bugs import Bug
+from emulator.mm_types import Geometry
+from emulator.page_alloc import free_table, put_page
+from emulator.pgtable import PRESENT, RW
+from emulator.rcu import account_rcu_age
+from emulator.shadow import check_psc, check_tlb, shadow_load, shadow_release, shadow_store
+from emulator.spinlock import PMD_LOCK, PTE_LOCK, ZONE_LOCK, mmap_read_unlock, spin_lock, spin_unlock
+from emulator.tlb import psc_fill, tlb_fill
+from workers.instruments import Instruments
+from workers.machine import FORK, Machine
+
+ADDR, OTHER = 0x40_0000, 0x80_0000
+CPU, MM, TABLE, FRAME = 0, 0, 9, 7
+
+
+def entry(frame: int) -> int:
+    """A present, writable PTE."""
+    return frame << 12 | PRESENT | RW
+
+
+def lock_order(m: Any) -> None:
+    """PTE lock inside the zone lock, then the other way round."""
+    for outer, inner in ((PTE_LOCK, ZONE_LOCK), (ZONE_LOCK, PTE_LOCK)):
+        spin_lock(m, CPU, m.ptdesc.ptl, 3, outer)
+        spin_lock(m, CPU, m.ptdesc.ptl, 4, inner)
+        spin_unlock(m, CPU, m.ptdesc.ptl, 4, inner)
+        spin_unlock(m, CPU, m.ptdesc.ptl, 3, outer)
+
+
+def longer_lock_order(m: Any) -> None:
+    """PMD inside PTE, zone inside PMD, PTE inside zone: no two alone are wrong."""
+    for outer, inner in ((PTE_LOCK, PMD_LOCK), (PMD_LOCK, ZONE_LOCK), (ZONE_LOCK, PTE_LOCK)):
+        spin_lock(m, CPU, m.ptdesc.ptl, 3, outer)
+        spin_lock(m, CPU, m.ptdesc.ptl, 4, inner)
+        spin_unlock(m, CPU, m.ptdesc.ptl, 4, inner)
+        spin_unlock(m, CPU, m.ptdesc.ptl, 3, outer)
+
+
+def lock_recursion(m: Any) -> None:
+    """Two locks of one class."""
+    spin_lock(m, CPU, m.ptdesc.ptl, 3, PTE_LOCK)
+    spin_lock(m, CPU, m.ptdesc.ptl, 4, PTE_LOCK)
+
+
+def foreign_contents(m: Any) -> None:
+    """One frame serves two addresses."""
+    shadow_store(m, CPU, MM, ADDR, entry(FRAME), 1)
+    shadow_load(m, CPU, MM, OTHER, entry(FRAME), 1)
+
+
+def foreign_store(m: Any) -> None:
+    """A store into a frame of another address."""
+    shadow_store(m, CPU, MM, ADDR, entry(FRAME), 1)
+    shadow_store(m, CPU, MM, OTHER, entry(FRAME), 1)
+
+
+def lost_store(m: Any) -> None:
+    """A word reads zero that was stored, and nobody released it."""
+    shadow_store(m, CPU, MM, ADDR, entry(FRAME), 5)
+    shadow_load(m, CPU, MM, ADDR, entry(FRAME + 1), 0)
+
+
+def changed_word(m: Any) -> None:
+    """A private word reads what this CPU never stored."""
+    shadow_store(m, CPU, MM, ADDR, entry(FRAME), 5)
+    shadow_load(m, CPU, MM, ADDR, entry(FRAME), 6)
+
+
+def stale_after_dontneed(m: Any) -> None:
+    """The old contents after this CPU's own release."""
+    shadow_store(m, CPU, MM, ADDR, entry(FRAME), 5)
+    shadow_release(m, CPU, ADDR, ADDR + 4096)
+    shadow_load(m, CPU, MM, ADDR, entry(FRAME), 5)
+
+
+def tlb_hit_freed_frame(m: Any) -> None:
+    """The frame goes after the translation was cached."""
+    tlb_fill(m, CPU, ADDR, entry(FRAME))
+    m.page.generation[FRAME] += 1
+    check_tlb(m, CPU, ADDR, entry(FRAME))
+
+
+def freed_walk(m: Any, cached: bool) -> None:
+    """The table goes after its pmd was read."""
+    m.ptdesc.state[TABLE] = 2
+    psc_fill(m, CPU, ADDR, TABLE)
+    m.ptdesc.generation[TABLE] += 1
+    check_psc(m, CPU, ADDR, TABLE, cached)
+
+
+def retry_bound(m: Any) -> None:
+    """A pmd that names a dying table for ever."""
+    pte_ref._RETRIES_BUG = 50
+    m.config.pte_counted[0] = m.config.try_get_rcu[0] = 1
+    m.entry[512 * TABLE] = entry(TABLE + 1)
+    pte_ref.pte_alloc_try_get_slow(m, CPU, MM, 512 * TABLE)
+
+
+def freed_under_reader(m: Any) -> None:
+    """A table's memory came back during the section."""
+    m.ptdesc.generation[TABLE] += 1
+    account_rcu_age(m, CPU, TABLE, 0)
+
+
+def old_under_reader(m: Any) -> None:
+    """Two grace periods have ended since the removal."""
+    m.ptdesc.state[TABLE] = 4
+    m.rcu.gp_completed[0] = 2
+    account_rcu_age(m, CPU, TABLE, 0)
+
+
+def frame_double_free(m: Any) -> None:
+    """The last put of a frame that is mapped."""
+    m.page.refcount[FRAME] = m.page.mapcount[FRAME] = 1
+    put_page(m, CPU, FRAME)
+
+
+PROVOCATIONS = {
+    "unlock": lambda m: spin_unlock(m, CPU, m.ptdesc.ptl, 3, PTE_LOCK),
+    "mmap_unlock": lambda m: mmap_read_unlock(m, CPU, MM),
+    "lock_order": lock_order,
+    "longer_lock_order": longer_lock_order,
+    "lock_recursion": lock_recursion,
+    "frame_count": lambda m: put_page(m, CPU, FRAME),
+    "frame_double_free": frame_double_free,
+    "table_double_free": lambda m: free_table(m, CPU, TABLE),
+    "foreign_contents": foreign_contents,
+    "foreign_store": foreign_store,
+    "lost_store": lost_store,
+    "changed_word": changed_word,
+    "stale_after_dontneed": stale_after_dontneed,
+    "tlb_hit_freed_frame": tlb_hit_freed_frame,
+    "psc_hit_freed_table": lambda m: freed_walk(m, True),
+    "walk_freed_table": lambda m: freed_walk(m, False),
+    "retry_bound": retry_bound,
+    "freed_under_reader": freed_under_reader,
+    "old_under_reader": old_under_reader,
+}
+
+
+def provoke(action: Any, online: bool = True) -> str:
+    """Run one provocation in a process of its own: the detector that fired, or `none`."""
+    with Machine(Geometry(), "none", Instruments(online=online)) as machine:
+        process = FORK.Process(target=action, args=(machine.m,), daemon=True)
+        process.start()
+        deadline = time.monotonic() + 20
+        while machine.views["run"]["bug"][0] == 0 and process.is_alive() and time.monotonic() < deadline:
+            process.join(0.005)
+        process.kill()
+        process.join()
+        return Bug(int(machine.views["run"]["bug"][0])).detector
+
+
+def provoke_all() -> dict[str, str]:
+    """Every provocation: its name -> the detector that fired."""
+    return {name: provoke(action) for name, action in PROVOCATIONS.items()}
