@@ -10,10 +10,10 @@ NAME ?=
 OPTIONS = $(if $(CPUS),--cpus $(CPUS)) $(if $(POLICY),--policy $(POLICY)) $(if $(ENGINE),--engine $(ENGINE)) \
 	$(if $(REPEAT),--repeat $(REPEAT)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
 	$(if $(JSON),--json $(JSON)) $(if $(KNOB),--knob $(KNOB)) $(if $(VARIANT),--variant $(VARIANT)) \
-	$(if $(SCALE),--scale $(SCALE)) $(ARGS)
+	$(if $(SCALE),--scale $(SCALE)) $(if $(CHECKS),--checks $(CHECKS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scenario list test stress bench lint format clean
+.PHONY: help setup scenario list test races stress bench lint format clean
 
 help: ## show the targets
 	@echo "ptelab: make TARGET"
@@ -37,6 +37,9 @@ list: $(READY) ## list scenarios, policies, knobs and engines
 
 test: $(READY) ## run the tests on two workers
 	@$(BIN)/python -m pytest -n 2 -q -m 'not stress' $(ARGS)
+
+races: $(READY) ## leave out each piece of the protocol and catch what follows: make races [SEEDS=20] [JSON=]
+	@$(BIN)/ptelab races $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JSON),--json $(JSON)) $(ARGS)
 
 stress: $(READY) ## race real processes for longer
 	@$(BIN)/python -m pytest -n 2 -q -m stress $(ARGS)
