@@ -92,7 +92,7 @@ def measure(
             samples.append(machine.sample())
             machine.stop()
         session.finish(machine, record, lab)
-        return difference(*samples, cpus) if len(samples) == 2 and not machine.frozen else None
+        return difference(samples[0], samples[1], cpus) if len(samples) == 2 and not machine.frozen else None
 
 
 def difference(before: Any, after: Any, cpus: int) -> dict[str, Any]:
