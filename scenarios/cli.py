@@ -11,6 +11,7 @@ import click
 from emulator.policy import POLICIES
 from scenarios import errors
 from scenarios.options import Lab, engine_options, one_of
+from scenarios.soak import command as soak
 from workers import interrupts
 
 # name -> (module, the question it answers)
@@ -100,6 +101,9 @@ def points() -> None:
 
     for name, point in POINTS.items():
         click.echo(f"  {name:<24} {point.function:<34} {point.text}")
+
+
+ptelab.add_command(soak)
 
 
 def main(arguments: list[str] | None = None) -> None:

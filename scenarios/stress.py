@@ -33,9 +33,10 @@ class Setup:
     mms: int = 2
     length: int = 3000
 
-    def at(self, seed: int) -> Setup:
-        """The same with another seed."""
-        return dataclasses.replace(self, lab=dataclasses.replace(self.lab, seed=seed))
+    def at(self, seed: int, perturb: int | None = None) -> Setup:
+        """The same with another seed, and another perturbation if given."""
+        perturb = self.lab.perturb if perturb is None else perturb
+        return dataclasses.replace(self, lab=dataclasses.replace(self.lab, seed=seed, perturb=perturb))
 
     def command(self, policy: str) -> str:
         """The command that runs this again."""
