@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from emulator.mm_types import NR_BARRIERS, PAGE_SIZE, Geometry
+from emulator.mm_types import NR_BARRIERS, PAGE_SIZE, PCP_BATCH, Geometry
 from workers.program import (
     DEVICE_REMOVE,
     EXIT,
@@ -45,21 +45,27 @@ MEETINGS = 4  # barriers in a program; all CPUs have the same number, none in a 
 
 @dataclass(frozen=True)
 class Workload:
-    """Programs that run together. `mm_of_cpu[i]` is the mm of CPU i."""
+    """Programs that run together. `mm_of_cpu[i]` is the mm of CPU i; `scarce` if memory is to run out."""
 
     programs: Sequence[Sequence[Insn]]
     mm_of_cpu: Sequence[int]
+    scarce: bool = False
 
     def geometry(self) -> Geometry:
-        """A machine with room for all of it: also for what CPUs keep free, gather, or leave to a grace period."""
+        """A machine with room for all of it: also for what CPUs keep free, gather, or leave to a grace period.
+
+        If memory is scarce half of the pages fit at a time, tables have to come back from grace periods, and what one
+        CPU keeps for itself another one lacks.
+        """
         cpus, mms = len(self.programs), max(self.mm_of_cpu) + 1
+        pages = len(SLOTS) * SLOT_PAGES * mms
         return Geometry(
             cpus=cpus,
             mms=mms,
             vmas=1024,
             insns=sum(len(program) for program in self.programs),
-            frames=len(SLOTS) * SLOT_PAGES * mms + cpus * 8192,
-            tables=1024 + cpus * 512,
+            frames=pages // 2 + cpus * PCP_BATCH if self.scarce else pages + cpus * 8192,
+            tables=16 + 8 * mms + cpus * 2 * PCP_BATCH // 3 if self.scarce else 1024 + cpus * 512,
         )
 
 
@@ -208,7 +214,10 @@ def random_program(author: Author, length: int, end: Insn) -> list[Insn]:
 
 
 def random_workload(seed: int, cpus: int, mms: int, length: int) -> Workload:
-    """The workload a seed names. CPUs are dealt to the mms in turn; an mm's CPUs end with EXIT, with STOP, or mixed."""
+    """The workload a seed names. CPUs are dealt to the mms in turn; an mm's CPUs end with EXIT, with STOP, or mixed.
+
+    Memory is scarce for one seed in four.
+    """
     rng = random.Random(f"{seed} {cpus} {mms} {length}")
     mm_of_cpu = [cpu % mms for cpu in range(cpus)]
     ends = [rng.choice(((STOP, STOP), (EXIT, EXIT), (STOP, EXIT))) for _ in range(mms)]
@@ -216,4 +225,4 @@ def random_workload(seed: int, cpus: int, mms: int, length: int) -> Workload:
     for cpu, mm in enumerate(mm_of_cpu):
         author = Author(random.Random(rng.getrandbits(64)), cpu // mms, mm_of_cpu.count(mm), device=mm == 0)
         programs.append(random_program(author, length, ends[mm][cpu // mms % 2]))
-    return Workload(programs, mm_of_cpu)
+    return Workload(programs, mm_of_cpu, scarce=rng.random() < 0.25)
