@@ -24,8 +24,8 @@ from emulator.atomic import (
     write_once,
 )
 from emulator.device import device_remove
-from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, detecting, number, stopped, waits_for
-from emulator.madvise import MADV_FREE, do_madvise
+from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, number, stopped, waits_for
+from emulator.madvise import do_madvise
 from emulator.memory import map_pages, sync_mm_rss
 from emulator.mincore import do_mincore
 from emulator.mm_types import NR_BARRIERS
@@ -33,7 +33,6 @@ from emulator.mmap import do_mmap, do_munmap, exit_mmap
 from emulator.mmu import access_ok, load, store
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
-from emulator.shadow import shadow_release
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, take_interrupts
 
 WAIT_BARRIER, WAIT_NOTHING = number(Wait.BARRIER), number(Wait.NOTHING)
@@ -146,8 +145,6 @@ def stepped(m, cpu, mm, op, addr, length, step, arg):
             error = do_munmap(m, cpu, mm, addr + done, size)
         else:
             error = do_madvise(m, cpu, mm, addr + done, size, arg)
-        if detecting(m) and error != -EINVAL and (op == MUNMAP or arg != MADV_FREE):
-            shadow_release(m, cpu, addr + done, addr + done + size)
         if result == 0:
             result = error
         done += size
@@ -179,10 +176,7 @@ def execute(m, cpu, mm, pc):
     if op == READ or op == LOAD:
         return read(m, cpu, mm, addr, length, step)
     if op == MMAP:
-        error = do_mmap(m, cpu, mm, addr, length, arg)
-        if detecting(m) and error == 0:
-            shadow_release(m, cpu, addr, addr + length)
-        return error
+        return do_mmap(m, cpu, mm, addr, length, arg)
     if op == MUNMAP or op == MADVISE:
         return stepped(m, cpu, mm, op, addr, length, step, arg)
     if op == BARRIER:

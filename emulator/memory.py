@@ -15,7 +15,7 @@ from emulator.atomic import (
     write_once,
     xchg,
 )
-from emulator.kernel import EFAULT, ENOMEM
+from emulator.kernel import EFAULT, ENOMEM, detecting
 from emulator.mmu_gather import tlb_flush_mmu, tlb_remove_page, tlb_remove_tlb_entry
 from emulator.page_alloc import alloc_page, alloc_table, clear_page, free_table, put_page
 from emulator.pgtable import (
@@ -51,6 +51,7 @@ from emulator.pte_ref import (
     pte_unlock,
 )
 from emulator.rcu import cond_resched
+from emulator.shadow import shadow_release
 from emulator.spinlock import PMD_LOCK, mmap_read_lock, mmap_read_unlock, spin_lock, spin_unlock
 from emulator.tlb import flush_tlb_mm_range, point
 from emulator.vma import VM_WRITE, anon_vma_prepare, find_vma, vma_limit
@@ -326,6 +327,8 @@ def unmap_page_range(m, cpu, mm, addr, end):
 
     Locking: caller must hold mmap_lock. Source: unmap_page_range, mm/memory.c.
     """
+    if detecting(m):
+        shadow_release(m, cpu, addr, end)
     while addr < end:
         following = pgd_addr_end(addr, end)
         pgd = pgd_offset(m, mm, addr)

@@ -164,7 +164,7 @@ def _parse_stall(text: str) -> tuple[str, int, str, int, float | None]:
     return "--stall", cpu, point, 1, seconds
 
 
-def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def engine_options(function: Callable[..., Any], default_checks: str = "audit") -> Callable[..., Any]:
     """Add --engine, --seed, --json, --checks, --knob, --perturb, --kill and --stall; the command gets one `lab`."""
 
     @functools.wraps(function)
@@ -211,7 +211,10 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--knob", default="", callback=some_of("knob", KNOBS), help="Leave out pieces of the protocol (see list)."
         ),
         click.option(
-            "--checks", default="audit", callback=one_of("checks", CHECKS), help=f"{', '.join(CHECKS)}. [audit]"
+            "--checks",
+            default=default_checks,
+            callback=one_of("checks", CHECKS),
+            help=f"{', '.join(CHECKS)}. [{default_checks}]",
         ),
         click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout."),
         click.option("--seed", default="0", callback=number(0, 2**62, whole=True), help="Names the run. [0]"),
@@ -223,9 +226,10 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return result
 
 
-def shared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`engine_options` and --policy."""
-    policy = click.option(
-        "--policy", default="none,refcount", callback=some_policies, help="Compared in turn. [none,refcount]"
-    )
-    return policy(engine_options(function))
+def shared_with(policies: str = "none,refcount", checks: str = "audit") -> Callable[..., Any]:
+    """`engine_options` and --policy, with these defaults."""
+    policy = click.option("--policy", default=policies, callback=some_policies, help=f"Compared in turn. [{policies}]")
+    return lambda function: policy(engine_options(function, checks))
+
+
+shared = shared_with()
