@@ -120,7 +120,8 @@ def points() -> None:
     from emulator.points import POINTS
 
     for name, point in POINTS.items():
-        click.echo(f"  {name:<24} {point.function:<34} {point.text}")
+        needs = f" ({point.needs})" if point.needs else ""
+        click.echo(f"  {name:<24} {point.function:<34} {point.text}{needs}")
 
 
 def main(arguments: list[str] | None = None) -> None:

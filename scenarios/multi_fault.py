@@ -92,7 +92,7 @@ def measure(
             samples.append(machine.sample())
             machine.stop()
         session.finish(machine, record, lab)
-        return difference(*samples, cpus) if len(samples) == 2 and not machine.frozen else None
+        return difference(samples[0], samples[1], cpus) if len(samples) == 2 and not machine.frozen else None
 
 
 def difference(before: Any, after: Any, cpus: int) -> dict[str, Any]:
@@ -391,6 +391,7 @@ def command(
         "host": host,
         "lab": lab,
     }
+    lab.check_stops(min(cpus))
     session.check_fits("--cpus", max(cpus), 1, lambda n: geometry(n, variant))
     record = Record("multi-fault", lab.seed)
     return session.conduct(record, lab, lambda: run(record, setup), lambda: show(record, setup))
