@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -200,13 +200,11 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
         perturb: int,
         kill: tuple[str, ...],
         stall: tuple[str, ...],
-        policy: list[str] | None = None,
         **others: Any,
     ) -> Any:
         debug = bool(checks == "online" or knob or perturb or kill or stall)
         engines.choose(engine, debug or engines.debug())
         lab = Lab(
-            policies=tuple(policy or ()),
             engine=engine,
             seed=seed,
             json_file=json_file,
@@ -246,8 +244,13 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def shared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`engine_options` and --policy."""
-    policy = click.option(
+    """`engine_options` and --policy, which goes into the lab."""
+
+    @functools.wraps(function)
+    def with_policies(*arguments: Any, lab: Lab, policy: list[str], **others: Any) -> Any:
+        return function(*arguments, lab=replace(lab, policies=tuple(policy)), **others)
+
+    option = click.option(
         "--policy", default="none,refcount", callback=some_policies, help="Compared in turn. [none,refcount]"
     )
-    return policy(engine_options(function))
+    return option(engine_options(with_policies))

@@ -35,7 +35,7 @@ from workers.instruments import PLAIN, Instruments
 from workers.postmortem import MachineFailed, describe_death, describe_stuck
 from workers.program import Insn, assemble
 from workers.stops import Aftermath, Stops
-from workers.watchdog import Watchdog, process_state
+from workers.watchdog import Watchdog, process_seconds, process_state
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -72,11 +72,6 @@ def child_main(parent: int, entry: Any, m: Any, cpu: int) -> None:
         os._exit(1)
     interrupts.reset_in_child()
     entry(m, cpu)
-
-
-def process_seconds(pid: int) -> float:
-    """Processor time a process has used."""
-    return time.clock_gettime((~pid << 3) | 2)  # CPUCLOCK_SCHED of that process
 
 
 class Machine:

@@ -126,8 +126,9 @@ class Aftermath:
         """Watch, stop, and tell."""
         self._watch()
         head = [self._headline()]
-        head += [self._state(number) for number in [*self._fates, *self._stuck]]
-        head += wait_lines(self._views, self._geometry, self._stuck, self._fates)
+        held_up = [cpu for cpu in self._left() if cpu in self._stuck or not self._moves(cpu)]
+        head += [self._state(number) for number in [*self._fates, *held_up]]
+        head += wait_lines(self._views, self._geometry, held_up, self._fates)
         self._stop()
         report = (self._views, self._geometry, self._fates)
         lines = [*head, *grace_period_line(*report), *flush_lines(*report)]

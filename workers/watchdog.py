@@ -22,18 +22,23 @@ from emulator.mm_types import Geometry
 from workers.postmortem import owners
 
 LOOK_SECONDS = 0.05
+CHANCE_SECONDS = 0.001  # of processor time: who had it could have moved
 COMPUTING = 0.1  # what a look at a process counts that computes
 _COUNTERS = ("pc", "insns", "faults", "zapped", "tables_freed", "tlb_misses", "ipis", "finished")
 _COORDINATOR = ("gp_seq", "gp_completed", "remote_flushes", "freed", "ipis")
 
 
-def process_state(pid: int) -> tuple[str, int]:
-    """State letter and processor time in ticks of a process; ("X", 0) if it is gone."""
+def process_seconds(pid: int) -> float:
+    """Processor time a process has used. Raises OSError if it is gone."""
+    return time.clock_gettime((~pid << 3) | 2)  # CPUCLOCK_SCHED of that process
+
+
+def process_state(pid: int) -> tuple[str, float]:
+    """State letter of a process, and processor time in seconds; ("X", 0) if it is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0], process_seconds(pid)
     except OSError:
-        return "X", 0
-    return fields[0], int(fields[11]) + int(fields[12])
+        return "X", 0.0
 
 
 class Watchdog:
@@ -46,7 +51,7 @@ class Watchdog:
         self._seen = self._figures()
         self._moved_at = np.full(geometry.cpus + 1, time.monotonic())
         self._still = np.zeros(geometry.cpus + 1)  # looks that count, without a change; the coordinator's last
-        self._ticks = np.zeros(geometry.cpus + 1, np.int64)  # processor time at the last look that counted
+        self._had = np.zeros(geometry.cpus + 1)  # processor time at the last look that counted
 
     def _figures(self) -> np.ndarray:
         """One row per process: its counters; they only grow, but for pc."""
@@ -72,16 +77,16 @@ class Watchdog:
             return []
         return self._stuck()
 
-    def _count(self, number: int, state: str, ticks: int) -> None:
+    def _count(self, number: int, state: str, seconds: float) -> None:
         """Enter a look at a process that has not moved: the first notes its processor time, later ones ask for more."""
         if self._still[number] == 0:
-            self._still[number], self._ticks[number] = COMPUTING, ticks
+            self._still[number], self._had[number] = COMPUTING, seconds
         elif state not in ("R", "D"):
             self._still[number] += 1
-        elif ticks > self._ticks[number]:
+        elif seconds > self._had[number] + CHANCE_SECONDS:
             cpu = self._views["cpu"][number]
             self._still[number] += COMPUTING if cpu["waits_for"] == 0 and number < self._geometry.cpus else 1
-            self._ticks[number] = ticks
+            self._had[number] = seconds
 
     def quiet_seconds(self, cpu: int) -> float:
         """How long no counter of a CPU has changed, whether or not it had its chance."""
