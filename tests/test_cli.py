@@ -166,6 +166,61 @@ def test_an_interrupt_prints_what_was_measured_and_leaves_nothing(number, status
     assert [name for name in os.listdir("/dev/shm") if f"ptelab-{process.pid}-" in name] == []
 
 
+def test_a_killed_cpu_is_exit_status_3_and_the_json_says_the_same(tmp_path):
+    run = ptelab(*QUICK, "--cpus", "2", "--kill", "1@set_pte.done:700", "--json", str(tmp_path / "out.json"))
+
+    record = json.loads((tmp_path / "out.json").read_text())
+
+    assert run.returncode == 3
+    assert f"ptelab: {record['failure']}\n" in run.stderr
+    assert record["failure"].startswith("CPU 1 was killed at set_pte.done (memory.py:set_pte: ")
+    assert "CPU 0 waits for the other CPUs at barrier 0: CPU 1 (dead)" in record["failure"]
+    assert record["verdict"] == "died"
+    assert "result  DIED" in run.stdout
+
+
+def test_a_short_stall_is_noted_and_passes():
+    run = ptelab(*QUICK, "--policy", "refcount", "--stall", "0@zap.cleared:0.2")
+
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("CPU 0 stood still for 0.") == 2
+    assert "result  PASS" in run.stdout
+
+
+def test_a_point_that_no_machine_passes_is_noted():
+    run = ptelab("run", "madvise-loop", "--size", "1G", "--kill", "0@mincore.walking", "--stall", "0@pte_ref.read:1")
+
+    assert run.returncode == 0
+    assert "CPU 0 was not killed: it never passed mincore.walking\n" in run.stderr
+    assert "CPU 0 was not stopped: it never passed pte_ref.read, which needs --knob plain-count\n" in run.stderr
+    assert "result  PASS" in run.stdout
+
+
+def test_points_lists_every_point():
+    from emulator.points import POINTS
+
+    lines = ptelab("points").stdout.splitlines()
+
+    assert [line.split()[0] for line in lines] == list(POINTS)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_stopped_process_stays_behind(number):
+    stalled = ["--repeat", "100", "--cpus", "2", "--stall", "0@set_pte.locked:1.9"]
+    process = subprocess.Popen(
+        [*COMMAND, *QUICK, *stalled], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT, cwd=ROOT
+    )
+    while "T" not in map(state, (pids := children(process.pid))):
+        assert process.poll() is None
+
+    process.send_signal(number)
+    process.wait(timeout=60)
+
+    while any(os.path.exists(f"/proc/{pid}") and state(pid) != "Z" for pid in pids):
+        pass
+    assert [name for name in os.listdir("/dev/shm") if f"ptelab-{process.pid}-" in name] == []
+
+
 def test_children_die_with_a_killed_parent():
     process = subprocess.Popen([*COMMAND, *QUICK, "--seconds", "60"], env=ENVIRONMENT, cwd=ROOT)
     while len(pids := children(process.pid)) < 2:

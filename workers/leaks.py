@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from emulator.checks import Frozen
@@ -11,6 +13,11 @@ from workers.postmortem import Fates, Views, life_of, many, several, who
 
 SHOWN = 4  # of each kind, the rest is a number
 EVENTS = 3  # of a table's life, the latest
+
+
+def _counts(**found: Any) -> str:
+    """How many of each, those apart of which there are none."""
+    return several([many(int(n), name.replace("_", " ")) for name, n in found.items() if n])
 
 
 def _cut(lines: list[str]) -> list[str]:
@@ -70,14 +77,16 @@ def _references(frozen: Frozen, fates: Fates) -> list[str]:
 
 def _gathers(frozen: Frozen, fates: Fates) -> list[str]:
     """What open gathers hold: unmapped, and never flushed or never freed."""
-    lines = []
+    views, lines = frozen.views, []
     for i in range(frozen.geometry.cpus):
-        row = frozen.views["cpu"][i]
-        held = [(int(row["gather_pages"]), "frame"), (int(row["gather_tables"]), "table")]
-        if row["gather_mm"] and any(n for n, _ in held):
+        row = views["cpu"][i]
+        pages = views["gather_page"]["word"][i * GATHER_PAGES :][: int(row["gather_pages"])]
+        tables = views["gather_table"]["word"][i * GATHER_TABLES :][: int(row["gather_tables"])]
+        users, states = views["page"]["refcount"][pages], frozen.state[tables]  # some of them may be free already
+        held = _counts(frame=np.count_nonzero(users > 0), table=np.count_nonzero(states == TABLE_UNHOOKED))
+        if row["gather_mm"] and held:
             flushed = "not yet freed" if row["gather_end"] == 0 else "not yet flushed"
-            what = several([many(n, name) for n, name in held if n])
-            lines.append(f"{what} in the gather of {who(frozen.geometry, i, fates)}, {flushed}")
+            lines.append(f"{held} in the gather of {who(frozen.geometry, i, fates)}, {flushed}")
     return lines
 
 
@@ -103,10 +112,9 @@ def _free_lists(frozen: Frozen, fates: Fates) -> list[str]:
         lines.append(f"{many(len(vanished), 'free table')} on no list: {_numbers(vanished)}")
     for number, fate in fates.items():
         count = frozen.views["pcp"]["count"]
-        kept = [(int(count[2 * number + FRAMES]), "free frame"), (int(count[2 * number + TABLES]), "free table")]
-        if fate == "dead" and any(n for n, _ in kept):
-            what = several([many(n, name) for n, name in kept if n])
-            lines.append(f"{what} on the per-CPU lists of {who(frozen.geometry, number, fates)}")
+        kept = _counts(free_frame=count[2 * number + FRAMES], free_table=count[2 * number + TABLES])
+        if fate == "dead" and kept:
+            lines.append(f"{kept} on the per-CPU lists of {who(frozen.geometry, number, fates)}")
     return lines
 
 
