@@ -74,7 +74,6 @@ def spin_unlock(m, cpu, lock, i, lock_class):
 @kernel
 def mmap_lock_wait(m, cpu, mm, seq):
     """Sleep until somebody releases mmap_lock after `seq` was read; idle meanwhile."""
-    waits_for(m, cpu, MMAP_LOCK, mm)
     enter_idle(m, cpu)
     atomic_fetch_add(m.mm.mmap_lock_sleepers, mm, 1)
     if read_once(m.mm.mmap_lock_seq, mm) == seq:
@@ -82,7 +81,6 @@ def mmap_lock_wait(m, cpu, mm, seq):
         sleep_on(m, cpu, m.mm.mmap_lock_seq, mm, seq, NAP_US)
     atomic_fetch_add(m.mm.mmap_lock_sleepers, mm, -1)
     exit_idle(m, cpu)
-    waits_for(m, cpu, WAIT_NOTHING, 0)
 
 
 @kernel
@@ -96,6 +94,7 @@ def mmap_lock_wake(m, mm):
 @kernel
 def mmap_read_lock_slow(m, cpu, mm):
     """Take back the reader that met a writer, and wait for the writer to leave."""
+    waits_for(m, cpu, MMAP_LOCK, mm)
     while True:
         if atomic_add_return(m.mm.mmap_lock, mm, -1) == WRITER:
             mmap_lock_wake(m, mm)  # the writer may have counted us
@@ -105,6 +104,7 @@ def mmap_read_lock_slow(m, cpu, mm):
                 break
             mmap_lock_wait(m, cpu, mm, seq)
         if atomic_fetch_add(m.mm.mmap_lock, mm, 1) < WRITER:
+            waits_for(m, cpu, WAIT_NOTHING, 0)
             return
 
 
@@ -132,6 +132,7 @@ def mmap_read_unlock(m, cpu, mm):
 def mmap_write_lock(m, cpu, mm):
     """Take mmap_lock for writing. Locking: returns with it held."""
     lock_acquire(m, cpu, MMAP_LOCK, mm)
+    waits_for(m, cpu, MMAP_LOCK, mm)
     while True:
         seq = smp_load_acquire(m.mm.mmap_lock_seq, mm)
         if cmpxchg(m.mm.mmap_writer, mm, 0, cpu + 1) == 0:
@@ -144,6 +145,7 @@ def mmap_write_lock(m, cpu, mm):
             break
         mmap_lock_wait(m, cpu, mm, seq)
     smp_mb()
+    waits_for(m, cpu, WAIT_NOTHING, 0)
     m.cpu.mmap_lock_held[cpu] = 2 * mm + 2
 
 

@@ -122,7 +122,8 @@ def points() -> None:
     from emulator.points import POINTS
 
     for name, point in POINTS.items():
-        click.echo(f"  {name:<24} {point.function:<34} {point.text}")
+        needs = f" ({point.needs})" if point.needs else ""
+        click.echo(f"  {name:<24} {point.function:<34} {point.text}{needs}")
 
 
 ptelab.add_command(soak)

@@ -34,6 +34,8 @@ def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[
         note(str(failure))
     except SegmentTooLarge as error:
         raise errors.UserError(str(error)) from None
+    for text in record.missed():
+        note(text)
     if lab.json_file != "-":
         show()
         report.checks_and_verdict(record)
@@ -57,6 +59,8 @@ def finish(machine: Any, record: Record, lab: Lab, command: str | None = None) -
     elif lab.checks != "off":
         record.add_checks(audit(machine.views, machine.geometry))
     record.add_ages(machine.views["rcu_age"]["count"])
+    for text in record.add_stops(machine.stops):
+        note(text)
     names = list(CPU.comments)
     first = names.index("insns")
     return {name: int(machine.views["cpu"][name].sum()) for name in names[first:]}
