@@ -247,6 +247,7 @@ RCU = struct(
     line(wake="bumped to wake the coordinator; anyone, atomically"),
     line(asleep="1 while the coordinator sleeps, 2 if it has nothing to do and call_rcu must wake it; coordinator"),
     line(hurry="1 when an allocation waits for memory; anyone"),
+    line(taking="1 while callbacks are on their way from the CPUs' lists into a grace period; coordinator"),
 )
 
 GP_HISTOGRAM = struct(line(count="grace periods of 2**index nanoseconds; coordinator"), align=8)

@@ -12,6 +12,7 @@ from emulator.atomic import (
     kernel_inline,
     read_once,
     sleep_on,
+    smp_load_acquire,
     smp_store_release,
     write_once,
 )
@@ -90,13 +91,15 @@ def pcp_push(m, cpu, zone, index):
 
 @kernel
 def memory_may_come(m):
-    """True while some table waits for a grace period."""
+    """True while some table waits for a grace period: on a CPU's list, on the way from there, or in one."""
     if read_once(m.rcu.gp_seq, 0) != read_once(m.rcu.gp_completed, 0):
         return True
     for cpu in range(m.config.n_cpu[0]):
         if read_once(m.cpu.cb_head, cpu) != 0:
             return True
-    return False
+    if smp_load_acquire(m.rcu.taking, 0) != 0:
+        return True
+    return read_once(m.rcu.gp_seq, 0) != read_once(m.rcu.gp_completed, 0)  # they may have arrived there meanwhile
 
 
 @kernel

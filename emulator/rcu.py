@@ -171,15 +171,17 @@ def grace_period_agent(m, me):
     """Move grace periods along without waiting. Returns 0 if there is nothing to do, 1 waiting for CPUs, 2 moved."""
     seq = m.rcu.gp_seq[0]
     if seq == m.rcu.gp_completed[0]:
-        callbacks = take_callbacks(m)
-        if callbacks == 0:
+        if not has_callbacks(m):
             return 0
+        write_once(m.rcu.taking, 0, 1)
+        callbacks = take_callbacks(m)
         m.rcu.done[0] = callbacks
         point_noirq(m, me, CALLBACKS_TAKEN, callbacks, seq)
         m.rcu.gp_start_ns[0] = now_ns(m, me)
         seq += 1
         smp_store_release(m.rcu.gp_seq, 0, seq)
         smp_mb()  # pairs with the barrier in exit_idle
+        write_once(m.rcu.taking, 0, 0)
     if not all_quiescent(m, seq):
         return 1
     account_grace_period(m, now_ns(m, me) - m.rcu.gp_start_ns[0])

@@ -101,7 +101,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # What depends on time, on when the coordinator looked, or on how an engine waits; the rest is the program's doing.
 TIMING = {
-    "run": {"ready", "start_ns"},
+    "run": {"ready", "start_ns", "start_cycles"},
     "waitq": {"sleepers"},
     "gp_histogram": {"count"},
     "rcu": {
