@@ -20,10 +20,10 @@ def _counts(**found: Any) -> str:
     return several([many(int(n), name.replace("_", " ")) for name, n in found.items() if n])
 
 
-def _cut(lines: list[str]) -> list[str]:
+def cut(lines: list[str], shown: int) -> list[str]:
     """The first few, and how many more there are."""
-    more = len(lines) - SHOWN
-    return lines if more <= 0 else [*lines[:SHOWN], f"... and {more} more like that"]
+    more = len(lines) - shown
+    return lines if more <= 0 else [*lines[:shown], f"... and {more} more like that"]
 
 
 def _numbers(found: np.ndarray) -> str:
@@ -122,9 +122,9 @@ def leaks(views: Views, geometry: Geometry, fates: Fates) -> list[str]:
     """What nobody will give back, one line each; the processes of `fates` do not move any more."""
     frozen = Frozen(views, geometry)
     return [
-        *_cut(_references(frozen, fates)),
-        *_cut(_lost_tables(frozen, fates)),
-        *_gathers(frozen, fates),
+        *cut(_references(frozen, fates), SHOWN),
+        *cut(_lost_tables(frozen, fates), SHOWN),
+        *cut(_gathers(frozen, fates), SHOWN),
         *_lost_frames(frozen),
         *_free_lists(frozen, fates),
     ]

@@ -31,6 +31,23 @@ def who(geometry: Geometry, number: int, fates: Fates | None = None, *details: s
     return f"{name} ({', '.join(told)})" if told else name
 
 
+def all_of(geometry: Geometry, numbers: Sequence[int], fates: Fates | None = None) -> str:
+    """Names of processes; those of many CPUs as the kernel writes a list of them: CPUs 0-4,6."""
+    if len(numbers) < 3:
+        return several([who(geometry, number, fates) for number in numbers])
+    first = [n for n in numbers if n - 1 not in numbers]
+    last = [n for n in numbers if n + 1 not in numbers]
+    return "CPUs " + ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(first, last, strict=True))
+
+
+def grouped(geometry: Geometry, told: Mapping[int, str]) -> list[str]:
+    """One line for all processes of which the same is to be told."""
+    groups: dict[str, list[int]] = {}
+    for number, text in told.items():
+        groups.setdefault(text, []).append(number)
+    return [f"{all_of(geometry, them)}{': each' if len(them) > 1 else ''} {text}" for text, them in groups.items()]
+
+
 def many(n: int, what: str) -> str:
     """A number of things."""
     if n != 1:
@@ -163,18 +180,17 @@ def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
 
 
 def wait_lines(views: Views, geometry: Geometry, cpus: Sequence[int], fates: Fates) -> list[str]:
-    """One line per CPU of `cpus` that waits: for what, and in whose hands that is."""
-    lines = []
+    """For the CPUs of `cpus` that wait: for what, and in whose hands that is."""
+    told = {}
     for cpu in cpus:
         waits = waiting_for(views, cpu)
         if waits is None:
             continue
-        line = f"{who(geometry, cpu, fates)} waits for {waits}"
+        told[cpu] = f"waits for {waits}"
         if holders := [who(geometry, o, fates) for o in owners(views, geometry, cpu) if o >= 0]:
             is_lock = views["cpu"]["waits_for"][cpu] < Wait.BARRIER
-            line += f"{', held by' if is_lock else ':'} {several(holders)}"
-        lines.append(line)
-    return lines
+            told[cpu] += f"{', held by' if is_lock else ':'} {several(holders)}"
+    return grouped(geometry, told)
 
 
 def grace_period_line(views: Views, geometry: Geometry, fates: Fates) -> list[str]:
@@ -204,16 +220,17 @@ def grace_period_line(views: Views, geometry: Geometry, fates: Fates) -> list[st
 def flush_lines(views: Views, geometry: Geometry, fates: Fates) -> list[str]:
     """Whose acknowledgement the flush agent waits for, and which CPUs it keeps waiting."""
     cpu, agent = views["cpu"][: geometry.cpus], geometry.cpus
-    callers = [who(geometry, int(c), fates) for c in np.flatnonzero(cpu["flush_state"] == REQUESTED)]
-    if not callers:
+    waiting = [int(c) for c in np.flatnonzero(cpu["flush_state"] == REQUESTED)]
+    callers = all_of(geometry, waiting, fates)
+    if not waiting:
         return []
     if agent in fates:
-        return [f"the flush of {several(callers)} is not carried out: {who(geometry, agent, fates)} does that"]
+        return [f"the flush of {callers} is not carried out: {who(geometry, agent, fates)} does that"]
     if late := unacknowledged(views, geometry):
         names = [f"IPI {cpu['ipi_request'][c]} by {who(geometry, c, fates)}" for c in late]
-        return [f"the flush agent waits for the ack of {several(names)}, to release {several(callers)}"]
+        return [f"the flush agent waits for the ack of {several(names)}, to release {callers}"]
     asleep = " and sleeps: it was not woken" if views["rcu"]["asleep"][0] else ""
-    return [f"the flush agent has not served {several(callers)}{asleep}"]
+    return [f"the flush agent has not served {callers}{asleep}"]
 
 
 def wait_for_graph(views: Views, geometry: Geometry, fates: Fates | None = None) -> list[str]:

@@ -17,11 +17,13 @@ from emulator.insn import stop_machine
 from emulator.mm_types import Geometry
 from emulator.points import POINTS, point_number
 from workers.instruments import Stop
-from workers.leaks import leaks
+from workers.leaks import cut, leaks
 from workers.postmortem import (
     Views,
+    all_of,
     flush_lines,
     grace_period_line,
+    grouped,
     instruction,
     locks_held,
     place_of,
@@ -34,6 +36,7 @@ from workers.watchdog import LOOK_SECONDS, Watchdog, process_state
 LONGEST_STALL = 2.0  # seconds; who is to stand still for longer does not come back
 AFTERMATH_SECONDS = 2.0  # how long the others are watched
 STANDS_STILL_SECONDS = 0.5  # without movement, until one of them is said to stand still
+SHOWN = 12  # CPUs, or groups of CPUs, that a verdict describes
 REST_SECONDS = 0.5  # how long they may take to stop, then
 
 
@@ -127,8 +130,9 @@ class Aftermath:
         self._watch()
         head = [self._headline()]
         held_up = [cpu for cpu in self._left() if cpu in self._stuck or not self._moves(cpu)]
-        head += [self._state(number) for number in [*self._fates, *held_up]]
-        head += wait_lines(self._views, self._geometry, held_up, self._fates)
+        head += [f"{who(self._geometry, number, self._fates)} {self._state(number)}" for number in self._fates]
+        head += cut(grouped(self._geometry, {cpu: self._state(cpu) for cpu in held_up}), SHOWN)
+        head += cut(wait_lines(self._views, self._geometry, held_up, self._fates), SHOWN)
         self._stop()
         report = (self._views, self._geometry, self._fates)
         lines = [*head, *grace_period_line(*report), *flush_lines(*report)]
@@ -140,7 +144,7 @@ class Aftermath:
         if number in self._fates:
             place = "" if number == self._geometry.cpus else f"at {instruction(self._views, number)}"
         held = several(locks_held(self._views, number)) or "no lock"
-        return f"{who(self._geometry, number, self._fates)} {place + '; ' if place else ''}holds {held}"
+        return f"{place + '; ' if place else ''}holds {held}"
 
     def _watch(self) -> None:
         """Until the others have finished, stand still, or have gone on for long."""
@@ -183,11 +187,7 @@ class Aftermath:
                 cpu for cpu in left if cpu not in self._stuck and not self._moves(cpu)
             ],
         }
-        return [
-            f"{several([who(self._geometry, cpu) for cpu in cpus])} {verbs[len(cpus) > 1]}"
-            for verbs, cpus in clauses.items()
-            if cpus
-        ]
+        return [f"{all_of(self._geometry, cpus)} {verbs[len(cpus) > 1]}" for verbs, cpus in clauses.items() if cpus]
 
     def _moves(self, cpu: int) -> bool:
         return self._watchdog.quiet_seconds(cpu) < STANDS_STILL_SECONDS
