@@ -25,8 +25,8 @@ SCENARIOS = {
         "scenarios.madvise_loop",
         "how large are the page tables after 50 GiB of touch and MADV_DONTNEED?",
     ),
-    "stress": ("scenarios.stress", "does the protocol survive random programs of every instruction?"),
     "server-snapshot": ("scenarios.server_snapshot", "what does a 55 TiB server get back, and what does it need?"),
+    "stress": ("scenarios.stress", "does the protocol survive random programs of every instruction?"),
 }
 
 

@@ -177,14 +177,14 @@ class Author:
 
     def anything(self) -> list[Insn]:
         """One of the above, by weight."""
-        return self.rng.choices(_KINDS, _WEIGHTS)[0](self)
+        return self.rng.choices(STEPS, _WEIGHTS)[0](self)
 
 
-_CHOICES: dict[Callable[[Author], list[Insn]], int] = {
-    Author.touch_own: 20,
-    Author.touch_shared: 16,
+_CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: hypothesis shrinks towards it
     Author.read_shared: 8,
+    Author.touch_shared: 16,
     Author.word: 8,
+    Author.touch_own: 20,
     Author.release: 12,
     Author.release_slot: 8,
     Author.lazyfree: 4,
@@ -195,7 +195,7 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {
     Author.pause: 2,
     Author.use_device: 3,
 }
-_KINDS, _WEIGHTS = tuple(_CHOICES), tuple(_CHOICES.values())
+STEPS, _WEIGHTS = tuple(_CHOICES), tuple(_CHOICES.values())
 SETUP = tuple(mmap(area, 2 * SLOT) for area in AREAS)
 
 
