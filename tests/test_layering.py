@@ -37,7 +37,7 @@ def kernels():
 
 def test_every_function_the_documents_name_exists():
     names = {node.name for _, node in kernels()}
-    for document in ("protocol.md", "one-fault.md"):
+    for document in ("protocol.md", "one-fault.md", "races.md", "engines.md"):
         text = (ROOT / "docs" / document).read_text()
         for file, function in re.findall(r"`(\w+\.py):(\w+)`", text):
             assert function in names, f"{document}: {file}:{function}"

@@ -22,7 +22,7 @@ from emulator import engine
 
 _SOURCES = ("emulator/*.py", "emulator/engines/*.py", "workers/host_loop.py")  # where kernels are written
 _MARKER = "complete"
-_KEPT = 8  # directories of other versions that stay
+_KEPT = 24  # directories of other versions that stay
 
 
 def _root() -> Path:

@@ -1,0 +1,70 @@
+"""What the documents list is what the code has: races, detectors, settings, fields of a violation."""
+
+import re
+from dataclasses import fields
+
+from support import ROOT
+
+from emulator.bugs import Bug
+from emulator.policy import SETTINGS
+from scenarios.race import RACES, load_race
+from workers.violation import Event, Participant, Violation
+
+DETECTORS = {bug.detector for bug in Bug if bug != Bug.NONE}
+
+
+def tables(document):
+    """The tables of a document: heading of the first column -> rows of cells."""
+    found, rows = {}, []
+    for line in (ROOT / "docs" / document).read_text().splitlines():
+        if not line.startswith("|"):
+            rows = []
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if not rows:
+            found.setdefault(tuple(cells)[:2], rows)
+        rows.append(cells)
+    return {heading: rows[2:] for heading, rows in found.items()}
+
+
+def names(text):
+    """What stands in backticks."""
+    return re.findall(r"`([\w/-]+)`", text)
+
+
+def test_the_zoo_is_listed_with_pieces_sources_and_detectors():
+    listed = tables("races.md")
+    pieces, seen = listed["race and knob", "piece removed"], listed["race", "seen by one of"]
+
+    assert [names(row[0])[0] for row in pieces] == list(RACES)
+    assert [names(row[0])[0] for row in seen] == list(RACES)
+    assert all(len(row) == 3 and all(row) for row in pieces)
+    for row in seen:
+        detectors = names(row[1])
+        assert set(detectors) <= DETECTORS
+        assert tuple(detectors) == load_race(names(row[0])[0])[0].detectors
+
+
+def test_a_race_that_needs_a_policy_or_setting_is_listed_with_it():
+    listed = {names(row[0])[0]: set(names(row[1])) for row in tables("races.md")["race", "runs on"]}
+
+    needed = {}
+    for name in RACES:
+        race, _ = load_race(name)
+        if needs := set(race.settings) | ({race.policy} - {"refcount"}):
+            needed[name] = needs
+    assert listed == needed
+    assert [names(row[0])[0] for row in tables("races.md")["setting", "the machine"]] == list(SETTINGS)
+
+
+def test_every_detector_is_explained():
+    listed = [names(row[0])[0] for row in tables("protocol.md")["detector", "condition"] if row[0]]
+
+    assert sorted(listed) == sorted(DETECTORS)
+
+
+def test_every_field_of_a_violation_is_explained():
+    listed = tables("json.md")
+    for heading, record in (("violation", Violation), ("participant", Participant), ("event", Event)):
+        explained = [names(row[0])[0] for row in listed[heading, "type, unit"]]
+        assert explained == [field.name for field in fields(record)]
