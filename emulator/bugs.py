@@ -37,6 +37,7 @@ class Bug(IntEnum):
     FRAME_DOUBLE_FREE = 21
     WALK_FREED_TABLE = 22
     NO_PROGRESS = 23
+    VALUE_NEVER_STORED = 24
 
     @property
     def detector(self) -> str:
@@ -58,7 +59,7 @@ BUGS = {
         "somebody dropped a reference that was never taken, or a reference was lost: the table can go while in use",
     ),
     Bug.COUNT_SATURATED: BugText(
-        "the reference count of table {subject} went from {was} to {seen}, more than 512 entries and all CPUs",
+        "the reference count of table {subject} went from {was} to {seen}, more than entries and CPUs can make",
         "the word did not hold a count: it was poisoned, or not yet initialised, when the reference was taken",
     ),
     Bug.COUNT_FROM_ZERO: BugText(
@@ -113,6 +114,11 @@ BUGS = {
     Bug.LOST_STORE: BugText(
         "the word at {subject} reads {seen}, this CPU stored {was}, and nobody has released the page since",
         "the store went to a page that is no longer mapped here: its table or frame was freed with the entry set",
+        "address",
+    ),
+    Bug.VALUE_NEVER_STORED: BugText(
+        "the word at {subject} reads {seen}, which no CPU has stored to that page",
+        "a page holds what was stored to it or zero: its frame was written through another page's translation",
         "address",
     ),
     Bug.STALE_AFTER_DONTNEED: BugText(

@@ -10,6 +10,7 @@ from enum import IntEnum
 from emulator.atomic import (
     atomic_add_return,
     atomic_fetch_add,
+    cmpxchg,
     cpu_relax,
     entry_point,
     get_cycles,
@@ -23,6 +24,7 @@ from emulator.atomic import (
     wake_all,
     write_once,
 )
+from emulator.bugs import Bug
 from emulator.device import device_remove
 from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, number, stopped, waits_for
 from emulator.madvise import do_madvise
@@ -36,7 +38,7 @@ from emulator.rcu import coordinator_loop, rcu_qs
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, take_interrupts
 
 WAIT_BARRIER, WAIT_NOTHING = number(Wait.BARRIER), number(Wait.NOTHING)
-ARRIVED = point_number("barrier.arrived")
+ARRIVED, BUG_NO_PROGRESS = point_number("barrier.arrived"), number(Bug.NO_PROGRESS)
 NAP_US = 10_000
 
 
@@ -284,10 +286,13 @@ def start_machine(m, me):
 
 
 @entry_point
-def read_clocks(m, me):
-    """Enter the time of a bug that the parent has seen. Called by the parent."""
-    m.run.bug_ns[0] = now_ns(m, me)
-    m.run.bug_cycles[0] = get_cycles(m, me)
+def report_no_progress(m, cpu):
+    """Enter as a violation that `cpu` stands still, unless there is one already. Called by the parent."""
+    if cmpxchg(m.run.bug, 0, 0, BUG_NO_PROGRESS) == 0:
+        m.run.bug_cpu[0] = cpu
+        m.run.bug_subject[0] = cpu
+        m.run.bug_cycles[0] = get_cycles(m, m.config.n_cpu[0])
+        m.run.bug_ns[0] = now_ns(m, m.config.n_cpu[0])
     return 0
 
 

@@ -225,8 +225,8 @@ def handle_mm_fault(m, cpu, mm, addr, write):
 def map_pages(m, cpu, mm, addr, pages):
     """Map the zero page into up to `pages` empty PTEs from `addr` on, within one table: 0, -EFAULT or -ENOMEM.
 
-    Fault-around, with the zero page for pages of a page cache; the entries are counted in one go, under ptl as in the
-    later versions of the series. Locking: takes and releases mmap_lock for reading. Source: filemap_map_pages.
+    Fault-around, with the zero page for pages of a page cache; the entries are counted in one go, under ptl (v1 to v3
+    count them after it). Locking: takes and releases mmap_lock for reading. Source: filemap_map_pages.
     """
     mmap_read_lock(m, cpu, mm)
     vma = find_vma(m, mm, addr)
@@ -325,7 +325,7 @@ def zap_pmd_range(m, cpu, mm, pud, addr, end):
 def unmap_page_range(m, cpu, mm, addr, end):
     """Clear every entry of [addr, end) into this CPU's gather.
 
-    Locking: caller must hold mmap_lock. Source: unmap_page_range, mm/memory.c.
+    Locking: caller must hold mmap_lock, or i_mmap_lock of the file that is mapped there. Source: unmap_page_range, mm/memory.c.
     """
     if detecting(m):
         shadow_release(m, cpu, addr, end)

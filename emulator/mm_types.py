@@ -7,9 +7,10 @@ typed pointer from `VIEWS`, plain Python its record views, the checks their nump
 Lock order, outermost first (a CPU may take a lock only while it holds none further in):
 
     mmap_lock                  one per mm; faults and madvise read, mmap and munmap write
-      ptl of an upper table    pmd_lock: guards which tables the entries of that table name
-        ptl of a PTE table     guards the entries of that table
-          zone lock            page_alloc's own, innermost
+      i_mmap_lock              the device file's: its frame and the VMA that maps it
+        ptl of an upper table  pmd_lock: guards which tables the entries of that table name
+          ptl of a PTE table   guards the entries of that table
+            zone lock          page_alloc's own, innermost
 """
 
 from __future__ import annotations
@@ -468,6 +469,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "insn": (INSN, "insns"),
     "record": (RECORD, "records"),
     "page": (PAGE, "frames"),
+    "page_values": (WORD, "page_values"),  # which words were ever stored: a bit each, see shadow.py, debug build
     "frame": (WORD, "frame_words"),
     "ptdesc": (PTDESC, "tables"),
     "life": (LIFE, "lives"),
@@ -526,6 +528,7 @@ class Geometry:
             "insns": self.insns,
             "records": self.records,
             "frames": self.frames,
+            "page_values": self.frames if self.debug else 1,
             "frame_words": self.frames * self.frame_words,
             "tables": self.tables,
             "entries": self.tables * PTRS_PER_TABLE,

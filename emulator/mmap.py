@@ -24,7 +24,7 @@ from emulator.pgtable import (
     mm_dec_nr_tables,
     pgtable_of,
 )
-from emulator.points import point_number
+from emulator.points import mark_life, point_number
 from emulator.rcu import cond_resched
 from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
 from emulator.tlb import point
@@ -42,6 +42,7 @@ def clear_table_entry(m, cpu, mm, entry, addr):
     table = pgtable_of(m.entry[entry])
     m.entry[entry] = 0
     m.ptdesc.state[table] = TABLE_UNHOOKED
+    mark_life(m, cpu, m.life.unhooked, table)
     pte_free_tlb(m, cpu, table, addr)
     mm_dec_nr_tables(m, mm)
 

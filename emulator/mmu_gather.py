@@ -37,7 +37,7 @@ def tlb_reset_range(m, cpu):
 
 @kernel
 def tlb_gather_mmu(m, cpu, mm, fullmm):
-    """Open this CPU's gather on `mm`. Locking: caller must hold mmap_lock."""
+    """Open this CPU's gather on `mm`. Locking: caller must hold mmap_lock or i_mmap_lock."""
     m.cpu.gather_mm[cpu] = mm + 1
     m.cpu.gather_full[cpu] = fullmm
     tlb_reset_range(m, cpu)

@@ -147,6 +147,7 @@ def clear_page(m, frame):
         m.frame[word] = 0
     if DEBUG:
         write_once(m.page.stored_by, frame, 0)
+        write_once(m.page_values, frame, 0)
 
 
 @kernel_inline

@@ -69,7 +69,7 @@ KNOBS = _fields(
     }
 )
 
-# Lawful machines of another kind, on which some races need to run; in the debug build. 0 is off.
+# Lawful machines of another kind, on which some races need to run: fields of `config`.
 SETTINGS = {
     "flush_ceiling": "pages; a longer flush empties the whole TLB (Linux's tlb_single_page_flush_ceiling, 33)",
     "any_zero_frees": "whoever sees a count of zero tries to free the table (percpu_ref RFC)",

@@ -92,12 +92,19 @@ def pte_ref_add(m, cpu, table, n):
 
 
 @kernel
+def check_count(m, cpu, table, n, count):
+    """Detector: a count that was raised by n to `count` is one: 512 entries and a visitor per CPU, and of each CPU in a
+    zap 512 more that it has cleared and not yet uncounted."""
+    if count > (PTRS_PER_PTE + 1) * (m.config.n_cpu[0] + 1):
+        BUG(m, cpu, BUG_SATURATED, table, count - n, count)
+
+
+@kernel
 def check_raised(m, cpu, table, n, count):
     """Detector: a count that was raised by n to `count` was a count before, and not zero."""
     if count <= n:
         BUG(m, cpu, BUG_FROM_ZERO, table, count - n, count)
-    if count > (PTRS_PER_PTE + 1) * (m.config.n_cpu[0] + 1):
-        BUG(m, cpu, BUG_SATURATED, table, count - n, count)
+    check_count(m, cpu, table, n, count)
 
 
 @kernel_inline
@@ -139,7 +146,7 @@ def pte_get_unless_zero(m, cpu, table):
 def pinned(m, cpu, pmd, table):
     """Detector: what was pinned is the table at `pmd`, and a count; remember which one it is."""
     if m.config.pte_counted[0]:
-        check_raised(m, cpu, table, 1, read_once(m.ptdesc.pte_refcount, table) + 1)
+        check_count(m, cpu, table, 1, read_once(m.ptdesc.pte_refcount, table))
     generation = m.ptdesc.generation[table]
     if read_once(m.ptdesc.state, table) != TABLE_INSTALLED or m.ptdesc.pmd[table] != pmd:
         BUG(m, cpu, BUG_USE_AFTER_FREE, table, generation, m.ptdesc.state[table])

@@ -1,10 +1,12 @@
 """Detectors of wrong memory contents and of stale translations: what this CPU knows of the words it accesses.
 
-Debug build with --checks online. Three layers, from cheap to exact:
+Debug build with --checks online. Four layers, from cheap to exact:
 
 - A translation that was cached carries the generation of its frame or table; one that was freed since is a BUG.
 - A frame notes whose words it holds (page.stored_by: mm, virtual page, CPU; SHARED once two CPUs stored). A word in a
   frame of another address is a BUG, whatever its value.
+- A frame has a set of the values stored to it by anybody, kept as 62 bits by a hash. A word outside of it, and not zero,
+  is a BUG.
 - Each CPU remembers the latest words it stored. Read back from a page nobody else stored to, a word must be the same;
   zero only if somebody may have released the page since; and zero if this CPU released it itself.
 """
@@ -25,6 +27,7 @@ BUG_FOREIGN, BUG_LOST, BUG_STALE = (
     number(Bug.LOST_STORE),
     number(Bug.STALE_AFTER_DONTNEED),
 )
+BUG_NEVER_STORED = number(Bug.VALUE_NEVER_STORED)
 SHARED = 1023  # in place of the CPU: more than one CPU has stored
 
 
@@ -67,6 +70,24 @@ def owner_tag(mm, addr, who):
 
 
 @kernel
+def value_bit(value):
+    """The bit that stands for a value."""
+    return 1 << ((value ^ value >> 7 ^ value >> 19) % 62)
+
+
+@kernel
+def note_value(m, frame, value):
+    """Enter a value into the set of a frame; before the store, so that whoever reads the word finds the bit."""
+    bit = value_bit(value)
+    seen = read_once(m.page_values, frame)
+    while seen & bit == 0:
+        before = cmpxchg(m.page_values, frame, seen, seen | bit)
+        if before == seen:
+            return
+        seen = before
+
+
+@kernel
 def shadow_store(m, cpu, mm, addr, entry, value):
     """Before a store: the frame is ours, and remember the word."""
     frame = entry >> PAGE_SHIFT
@@ -78,6 +99,7 @@ def shadow_store(m, cpu, mm, addr, entry, value):
         BUG(m, cpu, BUG_FOREIGN, addr, mine >> 10 << PAGE_SHIFT, before >> 10 << PAGE_SHIFT)
     if before != 0 and before != mine:
         write_once(m.page.stored_by, frame, owner_tag(mm, addr, SHARED))
+    note_value(m, frame, value)
     slot = cpu * SHADOW_ENTRIES + (addr >> PAGE_SHIFT & (SHADOW_ENTRIES - 1))
     m.shadow.key[slot] = addr >> 3
     m.shadow.value[slot] = value
@@ -95,6 +117,8 @@ def shadow_load(m, cpu, mm, addr, entry, value):
     mine = owner_tag(mm, addr, cpu + 1)
     if tag != 0 and tag >> 10 != mine >> 10:
         BUG(m, cpu, BUG_FOREIGN, addr, mine >> 10 << PAGE_SHIFT, tag >> 10 << PAGE_SHIFT)
+    if value != 0 and read_once(m.page_values, frame) & value_bit(value) == 0:
+        BUG(m, cpu, BUG_NEVER_STORED, addr, 0, value)
     slot = cpu * SHADOW_ENTRIES + (addr >> PAGE_SHIFT & (SHADOW_ENTRIES - 1))
     if m.shadow.key[slot] != addr >> 3:
         return

@@ -35,7 +35,7 @@ def _race(name: str) -> click.Command:
 
     if name not in RACES:
         raise errors.UserError(f"unknown race '{name}'; known: {', '.join(RACES)}")
-    engines.choose(engines.name(), debug=True)
+    engines.choose("native", debug=True)
     from scenarios.zoo import race_command
 
     return race_command(name)
@@ -64,7 +64,7 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "races":
-            engines.choose(engines.name(), debug=True)
+            engines.choose("native", debug=True)
             from scenarios.zoo import races_command
 
             return races_command

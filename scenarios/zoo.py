@@ -73,6 +73,10 @@ def hunt(name: str, seed: int, perturb: int = PERTURB, fixed: bool = False, seco
     from workers.violation import violation_of
 
     race, _ = load_race(name)
+    if "no-progress" in race.detectors and not fixed:
+        seconds = max(
+            seconds, 4 * race.patience
+        )  # shorter, and the machine is stopped before it is seen to stand still
     programs = race.programs(seed)
     tools = instruments(name, race, seed, perturb, fixed)
     with Machine(geometry(programs), race.policy, tools, tick_us=race.tick_us, patience=race.patience) as machine:
@@ -202,9 +206,11 @@ def run_all(record: Record, names: list[str], seeds: int) -> None:
 def show_all(record: Record, seeds: int) -> None:
     """The table: race, detector, time and operations until caught, the gain of perturbation, clean operations."""
     report.write(
-        f"races: each piece left out by its knob, {seeds} seeds, at most {HUNT_SECONDS:g} s each; perturbed and steered"
+        f"races: each piece left out by its knob, {report.plural(seeds, 'seed')}, at most {HUNT_SECONDS:g} s each; perturbed and steered"
     )
-    report.write(f"bare: as they are, {min(seeds, BARE_SEEDS)} seeds, at most {BARE_SECONDS:g} s each\n")
+    report.write(
+        f"bare: as they are, {report.plural(min(seeds, BARE_SEEDS), 'seed')}, at most {BARE_SECONDS:g} s each\n"
+    )
     lines = []
     for row in record.rows:
         seconds, operations = row["median_seconds"], row["median_operations"]

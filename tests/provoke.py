@@ -77,6 +77,14 @@ def changed_word(m: Any) -> None:
     shadow_load(m, CPU, MM, ADDR, entry(FRAME), 6)
 
 
+def value_never_stored(m: Any) -> None:
+    """Two CPUs have stored to a page; it reads a third value."""
+    shadow_store(m, CPU, MM, ADDR, entry(FRAME), 5)
+    shadow_store(m, CPU + 1, MM, ADDR, entry(FRAME), 6)
+    shadow_load(m, CPU, MM, ADDR, entry(FRAME), 6)
+    shadow_load(m, CPU, MM, ADDR, entry(FRAME), 9)
+
+
 def stale_after_dontneed(m: Any) -> None:
     """The old contents after this CPU's own release."""
     shadow_store(m, CPU, MM, ADDR, entry(FRAME), 5)
@@ -139,6 +147,7 @@ PROVOCATIONS = {
     "foreign_store": foreign_store,
     "lost_store": lost_store,
     "changed_word": changed_word,
+    "value_never_stored": value_never_stored,
     "stale_after_dontneed": stale_after_dontneed,
     "tlb_hit_freed_frame": tlb_hit_freed_frame,
     "psc_hit_freed_table": lambda m: freed_walk(m, True),
@@ -151,7 +160,7 @@ PROVOCATIONS = {
 
 def provoke(action: Any, online: bool = True) -> str:
     """Run one provocation in a process of its own: the detector that fired, or `none`."""
-    with Machine(Geometry(), "none", Instruments(online=online)) as machine:
+    with Machine(Geometry(cpus=2), "none", Instruments(online=online)) as machine:
         process = FORK.Process(target=action, args=(machine.m,), daemon=True)
         process.start()
         deadline = time.monotonic() + 20

@@ -18,6 +18,7 @@ EXPECTED = {
     "foreign_store": "foreign-contents",
     "lost_store": "lost-store",
     "changed_word": "lost-store",
+    "value_never_stored": "value-never-stored",
     "stale_after_dontneed": "stale-after-dontneed",
     "tlb_hit_freed_frame": "tlb-hit-freed-frame",
     "psc_hit_freed_table": "psc-hit-freed-table",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from emulator import engine
 from emulator.points import POINTS, point_number
-from emulator.policy import KNOBS
+from emulator.policy import KNOBS, SETTINGS
 
 
 class Steer(NamedTuple):
@@ -62,6 +62,8 @@ class Instruments:
         for knob in self.knobs:
             config[KNOBS[knob].field] = 1
         for name, value in self.settings.items():
+            if name not in SETTINGS:
+                raise ValueError(f"unknown setting '{name}'; known: {', '.join(SETTINGS)}")
             config[name] = value
         for cpu in range(len(views["cpu"])):
             views["cpu"]["random"][cpu] = 1 + (self.seed * 7919 + cpu * 104729) % 0x7FFFFFFE

@@ -25,7 +25,7 @@ import numpy as np
 
 from emulator import engine
 from emulator.bugs import Bug
-from emulator.insn import read_clocks, run_coordinator, run_cpu, start_machine, stop_machine
+from emulator.insn import report_no_progress, run_coordinator, run_cpu, start_machine, stop_machine
 from emulator.mm_types import PCP_HIGH, Geometry
 from emulator.policy import POLICIES
 from emulator.segment import Segment
@@ -259,17 +259,8 @@ class Machine:
             if self.stops.holding_up():
                 self._watchdog = Watchdog(self.views, self.geometry, self._patience)
             elif self._started and (stuck := self._watchdog.look(self.pids)):
-                self._stands_still(stuck[0])
+                report_no_progress(self.m, stuck[0])
         return not self._running()
-
-    def _stands_still(self, cpu: int) -> None:
-        """Enter into the segment that a CPU stands still, as a violation."""
-        run = self.views["run"]
-        if run["bug"][0]:
-            return
-        run["bug_cpu"] = run["bug_subject"] = cpu
-        read_clocks(self.m, self.geometry.cpus)
-        run["bug"] = int(Bug.NO_PROGRESS)
 
     def kill(self) -> None:
         """End every process at once."""

@@ -277,13 +277,13 @@ def story_lines(violation: Violation) -> list[str]:
             text += f"  x{event.times}"
         mark = ">" if last[event.who] == i else " "
         at = columns.index(event.who) * COLUMN
-        lines.append(f"{event.ns / 1000:>10.1f}  " + " " * at + mark + text[: COLUMN - 2])
+        lines.append(f"{event.ns / 1000:>10.1f}  " + " " * at + mark + text)
     return lines
 
 
 def report_lines(violation: Violation) -> list[str]:
     """The whole report, for people."""
-    who_saw = violation.participants[0].name if violation.participants else f"CPU {violation.cpu}"
+    who_saw = f"CPU {violation.cpu}" if violation.detector != "no-progress" else "the parent"
     lines = [f"VIOLATION  {violation.detector}, seen by {who_saw} after {violation.ns / 1e6:.3f} ms"]
     lines.append(f"  {violation.saw}")
     lines.append(f"  wrong, because {violation.why}")

@@ -24,7 +24,6 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("psc-hit-freed-table",),
     programs=programs,
-    settings={"flush_ceiling": 1024},
     tick_us=50,
     source="patch 7: tlb->freed_tables; flush_tlb_range says freed_tables=false (016c4d92cd16, D8)",
 )
