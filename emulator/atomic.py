@@ -26,6 +26,7 @@ The bodies are the engine's: LLVM instructions, semaphores, or scheduling points
 from emulator import engine
 
 _primitives = engine.load()
+EXPLORES = _primitives.EXPLORES  # the explorer watches every access itself: no points, no trace, no lives
 DEBUG = engine.debug()  # the debug build: a constant, so the plain build holds nothing of what stands behind it
 
 read_once = _primitives.read_once

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from emulator.atomic import (
     DEBUG,
+    EXPLORES,
     atomic_fetch_add,
     cpu_relax,
     get_cycles,
@@ -25,6 +26,7 @@ from emulator.atomic import (
 from emulator.kernel import number, park
 from emulator.mm_types import TRACE_ENTRIES
 
+POINTS_PASS = DEBUG and not EXPLORES
 SHORT_DELAY_BITS = 9  # a random delay is up to 2 to this many pauses
 STARVE_ONE_IN = 4096  # of the delays one in so many is a starvation: the CPU sleeps
 STARVE_US = 1500
@@ -171,7 +173,7 @@ def since_start(m, cpu):
 @kernel_inline
 def mark_life(m, cpu, event, table):
     """Enter an event into the life of a table: `event` is a field of m.life."""
-    if DEBUG:
+    if POINTS_PASS:
         event[table] = since_start(m, cpu) << 10 | (cpu + 1)
 
 
@@ -252,6 +254,6 @@ def steer_noirq(m, cpu, at):
 @kernel_inline
 def point_noirq(m, cpu, at, subject, value):
     """Pass the point `at` without taking interrupts. Nothing in the plain build."""
-    if DEBUG:
+    if POINTS_PASS:
         if pass_point(m, cpu, at, subject, value):
             steer_noirq(m, cpu, at)

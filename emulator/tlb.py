@@ -40,7 +40,7 @@ from emulator.atomic import (
 )
 from emulator.kernel import Wait, number, waits_for
 from emulator.mm_types import PSC_ENTRIES, TLB_ENTRIES
-from emulator.points import pass_point, point_noirq, point_number, steered
+from emulator.points import POINTS_PASS, pass_point, point_noirq, point_number, steered
 
 EPOCH_BITS = 20
 EPOCH_MAX = (1 << EPOCH_BITS) - 1
@@ -181,7 +181,7 @@ def steer(m, cpu, at):
 @kernel_inline
 def point(m, cpu, at, subject, value):
     """Pass the point `at`, and take interrupts as the processor does anywhere. Nothing in the plain build."""
-    if DEBUG:
+    if POINTS_PASS:
         wait = pass_point(m, cpu, at, subject, value)
         take_interrupts(m, cpu)
         if wait:

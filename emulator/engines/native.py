@@ -33,6 +33,7 @@ from numba.extending import NativeValue, intrinsic, models, register_model, type
 from emulator.engines.whole_program import whole_program  # noqa: E402
 
 NAME = "native"
+EXPLORES = False
 _I8P, _I32, _I64 = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
 _VIEW_NUMBER = {name: number for number, name in enumerate(VIEWS)}
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}

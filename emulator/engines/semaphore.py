@@ -23,6 +23,7 @@ import posix_ipc
 from emulator.mm_types import VIEWS, WORD
 
 NAME = "semaphore"
+EXPLORES = False
 _F = TypeVar("_F", bound=Callable[..., Any])
 _STRIPES = 64
 _TRIES = 20  # try-acquires before a stripe is waited for
