@@ -13,7 +13,7 @@ OPTIONS = $(if $(CPUS),--cpus $(CPUS)) $(if $(POLICY),--policy $(POLICY)) $(if $
 	$(if $(SCALE),--scale $(SCALE)) $(if $(CHECKS),--checks $(CHECKS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scenario list test races stress bench lint format clean
+.PHONY: help setup scenario list test races stress soak bench lint format clean
 
 help: ## show the targets
 	@echo "ptelab: make TARGET"
@@ -41,8 +41,12 @@ test: $(READY) ## run the tests on two workers
 races: $(READY) ## leave out each piece of the protocol and catch what follows: make races [SEEDS=20] [JSON=]
 	@$(BIN)/ptelab races $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JSON),--json $(JSON)) $(ARGS)
 
-stress: $(READY) ## race real processes for longer
-	@$(BIN)/python -m pytest -n 2 -q -m stress $(ARGS)
+stress: $(READY) ## race real processes for longer: make stress STRESS=10 is ten times as long
+	@STRESS=$(or $(STRESS),1) $(BIN)/python -m pytest -n 2 -q -m stress $(ARGS)
+
+soak: $(READY) ## the full protocol for 1e10 page faults, taken up where it ended: make soak [FAULTS= SECONDS= STATE=]
+	@$(BIN)/ptelab soak --state $(or $(STATE),soak.json) $(if $(FAULTS),--faults $(FAULTS)) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: $(READY) ## measure; make bench BASE=old.json prints the change against an earlier file
 	@$(BIN)/python -m benchmarks.bench $(if $(BASE),--base $(BASE)) $(if $(JSON),--json $(JSON)) $(ARGS)

@@ -42,12 +42,18 @@ DEVICE_FREED = point_number("device.freed")
 def remap_pfn_range(m, cpu, mm, addr):
     """Map the device's frame, taking one for it if it has none, and link the VMA into i_mmap: 0 or -ENOMEM.
 
-    Locking: caller must hold mmap_lock for writing; takes and releases i_mmap_lock.
+    Frame, VMA and PTE appear in one section of i_mmap_lock: a device_remove in between would find no PTE to clear, and
+    free the frame that is mapped then.
+
+    Locking: caller must hold mmap_lock for writing; takes and releases i_mmap_lock and, inside of it, ptl.
     """
+    frame = alloc_page(m, cpu)
+    if frame == 0:
+        return -ENOMEM
     pmd = pmd_alloc(m, cpu, mm, addr)
     table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)
-    frame = alloc_page(m, cpu)
-    if table < 0 or frame == 0:
+    if table < 0:
+        device_frame_free(m, cpu, frame)
         return -ENOMEM
     spin_lock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
     if m.device.frame[0] == 0:
@@ -55,16 +61,16 @@ def remap_pfn_range(m, cpu, mm, addr):
         frame = 0
     m.device.mm[0] = mm + 1
     m.device.addr[0] = addr
-    device_frame = m.device.frame[0]
-    spin_unlock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
-    if frame != 0:
-        device_frame_free(m, cpu, frame)
+    entry = m.device.frame[0] << PAGE_SHIFT | SPECIAL | PRESENT | RW | USER | ACCESSED | DIRTY
     pte = pte_offset(table, addr)
     pte_lock(m, cpu, table)
     if read_once(m.entry, pte) == 0:
-        write_once(m.entry, pte, device_frame << PAGE_SHIFT | SPECIAL | PRESENT | RW | USER | ACCESSED | DIRTY)
+        write_once(m.entry, pte, entry)
         pte_get(m, cpu, pmd)
     pte_unlock(m, cpu, table)
+    spin_unlock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
+    if frame != 0:
+        device_frame_free(m, cpu, frame)
     pte_put(m, cpu, mm, pmd, addr)
     return 0
 

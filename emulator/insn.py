@@ -8,8 +8,8 @@ multi-fault, a recorded trace and a stress run differ only in their rows.
 from enum import IntEnum
 
 from emulator.atomic import (
+    atomic_add,
     atomic_add_return,
-    atomic_fetch_add,
     cpu_relax,
     entry_point,
     get_cycles,
@@ -24,8 +24,8 @@ from emulator.atomic import (
     write_once,
 )
 from emulator.device import device_remove
-from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, detecting, number, stopped, waits_for
-from emulator.madvise import MADV_FREE, do_madvise
+from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, number, stopped, waits_for
+from emulator.madvise import do_madvise
 from emulator.memory import map_pages, sync_mm_rss
 from emulator.mincore import do_mincore
 from emulator.mm_types import NR_BARRIERS
@@ -33,7 +33,6 @@ from emulator.mmap import do_mmap, do_munmap, exit_mmap
 from emulator.mmu import access_ok, load, store
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
-from emulator.shadow import shadow_release
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, take_interrupts
 
 WAIT_BARRIER, WAIT_NOTHING = number(Wait.BARRIER), number(Wait.NOTHING)
@@ -112,7 +111,7 @@ def barrier_wait(m, cpu, barrier):
     generation = smp_load_acquire(m.barrier.generation, barrier)
     if atomic_add_return(m.barrier.arrived, barrier, 1) == m.barrier.parties[barrier]:
         write_once(m.barrier.arrived, barrier, 0)
-        atomic_fetch_add(m.barrier.generation, barrier, 1)
+        atomic_add(m.barrier.generation, barrier, 1)
         if read_once(m.barrier.sleepers, barrier) != 0:
             wake_all(m, m.barrier.generation, barrier)
         return
@@ -125,10 +124,10 @@ def barrier_wait(m, cpu, barrier):
         if turns < m.config.spin[0]:
             cpu_relax()
         else:
-            atomic_fetch_add(m.barrier.sleepers, barrier, 1)
+            atomic_add(m.barrier.sleepers, barrier, 1)
             m.cpu.sleeps[cpu] += 1
             sleep_on(m, cpu, m.barrier.generation, barrier, generation, 0)
-            atomic_fetch_add(m.barrier.sleepers, barrier, -1)
+            atomic_add(m.barrier.sleepers, barrier, -1)
     exit_idle(m, cpu)
     waits_for(m, cpu, WAIT_NOTHING, 0)
 
@@ -146,8 +145,6 @@ def stepped(m, cpu, mm, op, addr, length, step, arg):
             error = do_munmap(m, cpu, mm, addr + done, size)
         else:
             error = do_madvise(m, cpu, mm, addr + done, size, arg)
-        if detecting(m) and error != -EINVAL and (op == MUNMAP or arg != MADV_FREE):
-            shadow_release(m, cpu, addr + done, addr + done + size)
         if result == 0:
             result = error
         done += size
@@ -179,10 +176,7 @@ def execute(m, cpu, mm, pc):
     if op == READ or op == LOAD:
         return read(m, cpu, mm, addr, length, step)
     if op == MMAP:
-        error = do_mmap(m, cpu, mm, addr, length, arg)
-        if detecting(m) and error == 0:
-            shadow_release(m, cpu, addr, addr + length)
-        return error
+        return do_mmap(m, cpu, mm, addr, length, arg)
     if op == MUNMAP or op == MADVISE:
         return stepped(m, cpu, mm, op, addr, length, step, arg)
     if op == BARRIER:
@@ -259,7 +253,7 @@ def run_program(m, cpu, mm):
 def run_cpu(m, cpu):
     """One CPU: wait for the start, run the program, go idle for good. Returns 0."""
     enter_idle(m, cpu)
-    atomic_fetch_add(m.run.ready, 0, 1)
+    atomic_add(m.run.ready, 0, 1)
     while smp_load_acquire(m.run.start, 0) == 0 and not stopped(m):
         sleep_on(m, cpu, m.run.start, 0, 0, NAP_US)
     exit_idle(m, cpu)
@@ -303,6 +297,6 @@ def stop_machine(m, me):
     smp_store_release(m.run.stop, 0, 1)
     wake_all(m, m.run.start, 0)
     for barrier in range(NR_BARRIERS):
-        atomic_fetch_add(m.barrier.generation, barrier, 1)  # or one that is about to sleep would miss the wake
+        atomic_add(m.barrier.generation, barrier, 1)  # or one that is about to sleep would miss the wake
         wake_all(m, m.barrier.generation, barrier)
     return 0

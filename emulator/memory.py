@@ -6,8 +6,7 @@ change under ptl.
 """
 
 from emulator.atomic import (
-    atomic_add_return,
-    atomic_fetch_add,
+    atomic_add,
     kernel,
     kernel_inline,
     knob,
@@ -15,7 +14,7 @@ from emulator.atomic import (
     write_once,
     xchg,
 )
-from emulator.kernel import EFAULT, ENOMEM
+from emulator.kernel import EFAULT, ENOMEM, detecting
 from emulator.mmu_gather import tlb_flush_mmu, tlb_remove_page, tlb_remove_tlb_entry
 from emulator.page_alloc import alloc_page, alloc_table, clear_page, free_table, put_page
 from emulator.pgtable import (
@@ -51,6 +50,7 @@ from emulator.pte_ref import (
     pte_unlock,
 )
 from emulator.rcu import cond_resched
+from emulator.shadow import shadow_release
 from emulator.spinlock import PMD_LOCK, mmap_read_lock, mmap_read_unlock, spin_lock, spin_unlock
 from emulator.tlb import flush_tlb_mm_range, point
 from emulator.vma import VM_WRITE, anon_vma_prepare, find_vma, vma_limit
@@ -74,7 +74,7 @@ def add_mm_rss(m, cpu, mm, n):
 def sync_mm_rss(m, cpu, mm):
     """Write this CPU's cached count through to the mm."""
     if m.cpu.rss_cache[cpu] != 0:
-        atomic_fetch_add(m.mm.rss_anon, mm, m.cpu.rss_cache[cpu])
+        atomic_add(m.mm.rss_anon, mm, m.cpu.rss_cache[cpu])
         m.cpu.rss_cache[cpu] = 0
 
 
@@ -263,7 +263,7 @@ def zap_present_pte(m, cpu, mm, pte, addr):
     frame = entry >> PAGE_SHIFT
     if frame == ZERO_PAGE or entry & SPECIAL:
         return False
-    atomic_add_return(m.page.mapcount, frame, -1)
+    atomic_add(m.page.mapcount, frame, -1)
     m.cpu.rss_cache[cpu] -= 1
     return tlb_remove_page(m, cpu, frame)
 
@@ -326,6 +326,8 @@ def unmap_page_range(m, cpu, mm, addr, end):
 
     Locking: caller must hold mmap_lock. Source: unmap_page_range, mm/memory.c.
     """
+    if detecting(m):
+        shadow_release(m, cpu, addr, end)
     while addr < end:
         following = pgd_addr_end(addr, end)
         pgd = pgd_offset(m, mm, addr)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from emulator.atomic import (
     DEBUG,
     EXPLORES,
-    atomic_fetch_add,
+    atomic_add,
     cpu_relax,
     get_cycles,
     kernel,
@@ -33,13 +33,17 @@ STARVE_US = 1500
 
 
 class Point(NamedTuple):
-    """One point: its function, what holds there, what subject and value of a trace line are, what it models."""
+    """One point: its function, what holds there, what subject and value of a trace line are, what it models.
+
+    `needs` names the option without which nobody passes it.
+    """
 
     function: str
     text: str
     value: str
     source: str
     subject: str = "table"
+    needs: str = ""
 
 
 POINTS: dict[str, Point] = {
@@ -47,20 +51,42 @@ POINTS: dict[str, Point] = {
         "memory.py:handle_mm_fault", "mmap_lock is held for reading", "write", "do_user_addr_fault", "address"
     ),
     "pte_try_get.read-pmd": Point(
-        "pte_ref.py:pte_try_get", "inside rcu_read_lock, the pmd is read, no reference yet", "pmd", "patch 6"
+        "pte_ref.py:pte_try_get",
+        "inside rcu_read_lock, the pmd is read, no reference yet",
+        "pmd",
+        "patch 6",
+        needs="--policy refcount-rcu or refcount",
     ),
     "pte_try_get.locked": Point(
-        "pte_ref.py:pte_try_get_locked", "pmd_lock is held, the pmd is read, no reference yet", "pmd", "patch 5"
+        "pte_ref.py:pte_try_get_locked",
+        "pmd_lock is held, the pmd is read, no reference yet",
+        "pmd",
+        "patch 5",
+        needs="--policy refcount-lock",
     ),
     "pte_try_get.checked": Point(
-        "pte_ref.py:pte_get_unless_zero", "the count was seen above zero, not yet raised", "count", "patch 5"
+        "pte_ref.py:pte_get_unless_zero",
+        "the count was seen above zero, not yet raised",
+        "count",
+        "patch 5",
+        needs="--knob check-then-increment",
     ),
     "pte_try_get.pinned": Point("pte_ref.py:pte_try_get", "the reference is taken", "count", "patches 5 and 6"),
     "pte_ref.read": Point(
-        "pte_ref.py:pte_ref_add", "plain-count: the count is read, not yet written", "count", "patch 5"
+        "pte_ref.py:pte_ref_add",
+        "plain-count: the count is read, not yet written",
+        "count",
+        "patch 5",
+        needs="--knob plain-count",
     ),
     "pmd_install.locked": Point("pte_ref.py:pmd_install", "pmd_lock is held, the table is private", "pmd", "patch 2"),
-    "pmd_install.published": Point("pte_ref.py:pmd_install", "the table is at the pmd", "count", "patches 2 and 5"),
+    "pmd_install.published": Point(
+        "pte_ref.py:pmd_install",
+        "the table is at the pmd",
+        "count",
+        "patches 2 and 5",
+        needs="--knob publish-before-init",
+    ),
     "set_pte.locked": Point("memory.py:set_pte", "ptl is held, the entry is not written", "entry", "do_anonymous_page"),
     "set_pte.done": Point("memory.py:set_pte", "the entry is written and counted, ptl is held", "count", "patch 5"),
     "map_pages.counted": Point(
@@ -151,6 +177,8 @@ POINTS: dict[str, Point] = {
     ),
 }
 
+COORDINATOR_POINTS = tuple(name for name in POINTS if name.startswith("coordinator.")) + ("table.freed",)
+
 _NUMBERS = {name: i + 1 for i, name in enumerate(POINTS)}
 
 
@@ -227,7 +255,7 @@ def pass_point(m, cpu, at, subject, value):
     if m.point.armed[at] == 0:
         return False
     if m.point.watched[at] != 0:
-        atomic_fetch_add(m.point.hits, at, 1)
+        atomic_add(m.point.hits, at, 1)
     if m.point.signal[at] != 0:
         signal_here(m, cpu, at)
     return m.point.steer_to[at] != 0 and (m.point.steer_cpu[at] < 0 or m.point.steer_cpu[at] == cpu)

@@ -48,11 +48,16 @@ def check_tlb(m, cpu, addr, entry):
 
 @kernel
 def zaps_of_others(m, cpu, mm):
-    """Gathers that other CPUs have opened on `mm`, or -1 if one is open now."""
+    """Gathers that other CPUs have opened on `mm`, or -1 if one is open now.
+
+    The count is read before the look for open ones: a gather that opens in between is seen by the look or, if it closes
+    first, is one more for whoever compares later. The other way round it would be in the count and not be seen open.
+    """
     mine = 1 if m.cpu.gather_mm[cpu] != 0 else 0
+    zaps = read_once(m.mm.zaps, mm) - m.cpu.zaps[cpu]
     if read_once(m.mm.tlb_flush_pending, mm) > mine:
         return -1
-    return read_once(m.mm.zaps, mm) - m.cpu.zaps[cpu]
+    return zaps
 
 
 @kernel
@@ -104,7 +109,7 @@ def shadow_load(m, cpu, mm, addr, entry, value):
 
 @kernel
 def shadow_release(m, cpu, start, end):
-    """After this CPU's own MADV_DONTNEED, munmap or mmap of [start, end): what it stored there is gone."""
+    """This CPU clears [start, end) itself: what it stored there is gone once it is back in user mode."""
     for slot in range(cpu * SHADOW_ENTRIES, (cpu + 1) * SHADOW_ENTRIES):
         if start <= m.shadow.key[slot] << 3 and m.shadow.key[slot] << 3 < end:
             m.shadow.released[slot] = 1

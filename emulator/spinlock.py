@@ -5,6 +5,7 @@ to acknowledge a TLB flush. A CPU that waits for mmap_lock sleeps and is idle.
 """
 
 from emulator.atomic import (
+    atomic_add,
     atomic_add_return,
     atomic_fetch_add,
     cmpxchg,
@@ -74,21 +75,19 @@ def spin_unlock(m, cpu, lock, i, lock_class):
 @kernel
 def mmap_lock_wait(m, cpu, mm, seq):
     """Sleep until somebody releases mmap_lock after `seq` was read; idle meanwhile."""
-    waits_for(m, cpu, MMAP_LOCK, mm)
     enter_idle(m, cpu)
-    atomic_fetch_add(m.mm.mmap_lock_sleepers, mm, 1)
+    atomic_add(m.mm.mmap_lock_sleepers, mm, 1)
     if read_once(m.mm.mmap_lock_seq, mm) == seq:
         m.cpu.sleeps[cpu] += 1
         sleep_on(m, cpu, m.mm.mmap_lock_seq, mm, seq, NAP_US)
-    atomic_fetch_add(m.mm.mmap_lock_sleepers, mm, -1)
+    atomic_add(m.mm.mmap_lock_sleepers, mm, -1)
     exit_idle(m, cpu)
-    waits_for(m, cpu, WAIT_NOTHING, 0)
 
 
 @kernel
 def mmap_lock_wake(m, mm):
     """Let the waiters of mmap_lock look again."""
-    atomic_fetch_add(m.mm.mmap_lock_seq, mm, 1)
+    atomic_add(m.mm.mmap_lock_seq, mm, 1)
     if read_once(m.mm.mmap_lock_sleepers, mm) != 0:
         wake_all(m, m.mm.mmap_lock_seq, mm)
 
@@ -96,6 +95,7 @@ def mmap_lock_wake(m, mm):
 @kernel
 def mmap_read_lock_slow(m, cpu, mm):
     """Take back the reader that met a writer, and wait for the writer to leave."""
+    waits_for(m, cpu, MMAP_LOCK, mm)
     while True:
         if atomic_add_return(m.mm.mmap_lock, mm, -1) == WRITER:
             mmap_lock_wake(m, mm)  # the writer may have counted us
@@ -105,6 +105,7 @@ def mmap_read_lock_slow(m, cpu, mm):
                 break
             mmap_lock_wait(m, cpu, mm, seq)
         if atomic_fetch_add(m.mm.mmap_lock, mm, 1) < WRITER:
+            waits_for(m, cpu, WAIT_NOTHING, 0)
             return
 
 
@@ -132,18 +133,20 @@ def mmap_read_unlock(m, cpu, mm):
 def mmap_write_lock(m, cpu, mm):
     """Take mmap_lock for writing. Locking: returns with it held."""
     lock_acquire(m, cpu, MMAP_LOCK, mm)
+    waits_for(m, cpu, MMAP_LOCK, mm)
     while True:
         seq = smp_load_acquire(m.mm.mmap_lock_seq, mm)
         if cmpxchg(m.mm.mmap_writer, mm, 0, cpu + 1) == 0:
             break
         mmap_lock_wait(m, cpu, mm, seq)
-    atomic_fetch_add(m.mm.mmap_lock, mm, WRITER)
+    atomic_add(m.mm.mmap_lock, mm, WRITER)
     while True:
         seq = smp_load_acquire(m.mm.mmap_lock_seq, mm)
         if read_once(m.mm.mmap_lock, mm) == WRITER:
             break
         mmap_lock_wait(m, cpu, mm, seq)
     smp_mb()
+    waits_for(m, cpu, WAIT_NOTHING, 0)
     m.cpu.mmap_lock_held[cpu] = 2 * mm + 2
 
 
@@ -155,7 +158,7 @@ def mmap_write_unlock(m, cpu, mm):
     lock_release(m, cpu, MMAP_LOCK)
     m.cpu.mmap_lock_held[cpu] = 0
     smp_store_release(m.mm.mmap_writer, mm, 0)
-    atomic_fetch_add(m.mm.mmap_lock, mm, -WRITER)
+    atomic_add(m.mm.mmap_lock, mm, -WRITER)
     mmap_lock_wake(m, mm)
 
 
@@ -166,6 +169,6 @@ def mmap_write_downgrade(m, cpu, mm):
     Locking: caller must hold it for writing. Source: dd2283f2605e, munmap zaps under mmap_lock for reading.
     """
     smp_store_release(m.mm.mmap_writer, mm, 0)
-    atomic_fetch_add(m.mm.mmap_lock, mm, 1 - WRITER)
+    atomic_add(m.mm.mmap_lock, mm, 1 - WRITER)
     m.cpu.mmap_lock_held[cpu] = 2 * mm + 1
     mmap_lock_wake(m, mm)

@@ -22,8 +22,8 @@ accesses, at each table it zaps, between instructions and while it spins.
 
 from emulator.atomic import (
     DEBUG,
+    atomic_add,
     atomic_add_return,
-    atomic_fetch_add,
     cpu_relax,
     kernel,
     kernel_inline,
@@ -191,7 +191,7 @@ def point(m, cpu, at, subject, value):
 @kernel
 def coordinator_wake(m):
     """Wake the coordinator if it sleeps."""
-    atomic_fetch_add(m.rcu.wake, 0, 1)
+    atomic_add(m.rcu.wake, 0, 1)
     if read_once(m.rcu.asleep, 0) != 0:
         wake_all(m, m.rcu.wake, 0)
 
@@ -319,7 +319,7 @@ def flush_agent(m, me):
             wait_for_ack(m, me, target)
         point_noirq(m, me, ACKED, caller, m.cpu.flush_gen[caller])
         smp_store_release(m.cpu.flush_state, caller, DONE)
-        atomic_fetch_add(m.cpu.wake, caller, 1)
+        atomic_add(m.cpu.wake, caller, 1)
         if read_once(m.cpu.wake_sleepers, caller) != 0:
             wake_all(m, m.cpu.wake, caller)
         served += 1

@@ -12,6 +12,7 @@ from emulator import engine as engines
 from emulator.policy import POLICIES
 from scenarios import errors
 from scenarios.options import Lab, engine_options, one_of
+from scenarios.soak import command as soak
 from workers import interrupts
 
 # name -> (module, the question it answers)
@@ -24,6 +25,7 @@ SCENARIOS = {
         "scenarios.madvise_loop",
         "how large are the page tables after 50 GiB of touch and MADV_DONTNEED?",
     ),
+    "stress": ("scenarios.stress", "does the protocol survive random programs of every instruction?"),
     "server-snapshot": ("scenarios.server_snapshot", "what does a 55 TiB server get back, and what does it need?"),
 }
 
@@ -120,7 +122,11 @@ def points() -> None:
     from emulator.points import POINTS
 
     for name, point in POINTS.items():
-        click.echo(f"  {name:<24} {point.function:<34} {point.text}")
+        needs = f" ({point.needs})" if point.needs else ""
+        click.echo(f"  {name:<24} {point.function:<34} {point.text}{needs}")
+
+
+ptelab.add_command(soak)
 
 
 def main(arguments: list[str] | None = None) -> None:

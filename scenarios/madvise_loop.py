@@ -169,6 +169,7 @@ def command(
     lab: options.Lab,
 ) -> int:
     """Run the scenario; the exit status."""
+    lab.check_stops(1)
     check_sizes(size, piece, base_kb)
     session.check_fits(
         "--size",

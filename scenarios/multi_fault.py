@@ -212,8 +212,8 @@ def host_round(cpus: int, setup: dict[str, Any], record: Record) -> dict[str, An
 
 
 def change(before: list[float], after: list[float]) -> float:
-    """Per cent from the mean of `before` to the mean of `after`."""
-    return 100 * (statistics.fmean(after) / statistics.fmean(before) - 1)
+    """Per cent from the mean of `before` to the mean of `after`; not a number if there was nothing before."""
+    return 100 * (statistics.fmean(after) / statistics.fmean(before) - 1) if any(before) else float("nan")
 
 
 def added_ns(base: dict[str, Any], other: dict[str, Any]) -> list[float]:
@@ -391,6 +391,7 @@ def command(
         "host": host,
         "lab": lab,
     }
+    lab.check_stops(min(cpus))
     session.check_fits("--cpus", max(cpus), 1, lambda n: geometry(n, variant))
     record = Record("multi-fault", lab.seed)
     return session.conduct(record, lab, lambda: run(record, setup), lambda: show(record, setup))

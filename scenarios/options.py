@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -113,15 +113,19 @@ class Lab:
         """Select engine and build of this process."""
         engines.choose(self.engine, self.needs_debug or engines.debug())
 
+    def check_stops(self, cpus: int) -> None:
+        """Refuse to stop a CPU that a machine of so many does not have. Raises UserError."""
+        for option, cpu, *_ in self.stops:
+            if cpu >= cpus:
+                known = f"0 to {cpus - 1}" if cpus > 1 else "0"
+                raise UserError(f"{option}: there is no CPU {cpu}; known: {known}, and coordinator")
+
     def instruments(self, cpus: int) -> Any:
         """For a machine of so many CPUs. Raises UserError if one is to be stopped that is not there."""
         from workers.instruments import Instruments, Stop
 
-        stops = []
-        for option, cpu, point, nth, seconds in self.stops:
-            if cpu >= cpus:
-                raise UserError(f"{option}: there is no CPU {cpu}; known: 0 to {cpus - 1}, and coordinator")
-            stops.append(Stop(cpus if cpu < 0 else cpu, point, nth, seconds))
+        self.check_stops(cpus)
+        stops = [Stop(cpus if cpu < 0 else cpu, point, nth, seconds) for _, cpu, point, nth, seconds in self.stops]
         return Instruments(
             online=self.checks == "online",
             knobs=self.knobs,
@@ -133,7 +137,7 @@ class Lab:
 
 def _split_stop(option: str, text: str) -> tuple[int, str, str]:
     """CPU, point and the rest of CPU@POINT[:rest]."""
-    from emulator.points import POINTS
+    from emulator.points import COORDINATOR_POINTS, POINTS
 
     cpu, at, rest = text.partition("@")
     point, _, rest = rest.partition(":")
@@ -143,6 +147,12 @@ def _split_stop(option: str, text: str) -> tuple[int, str, str]:
         )
     if point not in POINTS:
         raise UserError(f"{option}: unknown point '{point}'; known: {', '.join(POINTS)}")
+    if cpu == "coordinator" and point not in COORDINATOR_POINTS:
+        raise UserError(
+            f"{option}: the coordinator does not pass {point}; known for it: {', '.join(COORDINATOR_POINTS)}"
+        )
+    if cpu != "coordinator" and point.startswith("coordinator."):
+        raise UserError(f"{option}: no CPU passes {point}; known: coordinator@{point}")
     return (-1 if cpu == "coordinator" else int(cpu)), point, rest
 
 
@@ -160,11 +170,23 @@ def _parse_stall(text: str) -> tuple[str, int, str, int, float | None]:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds <= 3600:
-        raise UserError(f"--stall '{text}': '{rest}' is not a number of seconds; known: CPU@POINT:SECONDS, up to 3600")
+        raise UserError(
+            f"--stall '{text}': '{rest}' is not a number of seconds; known: CPU@POINT:SECONDS, 3600 at most"
+        )
     return "--stall", cpu, point, 1, seconds
 
 
-def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def _parse_stops(kill: tuple[str, ...], stall: tuple[str, ...]) -> tuple[Any, ...]:
+    """The stops of all --kill and --stall, each at a point of its own."""
+    stops = (*map(_parse_kill, kill), *map(_parse_stall, stall))
+    points = [point for _, _, point, _, _ in stops]
+    for point in points:
+        if points.count(point) > 1:
+            raise UserError(f"{point} is named {points.count(point)} times; known: one --kill or --stall for a point")
+    return stops
+
+
+def engine_options(function: Callable[..., Any], default_checks: str = "audit") -> Callable[..., Any]:
     """Add --engine, --seed, --json, --checks, --knob, --perturb, --kill and --stall; the command gets one `lab`."""
 
     @functools.wraps(function)
@@ -178,20 +200,18 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
         perturb: int,
         kill: tuple[str, ...],
         stall: tuple[str, ...],
-        policy: list[str] | None = None,
         **others: Any,
     ) -> Any:
         debug = bool(checks == "online" or knob or perturb or kill or stall)
         engines.choose(engine, debug or engines.debug())
         lab = Lab(
-            policies=tuple(policy or ()),
             engine=engine,
             seed=seed,
             json_file=json_file,
             checks=checks,
             knobs=tuple(knob),
             perturb=int(perturb),
-            stops=(*map(_parse_kill, kill), *map(_parse_stall, stall)),
+            stops=_parse_stops(kill, stall),
         )
         return function(*arguments, lab=lab, **others)
 
@@ -211,7 +231,10 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--knob", default="", callback=some_of("knob", KNOBS), help="Leave out pieces of the protocol (see list)."
         ),
         click.option(
-            "--checks", default="audit", callback=one_of("checks", CHECKS), help=f"{', '.join(CHECKS)}. [audit]"
+            "--checks",
+            default=default_checks,
+            callback=one_of("checks", CHECKS),
+            help=f"{', '.join(CHECKS)}. [{default_checks}]",
         ),
         click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout."),
         click.option("--seed", default="0", callback=number(0, 2**62, whole=True), help="Names the run. [0]"),
@@ -223,9 +246,20 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return result
 
 
-def shared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`engine_options` and --policy."""
-    policy = click.option(
-        "--policy", default="none,refcount", callback=some_policies, help="Compared in turn. [none,refcount]"
-    )
-    return policy(engine_options(function))
+def shared_with(policies: str = "none,refcount", checks: str = "audit") -> Callable[..., Any]:
+    """`engine_options` and --policy, which goes into the lab, with these defaults."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def with_policies(*arguments: Any, lab: Lab, policy: list[str], **others: Any) -> Any:
+            return function(*arguments, lab=replace(lab, policies=tuple(policy)), **others)
+
+        option = click.option(
+            "--policy", default=policies, callback=some_policies, help=f"Compared in turn. [{policies}]"
+        )
+        return option(engine_options(with_policies, checks))
+
+    return decorate
+
+
+shared = shared_with()

@@ -67,7 +67,8 @@ class Record:
     """One run of a scenario.
 
     `checks` is name -> violations summed over all machines; `violations` is what the detectors stopped a machine for,
-    workers.violation.Violation each; `ages` counts read sections by the age of the table they found.
+    workers.violation.Violation each; `ages` counts read sections by the age of the table they found; `stalls` says
+    which process stood still at a point and went on; `unreached` why a stop has not happened in the machines so far.
     """
 
     scenario: str
@@ -76,6 +77,8 @@ class Record:
     checks: dict[str, int] = field(default_factory=dict)
     violations: list[Any] = field(default_factory=list)
     ages: list[int] = field(default_factory=list)
+    stalls: list[str] = field(default_factory=list)
+    unreached: dict[int, str] = field(default_factory=dict)
     failure: str | None = None
     interrupted: int = 0
     command: str = field(default_factory=command_line)
@@ -88,6 +91,17 @@ class Record:
     def add_ages(self, ages: Any) -> None:
         """Enter one machine's histogram of table ages (debug build with --checks online)."""
         self.ages = [int(a) + int(b) for a, b in zip(self.ages or [0] * len(ages), ages, strict=True)]
+
+    def add_stops(self, stops: Any) -> list[str]:
+        """Enter what one machine has to say of --kill and --stall (workers.stops.Stops); the stalls it went through."""
+        for i, why in enumerate(stops.missed()):
+            self.unreached[i] = "" if self.unreached.get(i) == "" else why
+        self.stalls += stops.stalls()
+        return stops.stalls()
+
+    def missed(self) -> list[str]:
+        """What to say of the stops that happened in no machine."""
+        return [why for why in self.unreached.values() if why and self.failure is None]
 
     @property
     def verdict(self) -> str:
@@ -116,6 +130,8 @@ class Record:
             "bugs": [violation.headline() for violation in self.violations],
             "violations": [violation.as_json() for violation in self.violations],
             "rcu_ages": self.ages,
+            "stalls": self.stalls,
+            "stops_missed": self.missed(),
             "failure": self.failure,
             "verdict": self.verdict,
         }

@@ -24,12 +24,16 @@ from workers.violation import Violation, report_lines, violation_of
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """What a replay gave: one row per operation, violations per check, the BUG that ended it or None, seconds."""
+    """What a replay gave: one row per operation, violations per check, the BUG that ended it or None, seconds.
+
+    `notes` says of the stops that were asked for who stood still, and which did not happen.
+    """
 
     rows: list[str]
     checks: dict[str, int]
     violation: Violation | None
     seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -58,7 +62,8 @@ def run_replay(
         done = len(program) if violation is None else int(cpu["pc"] - cpu["insn_base"])
         checks = audit(machine.views, machine.geometry) if violation is None else {}
         checks["allocations_failed"] = int(cpu["oom"])  # the footprint was too small
-        return ReplayResult(_rows(trace, machine.views["record"][:done]), checks, violation, seconds)
+        notes = (*machine.stops.stalls(), *filter(None, machine.stops.missed()))
+        return ReplayResult(_rows(trace, machine.views["record"][:done]), checks, violation, seconds, notes)
 
 
 def _rows(trace: Trace, records: Any) -> list[str]:
@@ -91,6 +96,8 @@ def command(path: str, policy: str, instruments: Instruments) -> int:
         note(str(failure))
         return errors.INTERNAL
     sys.stdout.writelines(f"{row}\n" for row in result.rows)
+    for text in result.notes:
+        note(text)
     if result.violation is not None:
         note("\n".join(report_lines(result.violation)))
     for name, violations in result.checks.items():

@@ -135,6 +135,7 @@ def show(record: Record, setup: dict[str, Any]) -> None:
 @options.shared
 def command(scale: str, lab: options.Lab) -> int:
     """Run the scenario; the exit status."""
+    lab.check_stops(1)
     setup: dict[str, Any] = {
         "scale": choose_scale(scale),
         "lab": lab,

@@ -34,6 +34,8 @@ def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[
         note(str(failure))
     except SegmentTooLarge as error:
         raise errors.UserError(str(error)) from None
+    for text in record.missed():
+        note(text)
     if lab.json_file != "-":
         show()
         report.checks_and_verdict(record)
@@ -41,19 +43,24 @@ def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[
     return record.exit_status
 
 
-def finish(machine: Any, record: Record, lab: Lab) -> dict[str, int]:
-    """Audit a machine that has come to rest, or enter what it froze on; its counters, summed over the CPUs."""
+def finish(machine: Any, record: Record, lab: Lab, command: str | None = None) -> dict[str, int]:
+    """Audit a machine that has come to rest, or enter what it froze on; its counters, summed over the CPUs.
+
+    `command` runs this machine again, if it is not the command of the whole record.
+    """
     from emulator.checks import audit
     from emulator.mm_types import CPU
     from workers.violation import violation_of
 
     violation = violation_of(machine.views, machine.geometry)
     if violation is not None:
-        violation.command = record.command
+        violation.command = command or record.command
         record.violations.append(violation)
     elif lab.checks != "off":
         record.add_checks(audit(machine.views, machine.geometry))
     record.add_ages(machine.views["rcu_age"]["count"])
+    for text in record.add_stops(machine.stops):
+        note(text)
     names = list(CPU.comments)
     first = names.index("insns")
     return {name: int(machine.views["cpu"][name].sum()) for name in names[first:]}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,11 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from emulator import engine
 from emulator.checks import audit
-from emulator.mm_types import PAGE_SIZE, PCP_ROOM, Geometry
+from emulator.mm_types import PCP_ROOM, Geometry
+from scenarios.options import Lab
+from scenarios.stress import Setup, failures
 from workers.instruments import Instruments
 from workers.machine import Machine
-from workers.program import EXIT, STOP, Insn, barrier, dontneed, jump, mmap, munmap, read, touch
+from workers.program import STOP, Insn, barrier, dontneed, jump, mmap, read, touch
+from workers.random_programs import random_workload
 from workers.violation import violation_of
 
 BASE = 0x10_0000_0000 - (2 << 20)  # the last table of one GiB, then the next GiB
@@ -26,29 +29,9 @@ SLOT = 2 << 20
 SLOTS = 4
 
 
-def random_program(seed: int, length: int, end: Insn = STOP, unmap: bool = True) -> list[Insn]:
-    """Touch, read, release and (if `unmap`) map and unmap pieces of four 2 MiB slots, at random."""
-    rng = random.Random(seed)
-    program = [mmap(BASE, SLOTS * SLOT), barrier()]
-    for _ in range(length):
-        slot = BASE + rng.randrange(SLOTS) * SLOT
-        first = rng.choice((0, 1, 2, 255, 510, rng.randrange(512)))
-        pages = min(rng.choice((1, 1, 2, 3, 16, 512)), 512 - first)
-        addr, size = slot + first * PAGE_SIZE, pages * PAGE_SIZE
-        kind = rng.random()
-        if kind < 0.40:
-            program.append(touch(addr, size, value=seed))
-        elif kind < 0.55:
-            program.append(read(addr, size))
-        elif kind < 0.75 or not unmap:
-            program.append(dontneed(addr, size))
-        elif kind < 0.90:
-            program.append(dontneed(slot, SLOT))
-        elif kind < 0.95:
-            program.append(munmap(addr, size))
-        else:
-            program.append(mmap(addr, size))
-    return [*program, end]
+def random_program(seed: int, length: int) -> list[Insn]:
+    """A random program for one CPU with an mm of its own."""
+    return list(random_workload(seed, 1, 1, length).programs[0])
 
 
 def hammer(cpus: int, rounds: int, write: bool = True) -> list[list[Insn]]:
@@ -104,6 +87,16 @@ def run_one(program: Sequence[Insn], policy: str, knobs: Sequence[str] = ()) -> 
     return race([program], policy, knobs)
 
 
+STRESS = int(os.environ.get("STRESS", "1"))  # make stress STRESS=n: how much longer
+
+
+def stress(policy: str, shape: Sequence[int], seed: int, checks: str = "online", perturb: int = 0) -> list[str]:
+    """Run a seed's random programs, `shape` being CPUs, mms and length: what was found, and how to repeat it."""
+    cpus, mms, length = shape
+    lab = Lab(engine=engine.name(), seed=seed, checks=checks, perturb=perturb)
+    return failures(policy, Setup(lab, cpus, mms, length))
+
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # What depends on time, on when the coordinator looked, or on how an engine waits; the rest is the program's doing.
@@ -151,12 +144,16 @@ def state_after(program: Sequence[Insn], policy: str) -> dict[str, str]:
         return fingerprint(machine)
 
 
-def in_engine(engine: str, expression: str) -> Any:
-    """The value of an expression over this module, computed in a process of its own under `engine`; JSON types only."""
+def in_engine(name: str, expression: str, build: str = "debug") -> Any:
+    """The value of an expression over this module, computed in a process of its own under an engine; JSON types only.
+
+    `build` is debug or plain.
+    """
     code = f"import json; from support import *; from workers.program import *; print(json.dumps({expression}))"
-    environment = {**os.environ, "PTELAB_ENGINE": engine, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    environment = {**os.environ, "PTELAB_ENGINE": name, "PTELAB_BUILD": build}
+    environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
     run = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT, timeout=100
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT, timeout=100 * STRESS
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
@@ -164,7 +161,6 @@ def in_engine(engine: str, expression: str) -> Any:
 
 __all__ = [
     "BASE",
-    "EXIT",
     "SLOT",
     "geometry_for",
     "hammer",
@@ -173,4 +169,5 @@ __all__ = [
     "random_program",
     "run_one",
     "state_after",
+    "stress",
 ]

@@ -12,7 +12,8 @@ from emulator.mm_types import Geometry
 from emulator.segment import Segment, SegmentTooLarge
 from workers.machine import Machine
 from workers.postmortem import MachineFailed
-from workers.program import STOP, barrier, dontneed, jump, mmap, touch
+from workers.program import STOP, barrier, compute, dontneed, jump, mmap, touch
+from workers.violation import violation_of
 
 FOREVER = [mmap(BASE, SLOT), touch(BASE, SLOT), dontneed(BASE, SLOT), jump(1)]
 
@@ -60,6 +61,32 @@ def test_a_killed_coordinator_ends_the_run():
 
         with pytest.raises(MachineFailed, match="the coordinator was killed by SIGKILL"):
             machine.wait()
+
+
+def test_a_cpu_that_others_stopped_is_found():
+    programs = hammer(2, 0)
+    with Machine(geometry_for(programs), "refcount", patience=0.5) as machine:
+        for cpu, program in enumerate(programs):
+            machine.load(cpu, program)
+        machine.start()
+        os.kill(machine.pids[0], signal.SIGSTOP)
+        machine.wait()
+
+        violation = violation_of(machine.views, machine.geometry)
+        assert violation.detector == "no-progress"
+        assert any(line.startswith("CPU 1 waits for ") for line in violation.waits)
+        assert not any(alive(pid) for pid in machine.pids)
+
+
+def test_cpus_that_wait_for_one_that_computes_do_not_stand_still():
+    programs = [[compute(900_000), barrier(), STOP], [barrier(), STOP], [barrier(), STOP]]
+    with Machine(geometry_for(programs), "refcount", patience=0.2) as machine:
+        for cpu, program in enumerate(programs):
+            machine.load(cpu, program)
+        machine.start()
+        machine.wait()
+
+        assert not machine.frozen
 
 
 def test_leaving_the_machine_ends_its_processes():

@@ -28,23 +28,22 @@ from emulator.bugs import Bug
 from emulator.insn import read_clocks, run_coordinator, run_cpu, start_machine, stop_machine
 from emulator.mm_types import PCP_HIGH, Geometry
 from emulator.pgtable import TABLE_INSTALLED
-from emulator.points import point_number
 from emulator.policy import POLICIES
 from emulator.segment import Segment
 from emulator.tlb import FLUSH_CEILING
 from workers import interrupts
-from workers.instruments import PLAIN, Instruments, Stop
-from workers.postmortem import MachineFailed, describe_death, describe_injection, describe_stuck
+from workers.instruments import PLAIN, Instruments
+from workers.postmortem import MachineFailed, describe_death, describe_stuck
 from workers.program import Insn, assemble
-from workers.watchdog import Watchdog
+from workers.stops import Aftermath, Stops
+from workers.watchdog import Watchdog, process_seconds, process_state
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 FORK = multiprocess.get_context("fork")
 SHORT_SPIN, LONG_SPIN = 1, 4000  # pauses before a waiting CPU sleeps: with too few processors, with enough
-STOP_SECONDS = 5.0  # how long CPUs may take to reach a boundary
+STOP_SECONDS = 30.0  # how long CPUs may take to reach a boundary; the watchdog finds those that never will
 FREEZE_SECONDS = 0.3  # how long the others may take to stand still after a violation
-AFTERMATH_SECONDS = 2.0  # how long the others are watched after a process was stopped at a point
 PATIENCE = 3.0  # seconds without any movement until a machine is said to stand still
 
 
@@ -74,11 +73,6 @@ def child_main(parent: int, entry: Any, m: Any, cpu: int) -> None:
         os._exit(1)
     interrupts.reset_in_child()
     entry(m, cpu)
-
-
-def process_seconds(pid: int) -> float:
-    """Processor time a process has used."""
-    return time.clock_gettime((~pid << 3) | 2)  # CPUCLOCK_SCHED of that process
 
 
 def power_up(
@@ -133,7 +127,8 @@ class Machine:
         self._processes: list[Any] = []
         self._insns = 0
         self._frozen = self._started = False
-        self._stalled: dict[Stop, float] = {}  # when a process was seen stopped at its point; 0 once it goes on
+        self.stops = Stops(self.views, geometry, instruments.stops)
+        self._patience = patience
         self._watchdog = Watchdog(self.views, geometry, patience)
         power_up(self.views, geometry, policy, instruments, self.mm_of_cpu, tick_us)
 
@@ -163,6 +158,11 @@ class Machine:
         with interrupts.held_back():
             process.start()
             self._processes.append(process)
+
+    @property
+    def processes(self) -> list[Any]:
+        """The processes: the CPUs in order, then the coordinator."""
+        return self._processes
 
     @property
     def pids(self) -> list[int]:
@@ -205,7 +205,8 @@ class Machine:
                 stop_machine(self.m, self.geometry.cpus)  # BUG cannot wake those who sleep at a barrier
                 patience = now + STOP_SECONDS
             if patience is not None and now > patience:
-                report = describe_stuck(self.views, self.geometry, "the machine does not come to rest:")
+                stopped = {i: "stopped" for i, pid in enumerate(self.pids) if process_state(pid)[0] == "T"}
+                report = describe_stuck(self.views, self.geometry, "the machine does not come to rest:", stopped)
                 self.kill()
                 raise MachineFailed(report)
             if deadline is not None and now > deadline:
@@ -220,57 +221,19 @@ class Machine:
         """
         if self._frozen:
             return []
+        if self._started and (fatal := self.stops.look(self._processes)):
+            report = Aftermath(self, self.stops, fatal).verdict()
+            self.kill()  # a stopped process must not be left behind
+            raise MachineFailed(report)
         codes = [process.exitcode for process in self._processes]
         for number, code in enumerate(codes):
-            if code not in (None, 0):
-                self._died(number, code)
+            if code not in (None, 0) and number not in self.stops.killed():
+                self.kill()  # nobody may go on beside a hole; the segment stays as it is
+                raise MachineFailed(describe_death(self.views, self.geometry, number, code))
         if self.views["run"]["bug"][0]:
             self._freeze()
             return []
-        self._look_after_stalls()
         return [process for process, code in zip(self._processes, codes, strict=True) if code is None]
-
-    def _died(self, number: int, code: int) -> None:
-        """A process ended by a signal or with a status: report it and raise MachineFailed."""
-        if any(stop.cpu == number and stop.seconds is None and self._was_hit(stop) for stop in self.instruments.stops):
-            self._aftermath()
-        self.kill()  # nobody may go on beside a hole; the segment stays as it is
-        raise MachineFailed(describe_death(self.views, self.geometry, number, code))
-
-    def _was_hit(self, stop: Stop) -> bool:
-        return int(self.views["point"]["countdown"][point_number(stop.point)]) <= 0
-
-    def _look_after_stalls(self) -> None:
-        """Let stopped processes go on when their time is over; give up if that is longer than anybody waits."""
-        now = time.monotonic()
-        for stop in self.instruments.stops:
-            if stop.seconds is None or not self._was_hit(stop):
-                continue
-            since = self._stalled.setdefault(stop, now)
-            if since == 0 or now - since < min(stop.seconds, AFTERMATH_SECONDS):
-                continue
-            if stop.seconds > AFTERMATH_SECONDS:
-                self._aftermath()
-            os.kill(self.pids[stop.cpu], signal.SIGCONT)
-            self._stalled[stop] = 0
-
-    def _aftermath(self) -> None:
-        """Watch what the others can still do without the stopped process, then raise MachineFailed with the verdict."""
-        watchdog, deadline = Watchdog(self.views, self.geometry, 0.5), time.monotonic() + AFTERMATH_SECONDS
-        outcome = f"after {AFTERMATH_SECONDS:g} s the others go on"
-        while time.monotonic() < deadline:
-            finished = self.views["cpu"]["finished"][: self.geometry.cpus]
-            victims = {stop.cpu for stop in self.instruments.stops}
-            if all(finished[cpu] or cpu in victims for cpu in range(self.geometry.cpus)):
-                outcome = "every other CPU came to its end"
-                break
-            if watchdog.look(self.pids):
-                outcome = "the others stand still"
-                break
-            time.sleep(0.02)
-        report = describe_injection(self.views, self.geometry, self.instruments.stops, outcome)
-        self.kill()
-        raise MachineFailed(report)
 
     def _freeze(self) -> None:
         """After a violation: let every process stand still where it is, then end them all; the segment stays."""
@@ -296,14 +259,16 @@ class Machine:
         running = self._running()
         if running:
             multiprocess.connection.wait([process.sentinel for process in running], seconds)
-            if self._started and (stuck := self._watchdog.look(self.pids)):
+            if self.stops.holding_up():
+                self._watchdog = Watchdog(self.views, self.geometry, self._patience)
+            elif self._started and (stuck := self._watchdog.look(self.pids)):
                 self._stands_still(stuck[0])
         return not self._running()
 
     def _stands_still(self, cpu: int) -> None:
         """Enter into the segment that a CPU stands still, as a violation."""
         run = self.views["run"]
-        if run["bug"][0] or any(self._was_hit(stop) for stop in self.instruments.stops):
+        if run["bug"][0]:
             return
         run["bug_cpu"] = run["bug_subject"] = cpu
         read_clocks(self.m, self.geometry.cpus)

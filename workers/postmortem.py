@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from emulator.kernel import WAIT_TEXT, Wait
-from emulator.mm_types import FRAMES, LIFE, NR_POINTS, TABLES, TRACE_ENTRIES, Geometry
-from emulator.pgtable import (
-    TABLE_ALLOCATED,
-    TABLE_FREE,
-    TABLE_LIMBO,
-    TABLE_STATES,
-    TABLE_UNHOOKED,
-)
+from emulator.mm_types import LIFE, TRACE_ENTRIES, Geometry
+from emulator.pgtable import TABLE_LIMBO
 from emulator.points import POINTS, point_name
 from emulator.tlb import REQUESTED
 from workers.program import disassemble
 
 Views = Mapping[str, Any]
-LEAKS_SHOWN = 5
+Fates = Mapping[int, str]  # process -> what became of it, in one word
 
 
 class MachineFailed(Exception):
     """A process died or the machine did not come to rest. The text says which CPU, what it did, what it held."""
 
 
-def who(geometry: Geometry, number: int) -> str:
-    """Name of process `number`: a CPU, or the coordinator behind the last."""
-    return "the coordinator" if number == geometry.cpus else f"CPU {number}"
+def who(geometry: Geometry, number: int, fates: Fates | None = None, *details: str) -> str:
+    """Name of process `number`, a CPU, or the coordinator behind the last; its fate, if it has met one, and details."""
+    name = "the coordinator" if number == geometry.cpus else f"CPU {number}"
+    told = [*([fates[number]] if fates and number in fates else []), *details]
+    return f"{name} ({', '.join(told)})" if told else name
+
+
+def many(n: int, what: str) -> str:
+    """A number of things."""
+    if n != 1:
+        what = "entries" if what == "entry" else what + "s"
+    return f"{n} {what}"
+
+
+def several(names: Sequence[str]) -> str:
+    """Names as in a sentence; empty if there are none."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def instruction(views: Views, cpu: int) -> str:
@@ -43,10 +52,14 @@ def instruction(views: Views, cpu: int) -> str:
 
 def last_point(views: Views, geometry: Geometry, cpu: int) -> str | None:
     """Name of the point this process passed last, in the debug build."""
-    at = int(views["cpu"]["trace_at"][cpu])
-    if not geometry.debug or at == 0:
+    if not geometry.debug or views["cpu"]["trace_at"][cpu] == 0:
         return None
-    return point_name(int(views["trace"]["point"][cpu * TRACE_ENTRIES + (at - 1) % TRACE_ENTRIES]))
+    return point_name(int(views["trace"]["point"][_last_row(views, cpu)]))
+
+
+def _last_row(views: Views, cpu: int) -> int:
+    """The row of the trace that this process wrote last."""
+    return cpu * TRACE_ENTRIES + (int(views["cpu"]["trace_at"][cpu]) - 1) % TRACE_ENTRIES
 
 
 def locks_held(views: Views, cpu: int) -> list[str]:
@@ -64,7 +77,8 @@ def locks_held(views: Views, cpu: int) -> list[str]:
     for zone in np.flatnonzero(views["zone"]["lock"] == cpu + 1):
         held.append(f"zone lock of the {'tables' if zone else 'frames'}")
     if row["gather_mm"]:
-        held.append(f"an open mmu_gather with {row['gather_pages']} frames and {row['gather_tables']} tables")
+        frames, tables = many(int(row["gather_pages"]), "frame"), many(int(row["gather_tables"]), "table")
+        held.append(f"an open mmu_gather with {frames} and {tables}")
     if row["rcu_nesting"]:
         held.append("rcu_read_lock")
     return held
@@ -76,17 +90,22 @@ def waiting_for(views: Views, cpu: int) -> str | None:
     return None if waits == Wait.NOTHING else WAIT_TEXT[waits].format(int(views["cpu"]["waits_index"][cpu]))
 
 
-def state_of(views: Views, geometry: Geometry, cpu: int) -> str:
-    """What a process did and held: at which instruction, at which point, holding what, waiting for what."""
+def place_of(views: Views, geometry: Geometry, cpu: int) -> str:
+    """At which instruction a process is, and which point it passed last."""
     parts = [] if cpu == geometry.cpus else [f"at {instruction(views, cpu)}"]
     name = last_point(views, geometry, cpu)
     if name is not None:
         parts.append(f"last seen at {name} ({POINTS[name].function}: {POINTS[name].text})")
-    parts.append(f"holding {', '.join(locks_held(views, cpu)) or 'no lock'}")
+    return "; ".join(parts)
+
+
+def state_of(views: Views, geometry: Geometry, cpu: int) -> str:
+    """What a process did and held: at which instruction, at which point, holding what, waiting for what."""
+    parts = [place_of(views, geometry, cpu), f"holding {', '.join(locks_held(views, cpu)) or 'no lock'}"]
     waits = waiting_for(views, cpu)
     if waits is not None:
         parts.append(f"waiting for {waits}")
-    return "; ".join(parts)
+    return "; ".join(part for part in parts if part)
 
 
 def unquiet(views: Views, geometry: Geometry) -> list[int]:
@@ -104,6 +123,17 @@ def unacknowledged(views: Views, geometry: Geometry) -> list[int]:
     return [int(i) for i in np.flatnonzero((cpu["ipi_request"] != cpu["ipi_ack"]) & (cpu["lazy"] == 0))]
 
 
+def _arrived(views: Views, geometry: Geometry, cpu: int, barrier: int) -> bool:
+    """True if a CPU waits at a barrier, in the round that is not complete."""
+    row = views["cpu"][cpu]
+    if row["waits_for"] != Wait.BARRIER or row["waits_index"] != barrier:
+        return False
+    if last_point(views, geometry, cpu) != "barrier.arrived":
+        return True
+    arrived_in = views["trace"]["value"][_last_row(views, cpu)]  # it may have died there, in an earlier round
+    return bool(arrived_in == views["barrier"]["generation"][barrier])
+
+
 def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
     """Whom a process waits for: owners of the lock, CPUs that have not arrived or acknowledged, or the coordinator."""
     if cpu == geometry.cpus:
@@ -119,37 +149,81 @@ def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
         case Wait.I_MMAP_LOCK:
             return [int(views["device"]["i_mmap_lock"][0]) - 1]
         case Wait.MMAP_LOCK:
-            held = views["cpu"]["mmap_lock_held"]
             writer = int(views["mm"]["mmap_writer"][index]) - 1
-            return [o for o in others if held[o] in (2 * index + 1, 2 * index + 2) or o == writer]
+            if writer != cpu:
+                return [writer]
+            return [o for o in others if views["cpu"]["mmap_lock_held"][o] == 2 * index + 1]
         case Wait.FLUSH | Wait.MEMORY:
             return [geometry.cpus]
         case Wait.BARRIER:
-            return [o for o in others if views["cpu"]["waits_for"][o] != Wait.BARRIER]
+            return [o for o in others if not _arrived(views, geometry, o, index)]
         case Wait.DYING_TABLE if geometry.debug:
             return [(int(views["life"]["zero"][index]) & 1023) - 1]
     return []
 
 
-def wait_for_graph(views: Views, geometry: Geometry) -> list[str]:
-    """One line per edge: who waits for what, held by whom; grace periods and IPIs like an RCU stall warning."""
+def wait_lines(views: Views, geometry: Geometry, cpus: Sequence[int], fates: Fates) -> list[str]:
+    """One line per CPU of `cpus` that waits: for what, and in whose hands that is."""
     lines = []
-    for cpu in range(geometry.cpus):
+    for cpu in cpus:
         waits = waiting_for(views, cpu)
-        if waits is not None and not views["cpu"]["finished"][cpu]:
-            holders = [who(geometry, o) for o in owners(views, geometry, cpu) if o >= 0]
-            lines.append(f"CPU {cpu} waits for {waits}" + (f": {', '.join(holders)}" if holders else ""))
-    rcu = views["rcu"]
-    if blockers := unquiet(views, geometry):
-        names = ", ".join(f"CPU {b} (nesting {views['cpu']['rcu_nesting'][b]})" for b in blockers)
-        waiting = int(np.count_nonzero(views["ptdesc"]["state"] == TABLE_LIMBO))
-        lines.append(f"grace period {rcu['gp_seq'][0]} waits for {names}; {waiting} tables wait for it")
-    if late := unacknowledged(views, geometry):
-        lines.append(f"the flush agent waits for the IPI of {', '.join(f'CPU {cpu}' for cpu in late)}")
-    elif np.any(views["cpu"]["flush_state"] == REQUESTED):
-        asleep = " and sleeps: it was not woken" if rcu["asleep"][0] else ""
-        lines.append(f"the flush agent has not served a request{asleep}")
+        if waits is None:
+            continue
+        line = f"{who(geometry, cpu, fates)} waits for {waits}"
+        if holders := [who(geometry, o, fates) for o in owners(views, geometry, cpu) if o >= 0]:
+            is_lock = views["cpu"]["waits_for"][cpu] < Wait.BARRIER
+            line += f"{', held by' if is_lock else ':'} {several(holders)}"
+        lines.append(line)
     return lines
+
+
+def grace_period_line(views: Views, geometry: Geometry, fates: Fates) -> list[str]:
+    """What the grace period waits for and what waits for it, like an RCU stall warning; nothing if there is none."""
+    rcu, cpu, agent = views["rcu"], views["cpu"], geometry.cpus
+    seq, waiting = int(rcu["gp_seq"][0]), int(np.count_nonzero(views["ptdesc"]["state"] == TABLE_LIMBO))
+    under_way = seq != int(rcu["gp_completed"][0])
+    age = f"grace period {seq}, begun {(time.monotonic_ns() - int(rcu['gp_start_ns'][0])) / 1e9:.2f} s ago,"
+    tables = f"{many(waiting, 'table')} cannot be freed before"
+    blockers = [
+        who(geometry, b, fates, f"nesting {cpu['rcu_nesting'][b]}", f"last quiescent in {cpu['rcu_qs'][b]}")
+        for b in unquiet(views, geometry)
+    ]
+    if agent in fates:
+        busy = who(geometry, agent, fates)
+    elif blockers:
+        return [f"{age} waits for {several(blockers)}; {tables}"]
+    elif waiting and unacknowledged(views, geometry):
+        busy = who(geometry, agent, None, "in the flush agent")
+    else:
+        return []
+    if under_way:
+        return [f"{age} waits for {busy} to end it; {tables}"]
+    return [f"no grace period begins without {busy}; {tables}"] if waiting else []
+
+
+def flush_lines(views: Views, geometry: Geometry, fates: Fates) -> list[str]:
+    """Whose acknowledgement the flush agent waits for, and which CPUs it keeps waiting."""
+    cpu, agent = views["cpu"][: geometry.cpus], geometry.cpus
+    callers = [who(geometry, int(c), fates) for c in np.flatnonzero(cpu["flush_state"] == REQUESTED)]
+    if not callers:
+        return []
+    if agent in fates:
+        return [f"the flush of {several(callers)} is not carried out: {who(geometry, agent, fates)} does that"]
+    if late := unacknowledged(views, geometry):
+        names = [f"IPI {cpu['ipi_request'][c]} by {who(geometry, c, fates)}" for c in late]
+        return [f"the flush agent waits for the ack of {several(names)}, to release {several(callers)}"]
+    asleep = " and sleeps: it was not woken" if views["rcu"]["asleep"][0] else ""
+    return [f"the flush agent has not served {several(callers)}{asleep}"]
+
+
+def wait_for_graph(views: Views, geometry: Geometry, fates: Fates | None = None) -> list[str]:
+    """One line per edge: who waits for what, held by whom; grace periods and IPIs like an RCU stall warning."""
+    unfinished = [cpu for cpu in range(geometry.cpus) if not views["cpu"]["finished"][cpu]]
+    return [
+        *wait_lines(views, geometry, unfinished, fates or {}),
+        *grace_period_line(views, geometry, fates or {}),
+        *flush_lines(views, geometry, fates or {}),
+    ]
 
 
 def life_of(views: Views, table: int) -> list[tuple[int, int, str]]:
@@ -159,62 +233,20 @@ def life_of(views: Views, table: int) -> list[tuple[int, int, str]]:
     return sorted(event for event in events if event[1] >= 0)
 
 
-def leaks(views: Views, geometry: Geometry) -> list[str]:
-    """Tables that are neither installed nor free, and frames that are neither mapped nor free."""
-    from emulator.checks import Frozen
-
-    frozen = Frozen(views, geometry)
-    lines = []
-    lost = np.flatnonzero(np.isin(frozen.state, (TABLE_ALLOCATED, TABLE_UNHOOKED, TABLE_LIMBO)))
-    for table in lost[:LEAKS_SHOWN]:
-        line = f"table {table} is {TABLE_STATES[frozen.state[table]]}, neither installed nor free"
-        if geometry.debug:
-            line += ": " + ", ".join(f"{event} by {who(geometry, cpu)}" for _, cpu, event in life_of(views, int(table)))
-        lines.append(line)
-    dying = [t for t in frozen.live_pte if frozen.nonempty[t] == 0 and views["config"]["pte_counted"][0]]
-    for table in dying[:LEAKS_SHOWN]:
-        lines.append(f"table {table} is installed and empty, count {views['ptdesc']['pte_refcount'][table]}")
-    hidden = len(lost) + len(dying) - len(lines)
-    if hidden > 0:
-        lines.append(f"and {hidden} tables more")
-    free = np.bincount(frozen.free(FRAMES), minlength=frozen.used_frames)
-    missing = np.flatnonzero((free == 0) & (frozen.mapped == 0) & (views["page"]["refcount"][: frozen.used_frames] > 0))
-    if len(missing) > 1:
-        lines.append(f"{len(missing) - 1} frames are neither mapped nor free (in gathers, or on their way to an entry)")
-    on_lists = np.bincount(frozen.free(TABLES), minlength=frozen.used)
-    vanished = np.flatnonzero((frozen.state == TABLE_FREE) & (on_lists == 0))
-    if len(vanished) > 1:
-        lines.append(f"{len(vanished) - 1} free tables are on no list")
-    return lines
-
-
 def describe_death(views: Views, geometry: Geometry, number: int, exitcode: int) -> str:
     """A process ended by itself: who, how, at which instruction, with which locks."""
     how = f"was killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"ended with status {exitcode}"
     return f"{who(geometry, number)} {how} {state_of(views, geometry, number)}"
 
 
-def describe_stuck(views: Views, geometry: Geometry, headline: str) -> str:
-    """A machine that does not move: every CPU that has not finished, who waits for whom, and what leaked."""
+def describe_stuck(views: Views, geometry: Geometry, headline: str, fates: Fates) -> str:
+    """A machine that does not move: every process that has not finished, who waits for whom, and what leaked."""
+    from workers.leaks import leaks
+
     lines = [headline]
-    for cpu in range(geometry.cpus):
-        if not views["cpu"]["finished"][cpu]:
-            lines.append(f"  {who(geometry, cpu)} {state_of(views, geometry, cpu)}")
-    if geometry.debug:
-        lines.append(f"  {who(geometry, geometry.cpus)} {state_of(views, geometry, geometry.cpus)}")
-    lines += [f"  {line}" for line in wait_for_graph(views, geometry)]
-    lines += [f"  leaked: {line}" for line in leaks(views, geometry)]
-    return "\n".join(lines)
-
-
-def describe_injection(views: Views, geometry: Geometry, stops: Any, outcome: str) -> str:
-    """After --kill or --stall: who was stopped where, what came of it, who waits for whom, what leaked."""
-    hit = []
-    for stop in stops:
-        at = list(POINTS).index(stop.point) + 1
-        assert at < NR_POINTS
-        if views["point"]["countdown"][at] <= 0:
-            how = "killed" if stop.seconds is None else f"stopped for {stop.seconds:g} s"
-            text = POINTS[stop.point].text
-            hit.append(f"{who(geometry, stop.cpu)} was {how} at {stop.point} ({POINTS[stop.point].function}: {text})")
-    return describe_stuck(views, geometry, f"{'; '.join(hit)}; {outcome}")
+    for number in range(geometry.cpus + geometry.debug):
+        if not views["cpu"]["finished"][number]:
+            lines.append(f"{who(geometry, number, fates)} {state_of(views, geometry, number)}")
+    lines += wait_for_graph(views, geometry, fates)
+    lines += [f"leaked: {line}" for line in leaks(views, geometry, fates)]
+    return "\n  ".join(lines)

@@ -15,14 +15,14 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-READ, UPDATE = 0, 2
+READ, ADD = 0, 3
 Options = dict[int, tuple[int, int]]
 Step = tuple[int, int, int]
 
 
 def dependent(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """True if two steps (kind, location) do not commute: one word, and not both reads."""
-    return a[1] == b[1] and (a[0] != READ or b[0] != READ)
+    """True if two steps (kind, location) do not commute: one word, and not both reads nor both additions."""
+    return a[1] == b[1] and not (a[0] == b[0] and a[0] in (READ, ADD))
 
 
 class Node:
@@ -87,7 +87,7 @@ class Search:
         return chosen
 
     def _ask(self, at: int, task: int) -> None:
-        """`task` is to be tried at step `at`, or all if it cannot move there; with a bound also where its block began."""
+        """`task` is to be tried at step `at`, or all if it cannot; with a bound also where the block of that step began."""
         node = self.path[at]
         wanted = {task} if task in node.options else set(node.options)
         node.todo |= wanted

@@ -1,8 +1,12 @@
 """A machine that stands still: seen from outside, without a false alarm on a busy host.
 
-A process does not move if, look after look, none of its counters has changed although it was asleep, stopped, or had
-processor time: one that waits for a processor is not stuck. A CPU stands still for good if it waits for something, and
-neither it nor anybody it waits for, directly or through others, moves. If nobody moves at all, all do.
+A process does not move if, look after look, none of its counters has changed although it had its chance: it was asleep
+or stopped, or has had processor time since the look before. One that waits for a processor, or for memory that was
+swapped out, is slow and not stuck; a look at it counts for nothing. One that computes, and waits for nothing it has
+named, may be in a long instruction that moves no counter: it gets ten times the patience.
+
+A CPU stands still for good if it waits for something, and neither it nor anybody it waits for, directly or through
+others, moves. If nobody moves at all, all do.
 """
 
 from __future__ import annotations
@@ -18,17 +22,23 @@ from emulator.mm_types import Geometry
 from workers.postmortem import owners
 
 LOOK_SECONDS = 0.05
+CHANCE_SECONDS = 0.001  # of processor time: who had it could have moved
+COMPUTING = 0.1  # what a look at a process counts that computes
 _COUNTERS = ("pc", "insns", "faults", "zapped", "tables_freed", "tlb_misses", "ipis", "finished")
-_COORDINATOR = ("gp_seq", "gp_completed", "remote_flushes")
+_COORDINATOR = ("gp_seq", "gp_completed", "remote_flushes", "freed", "ipis")
 
 
-def process_state(pid: int) -> tuple[str, int]:
-    """State letter and processor time in ticks of a process; ("X", 0) if it is gone."""
+def process_seconds(pid: int) -> float:
+    """Processor time a process has used. Raises OSError if it is gone."""
+    return time.clock_gettime((~pid << 3) | 2)  # CPUCLOCK_SCHED of that process
+
+
+def process_state(pid: int) -> tuple[str, float]:
+    """State letter of a process, and processor time in seconds; ("X", 0) if it is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0], process_seconds(pid)
     except OSError:
-        return "X", 0
-    return fields[0], int(fields[11]) + int(fields[12])
+        return "X", 0.0
 
 
 class Watchdog:
@@ -39,14 +49,15 @@ class Watchdog:
         self._looks = max(2, round(patience / LOOK_SECONDS))
         self._last_look = 0.0
         self._seen = self._figures()
-        self._still = np.zeros(geometry.cpus + 1, np.int64)  # looks without a change, the coordinator's last
-        self._ticks = np.zeros(geometry.cpus + 1, np.int64)  # processor time when that began
+        self._moved_at = np.full(geometry.cpus + 1, time.monotonic())
+        self._still = np.zeros(geometry.cpus + 1)  # looks that count, without a change; the coordinator's last
+        self._had = np.zeros(geometry.cpus + 1)  # processor time at the last look that counted
 
     def _figures(self) -> np.ndarray:
-        """One row per process: its counters, summed; they only grow, but for pc."""
+        """One row per process: its counters; they only grow, but for pc."""
         cpu, rcu = self._views["cpu"], self._views["rcu"]
         figures = np.stack([cpu[name] for name in _COUNTERS], axis=1)
-        figures[self._geometry.cpus, :3] = [int(rcu[name][0]) for name in _COORDINATOR]
+        figures[self._geometry.cpus, : len(_COORDINATOR)] = [int(rcu[name][0]) for name in _COORDINATOR]
         return figures
 
     def look(self, pids: Sequence[int]) -> list[int]:
@@ -58,23 +69,35 @@ class Watchdog:
         figures = self._figures()
         moved = (figures != self._seen).any(axis=1)
         self._seen = figures
-        self._still = np.where(moved, 0, self._still + 1)
-        for number in np.flatnonzero(self._still == 1).tolist():
-            self._ticks[number] = process_state(pids[number])[1]
+        self._still[moved], self._moved_at[moved] = 0, now
+        for number, pid in enumerate(pids):
+            if not moved[number]:
+                self._count(number, *process_state(pid))
         if self._still[:-1].max() < self._looks:
             return []
-        return self._stuck(pids)
+        return self._stuck()
 
-    def _stuck(self, pids: Sequence[int]) -> list[int]:
+    def _count(self, number: int, state: str, seconds: float) -> None:
+        """Enter a look at a process that has not moved: the first notes its processor time, later ones ask for more."""
+        if self._still[number] == 0:
+            self._still[number], self._had[number] = COMPUTING, seconds
+        elif state not in ("R", "D"):
+            self._still[number] += 1
+        elif seconds > self._had[number] + CHANCE_SECONDS:
+            cpu = self._views["cpu"][number]
+            self._still[number] += COMPUTING if cpu["waits_for"] == 0 and number < self._geometry.cpus else 1
+            self._had[number] = seconds
+
+    def quiet_seconds(self, cpu: int) -> float:
+        """How long no counter of a CPU has changed, whether or not it had its chance."""
+        return float(self._last_look - self._moved_at[cpu])
+
+    def _stuck(self) -> list[int]:
         """Those that do not move, less those that wait for somebody who does."""
         cpus = self._geometry.cpus
         finished = self._views["cpu"]["finished"]
         waits = self._views["cpu"]["waits_for"]
-        stuck = set()
-        for number in np.flatnonzero(self._still >= self._looks).tolist():
-            state, ticks = process_state(pids[number])
-            if state != "R" or ticks > self._ticks[number]:
-                stuck.add(number)
+        stuck = set(np.flatnonzero(self._still >= self._looks).tolist())
         everybody = all(number in stuck or finished[number] for number in range(cpus)) and cpus in stuck
         while not everybody:
             free = {n for n in stuck if any(o not in stuck for o in owners(self._views, self._geometry, n) if o >= 0)}

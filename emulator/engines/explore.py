@@ -6,7 +6,8 @@ run, and run again. Plain accesses are no scheduling points: they are watched (r
 an order between them are a data race, a violation of its own.
 
 A task that spins or sleeps is blocked until one of the words it has read since its last turn is changed: it neither
-diverges nor starves. A sleep without a timeout is blocked on its own word alone. If nobody can move, that is a deadlock.
+diverges nor starves. A sleep without a timeout is blocked on its own word alone. If nobody can move, that is a
+deadlock.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from emulator.mm_types import VIEWS, WORD
 
 NAME = "explore"
 EXPLORES = True
-READ, WRITE, UPDATE = 0, 1, 2  # kinds of a step; UPDATE is a read-modify-write
-KINDS = ("reads", "writes", "updates")
+READ, WRITE, UPDATE, ADD = 0, 1, 2, 3  # kinds of a step; UPDATE is a read-modify-write, ADD one nobody looks at
+KINDS = ("reads", "writes", "updates", "adds")
 INDEX_BITS = 24  # a location is the number of its field << INDEX_BITS | index
 MAX_STEPS = 20_000  # of one execution: more is a loop that changes what it reads
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -264,6 +265,11 @@ def _update(field: Field, i: int, kind: int, change: Callable[[int], int]) -> in
     if world.watch is not None:
         world.watch.update(world.current.number, loc)
     return old
+
+
+def atomic_add(field: Field, i: int, n: int) -> None:
+    """Add: two of these commute."""
+    _update(field, i, ADD, lambda old: old + n)
 
 
 def atomic_fetch_add(field: Field, i: int, n: int) -> int:

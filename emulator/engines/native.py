@@ -245,6 +245,7 @@ read_once = _field_op(types.int64, 0, lambda b, p: b.load_atomic(p, "monotonic",
 write_once = _field_op(types.void, 1, lambda b, p, v: b.store_atomic(v, p, "monotonic", 8))
 smp_load_acquire = _field_op(types.int64, 0, lambda b, p: b.load_atomic(p, "acquire", 8))
 smp_store_release = _field_op(types.void, 1, lambda b, p, v: b.store_atomic(v, p, "release", 8))
+atomic_add = _field_op(types.void, 1, lambda b, p, v: b.atomic_rmw("add", p, v, "seq_cst"))
 atomic_fetch_add = _field_op(types.int64, 1, lambda b, p, v: b.atomic_rmw("add", p, v, "seq_cst"))
 atomic_add_return = _field_op(types.int64, 1, lambda b, p, v: b.add(b.atomic_rmw("add", p, v, "seq_cst"), v))
 xchg = _field_op(types.int64, 1, lambda b, p, v: b.atomic_rmw("xchg", p, v, "seq_cst"))

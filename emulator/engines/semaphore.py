@@ -138,6 +138,11 @@ def atomic_fetch_add(field: Field, i: int, n: int) -> int:
     return old
 
 
+def atomic_add(field: Field, i: int, n: int) -> None:
+    """Add."""
+    atomic_fetch_add(field, i, n)
+
+
 def atomic_add_return(field: Field, i: int, n: int) -> int:
     """Add; the value after."""
     return atomic_fetch_add(field, i, n) + n

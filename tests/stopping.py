@@ -1,0 +1,150 @@
+"""A process stopped at each named point, by the smallest programs that pass it. For the debug build: test_stops.py."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, NamedTuple
+
+from support import BASE, SLOT, geometry_for
+
+from emulator.mm_types import PAGE_SIZE
+from workers.instruments import Instruments, Stop
+from workers.machine import Machine
+from workers.postmortem import MachineFailed
+from workers.program import (
+    DEVICE_REMOVE,
+    EXIT,
+    STOP,
+    Insn,
+    barrier,
+    compute,
+    dontneed,
+    jump,
+    map_pages,
+    mincore,
+    mmap,
+    mmap_device,
+    munmap,
+    touch,
+)
+from workers.stops import LONGEST_STALL
+from workers.watchdog import process_state
+
+LIMIT = 20.0  # seconds until a run that was not stopped is given up
+FAULTS = [mmap(BASE, SLOT), barrier(), touch(BASE, SLOT), dontneed(BASE, SLOT), jump(2)]
+FAULTS_TOO = [barrier(), touch(BASE, SLOT), dontneed(BASE, SLOT), jump(1)]
+MAPS = [mmap(BASE, SLOT), touch(BASE, SLOT), munmap(BASE, SLOT), jump(0)]
+MAPS_TOO = [mmap(BASE, SLOT), touch(BASE, SLOT), dontneed(BASE, SLOT), munmap(BASE, SLOT), jump(0)]
+
+
+class Case(NamedTuple):
+    """What stops CPU 0 (or the coordinator) at a point: programs, policy, knobs; and what it must be said to hold.
+
+    Somebody must be stuck behind it, unless the others are `free` to go on.
+    """
+
+    programs: tuple[list[Insn], ...] = (FAULTS, FAULTS_TOO)
+    holds: tuple[str, ...] = ("mmap_lock of mm 0 for reading",)
+    policy: str = "refcount"
+    knobs: tuple[str, ...] = ()
+    free: bool = False
+    coordinator: bool = False
+    mm_of_cpu: tuple[int, ...] | None = None
+
+
+_READING, _WRITING = "mmap_lock of mm 0 for reading", "mmap_lock of mm 0 for writing"
+_PTL, _PMD_LOCK, _GATHER = r"ptl of table \d+ \(level 1\)", r"ptl of table \d+ \(level 2\)", "an open mmu_gather"
+_AGENT = Case(holds=(), coordinator=True)
+
+CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its name in front
+    "fault.mmap-locked": Case((MAPS, MAPS_TOO)),
+    "pte_try_get.read-pmd": Case(holds=(_READING, "rcu_read_lock")),
+    "pte_try_get.locked": Case(holds=(_READING, _PMD_LOCK), policy="refcount-lock"),
+    "pte_try_get.checked": Case(holds=(_READING, "rcu_read_lock"), knobs=("check-then-increment",)),
+    "pte_try_get.pinned": Case(),
+    "pte_ref.read": Case(knobs=("plain-count",)),
+    "pmd_install.locked": Case(holds=(_READING, _PMD_LOCK)),
+    "pmd_install.published": Case(holds=(_READING, _PMD_LOCK), knobs=("publish-before-init",)),
+    "set_pte.locked": Case(holds=(_READING, _PTL)),
+    "set_pte.done": Case(holds=(_READING, _PTL)),
+    "map_pages.counted": Case(([mmap(BASE, SLOT), map_pages(BASE, 8), munmap(BASE, SLOT), jump(0)], MAPS_TOO)),
+    "zap.locked": Case(holds=(_READING, _PTL, _GATHER)),
+    "zap.cleared": Case(holds=(_READING, _GATHER)),
+    "pte_put.dropped": Case(),
+    "free_pte_table.zero": Case(holds=(_READING, _GATHER)),
+    "free_pte_table.checked": Case(holds=(_READING, _PMD_LOCK, _GATHER)),
+    "free_pte_table.unhooked": Case(holds=(_READING, _GATHER)),
+    "gather.unflushed": Case(holds=(_READING, _GATHER)),
+    "gather.flushed": Case(holds=(_READING, _GATHER)),
+    "table.freed": Case((MAPS, MAPS_TOO), ("mmap_lock of mm 0 for", _GATHER), policy="none"),
+    "call_rcu.queued": Case(holds=(_READING, _GATHER)),
+    "flush.requested": Case(holds=(_READING, _GATHER)),
+    "ipi.taken": Case(holds=()),
+    "ipi.flushed": Case(holds=()),
+    "walk.cached": Case(holds=("no lock",)),
+    "walk.tables": Case(holds=("no lock",)),
+    "access.translated": Case(holds=("no lock",)),
+    "mincore.walking": Case(
+        ([mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), mincore(BASE, SLOT), munmap(BASE, SLOT), jump(0)], MAPS_TOO)
+    ),
+    "mmap.locked": Case((MAPS, MAPS_TOO), (_WRITING,)),
+    "munmap.detached": Case((MAPS, MAPS_TOO), (_WRITING,)),
+    "munmap.zapped": Case((MAPS, MAPS_TOO), ("mmap_lock of mm 0 for", _GATHER)),
+    "munmap.unlinked": Case(
+        ([mmap_device(BASE), munmap(BASE, PAGE_SIZE), jump(0)], [mmap(BASE + SLOT, SLOT), jump(0)]),
+        ("mmap_lock of mm 0 for", _GATHER),
+    ),
+    "device.freed": Case(([mmap_device(BASE), DEVICE_REMOVE, jump(0)], MAPS_TOO), ("no lock",)),
+    "alloc.zone-locked": Case(holds=(_READING, "zone lock")),
+    "exit.mmap-locked": Case(
+        ([mmap(BASE, SLOT), touch(BASE, SLOT), EXIT], [compute(1000), STOP]), (_WRITING,), free=True, mm_of_cpu=(0, 1)
+    ),
+    "barrier.arrived": Case(([barrier(), jump(0)], [barrier(), compute(200), jump(0)]), ("no lock",)),
+    "coordinator.idle": _AGENT,
+    "coordinator.callbacks": _AGENT,
+    "coordinator.gp-ended": _AGENT,
+    "coordinator.ipis-sent": _AGENT,
+    "coordinator.acked": _AGENT,
+    "coordinator@table.freed": _AGENT,
+}
+
+
+class Outcome(NamedTuple):
+    """What came of a stop: the verdict (None if the run ended well), seconds since the stop, what was left behind."""
+
+    verdict: str | None
+    seconds: float
+    left: list[str]
+    stalls: list[str]
+    missed: list[str]
+
+
+def point_of(name: str) -> str:
+    """The point of a case."""
+    return name.removeprefix("coordinator@")
+
+
+def stop(name: str, seconds: float | None, nth: int = 1) -> Outcome:
+    """Stop CPU 0 or the coordinator at a point, for `seconds` or for ever, while the programs of its case run."""
+    case = CASES[name]
+    programs: Any = case.programs
+    victim = len(programs) if case.coordinator else 0
+    instruments = Instruments(knobs=case.knobs, stops=(Stop(victim, point_of(name), nth, seconds),))
+    verdict = None
+    with Machine(geometry_for(programs, 2 if case.mm_of_cpu else 1), case.policy, instruments, case.mm_of_cpu) as m:
+        for cpu, program in enumerate(programs):
+            m.load(cpu, program)
+        m.start()
+        try:
+            if seconds is not None and seconds <= LONGEST_STALL:
+                m.run_for(seconds + 1)
+                m.stop()
+            else:
+                m.wait(LIMIT)
+        except MachineFailed as failure:
+            verdict = str(failure)
+        ended = time.monotonic() - int(m.views["cpu"]["stalled_ns"][victim]) / 1e9
+    left = [f"process {pid}" for pid in m.pids if process_state(pid)[0] != "X"]
+    left += [name for name in os.listdir("/dev/shm") if f"ptelab-{os.getpid()}-" in name]
+    return Outcome(verdict, ended, left, m.stops.stalls(), m.stops.missed())

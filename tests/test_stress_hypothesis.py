@@ -1,0 +1,57 @@
+"""Small programs that hypothesis invents, and shrinks if they break something, raced in a loop on real processes."""
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from support import STRESS, race
+
+from emulator.policy import POLICIES
+from workers.program import STOP, barrier, jump
+from workers.random_programs import SETUP, Author
+
+CLEAN = ({}, None)
+ROUNDS = 20  # of each program: what needs a race shows again while hypothesis shrinks it
+SHORT = hypothesis.settings(deadline=None, database=None, derandomize=True, max_examples=15)
+LONG = hypothesis.settings(deadline=None, database=None, print_blob=True, max_examples=150 * STRESS)
+
+
+@st.composite
+def bodies(draw, least=2, most=3):
+    """The loop bodies of some CPUs that share an mm: a few steps each, which can be left out one by one."""
+    cpus = draw(st.integers(least, most))
+    programs = []
+    for cpu in range(cpus):
+        steps = st.randoms(use_true_random=False).map(lambda rng, cpu=cpu: Author(rng, cpu, cpus, True).anything())
+        programs.append([insn for step in draw(st.lists(steps, max_size=6)) for insn in step])
+    return programs
+
+
+def run_in_a_loop(programs, policy, knobs=()):
+    """Race the bodies, all CPUs meeting at a barrier before each round."""
+    loop = [[*SETUP, barrier(), *body, jump(len(SETUP), ROUNDS), STOP] for body in programs]
+    return race(loop, policy, knobs, online=True)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@SHORT
+@hypothesis.given(programs=bodies())
+def test_no_small_program_breaks_the_protocol(policy, programs):
+    assert run_in_a_loop(programs, policy) == CLEAN
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("policy", POLICIES)
+@LONG
+@hypothesis.given(programs=bodies())
+def test_no_small_program_of_many_breaks_the_protocol(policy, programs):
+    assert run_in_a_loop(programs, policy) == CLEAN
+
+
+@pytest.mark.stress
+def test_what_breaks_the_protocol_shrinks_to_one_step():
+    def broken(programs):
+        return run_in_a_loop(programs, "refcount", ["missing-pte-put"]) != CLEAN
+
+    smallest = hypothesis.find(bodies(1, 1), broken, settings=SHORT)
+
+    assert 1 <= sum(len(body) for body in smallest) <= 3, smallest  # touch_own: store, one in between, load

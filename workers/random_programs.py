@@ -1,0 +1,228 @@
+"""Random programs of every instruction, for CPUs that are to meet: few tables, and ranges that cross their borders.
+
+A seed names a workload: the programs of all CPUs, the mm each runs, the machine they need. The CPUs of one mm share
+four 2 MiB slots, two on each side of a 512 GiB border and of a GiB border. In every slot some pages are stored to by
+one CPU alone, and they lie between those of the others: the detectors know what such a page must hold, and the table
+is shared all the same.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from emulator.mm_types import NR_BARRIERS, PAGE_SIZE, PCP_BATCH, Geometry
+from workers.program import (
+    DEVICE_REMOVE,
+    EXIT,
+    MARK,
+    STOP,
+    Insn,
+    barrier,
+    compute,
+    dontneed,
+    free,
+    jump,
+    load,
+    map_pages,
+    mincore,
+    mmap,
+    mmap_device,
+    munmap,
+    read,
+    store,
+    touch,
+)
+
+SLOT = 2 << 20
+SLOT_PAGES = SLOT // PAGE_SIZE
+AREAS = ((1 << 39) - SLOT, (5 << 30) - SLOT)  # two slots each, with the border between them
+SLOTS = tuple(area + i * SLOT for area in AREAS for i in range(2))
+DEVICE_PAGE = SLOTS[1] + 300 * PAGE_SIZE  # of mm 0 alone: the device's file has one VMA
+MEETINGS = 4  # barriers in a program; all CPUs have the same number, none in a loop, so nobody waits for ever
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Programs that run together. `mm_of_cpu[i]` is the mm of CPU i; `scarce` if memory is to run out."""
+
+    programs: Sequence[Sequence[Insn]]
+    mm_of_cpu: Sequence[int]
+    scarce: bool = False
+
+    def geometry(self) -> Geometry:
+        """A machine with room for all of it: also for what CPUs keep free, gather, or leave to a grace period.
+
+        If memory is scarce half of the pages fit at a time, tables have to come back from grace periods, and what one
+        CPU keeps for itself another one lacks.
+        """
+        cpus, mms = len(self.programs), max(self.mm_of_cpu) + 1
+        pages = len(SLOTS) * SLOT_PAGES * mms
+        return Geometry(
+            cpus=cpus,
+            mms=mms,
+            vmas=1024,
+            insns=sum(len(program) for program in self.programs),
+            frames=pages // 2 + cpus * PCP_BATCH if self.scarce else pages + cpus * 8192,
+            tables=16 + 8 * mms + cpus * 2 * PCP_BATCH // 3 if self.scarce else 1024 + cpus * 512,
+        )
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who writes instructions for one CPU, the `rank`-th of `sharers` in its mm. `device`: it may map the device."""
+
+    rng: random.Random
+    rank: int = 0
+    sharers: int = 1
+    device: bool = False
+
+    def piece(self) -> tuple[int, int]:
+        """Address and length of a range: within a slot, across a border, a slot, or an area."""
+        rng, slot = self.rng, self.rng.choice(SLOTS)
+        kind = rng.randrange(8)
+        if kind < 5:
+            first = rng.choice((0, 1, 2, 255, 510, 511, rng.randrange(SLOT_PAGES)))
+            pages = min(rng.choice((1, 1, 2, 3, 16, 64)), SLOT_PAGES - first)
+            return slot + first * PAGE_SIZE, pages * PAGE_SIZE
+        if kind == 5:
+            before, behind = rng.choice((1, 2, 40)), rng.choice((1, 2, 40))
+            return slot + SLOT - before * PAGE_SIZE, (before + behind) * PAGE_SIZE
+        if kind == 6:
+            return slot, SLOT
+        return rng.choice(AREAS), 2 * SLOT
+
+    def own(self) -> tuple[int, int, int]:
+        """Address, length and step of pages that no other CPU stores to but by `piece`."""
+        stride = self.sharers * PAGE_SIZE
+        pages = min(self.rng.choice((1, 3, 16, 60)), SLOT_PAGES // self.sharers)
+        first = self.rng.randrange(SLOT_PAGES // self.sharers - pages + 1)
+        return self.rng.choice(SLOTS) + first * stride + self.rank * PAGE_SIZE, pages * stride, stride
+
+    def value(self) -> int:
+        """A word to store, not zero and hardly ever the same twice."""
+        return self.rng.getrandbits(40) << 8 | (self.rank + 1)
+
+    def step(self) -> int:
+        """Bytes per call of a stepped munmap or madvise; mostly one call."""
+        return self.rng.choice((0, 0, 0, 7 * PAGE_SIZE, 64 * PAGE_SIZE))
+
+    def touch_own(self) -> list[Insn]:
+        """Store to own pages and read them back, something else in between or not."""
+        addr, length, step = self.own()
+        between = self.anything() if self.rng.random() < 0.3 else []
+        return [touch(addr, length, step, self.value()), *between, read(addr, length, step)]
+
+    def touch_shared(self) -> list[Insn]:
+        """Store where others store, too."""
+        return [touch(*self.piece(), value=self.value())]
+
+    def read_shared(self) -> list[Insn]:
+        """Load, which maps the zero page."""
+        return [read(*self.piece())]
+
+    def word(self) -> list[Insn]:
+        """Store one word or load one."""
+        addr = self.piece()[0] + 8 * self.rng.randrange(3)
+        return [store(addr, self.value()) if self.rng.random() < 0.5 else load(addr)]
+
+    def release(self) -> list[Insn]:
+        """MADV_DONTNEED."""
+        return [dontneed(*self.piece(), self.step())]
+
+    def release_slot(self) -> list[Insn]:
+        """MADV_DONTNEED of a whole slot: its table goes."""
+        return [dontneed(self.rng.choice(SLOTS), SLOT)]
+
+    def lazyfree(self) -> list[Insn]:
+        """MADV_FREE."""
+        return [free(*self.piece(), self.step())]
+
+    def unmap(self) -> list[Insn]:
+        """munmap; mostly the range comes back, perhaps after something else."""
+        addr, length = self.piece()
+        between = self.anything() if self.rng.random() < 0.3 else []
+        again = [mmap(addr, length)] if self.rng.random() < 0.8 else []
+        return [munmap(addr, length, self.step()), *between, *again]
+
+    def map(self) -> list[Insn]:
+        """mmap over what is there; rarely read-only."""
+        return [mmap(*self.piece(), writable=self.rng.random() < 0.9)]
+
+    def look(self) -> list[Insn]:
+        """mincore."""
+        return [mincore(*self.piece())]
+
+    def fault_around(self) -> list[Insn]:
+        """map_pages."""
+        return [map_pages(self.piece()[0], self.rng.choice((1, 16, 16, 512)))]
+
+    def pause(self) -> list[Insn]:
+        """compute."""
+        return [compute(self.rng.randrange(20)), MARK]
+
+    def use_device(self) -> list[Insn]:
+        """Map the device's frame, use it, have it taken away; each of it or not."""
+        if not self.device:
+            return [DEVICE_REMOVE]
+        whole = [
+            mmap_device(DEVICE_PAGE),
+            store(DEVICE_PAGE, self.value()),
+            load(DEVICE_PAGE),
+            munmap(DEVICE_PAGE, PAGE_SIZE),
+            DEVICE_REMOVE,
+        ]
+        return [insn for insn in whole if self.rng.random() < 0.6]
+
+    def anything(self) -> list[Insn]:
+        """One of the above, by weight."""
+        return self.rng.choices(_KINDS, _WEIGHTS)[0](self)
+
+
+_CHOICES: dict[Callable[[Author], list[Insn]], int] = {
+    Author.touch_own: 20,
+    Author.touch_shared: 16,
+    Author.read_shared: 8,
+    Author.word: 8,
+    Author.release: 12,
+    Author.release_slot: 8,
+    Author.lazyfree: 4,
+    Author.unmap: 6,
+    Author.map: 3,
+    Author.look: 4,
+    Author.fault_around: 4,
+    Author.pause: 2,
+    Author.use_device: 3,
+}
+_KINDS, _WEIGHTS = tuple(_CHOICES), tuple(_CHOICES.values())
+SETUP = tuple(mmap(area, 2 * SLOT) for area in AREAS)
+
+
+def random_program(author: Author, length: int, end: Insn) -> list[Insn]:
+    """Setup, about `length` instructions with a few short loops, MEETINGS barriers on the way, `end`."""
+    rng, program = author.rng, [*SETUP, barrier()]
+    for meeting in range(MEETINGS):
+        start, until = len(program), len(program) + length // MEETINGS
+        while len(program) < until:
+            program += author.anything()
+            if rng.random() < 0.02:
+                program.append(jump(max(start, len(program) - 6), rng.randrange(1, 4)))
+                start = len(program)  # loops do not nest
+        program.append(barrier(1 + meeting % (NR_BARRIERS - 1)))
+    return [*program, end]
+
+
+def random_workload(seed: int, cpus: int, mms: int, length: int) -> Workload:
+    """The workload a seed names. CPUs are dealt to the mms in turn; an mm's CPUs end with EXIT, with STOP, or mixed.
+
+    Memory is scarce for one seed in four.
+    """
+    rng = random.Random(f"{seed} {cpus} {mms} {length}")
+    mm_of_cpu = [cpu % mms for cpu in range(cpus)]
+    ends = [rng.choice(((STOP, STOP), (EXIT, EXIT), (STOP, EXIT))) for _ in range(mms)]
+    programs = []
+    for cpu, mm in enumerate(mm_of_cpu):
+        author = Author(random.Random(rng.getrandbits(64)), cpu // mms, mm_of_cpu.count(mm), device=mm == 0)
+        programs.append(random_program(author, length, ends[mm][cpu // mms % 2]))
+    return Workload(programs, mm_of_cpu, scarce=rng.random() < 0.25)
