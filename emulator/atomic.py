@@ -7,6 +7,7 @@ or under the lock that guards them.
     write_once(field, i, value)                 a store that happens once, where it stands
     smp_load_acquire(field, i) -> value         ... and nothing after it moves before it
     smp_store_release(field, i, value)          ... and nothing before it moves after it
+    atomic_add(field, i, n)                     an indivisible addition; no barrier
     atomic_fetch_add(field, i, n) -> before     read-modify-writes: indivisible, and full barriers
     atomic_add_return(field, i, n) -> after
     xchg(field, i, new) -> before
@@ -26,12 +27,14 @@ The bodies are the engine's: LLVM instructions, semaphores, or scheduling points
 from emulator import engine
 
 _primitives = engine.load()
+EXPLORES = _primitives.EXPLORES  # the explorer watches every access itself: no points, no trace, no lives
 DEBUG = engine.debug()  # the debug build: a constant, so the plain build holds nothing of what stands behind it
 
 read_once = _primitives.read_once
 write_once = _primitives.write_once
 smp_load_acquire = _primitives.smp_load_acquire
 smp_store_release = _primitives.smp_store_release
+atomic_add = _primitives.atomic_add
 atomic_fetch_add = _primitives.atomic_fetch_add
 atomic_add_return = _primitives.atomic_add_return
 xchg = _primitives.xchg

@@ -19,7 +19,8 @@ import os
 from types import ModuleType
 from typing import Any
 
-ENGINES = ("native", "semaphore")
+ENGINES = ("native", "semaphore")  # those a scenario may run on
+ALL_ENGINES = (*ENGINES, "explore")
 _ENVIRONMENT, _BUILD = "PTELAB_ENGINE", "PTELAB_BUILD"
 _loaded: ModuleType | None = None
 _loaded_debug = False
@@ -30,7 +31,7 @@ def choose(name: str, debug: bool | None = None) -> None:
 
     Raises ValueError if the name is unknown, RuntimeError if kernels were already imported under another choice.
     """
-    if name not in ENGINES:
+    if name not in ALL_ENGINES:
         raise ValueError(f"unknown engine '{name}'; known: {', '.join(ENGINES)}")
     if _loaded is not None:
         if not _loaded.__name__.endswith(f".{name}") or debug not in (None, _loaded_debug):

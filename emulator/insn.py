@@ -8,8 +8,8 @@ multi-fault, a recorded trace and a stress run differ only in their rows.
 from enum import IntEnum
 
 from emulator.atomic import (
+    atomic_add,
     atomic_add_return,
-    atomic_fetch_add,
     cmpxchg,
     cpu_relax,
     entry_point,
@@ -113,7 +113,7 @@ def barrier_wait(m, cpu, barrier):
     generation = smp_load_acquire(m.barrier.generation, barrier)
     if atomic_add_return(m.barrier.arrived, barrier, 1) == m.barrier.parties[barrier]:
         write_once(m.barrier.arrived, barrier, 0)
-        atomic_fetch_add(m.barrier.generation, barrier, 1)
+        atomic_add(m.barrier.generation, barrier, 1)
         if read_once(m.barrier.sleepers, barrier) != 0:
             wake_all(m, m.barrier.generation, barrier)
         return
@@ -126,10 +126,10 @@ def barrier_wait(m, cpu, barrier):
         if turns < m.config.spin[0]:
             cpu_relax()
         else:
-            atomic_fetch_add(m.barrier.sleepers, barrier, 1)
+            atomic_add(m.barrier.sleepers, barrier, 1)
             m.cpu.sleeps[cpu] += 1
             sleep_on(m, cpu, m.barrier.generation, barrier, generation, 0)
-            atomic_fetch_add(m.barrier.sleepers, barrier, -1)
+            atomic_add(m.barrier.sleepers, barrier, -1)
     exit_idle(m, cpu)
     waits_for(m, cpu, WAIT_NOTHING, 0)
 
@@ -255,7 +255,7 @@ def run_program(m, cpu, mm):
 def run_cpu(m, cpu):
     """One CPU: wait for the start, run the program, go idle for good. Returns 0."""
     enter_idle(m, cpu)
-    atomic_fetch_add(m.run.ready, 0, 1)
+    atomic_add(m.run.ready, 0, 1)
     while smp_load_acquire(m.run.start, 0) == 0 and not stopped(m):
         sleep_on(m, cpu, m.run.start, 0, 0, NAP_US)
     exit_idle(m, cpu)
@@ -302,6 +302,6 @@ def stop_machine(m, me):
     smp_store_release(m.run.stop, 0, 1)
     wake_all(m, m.run.start, 0)
     for barrier in range(NR_BARRIERS):
-        atomic_fetch_add(m.barrier.generation, barrier, 1)  # or one that is about to sleep would miss the wake
+        atomic_add(m.barrier.generation, barrier, 1)  # or one that is about to sleep would miss the wake
         wake_all(m, m.barrier.generation, barrier)
     return 0

@@ -6,8 +6,7 @@ change under ptl.
 """
 
 from emulator.atomic import (
-    atomic_add_return,
-    atomic_fetch_add,
+    atomic_add,
     kernel,
     kernel_inline,
     knob,
@@ -75,7 +74,7 @@ def add_mm_rss(m, cpu, mm, n):
 def sync_mm_rss(m, cpu, mm):
     """Write this CPU's cached count through to the mm."""
     if m.cpu.rss_cache[cpu] != 0:
-        atomic_fetch_add(m.mm.rss_anon, mm, m.cpu.rss_cache[cpu])
+        atomic_add(m.mm.rss_anon, mm, m.cpu.rss_cache[cpu])
         m.cpu.rss_cache[cpu] = 0
 
 
@@ -264,7 +263,7 @@ def zap_present_pte(m, cpu, mm, pte, addr):
     frame = entry >> PAGE_SHIFT
     if frame == ZERO_PAGE or entry & SPECIAL:
         return False
-    atomic_add_return(m.page.mapcount, frame, -1)
+    atomic_add(m.page.mapcount, frame, -1)
     m.cpu.rss_cache[cpu] -= 1
     return tlb_remove_page(m, cpu, frame)
 

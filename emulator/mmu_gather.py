@@ -16,7 +16,7 @@ lets pte_try_get count up somebody else's page. mm.tlb_flush_pending counts open
 already cleared by another, whose flush is still to come, must flush as well (99baac21e458).
 """
 
-from emulator.atomic import DEBUG, atomic_fetch_add, kernel, kernel_inline, knob, read_once
+from emulator.atomic import DEBUG, atomic_add, kernel, kernel_inline, knob, read_once
 from emulator.mm_types import GATHER_PAGES, GATHER_TABLES
 from emulator.page_alloc import free_table, put_page
 from emulator.pgtable import PAGE, TASK_SIZE
@@ -41,10 +41,10 @@ def tlb_gather_mmu(m, cpu, mm, fullmm):
     m.cpu.gather_mm[cpu] = mm + 1
     m.cpu.gather_full[cpu] = fullmm
     tlb_reset_range(m, cpu)
-    atomic_fetch_add(m.mm.tlb_flush_pending, mm, 1)
+    atomic_add(m.mm.tlb_flush_pending, mm, 1)
     if DEBUG:
         m.cpu.zaps[cpu] += 1
-        atomic_fetch_add(m.mm.zaps, mm, 1)
+        atomic_add(m.mm.zaps, mm, 1)
 
 
 @kernel_inline
@@ -162,5 +162,5 @@ def tlb_finish_mmu(m, cpu):
         m.cpu.gather_full[cpu] = 1
         m.cpu.gather_end[cpu] = TASK_SIZE
     tlb_flush_mmu(m, cpu)
-    atomic_fetch_add(m.mm.tlb_flush_pending, mm, -1)
+    atomic_add(m.mm.tlb_flush_pending, mm, -1)
     m.cpu.gather_mm[cpu] = 0

@@ -4,7 +4,7 @@ A kernel pointer (`pgd_t *` ... `pte_t *`) is an index into `m.entry`; its table
 table or a frame holds its number << 12. Non-present and not zero: swap, migration, markers (later).
 """
 
-from emulator.atomic import atomic_fetch_add, kernel, kernel_inline, read_once, smp_store_release
+from emulator.atomic import atomic_add, kernel, kernel_inline, read_once, smp_store_release
 
 PAGE_SHIFT, PMD_SHIFT, PUD_SHIFT, PGDIR_SHIFT = 12, 21, 30, 39
 PAGE, PMD_SIZE, PUD_SIZE, PGDIR_SIZE = 1 << 12, 1 << 21, 1 << 30, 1 << 39
@@ -96,10 +96,10 @@ def populate(m, mm, entry, table):
 @kernel
 def mm_inc_nr_tables(m, mm):
     """Account one PTE, PMD or PUD table: mm_inc_nr_ptes, mm_inc_nr_pmds, mm_inc_nr_puds."""
-    atomic_fetch_add(m.mm.pgtables_bytes, mm, PAGE)
+    atomic_add(m.mm.pgtables_bytes, mm, PAGE)
 
 
 @kernel
 def mm_dec_nr_tables(m, mm):
     """Take one table out of the account."""
-    atomic_fetch_add(m.mm.pgtables_bytes, mm, -PAGE)
+    atomic_add(m.mm.pgtables_bytes, mm, -PAGE)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from emulator.atomic import (
     DEBUG,
-    atomic_fetch_add,
+    EXPLORES,
+    atomic_add,
     cpu_relax,
     get_cycles,
     kernel,
@@ -25,6 +26,7 @@ from emulator.atomic import (
 from emulator.kernel import number, park
 from emulator.mm_types import TRACE_ENTRIES
 
+POINTS_PASS = DEBUG and not EXPLORES
 SHORT_DELAY_BITS = 9  # a random delay is up to 2 to this many pauses
 STARVE_ONE_IN = 4096  # of the delays one in so many is a starvation: the CPU sleeps
 STARVE_US = 1500
@@ -199,7 +201,7 @@ def since_start(m, cpu):
 @kernel_inline
 def mark_life(m, cpu, event, table):
     """Enter an event into the life of a table: `event` is a field of m.life."""
-    if DEBUG:
+    if POINTS_PASS:
         event[table] = since_start(m, cpu) << 10 | (cpu + 1)
 
 
@@ -253,7 +255,7 @@ def pass_point(m, cpu, at, subject, value):
     if m.point.armed[at] == 0:
         return False
     if m.point.watched[at] != 0:
-        atomic_fetch_add(m.point.hits, at, 1)
+        atomic_add(m.point.hits, at, 1)
     if m.point.signal[at] != 0:
         signal_here(m, cpu, at)
     return m.point.steer_to[at] != 0 and (m.point.steer_cpu[at] < 0 or m.point.steer_cpu[at] == cpu)
@@ -280,6 +282,6 @@ def steer_noirq(m, cpu, at):
 @kernel_inline
 def point_noirq(m, cpu, at, subject, value):
     """Pass the point `at` without taking interrupts. Nothing in the plain build."""
-    if DEBUG:
+    if POINTS_PASS:
         if pass_point(m, cpu, at, subject, value):
             steer_noirq(m, cpu, at)

@@ -24,7 +24,7 @@ new gp_seq cannot have read the old pmd since.
 """
 
 from emulator.atomic import (
-    atomic_fetch_add,
+    atomic_add,
     cmpxchg,
     kernel,
     kernel_inline,
@@ -92,7 +92,7 @@ def account_rcu_age(m, cpu, table, generation):
         age = RCU_AGES - 1
     elif read_once(m.ptdesc.state, table) != TABLE_INSTALLED:
         age = min(read_once(m.rcu.gp_completed, 0) - m.ptdesc.gp_seq[table], RCU_AGES - 1)
-    atomic_fetch_add(m.rcu_age.count, age, 1)
+    atomic_add(m.rcu_age.count, age, 1)
     if age > 1:
         BUG(m, cpu, BUG_FREED_UNDER_READER, table, 1, age)
 

@@ -5,6 +5,7 @@ to acknowledge a TLB flush. A CPU that waits for mmap_lock sleeps and is idle.
 """
 
 from emulator.atomic import (
+    atomic_add,
     atomic_add_return,
     atomic_fetch_add,
     cmpxchg,
@@ -75,18 +76,18 @@ def spin_unlock(m, cpu, lock, i, lock_class):
 def mmap_lock_wait(m, cpu, mm, seq):
     """Sleep until somebody releases mmap_lock after `seq` was read; idle meanwhile."""
     enter_idle(m, cpu)
-    atomic_fetch_add(m.mm.mmap_lock_sleepers, mm, 1)
+    atomic_add(m.mm.mmap_lock_sleepers, mm, 1)
     if read_once(m.mm.mmap_lock_seq, mm) == seq:
         m.cpu.sleeps[cpu] += 1
         sleep_on(m, cpu, m.mm.mmap_lock_seq, mm, seq, NAP_US)
-    atomic_fetch_add(m.mm.mmap_lock_sleepers, mm, -1)
+    atomic_add(m.mm.mmap_lock_sleepers, mm, -1)
     exit_idle(m, cpu)
 
 
 @kernel
 def mmap_lock_wake(m, mm):
     """Let the waiters of mmap_lock look again."""
-    atomic_fetch_add(m.mm.mmap_lock_seq, mm, 1)
+    atomic_add(m.mm.mmap_lock_seq, mm, 1)
     if read_once(m.mm.mmap_lock_sleepers, mm) != 0:
         wake_all(m, m.mm.mmap_lock_seq, mm)
 
@@ -138,7 +139,7 @@ def mmap_write_lock(m, cpu, mm):
         if cmpxchg(m.mm.mmap_writer, mm, 0, cpu + 1) == 0:
             break
         mmap_lock_wait(m, cpu, mm, seq)
-    atomic_fetch_add(m.mm.mmap_lock, mm, WRITER)
+    atomic_add(m.mm.mmap_lock, mm, WRITER)
     while True:
         seq = smp_load_acquire(m.mm.mmap_lock_seq, mm)
         if read_once(m.mm.mmap_lock, mm) == WRITER:
@@ -157,7 +158,7 @@ def mmap_write_unlock(m, cpu, mm):
     lock_release(m, cpu, MMAP_LOCK)
     m.cpu.mmap_lock_held[cpu] = 0
     smp_store_release(m.mm.mmap_writer, mm, 0)
-    atomic_fetch_add(m.mm.mmap_lock, mm, -WRITER)
+    atomic_add(m.mm.mmap_lock, mm, -WRITER)
     mmap_lock_wake(m, mm)
 
 
@@ -168,6 +169,6 @@ def mmap_write_downgrade(m, cpu, mm):
     Locking: caller must hold it for writing. Source: dd2283f2605e, munmap zaps under mmap_lock for reading.
     """
     smp_store_release(m.mm.mmap_writer, mm, 0)
-    atomic_fetch_add(m.mm.mmap_lock, mm, 1 - WRITER)
+    atomic_add(m.mm.mmap_lock, mm, 1 - WRITER)
     m.cpu.mmap_lock_held[cpu] = 2 * mm + 1
     mmap_lock_wake(m, mm)

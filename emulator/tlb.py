@@ -22,8 +22,8 @@ accesses, at each table it zaps, between instructions and while it spins.
 
 from emulator.atomic import (
     DEBUG,
+    atomic_add,
     atomic_add_return,
-    atomic_fetch_add,
     cpu_relax,
     kernel,
     kernel_inline,
@@ -40,7 +40,7 @@ from emulator.atomic import (
 )
 from emulator.kernel import Wait, number, waits_for
 from emulator.mm_types import PSC_ENTRIES, TLB_ENTRIES
-from emulator.points import pass_point, point_noirq, point_number, steered
+from emulator.points import POINTS_PASS, pass_point, point_noirq, point_number, steered
 
 EPOCH_BITS = 20
 EPOCH_MAX = (1 << EPOCH_BITS) - 1
@@ -181,7 +181,7 @@ def steer(m, cpu, at):
 @kernel_inline
 def point(m, cpu, at, subject, value):
     """Pass the point `at`, and take interrupts as the processor does anywhere. Nothing in the plain build."""
-    if DEBUG:
+    if POINTS_PASS:
         wait = pass_point(m, cpu, at, subject, value)
         take_interrupts(m, cpu)
         if wait:
@@ -191,7 +191,7 @@ def point(m, cpu, at, subject, value):
 @kernel
 def coordinator_wake(m):
     """Wake the coordinator if it sleeps."""
-    atomic_fetch_add(m.rcu.wake, 0, 1)
+    atomic_add(m.rcu.wake, 0, 1)
     if read_once(m.rcu.asleep, 0) != 0:
         wake_all(m, m.rcu.wake, 0)
 
@@ -319,7 +319,7 @@ def flush_agent(m, me):
             wait_for_ack(m, me, target)
         point_noirq(m, me, ACKED, caller, m.cpu.flush_gen[caller])
         smp_store_release(m.cpu.flush_state, caller, DONE)
-        atomic_fetch_add(m.cpu.wake, caller, 1)
+        atomic_add(m.cpu.wake, caller, 1)
         if read_once(m.cpu.wake_sleepers, caller) != 0:
             wake_all(m, m.cpu.wake, caller)
         served += 1

@@ -24,9 +24,9 @@ import multiprocess.connection
 import numpy as np
 
 from emulator import engine
-from emulator.bugs import Bug
 from emulator.insn import report_no_progress, run_coordinator, run_cpu, start_machine, stop_machine
 from emulator.mm_types import PCP_HIGH, Geometry
+from emulator.pgtable import TABLE_INSTALLED
 from emulator.policy import POLICIES
 from emulator.segment import Segment
 from emulator.tlb import FLUSH_CEILING
@@ -74,6 +74,31 @@ def child_main(parent: int, entry: Any, m: Any, cpu: int) -> None:
     entry(m, cpu)
 
 
+def power_up(
+    views: Any, geometry: Geometry, policy: str, instruments: Instruments, mm_of_cpu: Sequence[int], tick_us: int
+) -> None:
+    """Put a segment into the state of a machine that has not run."""
+    config = views["config"]
+    config["n_cpu"], config["n_mm"], config["vma_per_mm"] = geometry.cpus, geometry.mms, geometry.vmas
+    config["frame_words"], config["tick_us"] = geometry.frame_words, tick_us
+    config["flush_ceiling"] = FLUSH_CEILING
+    config["spin"] = LONG_SPIN if geometry.cpus <= processors() else SHORT_SPIN
+    for field, value in POLICIES[policy].switches().items():
+        config[field] = value
+    instruments.apply(views)
+    zone = views["zone"]
+    zone["fresh"], zone["limit"] = [1, 1 + geometry.mms], [geometry.frames, geometry.tables]
+    zone["slots"], zone["pcp_high"] = [0, geometry.frames], PCP_HIGH
+    views["mm"]["pgd"] = np.arange(1, 1 + geometry.mms)
+    views["ptdesc"]["level"][1 : 1 + geometry.mms] = 4
+    views["ptdesc"]["state"][1 : 1 + geometry.mms] = TABLE_INSTALLED
+    cpu = views["cpu"]
+    cpu["mm"] = [*mm_of_cpu, -1]
+    cpu["tlb_epoch"] = cpu["psc_epoch"] = 1
+    views["mm"]["mm_users"] = np.bincount(mm_of_cpu, minlength=geometry.mms)
+    views["barrier"]["parties"] = geometry.cpus
+
+
 class Machine:
     """One emulated machine. Raises SegmentTooLarge before anything is created, MachineFailed when a process dies.
 
@@ -104,30 +129,7 @@ class Machine:
         self.stops = Stops(self.views, geometry, instruments.stops)
         self._patience = patience
         self._watchdog = Watchdog(self.views, geometry, patience)
-        self._power_up(tick_us)
-
-    def _power_up(self, tick_us: int) -> None:
-        """Put the segment into the state of a machine that has not run."""
-        g, v = self.geometry, self.views
-        config = v["config"]
-        config["n_cpu"], config["n_mm"], config["vma_per_mm"] = g.cpus, g.mms, g.vmas
-        config["frame_words"], config["tick_us"] = g.frame_words, tick_us
-        config["flush_ceiling"], config["online"] = FLUSH_CEILING, self.instruments.online
-        config["spin"] = LONG_SPIN if g.cpus <= processors() else SHORT_SPIN
-        for field, value in POLICIES[self.policy].switches().items():
-            config[field] = value
-        self.instruments.apply(v)
-        zone = v["zone"]
-        zone["fresh"], zone["limit"] = [1, 1 + g.mms], [g.frames, g.tables]
-        zone["slots"], zone["pcp_high"] = [0, g.frames], PCP_HIGH
-        v["mm"]["pgd"] = np.arange(1, 1 + g.mms)
-        v["ptdesc"]["level"][1 : 1 + g.mms] = 4
-        v["ptdesc"]["state"][1 : 1 + g.mms] = 2
-        cpu = v["cpu"]
-        cpu["mm"] = [*self.mm_of_cpu, -1]
-        cpu["tlb_epoch"] = cpu["psc_epoch"] = 1
-        v["mm"]["mm_users"] = np.bincount(self.mm_of_cpu, minlength=g.mms)
-        v["barrier"]["parties"] = g.cpus
+        power_up(self.views, geometry, policy, instruments, self.mm_of_cpu, tick_us)
 
     def load(self, cpu: int, program: Iterable[Insn] | np.ndarray) -> None:
         """Give a CPU its program. Raises ValueError if the segment has no room for it."""

@@ -33,6 +33,7 @@ from numba.extending import NativeValue, intrinsic, models, register_model, type
 from emulator.engines.whole_program import whole_program  # noqa: E402
 
 NAME = "native"
+EXPLORES = False
 _I8P, _I32, _I64 = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
 _VIEW_NUMBER = {name: number for number, name in enumerate(VIEWS)}
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -244,6 +245,7 @@ read_once = _field_op(types.int64, 0, lambda b, p: b.load_atomic(p, "monotonic",
 write_once = _field_op(types.void, 1, lambda b, p, v: b.store_atomic(v, p, "monotonic", 8))
 smp_load_acquire = _field_op(types.int64, 0, lambda b, p: b.load_atomic(p, "acquire", 8))
 smp_store_release = _field_op(types.void, 1, lambda b, p, v: b.store_atomic(v, p, "release", 8))
+atomic_add = _field_op(types.void, 1, lambda b, p, v: b.atomic_rmw("add", p, v, "seq_cst"))
 atomic_fetch_add = _field_op(types.int64, 1, lambda b, p, v: b.atomic_rmw("add", p, v, "seq_cst"))
 atomic_add_return = _field_op(types.int64, 1, lambda b, p, v: b.add(b.atomic_rmw("add", p, v, "seq_cst"), v))
 xchg = _field_op(types.int64, 1, lambda b, p, v: b.atomic_rmw("xchg", p, v, "seq_cst"))

@@ -23,6 +23,7 @@ import posix_ipc
 from emulator.mm_types import VIEWS, WORD
 
 NAME = "semaphore"
+EXPLORES = False
 _F = TypeVar("_F", bound=Callable[..., Any])
 _STRIPES = 64
 _TRIES = 20  # try-acquires before a stripe is waited for
@@ -135,6 +136,11 @@ def atomic_fetch_add(field: Field, i: int, n: int) -> int:
     field[i] = old + n
     lock.release()
     return old
+
+
+def atomic_add(field: Field, i: int, n: int) -> None:
+    """Add."""
+    atomic_fetch_add(field, i, n)
 
 
 def atomic_add_return(field: Field, i: int, n: int) -> int:
