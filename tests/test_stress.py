@@ -17,7 +17,7 @@ from workers.random_programs import random_workload
 
 LENGTH = 3000 * STRESS
 SHAPES = [(2, 1), (3, 1), (4, 2), (8, 1), (8, 3), (16, 1), (16, 3)]  # CPUs, mms
-PERTURBED = [0, 64, 8]
+DELAYED = [(2, 1, 0), (2, 1, 8), (3, 1, 64), (4, 2, 0), (4, 2, 8), (8, 1, 64), (8, 3, 8), (16, 1, 0), (16, 3, 64)]
 
 
 def told(found):
@@ -51,8 +51,7 @@ def test_random_programs_race_soundly_on_the_semaphore_engine(build):
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("perturb", PERTURBED)
-@pytest.mark.parametrize(("cpus", "mms"), SHAPES)
+@pytest.mark.parametrize(("cpus", "mms", "perturb"), DELAYED)
 @pytest.mark.parametrize("policy", POLICIES)
 def test_long_random_programs_raise_no_alarm(policy, cpus, mms, perturb):
     found = stress(policy, (cpus, mms, LENGTH), 1000 + 10 * cpus + mms, perturb=perturb)

@@ -12,7 +12,7 @@ from workers.random_programs import SETUP, STEPS, Author
 CLEAN = ({}, None)
 ROUNDS = 20  # of each program: what needs a race shows again while hypothesis shrinks it
 SHORT = hypothesis.settings(deadline=None, database=None, derandomize=True, max_examples=15)
-LONG = hypothesis.settings(deadline=None, database=None, print_blob=True, max_examples=150 * STRESS)
+LONG = hypothesis.settings(deadline=None, database=None, print_blob=True, max_examples=100 * STRESS)
 
 
 @st.composite
