@@ -324,7 +324,7 @@ def zap_pmd_range(m, cpu, mm, pud, addr, end):
 def unmap_page_range(m, cpu, mm, addr, end):
     """Clear every entry of [addr, end) into this CPU's gather.
 
-    Locking: caller must hold mmap_lock, or i_mmap_lock of the file that is mapped there. Source: unmap_page_range, mm/memory.c.
+    Locking: caller must hold mmap_lock, or i_mmap_lock of the file mapped there. Source: unmap_page_range, mm/memory.c.
     """
     if detecting(m):
         shadow_release(m, cpu, addr, end)

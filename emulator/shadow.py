@@ -3,10 +3,10 @@
 Debug build with --checks online. Four layers, from cheap to exact:
 
 - A translation that was cached carries the generation of its frame or table; one that was freed since is a BUG.
-- A frame notes whose words it holds (page.stored_by: mm, virtual page, CPU; SHARED once two CPUs stored). A word in a
-  frame of another address is a BUG, whatever its value.
-- A frame has a set of the values stored to it by anybody, kept as 62 bits by a hash. A word outside of it, and not zero,
-  is a BUG.
+- A frame notes whose words it holds (page.stored_by: mm, virtual page, CPU; SHARED once two CPUs stored). A word in
+  a frame of another address is a BUG, whatever its value.
+- A frame has a set of the values stored to it by anybody, kept as 62 bits by a hash. A word outside of it, and not
+  zero, is a BUG.
 - Each CPU remembers the latest words it stored. Read back from a page nobody else stored to, a word must be the same;
   zero only if somebody may have released the page since; and zero if this CPU released it itself.
 """

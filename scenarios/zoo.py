@@ -205,17 +205,16 @@ def run_all(record: Record, names: list[str], seeds: int) -> None:
 
 def show_all(record: Record, seeds: int) -> None:
     """The table: race, detector, time and operations until caught, the gain of perturbation, clean operations."""
+    hunts, bare = report.plural(seeds, "seed"), report.plural(min(seeds, BARE_SEEDS), "seed")
     report.write(
-        f"races: each piece left out by its knob, {report.plural(seeds, 'seed')}, at most {HUNT_SECONDS:g} s each; perturbed and steered"
+        f"races: each piece left out by its knob, {hunts}, at most {HUNT_SECONDS:g} s each; perturbed, steered"
     )
-    report.write(
-        f"bare: as they are, {report.plural(min(seeds, BARE_SEEDS), 'seed')}, at most {BARE_SECONDS:g} s each\n"
-    )
+    report.write(f"bare: as they are, {bare}, at most {BARE_SECONDS:g} s each\n")
     lines = []
     for row in record.rows:
         seconds, operations = row["median_seconds"], row["median_operations"]
-        bare, limit = row["bare_median_seconds"], row["bare_limit_seconds"]
-        gain = "-" if seconds is None else f"{'>' if bare >= limit else ''}{bare / seconds:,.1f} x"
+        alone, limit = row["bare_median_seconds"], row["bare_limit_seconds"]
+        gain = "-" if seconds is None else f"{'>' if alone >= limit else ''}{alone / seconds:,.1f} x"
         lines.append(
             [
                 row["race"],
@@ -224,7 +223,7 @@ def show_all(record: Record, seeds: int) -> None:
                 "-" if seconds is None else f"{seconds * 1000:,.1f} ms",
                 "-" if operations is None else f"{operations:,.0f}",
                 f"{row['bare_caught']}/{row['bare_seeds']}",
-                f"> {limit:g} s" if bare >= limit else f"{bare * 1000:,.1f} ms",
+                f"> {limit:g} s" if alone >= limit else f"{alone * 1000:,.1f} ms",
                 gain,
                 f"{row['clean_operations']:,}",
                 str(row["clean_violations"]),

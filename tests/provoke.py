@@ -72,7 +72,8 @@ def lost_store(m: Any) -> None:
 
 
 def changed_word(m: Any) -> None:
-    """A private word reads what this CPU never stored."""
+    """A private word reads what this CPU stored before the last time."""
+    shadow_store(m, CPU, MM, ADDR, entry(FRAME), 6)
     shadow_store(m, CPU, MM, ADDR, entry(FRAME), 5)
     shadow_load(m, CPU, MM, ADDR, entry(FRAME), 6)
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -95,7 +96,7 @@ class ExploredMachine:
         if world.pending:
             raise ValueError("the setup does not come to its end")
         world.choose = lambda options, current: current if current in options else min(options)
-        world.run([lambda cpu=cpu: self._awake(cpu) for cpu in range(cpus)])
+        world.run([partial(self._awake, cpu) for cpu in range(cpus)])
 
     def _awake(self, cpu: int) -> None:
         exit_idle(self.m, cpu)
@@ -111,7 +112,7 @@ class ExploredMachine:
     def bodies(self) -> list[Callable[[], Any]]:
         """One task per CPU, the coordinator last."""
         cpus = self.geometry.cpus
-        return [*[lambda cpu=cpu: self._cpu(cpu) for cpu in range(cpus)], lambda: coordinator_loop(self.m, cpus)]
+        return [*[partial(self._cpu, cpu) for cpu in range(cpus)], partial(coordinator_loop, self.m, cpus)]
 
     def execute(self, strategy: Any, watch: Any = None) -> Outcome:
         """Run the programs once under a strategy, from the state after the setup."""

@@ -87,7 +87,7 @@ class Search:
         return chosen
 
     def _ask(self, at: int, task: int) -> None:
-        """`task` is to be tried at step `at`, or all if it cannot; with a bound also where the block of that step began."""
+        """Have `task` tried at step `at`, or all if it cannot move; with a bound also where that step's block began."""
         node = self.path[at]
         wanted = {task} if task in node.options else set(node.options)
         node.todo |= wanted
