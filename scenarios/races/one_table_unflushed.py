@@ -18,7 +18,7 @@ def programs(seed: int) -> Programs:
     """CPU 1 caches the table by one page, CPU 0 frees it, CPU 1 walks to another page of it meanwhile."""
     map_ = [mmap(BASE, SLOT), barrier()]
     zapper = [*map_, barrier(), dontneed(BASE, SLOT), barrier(), jump(1)]
-    walker = [*map_, touch(BASE, PAGE), barrier(), compute(250)]
+    walker = [*map_, touch(BASE, PAGE), barrier(), compute(700)]
     return [zapper, [*walker, touch(BASE + PAGE, PAGE), barrier(), jump(1)]]
 
 
@@ -27,6 +27,6 @@ RACE = Race(
     programs=programs,
     settings={"no_gather_batch": 1},
     tick_us=50,
-    steer=(("gather.unflushed", "walk.cached", 1000),),
+    steer=(("gather.unflushed", "walk.cached", 3000),),
     source="d86564a2f085: tlb_remove_table_one frees before tlb_table_invalidate",
 )
