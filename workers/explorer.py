@@ -207,7 +207,7 @@ def search(machine: ExploredMachine, strategy: Any, seconds: float, progress: Ca
         steps += len(outcome.steps)
         if outcome.failed:
             return Verdict("fail", executions, steps, time.monotonic() - began, outcome)
-        if not strategy.end(outcome.steps):
+        if not strategy.end(outcome.steps, world.pending):
             bounded = getattr(strategy, "bounded", False)
             word = f"pass (bound {strategy.bound} complete)" if bounded else "pass (complete)"
             return Verdict(word, executions, steps, time.monotonic() - began)

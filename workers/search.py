@@ -5,8 +5,9 @@ each time with a prefix of choices it has not tried. It tries another task at a 
 partial-order reduction finds, in each execution, pairs of steps on one word that were not ordered by anything else, and
 asks for the other order; sleep sets keep it from coming to the same order twice.
 
-Source: Flanagan and Godefroid, POPL 2005 (reduction); Godefroid (sleep sets); Coons, Musuvathi, McKinley, OOPSLA 2013
-(with a bound on preemptions); Burckhardt et al., ASPLOS 2010 (PCT).
+Source: Flanagan and Godefroid, POPL 2005 (reduction); Godefroid (sleep sets); Abdulla et al., POPL 2014 (whom to ask
+when sleep sets are in use: source sets); Coons, Musuvathi, McKinley, OOPSLA 2013 (with a bound on preemptions);
+Burckhardt et al., ASPLOS 2010 (PCT).
 """
 
 from __future__ import annotations
@@ -86,23 +87,26 @@ class Search:
             self._sleep = {t: other for t, other in asleep.items() if t != chosen and not dependent(other, op)}
         return chosen
 
-    def _ask(self, at: int, task: int) -> None:
-        """Have `task` tried at step `at`, or all if it cannot move; with a bound also where that step's block began."""
+    def _ask(self, at: int, wanted: list[int]) -> None:
+        """Have one of `wanted` tried at step `at`, or all if none can move; with a bound also where its block began."""
         node = self.path[at]
-        wanted = {task} if task in node.options else set(node.options)
-        node.todo |= wanted
-        if self.bound is not None:
-            start = at
-            while start > 0 and self.path[start - 1].chosen == node.chosen:
-                start -= 1
-            first = self.path[start]
-            first.todo |= {task} if task in first.options else set(first.options)
+        if self.bound is None:
+            if not node.todo & set(wanted):
+                movable = [task for task in wanted if task in node.options]
+                node.todo |= set(movable[:1] or node.options)
+            return
+        start = at  # a bound may keep any one of them out: ask for all
+        while start > 0 and self.path[start - 1].chosen == node.chosen:
+            start -= 1
+        for place in (node, self.path[start]):
+            movable = [task for task in wanted if task in place.options]
+            place.todo |= set(movable or place.options)
 
-    def end(self, steps: list[Step]) -> bool:
-        """Learn from an execution; False once there is nothing left to run."""
+    def end(self, steps: list[Step], pending: Options) -> bool:
+        """Learn from an execution, and from what was about to happen at its end; False once nothing is left to run."""
         self.executions += 1
         if self.reduce:
-            self._find_races(steps)
+            self._find_races([*steps, *((task, *op) for task, op in pending.items())], len(steps))
         while self.path:
             node = self.path[-1]
             node.done.add(node.chosen)
@@ -119,32 +123,54 @@ class Search:
             self.path.pop()
         return False
 
-    def _find_races(self, steps: list[Step]) -> None:
-        """Pairs of dependent steps of two tasks with no order between them: ask for the other order."""
+    def _find_races(self, steps: list[Step], taken: int) -> None:
+        """Pairs of dependent steps of two tasks with no order between them: ask for the other order.
+
+        From `taken` on they were not taken: the execution was cut, and they race with what was all the same.
+        """
         count = 1 + max((step[0] for step in steps), default=0)
         clocks = [[-1] * count for _ in range(count)]  # per task: latest step of each task that came before
-        writes: dict[int, tuple[int, int, list[int]]] = {}  # location -> (step, task, clock) of the latest write
-        reads: dict[int, dict[int, tuple[int, list[int]]]] = {}  # and of the reads since
+        after: list[list[int]] = []  # the same, behind each step
+        writes: dict[int, int] = {}  # location -> its latest write
+        reads: dict[int, dict[int, int]] = {}  # and the reads, or the additions, since; by task
         for k, (task, kind, loc) in enumerate(steps):
-            clock = clocks[task]
-            earlier = []
-            if loc in writes:
-                earlier.append(writes[loc])
-            if kind != READ:
-                earlier += [(at, by, then) for by, (at, then) in reads.get(loc, {}).items()]
-            for at, by, _ in earlier:
-                if by != task and clock[by] < at:
-                    self._ask(at, task)
-            for _, _, then in earlier:
-                clock = [max(a, b) for a, b in zip(clock, then, strict=True)]
-            clock = list(clock)
+            clock = list(clocks[task])
+            since = reads.get(loc, {})
+            earlier = [writes[loc]] if loc in writes else []
+            earlier += [at for at in since.values() if dependent((kind, loc), steps[at][1:])]
+            races = [at for at in earlier if steps[at][0] != task and clock[steps[at][0]] < at]
+            for at in earlier:
+                clock = [max(a, b) for a, b in zip(clock, after[at], strict=True)]
             clock[task] = k
+            after.append(clock)
+            for at in races:
+                self._ask(at, self._initials(steps, after, at, k))
+            if k >= taken:
+                continue
             clocks[task] = clock
-            if kind == READ:
-                reads.setdefault(loc, {})[task] = (k, clock)
+            if kind in (READ, ADD) and all(steps[at][1] == kind for at in since.values()):
+                reads.setdefault(loc, {})[task] = k
+            elif kind in (READ, ADD):
+                reads[loc] = {task: k}  # it came after all of the other kind
             else:
-                writes[loc] = (k, task, clock)
+                writes[loc] = k
                 reads.pop(loc, None)
+
+    def _initials(self, steps: list[Step], after: list[list[int]], i: int, j: int) -> list[int]:
+        """Tasks that can begin an execution with step j before step i: of the steps between that do not need i, and j,
+        those that need none of the others. j's own task comes first if it is one."""
+        first = steps[i][0]
+        between = [k for k in range(i + 1, j) if after[k][first] < i]
+        seen: set[int] = set()
+        initials = []
+        for place, k in enumerate([*between, j]):
+            task = steps[k][0]
+            if task in seen:
+                continue
+            seen.add(task)
+            if not any(after[k][steps[m][0]] >= m for m in between[:place]):
+                initials.append(task)
+        return sorted(initials, key=lambda task: task != steps[j][0])
 
 
 class RandomWalk:
@@ -161,7 +187,7 @@ class RandomWalk:
         """One of them."""
         return self._random.choice(list(options))
 
-    def end(self, steps: list[Step]) -> bool:
+    def end(self, steps: list[Step], pending: Options) -> bool:
         """There is always another walk."""
         self.executions += 1
         return True
@@ -193,7 +219,7 @@ class Pct:
         self._step += 1
         return max(options, key=lambda task: self._priority[task])
 
-    def end(self, steps: list[Step]) -> bool:
+    def end(self, steps: list[Step], pending: Options) -> bool:
         """Learn how long executions are."""
         self.executions += 1
         self.length = max(self.length, len(steps))
@@ -219,7 +245,7 @@ class Replay:
             return wanted if wanted in options else -2
         return current if current in options else next(iter(options))
 
-    def end(self, steps: list[Step]) -> bool:
+    def end(self, steps: list[Step], pending: Options) -> bool:
         """Once is enough."""
         return False
 

@@ -1,0 +1,45 @@
+"""The explore engine: every step is the strategy's choice, and the reduced search misses nothing."""
+
+from support import in_engine
+
+
+def explore(expression):
+    return in_engine("explore", f"__import__('litmus').{expression}", build="debug")
+
+
+def test_litmus_programs_have_just_the_outcomes_of_sequential_consistency():
+    found = explore("compare()")
+
+    assert len(found) == 7
+    assert all(found.values()), found
+
+
+def test_the_reduced_search_misses_no_outcome_of_random_programs():
+    assert explore("compare_random(150)") == []
+
+
+def test_the_reduction_runs_a_tenth_of_the_executions_or_less():
+    assert explore("spread(False)") >= 10 * explore("spread(True)")
+
+
+def test_a_lock_is_found_to_exclude_and_its_lack_to_lose_updates():
+    assert explore("locked(False)")[:2] == [3, 3]
+    lowest, highest, schedule = explore("locked(True)")
+
+    assert (lowest, highest) == (1, 3)
+    assert explore(f"replayed({schedule}, 10)") == [1] * 10
+
+
+def test_two_locks_in_two_orders_deadlock():
+    assert explore("deadlock()") is True
+
+
+def test_publish_before_init_is_found_with_two_preemptions_and_replays():
+    word, what, steps = explore("publish_before_init(False, 2)")
+
+    assert (word, what) == ("fail", "count-saturated")
+    assert steps < 150
+
+
+def test_publish_before_init_is_absent_with_one_preemption_when_fixed():
+    assert explore("publish_before_init(True, 1)")[0] == "pass (bound 1 complete)"
