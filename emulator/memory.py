@@ -11,6 +11,7 @@ from emulator.atomic import (
     kernel_inline,
     knob,
     read_once,
+    smp_wmb,
     write_once,
     xchg,
 )
@@ -142,6 +143,7 @@ def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, write):
     if frame == 0:
         return -ENOMEM
     clear_page(m, frame)
+    smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
     m.page.mapcount[frame] = 1  # page_add_new_anon_rmap: nobody else can see the frame yet
     if set_pte(m, cpu, mm, table, pmd, pte, frame << PAGE_SHIFT | PRESENT | RW | USER | ACCESSED | DIRTY):
         add_mm_rss(m, cpu, mm, 1)
@@ -163,6 +165,7 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
     if frame == 0:
         return -ENOMEM
     clear_page(m, frame)
+    smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
     pte_lock(m, cpu, table)
     same = read_once(m.entry, pte) & ~(ACCESSED | DIRTY) == orig & ~(ACCESSED | DIRTY)
     if same:

@@ -241,15 +241,15 @@ def signal_here(m, cpu, at):
 
 @kernel
 def pass_point(m, cpu, at, subject, value):
-    """What happens at every point: freeze, trace, delay, signal. True if this CPU is to be steered."""
-    if read_once(m.run.bug, 0) != 0:
-        park(m, cpu)
+    """What happens at every point: trace, freeze, delay, signal. True if this CPU is to be steered."""
     row = cpu * TRACE_ENTRIES + (m.cpu.trace_at[cpu] & (TRACE_ENTRIES - 1))
     m.trace.stamp[row] = since_start(m, cpu)
     m.trace.point[row] = at
     m.trace.subject[row] = subject
     m.trace.value[row] = value
     m.cpu.trace_at[cpu] += 1
+    if read_once(m.run.bug, 0) != 0:
+        park(m, cpu)
     if m.config.perturb[0] != 0:
         delay_at_random(m, cpu)
     if m.point.armed[at] == 0:
