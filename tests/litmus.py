@@ -11,7 +11,7 @@ from itertools import permutations
 from typing import Any
 
 from emulator.engines.explore import Field, atomic_add, cmpxchg, cpu_relax, read_once, world, write_once, xchg
-from workers.search import Replay, Search
+from workers.search import Pct, RandomWalk, Replay, Search
 
 PROGRAMS = {
     "store buffering": ((("w", 0, 1), ("r", 1)), (("w", 1, 1), ("r", 0))),
@@ -41,7 +41,7 @@ def fresh(count: int) -> Field:
     """A memory of so many zeroes, and nothing else in the world."""
     world.fields.clear()
     world.undo.clear()
-    world.bug, world.watch = [0], None
+    world.bug = [0]
     return Field("word", [0] * count)
 
 
@@ -137,6 +137,33 @@ def locked(broken: bool) -> tuple[int, int, list[int]]:
         world.reset()
         if not search.end(world.steps, world.pending):
             return min(counts), max(counts), counts[min(counts)]
+
+
+def executions_until_lost(strategy: Any) -> int:
+    """Executions under a strategy until the broken count of `locked` loses an update; 1000 if it never does."""
+
+    def body(words: Field) -> None:
+        write_once(words, 1, read_once(words, 1) + 1)
+
+    words = fresh(2)
+    for done in range(1, 1001):
+        strategy.begin()
+        world.choose = strategy.choose
+        world.run([lambda: body(words)] * 3)
+        lost = words.words[1] < 3
+        world.reset()
+        strategy.end(world.steps, world.pending)
+        if lost:
+            return done
+    return 1000
+
+
+def executions_of_chance(seeds: int) -> dict[str, int]:
+    """The most executions any of so many seeds needed, by strategy."""
+    return {
+        name: max(executions_until_lost(strategy(seed)) for seed in range(seeds))
+        for name, strategy in (("random walk", RandomWalk), ("PCT", lambda seed: Pct(seed, depth=2, length=6)))
+    }
 
 
 def replayed(choices: list[int], times: int) -> list[int]:

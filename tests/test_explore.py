@@ -30,6 +30,10 @@ def test_a_lock_is_found_to_exclude_and_its_lack_to_lose_updates():
     assert explore(f"replayed({schedule}, 10)") == [1] * 10
 
 
+def test_random_walks_and_pct_lose_the_update_as_well():
+    assert max(explore("executions_of_chance(10)").values()) < 100
+
+
 def test_two_locks_in_two_orders_deadlock():
     assert explore("deadlock()") is True
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import FrameType
 from typing import Any
 
 from emulator.checks import audit
-from emulator.engines.explore import INDEX_BITS, KINDS, attach, world, write_back
+from emulator.engines.explore import MAX_STEPS, attach, world, write_back
 from emulator.insn import run_program
 from emulator.mm_types import Geometry
 from emulator.rcu import coordinator_loop
@@ -22,9 +19,6 @@ from workers.instruments import PLAIN, Instruments
 from workers.machine import power_up
 from workers.program import Insn, assemble
 from workers.violation import Violation, violation_of
-
-_KERNELS = os.path.join("emulator", "")
-_ENGINE = os.path.join("engines", "explore.py")
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,6 @@ class ExploredMachine:
         for cpu in range(1, cpus):
             m.cpu.lazy[cpu] = m.cpu.idle[cpu] = m.cpu.finished[cpu] = 1
         world.choose = lambda options, current: current if current in options else min(options)
-        world.watch = None
         world.run([lambda: self._cpu(0), lambda: coordinator_loop(m, cpus)])
         if world.pending:
             raise ValueError("the setup does not come to its end")
@@ -114,10 +107,10 @@ class ExploredMachine:
         cpus = self.geometry.cpus
         return [*[partial(self._cpu, cpu) for cpu in range(cpus)], partial(coordinator_loop, self.m, cpus)]
 
-    def execute(self, strategy: Any, watch: Any = None) -> Outcome:
+    def execute(self, strategy: Any) -> Outcome:
         """Run the programs once under a strategy, from the state after the setup."""
         strategy.begin()
-        world.choose, world.watch = strategy.choose, watch
+        world.choose = strategy.choose
         world.run(self.bodies())
         steps = world.steps
         try:
@@ -127,64 +120,13 @@ class ExploredMachine:
             if world.deadlock:
                 return Outcome("deadlock", steps)
             if world.pending:
-                return Outcome("cut" if len(steps) < 20_000 else "endless", steps)
+                return Outcome("cut" if len(steps) < MAX_STEPS else "endless", steps)
             if not self.audited:
                 return Outcome("complete", steps)
             write_back(self.m)
             return Outcome("complete", steps, None, audit(self.segment.views, self.geometry))
         finally:
             world.reset()
-
-
-@dataclass(frozen=True)
-class Told:
-    """One step of a story: who, where in the kernel, what it did to which word, the value then."""
-
-    task: int
-    function: str
-    line: str
-    action: str
-    word: str
-    value: int
-
-
-class Storyteller:
-    """Watches an execution: every marked access with its place in the source."""
-
-    def __init__(self) -> None:
-        self.told: list[Told] = []
-
-    def _tell(self, task: int, loc: int, action: str) -> None:
-        frame: FrameType | None = sys._getframe(2)
-        while frame is not None and (_ENGINE in frame.f_code.co_filename or "atomic.py" in frame.f_code.co_filename):
-            frame = frame.f_back
-        field = world.fields[loc >> INDEX_BITS]
-        index = loc & 0xFFFFFF
-        where, line = ("?", "?")
-        if frame is not None:
-            where = frame.f_code.co_qualname
-            line = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
-        self.told.append(Told(task, where, line, action, f"{field.name}[{index}]", field.words[index]))
-
-    def marked_read(self, task: int, loc: int) -> None:
-        """A load."""
-        self._tell(task, loc, KINDS[0])
-
-    def marked_write(self, task: int, loc: int, release: bool) -> None:
-        """A store."""
-        self._tell(task, loc, KINDS[1])
-
-    def update(self, task: int, loc: int) -> None:
-        """A read-modify-write."""
-        self._tell(task, loc, KINDS[2])
-
-    def fence(self, task: int) -> None:
-        """A barrier."""
-
-    def plain_read(self, task: int, loc: int) -> None:
-        """Not told."""
-
-    plain_write = plain_read
 
 
 @dataclass

@@ -2,8 +2,7 @@
 
 A step is one marked access to shared memory (a primitive of atomic.py) with the plain code behind it. Before each, the
 task says what it is about to do and the strategy chooses who goes on; so every interleaving of marked accesses can be
-run, and run again. Plain accesses are no scheduling points: they are watched (races.py), and two that conflict without
-an order between them are a data race, a violation of its own.
+run, and run again. Plain accesses are no scheduling points.
 
 A task that spins or sleeps is blocked until one of the words it has read since its last turn is changed: it neither
 diverges nor starves. A sleep without a timeout is blocked on its own word alone. If nobody can move, that is a
@@ -23,7 +22,6 @@ from emulator.mm_types import VIEWS, WORD
 NAME = "explore"
 EXPLORES = True
 READ, WRITE, UPDATE, ADD = 0, 1, 2, 3  # kinds of a step; UPDATE is a read-modify-write, ADD one nobody looks at
-KINDS = ("reads", "writes", "updates", "adds")
 INDEX_BITS = 24  # a location is the number of its field << INDEX_BITS | index
 MAX_STEPS = 20_000  # of one execution: more is a loop that changes what it reads
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -59,7 +57,6 @@ class World:
         self.steps: list[tuple[int, int, int]] = []
         self.options: list[Options] = []
         self.choose: Callable[[Options, int], int] = lambda options, current: next(iter(options))
-        self.watch: Any = None  # told of every access: see races.py
         self.clock = 0
         self.main: Any = None
         self.starting = False
@@ -163,13 +160,9 @@ class Field:
         world.fields.append(self)
 
     def __getitem__(self, i: int) -> int:
-        if world.watch is not None:
-            world.watch.plain_read(world.current.number, self.base + i)
         return self.words[i]
 
     def __setitem__(self, i: int, value: int) -> None:
-        if world.watch is not None:
-            world.watch.plain_write(world.current.number, self.base + i)
         words = self.words
         world.undo.append((words, i, words[i]))
         words[i] = value
@@ -225,31 +218,21 @@ def read_once(field: Field, i: int) -> int:
     world.step(READ, loc)
     value = field.words[i]
     world.current.reads[loc] = value
-    if world.watch is not None:
-        world.watch.marked_read(world.current.number, loc)
     return value
 
 
 smp_load_acquire = read_once
 
 
-def _store(field: Field, i: int, value: int, release: bool) -> None:
+def write_once(field: Field, i: int, value: int) -> None:
+    """One store."""
     world.step(WRITE, field.base + i)
     words = field.words
     world.undo.append((words, i, words[i]))
     words[i] = value
-    if world.watch is not None:
-        world.watch.marked_write(world.current.number, field.base + i, release)
 
 
-def write_once(field: Field, i: int, value: int) -> None:
-    """One store."""
-    _store(field, i, value, False)
-
-
-def smp_store_release(field: Field, i: int, value: int) -> None:
-    """One store that nothing before it may pass."""
-    _store(field, i, value, True)
+smp_store_release = write_once
 
 
 def _update(field: Field, i: int, kind: int, change: Callable[[int], int]) -> int:
@@ -262,8 +245,6 @@ def _update(field: Field, i: int, kind: int, change: Callable[[int], int]) -> in
         world.undo.append((words, i, old))
         words[i] = new
     world.current.reads[loc] = new
-    if world.watch is not None:
-        world.watch.update(world.current.number, loc)
     return old
 
 
@@ -293,9 +274,7 @@ def cmpxchg(field: Field, i: int, old: int, new: int) -> int:
 
 
 def smp_mb() -> None:
-    """A full barrier: nothing to do while memory is sequentially consistent."""
-    if world.watch is not None:
-        world.watch.fence(world.current.number)
+    """A full barrier: nothing to do, memory is sequentially consistent."""
 
 
 smp_rmb = smp_wmb = smp_mb
