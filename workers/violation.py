@@ -24,6 +24,7 @@ from workers.postmortem import (
 )
 
 STORY_EVENTS = 24
+KEPT_EVENTS = 3  # of the CPU that saw it, from before those
 COLUMN = 48
 
 
@@ -164,7 +165,9 @@ def _story(
     if sum(one[0].cycles >= began for one in about[seen_by]) < 2:
         began = 0  # whoever saw it had found the table in an earlier life
     told = [one for events in about for one in events if one[0].cycles >= began]
-    told = sorted(told)[-STORY_EVENTS:]
+    told.sort()
+    kept = [one for one in told[:-STORY_EVENTS] if one[0].cpu == seen_by][-KEPT_EVENTS:]  # how it came there
+    told = kept + told[-STORY_EVENTS:]
     return [
         Event(
             ns=round(event.cycles * ns_per_cycle),
@@ -292,6 +295,9 @@ def report_lines(violation: Violation) -> list[str]:
         lines.append(f"  {one.name:<16} {one.instruction or 'both agents'}")
         if where:
             lines.append(f"  {'':<16} in {where}")
+        models = dict.fromkeys(e.source for e in violation.story if e.who == one.name and e.source != "-")
+        if models:
+            lines.append(f"  {'':<16} models {', '.join(models)}")
         lines.append(f"  {'':<16} holds {', '.join(one.holds) or 'no lock'}")
         if one.waits_for:
             lines.append(f"  {'':<16} waits for {one.waits_for}")
