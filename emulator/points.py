@@ -79,7 +79,9 @@ POINTS: dict[str, Point] = {
         "patch 5",
         needs="--knob plain-count",
     ),
-    "pmd_install.locked": Point("pte_ref.py:pmd_install", "pmd_lock is held, the table is private", "pmd no.", "patch 2"),
+    "pmd_install.locked": Point(
+        "pte_ref.py:pmd_install", "pmd_lock is held, the table is private", "pmd no.", "patch 2"
+    ),
     "pmd_install.published": Point(
         "pte_ref.py:pmd_install",
         "the table is at the pmd",
