@@ -189,7 +189,11 @@ def show(record: Record, state: State, faults: int) -> None:
     report.write()
 
 
-@click.command("soak", help=(__doc__ or "").split("\n\n")[1])
+@click.command(
+    "soak",
+    help=(__doc__ or "").split("\n\n")[1],
+    short_help="Run the full protocol clean for 1e10 page faults, resumably.",
+)
 @click.option("--faults", default="1e10", callback=options.number(1, 1e18), help="Until so many were emulated. [1e10]")
 @click.option("--state", "state_file", metavar="FILE", help="Keep the total there, and go on from it.")
 @click.option("--seconds", default="1e9", callback=options.number(0, 1e9), help="But no longer than this. [no limit]")

@@ -233,7 +233,7 @@ def show_all(record: Record, seeds: int) -> None:
     report.table([*header, "clean operations", "violations"], lines)
 
 
-@click.command("races", help=__doc__)
+@click.command("races", help=__doc__, short_help="Leave out each piece of the protocol and catch what follows.")
 @click.option("--seeds", default="20", callback=options.number(1, 10_000, whole=True), help="Hunts per race. [20]")
 @click.option("--only", default="", callback=options.some_of("race", RACES), help="Races, separated by commas. [all]")
 @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")

@@ -230,6 +230,8 @@ def violation_of(views: Mapping[str, Any], geometry: Geometry) -> Violation | No
     table, region = _about(views, bug, subject, cpu)
     ns_per_cycle, _ = _clock(views)
     story = _story(views, geometry, cpu, table, region) if geometry.debug else []
+    if table is None:  # a bug about an address or a frame: the table that was dealt with last there
+        table = next((int(e.subject.split()[1], 0) for e in reversed(story) if e.subject.startswith("table ")), None)
     life = life_of(views, table) if geometry.debug and table is not None else []
     names = [who(geometry, number) for number in range(geometry.cpus + 1)]
     told = {event.who for event in story} | {who(geometry, by) for _, by, _ in life}
