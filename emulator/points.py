@@ -272,11 +272,16 @@ def steered(m, cpu, at, hits, until):
 
 
 @kernel
+def begin_steering(m, cpu, at):
+    """What `steered` compares with: how often the other point was passed, and when it is too long."""
+    m.cpu.steered[cpu] += 1
+    return read_once(m.point.hits, m.point.steer_to[at]), now_ns(m, cpu) + m.point.steer_us[at] * 1000
+
+
+@kernel
 def steer_noirq(m, cpu, at):
     """Wait at a point until another CPU passes the other one, or too long."""
-    m.cpu.steered[cpu] += 1
-    hits = read_once(m.point.hits, m.point.steer_to[at])
-    until = now_ns(m, cpu) + m.point.steer_us[at] * 1000
+    hits, until = begin_steering(m, cpu, at)
     while not steered(m, cpu, at, hits, until):
         pass
 

@@ -28,7 +28,6 @@ from emulator.atomic import (
     kernel,
     kernel_inline,
     knob,
-    now_ns,
     read_once,
     sched_yield,
     sleep_on,
@@ -40,7 +39,7 @@ from emulator.atomic import (
 )
 from emulator.kernel import Wait, number, waits_for
 from emulator.mm_types import PSC_ENTRIES, TLB_ENTRIES
-from emulator.points import POINTS_PASS, pass_point, point_noirq, point_number, steered
+from emulator.points import POINTS_PASS, begin_steering, pass_point, point_noirq, point_number, steered
 
 EPOCH_BITS = 20
 EPOCH_MAX = (1 << EPOCH_BITS) - 1
@@ -171,9 +170,7 @@ def take_interrupts(m, cpu):
 @kernel
 def steer(m, cpu, at):
     """Wait at a point until another CPU passes the other one, or too long; take interrupts meanwhile."""
-    m.cpu.steered[cpu] += 1
-    hits = read_once(m.point.hits, m.point.steer_to[at])
-    until = now_ns(m, cpu) + m.point.steer_us[at] * 1000
+    hits, until = begin_steering(m, cpu, at)
     while not steered(m, cpu, at, hits, until):
         take_interrupts(m, cpu)
 

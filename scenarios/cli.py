@@ -12,7 +12,6 @@ from emulator import engine as engines
 from emulator.policy import POLICIES
 from scenarios import errors
 from scenarios.options import Lab, engine_options, one_of
-from scenarios.soak import command as soak
 from workers import interrupts
 
 # name -> (module, the question it answers)
@@ -28,6 +27,8 @@ SCENARIOS = {
     "server-snapshot": ("scenarios.server_snapshot", "what does a 55 TiB server get back, and what does it need?"),
     "stress": ("scenarios.stress", "does the protocol survive random programs of every instruction?"),
 }
+
+LATER = {"soak": ("scenarios.soak", "command"), "races": ("scenarios.zoo", "races_command")}
 
 
 def _race(name: str) -> click.Command:
@@ -57,17 +58,16 @@ class _Scenarios(click.Group):
 
 
 class _Commands(click.Group):
-    """The commands, with an error that says what is known. `races` is imported when it is named."""
+    """The commands, with an error that says what is known; those of LATER are imported when they are named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "races"]
+        return [*super().list_commands(ctx), *LATER]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == "races":
-            engines.choose("native", debug=True)
-            from scenarios.zoo import races_command
-
-            return races_command
+        if cmd_name in LATER:
+            module, name = LATER[cmd_name]
+            later: click.Command = getattr(importlib.import_module(module), name)
+            return later
         if cmd_name not in self.commands:
             raise errors.UserError(f"unknown command '{cmd_name}'; known: {', '.join(self.list_commands(ctx))}")
         return self.commands[cmd_name]
@@ -124,9 +124,6 @@ def points() -> None:
     for name, point in POINTS.items():
         needs = f" ({point.needs})" if point.needs else ""
         click.echo(f"  {name:<24} {point.function:<34} {point.text}{needs}")
-
-
-ptelab.add_command(soak)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -76,11 +76,6 @@ def size(kilobytes: float) -> str:
     return f"{kilobytes:,.0f} kB"
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 seed`, `2 seeds`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def rows_of(record: Record, **match: Any) -> list[dict[str, Any]]:
     """The rows of a record whose columns have these values."""
     return [row for row in record.rows if all(row.get(k) == v for k, v in match.items())]

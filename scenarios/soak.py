@@ -120,8 +120,7 @@ def loop_round(variant: str, policy: str, seconds: float, lab: options.Lab, reco
             machine.load(cpu, program)
         machine.start()
         machine.run_for(seconds)
-        if not machine.frozen:
-            machine.stop()
+        machine.stop()
         return session.finish(machine, record, lab, command)
 
 

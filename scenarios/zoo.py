@@ -74,9 +74,7 @@ def hunt(name: str, seed: int, perturb: int = PERTURB, fixed: bool = False, seco
 
     race, _ = load_race(name)
     if "no-progress" in race.detectors and not fixed:
-        seconds = max(
-            seconds, 4 * race.patience
-        )  # shorter, and the machine is stopped before it is seen to stand still
+        seconds = max(seconds, 4 * race.patience)  # or it is stopped before it is seen to stand still
     programs = race.programs(seed)
     tools = instruments(name, race, seed, perturb, fixed)
     with Machine(geometry(programs), race.policy, tools, tick_us=race.tick_us, patience=race.patience) as machine:
@@ -84,14 +82,13 @@ def hunt(name: str, seed: int, perturb: int = PERTURB, fixed: bool = False, seco
             machine.load(cpu, program)
         machine.start()
         machine.run_for(seconds)
-        if not machine.frozen:
-            machine.stop()
-        run, operations = machine.views["run"], int(machine.views["cpu"]["insns"].sum())
+        machine.stop()
+        operations = int(machine.views["cpu"]["insns"].sum())
         violation = violation_of(machine.views, machine.geometry)
         if violation is None:
             return Hunt(None, seconds, operations, audit(machine.views, machine.geometry))
         violation.command = command_for(name, seed, perturb, fixed)
-        return Hunt(violation, int(run["bug_ns"][0] - run["start_ns"][0]) / 1e9, operations, {})
+        return Hunt(violation, violation.ns / 1e9, operations, {})
 
 
 def command_for(name: str, seed: int, perturb: int, fixed: bool) -> str:
@@ -127,9 +124,9 @@ def race_command(name: str) -> click.Command:
                     progress.update(done / repeat)
                     hunts.append(hunt(name, seed, PERTURB if perturb else 0, fixed, seconds))
                     enter(record, hunts[-1])
-            record.rows.append(row_of(name, race, fixed, hunts))
+            record.rows.append(row_of(name, fixed, hunts))
 
-        return session.conduct(record, lab, body, lambda: show_one(name, race, history, record, hunts))
+        return session.conduct(record, lab, body, lambda: show_one(race, history, record, hunts))
 
     return command
 
@@ -141,7 +138,7 @@ def enter(record: Record, one: Hunt) -> None:
         record.violations.append(one.violation)
 
 
-def row_of(name: str, race: Race, fixed: bool, hunts: list[Hunt]) -> dict[str, Any]:
+def row_of(name: str, fixed: bool, hunts: list[Hunt]) -> dict[str, Any]:
     """The JSON row of one race."""
     caught = [one for one in hunts if one.violation is not None]
     found = [one.violation.detector for one in caught]
@@ -156,7 +153,7 @@ def row_of(name: str, race: Race, fixed: bool, hunts: list[Hunt]) -> dict[str, A
     }
 
 
-def show_one(name: str, race: Race, history: str, record: Record, hunts: list[Hunt]) -> None:
+def show_one(race: Race, history: str, record: Record, hunts: list[Hunt]) -> None:
     """The history of the race, and how often it was caught."""
     report.write(history + "\n")
     report.write(f"source: {race.source}")
@@ -178,7 +175,7 @@ def measure(name: str, seeds: int, progress: Progress, share: float) -> tuple[di
         clean.append(hunt(name, seed, fixed=True, seconds=CLEAN_SECONDS))
     bare = [hunt(name, seed, perturb=0, seconds=BARE_SECONDS) for seed in range(min(seeds, BARE_SEEDS))]
     bare_caught = [one.seconds if one.violation else BARE_SECONDS for one in bare]
-    row = row_of(name, race, False, hunts)
+    row = row_of(name, False, hunts)
     expected = [one for one in hunts if one.violation and one.violation.detector in race.detectors]
     return {
         **row,
@@ -205,7 +202,9 @@ def run_all(record: Record, names: list[str], seeds: int) -> None:
 
 def show_all(record: Record, seeds: int) -> None:
     """The table: race, detector, time and operations until caught, the gain of perturbation, clean operations."""
-    hunts, bare = report.plural(seeds, "seed"), report.plural(min(seeds, BARE_SEEDS), "seed")
+    from workers.postmortem import many
+
+    hunts, bare = many(seeds, "seed"), many(min(seeds, BARE_SEEDS), "seed")
     report.write(
         f"races: each piece left out by its knob, {hunts}, at most {HUNT_SECONDS:g} s each; perturbed, steered"
     )

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from emulator.checks import audit
-from emulator.engines.explore import MAX_STEPS, attach, world, write_back
+from emulator.engines.explore import MAX_STEPS, Step, attach, world, write_back
 from emulator.insn import run_program
 from emulator.mm_types import Geometry
 from emulator.rcu import coordinator_loop
@@ -26,7 +26,7 @@ class Outcome:
     """What one execution came to: `ended` is complete, violation, deadlock, cut (by the strategy) or endless."""
 
     ended: str
-    steps: list[tuple[int, int, int]]
+    steps: list[Step]
     violation: Violation | None = None
     checks: dict[str, int] | None = None
 
@@ -53,10 +53,8 @@ class ExploredMachine:
         programs: Sequence[Sequence[Insn]],
         policy: str,
         instruments: Instruments = PLAIN,
-        audited: bool = True,
     ) -> None:
         cpus = len(programs)
-        self.audited = audited
         insns = len(setup) + sum(len(program) for program in programs)
         self.geometry = Geometry(cpus=cpus, vmas=8, insns=insns, frames=256, tables=8)
         self.segment = Segment(self.geometry)
@@ -88,7 +86,6 @@ class ExploredMachine:
         world.run([lambda: self._cpu(0), lambda: coordinator_loop(m, cpus)])
         if world.pending:
             raise ValueError("the setup does not come to its end")
-        world.choose = lambda options, current: current if current in options else min(options)
         world.run([partial(self._awake, cpu) for cpu in range(cpus)])
 
     def _awake(self, cpu: int) -> None:
@@ -121,8 +118,6 @@ class ExploredMachine:
                 return Outcome("deadlock", steps)
             if world.pending:
                 return Outcome("cut" if len(steps) < MAX_STEPS else "endless", steps)
-            if not self.audited:
-                return Outcome("complete", steps)
             write_back(self.m)
             return Outcome("complete", steps, None, audit(self.segment.views, self.geometry))
         finally:

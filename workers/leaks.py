@@ -9,7 +9,7 @@ import numpy as np
 from emulator.checks import Frozen
 from emulator.mm_types import FRAMES, GATHER_PAGES, GATHER_TABLES, TABLES, Geometry
 from emulator.pgtable import TABLE_ALLOCATED, TABLE_FREE, TABLE_LIMBO, TABLE_STATES, TABLE_UNHOOKED
-from workers.postmortem import Fates, Views, life_of, many, several, who
+from workers.postmortem import Fates, Views, life_of, many, several, stamp, who
 
 SHOWN = 4  # of each kind, the rest is a number
 EVENTS = 3  # of a table's life, the latest
@@ -69,7 +69,7 @@ def _references(frozen: Frozen, fates: Fates) -> list[str]:
         elif count < entries:
             lines.append(f"{text}: {many(entries - count, 'reference')} too few")
         elif count == 0:
-            by = (int(frozen.views["life"]["zero"][table]) & 1023) - 1 if frozen.geometry.debug else -1
+            by = stamp(frozen.views["life"]["zero"][table])[1] if frozen.geometry.debug else -1
             freer = f" by {who(frozen.geometry, by, fates)}" if by >= 0 else ""
             lines.append(f"{text}: its pmd was not cleared{freer}")
     return lines

@@ -116,7 +116,6 @@ class Machine:
     ) -> None:
         self.geometry = geometry
         self.policy = policy
-        self.instruments = instruments
         self.mm_of_cpu = list(mm_of_cpu) if mm_of_cpu is not None else [0] * geometry.cpus
         self.segment = Segment(geometry)
         self.views = self.segment.views
@@ -187,8 +186,12 @@ class Machine:
                 return
 
     def stop(self) -> None:
-        """Ask every CPU to stop at its next boundary, and wait until all have and the coordinator is done."""
-        stop_machine(self.m, self.geometry.cpus)
+        """Ask every CPU to stop at its next boundary, and wait until all have and the coordinator is done.
+
+        A machine that is frozen stays as it is.
+        """
+        if self._running():
+            stop_machine(self.m, self.geometry.cpus)
         self.wait()
 
     def wait(self, seconds: float | None = None) -> bool:

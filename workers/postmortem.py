@@ -175,7 +175,7 @@ def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
         case Wait.BARRIER:
             return [o for o in others if not _arrived(views, geometry, o, index)]
         case Wait.DYING_TABLE if geometry.debug:
-            return [(int(views["life"]["zero"][index]) & 1023) - 1]
+            return [stamp(views["life"]["zero"][index])[1]]
     return []
 
 
@@ -243,10 +243,15 @@ def wait_for_graph(views: Views, geometry: Geometry, fates: Fates | None = None)
     ]
 
 
+def stamp(word: int) -> tuple[int, int]:
+    """Cycles since the start and CPU of one event of a table's life; CPU -1 if it never happened."""
+    return int(word) >> 10, (int(word) & 1023) - 1
+
+
 def life_of(views: Views, table: int) -> list[tuple[int, int, str]]:
     """What happened to a table, oldest first: (cycles since the start, CPU, event)."""
     row = views["life"][table]
-    events = [(int(row[name]) >> 10, (int(row[name]) & 1023) - 1, name) for name in LIFE.comments]
+    events = [(*stamp(row[name]), name) for name in LIFE.comments]
     return sorted(event for event in events if event[1] >= 0)
 
 

@@ -13,12 +13,8 @@ Burckhardt et al., ASPLOS 2010 (PCT).
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Any
 
-READ, ADD = 0, 3
-Options = dict[int, tuple[int, int]]
-Step = tuple[int, int, int]
+from emulator.engines.explore import ADD, READ, Options, Step
 
 
 def dependent(a: tuple[int, int], b: tuple[int, int]) -> bool:
@@ -57,7 +53,6 @@ class Search:
         self._depth = 0
         self._preemptions = 0
         self._sleep: Options = {}
-        self.blocked = 0  # executions cut short because all they could do had been done
 
     def begin(self) -> None:
         """Start an execution."""
@@ -72,8 +67,7 @@ class Search:
         else:
             awake = [task for task in options if task not in self._sleep]
             if not awake:
-                self.blocked += 1
-                return -1
+                return -1  # all it could do has been done
             chosen = current if current in awake else awake[0]
             node = Node(options, chosen, current, self._preemptions, dict(self._sleep))
             if not self.reduce:
@@ -248,7 +242,3 @@ class Replay:
     def end(self, steps: list[Step], pending: Options) -> bool:
         """Once is enough."""
         return False
-
-
-Strategy = Any
-Choose = Callable[[Options, int], int]

@@ -17,6 +17,7 @@ from workers.postmortem import (
     last_point,
     life_of,
     locks_held,
+    stamp,
     unquiet,
     wait_for_graph,
     waiting_for,
@@ -161,7 +162,7 @@ def _story(
     about = [[one for one in trace if _concerns(views, one[0], table, region)] for trace in traces]
     if not any(about):
         about = [trace[-3:] for trace in traces]  # nobody did anything with it: the last things everybody did at all
-    began = int(views["life"]["allocated"][table]) >> 10 if table is not None else 0
+    began = stamp(views["life"]["allocated"][table])[0] if table is not None else 0
     if sum(one[0].cycles >= began for one in about[seen_by]) < 2:
         began = 0  # whoever saw it had found the table in an earlier life
     told = [one for events in about for one in events if one[0].cycles >= began]

@@ -26,15 +26,16 @@ INDEX_BITS = 24  # a location is the number of its field << INDEX_BITS | index
 MAX_STEPS = 20_000  # of one execution: more is a loop that changes what it reads
 _F = TypeVar("_F", bound=Callable[..., Any])
 Options = dict[int, tuple[int, int]]  # task -> (kind, location) of the step it is about to take
+Step = tuple[int, int, int]  # task, kind, location
 
 
 class Task:
     """One process of the machine: a greenlet, what it is about to do, and the words it waits for."""
 
-    __slots__ = ("body", "done", "green", "number", "reads", "waits")
+    __slots__ = ("body", "green", "number", "reads", "waits")
 
     def __init__(self, number: int, body: Callable[[], Any]) -> None:
-        self.number, self.body, self.done = number, body, False
+        self.number, self.body = number, body
         self.green: Any = None
         self.reads: dict[int, int] = {}  # location -> value, since the last turn of a waiting loop
         self.waits: dict[int, int] | None = None  # blocked until one of these changes
@@ -44,7 +45,7 @@ class World:
     """The memory and the tasks of the one execution under way, and the steps it has taken.
 
     `choose(options, current)` is the strategy: the number of the task that takes the next step, -1 to end.
-    `steps[k]` is (task, kind, location), `options[k]` what could have been done instead.
+    `steps[k]` is (task, kind, location).
     """
 
     def __init__(self) -> None:
@@ -54,8 +55,7 @@ class World:
         self.tasks: list[Task] = []
         self.current = Task(-1, int)
         self.pending: Options = {}
-        self.steps: list[tuple[int, int, int]] = []
-        self.options: list[Options] = []
+        self.steps: list[Step] = []
         self.choose: Callable[[Options, int], int] = lambda options, current: next(iter(options))
         self.clock = 0
         self.main: Any = None
@@ -70,7 +70,7 @@ class World:
 
     def run(self, bodies: Sequence[Callable[[], Any]]) -> None:
         """Run the tasks to their end, to a violation or to a deadlock. Leaves memory as it is then."""
-        self.steps, self.options, self.pending = [], [], {}
+        self.steps, self.pending = [], {}
         self.clock, self.deadlock = 0, False
         self.main = getcurrent()
         self.tasks = [Task(number, body) for number, body in enumerate(bodies)]
@@ -89,7 +89,6 @@ class World:
 
     def _body(self, task: Task) -> None:
         task.body()
-        task.done = True
         self.pending.pop(task.number, None)
 
     def _movable(self) -> Options:
@@ -121,7 +120,6 @@ class World:
         task.waits = None
         kind, loc = options[number]
         self.steps.append((number, kind, loc))
-        self.options.append(options)
         return task
 
     def step(self, kind: int, loc: int) -> None:

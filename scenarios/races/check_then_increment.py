@@ -9,17 +9,8 @@ adds 1: a dying table is pinned
 sets an entry in it
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import dontneed, jump, mmap, touch
-
-
-def programs(seed: int) -> Programs:
-    """CPU 0 faults and releases one page, CPU 1 another one of the same slot."""
-    return [
-        [mmap(BASE, SLOT), touch(BASE + 7 * PAGE, PAGE), dontneed(BASE, SLOT), jump(1)],
-        [touch(BASE, PAGE), dontneed(BASE, SLOT), jump(0)],
-    ]
-
+from scenarios.race import Race
+from scenarios.races.unhook_unlocked import programs
 
 RACE = Race(
     detectors=("count-from-zero", "count-saturated"),

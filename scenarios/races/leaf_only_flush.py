@@ -9,17 +9,8 @@ grace period, free
                                        walks the freed table
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import barrier, compute, dontneed, jump, mmap, touch
-
-
-def programs(seed: int) -> Programs:
-    """CPU 1 caches the table by one page, CPU 0 frees it, CPU 1 walks to another page of it."""
-    map_ = [mmap(BASE, SLOT), barrier()]
-    zapper = [*map_, barrier(), compute(40), dontneed(BASE, SLOT), barrier(), compute(100), barrier(), jump(1)]
-    walker = [*map_, touch(BASE, PAGE), barrier(), compute(80), barrier(), compute(150)]
-    return [zapper, [*walker, touch(BASE + PAGE, PAGE), barrier(), jump(1)]]
-
+from scenarios.race import Race
+from scenarios.races.advanced_address import programs
 
 RACE = Race(
     detectors=("psc-hit-freed-table",),
