@@ -1,4 +1,4 @@
-"""Litmus programs on the explore engine: every outcome of small programs under each memory model. A module for in_engine.
+"""Litmus programs on the explore engine: every outcome of small programs, by memory model. A module for in_engine.
 
 A program is a tuple of tasks, a task a tuple of operations: ("r", word), ("w", word, value), ("rel", word, value) - a
 release store, ("u", word, value) - an exchange, ("mb",), ("wmb",). An outcome is what the loads and exchanges of each
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,8 @@ CLASSIC: dict[str, tuple[Any, Callable[[Any, Any], bool], str]] = {
     "R": (((("w", X, 1), ("w", Y, 1)), (("w", Y, 2), ("r", X))), lambda s, m: m[Y] == 2 and s[1] == (0,), "tso pso"),
     "S": (((("w", X, 2), ("w", Y, 1)), (("r", Y), ("w", X, 1))), lambda s, m: m[X] == 2 and s[1] == (1,), "pso"),
     "n6": (  # a load sees its own store before anybody else does
-        ((("w", X, 1), ("r", X), ("r", Y)), (("w", Y, 2), ("w", X, 2))), lambda s, m: s[0] == (1, 0) and m[:2] == (1, 2),
-        "tso pso",
+        ((("w", X, 1), ("r", X), ("r", Y)), (("w", Y, 2), ("w", X, 2))),
+        lambda s, m: s[0] == (1, 0) and m[:2] == (1, 2), "tso pso",
     ),
 }  # fmt: skip
 
@@ -327,3 +328,44 @@ def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
     again = {machine.execute(Follow(verdict.failure.choices)).what for _ in range(10)}
     assert again == {verdict.failure.what}, again
     return verdict.word, verdict.failure.what, len(verdict.failure.choices)
+
+
+def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int]]]:
+    """Tasks that read (r), write (w), or write and downgrade (d) two words under mmap_lock: executions of the complete
+    search, whether one ended with tasks waiting for ever, and what readers saw of the two words."""
+    from emulator import spinlock
+    from workers.explorer import ExploredMachine
+    from workers.program import STOP, Scene
+
+    spinlock.NAP_US = 0  # nobody looks again by himself: who is not woken waits for ever
+    m = ExploredMachine(Scene(programs=[[STOP]] * len(tasks)), "refcount").m
+    seen, stuck = set(), []
+
+    def read(cpu: int) -> None:
+        seen.add((read_once(m.mm.vmas, 0), read_once(m.mm.total_vm, 0)))
+
+    def write(cpu: int) -> None:
+        write_once(m.mm.vmas, 0, cpu + 1)
+        write_once(m.mm.total_vm, 0, cpu + 1)
+
+    def body(cpu: int, task: str) -> None:
+        if not locked:
+            return read(cpu) if task == "r" else write(cpu)
+        if task == "r":
+            spinlock.mmap_read_lock(m, cpu, 0)
+            read(cpu)
+            spinlock.mmap_read_unlock(m, cpu, 0)
+            return None
+        spinlock.mmap_write_lock(m, cpu, 0)
+        write(cpu)
+        if task == "w":
+            spinlock.mmap_write_unlock(m, cpu, 0)
+            return None
+        spinlock.mmap_write_downgrade(m, cpu, 0)
+        read(cpu)
+        spinlock.mmap_read_unlock(m, cpu, 0)
+        return None
+
+    bodies = [partial(body, cpu, task) for cpu, task in enumerate(tasks)]
+    executions = run_all(Search(), lambda: bodies, lambda: stuck.append(world.deadlock))
+    return executions, any(stuck), sorted(map(list, seen))

@@ -100,8 +100,8 @@ class ExploredMachine:
             self._span(cpu, spans[1 + cpu])
         if memory != "sc":
             world.buffers = Buffers(world, memory == "pso")
-            for field in world.fields:
-                field.__class__ = BufferedField
+            for one in world.fields:
+                one.__class__ = BufferedField
         self._where, self._audited = self._map_words()
         self._start = np.array(world.mem, np.int64)
         self.segment.words[self._where] = self._start
@@ -114,12 +114,12 @@ class ExploredMachine:
     def _map_words(self) -> tuple[np.ndarray, np.ndarray]:
         """Per word of the explorer's memory: its place in the segment, and whether the audit reads it."""
         where, audited = [], []
-        for field in world.fields:
-            view, _, name = field.name.partition(".")
+        for one in world.fields:
+            view, _, name = one.name.partition(".")
             column = self.segment.views[view][name or "word"]
             first = (column.ctypes.data - self.segment.address) // 8
-            where.append(first + np.arange(field.size) * (column.strides[0] // 8))
-            audited.append(np.full(field.size, field.name not in _UNAUDITED))
+            where.append(first + np.arange(one.size) * (column.strides[0] // 8))
+            audited.append(np.full(one.size, one.name not in _UNAUDITED))
         return np.concatenate(where), np.concatenate(audited)
 
     def _span(self, cpu: int, span: tuple[int, int]) -> None:
@@ -158,10 +158,9 @@ class ExploredMachine:
     def bodies(self) -> list[Callable[[], Any]]:
         """One task per CPU, the coordinator last."""
         cpus = self.geometry.cpus
+        tasks: list[Callable[[], Any]] = [partial(self._cpu, cpu) for cpu in range(cpus)]
         if self.scene.bodies is not None:
             tasks = [partial(self._body, cpu, body) for cpu, body in enumerate(self.scene.bodies(self.m))]
-        else:
-            tasks = [partial(self._cpu, cpu) for cpu in range(cpus)]
         return [*tasks, self._coordinator] if self.scene.coordinator else tasks
 
     def _coordinator(self) -> None:

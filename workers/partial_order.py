@@ -26,7 +26,6 @@ from emulator.engines.explore import (
     DATA_RACE,
     KIND_BIT,
     KIND_MASK,
-    MAX_STEPS,
     MB,
     PLAIN_LOAD,
     PLAIN_STORE,

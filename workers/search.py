@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from emulator.engines.explore import (
+    ACQUIRE,
     ADD,
     COUNT_BIT,
     COUNT_MASK,
@@ -29,7 +30,6 @@ from emulator.engines.explore import (
     MB,
     NEVER,
     READ,
-    ACQUIRE,
     WORD_MASK,
     World,
 )

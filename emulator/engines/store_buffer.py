@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emulator.engines.explore import (
+    BLOCKED,
     COUNT_BIT,
     COUNT_MASK,
     ISSUE,
@@ -28,7 +29,6 @@ from emulator.engines.explore import (
     RELEASE,
     WOKEN,
     WRITE,
-    BLOCKED,
     Field,
     Task,
     World,
