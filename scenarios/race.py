@@ -40,16 +40,29 @@ RACES = (
 
 
 @dataclass(frozen=True)
+class Scene:
+    """The smallest programs that can meet a race, for the explorer: what CPU 0 does first, alone, then one program per
+    CPU, each once.
+
+    After `setup` every callback has run, and CPU 0 caches what it translated; the other CPUs' caches are empty.
+    """
+
+    setup: tuple[Insn, ...]
+    programs: tuple[tuple[Insn, ...], ...]
+
+
+@dataclass(frozen=True)
 class Race:
     """One race. Its name is its knob's.
 
-    `programs(seed)` gives a program for each CPU, without an end: each runs until the machine is stopped. `detectors`
-    are the bugs that may be seen first; `steer` lays its windows over each other, (at, until[, us[, cpu]]) as in
-    workers.instruments.Steer.
+    `programs(seed)` gives a program for each CPU, without an end: each runs until the machine is stopped. `scene` is
+    what the explorer runs. `detectors` are the bugs that may be seen first, or deadlock. `steer` lays its windows over
+    each other, (at, until[, us[, cpu]]) as in workers.instruments.Steer.
     """
 
     detectors: tuple[str, ...]
     programs: Callable[[int], Programs]
+    scene: Scene
     source: str
     steer: tuple[tuple[Any, ...], ...] = ()
     policy: str = "refcount"

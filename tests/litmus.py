@@ -222,3 +222,20 @@ def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
     again = {machine.execute(Replay(schedule)).what for _ in range(10)}
     assert again == {verdict.failure.what}, again
     return verdict.word, verdict.failure.what, len(schedule)
+
+
+def scenes(names: list[str], bound: int, broken: bool = False) -> dict[str, str]:
+    """What a search with so many preemptions finds in the scenes of these races; `broken` leaves the piece out."""
+    from scenarios.race import load_race
+    from workers.explorer import ExploredMachine, search
+    from workers.instruments import Instruments
+
+    found = {}
+    for name in names:
+        race, _ = load_race(name)
+        tools = Instruments(online=True, knobs=(name,) if broken else (), settings=race.settings)
+        machine = ExploredMachine(race.scene.setup, race.scene.programs, race.policy, tools)
+        verdict = search(machine, Search(bound=bound), 30, lambda executions: None)
+        if verdict.failure is not None:
+            found[name] = verdict.failure.what
+    return found
