@@ -161,9 +161,15 @@ def handle_ipi(m, cpu):
 
 
 @kernel_inline
+def interrupted(m, cpu):
+    """True if a TLB-flush IPI is pending and interrupts are not off."""
+    return read_once(m.cpu.ipi_request, cpu) != m.cpu.ipi_ack[cpu] and m.cpu.irq_off[cpu] == 0
+
+
+@kernel_inline
 def take_interrupts(m, cpu):
-    """Take pending TLB-flush IPIs, unless interrupts are off: the next one may arrive as soon as one is answered."""
-    while read_once(m.cpu.ipi_request, cpu) != m.cpu.ipi_ack[cpu] and m.cpu.irq_off[cpu] == 0:
+    """Take a pending TLB-flush IPI, unless interrupts are off."""
+    if interrupted(m, cpu):
         handle_ipi(m, cpu)
 
 
@@ -183,8 +189,9 @@ def point(m, cpu, at, subject, value):
         take_interrupts(m, cpu)
         if wait:
             steer(m, cpu, at)
-    elif DEBUG:
-        take_interrupts(m, cpu)  # the explorer sees every access; what it needs of a point is the interrupt
+    elif DEBUG:  # the explorer sees every access; what it needs of a point are the interrupts, however many
+        while interrupted(m, cpu):
+            handle_ipi(m, cpu)
 
 
 @kernel
