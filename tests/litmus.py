@@ -315,7 +315,8 @@ def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
     """D1 on the explored machine: how the search ends, what it finds, steps of that execution."""
     from workers.explorer import ExploredMachine, search
     from workers.instruments import Instruments
-    from workers.program import STOP, Scene, dontneed, mmap, touch
+    from workers.program import STOP, dontneed, mmap, touch
+    from workers.scene import Scene
 
     base, page, slot = 0x4000_0000, 4096, 2 << 20
     setup = [mmap(base, 2 * slot), touch(base + slot, page), touch(base, page), dontneed(base, slot), STOP]
@@ -335,7 +336,8 @@ def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int
     search, whether one ended with tasks waiting for ever, and what readers saw of the two words."""
     from emulator import spinlock
     from workers.explorer import ExploredMachine
-    from workers.program import STOP, Scene
+    from workers.program import STOP
+    from workers.scene import Scene
 
     spinlock.NAP_US = 0  # nobody looks again by himself: who is not woken waits for ever
     m = ExploredMachine(Scene(programs=[[STOP]] * len(tasks)), "refcount").m
@@ -369,3 +371,20 @@ def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int
     bodies = [partial(body, cpu, task) for cpu, task in enumerate(tasks)]
     executions = run_all(Search(), lambda: bodies, lambda: stuck.append(world.deadlock))
     return executions, any(stuck), sorted(map(list, seen))
+
+
+def scenes(names: list[str], bound: int, broken: bool = False) -> dict[str, str]:
+    """What a search with so many preemptions finds in the scenes of these races; `broken` leaves the piece out."""
+    from scenarios.race import load_race
+    from workers.explorer import ExploredMachine, search
+    from workers.instruments import Instruments
+
+    found = {}
+    for name in names:
+        race, _ = load_race(name)
+        tools = Instruments(online=True, knobs=(name,) if broken else (), settings=race.settings)
+        machine = ExploredMachine(race.scene, race.policy, tools)
+        verdict = search(machine, Search(bound), 30)
+        if verdict.failure is not None:
+            found[name] = verdict.failure.what
+    return found

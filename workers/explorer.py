@@ -22,7 +22,8 @@ from emulator.tlb import coordinator_wake, enter_idle, exit_idle
 from workers.instruments import PLAIN, Instruments
 from workers.machine import power_up
 from workers.partial_order import RaceDetector, choices_of, written
-from workers.program import Scene, assemble
+from workers.program import assemble
+from workers.scene import Scene
 from workers.search import Follow, Strategy
 from workers.violation import Violation, violation_of
 

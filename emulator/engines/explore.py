@@ -285,9 +285,7 @@ def attach(segment: Any, field: type[Field] = Field) -> SimpleNamespace:
         fields: dict[str, Any] = {}
         for name in layout.comments:
             values = segment.views[view][name].tolist()
-            constant = (
-                view in CONSTANT or f"{view}.{name}" in CONSTANT_FIELDS or (view == "insn" and name != "left")
-            )
+            constant = view in CONSTANT or f"{view}.{name}" in CONSTANT_FIELDS or (view == "insn" and name != "left")
             fields[name] = values if constant else field(f"{view}.{name}" if layout is not WORD else view, values)
         setattr(m, view, fields["word"] if layout is WORD else SimpleNamespace(**fields))
     world.bug = m.run.bug.base
