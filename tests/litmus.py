@@ -7,6 +7,7 @@ An outcome is what the loads and exchanges of all tasks saw, in order. A module 
 from __future__ import annotations
 
 import random
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -222,3 +223,49 @@ def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
     again = {machine.execute(Replay(schedule)).what for _ in range(10)}
     assert again == {verdict.failure.what}, again
     return verdict.word, verdict.failure.what, len(schedule)
+
+
+def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int]]]:
+    """Tasks that read (r), write (w), or write and downgrade (d) two words under mmap_lock: executions of the complete
+    search, whether one ended with tasks waiting for ever, and what readers saw of the two words."""
+    from emulator import spinlock
+    from workers.explorer import ExploredMachine
+    from workers.program import STOP
+
+    spinlock.NAP_US = 0  # nobody looks again by himself: who is not woken waits for ever
+    m = ExploredMachine([STOP], [[STOP]] * len(tasks), "refcount").m
+    seen, search, stuck = set(), Search(), False
+
+    def read(cpu: int) -> None:
+        seen.add((read_once(m.mm.vmas, 0), read_once(m.mm.total_vm, 0)))
+
+    def write(cpu: int) -> None:
+        write_once(m.mm.vmas, 0, cpu + 1)
+        write_once(m.mm.total_vm, 0, cpu + 1)
+
+    def body(cpu: int, task: str) -> None:
+        if not locked:
+            return read(cpu) if task == "r" else write(cpu)
+        if task == "r":
+            spinlock.mmap_read_lock(m, cpu, 0)
+            read(cpu)
+            spinlock.mmap_read_unlock(m, cpu, 0)
+            return None
+        spinlock.mmap_write_lock(m, cpu, 0)
+        write(cpu)
+        if task == "w":
+            spinlock.mmap_write_unlock(m, cpu, 0)
+            return None
+        spinlock.mmap_write_downgrade(m, cpu, 0)
+        read(cpu)
+        spinlock.mmap_read_unlock(m, cpu, 0)
+        return None
+
+    while True:
+        search.begin()
+        world.choose = search.choose
+        world.run([partial(body, cpu, task) for cpu, task in enumerate(tasks)])
+        stuck |= world.deadlock
+        world.reset()
+        if not search.end(world.steps, world.pending):
+            return search.executions, stuck, sorted(map(list, seen))

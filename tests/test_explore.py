@@ -1,5 +1,6 @@
 """The explore engine: every step is the strategy's choice, and the reduced search misses nothing."""
 
+import pytest
 from support import in_engine
 
 
@@ -36,6 +37,21 @@ def test_random_walks_and_pct_lose_the_update_as_well():
 
 def test_two_locks_in_two_orders_deadlock():
     assert explore("deadlock()") is True
+
+
+def test_readers_of_mmap_lock_commute():
+    assert explore("mmap_lock('rrr')") == [1, False, [[0, 0]]]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "seen"), [("rw", [[0, 0], [2, 2]]), ("rd", [[0, 0], [2, 2]]), ("dd", [[1, 1], [2, 2]])]
+)
+def test_mmap_lock_excludes_a_writer_and_loses_no_wake_up(tasks, seen):
+    assert explore(f"mmap_lock({tasks!r})")[1:] == [False, seen]
+
+
+def test_without_mmap_lock_a_reader_sees_half_of_a_write():
+    assert [0, 2] in explore("mmap_lock('rw', locked=False)")[2]
 
 
 def test_publish_before_init_is_found_with_two_preemptions_and_replays():
