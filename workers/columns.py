@@ -9,7 +9,7 @@ COLUMN, GAP = 48, 3
 
 
 class Row(NamedTuple):
-    """One event: what stands in the margin, whose column it is in, a mark of up to two characters, lines of text."""
+    """One event: what stands in the margin, whose column it is in, a mark in front of the text, lines of text."""
 
     margin: str
     column: str
@@ -31,5 +31,6 @@ def column_lines(
         at = " " * (names.index(row.column) * width)
         for i, text in enumerate(row.text):
             left, mark = ("", "") if i else (row.margin, row.mark)
-            lines.append(f"{left:<{margin}}{at}{mark:>2}{text}")
+            before = f"{left:<{margin}}{at}  "
+            lines.append(before[: len(before) - len(mark)] + mark + text)
     return lines

@@ -5,7 +5,7 @@ A change reads "noun: old -> new" and a look "noun is value" unless the field ha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from emulator.bugs import Bug
@@ -31,8 +31,8 @@ NOUNS = {
     "ptdesc.next": "next callback behind table {i}",
     "ptdesc.gp_seq": "grace periods when table {i} was unhooked",
     "ptdesc.ptl_dead": "life of the ptl of table {i}",
-    "page.refcount": "users of frame {i}",
-    "page.mapcount": "mappings of frame {i}",
+    "page.refcount": "refcount of frame {i}",
+    "page.mapcount": "mapcount of frame {i}",
     "page.generation": "generation of frame {i}",
     "frame": "word {i} of the frames",
     "mm.mmap_lock": "mmap_lock of mm {i}",
@@ -45,19 +45,19 @@ NOUNS = {
     "vma.anon_vma": "anon_vma of VMA {i}",
     "cpu.mm": "mm of {cpu}",
     "cpu.lazy": "lazy-TLB mode of {cpu}",
-    "cpu.idle": "idle state of {cpu}",
+    "cpu.idle": "{cpu}",
     "cpu.ipi_request": "IPI of {cpu}",
-    "cpu.ipi_ack": "IPI acknowledged by {cpu}",
+    "cpu.ipi_ack": "latest IPI acknowledged by {cpu}",
     "cpu.tlb_gen": "tlb_gen of {cpu}",
     "cpu.rcu_qs": "latest quiescent state of {cpu}",
     "cpu.rcu_nesting": "RCU nesting of {cpu}",
     "cpu.cb_head": "callbacks of {cpu}",
     "cpu.flush_state": "flush of {cpu}",
-    "cpu.wake": "wake-ups of {cpu}",
-    "cpu.wake_sleepers": "sleep of {cpu}",
+    "cpu.wake": "wake-up number of {cpu}",
+    "cpu.wake_sleepers": "{cpu}",
     "rcu.gp_seq": "latest grace period",
     "rcu.gp_completed": "latest grace period that ended",
-    "rcu.wake": "wake-ups of the coordinator",
+    "rcu.wake": "wake-up number of the coordinator",
     "rcu.asleep": "the coordinator",
     "rcu.hurry": "hurry of the grace period",
     "rcu.taking": "callbacks on their way",
@@ -92,7 +92,7 @@ def entry_text(entry: int, level: int) -> str:
     return kind + (" rw" if entry & RW else "") + (" dirty" if entry & DIRTY else "")
 
 
-def _owner(word: int, tasks: list[str]) -> str:
+def _owner(word: int, tasks: Sequence[str]) -> str:
     return "free" if word == 0 else f"held by {tasks[word - 1]}" if word <= len(tasks) else number_text(word)
 
 
@@ -172,7 +172,7 @@ def lock_name(field: str, index: int, levels: dict[int, int]) -> str:
     return NOUNS[field].format(zone="tables" if index else "frames")
 
 
-def noun(field: str, index: int, levels: dict[int, int], tasks: list[str]) -> str:
+def noun(field: str, index: int, levels: dict[int, int], tasks: Sequence[str]) -> str:
     """The word itself; for people who know the kernel."""
     if field in LOCKS:
         return lock_name(field, index, levels)
@@ -184,7 +184,7 @@ def noun(field: str, index: int, levels: dict[int, int], tasks: list[str]) -> st
     return f"{field}[{index}]"
 
 
-def value(field: str, index: int, word: int, levels: dict[int, int], tasks: list[str]) -> str:
+def value(field: str, index: int, word: int, levels: dict[int, int], tasks: Sequence[str]) -> str:
     """What a word holds."""
     if field in LOCKS:
         return _owner(word, tasks)
@@ -198,7 +198,7 @@ def _rcu(old: int, new: int) -> str:
     return ("rcu_read_lock" if new > old else "rcu_read_unlock") + (f" (nesting {new})" if depth > 1 else "")
 
 
-def range_phrase(first: Access, last: Access, levels: dict[int, int], tasks: list[str]) -> str:
+def range_phrase(first: Access, last: Access, levels: dict[int, int], tasks: Sequence[str]) -> str:
     """What was done to, or seen in, entries that follow each other."""
     table, at = divmod(first.index, PTRS_PER_TABLE)
     one = phrase(last, levels, tasks)
@@ -218,7 +218,7 @@ def _span(access: Access) -> str:
     return {0: "zeroes ", POISON: "poisons "}.get(access.new, "fills ") + what
 
 
-def phrase(access: Access, levels: dict[int, int], tasks: list[str]) -> str:
+def phrase(access: Access, levels: dict[int, int], tasks: Sequence[str]) -> str:
     """What one access did or saw, without the function that made it. `levels` are those of this moment."""
     field, index, old, new = access.field, access.index, access.old, access.new
     if not field:
@@ -232,7 +232,7 @@ def phrase(access: Access, levels: dict[int, int], tasks: list[str]) -> str:
         text = f"{'spin_lock' if new else 'spin_unlock'} {lock_name(field, index, levels)}"
     elif field == "cpu.rcu_nesting":
         text = _rcu(old, new)
-    elif field in VERBS and old != new:
+    elif field in VERBS:
         cpu = tasks[index] if index < len(tasks) else str(index)
         text = VERBS[field](old, new, noun(field, index, levels, tasks), cpu)
     else:

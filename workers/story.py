@@ -245,10 +245,10 @@ def story_text(story: Story) -> list[str]:
         if line.guilty:
             for more in (line.source, *line.notes):
                 text += textwrap.wrap(more, COLUMN - GAP - 4, initial_indent="    ", subsequent_indent="    ")
-        rows.append(Row(f"{line.step:>6} ", story.tasks[line.task], ">>" if line.guilty else "", text))
+        rows.append(Row(f"{line.step:>6}", story.tasks[line.task], ">> " if line.guilty else "", text))
         before[line.task] = line
     longest = max(len(text) for row in rows if isinstance(row, Row) for text in row.text)
-    lines = column_lines(story.columns, rows, 7, min(longest, COLUMN - GAP) + GAP, "  step")
+    lines = column_lines(story.columns, rows, 8, min(longest, COLUMN - GAP) + GAP, "  step")
     lines += ["", *(f"at the end  {name:<16} {text}" for name, text in story.ending.items())]
     if story.unconnected:
         lines.append(f"not told: {many(story.unconnected, 'event')} on which the failure does not depend")

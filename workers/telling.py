@@ -35,17 +35,17 @@ PRIVATE = _names(
 # Private, too, but what a stale translation is about: told of a failure that one of these detectors saw.
 CACHES = _names("tlb.entry psc.table tlb.tag psc.tag cpu.tlb_epoch cpu.psc_epoch")
 CACHE_DETECTORS = _names(
-    """tlb-hit-freed-frame psc-hit-freed-table walk-freed-table stale-after-dontneed foreign-contents lost-store stale_tlb
-    value-never-stored"""
+    """tlb-hit-freed-frame psc-hit-freed-table walk-freed-table stale-after-dontneed foreign-contents lost-store
+    value-never-stored stale_tlb"""
 )
 # Of a CPU's own words only these: what other tasks read.
 CPU_WORDS = _names(
-    """mm lazy idle ipi_request ipi_start ipi_end ipi_freed ipi_gen ipi_ack tlb_gen wake wake_sleepers rcu_qs
-    rcu_nesting cb_head flush_state finished""",
+    "mm lazy idle ipi_request ipi_ack tlb_gen wake wake_sleepers rcu_qs rcu_nesting cb_head flush_state finished",
     "cpu.",
 )
 # Looked at again and again: a look that finds something is followed by a change that is told.
-POLLED = _names("cpu.ipi_request cpu.cb_head cpu.finished cpu.wake rcu.gp_seq rcu.hurry ptdesc.ptl_dead")
+POLLED = _names("cpu.ipi_request cpu.cb_head cpu.finished rcu.gp_seq rcu.gp_completed rcu.hurry ptdesc.ptl_dead")
+WAKES = _names("rcu.wake cpu.wake")  # looks at these are told of a deadlock only: a wake-up may have been lost
 # Functions that say little by themselves: the story names who called them.
 HELPERS = _names(
     """spin_lock spin_lock_slow spin_unlock pte_lock pte_unlock rcu_read_lock rcu_read_unlock atomic_inc_not_zero
@@ -88,7 +88,7 @@ def _is_of_an_instrument(access: Access) -> bool:
     if access.field == "run.bug" or not access.is_load:
         return False
     return any(name.startswith(DETECTORS) for name in names) or (
-        access.op == "plain load" and access.field.startswith("ptdesc.")
+        access.op == "plain load" and access.field.startswith(("ptdesc.", "page."))
     )
 
 
@@ -109,7 +109,7 @@ def _tells_of_cache(access: Access) -> bool:
     """An entry taken or used, or a tag cleared; the rest is how a cache works."""
     if access.field.endswith(".tag"):
         return access.old != 0 and access.new == 0
-    return access.field.endswith("_epoch") is not access.is_load
+    return not (access.field.endswith("_epoch") and access.is_load)
 
 
 def told_steps(
@@ -118,6 +118,7 @@ def told_steps(
     """The steps that make the story of a failure called `what`."""
     words, superseded = _Words(accesses), _superseded(accesses)
     buffered = any(access.op in BUFFERED for access in accesses)  # else barriers do nothing
+    polled = POLLED if what == "deadlock" else POLLED | WAKES
     known: dict[tuple[int, str, Word], int] = {}  # what a function of a task has seen already
 
     def is_told(access: Access, seen: int | None) -> bool:
@@ -127,7 +128,7 @@ def told_steps(
             return what in CACHE_DETECTORS and access.step in causal and _tells_of_cache(access)
         if is_private(access.field) or _is_of_an_instrument(access):
             return False
-        if access.is_load and (seen == access.new or access.step in superseded or access.field in POLLED):
+        if access.is_load and (seen == access.new or access.step in superseded or access.field in polled):
             return False
         if access.is_load or access.field not in STATES:
             return access.step in causal and words.matters(access) and (access.is_load or access.changes)
