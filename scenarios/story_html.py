@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +80,11 @@ def _clash(trace: Trace, access: Access) -> Iterator[str]:
     yield "</pre>"
 
 
-def page(trace: Trace, story: Story, facts: Mapping[str, Any]) -> str:
-    """The page. `facts` are said in a table as they are: executions, bound, seconds, memory model."""
+def page(trace: Trace, story: Story, facts: Mapping[str, Any], report: Sequence[str] = ()) -> str:
+    """The page. `facts` are said in a table as they are: executions, bound, seconds, memory model.
+
+    `report` are the lines of data_race_lines() or deadlock_lines(), if the failure is one of these.
+    """
     parts = ["<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8">']
     parts.append('<meta name="viewport" content="width=device-width, initial-scale=1">')
     parts.append(f"<title>{escape(trace.what)}</title><style>{STYLE}</style></head><body>")
@@ -89,6 +92,8 @@ def page(trace: Trace, story: Story, facts: Mapping[str, Any]) -> str:
     if trace.violation is not None:
         parts.append(f"<p>CPU {trace.violation.cpu}: {escape(trace.violation.saw)}</p>")
         parts.append(f"<p>Wrong, because {escape(trace.violation.why)}.</p>")
+    if report:
+        parts.append(f"<pre>{escape(chr(10).join(report))}</pre>")
     parts += [f"<h2>Again</h2><pre>{escape(trace.command)}</pre>"]
     parts += ["<h2>The search</h2>", *_table([*facts.items(), ("schedule", trace.schedule)])]
     parts += ["<h2>The story</h2>", *_story(story)]

@@ -365,11 +365,11 @@ def test_the_page_says_verdict_command_schedule_facts_and_clash():
 def test_the_page_escapes_what_it_is_given():
     evil = '<script a="b">&\''
     one = replace(publish_before_init(), what=evil, schedule=evil, command=evil, tasks=[evil, "CPU 1"])
-    text = page(one, story_of(one), {evil: evil})
+    text = page(one, story_of(one), {evil: evil}, [evil])
     read = Page(text)
 
     assert "script" not in read.tags
-    assert "".join(read.said).count(evil) >= 6
+    assert "".join(read.said).count(evil) >= 7
 
 
 # --- data races -----------------------------------------------------------------------------------------------------
