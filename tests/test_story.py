@@ -227,6 +227,12 @@ def test_a_store_is_told_when_it_is_issued_and_when_it_reaches_memory():
     assert "smp_wmb" not in texts(access(0, "smp_wmb", "", 0, 0), look)
 
 
+def test_a_read_section_is_told_once_with_store_buffers_too():
+    issue = access(0, "issue", "cpu.rcu_nesting", 0, 0, 1)
+
+    assert texts(issue, replace(issue, op="commit")) == ["rcu_read_lock"]
+
+
 # --- phrases --------------------------------------------------------------------------------------------------------
 
 

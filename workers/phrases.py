@@ -231,7 +231,7 @@ def phrase(access: Access, levels: dict[int, int], tasks: Sequence[str]) -> str:
     elif field in LOCKS:
         text = f"{'spin_lock' if new else 'spin_unlock'} {lock_name(field, index, levels)}"
     elif field == "cpu.rcu_nesting":
-        text = _rcu(old, new)
+        return _rcu(old, new)  # its own CPU's: what a store buffer does with it is nobody's business
     elif field in VERBS:
         cpu = tasks[index] if index < len(tasks) else str(index)
         text = VERBS[field](old, new, noun(field, index, levels, tasks), cpu)

@@ -130,7 +130,7 @@ def told_steps(
             return False
         if access.is_load and (seen == access.new or access.step in superseded or access.field in polled):
             return False
-        if access.is_load or access.field not in STATES:
+        if access.is_load or access.field not in STATES or access.op == "commit":
             return access.step in causal and words.matters(access) and (access.is_load or access.changes)
         return access.changes
 
