@@ -25,7 +25,6 @@ LEVELS = {PMD_TABLE: PMD_LEVEL, TABLE: PTE_LEVEL}
 PMD = PMD_TABLE << 9 | 511
 TABLE_ENTRY = TABLE << 12 | TABLE_FLAGS
 FRAME_ENTRY = 7 << 12 | TABLE_FLAGS
-LOADS = ("read_once", "plain load", "or_words")
 
 
 def access(task, op, field, index, old, new=None, function="f", callers=(), length=1, instruction=""):

@@ -30,7 +30,7 @@ class DataRace:
 
 def kind_of(access: Access) -> str:
     """How KCSAN names the kind of an access: read, write, marked or not, a read-modify-write."""
-    if access.op in ("plain load", "or_words"):
+    if access.op in ("plain load", "or_words", "data_race"):
         return "read"
     if access.op in ("plain store", "memset"):
         return "write"

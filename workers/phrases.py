@@ -18,7 +18,7 @@ from workers.postmortem import many, number_text
 if TYPE_CHECKING:
     from workers.story import Access
 
-LOADS = frozenset({"read_once", "smp_load_acquire", "plain load", "or_words"})
+LOADS = frozenset({"read_once", "smp_load_acquire", "plain load", "or_words", "data_race"})
 ENTRY_NAMES = {1: "pte", 2: "pmd", 3: "pud", 4: "pgd"}
 
 NOUNS = {

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 Word = tuple[str, int]
 BUFFERED = ("issue", "commit")  # a store on its way through the store buffer of a CPU
+BARRIERS = ("smp_mb", "smp_wmb", "smp_rmb")  # those beside an atomic go without saying
 
 
 def _names(text: str, prefix: str = "") -> frozenset[str]:
@@ -123,7 +124,7 @@ def told_steps(
 
     def is_told(access: Access, seen: int | None) -> bool:
         if not access.field:
-            return buffered and access.step in causal
+            return buffered and access.op in BARRIERS and access.step in causal
         if access.field in CACHES:
             return what in CACHE_DETECTORS and access.step in causal and _tells_of_cache(access)
         if is_private(access.field) or _is_of_an_instrument(access):
