@@ -278,7 +278,7 @@ def test_whole_tables_are_one_event():
         ("cpu.cb_head", 0, 5, "call_rcu table 5"),
         ("cpu.cb_head", 5, 0, "takes the callbacks of CPU 0"),
         ("rcu.gp_seq", 6, 7, "grace period 7 begins"),
-        ("mm.mmap_lock", 0, 1, "mmap_read_lock (1 reader)"),
+        ("mm.mmap_readers", 0, 1, "mmap_read_lock (1 reader)"),
         ("run.bug", 0, 9, "BUG: count-saturated"),
         ("insn.left", 3, 2, "insn.left[0]: 3 -> 2"),
     ],

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from emulator.bugs import Bug
 from emulator.mm_types import PTRS_PER_TABLE
 from emulator.pgtable import DIRTY, POISON, PRESENT, PTE_LEVEL, RW, SPECIAL, TABLE_STATES
-from emulator.spinlock import WRITER
 from emulator.tlb import EPOCH_BITS
 from workers.postmortem import many, number_text
 
@@ -35,7 +34,7 @@ NOUNS = {
     "page.mapcount": "mapcount of frame {i}",
     "page.generation": "generation of frame {i}",
     "frame": "word {i} of the frames",
-    "mm.mmap_lock": "mmap_lock of mm {i}",
+    "mm.mmap_readers": "readers of mm {i}",
     "mm.mmap_writer": "writer of mm {i}",
     "mm.mmap_lock_seq": "releases of mmap_lock of mm {i}",
     "mm.tlb_gen": "tlb_gen of mm {i}",
@@ -96,12 +95,6 @@ def _owner(word: int, tasks: Sequence[str]) -> str:
     return "free" if word == 0 else f"held by {tasks[word - 1]}" if word <= len(tasks) else number_text(word)
 
 
-def _mmap_lock(word: int) -> str:
-    readers = word & (WRITER - 1)
-    told = [many(readers, "reader")] if readers else []
-    return " and ".join(told + (["a writer"] if word >= WRITER else [])) or "free"
-
-
 VALUES: dict[str, Callable[[int], str]] = {
     "ptdesc.ptl_dead": lambda v: "over" if v else "good",
     "ptdesc.state": lambda v: TABLE_STATES[v] if 0 <= v < len(TABLE_STATES) else number_text(v),
@@ -113,7 +106,7 @@ VALUES: dict[str, Callable[[int], str]] = {
     "cpu.idle": lambda v: "idle" if v else "not idle",
     "cpu.wake_sleepers": lambda v: "asleep" if v else "awake",
     "rcu.asleep": lambda v: {0: "awake", 1: "asleep", 2: "asleep, nothing to do"}.get(v, number_text(v)),
-    "mm.mmap_lock": _mmap_lock,
+    "mm.mmap_writer": lambda v: f"CPU {v - 1}" if v else "none",
     "device.frame": lambda v: f"frame {v}" if v else "none",
     "device.mm": lambda v: f"the VMA of mm {v - 1}" if v else "empty",
     "device.addr": hex,
@@ -127,13 +120,9 @@ VALUES: dict[str, Callable[[int], str]] = {
 
 # field -> what was done by a change of it: (old, new, noun, name of the CPU it belongs to) -> text
 VERBS: dict[str, Callable[[int, int, str, str], str]] = {
-    "mm.mmap_lock": lambda old, new, noun, cpu: {
-        1: f"mmap_read_lock ({_mmap_lock(new)})",
-        -1: f"mmap_read_unlock ({_mmap_lock(new)})",
-        WRITER: f"{noun}: keeps readers out",
-        -WRITER: f"{noun}: lets readers in",
-        1 - WRITER: "mmap_write_downgrade",
-    }.get(new - old, f"{noun}: {_mmap_lock(old)} -> {_mmap_lock(new)}"),
+    "mm.mmap_readers": lambda old, new, noun, cpu: (
+        f"mmap_read_{'lock' if new > old else 'unlock'} ({many(new, 'reader')})"
+    ),
     "mm.mmap_writer": lambda old, new, noun, cpu: "mmap_write_lock" if new else "mmap_write_unlock",
     "mm.tlb_gen": lambda old, new, noun, cpu: f"flush {noun}: {old} -> {new}",
     "mm.tlb_flush_pending": lambda old, new, noun, cpu: f"{'opens' if new > old else 'closes'} a gather ({new} open)",

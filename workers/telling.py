@@ -20,7 +20,7 @@ def _names(text: str, prefix: str = "") -> frozenset[str]:
 
 # Changes of these are told whoever else looks at them: locks, read sections, counts, states.
 STATES = _names(
-    """ptdesc.ptl device.i_mmap_lock mm.mmap_lock mm.mmap_writer cpu.rcu_nesting ptdesc.pte_refcount ptdesc.state
+    """ptdesc.ptl device.i_mmap_lock mm.mmap_readers mm.mmap_writer cpu.rcu_nesting ptdesc.pte_refcount ptdesc.state
     cpu.tlb_gen rcu.gp_seq rcu.gp_completed run.bug"""
 )
 # Never told: caches of one CPU, free lists, statistics, instruments.
@@ -51,8 +51,8 @@ WAKES = _names("rcu.wake cpu.wake")  # looks at these are told of a deadlock onl
 HELPERS = _names(
     """spin_lock spin_lock_slow spin_unlock pte_lock pte_unlock rcu_read_lock rcu_read_unlock atomic_inc_not_zero
     pte_get_unless_zero pte_ref_add pte_get_many pte_put_last pte_try_get_rcu pte_try_get_locked populate
-    mmap_read_lock mmap_read_unlock mmap_write_lock mmap_write_unlock mmap_write_downgrade mmap_lock_wake
-    coordinator_wake BUG"""
+    mmap_get_reader mmap_put_reader mmap_read_lock mmap_read_lock_slow mmap_read_unlock mmap_write_lock
+    mmap_write_unlock mmap_write_downgrade mmap_lock_wake coordinator_wake BUG"""
 )
 DETECTORS = ("check_", "shadow_", "pinned", "account_rcu_age")  # how the names of the detectors' functions begin
 
