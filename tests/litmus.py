@@ -337,7 +337,7 @@ def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
     programs = [[touch(base + cpu * page, page), STOP] for cpu in range(2)]
     knobs = () if fixed else ("publish-before-init",)
     machine = ExploredMachine(Scene(setup, programs), "refcount", Instruments(online=True, knobs=knobs))
-    verdict = search(machine, Search(bound), 100)
+    verdict = search(machine, lambda: Search(bound), 100)
     if verdict.failure is None:
         return verdict.word, "", 0
     again = {machine.execute(Follow(verdict.failure.choices)).what for _ in range(10)}
@@ -398,7 +398,7 @@ def scenes(names: list[str], bound: int, broken: bool = False) -> dict[str, str]
         race, _ = load_race(name)
         tools = Instruments(online=True, knobs=(name,) if broken else (), settings=race.settings)
         machine = ExploredMachine(race.scene, race.policy, tools)
-        verdict = search(machine, Search(bound), 30)
+        verdict = search(machine, lambda: Search(bound), 30)
         if verdict.failure is not None:
             found[name] = verdict.failure.what
     return found
