@@ -1,27 +1,28 @@
 """A counterexample: made short, and traced.
 
-What the failure does not depend on goes, then one preemption after the other; each time the rest must fail in the same
-way.
+What the failure does not depend on goes, then one piece of the order of tasks after the other; each time the rest must
+fail in the same way.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from emulator.engines.explore import MAX_STEPS, MAX_TASKS, world
+from emulator.engines.explore import MAX_STEPS, MAX_TASKS, NEVER, World, world
 from workers import partial_order
-from workers.explorer import ExploredMachine, Outcome, search
+from workers.explorer import ExploredMachine, Outcome
 from workers.partial_order import S_FROM, S_TASK, S_TO
 from workers.schedule import Described, Places, Scheduled, Switch
-from workers.search import Follow, Search
+from workers.search import Chance, Follow, Strategy, carry_on
 from workers.story import Access, Trace
 from workers.tracer import Tracer
 
-DEEP, TRY_SECONDS = 2, 2.0  # a search for fewer preemptions than these is worth so long
+SHRINK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Counterexample:
     choices: list[int]
     switches: list[Switch]
     preemptions: int
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """What is to be small: preemptions, switches, steps."""
+        return self.preemptions, len(self.switches), len(self.choices)
 
     @property
     def schedule(self) -> str:
@@ -117,17 +123,16 @@ def _counterexample(machine: ExploredMachine, choices: Sequence[int]) -> Counter
     return Counterexample(outcome.what, list(choices), strategy.switches, strategy.preemptions)
 
 
-def shrink(machine: ExploredMachine, outcome: Outcome) -> Counterexample:
+def shrink(machine: ExploredMachine, outcome: Outcome, seconds: float = SHRINK_SECONDS) -> Counterexample:
     """A counterexample of the same kind with fewer preemptions and fewer steps."""
+    until = time.monotonic() + seconds
     best = _counterexample(machine, outcome.choices)
-    if best.preemptions > DEEP:
-        for bound in range(best.preemptions):
-            found = search(machine, lambda bound=bound: Search(bound), TRY_SECONDS).failure  # type: ignore[misc]
-            if found is not None and found.what == outcome.what:
-                best = _counterexample(machine, found.choices)
-                break
-    best = _without_the_unconnected(machine, best)
-    return _without_switches(machine, best)
+    better = True
+    while better and time.monotonic() < until:
+        shorter = _without(machine, _without_the_unconnected(machine, best), until)
+        better = shorter.size < best.size
+        best = shorter
+    return best
 
 
 def _without_the_unconnected(machine: ExploredMachine, best: Counterexample) -> Counterexample:
@@ -138,20 +143,76 @@ def _without_the_unconnected(machine: ExploredMachine, best: Counterexample) -> 
     if last is None or outcome.what != best.what:
         return best
     shorter = _counterexample(machine, in_long_runs(clocks, clocks.cause(last)))
-    better = (shorter.preemptions, len(shorter.choices)) < (best.preemptions, len(best.choices))
-    return shorter if shorter.what == best.what and better else best
+    return shorter if shorter.what == best.what and shorter.size < best.size else best
 
 
-def _without_switches(machine: ExploredMachine, best: Counterexample) -> Counterexample:
-    """Leave out one switch after the other as long as it fails in the same way."""
+Segment = tuple[int, int]  # a task, and for how many steps it goes on: NEVER for as long as it can
+
+
+class Segments(Chance):
+    """One task after the other for so many steps each, or until it cannot move; then the natural order."""
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        self._segments = list(segments)
+        self._left = list(segments)
+
+    def begin(self) -> None:
+        """From the first."""
+        self._left = list(reversed(self._segments))
+
+    def choose(self, world: World) -> int:
+        """The task of the segment."""
+        movable = world.movable()
+        world.until = world.count + 1
+        while self._left:
+            task, steps = self._left[-1]
+            if steps and task in movable:
+                self._left[-1] = task, steps - 1
+                return task
+            self._left.pop()
+        return carry_on(world, movable)
+
+    def end(self, world: World, log: object) -> bool:
+        """Once is enough."""
+        return False
+
+
+def _shorter(segments: list[Segment]) -> Iterator[list[Segment]]:
+    """Schedules with segments left out, many at a time first, or with one that goes on for as long as it can."""
+    size = len(segments) // 2
+    while size:
+        for k in range(0, len(segments) - size + 1, max(1, size // 2)):
+            yield segments[:k] + segments[k + size :]
+        size //= 2
+    for k, (task, _) in enumerate(segments):
+        yield [*segments[:k], (task, NEVER), *segments[k + 1 :]]
+        yield [*segments[:k], (task, NEVER), *segments[k + 2 :]]
+
+
+def _fewer(switches: list[Switch]) -> Iterator[list[Switch]]:
+    """Schedules with one switch left out, or two."""
+    places = range(len(switches))
+    for out in itertools.chain(((k,) for k in places), itertools.combinations(places, 2)):
+        yield [switch for k, switch in enumerate(switches) if k not in out]
+
+
+def _without(machine: ExploredMachine, best: Counterexample, until: float) -> Counterexample:
+    """Leave out what can be left out of the order of tasks, as long as it fails in the same way."""
     again = True
     while again:
         again = False
-        for k in range(len(best.switches)):
-            outcome, strategy = scheduled(machine, [*best.switches[:k], *best.switches[k + 1 :]])
-            if outcome.what == best.what and outcome.failed and strategy.misfit() is None:
+        segments = [(task, len(list(steps))) for task, steps in itertools.groupby(best.choices)]
+        strategies: Iterator[Strategy] = itertools.chain(
+            map(Segments, _shorter(segments)),
+            (Scheduled(switches, Places(world, machine.coordinator)) for switches in _fewer(best.switches)),
+        )
+        for strategy in strategies:
+            if time.monotonic() > until:
+                return best
+            outcome = machine.execute(strategy)
+            if outcome.failed and outcome.what == best.what:
                 shorter = _counterexample(machine, outcome.choices)
-                if shorter.preemptions <= best.preemptions and shorter.what == best.what:
+                if shorter.what == best.what and shorter.size < best.size:
                     best, again = shorter, True
                     break
     return best
