@@ -186,7 +186,7 @@ def alloc_table(m, cpu, level):
 
 @kernel
 def poison_table(m, cpu, table):
-    """Mark a table free and overwrite it: a walk through a stale pointer finds no translation."""
+    """Mark a table free and overwrite it: a walk through a stale pointer finds no translation. It is on no list yet."""
     if m.ptdesc.state[table] == TABLE_FREE:
         BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], TABLE_FREE)
     for entry in range(table * PTRS_PER_TABLE, (table + 1) * PTRS_PER_TABLE):
@@ -197,11 +197,12 @@ def poison_table(m, cpu, table):
     if DEBUG:
         write_once(m.ptdesc.ptl_dead, table, 1)
 
+    mark_life(m, cpu, m.life.freed, table)
+    point_noirq(m, cpu, TABLE_FREED, table, m.ptdesc.generation[table])
+
 
 @kernel
 def free_table(m, cpu, table):
     """Give a page-table page back to this CPU's list. Nobody may be able to reach it any more."""
     poison_table(m, cpu, table)
-    mark_life(m, cpu, m.life.freed, table)
-    point_noirq(m, cpu, TABLE_FREED, table, m.ptdesc.generation[table])
     pcp_push(m, cpu, TABLES, table)
