@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from workers.scene import Scene
+
 if TYPE_CHECKING:
     from workers.program import Insn
 
@@ -37,18 +39,6 @@ RACES = (
     "early-ptlock-free",
     "lost-wakeup",
 )
-
-
-@dataclass(frozen=True)
-class Scene:
-    """The smallest programs that can meet a race, for the explorer: what CPU 0 does first, alone, then one program per
-    CPU, each once.
-
-    After `setup` every callback has run, and CPU 0 caches what it translated; the other CPUs' caches are empty.
-    """
-
-    setup: tuple[Insn, ...]
-    programs: tuple[tuple[Insn, ...], ...]
 
 
 @dataclass(frozen=True)
