@@ -162,7 +162,7 @@ def put_page(m, cpu, frame):
         return
     if detecting(m) and m.page.mapcount[frame] != 0:
         BUG(m, cpu, BUG_FRAME_DOUBLE_FREE, frame, 0, m.page.mapcount[frame])
-    m.page.generation[frame] += 1
+    write_once(m.page.generation, frame, m.page.generation[frame] + 1)  # a stale translation may be looking
     pcp_push(m, cpu, FRAMES, frame)
 
 
@@ -192,7 +192,7 @@ def poison_table(m, cpu, table):
     memset(m.entry, table * PTRS_PER_TABLE, PTRS_PER_TABLE, POISON)
     write_once(m.ptdesc.pte_refcount, table, POISON_COUNT)
     m.ptdesc.generation[table] += 1
-    m.ptdesc.state[table] = TABLE_FREE
+    write_once(m.ptdesc.state, table, TABLE_FREE)  # a stale walk may be looking
     if DEBUG:
         write_once(m.ptdesc.ptl_dead, table, 1)
 

@@ -41,7 +41,7 @@ from emulator.atomic import (
 )
 from emulator.bugs import Bug
 from emulator.kernel import BUG, detecting, number
-from emulator.mm_types import GP_BUCKETS, PCP_BATCH, RCU_AGES, TABLES
+from emulator.mm_types import GP_BUCKETS, RCU_AGES, TABLES
 from emulator.page_alloc import poison_table
 from emulator.pgtable import TABLE_INSTALLED, TABLE_LIMBO, TABLE_UNHOOKED
 from emulator.points import mark_life, point_noirq, point_number
@@ -156,13 +156,13 @@ def first_taken(m):
 
 @kernel
 def free_taken_bulk(m, me, cpu):
-    """Move up to PCP_BATCH poisoned tables from a CPU's taken callbacks to the zone, each there before it leaves here.
+    """Move up to a batch of poisoned tables from a CPU's taken callbacks to the zone, each there before it leaves here.
 
     Locking: takes and releases the zone lock, under which both happen.
     """
     spin_lock(m, me, m.zone.lock, TABLES, ZONE_LOCK)
     table = m.cpu.cb_taken[cpu]
-    for _ in range(PCP_BATCH):
+    for _ in range(m.zone.batch[TABLES]):
         if table != 0:
             count = m.zone.count[TABLES]
             m.zone_slot[m.zone.slots[TABLES] + count] = table
