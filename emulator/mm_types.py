@@ -117,6 +117,7 @@ CONFIG = struct(
         early_ptlock_free="the ptl is destroyed before the grace period",
         lost_wakeup="the coordinator goes to sleep without a second look",
         callbacks_in_hand="the coordinator takes callbacks without a note of it in memory",
+        no_publish_wmb="a table is published by a plain WRITE_ONCE",
     ),
 )
 

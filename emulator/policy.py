@@ -67,6 +67,7 @@ KNOBS = _fields(
         "early-ptlock-free": "a table's ptl is destroyed when it is unhooked, not after the grace period",
         "lost-wakeup": "the coordinator goes to sleep without a second look for work",
         "callbacks-in-hand": "the coordinator takes callbacks without a note of it in memory: a crash loses them",
+        "no-publish-wmb": "a table is published by WRITE_ONCE, without the smp_wmb of patch 3 before it",
     }
 )
 
