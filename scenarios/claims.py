@@ -46,15 +46,22 @@ class Claim:
     crashes: bool = False
 
 
-def at_once(setup: tuple[Any, ...], *bodies: Body, end: Callable[[Any], None] | None = None) -> Scene:
-    """Kernels that run at once, each on a CPU of its own, which is lazy: no flush needs it, so there is no coordinator."""
+def at_once(
+    setup: tuple[Any, ...], *bodies: Body, coordinator: bool = False, end: Callable[[Any], None] | None = None
+) -> Scene:
+    """Kernels that run at once, each on a CPU of its own, as kernel threads do: lazy, so that no flush needs them.
+
+    Without a coordinator no grace period ends: what is freed stays in limbo.
+    """
+
+    def lazily(body: Body, m: Any, cpu: int) -> None:
+        m.cpu.lazy[cpu] = 1  # before the first step of any of them
+        body(m, cpu)
 
     def tasks(m: Any) -> list[Callable[[], Any]]:
-        for cpu in range(len(bodies)):
-            m.cpu.lazy[cpu] = 1
-        return [partial(body, m, cpu) for cpu, body in enumerate(bodies)]
+        return [partial(lazily, body, m, cpu) for cpu, body in enumerate(bodies)]
 
-    return Scene(setup, bodies=tasks, cpus=len(bodies), coordinator=False, end=end)
+    return Scene(setup, bodies=tasks, cpus=len(bodies), coordinator=coordinator, end=end)
 
 
 def zap(m: Any, cpu: int) -> None:
@@ -113,6 +120,7 @@ def counted(m: Any) -> None:
         raise AssertionError(f"table {table} has {entries} entries and count {m.ptdesc.pte_refcount[table]:#x}")
 
 
+READER_SEES = ("freed-under-rcu-reader", "count-saturated", "table-use-after-free")
 COUNT = ("count-underflow", "count-from-zero", "count-saturated", "claim-broken")
 CLAIMS = {
     "zero-is-absorbing": Claim(
@@ -133,7 +141,7 @@ CLAIMS = {
         "between a visitor's get and its put the pmd names the table it pinned",
         at_once(EMPTY, around, zap, end=counted),
         "count-late",
-        ("pmd-changed-under-pin", *COUNT),
+        ("pmd-changed-under-pin", "freed-table-not-empty", *COUNT),
         "patches 5 and 6; the lemma at the head of pte_ref.py",
     ),
     "install-against-dying-table": Claim(
@@ -143,6 +151,7 @@ CLAIMS = {
         ("table-double-free", "pmd-changed-under-pin"),
         "patch 5: pte_install_try_get; D10",
         settings={"any_zero_frees": 1},
+        bound=2,
     ),
     "two-zappers-and-a-fault": Claim(
         "two zaps and a fault on one table leave a table with its entry, or none",
@@ -150,7 +159,7 @@ CLAIMS = {
         "plain-count",
         (*COUNT, "pmd-changed-under-pin", "freed-table-not-empty", "table-use-after-free"),
         "patch 5: zap_pte_range",
-        bound=2,
+        bound=1,
     ),
     "two-installs": Claim(
         "of two faults on one empty pmd one installs, the other uses that table, and both entries are counted",
@@ -158,5 +167,81 @@ CLAIMS = {
         "publish-before-init",
         ("count-saturated", "table-use-after-free", "claim-broken", "count-underflow"),
         "patch 2: pmd_install; D1",
+    ),
+    "table-outlives-its-readers": Claim(
+        "a table that a lockless walker has found is not freed before the walker has left its read section",
+        at_once(ONE_ENTRY, walk, zap, coordinator=True),
+        "no-grace-period",
+        READER_SEES,
+        "patch 6: pte_free_rcu",
+        bound=1,
+    ),
+    "nested-readers": Claim(
+        "a grace period waits for the outermost read section, whatever is left and whatever is reported inside of it",
+        at_once(ONE_ENTRY, zap, read_nested, coordinator=True),
+        "gp-ignores-reader",
+        READER_SEES,
+        "rcu_read_lock, QSBR; patch 6 rests on it",
+        bound=1,
+    ),
+    "flush-before-free": Claim(
+        "no CPU translates to a frame that was freed: the gather frees behind the flush",
+        load_race("no-flush")[0].scene,
+        "no-flush",
+        ("tlb-hit-freed-frame", "stale_tlb"),
+        "patch 7: tlb_remove_table, tlb_finish_mmu",
+        bound=1,
+    ),
+    "walk-cache-flushed": Claim(
+        "no CPU walks through its paging-structure cache to a table that was freed",
+        load_race("leaf-only-flush")[0].scene,
+        "leaf-only-flush",
+        ("psc-hit-freed-table",),
+        "patch 7: tlb->freed_tables",
+        bound=2,
+    ),
+    "crash-loses-no-table": Claim(
+        "a coordinator that dies at any step loses no table and leaves nobody waiting for it",
+        Scene(
+            (mmap(BASE - SLOT, 2 * SLOT), touch(BASE - SLOT, PAGE), touch(BASE, PAGE), STOP),
+            ((dontneed(BASE - SLOT, PAGE), dontneed(BASE, PAGE), STOP), (mincore(BASE, PAGE), STOP)),
+        ),
+        "callbacks-in-hand",
+        ("tables", "limbo"),
+        "recovery.py",
+        bound=0,
+        crashes=True,
+    ),
+    "crash-while-freeing": Claim(
+        "the same for one CPU that frees two tables, and one preemption",
+        Scene(
+            (mmap(BASE - SLOT, 2 * SLOT), touch(BASE - SLOT, PAGE), touch(BASE, PAGE), STOP),
+            ((dontneed(BASE - SLOT, PAGE), dontneed(BASE, PAGE), STOP),),
+        ),
+        "callbacks-in-hand",
+        ("tables", "limbo"),
+        "recovery.py",
+        bound=1,
+        crashes=True,
+    ),
+    "publication-has-its-barrier": Claim(
+        "whoever finds a table at the pmd finds its count and its zeroes, too, in whatever order stores reach memory",
+        at_once(EMPTY, fault, walk),
+        "no-publish-wmb",
+        ("count-saturated", "table-use-after-free"),
+        "patch 3: smp_wmb before pmd_populate",
+        memory="pso",
+        spared=("sc", "tso"),
+        bound=1,
+    ),
+    "one-barrier-is-enough": Claim(
+        "no barrier is needed where a table is allocated: fault-around and a fault publish theirs by the same one",
+        at_once(EMPTY, around, walk),
+        "no-publish-wmb",
+        ("count-saturated", "table-use-after-free"),
+        "patch 3: the smp_wmb it removes from __pte_alloc and alloc_set_pte",
+        memory="pso",
+        spared=("sc", "tso"),
+        bound=1,
     ),
 }
