@@ -482,9 +482,9 @@ class RaceDetector:
 
     def find(self, log: np.ndarray) -> tuple[int, int] | None:
         """Places in the log of the first two accesses that race."""
-        self._base += len(log) + 1
+        base, self._base = self._base, self._base + len(log)  # stamps of earlier logs are below
         arrays = (self._latest, self._released, self._stamp)
-        if find_race(log, self._tasks, *arrays, self._base, self._found):
+        if find_race(log, self._tasks, *arrays, base, self._found):
             return int(self._found[0]), int(self._found[1])
         return None
 
