@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from emulator import engine
 from emulator.engines.explore import (
     Field,
     atomic_add,
@@ -31,6 +32,7 @@ from emulator.engines.explore import (
 from emulator.engines.store_buffer import Buffers
 from workers.search import Follow, Pct, RandomWalk, Search, Strategy
 
+engine.prepare()
 WORDS = 3
 X, Y, Z = range(WORDS)
 
