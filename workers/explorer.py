@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from emulator.checks import audit
-from emulator.engines.explore import MAX_STEPS, Crash, attach, world
+from emulator.engines.explore import MAX_STEPS, Crash, attach, smp_store_release, world
 from emulator.engines.store_buffer import BufferedField, Buffers
 from emulator.insn import run_program
 from emulator.mm_types import CPU, Geometry
@@ -160,7 +160,7 @@ class ExploredMachine:
 
     def _finish(self, cpu: int) -> None:
         enter_idle(self.m, cpu)
-        self.m.cpu.finished[cpu] = 1
+        smp_store_release(self.m.cpu.finished, cpu, 1)
         coordinator_wake(self.m)
 
     def _body(self, cpu: int, body: Callable[[], Any]) -> None:
