@@ -66,6 +66,8 @@ KNOBS = _fields(
         "unlink-before-flush": "munmap takes the VMA out of i_mmap before it flushes (b67fbebd4cf9)",
         "early-ptlock-free": "a table's ptl is destroyed when it is unhooked, not after the grace period",
         "lost-wakeup": "the coordinator goes to sleep without a second look for work",
+        "callbacks-in-hand": "the coordinator takes callbacks without a note of it in memory: a crash loses them",
+        "no-publish-wmb": "a table is published by WRITE_ONCE, without the smp_wmb of patch 3 before it",
     }
 )
 

@@ -11,7 +11,7 @@ Debug build with --checks online. Four layers, from cheap to exact:
   zero only if somebody may have released the page since; and zero if this CPU released it itself.
 """
 
-from emulator.atomic import cmpxchg, data_race, kernel, read_once, write_once
+from emulator.atomic import cmpxchg, kernel, read_once, write_once
 from emulator.bugs import Bug
 from emulator.kernel import BUG, number
 from emulator.mm_types import PSC_ENTRIES, SHADOW_ENTRIES, TLB_ENTRIES
@@ -36,7 +36,7 @@ def check_psc(m, cpu, addr, table, cached):
     """Detector: after a walk through `table`, that it was not freed since this CPU found it."""
     slot = cpu * PSC_ENTRIES + (addr >> 21 & (PSC_ENTRIES - 1))
     generation = m.ptdesc.generation[table]
-    if m.psc_generation[slot] != generation or data_race(m.ptdesc.state, table) == TABLE_FREE:
+    if m.psc_generation[slot] != generation or read_once(m.ptdesc.state, table) == TABLE_FREE:
         BUG(m, cpu, BUG_PSC if cached else BUG_WALK, table, m.psc_generation[slot], generation)
 
 
@@ -45,8 +45,9 @@ def check_tlb(m, cpu, addr, entry):
     """Detector: after an access through `entry`, that its frame was not freed since this CPU cached it."""
     slot = cpu * TLB_ENTRIES + (addr >> PAGE_SHIFT & (TLB_ENTRIES - 1))
     frame = entry >> PAGE_SHIFT
-    if m.tlb_generation[slot] != m.page.generation[frame]:
-        BUG(m, cpu, BUG_TLB, frame, m.tlb_generation[slot], m.page.generation[frame])
+    generation = read_once(m.page.generation, frame)
+    if m.tlb_generation[slot] != generation:
+        BUG(m, cpu, BUG_TLB, frame, m.tlb_generation[slot], generation)
 
 
 @kernel

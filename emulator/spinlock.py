@@ -94,7 +94,7 @@ def spin_lock(m, cpu, lock, i, lock_class):
 @kernel_inline
 def spin_unlock(m, cpu, lock, i, lock_class):
     """Release lock[i]. Locking: caller must hold it."""
-    owner = data_race(lock, i)  # of ours only a look at a lock that is not held could be wrong
+    owner = data_race(lock, i)  # who tries to take it changes nothing while it is ours
     if owner != cpu + 1:
         BUG(m, cpu, BUG_UNLOCK, i, cpu + 1, owner)
     lock_release(m, cpu, lock_class)

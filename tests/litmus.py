@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -402,3 +403,34 @@ def scenes(names: list[str], bound: int, broken: bool = False) -> dict[str, str]
         if verdict.failure is not None:
             found[name] = verdict.failure.what
     return found
+
+
+def claim(name: str, twin: bool) -> tuple[list[str], int]:
+    """What the searches for a claim find, or for its broken twin, and the executions that took.
+
+    Where the coordinator dies there is a search for each of its steps, up to one that no execution reaches.
+    """
+    from scenarios.claims import CLAIMS
+    from workers.explorer import ExploredMachine, search
+    from workers.instruments import Instruments
+
+    one = CLAIMS[name]
+    tools = Instruments(online=True, knobs=(one.knob,) if twin else (), settings=one.settings)
+    died: list[bool] = []
+
+    class Dying(Search):
+        def end(self, world: Any, log: Any) -> bool:
+            died.append(world.crash == (-1, 0))
+            return super().end(world, log)
+
+    found, executions = [], 0
+    for step in count(1):
+        died.clear()
+        machine = ExploredMachine(one.scene, one.policy, tools, one.memory, crash_at=step if one.crashes else 0)
+        verdict = search(machine, Dying(2 if twin and one.bound is None else one.bound), 60)
+        executions += verdict.executions
+        if verdict.failure is not None or not verdict.word.startswith("pass"):
+            found.append(verdict.failure.what if verdict.failure is not None else verdict.word)
+        if found or not one.crashes or not any(died):
+            return found, executions
+    return found, executions

@@ -109,7 +109,9 @@ PROGRAMS: dict[str, tuple[Sequence[Body], bool]] = {
         (publish(store(smp_store_release)), consume(read_once)), False,
     ),
     "released, the flag is looked at plainly": ((publish(store(smp_store_release)), consume(Field.__getitem__)), True),
-    "another word is released": ((publish(store(smp_store_release, OTHER), store(write_once)), consume(read_once)), True),
+    "another word is released": (
+        (publish(store(smp_store_release, OTHER), store(write_once)), consume(read_once)), True,
+    ),
     "behind smp_wmb": ((publish(wmb, store(write_once)), consume(read_once)), False),
     "smp_wmb behind the store": ((publish(store(write_once), wmb), consume(read_once)), True),
     "behind smp_mb": ((publish(mb, store(write_once)), consume(read_once)), False),
