@@ -154,7 +154,7 @@ def handle_ipi(m, cpu):
     then may be a mix; it acknowledges the old number only, and the next has an old tlb_gen, so it flushes everything.
     """
     request = smp_load_acquire(m.cpu.ipi_request, cpu)  # pairs with the release in flush_agent
-    point_noirq(m, cpu, IPI_TAKEN, request, m.cpu.ipi_gen[cpu])
+    point_noirq(m, cpu, IPI_TAKEN, request, data_race(m.cpu.ipi_gen, cpu))
     start, end = data_race(m.cpu.ipi_start, cpu), data_race(m.cpu.ipi_end, cpu)
     flush_tlb_func(m, cpu, start, end, data_race(m.cpu.ipi_freed, cpu), data_race(m.cpu.ipi_gen, cpu))
     m.cpu.ipis[cpu] += 1
@@ -228,7 +228,7 @@ def enter_idle(m, cpu):
 
     Locking: caller must be outside of rcu_read_lock.
     """
-    write_once(m.cpu.lazy, cpu, 1)
+    smp_store_release(m.cpu.lazy, cpu, 1)  # user accesses come first; pairs with the acquires of lazy
     smp_store_release(m.cpu.idle, cpu, 1)
     smp_mb()
     take_interrupts(m, cpu)  # one that was sent before the agent could see lazy: answer, or it waits for a nap
@@ -245,7 +245,7 @@ def exit_idle(m, cpu):
 def has_remote_cpu(m, cpu, mm):
     """True if another CPU has `mm` loaded and is not lazy."""
     for other in range(m.config.n_cpu[0]):
-        if other != cpu and m.cpu.mm[other] == mm and read_once(m.cpu.lazy, other) == 0:
+        if other != cpu and m.cpu.mm[other] == mm and smp_load_acquire(m.cpu.lazy, other) == 0:
             return True
     return False
 
@@ -316,7 +316,7 @@ def flush_agent(m, me):
         mm = m.cpu.mm[caller]
         m.rcu.remote_flushes[0] += 1
         for target in range(m.config.n_cpu[0]):
-            if target == caller or m.cpu.mm[target] != mm or read_once(m.cpu.lazy, target) != 0:
+            if target == caller or m.cpu.mm[target] != mm or smp_load_acquire(m.cpu.lazy, target) != 0:
                 continue
             m.cpu.ipi_start[target] = m.cpu.flush_start[caller]
             m.cpu.ipi_end[target] = m.cpu.flush_end[caller]
@@ -345,7 +345,9 @@ def wait_for_ack(m, me, target):
     turns = 0
     while True:
         wake = read_once(m.rcu.wake, 0)
-        if smp_load_acquire(m.cpu.ipi_ack, target) == m.cpu.ipi_request[target] or read_once(m.cpu.lazy, target) != 0:
+        if smp_load_acquire(m.cpu.ipi_ack, target) == m.cpu.ipi_request[target]:
+            return
+        if smp_load_acquire(m.cpu.lazy, target) != 0:
             return
         turns += 1
         if turns < _YIELD:

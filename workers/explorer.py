@@ -11,7 +11,7 @@ import numpy as np
 
 from emulator import engine
 from emulator.checks import audit
-from emulator.engines.explore import MAX_STEPS, Crash, attach, world
+from emulator.engines.explore import MAX_STEPS, Crash, attach, smp_store_release, world
 from emulator.engines.partial_order import RaceDetector, choices_of, note_users, written
 from emulator.engines.store_buffer import BufferedField, Buffers
 from emulator.insn import run_program
@@ -162,7 +162,7 @@ class ExploredMachine:
 
     def _finish(self, cpu: int) -> None:
         enter_idle(self.m, cpu)
-        self.m.cpu.finished[cpu] = 1
+        smp_store_release(self.m.cpu.finished, cpu, 1)
         coordinator_wake(self.m)
 
     def _body(self, cpu: int, body: Callable[[], Any]) -> None:
