@@ -389,7 +389,7 @@ def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int
 
 
 def scenes(names: list[str], bound: int, broken: bool = False) -> dict[str, str]:
-    """What a search with so many preemptions finds in the scenes of these races; `broken` leaves the piece out."""
+    """What a search with so many preemptions or fewer finds in these scenes; `broken` leaves the race's piece out."""
     from scenarios.race import load_race
     from workers.explorer import ExploredMachine, search
     from workers.instruments import Instruments
@@ -399,9 +399,11 @@ def scenes(names: list[str], bound: int, broken: bool = False) -> dict[str, str]
         race, _ = load_race(name)
         tools = Instruments(online=True, knobs=(name,) if broken else (), settings=race.settings)
         machine = ExploredMachine(race.scene, race.policy, tools)
-        verdict = search(machine, Search(bound), 30)
-        if verdict.failure is not None:
-            found[name] = verdict.failure.what
+        for preemptions in range(bound + 1):
+            verdict = search(machine, Search(preemptions), 60)
+            if verdict.failure is not None:
+                found[name] = verdict.failure.what
+                break
     return found
 
 
