@@ -30,12 +30,12 @@ def at_once(
     Without a coordinator no grace period ends: what is freed stays in limbo.
     """
 
-    def lazily(body: Body, m: Any, cpu: int) -> None:
-        m.cpu.lazy[cpu] = 1  # before the first step of any of them
-        body(m, cpu)
-
     def tasks(m: Any) -> list[Callable[[], Any]]:
-        return [partial(lazily, body, m, cpu) for cpu, body in enumerate(bodies)]
+        from emulator.engines.explore import world
+
+        for cpu in range(len(bodies)):
+            world.mem[m.cpu.lazy.base + cpu] = 1  # it always was: no store of this execution
+        return [partial(body, m, cpu) for cpu, body in enumerate(bodies)]
 
     return Scene(setup, bodies=tasks, cpus=len(bodies), coordinator=coordinator, end=end)
 

@@ -13,7 +13,7 @@ Source: partial_order.py for the search; Burckhardt et al., ASPLOS 2010 (PCT).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,6 +47,13 @@ class Strategy(Protocol):
 
     def end(self, world: World, log: np.ndarray) -> bool:
         """Learn from the execution; False once nothing is left to run."""
+
+    @property
+    def verdict(self) -> str:
+        """What it means that nothing is left to run."""
+
+    def covered(self) -> float:
+        """The share of the search that is done, 0 to 1; 0 if there is no end to it."""
 
 
 def carry_on(world: World, movable: list[int]) -> int:
@@ -95,10 +102,13 @@ class Search:
     """Depth-first over all interleavings that differ, or all with at most `bound` preemptions.
 
     `reduce` False tries every task at every step: the plain search that the reduction is measured against.
+    `is_target(world)` says whether a preemption is wanted where the current task stands.
     """
 
-    def __init__(self, bound: int | None = None, reduce: bool = True) -> None:
-        self.bound, self.reduce = bound, reduce
+    def __init__(
+        self, bound: int | None = None, reduce: bool = True, is_target: Callable[[World], bool] | None = None
+    ) -> None:
+        self.bound, self.reduce, self.is_target = bound, reduce, is_target
         self.bounded = False  # True once the bound kept something out
         self.executions = 0
         self._path = np.zeros((MAX_STEPS + MAX_TASKS + 1, 8), np.int64)
@@ -111,6 +121,7 @@ class Search:
         self._sleeps: list[int] = []  # the same as masks, for each new step
         self._asleep: dict[int, dict[int, Footprint]] = {}  # step of the path -> who slept there
         self._tried: dict[int, dict[int, Footprint]] = {}  # step of the path -> what was tried there
+        self._allowed: list[bool] = []  # is_target of each new step
         self._seen = 0  # of the log
         self._uses_sleep = bound is None and reduce
 
@@ -120,7 +131,7 @@ class Search:
         ends = [*(np.flatnonzero(chosen[1:] != chosen[:-1]) + 1).tolist(), self._kept]
         self._blocks = [(int(chosen[end - 1]), end) for end in ends] if self._kept else []
         self._blocks.reverse()
-        self._sleep, self._sleeps, self._seen = {}, [], 0
+        self._sleep, self._sleeps, self._allowed, self._seen = {}, [], [], 0
 
     def choose(self, world: World) -> int:
         """Along the path, then on with the current task unless it is asleep."""
@@ -141,6 +152,9 @@ class Search:
             self._wake(world)
         if not self._sleep:
             world.until = NEVER
+            if self.is_target is not None:
+                self._allowed.append(self.is_target(world))
+                world.until = at + 1
             return carry_on(world, movable)
         awake = [task for task in movable if task not in self._sleep]
         if not awake:
@@ -177,7 +191,7 @@ class Search:
             self._path,
             self._kept,
             np.array(self._sleeps, np.int64),
-            np.array(getattr(world, "allowed", ()), np.int64),
+            np.array(self._allowed, np.int64),
             words,
             self.executions * MAX_STEPS * 2,
             self._steps,
@@ -202,12 +216,27 @@ class Search:
         task, start, stop = (int(self._steps[at, column]) for column in (S_TASK, S_FROM, S_TO))
         self._tried.setdefault(at, {})[task] = Footprint(log[start:stop].tolist(), task)
 
+    @property
+    def verdict(self) -> str:
+        """Complete, or complete within the bound."""
+        return f"pass (bound {self.bound} complete)" if self.bounded else "pass (complete)"
+
     def covered(self) -> float:
         """An estimate of the share of the search that is done, 0 to 1."""
         return float(partial_order.covered(self._path, self._kept))
 
 
-class RandomWalk:
+class Chance:
+    """Strategies that never come to an end."""
+
+    verdict = "inconclusive"
+
+    def covered(self) -> float:
+        """There is always more."""
+        return 0.0
+
+
+class RandomWalk(Chance):
     """Any task that can move, with equal chances, at each step."""
 
     def __init__(self, seed: int) -> None:
@@ -226,37 +255,46 @@ class RandomWalk:
         return True
 
 
-class Pct:
+class Pct(Chance):
     """Random priorities, lowered at d - 1 random steps: finds a bug of depth d with probability 1/(n k^(d-1)).
 
-    n tasks, k steps: each execution has that chance, whatever the program.
+    n tasks, k steps at which a change can matter: those on words that `is_shared` says more than one task accesses.
+    Each execution has that chance, whatever the program.
     """
 
-    def __init__(self, seed: int, depth: int = 3, length: int = 300) -> None:
+    def __init__(
+        self, seed: int, depth: int = 3, length: int = 30, is_shared: Callable[[int], bool] = lambda word: True
+    ) -> None:
         self._random = random.Random(seed)
-        self.depth, self.length = depth, length
+        self.depth, self.length, self.is_shared = depth, length, is_shared
         self._priority: dict[int, float] = {}
         self._changes: list[int] = []
+        self._passed = 0  # steps on shared words
 
     def begin(self) -> None:
         """Draw change points; priorities are drawn when a task is first seen."""
         self._priority = {}
         points = {self._random.randrange(max(1, self.length)) for _ in range(self.depth - 1)}
         self._changes = sorted(points, reverse=True)
+        self._passed = 0
 
     def choose(self, world: World) -> int:
         """The one of the highest priority; a change point lowers the current one below all others."""
         movable = world.movable()
         for task in movable:
             self._priority.setdefault(task, 1 + self._random.random())
-        while self._changes and self._changes[-1] <= world.count:
-            self._priority[world.current.number] = -float(self._changes.pop()) - 1
-        world.until = self._changes[-1] if self._changes else NEVER
-        return max(movable, key=self._priority.__getitem__)
+        world.until = world.count + 1
+        chosen = max(movable, key=self._priority.__getitem__)
+        if self.is_shared(world.tasks[chosen].pending & WORD_MASK):
+            self._passed += 1
+            if self._changes and self._changes[-1] < self._passed:
+                self._priority[chosen] = -float(self._changes.pop()) - 1
+                chosen = max(movable, key=self._priority.__getitem__)
+        return chosen
 
     def end(self, world: World, log: np.ndarray) -> bool:
         """Learn how long executions are."""
-        self.length = max(self.length, world.count)
+        self.length = max(self.length, self._passed)
         return True
 
     def chance(self, tasks: int) -> float:
@@ -264,7 +302,7 @@ class Pct:
         return 1.0 / (tasks * self.length ** (self.depth - 1))
 
 
-class Follow:
+class Follow(Chance):
     """The choices of one execution, one per step, again; then on with the current task if `further`."""
 
     def __init__(self, choices: Iterable[int], further: bool = True) -> None:
@@ -286,3 +324,76 @@ class Follow:
     def end(self, world: World, log: np.ndarray) -> bool:
         """Once is enough."""
         return False
+
+
+class Deepening:
+    """Systematic searches with more and more preemptions, until nothing is kept out or `most` is reached.
+
+    `executions` has an entry per bound, the last one still under way.
+    """
+
+    def __init__(self, most: int | None = None, is_target: Callable[[World], bool] | None = None) -> None:
+        self.most, self.is_target = most, is_target
+        self._now = Search(0, is_target=is_target)
+        self.completed = -1  # the bound that is done
+        self.executions = [0]
+
+    def begin(self) -> None:
+        """Start an execution."""
+        self._now.begin()
+
+    def choose(self, world: World) -> int:
+        """As the search under way."""
+        return self._now.choose(world)
+
+    def end(self, world: World, log: np.ndarray) -> bool:
+        """On with the next bound when one is done."""
+        self.executions[-1] += 1
+        if self._now.end(world, log):
+            return True
+        self.completed = self._now.bound or 0
+        if not self._now.bounded or self.completed == self.most:
+            return False
+        self._now = Search(self.completed + 1, is_target=self.is_target)
+        self.executions.append(0)
+        return True
+
+    @property
+    def verdict(self) -> str:
+        """Complete, or complete within the bound."""
+        return self._now.verdict
+
+    def covered(self) -> float:
+        """Of the bound under way."""
+        return self._now.covered()
+
+
+class InTurn:
+    """Several strategies, one execution each in turn; the first is the systematic one, if any is, and ends it."""
+
+    def __init__(self, strategies: Sequence[Strategy]) -> None:
+        self.first = strategies[0]
+        self._all = strategies
+        self._turn = -1
+
+    def begin(self) -> None:
+        """The next one's turn."""
+        self._turn = (self._turn + 1) % len(self._all)
+        self._all[self._turn].begin()
+
+    def choose(self, world: World) -> int:
+        """As the one whose turn it is."""
+        return self._all[self._turn].choose(world)
+
+    def end(self, world: World, log: np.ndarray) -> bool:
+        """Whether that one is done."""
+        return self._all[self._turn].end(world, log)
+
+    @property
+    def verdict(self) -> str:
+        """Of the systematic one."""
+        return self.first.verdict
+
+    def covered(self) -> float:
+        """Of the systematic one."""
+        return self.first.covered()
