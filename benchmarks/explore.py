@@ -21,7 +21,8 @@ from emulator.atomic import write_once  # noqa: E402
 from emulator.engines.explore import NEVER  # noqa: E402
 from emulator.pgtable import pgtable_of, pmd_lookup, pte_offset  # noqa: E402
 from emulator.pte_ref import pte_put, pte_try_get  # noqa: E402
-from scenarios.bodies import BASE, ONE_ENTRY, at_once, freed_once  # noqa: E402
+from scenarios.bodies import BASE, ONE_ENTRY, at_once  # noqa: E402
+from scenarios.claims import freed_once  # noqa: E402
 from scenarios.explore import Plan, explore, machine_for  # noqa: E402
 from scenarios.progress import note  # noqa: E402
 from scenarios.race import RACES  # noqa: E402
@@ -31,7 +32,7 @@ from workers.hunt import Budget, search  # noqa: E402
 from workers.instruments import Instruments  # noqa: E402
 from workers.search import Search  # noqa: E402
 
-SECONDS = 5.0
+SECONDS = 2.0
 
 
 def steps_per_second() -> float:
