@@ -395,5 +395,5 @@ def searched(name: str, broken: bool, bound: int | None, targets: tuple[str, ...
     from scenarios.subject import subject
 
     of = subject(name)
-    finding = explore(of, Plan(broken, of.memory, bound, seconds=90, jobs=1, targets=targets, races=False))
+    finding = explore(of, Plan(broken, of.memory, bound, seconds=60, jobs=1, targets=targets, races=False))
     return finding.verdict.word, finding.what, finding.as_expected
