@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from litmus import fresh, run_all
+from workers.partial_order import RaceDetector
 
 from emulator.engines.explore import (
     Field,
@@ -26,7 +27,6 @@ from emulator.engines.explore import (
     write_once,
     xchg,
 )
-from workers.partial_order import RaceDetector
 from workers.search import Search
 
 DATA, FLAG, OTHER, LOCK, WORDS = 0, 1, 2, 3, 8
