@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from litmus import fresh, run_all
-from workers.partial_order import RaceDetector
 
 from emulator.engines.explore import (
     Field,
@@ -27,6 +26,7 @@ from emulator.engines.explore import (
     write_once,
     xchg,
 )
+from emulator.engines.partial_order import RaceDetector
 from workers.search import Search
 
 DATA, FLAG, OTHER, LOCK, WORDS = 0, 1, 2, 3, 8
