@@ -110,6 +110,9 @@ class ExploredMachine:
                 one.__class__ = BufferedField
         self._where, self._audited = self._map_words()
         self._start = np.array(world.mem, np.int64)
+        self._initial = self._start.tolist()
+        self._stretches: list[tuple[int, int]] = []  # stored to by memset in the latest execution
+        self._ranges = np.zeros((4096, 2), np.int64)
         self.segment.words[self._where] = self._start
         self.executions = 0
         self.crashed = False  # True once an execution came to the step at which the coordinator dies
@@ -211,7 +214,8 @@ class ExploredMachine:
     def learn(self) -> bool:
         """Learn which words are shared; True if one did not go through the store buffers: start the search anew."""
         owner = np.array([task.owner for task in world.tasks])
-        note_users(self.log, owner, self._users, self._stored)
+        if not note_users(self.log, owner, self._users, self._stored):
+            return False
         shared = ((self._users & (self._users - 1)) != 0) & self._stored
         if shared.sum() == self._known:
             return False
@@ -225,9 +229,7 @@ class ExploredMachine:
 
     def execute(self, strategy: Strategy) -> Outcome:
         """Run the programs once under a strategy, from the state after the setup. The log stays until the next one."""
-        for word, value in zip(self._written.tolist(), self._start[self._written].tolist(), strict=True):
-            world.mem[word] = value
-        self.segment.words[self._where[self._written]] = self._start[self._written]
+        self._put_back()
         world.strategy = strategy
         strategy.begin()
         world.crash = (self.geometry.cpus, self.crash_at) if self.crash_at else (-1, 0)
@@ -235,8 +237,9 @@ class ExploredMachine:
         self.crashed |= self.crash_at > 0 and world.crash == (-1, 0)
         self.executions += 1
         self.log = np.array(world.log, np.int64)
-        count = written(self.log, self._mark, self.executions, self._words)
-        self._written = self._words[:count].copy()
+        count, ranges = written(self.log, self._mark, self.executions, self._words, self._ranges)
+        self._written = np.sort(self._words[:count])
+        self._stretches = sorted(set(map(tuple, self._ranges[:ranges].tolist())))
         outcome = self._outcome()
         return replace(outcome, choices=self.choices()) if outcome.failed else outcome
 
@@ -267,16 +270,30 @@ class ExploredMachine:
 
     def write_back(self) -> None:
         """Bring the segment's views to what memory holds."""
-        mem = world.mem
-        self.segment.words[self._where[self._written]] = [mem[word] for word in self._written.tolist()]
+        mem, words = world.mem, self.segment.words
+        words[self._where[self._written]] = [mem[word] for word in self._written.tolist()]
+        for first, size in self._stretches:
+            words[self._where[first : first + size]] = mem[first : first + size]
+
+    def _put_back(self) -> None:
+        """Bring memory and the segment's views to what they are before an execution."""
+        mem, start, words = world.mem, self._initial, self.segment.words
+        for word in self._written.tolist():
+            mem[word] = start[word]
+        words[self._where[self._written]] = self._start[self._written]
+        for first, size in self._stretches:
+            mem[first : first + size] = start[first : first + size]
+            words[self._where[first : first + size]] = start[first : first + size]
 
     def _audit(self) -> dict[str, int]:
         """The audit of the machine at rest, once for every state it can come to rest in."""
         if not self.scene.coordinator:
             return {}
         self.write_back()
-        words = np.sort(self._written[self._audited[self._written]])
+        words = self._written[self._audited[self._written]]
         state = words.tobytes() + self.segment.words[self._where[words]].tobytes()
+        for first, size in self._stretches:
+            state += first.to_bytes(4) + self.segment.words[self._where[first : first + size]].tobytes()
         if state not in self._rests:
             self._rests[state] = audit(self.segment.views, self.geometry)
         return self._rests[state]

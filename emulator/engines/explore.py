@@ -179,6 +179,7 @@ class World:
         task.pending = op
         if self.starting:
             self.main.switch()
+            task.since = len(self.log)
         else:
             chosen = self._next()
             if chosen is None:
@@ -206,18 +207,17 @@ class World:
 
         None, too, if they are many: this is the first turn of a loop, and the next one will know.
         """
-        read, stored = set(), set()
-        for entry in reversed(self.log[task.since :]):
-            kind, word = entry & KIND_MASK << KIND_BIT, entry & WORD_MASK
-            if entry >> TASK_BIT == task.number:
-                if kind in (READ, ACQUIRE, UPDATE):
-                    if word in stored:
-                        return None
-                    read.add(word)
-                    if len(read) > MANY_WORDS:
-                        return None
-            elif WRITE <= kind <= ADD or kind == PLAIN_STORE:
-                stored.add(word)
+        mine, since = task.number, self.log[task.since :]
+        read: dict[int, int] = {}  # word -> when it was read last
+        for at in [at for at, entry in enumerate(since) if entry >> TASK_BIT == mine]:
+            if since[at] & KIND_MASK << KIND_BIT in (READ, ACQUIRE, UPDATE):
+                read[since[at] & WORD_MASK] = at
+        if len(read) > MANY_WORDS:
+            return None
+        for at in [at for at, entry in enumerate(since) if entry & WORD_MASK in read and entry >> TASK_BIT != mine]:
+            kind = since[at] & KIND_MASK << KIND_BIT
+            if (WRITE <= kind <= ADD or kind == PLAIN_STORE) and at > read[since[at] & WORD_MASK]:
+                return None
         return frozenset(read)
 
     def wake(self, word: int) -> None:
@@ -323,45 +323,31 @@ def smp_load_acquire(field: Field, i: int) -> int:
     return w.mem[word] if w.buffers is None else w.buffers.load(word)
 
 
-def _store(op: int, word: int, value: int) -> None:
-    w = world
+def write_once(field: Field, i: int, value: int) -> None:
+    """One store."""
+    word, w = field.base + i, world
     if w.buffers is not None:
-        w.buffers.issue(op, word, value)
+        w.buffers.issue(WRITE, word, value)
         return
     if w.count >= w.until:
-        w.step(op | word)
+        w.step(WRITE | word)
     w.count += 1
-    w.append(w.tag | op | word)
+    w.append(w.tag | WRITE | word)
     if word in w.waited and w.mem[word] != value:
         w.wake(word)
     w.mem[word] = value
 
 
-def write_once(field: Field, i: int, value: int) -> None:
-    """One store."""
-    _store(WRITE, field.base + i, value)
-
-
 def smp_store_release(field: Field, i: int, value: int) -> None:
     """One store, behind everything that stands before it."""
-    _store(RELEASE, field.base + i, value)
-
-
-def _update(op: int, word: int) -> int:
-    """Take the step of a read-modify-write; the word's value. The store follows, and nobody comes between."""
-    w = world
+    word, w = field.base + i, world
     if w.buffers is not None:
-        w.buffers.drain()
+        w.buffers.issue(RELEASE, word, value)
+        return
     if w.count >= w.until:
-        w.step(op | word)
+        w.step(RELEASE | word)
     w.count += 1
-    w.append(w.tag | op | word)
-    return w.mem[word]
-
-
-def _updated(word: int, value: int) -> None:
-    """Store what a read-modify-write changes."""
-    w = world
+    w.append(w.tag | RELEASE | word)
     if word in w.waited and w.mem[word] != value:
         w.wake(word)
     w.mem[word] = value
@@ -369,15 +355,41 @@ def _updated(word: int, value: int) -> None:
 
 def atomic_add(field: Field, i: int, n: int) -> None:
     """Add: two of these commute."""
-    word = field.base + i
-    _updated(word, _update(ADD, word) + n)
+    word, w = field.base + i, world
+    if w.buffers is not None:
+        w.buffers.drain()
+    if w.count >= w.until:
+        w.step(ADD | word)
+    w.count += 1
+    w.append(w.tag | ADD | word)
+    if word in w.waited:
+        w.wake(word)
+    w.mem[word] += n
+
+
+def _update(word: int) -> int:
+    """The step of a read-modify-write; the word's value. The store follows, and nobody comes between."""
+    w = world
+    if w.buffers is not None:
+        w.buffers.drain()
+    if w.count >= w.until:
+        w.step(UPDATE | word)
+    w.count += 1
+    w.append(w.tag | UPDATE | word)
+    return w.mem[word]
+
+
+def _updated(word: int, value: int) -> None:
+    """The store of a read-modify-write."""
+    if word in world.waited and world.mem[word] != value:
+        world.wake(word)
+    world.mem[word] = value
 
 
 def atomic_fetch_add(field: Field, i: int, n: int) -> int:
     """Add; the value before."""
-    word = field.base + i
-    old = _update(UPDATE, word)
-    _updated(word, old + n)
+    old = _update(field.base + i)
+    _updated(field.base + i, old + n)
     return old
 
 
@@ -388,18 +400,16 @@ def atomic_add_return(field: Field, i: int, n: int) -> int:
 
 def xchg(field: Field, i: int, new: int) -> int:
     """Swap; the value before."""
-    word = field.base + i
-    old = _update(UPDATE, word)
-    _updated(word, new)
+    old = _update(field.base + i)
+    _updated(field.base + i, new)
     return old
 
 
 def cmpxchg(field: Field, i: int, old: int, new: int) -> int:
     """Store `new` if it is `old`; the value before."""
-    word = field.base + i
-    seen = _update(UPDATE, word)
+    seen = _update(field.base + i)
     if seen == old:
-        _updated(word, new)
+        _updated(field.base + i, new)
     return seen
 
 

@@ -372,19 +372,21 @@ def covered(path: Any, n: int) -> float:
 
 
 @called
-def written(log: Any, mark: Any, base: int, words: Any) -> int:
-    """The words that an execution has stored to into `words`, each once; how many."""
-    count = 0
+def written(log: Any, mark: Any, base: int, words: Any, ranges: Any) -> tuple[int, int]:
+    """What an execution has stored to: single words, each once, and ranges (first, size); how many of either."""
+    count, many = 0, 0
     for entry in log:
         kind = entry >> KIND_BIT & KIND_MASK
         if _WRITE <= kind <= _ADD or kind == _PLAIN_STORE:
-            first = entry & WORD_MASK
-            for word in range(first, first + (entry >> COUNT_BIT & COUNT_MASK) + 1):
-                if mark[word] != base:
-                    mark[word] = base
-                    words[count] = word
-                    count += 1
-    return count
+            word, more = entry & WORD_MASK, entry >> COUNT_BIT & COUNT_MASK
+            if more:
+                ranges[many, 0], ranges[many, 1] = word, more + 1
+                many = min(many + 1, len(ranges) - 1)
+            elif mark[word] != base:
+                mark[word] = base
+                words[count] = word
+                count += 1
+    return count, many
 
 
 # --- which plain accesses race --------------------------------------------------------------------------------------
@@ -464,16 +466,20 @@ def find_race(log: Any, tasks: int, latest: Any, released: Any, stamp: Any, base
 
 
 @called
-def note_users(log: Any, owner: Any, users: Any, stored: Any) -> None:
-    """Which CPUs have accessed each word, as a mask, and whether it was stored to."""
+def note_users(log: Any, owner: Any, users: Any, stored: Any) -> bool:
+    """Which CPUs have accessed each word, as a mask, and whether it was stored to; True if that is new of some word."""
+    new = False
     for entry in log:
         kind = entry >> KIND_BIT & KIND_MASK
         if kind == _MB or kind == _WMB or kind == _BLOCKED or kind == _WOKEN:
             continue
         first = entry & WORD_MASK
         for word in range(first, first + (entry >> COUNT_BIT & COUNT_MASK) + 1):
-            users[word] |= 1 << owner[entry >> TASK_BIT]
-            stored[word] |= not (kind <= _ACQUIRE or kind == _PLAIN_LOAD or kind == _DATA_RACE)
+            by = users[word] | 1 << owner[entry >> TASK_BIT]
+            is_stored = stored[word] or not (kind <= _ACQUIRE or kind == _PLAIN_LOAD or kind == _DATA_RACE)
+            new |= by != users[word] or is_stored != stored[word]
+            users[word], stored[word] = by, is_stored
+    return new
 
 
 def compile_all() -> None:
@@ -490,7 +496,7 @@ def _compile_all() -> None:
     learn(log, none, commits, one, 1, path, 0, log, log, words, 0, steps, after, pairs, -1, True, False)
     order(log, none, steps, parse(log, none, commits, 1, False, steps), one, 1, words, 0, after, pairs, 0)
     covered(path, 0)
-    written(log, one, 1, one)
+    written(log, one, 1, one, pairs)
     find_race(log, 1, np.zeros((1, 4, 1), np.int64), pairs, one, 0, one)
     note_users(log, one, one, np.zeros(1, np.bool_))
 
