@@ -16,9 +16,8 @@ from functools import partial
 from typing import Any
 
 from emulator.madvise import zap_page_range
-from emulator.mmap import unmap_region
+from emulator.mmap import do_munmap
 from emulator.mmu import store
-from emulator.vma import detach_vmas
 from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
 from workers.program import STOP, barrier, dontneed, jump, mmap, munmap, touch
 
@@ -37,18 +36,12 @@ def release_and_walk(m: Any, cpu: int) -> None:
     store(m, cpu, 0, BASE + PAGE, 1)
 
 
-def unmap(m: Any, cpu: int) -> None:
-    """munmap of A, behind its downgrade."""
-    detach_vmas(m, 0, BASE, BASE + 2 * PAGE)
-    unmap_region(m, cpu, 0, BASE, BASE + 2 * PAGE)
-
-
 RACE = Race(
     detectors=("psc-hit-freed-table", "tlb-hit-freed-frame"),
     programs=programs,
     scene=Scene(
         setup=(mmap(BASE - SLOT, PAGE), mmap(BASE, 2 * PAGE), touch(BASE, PAGE), STOP),
-        bodies=lambda m: [partial(release_and_walk, m, 0), partial(unmap, m, 1)],
+        bodies=lambda m: [partial(release_and_walk, m, 0), partial(do_munmap, m, 1, 0, BASE, 2 * PAGE)],
         cpus=2,
     ),
     policy="none",
