@@ -38,6 +38,7 @@ class Bug(IntEnum):
     WALK_FREED_TABLE = 22
     NO_PROGRESS = 23
     VALUE_NEVER_STORED = 24
+    TABLE_LEAKED = 30
 
     @property
     def detector(self) -> str:
@@ -129,6 +130,10 @@ BUGS = {
     Bug.FREED_UNDER_RCU_READER: BugText(
         "a read section that found table {subject} is still open at age {seen} of the table (7: it is free already)",
         "a grace period ends only when every reader that could see the table has left: no age above 1 may occur",
+    ),
+    Bug.TABLE_LEAKED: BugText(
+        "a page fault begins with table {subject} in hand, preallocated by the one before",
+        "a fault that ends gives back what it did not install, or the next one overwrites it: nobody will free it",
     ),
     Bug.PTLOCK_DEAD: BugText(
         "the ptl of table {subject} is taken after it was destroyed",

@@ -65,6 +65,12 @@ KNOBS = _fields(
         "no-nested-flush": "a gather does not look whether others are open (99baac21e458)",
         "unlink-before-flush": "munmap takes the VMA out of i_mmap before it flushes (b67fbebd4cf9)",
         "early-ptlock-free": "a table's ptl is destroyed when it is unhooked, not after the grace period",
+        "pte-alloc-under-page-lock": "finish_fault allocates a table while it holds a page lock (H1, patch 1)",
+        "prealloc-leak": "a table that was preallocated is forgotten when the fault is retried (H2)",
+        "ref-across-retry": "lock_page_or_retry drops mmap_lock and keeps the reference on the table (patch 4)",
+        "put-without-get": "fault-around that got no table puts a reference all the same (D3)",
+        "null-prealloc": "fault-around installs the table it has not preallocated (D7)",
+        "one-put-for-all": "insert_pages takes a reference per table and drops one at the end (D5)",
         "lost-wakeup": "the coordinator goes to sleep without a second look for work",
     }
 )

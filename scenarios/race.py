@@ -36,6 +36,12 @@ RACES = (
     "unlink-before-flush",
     "early-ptlock-free",
     "lost-wakeup",
+    "pte-alloc-under-page-lock",
+    "prealloc-leak",
+    "ref-across-retry",
+    "put-without-get",
+    "null-prealloc",
+    "one-put-for-all",
 )
 
 
@@ -45,7 +51,7 @@ class Race:
 
     `programs(seed)` gives a program for each CPU, without an end: each runs until the machine is stopped. `detectors`
     are the bugs that may be seen first; `steer` lays its windows over each other, (at, until[, us[, cpu]]) as in
-    workers.instruments.Steer.
+    workers.instruments.Steer. The machine has one file.
     """
 
     detectors: tuple[str, ...]
@@ -56,6 +62,7 @@ class Race:
     settings: Mapping[str, int] = field(default_factory=dict)
     tick_us: int = 1000
     patience: float = 3.0
+    memcg_limit: int = 0
 
 
 def load_race(name: str) -> tuple[Race, str]:

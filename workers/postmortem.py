@@ -86,8 +86,11 @@ def locks_held(views: Views, cpu: int) -> list[str]:
     lock = int(row["mmap_lock_held"])
     if lock:
         held.append(f"mmap_lock of mm {(lock - 1) // 2} for {'writing' if lock % 2 == 0 else 'reading'}")
-    if views["device"]["i_mmap_lock"][0] == cpu + 1:
-        held.append("i_mmap_lock of the device file")
+    for file in np.flatnonzero(views["file"]["i_mmap_lock"] == cpu + 1):
+        held.append(f"i_mmap_lock of file {file}")
+    held += [_mutex(views, int(row)) for row in np.flatnonzero(views["mutex"]["owner"] == cpu + 1)]
+    for slot in np.flatnonzero(views["cache"]["writeback"] == cpu + 1):
+        held.append(f"{_page(views, int(slot))} under write-back, not submitted")
     descriptors = views["ptdesc"]
     for table in np.flatnonzero(descriptors["ptl"] == cpu + 1):
         held.append(f"ptl of table {table} (level {descriptors['level'][table]})")
@@ -101,10 +104,26 @@ def locks_held(views: Views, cpu: int) -> list[str]:
     return held
 
 
+def _page(views: Views, slot: int) -> str:
+    """A page of a file, by its row of `cache`."""
+    pages = int(views["config"]["file_pages"][0])
+    return f"page {slot % pages} of file {slot // pages}"
+
+
+def _mutex(views: Views, row: int) -> str:
+    """A page lock or an inode lock, by its row of `mutex`."""
+    slots = int(views["config"]["n_file"][0] * views["config"]["file_pages"][0])
+    return f"the page lock of {_page(views, row)}" if row < slots else f"the inode lock of file {row - slots}"
+
+
 def waiting_for(views: Views, cpu: int) -> str | None:
     """What a CPU waits for, in words, or None."""
-    waits = Wait(int(views["cpu"]["waits_for"][cpu]))
-    return None if waits == Wait.NOTHING else WAIT_TEXT[waits].format(int(views["cpu"]["waits_index"][cpu]))
+    waits, index = Wait(int(views["cpu"]["waits_for"][cpu])), int(views["cpu"]["waits_index"][cpu])
+    if waits == Wait.NOTHING:
+        return None
+    if waits in (Wait.PAGE_LOCK, Wait.INODE_LOCK):
+        return _mutex(views, index)
+    return WAIT_TEXT[waits].format(_page(views, index) if waits == Wait.WRITEBACK else index)
 
 
 def place_of(views: Views, geometry: Geometry, cpu: int) -> str:
@@ -164,7 +183,11 @@ def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
         case Wait.ZONE_LOCK:
             return [int(views["zone"]["lock"][index]) - 1]
         case Wait.I_MMAP_LOCK:
-            return [int(views["device"]["i_mmap_lock"][0]) - 1]
+            return [int(views["file"]["i_mmap_lock"][index]) - 1]
+        case Wait.PAGE_LOCK | Wait.INODE_LOCK:
+            return [int(views["mutex"]["owner"][index]) - 1]
+        case Wait.WRITEBACK:
+            return [int(views["cache"]["writeback"][index]) - 1]
         case Wait.MMAP_LOCK:
             writer = int(views["mm"]["mmap_writer"][index]) - 1
             if writer != cpu:

@@ -10,14 +10,22 @@ sets 2 entries, drops ptl
 pte_get_many(2): of what?              pte_put(): of what?
 """
 
-from scenarios.race import BASE, SLOT, Programs, Race
-from workers.program import barrier, dontneed, jump, map_pages, mmap
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import barrier, dontneed, jump, mmap_file, read
 
 
 def programs(seed: int) -> Programs:
-    """CPU 0 faults pages around, CPU 1 releases them, at once, for ever."""
-    around = [mmap(BASE, SLOT), barrier(), map_pages(BASE, 2 + seed % 3), barrier(), jump(1)]
-    release = [mmap(BASE, SLOT), barrier(), dontneed(BASE, SLOT), barrier(), dontneed(BASE, SLOT), jump(1)]
+    """CPU 0 reads a page of a file, and others come with it; CPU 1 releases them, at once, for ever."""
+    pages = 2 + seed % 3
+    around = [
+        mmap_file(BASE, pages * PAGE, 0),
+        read(BASE, pages * PAGE),
+        barrier(),
+        read(BASE, PAGE),
+        barrier(),
+        jump(2),
+    ]
+    release = [barrier(), dontneed(BASE, SLOT), barrier(), dontneed(BASE, SLOT), jump(0)]
     return [around, release]
 
 
