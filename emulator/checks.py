@@ -155,7 +155,7 @@ def frames(frozen: Frozen) -> int:
 def page_cache(frozen: Frozen) -> int:
     """A page in memory lies within its file, its frame names it, and unless it is dirty the disk has the same words.
 
-    A frame that is mapped as a page of a file is one, of one page; no page is locked or under write-back.
+    A frame that is mapped as a page of a file is one, of one page; no page is under write-back.
     """
     v, geometry = frozen.views, frozen.geometry
     cache = v["cache"][: geometry.files * geometry.file_pages]
@@ -163,7 +163,7 @@ def page_cache(frozen: Frozen) -> int:
     frames = cache["frame"][slots]
     wrong = int(np.count_nonzero(slots % geometry.file_pages >= v["file"]["size"][slots // geometry.file_pages]))
     wrong += int(np.count_nonzero(frozen.cached > 1) + np.count_nonzero(frozen.of_files & (frozen.cached == 0)))
-    wrong += int(np.count_nonzero(cache["writeback"]) + np.count_nonzero(v["mutex"]["owner"]))
+    wrong += int(np.count_nonzero(cache["writeback"]))
     wrong += int(np.count_nonzero(frozen.dirty[frames] & (cache["dirty"][slots] == 0)))
     if geometry.files:
         wrong += int(np.count_nonzero(v["page_slot"]["word"][frames] != slots + 1))
@@ -215,7 +215,7 @@ def locks(frozen: Frozen) -> int:
     """No lock is held, no CPU is in a read section."""
     v = frozen.views
     held = np.count_nonzero(v["ptdesc"]["ptl"][: frozen.used]) + np.count_nonzero(v["zone"]["lock"])
-    held += np.count_nonzero(v["file"]["i_mmap_lock"])
+    held += np.count_nonzero(v["mutex"]["owner"])
     held += np.count_nonzero(v["mm"]["mmap_lock"]) + np.count_nonzero(v["mm"]["mmap_writer"])
     return int(held + np.count_nonzero(v["cpu"]["rcu_nesting"]))
 

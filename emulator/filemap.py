@@ -158,11 +158,23 @@ def filemap_map_pmd(m, cpu):
 
 
 @kernel
+def any_cached(m, vma, start, end):
+    """True if some page of [start, end) is in the cache and nobody has it locked. Source: next_uptodate_page."""
+    first = cache_slot(m, m.vma.file[vma] - 1, linear_page_index(m, vma, start))
+    for slot in range(first, first + (end - start) // PAGE):
+        if read_once(m.cache.frame, slot) != 0 and read_once(m.mutex.owner, slot) == 0:
+            return True
+    return False
+
+
+@kernel
 def filemap_map_pages(m, cpu, start, end):
     """Fault-around: map what the page cache has of [start, end) into the fault's table. True if the fault has a PTE.
 
     Locking: caller must hold mmap_lock; takes and releases ptl, page locks by trylock alone.
     """
+    if not any_cached(m, m.vmf.vma[cpu], start, end):
+        return False
     if not filemap_map_pmd(m, cpu):
         if knob(m.config.put_without_get):
             pte_put(m, cpu, m.vmf.mm[cpu], m.vmf.pmd[cpu], m.vmf.addr[cpu])

@@ -43,7 +43,6 @@ class Wait(IntEnum):
 
 WAIT_TEXT = {
     Wait.MMAP_LOCK: "mmap_lock of mm {}",
-    Wait.I_MMAP_LOCK: "i_mmap_lock of file {}",
     Wait.PMD_LOCK: "pmd_lock (ptl of table {})",
     Wait.PTE_LOCK: "ptl of table {}",
     Wait.ZONE_LOCK: "the zone lock of zone {} (0 frames, 1 tables)",

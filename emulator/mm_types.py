@@ -9,7 +9,7 @@ Lock order, outermost first (a CPU may take a lock only while it holds none furt
     inode lock                     one per file; truncate and hole punch
     mmap_lock                      one per mm; faults and madvise read, mmap and munmap write
       page lock                    one per page of a file; sleeps
-        i_mmap_lock                one per file: which ranges of which mm map it; one of the device's file
+        i_mmap_lock                one per file, the device's too: which ranges of which mm map it; sleeps
           ptl of an upper table    pmd_lock: guards which tables the entries of that table name
             ptl of a PTE table     guards the entries of that table
               zone lock            page_alloc's own, innermost
@@ -319,7 +319,6 @@ FILE = struct(
         punched="times that pages were taken away from it; holder of the inode lock",
     ),
     line(
-        i_mmap_lock="0 or owner + 1; spin_lock and spin_unlock",
         links="rows of `link` in use; holder of i_mmap_lock",
     ),
 )
@@ -340,6 +339,7 @@ CACHE = struct(
         uptodate="1 once it has been read from the disk; holder of the page lock",
         dirty="1 if the disk has something else; anyone sets, holder of the page lock clears",
         writeback="0, or CPU + 1 that will write it; holder of the page lock sets, that CPU clears",
+        written="times its write-back ended; the CPU that wrote it",
         values="which words were ever stored, see shadow.py, debug build; cmpxchg",
         stored_by="0, CPU + 1, or SHARED: who stored since it was empty, see shadow.py, debug build; cmpxchg",
     )
@@ -347,7 +347,8 @@ CACHE = struct(
 
 MUTEX = struct(
     line(
-        owner="0 or owner + 1 of a page lock or an inode lock; cmpxchg",
+        owner="0 or owner + 1; cmpxchg",
+        waiter="0, or CPU + 1 that gets it next; cmpxchg, cleared by that CPU",
         seq="bumped when a waiter may look again; whoever releases, or ends write-back",
         sleepers="CPUs asleep on seq; atomic",
     )
@@ -448,7 +449,7 @@ RCU_AGE = struct(line(count="readers that left a section with a table of that ag
 
 DEVICE = struct(
     line(
-        frame="the frame the device owns, 0 if none; holder of its file's i_mmap_lock",
+        frame="the frame the device owns, 0 if none; holder of i_mmap_lock",
         mm="mm + 1 whose VMA is linked into the file's i_mmap, else 0; holder of i_mmap_lock",
         addr="where that VMA begins; holder of i_mmap_lock",
     )
@@ -615,9 +616,9 @@ class Geometry:
             "gather_tables": self.cpus * GATHER_TABLES,
             "mms": self.mms,
             "vmas": self.mms * self.vmas,
-            "files": self.files + 1,  # the last is the device's
+            "files": max(1, self.files),
             "links": max(1, self.files * self.mms * self.vmas),
-            "mutexes": max(1, slots + self.files),
+            "mutexes": slots + 2 * self.files + 1,
             "slots": max(1, slots),
             "vmfs": self.cpus,
             "batches": self.cpus * WRITE_BATCH,

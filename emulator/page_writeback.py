@@ -26,6 +26,7 @@ COLLECTED, SUBMITTING = point_number("writeback.collected"), point_number("write
 @kernel
 def end_page_writeback(m, slot):
     """The page is on the disk: wake who waits for that."""
+    write_once(m.cache.written, slot, m.cache.written[slot] + 1)
     smp_store_release(m.cache.writeback, slot, 0)  # pairs with the acquire in wait_on_page_writeback
     mutex_wake(m, slot)
 

@@ -64,13 +64,19 @@ def wait_on_page_locked(m, cpu, slot):
 
 @kernel
 def wait_on_page_writeback(m, cpu, slot):
-    """Wait until the page is on the disk. Locking: caller must hold no spinlock; the page lock is allowed."""
+    """Wait until the write-back that is under way has ended. Who does not hold the page lock may find the next one.
+
+    Locking: caller must hold no spinlock; the page lock is allowed.
+    """
+    written = smp_load_acquire(m.cache.written, slot)
     if smp_load_acquire(m.cache.writeback, slot) == 0:
         return
     waits_for(m, cpu, WAIT_WRITEBACK, slot)
     while True:
         seq = smp_load_acquire(m.mutex.seq, slot)
         if smp_load_acquire(m.cache.writeback, slot) == 0:  # pairs with the release in end_page_writeback
+            break
+        if read_once(m.cache.written, slot) != written:
             break
         mutex_sleep(m, cpu, slot, seq)
     waits_for(m, cpu, WAIT_NOTHING, 0)

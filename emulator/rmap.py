@@ -8,10 +8,10 @@ Source: mm/rmap.c, mm/interval_tree.c; unlink_file_vma, mm/mmap.c.
 """
 
 from emulator.atomic import atomic_add, kernel, kernel_inline, read_once, write_once, xchg
+from emulator.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.pagemap import set_page_dirty
 from emulator.pgtable import DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, pmd_lookup, pte_offset
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
-from emulator.spinlock import I_MMAP_LOCK, spin_lock, spin_unlock
 from emulator.tlb import flush_tlb_mm_range
 
 
@@ -49,7 +49,7 @@ def link_file_vma(m, cpu, mm, file, start, end, pgoff):
 
     So an mm has no more links than VMAs. Locking: takes and releases i_mmap_lock; caller must hold mmap_lock for write.
     """
-    spin_lock(m, cpu, m.file.i_mmap_lock, file, I_MMAP_LOCK)
+    i_mmap_lock(m, cpu, file)
     row = first_link(m, file)
     while row < first_link(m, file) + m.file.links[file]:
         offset = pgoff - m.link.pgoff[row]
@@ -61,7 +61,7 @@ def link_file_vma(m, cpu, mm, file, start, end, pgoff):
         else:
             row += 1
     add_link(m, file, mm, start, end, pgoff)
-    spin_unlock(m, cpu, m.file.i_mmap_lock, file, I_MMAP_LOCK)
+    i_mmap_unlock(m, cpu, file)
 
 
 @kernel
@@ -94,9 +94,9 @@ def unlink_file_vmas(m, cpu, mm, start, end):
     Locking: takes and releases each i_mmap_lock; caller must hold mmap_lock.
     """
     for file in range(m.config.n_file[0]):
-        spin_lock(m, cpu, m.file.i_mmap_lock, file, I_MMAP_LOCK)
+        i_mmap_lock(m, cpu, file)
         cut_links(m, file, mm, start, end)
-        spin_unlock(m, cpu, m.file.i_mmap_lock, file, I_MMAP_LOCK)
+        i_mmap_unlock(m, cpu, file)
 
 
 @kernel_inline
@@ -147,7 +147,7 @@ def page_mkclean(m, cpu, slot):
     """
     file = slot // m.config.file_pages[0]
     pgoff = slot - file * m.config.file_pages[0]
-    spin_lock(m, cpu, m.file.i_mmap_lock, file, I_MMAP_LOCK)
+    i_mmap_lock(m, cpu, file)
     for row in range(first_link(m, file), first_link(m, file) + m.file.links[file]):
         addr = m.link.start[row] + (pgoff - m.link.pgoff[row]) * PAGE
         if m.link.start[row] <= addr < m.link.end[row]:
@@ -158,4 +158,4 @@ def page_mkclean(m, cpu, slot):
                 if page_mkclean_one(m, cpu, mm, table, addr, m.cache.frame[slot]):
                     set_page_dirty(m, slot)
                 pte_put(m, cpu, mm, pmd, addr)
-    spin_unlock(m, cpu, m.file.i_mmap_lock, file, I_MMAP_LOCK)
+    i_mmap_unlock(m, cpu, file)

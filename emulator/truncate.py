@@ -20,6 +20,7 @@ from emulator.atomic import kernel, read_once, write_once
 from emulator.kernel import EINVAL
 from emulator.memory import unmap_page_range
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.pagemap import (
     cache_slot,
     delete_from_page_cache,
@@ -32,7 +33,6 @@ from emulator.pagemap import (
 from emulator.pgtable import FILE, PAGE, PRESENT
 from emulator.points import point_number
 from emulator.rmap import first_link
-from emulator.spinlock import I_MMAP_LOCK, spin_lock, spin_unlock
 from emulator.tlb import point
 
 UNMAPPED = point_number("truncate.unmapped")
@@ -44,7 +44,7 @@ def unmap_mapping_range(m, cpu, file, first, end, even_cows):
 
     Locking: takes and releases i_mmap_lock.
     """
-    spin_lock(m, cpu, m.file.i_mmap_lock, file, I_MMAP_LOCK)
+    i_mmap_lock(m, cpu, file)
     for row in range(first_link(m, file), first_link(m, file) + m.file.links[file]):
         base = m.link.start[row] - m.link.pgoff[row] * PAGE
         start, until = max(m.link.start[row], base + first * PAGE), min(m.link.end[row], base + end * PAGE)
@@ -53,7 +53,7 @@ def unmap_mapping_range(m, cpu, file, first, end, even_cows):
             m.cpu.gather_only[cpu] = 0 if even_cows else PRESENT | FILE
             unmap_page_range(m, cpu, m.link.mm[row], start, until)
             tlb_finish_mmu(m, cpu)
-    spin_unlock(m, cpu, m.file.i_mmap_lock, file, I_MMAP_LOCK)
+    i_mmap_unlock(m, cpu, file)
 
 
 @kernel

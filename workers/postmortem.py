@@ -86,8 +86,6 @@ def locks_held(views: Views, cpu: int) -> list[str]:
     lock = int(row["mmap_lock_held"])
     if lock:
         held.append(f"mmap_lock of mm {(lock - 1) // 2} for {'writing' if lock % 2 == 0 else 'reading'}")
-    for file in np.flatnonzero(views["file"]["i_mmap_lock"] == cpu + 1):
-        held.append(f"i_mmap_lock of file {file}")
     held += [_mutex(views, int(row)) for row in np.flatnonzero(views["mutex"]["owner"] == cpu + 1)]
     for slot in np.flatnonzero(views["cache"]["writeback"] == cpu + 1):
         held.append(f"{_page(views, int(slot))} under write-back, not submitted")
@@ -111,9 +109,14 @@ def _page(views: Views, slot: int) -> str:
 
 
 def _mutex(views: Views, row: int) -> str:
-    """A page lock or an inode lock, by its row of `mutex`."""
-    slots = int(views["config"]["n_file"][0] * views["config"]["file_pages"][0])
-    return f"the page lock of {_page(views, row)}" if row < slots else f"the inode lock of file {row - slots}"
+    """A page lock, inode lock or i_mmap_lock, by its row of `mutex`."""
+    files, pages = int(views["config"]["n_file"][0]), int(views["config"]["file_pages"][0])
+    if row < files * pages:
+        return f"the page lock of {_page(views, row)}"
+    lock, file = divmod(row - files * pages, max(files, 1))
+    if lock == 0 and files:
+        return f"the inode lock of file {file}"
+    return f"i_mmap_lock of {f'file {file}' if row < files * (pages + 2) else 'the device file'}"
 
 
 def waiting_for(views: Views, cpu: int) -> str | None:
@@ -121,7 +124,7 @@ def waiting_for(views: Views, cpu: int) -> str | None:
     waits, index = Wait(int(views["cpu"]["waits_for"][cpu])), int(views["cpu"]["waits_index"][cpu])
     if waits == Wait.NOTHING:
         return None
-    if waits in (Wait.PAGE_LOCK, Wait.INODE_LOCK):
+    if waits in (Wait.PAGE_LOCK, Wait.INODE_LOCK, Wait.I_MMAP_LOCK):
         return _mutex(views, index)
     return WAIT_TEXT[waits].format(_page(views, index) if waits == Wait.WRITEBACK else index)
 
@@ -182,9 +185,7 @@ def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
             return [int(views["ptdesc"]["ptl"][index]) - 1]
         case Wait.ZONE_LOCK:
             return [int(views["zone"]["lock"][index]) - 1]
-        case Wait.I_MMAP_LOCK:
-            return [int(views["file"]["i_mmap_lock"][index]) - 1]
-        case Wait.PAGE_LOCK | Wait.INODE_LOCK:
+        case Wait.PAGE_LOCK | Wait.INODE_LOCK | Wait.I_MMAP_LOCK:
             return [int(views["mutex"]["owner"][index]) - 1]
         case Wait.WRITEBACK:
             return [int(views["cache"]["writeback"][index]) - 1]

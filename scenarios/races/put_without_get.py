@@ -23,7 +23,7 @@ def programs(seed: int) -> Programs:
 
 
 RACE = Race(
-    detectors=("pmd-changed-under-pin", "count-underflow", "table-use-after-free", "retry-bound"),
+    detectors=("pmd-changed-under-pin", "count-underflow", "table-use-after-free"),
     programs=programs,
     steer=(("map_pages.unpinned", "free_pte_table.zero", 100), ("free_pte_table.zero", "map_pages.unpinned", 100)),
     source="v1 of the series: filemap_map_pages, `goto put` for a huge pmd; here for one that is dying",
