@@ -239,7 +239,7 @@ def wp_page_shared(m, cpu, entry):
     """
     table = m.vmf.table[cpu]
     pte = pte_offset(table, m.vmf.addr[cpu])
-    slot = m.page_slot[entry >> PAGE_SHIFT] - 1
+    slot = read_once(m.page_slot, entry >> PAGE_SHIFT) - 1
     if slot < 0:
         return 0  # out of the page cache by now, so unmapped: fault again
     lock_page(m, cpu, slot)

@@ -69,7 +69,7 @@ def mutex_lock(m, cpu, i, lock_class):
         if mutex_take(m, cpu, i):
             break
         mutex_sleep(m, cpu, i, seq)
-    if m.mutex.waiter[i] == cpu + 1:
+    if read_once(m.mutex.waiter, i) == cpu + 1:
         write_once(m.mutex.waiter, i, 0)
     waits_for(m, cpu, WAIT_NOTHING, 0)
 

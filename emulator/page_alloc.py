@@ -10,6 +10,7 @@ from emulator.atomic import (
     atomic_add_return,
     kernel,
     kernel_inline,
+    memset,
     read_once,
     sleep_on,
     smp_load_acquire,
@@ -18,7 +19,7 @@ from emulator.atomic import (
 )
 from emulator.bugs import Bug
 from emulator.kernel import BUG, Wait, detecting, number, stopped, waits_for
-from emulator.mm_types import FRAMES, PCP_BATCH, PCP_ROOM, PTRS_PER_TABLE, TABLES
+from emulator.mm_types import FRAMES, PCP_ROOM, PTRS_PER_TABLE, TABLES
 from emulator.pgtable import POISON, POISON_COUNT, TABLE_ALLOCATED, TABLE_FREE
 from emulator.points import mark_life, point_noirq, point_number
 from emulator.spinlock import ZONE_LOCK, spin_lock, spin_unlock
@@ -33,23 +34,24 @@ _PATIENCE = 2000  # naps of an allocation before it gives up
 
 @kernel
 def rmqueue_bulk(m, cpu, zone):
-    """Move up to PCP_BATCH free ones from the zone to this CPU, recycled ones first; how many.
+    """Move up to a batch of free ones from the zone to this CPU, recycled ones first; how many.
 
     Locking: takes and releases the zone lock.
     """
     list_ = 2 * cpu + zone
     to = list_ * PCP_ROOM + m.pcp.count[list_]
     spin_lock(m, cpu, m.zone.lock, zone, ZONE_LOCK)
-    recycled = min(m.zone.count[zone], PCP_BATCH)
+    batch = m.zone.batch[zone]
+    recycled = min(m.zone.count[zone], batch)
     point_noirq(m, cpu, ZONE_LOCKED, zone, recycled)
+    fresh = min(m.zone.limit[zone] - m.zone.fresh[zone], batch - recycled)
+    for i in range(fresh):
+        m.pcp_slot[to + i] = m.zone.fresh[zone] + i
+    m.zone.fresh[zone] += fresh
     first = m.zone.slots[zone] + m.zone.count[zone] - recycled
     for i in range(recycled):
-        m.pcp_slot[to + i] = m.zone_slot[first + i]
+        m.pcp_slot[to + fresh + i] = m.zone_slot[first + i]  # on top: they are taken first
     m.zone.count[zone] -= recycled
-    fresh = min(m.zone.limit[zone] - m.zone.fresh[zone], PCP_BATCH - recycled)
-    for i in range(fresh):
-        m.pcp_slot[to + recycled + i] = m.zone.fresh[zone] + i
-    m.zone.fresh[zone] += fresh
     spin_unlock(m, cpu, m.zone.lock, zone, ZONE_LOCK)
     m.pcp.count[list_] += recycled + fresh
     return recycled + fresh
@@ -84,7 +86,7 @@ def pcp_push(m, cpu, zone, index):
     """Add one to this CPU's free ones."""
     list_ = 2 * cpu + zone
     if m.pcp.count[list_] >= m.zone.pcp_high[zone]:
-        free_pcppages_bulk(m, cpu, zone, PCP_BATCH)
+        free_pcppages_bulk(m, cpu, zone, m.zone.batch[zone])
     m.pcp_slot[list_ * PCP_ROOM + m.pcp.count[list_]] = index
     m.pcp.count[list_] += 1
 
@@ -143,8 +145,7 @@ def alloc_page(m, cpu):
 def clear_page(m, frame):
     """Zero a frame's contents."""
     words = m.config.frame_words[0]
-    for word in range(frame * words, (frame + 1) * words):
-        m.frame[word] = 0
+    memset(m.frame, frame * words, words, 0)
     if DEBUG:
         write_once(m.page.stored_by, frame, 0)
         write_once(m.page_values, frame, 0)
@@ -172,8 +173,7 @@ def alloc_table(m, cpu, level):
     if table == 0:
         return 0
     if m.ptdesc.generation[table] != 0:  # never used memory is zero already
-        for entry in range(table * PTRS_PER_TABLE, (table + 1) * PTRS_PER_TABLE):
-            m.entry[entry] = 0
+        memset(m.entry, table * PTRS_PER_TABLE, PTRS_PER_TABLE, 0)
         if level == 1:
             m.cpu.tables_reused[cpu] += 1
     m.ptdesc.level[table] = level
@@ -189,8 +189,7 @@ def poison_table(m, cpu, table):
     """Mark a table free and overwrite it: a walk through a stale pointer finds no translation."""
     if m.ptdesc.state[table] == TABLE_FREE:
         BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], TABLE_FREE)
-    for entry in range(table * PTRS_PER_TABLE, (table + 1) * PTRS_PER_TABLE):
-        m.entry[entry] = POISON
+    memset(m.entry, table * PTRS_PER_TABLE, PTRS_PER_TABLE, POISON)
     write_once(m.ptdesc.pte_refcount, table, POISON_COUNT)
     m.ptdesc.generation[table] += 1
     m.ptdesc.state[table] = TABLE_FREE

@@ -50,7 +50,7 @@ def clear_page_dirty_for_io(m, cpu, slot):
 
     Locking: caller must hold the page lock.
     """
-    if m.cache.dirty[slot] == 0:
+    if read_once(m.cache.dirty, slot) == 0:
         return False
     page_mkclean(m, cpu, slot)
     write_once(m.cache.dirty, slot, 0)

@@ -122,9 +122,9 @@ def add_to_page_cache(m, slot, frame):
 def delete_from_page_cache(m, cpu, slot):
     """Take the page out of memory. Locking: caller must hold the page lock; nobody may map it."""
     frame = m.cache.frame[slot]
-    m.page_slot[frame] = 0
+    write_once(m.page_slot, frame, 0)
     m.cache.uptodate[slot] = 0
-    m.cache.dirty[slot] = 0
+    write_once(m.cache.dirty, slot, 0)
     write_once(m.cache.frame, slot, 0)
     point(m, cpu, PAGE_GONE, frame, slot)
     put_page(m, cpu, frame)

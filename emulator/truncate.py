@@ -16,7 +16,7 @@ Who clears entries here holds no mmap_lock: i_mmap_lock keeps the links, and a l
 Source: truncate_pagecache and truncate_inode_pages_range, mm/truncate.c; unmap_mapping_range, mm/memory.c.
 """
 
-from emulator.atomic import kernel, read_once, write_once
+from emulator.atomic import kernel, memset, read_once, write_once
 from emulator.kernel import EINVAL
 from emulator.memory import unmap_page_range
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
@@ -67,15 +67,14 @@ def truncate_inode_page(m, cpu, file, pgoff):
             unmap_mapping_range(m, cpu, file, pgoff, pgoff + 1, 0)
         delete_from_page_cache(m, cpu, slot)
     words = m.config.frame_words[0]
-    for word in range(slot * words, (slot + 1) * words):
-        m.disk[word] = 0
+    memset(m.disk, slot * words, words, 0)
     unlock_page(m, cpu, slot)
 
 
 @kernel
 def truncate_range(m, cpu, file, first, end, even_cows):
     """Take pages [first, end) out of a file. Locking: caller must hold the inode lock."""
-    m.file.punched[file] += 1
+    write_once(m.file.punched, file, m.file.punched[file] + 1)
     unmap_mapping_range(m, cpu, file, first, end, even_cows)
     point(m, cpu, UNMAPPED, file, first)
     for pgoff in range(first, min(end, m.config.file_pages[0])):

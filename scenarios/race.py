@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from workers.scene import Scene
+
 if TYPE_CHECKING:
     from workers.program import Insn
 
@@ -49,20 +51,20 @@ RACES = (
 class Race:
     """One race. Its name is its knob's.
 
-    `programs(seed)` gives a program for each CPU, without an end: each runs until the machine is stopped. `detectors`
-    are the bugs that may be seen first; `steer` lays its windows over each other, (at, until[, us[, cpu]]) as in
-    workers.instruments.Steer. The machine has one file.
+    `programs(seed)` gives a program for each CPU, without an end: each runs until the machine is stopped. `scene` is
+    what the explorer runs. `detectors` are the bugs that may be seen first, or deadlock. `steer` lays its windows over
+    each other, (at, until[, us[, cpu]]) as in workers.instruments.Steer. The machine has one file.
     """
 
     detectors: tuple[str, ...]
     programs: Callable[[int], Programs]
+    scene: Scene
     source: str
     steer: tuple[tuple[Any, ...], ...] = ()
     policy: str = "refcount"
     settings: Mapping[str, int] = field(default_factory=dict)
     tick_us: int = 1000
     patience: float = 3.0
-    memcg_limit: int = 0
 
 
 def load_race(name: str) -> tuple[Race, str]:

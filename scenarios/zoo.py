@@ -50,7 +50,7 @@ def geometry(race: Race, programs: Any) -> Any:
         frames=1 + 1024 + len(programs) * 2 * PCP_ROOM,
         tables=1024 + len(programs) * 256,
         files=1,
-        memcg_limit=race.memcg_limit,
+        memcg_limit=race.scene.memcg_limit,
     )
 
 

@@ -12,11 +12,12 @@ filemap_map_pmd: the pmd is none,
 """
 
 from scenarios.race import Race
-from scenarios.races.put_without_get import programs
+from scenarios.races.put_without_get import SCENE, programs
 
 RACE = Race(
     detectors=("table-use-after-free",),
     programs=programs,
+    scene=SCENE,
     steer=(
         ("fault.pmd-none", "pte_try_get.pinned", 100),
         ("map_pages.unpinned", "free_pte_table.unhooked", 100),

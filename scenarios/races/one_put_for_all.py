@@ -9,8 +9,8 @@ pte_put(): of the second
                                        free_pgtables: the first table is still there - BUG() in patch 5
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import barrier, insert_pages, jump, mmap_file, munmap, read
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, barrier, dontneed, insert_pages, jump, mmap_file, munmap, read
 
 AT = BASE + SLOT - PAGE  # the last page of one table, then the next table's first
 
@@ -26,5 +26,9 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("table-left-at-teardown",),
     programs=programs,
+    scene=Scene(
+        setup=(mmap_file(AT, 2 * PAGE, 0), read(AT, 2 * PAGE), dontneed(AT, 2 * PAGE), STOP),
+        programs=((insert_pages(AT, 2 * PAGE), munmap(AT, 2 * PAGE), STOP),),
+    ),
     source="v1 of the series: insert_pages, mm/memory.c",
 )

@@ -9,21 +9,26 @@ the page is locked: VM_FAULT_RETRY
 second round: takes table B, and A is nobody's
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import barrier, dontneed, jump, mmap_file, read, touch, writeback
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, barrier, dontneed, jump, mmap_file, read, touch, writeback
+
+OTHER = BASE + 2 * SLOT
 
 
 def programs(seed: int) -> Programs:
     """CPU 0 reads a page where there is no table, CPU 1 stores to it at another address and writes it back."""
     reader = [mmap_file(BASE, PAGE, 0), barrier(), read(BASE, PAGE), dontneed(BASE, PAGE), jump(2)]
-    other = BASE + 2 * SLOT
-    locker = [mmap_file(other, PAGE, 0, shared=True), barrier(), touch(other, PAGE), writeback(0), jump(2)]
+    locker = [mmap_file(OTHER, PAGE, 0, shared=True), barrier(), touch(OTHER, PAGE), writeback(0), jump(2)]
     return [reader, locker]
 
 
 RACE = Race(
     detectors=("table-leaked",),
     programs=programs,
+    scene=Scene(
+        setup=(mmap_file(BASE, PAGE, 0), mmap_file(OTHER, PAGE, 0, shared=True), touch(OTHER, PAGE), STOP),
+        programs=((read(BASE, PAGE), STOP), (writeback(0), STOP)),
+    ),
     steer=(("page.locked", "fault.retrying", 50),),
     source="b0b9b3df27d10; again in the backport of 63f3655f9501",
 )

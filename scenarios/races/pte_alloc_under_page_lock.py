@@ -12,23 +12,33 @@ wants the lock of page 1
  which page 1 is to join)
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import jump, mmap_file, munmap, touch, writeback
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, jump, mmap_file, munmap, touch, writeback
+
+OTHER = BASE + 2 * SLOT
 
 
 def programs(seed: int) -> Programs:
     """CPU 0 dirties two pages and writes them back, CPU 1 copies the second one to where there is no table."""
-    other = BASE + 2 * SLOT
-    writer = [mmap_file(other, 2 * PAGE, 0, shared=True), touch(other, 2 * PAGE), writeback(0), jump(1)]
+    writer = [mmap_file(OTHER, 2 * PAGE, 0, shared=True), touch(OTHER, 2 * PAGE), writeback(0), jump(1)]
     faulter = [mmap_file(BASE, PAGE, 0, page=1), touch(BASE, PAGE), munmap(BASE, PAGE), jump(0)]
     return [writer, faulter]
 
 
 RACE = Race(
-    detectors=("no-progress",),
+    detectors=("no-progress", "deadlock"),
     programs=programs,
+    scene=Scene(
+        setup=(
+            mmap_file(OTHER, 2 * PAGE, 0, shared=True),
+            touch(OTHER, 2 * PAGE),
+            mmap_file(BASE, PAGE, 0, page=1),
+            STOP,
+        ),
+        programs=((writeback(0), STOP), (touch(BASE, PAGE), STOP)),
+        memcg_limit=1,
+    ),
     steer=(("writeback.collected", "finish_fault.page-locked"), ("finish_fault.page-locked", "writeback.collected")),
-    memcg_limit=1,
     patience=1.0,
     source="patch 1, e4dc3489143f; f9ce0be71d1f took away what 63f3655f9501 had put there",
 )

@@ -11,8 +11,13 @@ goto put: pte_put() without a pin:
   the pmd is none by now
 """
 
-from scenarios.race import BASE, PAGE, Programs, Race
-from workers.program import barrier, dontneed, jump, mmap, mmap_file, read, touch
+from scenarios.race import BASE, PAGE, Programs, Race, Scene
+from workers.program import STOP, barrier, dontneed, jump, mmap, mmap_file, read, touch
+
+SCENE = Scene(
+    setup=(mmap_file(BASE, PAGE, 0), read(BASE, PAGE), dontneed(BASE, PAGE), mmap(BASE + PAGE, PAGE), STOP),
+    programs=((read(BASE, PAGE), STOP), (touch(BASE + PAGE, PAGE), dontneed(BASE + PAGE, PAGE), STOP)),
+)
 
 
 def programs(seed: int) -> Programs:
@@ -25,6 +30,7 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("pmd-changed-under-pin", "count-underflow", "table-use-after-free"),
     programs=programs,
+    scene=SCENE,
     steer=(("map_pages.unpinned", "free_pte_table.zero", 100), ("free_pte_table.zero", "map_pages.unpinned", 100)),
     source="v1 of the series: filemap_map_pages, `goto put` for a huge pmd; here for one that is dying",
 )

@@ -11,8 +11,10 @@ the page is locked: drops mmap_lock
 pte_put(): reads the pmd again. Whose table is that?
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import barrier, jump, mmap, mmap_file, munmap, read, touch, writeback
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, barrier, jump, mmap, mmap_file, munmap, read, touch, writeback
+
+OTHER = BASE + 4 * SLOT
 
 
 def programs(seed: int) -> Programs:
@@ -20,8 +22,7 @@ def programs(seed: int) -> Programs:
     reader = [barrier(), touch(BASE, PAGE), read(BASE + PAGE, PAGE), barrier(), jump(0)]
     setup = [munmap(BASE, SLOT), mmap(BASE, PAGE), mmap_file(BASE + PAGE, PAGE, 0)]
     unmapper = [*setup, barrier(), munmap(BASE, SLOT), barrier(), jump(0)]
-    other = BASE + 4 * SLOT
-    again = [mmap_file(other, PAGE, 0, shared=True), *[touch(other, PAGE), writeback(0)] * 8]
+    again = [mmap_file(OTHER, PAGE, 0, shared=True), *[touch(OTHER, PAGE), writeback(0)] * 8]
     locker = [barrier(), *again, barrier(), jump(0)]
     return [reader, unmapper, locker]
 
@@ -29,6 +30,17 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("table-left-at-teardown", "pmd-changed-under-pin", "count-underflow", "table-use-after-free"),
     programs=programs,
+    scene=Scene(
+        setup=(
+            mmap(BASE, PAGE),
+            touch(BASE, PAGE),
+            mmap_file(BASE + PAGE, PAGE, 0),
+            mmap_file(OTHER, PAGE, 0, shared=True),
+            touch(OTHER, PAGE),
+            STOP,
+        ),
+        programs=((read(BASE + PAGE, PAGE), STOP), (munmap(BASE, 2 * PAGE), STOP), (writeback(0), STOP)),
+    ),
     steer=(("page.locked", "fault.retrying", 50), ("fault.retrying", "munmap.zapped", 100)),
     source="patch 4: lock_page_or_retry(page, vmf)",
 )
