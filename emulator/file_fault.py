@@ -27,6 +27,7 @@ from emulator.filemap import (
 from emulator.kernel import BUG, ENOMEM, detecting, number
 from emulator.page_alloc import alloc_page, free_table, put_page
 from emulator.pagemap import (
+    WRITEBACK,
     lock_page,
     page_add_file_rmap,
     set_page_dirty,
@@ -194,7 +195,7 @@ def page_mkwrite(m, cpu, slot):
 
     Locking: caller must hold the page lock. Source: do_page_mkwrite, filemap_page_mkwrite, wait_for_stable_page.
     """
-    wait_on_page_writeback(m, cpu, slot)
+    wait_on_page_writeback(m, cpu, slot, WRITEBACK)
     set_page_dirty(m, slot)
 
 

@@ -39,6 +39,7 @@ class Wait(IntEnum):
     MEMORY = 10
     DYING_TABLE = 11
     WRITEBACK = 16
+    RECLAIM = 17
 
 
 WAIT_TEXT = {
@@ -51,6 +52,7 @@ WAIT_TEXT = {
     Wait.MEMORY: "a grace period to give memory back (zone {})",
     Wait.DYING_TABLE: "the freer of table {} to clear its pmd",
     Wait.WRITEBACK: "write-back of {}",
+    Wait.RECLAIM: "write-back of {}, in reclaim",
 }
 
 

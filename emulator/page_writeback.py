@@ -15,7 +15,7 @@ from emulator.atomic import kernel, read_once, smp_store_release, write_once
 from emulator.kernel import EINVAL
 from emulator.mm_types import WRITE_BATCH
 from emulator.mutex import mutex_wake
-from emulator.pagemap import cache_slot, copy_to_disk, lock_page, unlock_page, wait_on_page_writeback
+from emulator.pagemap import WRITEBACK, cache_slot, copy_to_disk, lock_page, unlock_page, wait_on_page_writeback
 from emulator.points import point_number
 from emulator.rmap import page_mkclean
 from emulator.tlb import point
@@ -63,7 +63,7 @@ def write_page(m, cpu, slot):
     lock_page(m, cpu, slot)
     if m.cache.frame[slot] != 0 and read_once(m.cache.writeback, slot) != 0:
         submit_batch(m, cpu)  # it may be in there
-        wait_on_page_writeback(m, cpu, slot)
+        wait_on_page_writeback(m, cpu, slot, WRITEBACK)
     if m.cache.frame[slot] != 0 and clear_page_dirty_for_io(m, cpu, slot):
         write_once(m.cache.writeback, slot, cpu + 1)  # set_page_writeback
         m.batch[cpu * WRITE_BATCH + m.cpu.batch_pages[cpu]] = slot

@@ -15,7 +15,7 @@ from emulator.points import point_number
 from emulator.tlb import point
 
 INODE_LOCK, PAGE_LOCK = number(Wait.INODE_LOCK), number(Wait.PAGE_LOCK)
-WAIT_WRITEBACK, WAIT_NOTHING = number(Wait.WRITEBACK), number(Wait.NOTHING)
+WRITEBACK, RECLAIM, WAIT_NOTHING = number(Wait.WRITEBACK), number(Wait.RECLAIM), number(Wait.NOTHING)
 PAGE_LOCKED, PAGE_GONE = point_number("page.locked"), point_number("page.gone")
 
 
@@ -63,15 +63,16 @@ def wait_on_page_locked(m, cpu, slot):
 
 
 @kernel
-def wait_on_page_writeback(m, cpu, slot):
-    """Wait until the write-back that is under way has ended. Who does not hold the page lock may find the next one.
+def wait_on_page_writeback(m, cpu, slot, what):
+    """Wait until the write-back that is under way has ended; `what` is the Wait, WRITEBACK or RECLAIM.
 
-    Locking: caller must hold no spinlock; the page lock is allowed.
+    Who does not hold the page lock may find the next one. Locking: caller must hold no spinlock; a page lock is
+    allowed.
     """
     written = smp_load_acquire(m.cache.written, slot)
     if smp_load_acquire(m.cache.writeback, slot) == 0:
         return
-    waits_for(m, cpu, WAIT_WRITEBACK, slot)
+    waits_for(m, cpu, what, slot)
     while True:
         seq = smp_load_acquire(m.mutex.seq, slot)
         if smp_load_acquire(m.cache.writeback, slot) == 0:  # pairs with the release in end_page_writeback

@@ -22,6 +22,7 @@ from emulator.memory import unmap_page_range
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.pagemap import (
+    WRITEBACK,
     cache_slot,
     delete_from_page_cache,
     inode_lock,
@@ -62,7 +63,7 @@ def truncate_inode_page(m, cpu, file, pgoff):
     slot = cache_slot(m, file, pgoff)
     lock_page(m, cpu, slot)
     if m.cache.frame[slot] != 0:
-        wait_on_page_writeback(m, cpu, slot)
+        wait_on_page_writeback(m, cpu, slot, WRITEBACK)
         if read_once(m.page.mapcount, m.cache.frame[slot]) != 0:
             unmap_mapping_range(m, cpu, file, pgoff, pgoff + 1, 0)
         delete_from_page_cache(m, cpu, slot)

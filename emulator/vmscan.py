@@ -9,7 +9,7 @@ Source: shrink_page_list, mm/vmscan.c: reclaim of a control group waits for writ
 
 from emulator.atomic import kernel, kernel_inline, read_once, smp_rmb
 from emulator.page_alloc import alloc_table
-from emulator.pagemap import delete_from_page_cache, trylock_page, unlock_page, wait_on_page_writeback
+from emulator.pagemap import RECLAIM, delete_from_page_cache, trylock_page, unlock_page, wait_on_page_writeback
 from emulator.pgtable import PAGE_SHIFT, PTE_LEVEL
 from emulator.points import point_number
 from emulator.tlb import point
@@ -50,7 +50,7 @@ def try_to_free_pages(m, cpu):
             return True
     for slot in range(slots):
         if read_once(m.cache.writeback, slot) != 0:
-            wait_on_page_writeback(m, cpu, slot)
+            wait_on_page_writeback(m, cpu, slot, RECLAIM)
             return True
     return False
 

@@ -31,7 +31,17 @@ def test_a_scene_in_one_order_and_in_the_other_is_clean_with_its_piece_in_place(
 
 
 # found with one preemption, in a few seconds; those that need more are the explorer's own business
-SHALLOW = ("count-late", "missing-pte-put", "uncounted-walker", "early-ptlock-free", "one-table-unflushed")
+SHALLOW = (
+    "count-late",
+    "missing-pte-put",
+    "uncounted-walker",
+    "early-ptlock-free",
+    "one-table-unflushed",
+    "pte-alloc-under-page-lock",
+    "prealloc-leak",
+    "ref-across-retry",
+    "one-put-for-all",
+)
 
 
 def test_a_scene_meets_its_race():

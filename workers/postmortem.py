@@ -126,7 +126,7 @@ def waiting_for(views: Views, cpu: int) -> str | None:
         return None
     if waits in (Wait.PAGE_LOCK, Wait.INODE_LOCK, Wait.I_MMAP_LOCK):
         return _mutex(views, index)
-    return WAIT_TEXT[waits].format(_page(views, index) if waits == Wait.WRITEBACK else index)
+    return WAIT_TEXT[waits].format(_page(views, index) if waits in (Wait.WRITEBACK, Wait.RECLAIM) else index)
 
 
 def place_of(views: Views, geometry: Geometry, cpu: int) -> str:
@@ -187,7 +187,7 @@ def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
             return [int(views["zone"]["lock"][index]) - 1]
         case Wait.PAGE_LOCK | Wait.INODE_LOCK | Wait.I_MMAP_LOCK:
             return [int(views["mutex"]["owner"][index]) - 1]
-        case Wait.WRITEBACK:
+        case Wait.WRITEBACK | Wait.RECLAIM:
             return [int(views["cache"]["writeback"][index]) - 1]
         case Wait.MMAP_LOCK:
             writer = int(views["mm"]["mmap_writer"][index]) - 1
@@ -257,11 +257,25 @@ def flush_lines(views: Views, geometry: Geometry, fates: Fates) -> list[str]:
     return [f"the flush agent has not served {callers}{asleep}"]
 
 
+def cycle_line(views: Views, geometry: Geometry, cpus: Sequence[int]) -> list[str]:
+    """The first cycle of CPUs that wait for one another, as what each waits for; nothing if there is none."""
+    follows = {cpu: holders[0] for cpu in cpus if len(holders := owners(views, geometry, cpu)) == 1}
+    for cpu in follows:
+        path = [cpu]
+        while (following := follows.get(path[-1])) is not None and following not in path:
+            path.append(following)
+        if following == cpu:
+            edges = [f"{who(geometry, one)} -> {waiting_for(views, one)}" for one in path]
+            return [f"a cycle: {' -> '.join(edges)} -> {who(geometry, cpu)}"]
+    return []
+
+
 def wait_for_graph(views: Views, geometry: Geometry, fates: Fates | None = None) -> list[str]:
     """One line per edge: who waits for what, held by whom; grace periods and IPIs like an RCU stall warning."""
     unfinished = [cpu for cpu in range(geometry.cpus) if not views["cpu"]["finished"][cpu]]
     return [
         *wait_lines(views, geometry, unfinished, fates or {}),
+        *cycle_line(views, geometry, unfinished),
         *grace_period_line(views, geometry, fates or {}),
         *flush_lines(views, geometry, fates or {}),
     ]
