@@ -39,6 +39,7 @@ class Bug(IntEnum):
     NO_PROGRESS = 23
     VALUE_NEVER_STORED = 24
     TABLE_LEAKED = 30
+    STORE_TO_CLEAN_PAGE = 31
 
     @property
     def detector(self) -> str:
@@ -134,6 +135,12 @@ BUGS = {
     Bug.TABLE_LEAKED: BugText(
         "a page fault begins with table {subject} in hand, preallocated by the one before",
         "a fault that ends gives back what it did not install, or the next one overwrites it: nobody will free it",
+    ),
+    Bug.STORE_TO_CLEAN_PAGE: BugText(
+        "a store to {subject} goes to a page of a file that is clean (page {seen} of the cache)",
+        "write-back takes the right to store away before it takes the page for clean: this translation is stale, and "
+        "what is stored will not be written",
+        "address",
     ),
     Bug.PTLOCK_DEAD: BugText(
         "the ptl of table {subject} is taken after it was destroyed",

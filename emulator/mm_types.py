@@ -129,6 +129,8 @@ CONFIG = struct(
         put_without_get="fault-around puts what it did not get",
         null_prealloc="fault-around installs a table it has not",
         one_put_for_all="insert_pages puts once for several gets",
+        mkclean_unflushed="write-back does not flush what it write-protects",
+        dirty_zap_unflushed="zap drops ptl before it flushes a dirty page of a file",
         lost_wakeup="the coordinator goes to sleep without a second look",
     ),
 )

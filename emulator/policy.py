@@ -71,6 +71,8 @@ KNOBS = _fields(
         "put-without-get": "fault-around that got no table puts a reference all the same (D3)",
         "null-prealloc": "fault-around installs the table it has not preallocated (D7)",
         "one-put-for-all": "insert_pages takes a reference per table and drops one at the end (D5)",
+        "mkclean-unflushed": "write-back write-protects a page and leaves the translations that allow stores",
+        "dirty-zap-unflushed": "zap drops ptl before it flushes the dirty page of a file that it unmaps (1cf35d47712d)",
         "lost-wakeup": "the coordinator goes to sleep without a second look for work",
     }
 )

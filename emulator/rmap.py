@@ -7,7 +7,7 @@ PTE table stays while it is pinned. VMAs that are split keep their link.
 Source: mm/rmap.c, mm/interval_tree.c; unlink_file_vma, mm/mmap.c.
 """
 
-from emulator.atomic import atomic_add, kernel, kernel_inline, read_once, write_once, xchg
+from emulator.atomic import atomic_add, kernel, kernel_inline, knob, read_once, write_once, xchg
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.pagemap import set_page_dirty
 from emulator.pgtable import DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, pmd_lookup, pte_offset
@@ -116,7 +116,7 @@ def zap_file_pte(m, cpu, mm, entry):
     frame = entry >> PAGE_SHIFT
     if entry & DIRTY:
         set_page_dirty(m, m.page_slot[frame] - 1)
-        m.cpu.gather_force[cpu] = 1
+        m.cpu.gather_force[cpu] = 0 if knob(m.config.dirty_zap_unflushed) else 1
     page_remove_rmap(m, mm, frame)
 
 
@@ -133,7 +133,8 @@ def page_mkclean_one(m, cpu, mm, table, addr, frame):
     mapped = entry & (PRESENT | FILE) == PRESENT | FILE and entry >> PAGE_SHIFT == frame
     if mapped and entry & (RW | DIRTY):
         entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting the dirty bit
-        flush_tlb_mm_range(m, cpu, mm, addr, addr + PAGE, 0)
+        if not knob(m.config.mkclean_unflushed):
+            flush_tlb_mm_range(m, cpu, mm, addr, addr + PAGE, 0)
         write_once(m.entry, pte, entry & ~(RW | DIRTY))
     pte_unlock(m, cpu, table)
     return mapped and entry & DIRTY != 0

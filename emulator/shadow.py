@@ -8,8 +8,8 @@ Debug build with --checks online. Five layers, from cheap to exact:
 - A frame has a set of the values stored to it by anybody, kept as 62 bits by a hash. A word outside of it, and not
   zero, is a BUG.
 - A page of a file is shared: what was stored to it is known by the page, in `m.cache`, whatever frame holds it and
-  wherever it is mapped. A CPU that alone stored to it reads its word back, also after the page has been to the disk and
-  back, unless the file was truncated or punched meanwhile.
+  wherever it is mapped. A store finds it dirty, or write-back would miss it. A CPU that alone stored to it reads its
+  word back, also after the page has been to the disk and back, unless the file was truncated or punched meanwhile.
 - Each CPU remembers the latest words it stored. Read back from a page nobody else stored to, a word must be the same;
   zero only if somebody may have released the page since; and zero if this CPU released it itself.
 """
@@ -30,6 +30,7 @@ BUG_FOREIGN, BUG_LOST, BUG_STALE = (
     number(Bug.LOST_STORE),
     number(Bug.STALE_AFTER_DONTNEED),
 )
+BUG_CLEAN = number(Bug.STORE_TO_CLEAN_PAGE)
 BUG_NEVER_STORED = number(Bug.VALUE_NEVER_STORED)
 SHARED = 1023  # in place of the CPU: more than one CPU has stored
 
@@ -110,6 +111,8 @@ def shadow_store_file(m, cpu, addr, frame, value):
     slot = read_once(m.page_slot, frame) - 1
     if slot < 0:
         return
+    if read_once(m.cache.dirty, slot) == 0:
+        BUG(m, cpu, BUG_CLEAN, addr, 1, slot)
     before = cmpxchg(m.cache.stored_by, slot, 0, cpu + 1)
     if before != 0 and before != cpu + 1:
         write_once(m.cache.stored_by, slot, SHARED)

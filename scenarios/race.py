@@ -44,6 +44,8 @@ RACES = (
     "put-without-get",
     "null-prealloc",
     "one-put-for-all",
+    "mkclean-unflushed",
+    "dirty-zap-unflushed",
 )
 
 

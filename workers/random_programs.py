@@ -165,6 +165,7 @@ class Author:
     def map_file(self) -> list[Insn]:
         """Map a file over what is there: a part that fits, or more than it has."""
         addr, length = self.piece()
+        length = min(length, (FILE_PAGES + 8) * PAGE_SIZE)
         shared, writable = self.rng.random() < 0.6, self.rng.random() < 0.8
         return [mmap_file(addr, length, self.file(), shared, self.rng.choice((0, 0, 3, 40)), writable)]
 
