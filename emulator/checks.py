@@ -174,22 +174,31 @@ def page_cache(frozen: Frozen) -> int:
 
 
 def i_mmap(frozen: Frozen) -> int:
-    """What the VMAs of all mms map of files is what the files' links say, page by page."""
+    """What the VMAs of all mms map of files is what the files' links say, ranges that continue each other joined."""
     v, geometry = frozen.views, frozen.geometry
-    mapped, linked = set(), set()
+    mapped, linked = [], []
     for mm in range(geometry.mms):
         rows = v["vma"][mm * geometry.vmas :][: int(v["mm"]["vmas"][mm])]
-        for vma in rows[rows["file"] != 0]:
-            mapped |= {(int(vma["file"]) - 1, mm, at, vma["pgoff"] + i) for i, at in enumerate(_pages(vma))}
+        mapped += [(int(vma["file"]) - 1, mm, *_range(vma)) for vma in rows[rows["file"] != 0]]
     for file in range(geometry.files):
-        for link in v["link"][file * geometry.mms * geometry.vmas :][: int(v["file"]["links"][file])]:
-            linked |= {(file, int(link["mm"]), at, link["pgoff"] + i) for i, at in enumerate(_pages(link))}
-    return len(mapped ^ linked)
+        rows = v["link"][file * geometry.mms * geometry.vmas :][: int(v["file"]["links"][file])]
+        linked += [(file, int(link["mm"]), *_range(link)) for link in rows]
+    return len(_joined(mapped) ^ _joined(linked))
 
 
-def _pages(row: Any) -> range:
-    """The addresses of the pages from `start` to `end`."""
-    return range(int(row["start"]), int(row["end"]), PAGE)
+def _range(row: Any) -> tuple[int, int, int]:
+    """Start, end, and the address at which page 0 of the file would be."""
+    return int(row["start"]), int(row["end"]), int(row["start"] - row["pgoff"] * PAGE)
+
+
+def _joined(ranges: list[tuple[int, int, int, int, int]]) -> set[tuple[int, int, int, int, int]]:
+    """The same ranges, those that continue each other as one."""
+    joined: list[tuple[int, int, int, int, int]] = []
+    for file, mm, start, end, base in sorted(ranges):
+        if joined and joined[-1][:2] == (file, mm) and joined[-1][3:] == (start, base):
+            start = joined.pop()[2]
+        joined.append((file, mm, start, end, base))
+    return set(joined)
 
 
 def tables(frozen: Frozen) -> int:

@@ -40,7 +40,7 @@ from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
 from emulator.rss import sync_mm_rss
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, take_interrupts
-from emulator.truncate import do_truncate, punch_hole
+from emulator.truncate import MADV_REMOVE, do_truncate, madvise_remove, punch_hole
 
 WAIT_BARRIER, WAIT_NOTHING = number(Wait.BARRIER), number(Wait.NOTHING)
 ARRIVED, BUG_NO_PROGRESS = point_number("barrier.arrived"), number(Bug.NO_PROGRESS)
@@ -157,6 +157,8 @@ def stepped(m, cpu, mm, op, addr, length, step, arg):
         size = min(step, length - done)
         if op == MUNMAP:
             error = do_munmap(m, cpu, mm, addr + done, size)
+        elif arg == MADV_REMOVE:
+            error = madvise_remove(m, cpu, mm, addr + done, size)
         else:
             error = do_madvise(m, cpu, mm, addr + done, size, arg)
         if result == 0:

@@ -17,7 +17,7 @@ Source: truncate_pagecache and truncate_inode_pages_range, mm/truncate.c; unmap_
 """
 
 from emulator.atomic import kernel, memset, read_once, write_once
-from emulator.kernel import EINVAL
+from emulator.kernel import EACCES, EINVAL, ENOMEM
 from emulator.memory import unmap_page_range
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
@@ -34,8 +34,11 @@ from emulator.pagemap import (
 from emulator.pgtable import FILE, PAGE, PRESENT
 from emulator.points import point_number
 from emulator.rmap import first_link
+from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.tlb import point
+from emulator.vma import VM_SHARED, VM_WRITE, find_vma, linear_page_index, vma_limit
 
+MADV_REMOVE = 9
 UNMAPPED = point_number("truncate.unmapped")
 
 
@@ -110,4 +113,43 @@ def punch_hole(m, cpu, file, first, pages):
     inode_lock(m, cpu, file)
     truncate_range(m, cpu, file, first, first + pages, 0)
     inode_unlock(m, cpu, file)
+    return 0
+
+
+@kernel
+def remove_target(m, cpu, mm, start, end):
+    """Note in this CPU's `vmf` which pages of which file [start, end) maps, as far as its first VMA goes: the end of
+    that; or -errno. Locking: takes and releases mmap_lock for reading.
+    """
+    result = -ENOMEM
+    mmap_read_lock(m, cpu, mm)
+    row = find_vma(m, mm, start)
+    if row < vma_limit(m, mm) and m.vma.start[row] <= start:
+        if m.vma.file[row] == 0:
+            result = -EINVAL
+        elif m.vma.flags[row] & (VM_SHARED | VM_WRITE) != VM_SHARED | VM_WRITE:
+            result = -EACCES
+        else:
+            result = min(end, m.vma.end[row])
+            m.vmf.slot[cpu] = cache_slot(m, m.vma.file[row] - 1, 0)
+            m.vmf.addr[cpu] = linear_page_index(m, row, start)
+    mmap_read_unlock(m, cpu, mm)
+    return result
+
+
+@kernel
+def madvise_remove(m, cpu, mm, start, length):
+    """MADV_REMOVE: punch a hole where the range is mapped, VMA by VMA: 0 or -errno of the first that cannot be.
+
+    The hole is punched without mmap_lock: the inode lock comes before it. Source: madvise_remove, mm/madvise.c.
+    """
+    end = start + ((length + PAGE - 1) & -PAGE)
+    if start & (PAGE - 1) or length < 0:
+        return -EINVAL
+    while start < end:
+        until = remove_target(m, cpu, mm, start, end)
+        if until < 0:
+            return until
+        punch_hole(m, cpu, m.vmf.slot[cpu] // m.config.file_pages[0], m.vmf.addr[cpu], (until - start) // PAGE)
+        start = until
     return 0

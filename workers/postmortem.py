@@ -262,17 +262,34 @@ def flush_lines(views: Views, geometry: Geometry, fates: Fates) -> list[str]:
     return [f"the flush agent has not served {callers}{asleep}"]
 
 
-def cycle_line(views: Views, geometry: Geometry, cpus: Sequence[int]) -> list[str]:
-    """The first cycle of CPUs that wait for one another, as what each waits for; nothing if there is none."""
-    follows = {cpu: holders[0] for cpu in cpus if len(holders := owners(views, geometry, cpu)) == 1}
-    for cpu in follows:
-        path = [cpu]
-        while (following := follows.get(path[-1])) is not None and following not in path:
-            path.append(following)
-        if following == cpu:
-            edges = [f"{who(geometry, one)} -> {waiting_for(views, one)}" for one in path]
-            return [f"a cycle: {' -> '.join(edges)} -> {who(geometry, cpu)}"]
+def find_cycle(edges: Mapping[int, Sequence[int]]) -> list[int]:
+    """Tasks that wait for each other in a ring, the first one again at the end; empty if there is none."""
+    done: set[int] = set()
+
+    def follow(task: int, path: list[int]) -> list[int]:
+        if task in path:
+            return [*path[path.index(task) :], task]
+        if task in done:
+            return []
+        done.add(task)
+        for other in edges.get(task, ()):
+            if found := follow(other, [*path, task]):
+                return found
+        return []
+
+    for task in sorted(edges):
+        if found := follow(task, []):
+            return found
     return []
+
+
+def cycle_line(views: Views, geometry: Geometry) -> list[str]:
+    """A cycle of CPUs that wait for each other, and for what; nothing if there is none."""
+    unfinished = [cpu for cpu in range(geometry.cpus) if not views["cpu"]["finished"][cpu]]
+    edges = {cpu: [o for o in owners(views, geometry, cpu) if 0 <= o < geometry.cpus] for cpu in unfinished}
+    cycle = find_cycle(edges)
+    steps = [f"{who(geometry, cpu)} -> {waiting_for(views, cpu)}" for cpu in cycle[:-1]]
+    return [f"cycle: {' -> '.join(steps)} -> {who(geometry, cycle[-1])}"] if cycle else []
 
 
 def wait_for_graph(views: Views, geometry: Geometry, fates: Fates | None = None) -> list[str]:
@@ -280,7 +297,6 @@ def wait_for_graph(views: Views, geometry: Geometry, fates: Fates | None = None)
     unfinished = [cpu for cpu in range(geometry.cpus) if not views["cpu"]["finished"][cpu]]
     return [
         *wait_lines(views, geometry, unfinished, fates or {}),
-        *cycle_line(views, geometry, unfinished),
         *grace_period_line(views, geometry, fates or {}),
         *flush_lines(views, geometry, fates or {}),
     ]
@@ -312,6 +328,6 @@ def describe_stuck(views: Views, geometry: Geometry, headline: str, fates: Fates
     for number in range(geometry.cpus + geometry.debug):
         if not views["cpu"]["finished"][number]:
             lines.append(f"{who(geometry, number, fates)} {state_of(views, geometry, number)}")
-    lines += wait_for_graph(views, geometry, fates)
+    lines += [*wait_for_graph(views, geometry, fates), *cycle_line(views, geometry)]
     lines += [f"leaked: {line}" for line in leaks(views, geometry, fates)]
     return "\n  ".join(lines)

@@ -10,9 +10,10 @@ import numpy as np
 from emulator.insn import Op
 from emulator.madvise import MADV_DONTNEED, MADV_FREE
 from emulator.mm_types import INSN, PAGE_SIZE
+from emulator.truncate import MADV_REMOVE
 from emulator.vma import VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
 
-ADVICE = {MADV_DONTNEED: "MADV_DONTNEED", MADV_FREE: "MADV_FREE"}
+ADVICE = {MADV_DONTNEED: "MADV_DONTNEED", MADV_FREE: "MADV_FREE", MADV_REMOVE: "MADV_REMOVE"}
 
 
 class Insn(NamedTuple):
@@ -90,6 +91,11 @@ def dontneed(addr: int, length: int, step: int = 0) -> Insn:
 def free(addr: int, length: int, step: int = 0) -> Insn:
     """madvise(MADV_FREE), in calls of `step` bytes if given."""
     return Insn(Op.MADVISE, addr, length, step, MADV_FREE)
+
+
+def remove(addr: int, length: int, step: int = 0) -> Insn:
+    """madvise(MADV_REMOVE), in calls of `step` bytes if given: a hole in the file that is mapped there."""
+    return Insn(Op.MADVISE, addr, length, step, MADV_REMOVE)
 
 
 def barrier(number: int = 0) -> Insn:

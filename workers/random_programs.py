@@ -33,6 +33,7 @@ from workers.program import (
     munmap,
     punch_hole,
     read,
+    remove,
     store,
     touch,
     truncate,
@@ -178,8 +179,10 @@ class Author:
         return [writeback(self.file())]
 
     def cut_file(self) -> list[Insn]:
-        """Truncate a file, and perhaps make it whole again; or punch a hole."""
+        """Truncate a file, and perhaps make it whole again; or punch a hole, by file or by address."""
         file, rng = self.file(), self.rng
+        if rng.random() < 0.2:
+            return [remove(*self.piece(), self.step())]
         if rng.random() < 0.5:
             return [punch_hole(file, rng.randrange(FILE_PAGES), rng.choice((1, 1, 4, FILE_PAGES)))]
         again = [truncate(file, FILE_PAGES)] if rng.random() < 0.9 else []
