@@ -328,7 +328,8 @@ def deadlock() -> bool:
 
 def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
     """D1 on the explored machine: how the search ends, what it finds, steps of that execution."""
-    from workers.explorer import ExploredMachine, search
+    from workers.explorer import ExploredMachine
+    from workers.hunt import Budget, search
     from workers.instruments import Instruments
     from workers.program import STOP, dontneed, mmap, touch
     from workers.scene import Scene
@@ -338,7 +339,7 @@ def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
     programs = [[touch(base + cpu * page, page), STOP] for cpu in range(2)]
     knobs = () if fixed else ("publish-before-init",)
     machine = ExploredMachine(Scene(setup, programs), "refcount", Instruments(online=True, knobs=knobs))
-    verdict = search(machine, lambda: Search(bound), 100)
+    verdict = search(machine, lambda: Search(bound), Budget(100))
     if verdict.failure is None:
         return verdict.word, "", 0
     again = {machine.execute(Follow(verdict.failure.choices)).what for _ in range(10)}
@@ -391,7 +392,8 @@ def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int
 def scenes(names: list[str], bound: int, broken: bool = False) -> dict[str, str]:
     """What a search with so many preemptions finds in the scenes of these races; `broken` leaves the piece out."""
     from scenarios.race import load_race
-    from workers.explorer import ExploredMachine, search
+    from workers.explorer import ExploredMachine
+    from workers.hunt import Budget, search
     from workers.instruments import Instruments
 
     found = {}
@@ -399,7 +401,7 @@ def scenes(names: list[str], bound: int, broken: bool = False) -> dict[str, str]
         race, _ = load_race(name)
         tools = Instruments(online=True, knobs=(name,) if broken else (), settings=race.settings)
         machine = ExploredMachine(race.scene, race.policy, tools)
-        verdict = search(machine, lambda: Search(bound), 30)
+        verdict = search(machine, lambda: Search(bound), Budget(30))
         if verdict.failure is not None:
             found[name] = verdict.failure.what
     return found
@@ -411,7 +413,8 @@ def claim(name: str, twin: bool) -> tuple[list[str], int]:
     Where the coordinator dies there is a search for each of its steps, up to one that no execution reaches.
     """
     from scenarios.claims import CLAIMS
-    from workers.explorer import ExploredMachine, search
+    from workers.explorer import ExploredMachine
+    from workers.hunt import Budget, search
     from workers.instruments import Instruments
 
     one = CLAIMS[name]
@@ -427,7 +430,7 @@ def claim(name: str, twin: bool) -> tuple[list[str], int]:
     for step in count(1):
         died.clear()
         machine = ExploredMachine(one.scene, one.policy, tools, one.memory, crash_at=step if one.crashes else 0)
-        verdict = search(machine, Dying(2 if twin and one.bound is None else one.bound), 60)
+        verdict = search(machine, lambda: Dying(2 if twin and one.bound is None else one.bound), Budget(60))
         executions += verdict.executions
         if verdict.failure is not None or not verdict.word.startswith("pass"):
             found.append(verdict.failure.what if verdict.failure is not None else verdict.word)
