@@ -10,6 +10,7 @@ takes it over and over would keep it.
 from emulator.atomic import (
     atomic_add,
     cmpxchg,
+    data_race,
     kernel,
     kernel_inline,
     read_once,
@@ -86,8 +87,9 @@ def mutex_trylock(m, cpu, i, lock_class):
 @kernel
 def mutex_unlock(m, cpu, i, lock_class):
     """Release row `i`. Locking: caller must hold it."""
-    if m.mutex.owner[i] != cpu + 1:
-        BUG(m, cpu, BUG_UNLOCK, i, cpu + 1, m.mutex.owner[i])
+    owner = data_race(m.mutex.owner, i)  # of ours only a look at a lock that is not held could be wrong
+    if owner != cpu + 1:
+        BUG(m, cpu, BUG_UNLOCK, i, cpu + 1, owner)
     lock_release(m, cpu, lock_class)
     smp_store_release(m.mutex.owner, i, 0)  # pairs with the cmpxchg in mutex_lock and mutex_trylock
     mutex_wake(m, i)
