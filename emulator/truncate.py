@@ -67,7 +67,7 @@ def truncate_inode_page(m, cpu, file, pgoff):
     lock_page(m, cpu, slot)
     if m.cache.frame[slot] != 0:
         wait_on_page_writeback(m, cpu, slot, WRITEBACK)
-        if read_once(m.page.mapcount, m.cache.frame[slot]) != 0:
+        while read_once(m.page.mapcount, m.cache.frame[slot]) != 0:
             unmap_mapping_range(m, cpu, file, pgoff, pgoff + 1, 0)
         delete_from_page_cache(m, cpu, slot)
     words = m.config.frame_words[0]

@@ -39,7 +39,6 @@ SHALLOW = (
     "one-table-unflushed",
     "pte-alloc-under-page-lock",
     "prealloc-leak",
-    "ref-across-retry",
     "one-put-for-all",
 )
 
