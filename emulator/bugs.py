@@ -38,6 +38,8 @@ class Bug(IntEnum):
     WALK_FREED_TABLE = 22
     NO_PROGRESS = 23
     VALUE_NEVER_STORED = 24
+    TABLE_LEAKED = 30
+    STORE_TO_CLEAN_PAGE = 31
 
     @property
     def detector(self) -> str:
@@ -129,6 +131,16 @@ BUGS = {
     Bug.FREED_UNDER_RCU_READER: BugText(
         "a read section that found table {subject} is still open at age {seen} of the table (7: it is free already)",
         "a grace period ends only when every reader that could see the table has left: no age above 1 may occur",
+    ),
+    Bug.TABLE_LEAKED: BugText(
+        "a page fault begins with table {subject} in hand, preallocated by the one before",
+        "a fault that ends gives back what it did not install, or the next one overwrites it: nobody will free it",
+    ),
+    Bug.STORE_TO_CLEAN_PAGE: BugText(
+        "a store to {subject} goes to a page of a file that is clean (page {seen} of the cache)",
+        "write-back takes the right to store away before it takes the page for clean: this translation is stale, and "
+        "what is stored will not be written",
+        "address",
     ),
     Bug.PTLOCK_DEAD: BugText(
         "the ptl of table {subject} is taken after it was destroyed",

@@ -13,6 +13,8 @@ import numpy as np
 
 from emulator.mm_types import FRAMES, PCP_ROOM, PSC_ENTRIES, PTRS_PER_TABLE, TABLES, TLB_ENTRIES, Geometry
 from emulator.pgtable import (
+    DIRTY,
+    FILE,
     PAGE,
     PRESENT,
     SPECIAL,
@@ -42,12 +44,19 @@ class Frozen:
         self.entries = views["entry"]["word"][: self.used * PTRS_PER_TABLE].reshape(self.used, PTRS_PER_TABLE)
         self.nonempty = np.zeros(self.used, np.int64)
         self.mapped = np.zeros(self.used_frames, np.int64)
+        self.dirty = np.zeros(self.used_frames, np.bool_)  # some PTE says so
+        self.of_files = np.zeros(self.used_frames, np.bool_)  # mapped as a page of a file
+        self.cached = np.zeros(self.used_frames, np.int64)  # times that a page of a file has the frame
+        np.add.at(self.cached, views["cache"]["frame"][views["cache"]["frame"] != 0], 1)
         for at in range(0, len(self.live_pte), _CHUNK):
             tables = self.live_pte[at : at + _CHUNK]
             entries = self.entries[tables]
             self.nonempty[tables] = np.count_nonzero(entries, axis=1)
             frames = entries[(entries & (PRESENT | SPECIAL)) == PRESENT] >> 12
             self.mapped += np.bincount(frames, minlength=self.used_frames)[: self.used_frames]
+            file_entries = entries[(entries & (PRESENT | FILE)) == PRESENT | FILE]
+            self.of_files[file_entries >> 12] = True
+            self.dirty[file_entries[file_entries & DIRTY != 0] >> 12] = True
 
     def needed(self) -> np.ndarray:
         """Tables that hold something: PTE tables with an entry, and the PMD and PUD tables above those."""
@@ -105,38 +114,91 @@ def pgtables_bytes(frozen: Frozen) -> int:
 
 
 def rss(frozen: Frozen) -> int:
-    """RSS of every mm is the number of its entries that map a frame other than the zero page."""
-    counted = np.zeros(frozen.geometry.mms, np.int64)
+    """RSS of every mm is the number of its entries that map a frame other than the zero page, files' counted apart."""
+    anon = np.zeros(frozen.geometry.mms, np.int64)
+    file = np.zeros(frozen.geometry.mms, np.int64)
     for at in range(0, len(frozen.live_pte), _CHUNK):
         tables = frozen.live_pte[at : at + _CHUNK]
         entries = frozen.entries[tables]
-        frames = np.count_nonzero((entries & (PRESENT | SPECIAL) == PRESENT) & (entries >> 12 != 0), axis=1)
-        np.add.at(counted, frozen.views["ptdesc"]["mm"][tables] - 1, frames)
+        mapped = (entries & (PRESENT | SPECIAL) == PRESENT) & (entries >> 12 != 0)
+        of_file = entries & FILE != 0
+        owners = frozen.views["ptdesc"]["mm"][tables] - 1
+        np.add.at(anon, owners, np.count_nonzero(mapped & ~of_file, axis=1))
+        np.add.at(file, owners, np.count_nonzero(mapped & of_file, axis=1))
     claimed = frozen.views["mm"]["rss_anon"].copy()
     mm = frozen.views["cpu"]["mm"]
     np.add.at(claimed, mm[mm >= 0], frozen.views["cpu"]["rss_cache"][mm >= 0])
-    return int(np.abs(claimed - counted).sum())
+    return int(np.abs(claimed - anon).sum() + np.abs(frozen.views["mm"]["rss_file"] - file).sum())
 
 
 def mapcount(frozen: Frozen) -> int:
-    """Every frame's mapcount is the number of entries that map it, and it has that many users."""
+    """Every frame's mapcount is the number of entries that map it; it has that many users, and the page cache's."""
     page = frozen.views["page"]
     count = page["mapcount"][1 : frozen.used_frames]
     users = page["refcount"][1 : frozen.used_frames]
     mapped = frozen.mapped[1:]
+    users = users - frozen.cached[1:]
     device = int(frozen.views["device"]["frame"][0])
     if device:
-        users = users.copy()
         users[device - 1] -= 1
     return int(np.count_nonzero((count != mapped) | (users != mapped)))
 
 
 def frames(frozen: Frozen) -> int:
-    """Frames free + mapped + the device's = all that were ever handed out; none is twice among them."""
+    """Frames free + mapped or in the page cache + the device's = all that were handed out; none is twice among them."""
     free = frozen.free(FRAMES)
-    times = np.bincount(free, minlength=frozen.used_frames) + (frozen.mapped > 0)
+    times = np.bincount(free, minlength=frozen.used_frames) + ((frozen.mapped > 0) | (frozen.cached > 0))
     times[frozen.views["device"]["frame"][0]] += 1
     return int(np.count_nonzero(times[1:] != 1))
+
+
+def page_cache(frozen: Frozen) -> int:
+    """A page in memory lies within its file, its frame names it, and unless it is dirty the disk has the same words.
+
+    A frame that is mapped as a page of a file is one, of one page; no page is under write-back.
+    """
+    v, geometry = frozen.views, frozen.geometry
+    cache = v["cache"][: geometry.files * geometry.file_pages]
+    slots = np.flatnonzero(cache["frame"])
+    frames = cache["frame"][slots]
+    wrong = int(np.count_nonzero(slots % geometry.file_pages >= v["file"]["size"][slots // geometry.file_pages]))
+    wrong += int(np.count_nonzero(frozen.cached > 1) + np.count_nonzero(frozen.of_files & (frozen.cached == 0)))
+    wrong += int(np.count_nonzero(cache["writeback"]))
+    wrong += int(np.count_nonzero(frozen.dirty[frames] & (cache["dirty"][slots] == 0)))
+    if geometry.files:
+        wrong += int(np.count_nonzero(v["page_slot"]["word"][frames] != slots + 1))
+        in_memory = v["frame"]["word"].reshape(-1, geometry.frame_words)[frames]
+        on_disk = v["disk"]["word"].reshape(-1, geometry.frame_words)[slots]
+        wrong += int(np.count_nonzero((in_memory != on_disk).any(axis=1) & (cache["dirty"][slots] == 0)))
+    return wrong
+
+
+def i_mmap(frozen: Frozen) -> int:
+    """What the VMAs of all mms map of files is what the files' links say, ranges that continue each other joined."""
+    v, geometry = frozen.views, frozen.geometry
+    mapped, linked = [], []
+    for mm in range(geometry.mms):
+        rows = v["vma"][mm * geometry.vmas :][: int(v["mm"]["vmas"][mm])]
+        mapped += [(int(vma["file"]) - 1, mm, *_range(vma)) for vma in rows[rows["file"] != 0]]
+    for file in range(geometry.files):
+        rows = v["link"][file * geometry.mms * geometry.vmas :][: int(v["file"]["links"][file])]
+        linked += [(file, int(link["mm"]), *_range(link)) for link in rows]
+    return len(_joined(mapped) ^ _joined(linked))
+
+
+def _range(row: Any) -> tuple[int, int, int]:
+    """Start, end, and the address at which page 0 of the file would be."""
+    return int(row["start"]), int(row["end"]), int(row["start"] - row["pgoff"] * PAGE)
+
+
+def _joined(ranges: list[tuple[int, int, int, int, int]]) -> set[tuple[int, int, int, int, int]]:
+    """The same ranges, those that continue each other as one."""
+    joined: list[tuple[int, int, int, int, int]] = []
+    for file, mm, start, end, base in sorted(ranges):
+        if joined and joined[-1][:2] == (file, mm) and joined[-1][3:] == (start, base):
+            start = joined.pop()[2]
+        joined.append((file, mm, start, end, base))
+    return set(joined)
 
 
 def tables(frozen: Frozen) -> int:
@@ -162,7 +224,7 @@ def locks(frozen: Frozen) -> int:
     """No lock is held, no CPU is in a read section."""
     v = frozen.views
     held = np.count_nonzero(v["ptdesc"]["ptl"][: frozen.used]) + np.count_nonzero(v["zone"]["lock"])
-    held += np.count_nonzero(v["device"]["i_mmap_lock"])
+    held += np.count_nonzero(v["mutex"]["owner"])
     held += np.count_nonzero(v["mm"]["mmap_readers"]) + np.count_nonzero(v["mm"]["mmap_writer"])
     return int(held + np.count_nonzero(v["cpu"]["rcu_nesting"]))
 
@@ -206,6 +268,8 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
     "rss": rss,
     "mapcount": mapcount,
     "frames": frames,
+    "page_cache": page_cache,
+    "i_mmap": i_mmap,
     "tables": tables,
     "limbo": limbo,
     "locks": locks,

@@ -14,10 +14,11 @@ Source: CVE-2022-39188; remap_pfn_range and unmap_mapping_range, mm/memory.c.
 """
 
 from emulator.atomic import data_race, kernel, read_once, write_once
-from emulator.kernel import EINVAL, ENOMEM
+from emulator.kernel import ENOMEM
 from emulator.memory import pmd_alloc, unmap_page_range
 from emulator.mm_types import FRAMES
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.page_alloc import alloc_page, pcp_push
 from emulator.pgtable import (
     ACCESSED,
@@ -32,7 +33,6 @@ from emulator.pgtable import (
 )
 from emulator.points import point_number
 from emulator.pte_ref import pte_alloc_try_get, pte_get, pte_lock, pte_put, pte_unlock
-from emulator.spinlock import I_MMAP_LOCK, spin_lock, spin_unlock
 from emulator.tlb import point
 
 DEVICE_FREED = point_number("device.freed")
@@ -55,7 +55,7 @@ def remap_pfn_range(m, cpu, mm, addr):
     if table < 0:
         device_frame_free(m, cpu, frame)
         return -ENOMEM
-    spin_lock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
+    i_mmap_lock(m, cpu, m.config.n_file[0])
     if m.device.frame[0] == 0:
         m.device.frame[0] = frame
         frame = 0
@@ -68,7 +68,7 @@ def remap_pfn_range(m, cpu, mm, addr):
         write_once(m.entry, pte, entry)
         pte_get(m, cpu, pmd)
     pte_unlock(m, cpu, table)
-    spin_unlock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
+    i_mmap_unlock(m, cpu, m.config.n_file[0])
     if frame != 0:
         device_frame_free(m, cpu, frame)
     pte_put(m, cpu, mm, pmd, addr)
@@ -86,30 +86,27 @@ def device_frame_free(m, cpu, frame):
 @kernel
 def unlink_file_vma(m, cpu, mm):
     """Take the VMA of `mm` out of the file's i_mmap. Locking: takes and releases i_mmap_lock."""
-    spin_lock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
+    i_mmap_lock(m, cpu, m.config.n_file[0])
     if m.device.mm[0] == mm + 1:
         m.device.mm[0] = 0
-    spin_unlock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
+    i_mmap_unlock(m, cpu, m.config.n_file[0])
 
 
 @kernel
 def device_remove(m, cpu):
-    """The driver takes its frame away: unmap_mapping_range over the VMAs in i_mmap, then free the frame: 0 or -EINVAL.
+    """The driver takes its frame away: unmap_mapping_range over the VMAs in i_mmap, then free the frame: 0.
 
     Locking: takes and releases i_mmap_lock.
     """
-    spin_lock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
+    i_mmap_lock(m, cpu, m.config.n_file[0])
     mm = m.device.mm[0] - 1
-    if mm >= 0 and mm != m.cpu.mm[cpu]:
-        spin_unlock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
-        return -EINVAL  # a CPU runs one mm for its whole life, and can flush no other
     if mm >= 0:
         tlb_gather_mmu(m, cpu, mm, 0)
         unmap_page_range(m, cpu, mm, m.device.addr[0], m.device.addr[0] + PAGE)
         tlb_finish_mmu(m, cpu)
     frame = m.device.frame[0]
     m.device.frame[0] = 0
-    spin_unlock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
+    i_mmap_unlock(m, cpu, m.config.n_file[0])
     if frame != 0:
         device_frame_free(m, cpu, frame)
         point(m, cpu, DEVICE_FREED, frame, data_race(m.page.generation, frame))

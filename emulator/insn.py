@@ -28,16 +28,19 @@ from emulator.atomic import (
 )
 from emulator.bugs import Bug
 from emulator.device import device_remove
+from emulator.insert_pages import insert_pages
 from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, number, stopped, waits_for
 from emulator.madvise import do_madvise
-from emulator.memory import map_pages, sync_mm_rss
 from emulator.mincore import do_mincore
 from emulator.mm_types import NR_BARRIERS
 from emulator.mmap import do_mmap, do_munmap, exit_mmap
 from emulator.mmu import access_ok, load, store
+from emulator.page_writeback import write_cache_pages
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
+from emulator.rss import sync_mm_rss
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, take_interrupts
+from emulator.truncate import MADV_REMOVE, do_truncate, madvise_remove, punch_hole
 
 WAIT_BARRIER, WAIT_NOTHING = number(Wait.BARRIER), number(Wait.NOTHING)
 ARRIVED, BUG_NO_PROGRESS = point_number("barrier.arrived"), number(Bug.NO_PROGRESS)
@@ -60,17 +63,21 @@ class Op(IntEnum):
     JUMP = 10
     MARK = 11  # nothing: a row to record
     MINCORE = 12  # look at a range; cpu.loaded is the number of present pages
-    MAP_PAGES = 13  # fault-around: map the zero page into `arg` empty pages
+    INSERT_PAGES = 13  # a driver maps what the page cache has of a range, without a fault
     COMPUTE = 14  # touch no memory for `arg` microseconds
     DEVICE_REMOVE = 15  # the driver takes its frame away
+    WRITEBACK = 32  # write the dirty pages of file `addr`
+    TRUNCATE = 33  # make file `addr` `arg` pages long
+    PUNCH_HOLE = 34  # take `length` pages out of file `addr`, from page `arg` on
 
 
 EXIT, STOP, STORE, LOAD, TOUCH, READ = (int(op) for op in (Op.EXIT, Op.STOP, Op.STORE, Op.LOAD, Op.TOUCH, Op.READ))
 MMAP, MUNMAP, MADVISE = int(Op.MMAP), int(Op.MUNMAP), int(Op.MADVISE)
 BARRIER, JUMP, MARK = int(Op.BARRIER), int(Op.JUMP), int(Op.MARK)
-MINCORE, MAP_PAGES, COMPUTE, DEVICE_REMOVE = (
-    int(op) for op in (Op.MINCORE, Op.MAP_PAGES, Op.COMPUTE, Op.DEVICE_REMOVE)
+MINCORE, INSERT_PAGES, COMPUTE, DEVICE_REMOVE = (
+    int(op) for op in (Op.MINCORE, Op.INSERT_PAGES, Op.COMPUTE, Op.DEVICE_REMOVE)
 )
+WRITEBACK, TRUNCATE, PUNCH_HOLE = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE)
 
 
 @kernel_inline
@@ -150,6 +157,8 @@ def stepped(m, cpu, mm, op, addr, length, step, arg):
         size = min(step, length - done)
         if op == MUNMAP:
             error = do_munmap(m, cpu, mm, addr + done, size)
+        elif arg == MADV_REMOVE:
+            error = madvise_remove(m, cpu, mm, addr + done, size)
         else:
             error = do_madvise(m, cpu, mm, addr + done, size, arg)
         if result == 0:
@@ -183,7 +192,7 @@ def execute(m, cpu, mm, pc):
     if op == READ or op == LOAD:
         return read(m, cpu, mm, addr, length, step)
     if op == MMAP:
-        return do_mmap(m, cpu, mm, addr, length, arg)
+        return do_mmap(m, cpu, mm, addr, length, arg, step)
     if op == MUNMAP or op == MADVISE:
         return stepped(m, cpu, mm, op, addr, length, step, arg)
     if op == BARRIER:
@@ -199,12 +208,24 @@ def execute_more(m, cpu, mm, op, addr, length, arg):
     """The instructions that only races and stress programs use: 0 or -errno."""
     if op == MINCORE:
         return do_mincore(m, cpu, mm, addr, length)
-    if op == MAP_PAGES:
-        return map_pages(m, cpu, mm, addr, arg)
+    if op == INSERT_PAGES:
+        return insert_pages(m, cpu, mm, addr, length)
     if op == COMPUTE:
         return compute(m, cpu, arg)
     if op == DEVICE_REMOVE:
         return device_remove(m, cpu)
+    return execute_file(m, cpu, op, addr, length, arg)
+
+
+@kernel
+def execute_file(m, cpu, op, addr, length, arg):
+    """The instructions on files: 0 or -errno."""
+    if op == WRITEBACK:
+        return write_cache_pages(m, cpu, addr)
+    if op == TRUNCATE:
+        return do_truncate(m, cpu, addr, arg)
+    if op == PUNCH_HOLE:
+        return punch_hole(m, cpu, addr, arg, length)
     return -EINVAL
 
 

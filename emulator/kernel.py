@@ -17,13 +17,14 @@ from emulator.atomic import (
     write_once,
 )
 
-EINTR, ENOMEM, EFAULT, EINVAL = 4, 12, 14, 22
+EINTR, ENXIO, ENOMEM, EACCES, EFAULT, EINVAL = 4, 6, 12, 13, 14, 22
+EBUS = ENXIO  # what an instruction ends with where Linux sends SIGBUS; EFAULT is SIGSEGV
 
 number = np.int64  # for the constants kernels pass on: a plain int would make a copy of the callee for each value
 
 
 class Wait(IntEnum):
-    """What a CPU waits for; cpu.waits_index says which one. Those below 8 are the lock classes, outermost first."""
+    """What a CPU waits for; cpu.waits_index says which one. Those below 8 are the lock classes."""
 
     NOTHING = 0
     MMAP_LOCK = 1
@@ -31,15 +32,18 @@ class Wait(IntEnum):
     PMD_LOCK = 3
     PTE_LOCK = 4
     ZONE_LOCK = 5
+    INODE_LOCK = 6
+    PAGE_LOCK = 7
     BARRIER = 8
     FLUSH = 9
     MEMORY = 10
     DYING_TABLE = 11
+    WRITEBACK = 16
+    RECLAIM = 17
 
 
 WAIT_TEXT = {
     Wait.MMAP_LOCK: "mmap_lock of mm {}",
-    Wait.I_MMAP_LOCK: "i_mmap_lock of the device file",
     Wait.PMD_LOCK: "pmd_lock (ptl of table {})",
     Wait.PTE_LOCK: "ptl of table {}",
     Wait.ZONE_LOCK: "the zone lock of zone {} (0 frames, 1 tables)",
@@ -47,6 +51,8 @@ WAIT_TEXT = {
     Wait.FLUSH: "the flush agent (tlb_gen {})",
     Wait.MEMORY: "a grace period to give memory back (zone {})",
     Wait.DYING_TABLE: "the freer of table {} to clear its pmd",
+    Wait.WRITEBACK: "write-back of {}",
+    Wait.RECLAIM: "write-back of {}, in reclaim",
 }
 
 

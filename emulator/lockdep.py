@@ -53,6 +53,13 @@ def lock_acquire(m, cpu, lock_class, i):
 
 
 @kernel_inline
+def lock_acquired(m, cpu, lock_class):
+    """Note that this CPU took a lock without waiting: no order is learned, for it cannot be part of a deadlock yet."""
+    if detecting(m) and not EXPLORES:
+        m.cpu.held_classes[cpu] |= 1 << lock_class
+
+
+@kernel_inline
 def lock_release(m, cpu, lock_class):
     """Note that this CPU released its lock of a class."""
     if detecting(m) and not EXPLORES:

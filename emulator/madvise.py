@@ -98,6 +98,9 @@ def do_madvise(m, cpu, mm, start, length, advice):
         if m.vma.start[row] > start:
             result = -ENOMEM
             start = m.vma.start[row]
+        if advice == MADV_FREE and m.vma.file[row] != 0:
+            result = -EINVAL
+            break
         until = min(m.vma.end[row], end)
         madvise_vma(m, cpu, mm, start, until, advice)
         start = until

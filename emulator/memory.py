@@ -16,12 +16,15 @@ from emulator.atomic import (
     write_once,
     xchg,
 )
+from emulator.file_fault import do_fault, do_wp_file
+from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf
 from emulator.kernel import EFAULT, ENOMEM, detecting
-from emulator.mmu_gather import tlb_flush_mmu, tlb_remove_page, tlb_remove_tlb_entry
+from emulator.mmu_gather import tlb_flush_mmu, tlb_flush_mmu_tlbonly, tlb_remove_page, tlb_remove_tlb_entry
 from emulator.page_alloc import alloc_page, alloc_table, clear_page, free_table, put_page
 from emulator.pgtable import (
     ACCESSED,
     DIRTY,
+    FILE,
     PAGE,
     PAGE_SHIFT,
     PMD_LEVEL,
@@ -44,40 +47,26 @@ from emulator.points import point_number
 from emulator.pte_ref import (
     pte_alloc_try_get,
     pte_get,
-    pte_get_many,
     pte_lock,
     pte_put,
     pte_put_many_tlb,
     pte_try_get,
+    pte_try_get_wait,
     pte_unlock,
 )
 from emulator.rcu import cond_resched
+from emulator.rmap import zap_file_pte
+from emulator.rss import add_mm_rss, sync_mm_rss
 from emulator.shadow import shadow_release
 from emulator.spinlock import PMD_LOCK, mmap_read_lock, mmap_read_unlock, spin_lock, spin_unlock
 from emulator.tlb import flush_tlb_mm_range, point
 from emulator.vma import VM_WRITE, anon_vma_prepare, find_vma, vma_limit
+from emulator.vmscan import try_to_free_pages
 
 ZERO_PAGE = 0  # frame 0: never written, never counted
-RSS_EVENTS_THRESH = 64  # Linux's TASK_RSS_EVENTS_THRESH
 MMAP_LOCKED, SET_PTE_LOCKED = point_number("fault.mmap-locked"), point_number("set_pte.locked")
-SET_PTE_DONE, PAGES_MAPPED = point_number("set_pte.done"), point_number("map_pages.counted")
+SET_PTE_DONE = point_number("set_pte.done")
 ZAP_LOCKED, ZAP_CLEARED = point_number("zap.locked"), point_number("zap.cleared")
-
-
-@kernel_inline
-def add_mm_rss(m, cpu, mm, n):
-    """Account n anonymous frames; written through to the mm every RSS_EVENTS_THRESH."""
-    m.cpu.rss_cache[cpu] += n
-    if abs(m.cpu.rss_cache[cpu]) > RSS_EVENTS_THRESH:
-        sync_mm_rss(m, cpu, mm)
-
-
-@kernel
-def sync_mm_rss(m, cpu, mm):
-    """Write this CPU's cached count through to the mm."""
-    if m.cpu.rss_cache[cpu] != 0:
-        atomic_add(m.mm.rss_anon, mm, m.cpu.rss_cache[cpu])
-        m.cpu.rss_cache[cpu] = 0
 
 
 @kernel
@@ -204,59 +193,59 @@ def handle_pte_fault(m, cpu, mm, vma, pmd, addr, write):
 
 
 @kernel
-def handle_mm_fault(m, cpu, mm, addr, write):
-    """Resolve a page fault: 0, -EFAULT if no VMA allows it, or -ENOMEM.
+def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
+    """As handle_pte_fault, for an address that maps a file. Returns VM_FAULT_RETRY with mmap_lock dropped.
 
-    Locking: takes and releases mmap_lock for reading. Source: do_user_addr_fault and handle_mm_fault.
+    Where there is no table yet, the fault finds its page first and installs one at the end, as in v1.
     """
-    mmap_read_lock(m, cpu, mm)
-    point(m, cpu, MMAP_LOCKED, addr, write)
-    result = -EFAULT
-    vma = find_vma(m, mm, addr)
-    if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr and (not write or m.vma.flags[vma] & VM_WRITE):
-        pmd = pmd_alloc(m, cpu, mm, addr)
-        result = pmd
-        if pmd >= 0:
-            result = handle_pte_fault(m, cpu, mm, vma, pmd, addr, write)
-    mmap_read_unlock(m, cpu, mm)
-    if result == 0:
-        m.cpu.faults[cpu] += 1  # mm_account_fault: those that fail do not count
+    m.vmf.mm[cpu] = mm
+    m.vmf.vma[cpu] = vma
+    m.vmf.pmd[cpu] = pmd
+    m.vmf.addr[cpu] = addr
+    m.vmf.flags[cpu] = flags
+    table = pte_try_get_wait(m, cpu, pmd)
+    m.vmf.table[cpu] = table
+    entry = 0 if table == 0 else read_once(m.entry, pte_offset(table, addr))
+    result = 0
+    if entry == 0:
+        result = do_fault(m, cpu)
+    elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
+        if entry & FILE:
+            result = do_wp_file(m, cpu, entry)
+        else:
+            result = do_wp_page(m, cpu, mm, vma, table, pte_offset(table, addr), addr, entry)
+    pte_put_vmf(m, cpu)
     return result
 
 
 @kernel
-def map_pages(m, cpu, mm, addr, pages):
-    """Map the zero page into up to `pages` empty PTEs from `addr` on, within one table: 0, -EFAULT or -ENOMEM.
+def handle_mm_fault(m, cpu, mm, addr, write):
+    """Resolve a page fault: 0, -EFAULT if no VMA allows it, -EBUS past the end of a file, or -ENOMEM.
 
-    Fault-around, with the zero page for pages of a page cache; the entries are counted in one go, under ptl (v1 to v3
-    count them after it). Locking: takes and releases mmap_lock for reading. Source: filemap_map_pages.
+    Locking: takes and releases mmap_lock for reading. Source: do_user_addr_fault and handle_mm_fault.
     """
-    mmap_read_lock(m, cpu, mm)
-    vma = find_vma(m, mm, addr)
-    if vma >= vma_limit(m, mm) or m.vma.start[vma] > addr:
+    flags = write
+    while True:
+        mmap_read_lock(m, cpu, mm)
+        point(m, cpu, MMAP_LOCKED, addr, write)
+        result = -EFAULT
+        vma = find_vma(m, mm, addr)
+        if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr and (not write or m.vma.flags[vma] & VM_WRITE):
+            pmd = pmd_alloc(m, cpu, mm, addr)
+            result = pmd
+            if pmd >= 0 and m.vma.file[vma] != 0:
+                result = handle_file_fault(m, cpu, mm, vma, pmd, addr, flags)
+            elif pmd >= 0:
+                result = handle_pte_fault(m, cpu, mm, vma, pmd, addr, write)
+        if result == VM_FAULT_RETRY:
+            flags |= FAULT_FLAG_TRIED
+            continue
         mmap_read_unlock(m, cpu, mm)
-        return -EFAULT
-    pmd = pmd_alloc(m, cpu, mm, addr)
-    table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)
-    if table < 0:
-        mmap_read_unlock(m, cpu, mm)
-        return table
-    mapped = 0
-    pte_lock(m, cpu, table)
-    for at in range(addr, min(pmd_addr_end(addr, m.vma.end[vma]), addr + pages * PAGE), PAGE):
-        if read_once(m.entry, pte_offset(table, at)) == 0:
-            write_once(m.entry, pte_offset(table, at), ZERO_PAGE << PAGE_SHIFT | PRESENT | USER | ACCESSED)
-            mapped += 1
-    if not knob(m.config.count_late):
-        pte_get_many(m, cpu, pmd, mapped)
-    pte_unlock(m, cpu, table)
-    point(m, cpu, PAGES_MAPPED, table, mapped)
-    if knob(m.config.count_late):
-        pte_get_many(m, cpu, pmd, mapped)
-    pte_put(m, cpu, mm, pmd, addr)
-    mmap_read_unlock(m, cpu, mm)
-    m.cpu.faults[cpu] += 1
-    return 0
+        if result != -ENOMEM or not try_to_free_pages(m, cpu):
+            break
+    if result == 0:
+        m.cpu.faults[cpu] += 1  # mm_account_fault: those that fail do not count
+    return result
 
 
 @kernel_inline
@@ -265,8 +254,11 @@ def zap_present_pte(m, cpu, mm, pte, addr):
     entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting the dirty bit
     tlb_remove_tlb_entry(m, cpu, addr)
     frame = entry >> PAGE_SHIFT
-    if frame == ZERO_PAGE or entry & SPECIAL:
-        return False
+    if frame == ZERO_PAGE or entry & (SPECIAL | FILE):
+        if entry & FILE == 0:
+            return False
+        zap_file_pte(m, cpu, mm, entry)
+        return tlb_remove_page(m, cpu, frame)
     atomic_add(m.page.mapcount, frame, -1)
     m.cpu.rss_cache[cpu] -= 1
     return tlb_remove_page(m, cpu, frame)
@@ -282,15 +274,20 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end):
     start = addr
     cleared = 0
     full = False
+    only = m.cpu.gather_only[cpu]
     pte_lock(m, cpu, table)
     point(m, cpu, ZAP_LOCKED, table, data_race(m.ptdesc.pte_refcount, table))
     while addr < end and not full:
         pte = pte_offset(table, addr)
-        if read_once(m.entry, pte) != 0:
+        entry = read_once(m.entry, pte)
+        if entry != 0 and entry & only == only:
             cleared += 1
             full = zap_present_pte(m, cpu, mm, pte, addr)
         addr += PAGE
     sync_mm_rss(m, cpu, mm)
+    if m.cpu.gather_force[cpu] != 0:
+        m.cpu.gather_force[cpu] = 0
+        tlb_flush_mmu_tlbonly(m, cpu)
     pte_unlock(m, cpu, table)
     m.cpu.zapped[cpu] += cleared
     point(m, cpu, ZAP_CLEARED, table, cleared)
@@ -330,7 +327,7 @@ def unmap_page_range(m, cpu, mm, addr, end):
 
     Locking: caller must hold mmap_lock, or i_mmap_lock of the file mapped there. Source: unmap_page_range, mm/memory.c.
     """
-    if detecting(m):
+    if detecting(m) and m.cpu.mm[cpu] == mm and m.cpu.gather_only[cpu] == 0:
         shadow_release(m, cpu, addr, end)
     while addr < end:
         following = pgd_addr_end(addr, end)

@@ -6,11 +6,13 @@ typed pointer from `VIEWS`, plain Python its record views, the checks their nump
 
 Lock order, outermost first (a CPU may take a lock only while it holds none further in):
 
-    mmap_lock                  one per mm; faults and madvise read, mmap and munmap write
-      i_mmap_lock              the device file's: its frame and the VMA that maps it
-        ptl of an upper table  pmd_lock: guards which tables the entries of that table name
-          ptl of a PTE table   guards the entries of that table
-            zone lock          page_alloc's own, innermost
+    inode lock                     one per file; truncate and hole punch
+    mmap_lock                      one per mm; faults and madvise read, mmap and munmap write
+      page lock                    one per page of a file; sleeps
+        i_mmap_lock                one per file, the device's too: which ranges of which mm map it; sleeps
+          ptl of an upper table    pmd_lock: guards which tables the entries of that table name
+            ptl of a PTE table     guards the entries of that table
+              zone lock            page_alloc's own, innermost
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ GATHER_PAGES = 4096  # frames one mmu_gather collects before it must flush
 GATHER_TABLES = 512  # tables one mmu_gather collects before it must flush
 PCP_BATCH = 63  # frames or tables moved between a CPU and the zone at once, Linux's pcp->batch
 PCP_HIGH = (2048, 2 * PCP_BATCH)  # most frames and tables that a CPU keeps for itself
+WRITE_BATCH = 8  # pages one CPU collects for write-back before it submits them
 PCP_ROOM = max(PCP_HIGH) + PCP_BATCH + 1
 GP_BUCKETS = 40  # grace-period latencies, log2 of nanoseconds
 NR_BARRIERS = 8
@@ -79,6 +82,11 @@ CONFIG = struct(
         spin="pauses before a waiting CPU goes to sleep; before the start",
         tick_us="how often the coordinator looks for grace periods to end, microseconds; before the start",
     ),
+    line(
+        n_file="files; before the start",
+        file_pages="room for pages in each file; before the start",
+        memcg_limit="pages of files and tables above which a new PTE table reclaims first, 0 none; before the start",
+    ),
     line(  # the policy, see policy.py
         pte_counted="PTE tables count their users and go at the last put (patch 5); before the start",
         try_get_rcu="pte_try_get pins without pmd_lock, under RCU (patch 6); before the start",
@@ -115,6 +123,14 @@ CONFIG = struct(
         no_nested_flush="a gather does not look whether others are open",
         unlink_before_flush="munmap unlinks the VMA from i_mmap before it flushes",
         early_ptlock_free="the ptl is destroyed before the grace period",
+        pte_alloc_under_page_lock="a fault allocates its table under the page lock",
+        prealloc_leak="a preallocated table is forgotten on retry",
+        ref_across_retry="a fault keeps its reference while mmap_lock is dropped",
+        put_without_get="fault-around puts what it did not get",
+        null_prealloc="fault-around installs a table it has not",
+        one_put_for_all="insert_pages puts once for several gets",
+        mkclean_unflushed="write-back does not flush what it write-protects",
+        dirty_zap_unflushed="zap drops ptl before it flushes a dirty page of a file",
         lost_wakeup="the coordinator goes to sleep without a second look",
         callbacks_in_hand="the coordinator takes callbacks without a note of it in memory",
         no_publish_wmb="a table is published by a plain WRITE_ONCE",
@@ -171,6 +187,7 @@ CPU = struct(
     line(cb_taken="first of those the coordinator has taken, or is about to take, and not yet freed; coordinator"),
     line(  # a flush that needs other CPUs, handed to the flush agent
         flush_state="0 none, 1 requested, 2 done; this CPU 0->1 and 2->0, flush agent 1->2",
+        flush_mm="the mm to flush; this CPU",
         flush_start="first address; this CPU",
         flush_end="end of the range; this CPU",
         flush_freed="1 if page tables were freed; this CPU",
@@ -184,6 +201,8 @@ CPU = struct(
         gather_end="end of the range that lost translations; this CPU",
         gather_freed="1 if page tables were unhooked; this CPU",
         gather_full="1 if everything must go: exit, or a nested gather; this CPU",
+        gather_only="bits that an entry must have to be cleared: a hole punch leaves private copies; this CPU",
+        gather_force="1 if the flush must come before ptl is dropped: a dirty page of a file; this CPU",
     ),
     line(
         insn_base="index of the first instruction of this CPU's program; parent",
@@ -195,6 +214,7 @@ CPU = struct(
         waits_index="which lock, barrier or table it waits for; this CPU",
         finished="1 once the program has ended; this CPU",
         rss_cache="frames mapped and not yet in mm.rss_anon; this CPU",
+        batch_pages="pages collected in batch; this CPU",
     ),
     line(
         started_ns="when the program began; this CPU",
@@ -209,7 +229,7 @@ CPU = struct(
         pin_table="the table this CPU pinned last; this CPU",
         pin_generation="its generation then; this CPU",
         held_classes="bit per lock class it holds; this CPU",
-        zaps="gathers it opened; this CPU",
+        zaps="gathers it opened on its own mm; this CPU",
         stalled_ns="when it was last told to stop at a point; this CPU",
         steered="times it waited at a point for another CPU; this CPU",
     ),
@@ -232,6 +252,9 @@ CPU = struct(
         lock_spins="pauses while a spinlock was taken",
         sleeps="times this CPU slept",
         alloc_stalls="allocations that waited for a grace period",
+        retries="page faults that dropped mmap_lock to wait for a page, and began again",
+        reclaimed="pages of files taken out of memory",
+        written="pages of files written back",
         oom="allocations that failed",
     ),
 )
@@ -264,7 +287,10 @@ MM = struct(
         mmap_lock_seq="bumped when a waiter may try again; whoever releases",
         mmap_lock_sleepers="CPUs asleep on mmap_lock_seq; atomic",
     ),
-    line(rss_anon="anonymous frames mapped, less the rss_cache of CPUs; atomic"),
+    line(
+        rss_anon="anonymous frames mapped, less the rss_cache of CPUs; atomic",
+        rss_file="entries that map a page of a file; atomic",
+    ),
     line(pgtables_bytes="PTE, PMD and PUD tables, bytes; atomic"),
     line(tlb_gen="bumped before each flush of this mm; atomic"),
     line(
@@ -286,8 +312,63 @@ VMA = struct(
         end="address behind the last; holder of mmap_lock for write",
         flags="VM_READ | VM_WRITE; holder of mmap_lock for write",
         anon_vma="0 until the first write fault, then its number; cmpxchg under mmap_lock for read",
+        file="file + 1 it maps, 0 if anonymous; holder of mmap_lock for write",
+        pgoff="page of the file that its first page maps; holder of mmap_lock for write",
+    ),
+)
+
+FILE = struct(
+    line(
+        size="pages; what lies beyond is a SIGBUS; holder of the inode lock",
+        punched="times that pages were taken away from it; holder of the inode lock",
+    ),
+    line(
+        links="rows of `link` in use; holder of i_mmap_lock",
+    ),
+)
+
+LINK = struct(
+    line(
+        mm="mm that maps a range of the file, the i_mmap; holder of i_mmap_lock",
+        start="first address; holder of i_mmap_lock",
+        end="address behind the last; holder of i_mmap_lock",
+        pgoff="page of the file that the first address maps; holder of i_mmap_lock",
     ),
     align=32,
+)
+
+CACHE = struct(
+    line(
+        frame="the frame that holds the page, 0 if none does; holder of the page lock",
+        uptodate="1 once it has been read from the disk; holder of the page lock",
+        dirty="1 if the disk has something else; anyone sets, holder of the page lock clears",
+        writeback="0, or CPU + 1 that will write it; holder of the page lock sets, that CPU clears",
+        written="times its write-back ended; the CPU that wrote it",
+        values="which words were ever stored, see shadow.py, debug build; cmpxchg",
+        stored_by="0, CPU + 1, or SHARED: who stored since it was empty, see shadow.py, debug build; cmpxchg",
+    )
+)
+
+MUTEX = struct(
+    line(
+        owner="0 or owner + 1; cmpxchg",
+        waiter="0, or CPU + 1 that gets it next; cmpxchg, cleared by that CPU",
+        seq="bumped when a waiter may look again; whoever releases, or ends write-back",
+        sleepers="CPUs asleep on seq; atomic",
+    )
+)
+
+VMF = struct(
+    line(  # the page fault on a file that a CPU is in, struct vm_fault
+        mm="the mm; this CPU",
+        vma="its row of `vma`, good while mmap_lock is held; this CPU",
+        pmd="the pmd of the address; this CPU",
+        addr="the address; this CPU",
+        flags="FAULT_FLAG_WRITE | FAULT_FLAG_TRIED; this CPU",
+        table="the PTE table it holds a reference on, or 0; this CPU",
+        prealloc="a PTE table allocated before the page lock was taken, or 0; this CPU",
+        slot="the page, a row of `cache`; this CPU",
+    )
 )
 
 PTDESC = struct(
@@ -372,7 +453,6 @@ RCU_AGE = struct(line(count="readers that left a section with a table of that ag
 
 DEVICE = struct(
     line(
-        i_mmap_lock="0 or owner + 1; spin_lock and spin_unlock",
         frame="the frame the device owns, 0 if none; holder of i_mmap_lock",
         mm="mm + 1 whose VMA is linked into the file's i_mmap, else 0; holder of i_mmap_lock",
         addr="where that VMA begins; holder of i_mmap_lock",
@@ -421,7 +501,7 @@ INSN = struct(
         op="an Op",
         addr="virtual address, barrier, or index of the instruction to jump to",
         length="bytes",
-        step="bytes between touched pages, or bytes per call; 0 is one call",
+        step="bytes between touched pages, or per call (0: one call); MMAP: 0, or pgoff << 8 | file + 1",
         arg="value stored, protection, advice, or how often to jump (0 for ever)",
         record="row of `record` to fill when done, or -1",
         left="jumps left; its CPU",
@@ -458,6 +538,12 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "cpu": (CPU, "agents"),
     "trace": (TRACE, "traces"),
     "shadow": (SHADOW, "shadows"),
+    "file": (FILE, "files"),
+    "link": (LINK, "links"),
+    "mutex": (MUTEX, "mutexes"),
+    "cache": (CACHE, "slots"),
+    "vmf": (VMF, "vmfs"),
+    "batch": (WORD, "batches"),  # pages a CPU has put under write-back and not submitted
     "pcp": (PCP, "pcps"),
     "pcp_slot": (WORD, "pcp_slots"),
     "zone_slot": (WORD, "zone_slots"),
@@ -473,6 +559,8 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "record": (RECORD, "records"),
     "page": (PAGE, "frames"),
     "page_values": (WORD, "page_values"),  # which words were ever stored: a bit each, see shadow.py, debug build
+    "page_slot": (WORD, "page_slots"),  # row of `cache` + 1 whose page a frame holds; holder of the page lock
+    "disk": (WORD, "disk_words"),  # contents of each row of `cache` as written; holder of the page lock, or its writer
     "frame": (WORD, "frame_words"),
     "ptdesc": (PTDESC, "tables"),
     "life": (LIFE, "lives"),
@@ -488,7 +576,8 @@ class Geometry:
     """How large a machine is; everything the layout of its segment depends on.
 
     cpus, mms, vmas per mm, insns and records over all CPUs; frames (frame 0 is the zero page) and tables (table 0 is
-    never used) that exist; words of contents per frame; whether there is room for what the debug build writes.
+    never used) that exist; words of contents per frame; files, pages in each, and pages of files and tables that may be
+    in use before a new PTE table reclaims (0: no limit); whether there is room for what the debug build writes.
     """
 
     cpus: int = 1
@@ -499,11 +588,15 @@ class Geometry:
     frames: int = 4096
     tables: int = 1024
     frame_words: int = 8
+    files: int = 0
+    file_pages: int = 64
+    memcg_limit: int = 0
     debug: bool = field(default_factory=engine.debug)
 
     def counts(self) -> dict[str, int]:
         """Rows of each view. The coordinator has a row of `cpu` too, the last: it takes locks and reads the clock."""
         agents = self.cpus + 1
+        slots = self.files * self.file_pages
         return {
             "one": 1,
             "gp_buckets": GP_BUCKETS,
@@ -528,6 +621,14 @@ class Geometry:
             "gather_tables": self.cpus * GATHER_TABLES,
             "mms": self.mms,
             "vmas": self.mms * self.vmas,
+            "files": max(1, self.files),
+            "links": max(1, self.files * self.mms * self.vmas),
+            "mutexes": slots + 2 * self.files + 1,
+            "slots": max(1, slots),
+            "vmfs": self.cpus,
+            "batches": self.cpus * WRITE_BATCH,
+            "page_slots": self.frames if self.files else 1,
+            "disk_words": max(1, slots * self.frame_words),
             "insns": self.insns,
             "records": self.records,
             "frames": self.frames,

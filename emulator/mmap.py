@@ -26,6 +26,7 @@ from emulator.pgtable import (
 )
 from emulator.points import mark_life, point_number
 from emulator.rcu import cond_resched
+from emulator.rmap import link_file_vma, unlink_file_vmas
 from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
 from emulator.tlb import point
 from emulator.vma import VM_PFNMAP, detach_vmas, find_vma, merge_with_next, vma_insert, vma_limit
@@ -129,6 +130,7 @@ def unmap_region(m, cpu, mm, start, end):
             tlb_flush_mmu(m, cpu)  # a driver that finds no VMA takes the frame for unused (b67fbebd4cf9)
         unlink_file_vma(m, cpu, mm)
         point(m, cpu, UNLINKED, start, end)
+    unlink_file_vmas(m, cpu, mm, start, end)
     free_pgd_range(m, cpu, mm, start, end, floor, ceiling)
     tlb_finish_mmu(m, cpu)
 
@@ -157,8 +159,8 @@ def do_munmap(m, cpu, mm, start, length):
 
 
 @kernel
-def do_mmap(m, cpu, mm, start, length, flags):
-    """mmap(2) of private anonymous memory with MAP_FIXED: 0 or -errno.
+def do_mmap(m, cpu, mm, start, length, flags, backing):
+    """mmap(2) with MAP_FIXED: 0 or -errno. `backing` is 0 for anonymous memory, else pgoff << 8 | file + 1.
 
     Locking: takes and releases mmap_lock.
     """
@@ -169,6 +171,9 @@ def do_mmap(m, cpu, mm, start, length, flags):
         return -ENOMEM
     if start & (PAGE - 1) or start < 0:
         return -EINVAL
+    file = (backing & 255) - 1
+    if file >= m.config.n_file[0] or backing < 0:
+        return -EINVAL
     mmap_write_lock(m, cpu, mm)
     point(m, cpu, MMAP_LOCKED, start, length)
     if m.mm.vmas[mm] + 3 > m.config.vma_per_mm[0]:
@@ -178,6 +183,10 @@ def do_mmap(m, cpu, mm, start, length, flags):
         unmap_region(m, cpu, mm, start, end)
     row = find_vma(m, mm, start)
     vma_insert(m, mm, row, start, end, flags, 0)
+    if file >= 0:
+        m.vma.file[row] = file + 1
+        m.vma.pgoff[row] = backing >> 8
+        link_file_vma(m, cpu, mm, file, start, end, backing >> 8)
     m.mm.total_vm[mm] += (end - start) // PAGE
     if row > mm * m.config.vma_per_mm[0] and merge_with_next(m, mm, row - 1):
         row -= 1  # with the VMA before it first, as in vma_merge: the one behind may have another anon_vma
@@ -197,6 +206,7 @@ def exit_mmap(m, cpu, mm):
     tlb_gather_mmu(m, cpu, mm, 1)
     for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
         unmap_page_range(m, cpu, mm, m.vma.start[row], m.vma.end[row])
+    unlink_file_vmas(m, cpu, mm, 0, TASK_SIZE)
     for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
         ceiling = m.vma.start[row + 1] if row + 1 < vma_limit(m, mm) else USER_PGTABLES_CEILING
         free_pgd_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], 0, ceiling)

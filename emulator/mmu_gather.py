@@ -40,10 +40,12 @@ def tlb_gather_mmu(m, cpu, mm, fullmm):
     """Open this CPU's gather on `mm`. Locking: caller must hold mmap_lock or i_mmap_lock."""
     m.cpu.gather_mm[cpu] = mm + 1
     m.cpu.gather_full[cpu] = fullmm
+    m.cpu.gather_only[cpu] = 0
     tlb_reset_range(m, cpu)
     atomic_add(m.mm.tlb_flush_pending, mm, 1)
     if DEBUG:
-        m.cpu.zaps[cpu] += 1
+        if m.cpu.mm[cpu] == mm:
+            m.cpu.zaps[cpu] += 1
         atomic_add(m.mm.zaps, mm, 1)
 
 

@@ -15,6 +15,7 @@ PTE_LEVEL, PMD_LEVEL, PUD_LEVEL, PGD_LEVEL = 1, 2, 3, 4
 
 PRESENT, RW, USER, ACCESSED, DIRTY = 0x1, 0x2, 0x4, 0x20, 0x40
 SPECIAL = 0x200  # a device's frame: not counted, not freed by zap
+FILE = 0x400  # a page of a file: shared with the page cache. Linux asks the page; a bit costs anonymous faults nothing
 TABLE_FLAGS = PRESENT | RW | USER | ACCESSED | DIRTY  # _PAGE_TABLE
 POISON = 0x6B6B6B6B6B6B6B6A  # entries of a freed table: not present, not none
 POISON_COUNT = 0x6B6B6B6B  # what a freed table's count reads: another use of the word, like v1's page->index

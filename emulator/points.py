@@ -91,8 +91,40 @@ POINTS: dict[str, Point] = {
     ),
     "set_pte.locked": Point("memory.py:set_pte", "ptl is held, the entry is not written", "entry", "do_anonymous_page"),
     "set_pte.done": Point("memory.py:set_pte", "the entry is written and counted, ptl is held", "count", "patch 5"),
+    "fault.pmd-none": Point(
+        "file_fault.py:do_fault_around", "the fault has no table, none is allocated", "pmd no.", "D7", "address"
+    ),
+    "map_pages.unpinned": Point(
+        "filemap.py:filemap_map_pmd", "fault-around has no table yet", "pmd no.", "filemap_map_pmd"
+    ),
     "map_pages.counted": Point(
-        "memory.py:map_pages", "entries are set and ptl is dropped", "entries", "filemap_map_pages"
+        "filemap.py:map_cached_range", "entries are set and ptl is dropped", "entries", "filemap_map_pages"
+    ),
+    "fault.retrying": Point(
+        "filemap.py:lock_page_or_retry",
+        "mmap_lock is dropped, the page is not waited for",
+        "table",
+        "patch 4",
+        "page",
+    ),
+    "page.locked": Point("pagemap.py:lock_page", "the page lock is held", "frame", "lock_page", "page"),
+    "page.gone": Point(
+        "pagemap.py:delete_from_page_cache", "the page left the cache", "page", "delete_from_page_cache", "frame"
+    ),
+    "finish_fault.page-locked": Point(
+        "file_fault.py:finish_fault", "the page lock is held, nothing is mapped", "table", "patch 1", "frame"
+    ),
+    "memcg.charging": Point(
+        "vmscan.py:memcg_charge", "a PTE table is about to be charged", "-", "try_charge", "-", "a memcg limit"
+    ),
+    "writeback.collected": Point(
+        "page_writeback.py:write_cache_pages", "a page is looked at, the batch not submitted", "pages", "ext4", "page"
+    ),
+    "writeback.submitting": Point(
+        "page_writeback.py:submit_batch", "the batch goes to the disk", "pages", "ext4", "page"
+    ),
+    "truncate.unmapped": Point(
+        "truncate.py:truncate_range", "unmapped once, the pages are in the cache", "page", "truncate_pagecache", "file"
     ),
     "zap.locked": Point("memory.py:zap_pte_range", "ptl is held, nothing is cleared", "count", "zap_pte_range"),
     "zap.cleared": Point(

@@ -43,12 +43,12 @@ from emulator.atomic import (
 from emulator.bugs import Bug
 from emulator.kernel import BUG, ENOMEM, Wait, detecting, number, waits_for
 from emulator.mmu_gather import pte_free_tlb, tlb_remove_table_free
-from emulator.page_alloc import alloc_table, free_table
+from emulator.page_alloc import free_table
 from emulator.pgtable import (
     PMD_SIZE,
     PRESENT,
-    PTE_LEVEL,
     PTRS_PER_PTE,
+    TABLE_ALLOCATED,
     TABLE_INSTALLED,
     TABLE_LIMBO,
     TABLE_UNHOOKED,
@@ -61,6 +61,7 @@ from emulator.points import mark_life, point_number
 from emulator.rcu import account_rcu_age, rcu_read_lock, rcu_read_unlock
 from emulator.spinlock import PMD_LOCK, PTE_LOCK, spin_lock, spin_unlock
 from emulator.tlb import flush_tlb_mm_range, point, take_interrupts
+from emulator.vmscan import pte_alloc_one
 
 BUG_UNDERFLOW, BUG_NOT_EMPTY = number(Bug.COUNT_UNDERFLOW), number(Bug.FREED_TABLE_NOT_EMPTY)
 BUG_SATURATED, BUG_FROM_ZERO = number(Bug.COUNT_SATURATED), number(Bug.COUNT_FROM_ZERO)
@@ -357,6 +358,8 @@ def pmd_install(m, cpu, mm, pmd, table):
     """
     pmd_lock = pmd >> 9
     installed = False
+    if detecting(m) and read_once(m.ptdesc.state, table) != TABLE_ALLOCATED:
+        BUG(m, cpu, BUG_USE_AFTER_FREE, table, m.ptdesc.generation[table], m.ptdesc.state[table])
     spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
     point(m, cpu, INSTALL_LOCKED, table, pmd)
     if read_once(m.entry, pmd) == 0:
@@ -372,18 +375,18 @@ def pmd_install(m, cpu, mm, pmd, table):
         m.cpu.tables_installed[cpu] += 1
         installed = True
     spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
+    if detecting(m) and installed:
+        pinned(m, cpu, pmd, table)
     return installed
 
 
 @kernel
 def pte_alloc_new(m, cpu, mm, pmd):
     """Allocate a table for an empty pmd and install it: the table, 0 if somebody else was first, or -ENOMEM."""
-    table = alloc_table(m, cpu, PTE_LEVEL)
+    table = pte_alloc_one(m, cpu)
     if table == 0:
         return -ENOMEM
     if pmd_install(m, cpu, mm, pmd, table):
-        if detecting(m):
-            pinned(m, cpu, pmd, table)
         return table
     m.cpu.install_lost[cpu] += 1
     free_table(m, cpu, table)
@@ -404,20 +407,20 @@ def pte_alloc_try_get(m, cpu, mm, pmd):
 
 
 @kernel
-def pte_alloc_try_get_slow(m, cpu, mm, pmd):
-    """The rest of pte_alloc_try_get: there was no table, or it was dying."""
+def pte_try_get_wait(m, cpu, pmd):
+    """Pin the table at `pmd`, waiting for a dying one to go: the table, or 0 if there is none.
+
+    Locking: returns with one reference; caller must hold mmap_lock and no spinlock.
+    """
     retries = 0
     table = 0
-    while True:
+    while table == 0:
         entry = read_once(m.entry, pmd)
         if entry == 0:
-            table = pte_alloc_new(m, cpu, mm, pmd)
-        else:
-            table = pte_try_get(m, cpu, pmd)
+            break
+        table = pte_try_get(m, cpu, pmd)
         if table != 0:
             break
-        if entry == 0:
-            continue
         waits_for(m, cpu, DYING_TABLE, pgtable_of(entry))
         m.cpu.try_get_failed[cpu] += 1
         take_interrupts(m, cpu)
@@ -430,3 +433,14 @@ def pte_alloc_try_get_slow(m, cpu, mm, pmd):
             BUG(m, cpu, BUG_RETRY, pgtable_of(entry), 0, retries)
     waits_for(m, cpu, NOTHING, 0)
     return table
+
+
+@kernel
+def pte_alloc_try_get_slow(m, cpu, mm, pmd):
+    """The rest of pte_alloc_try_get: there was no table, or it was dying."""
+    while True:
+        table = pte_try_get_wait(m, cpu, pmd)
+        if table == 0:
+            table = pte_alloc_new(m, cpu, mm, pmd)
+        if table != 0:
+            return table

@@ -1,21 +1,24 @@
 """Detectors of wrong memory contents and of stale translations: what this CPU knows of the words it accesses.
 
-Debug build with --checks online. Four layers, from cheap to exact:
+Debug build with --checks online. Five layers, from cheap to exact:
 
 - A translation that was cached carries the generation of its frame or table; one that was freed since is a BUG.
 - A frame notes whose words it holds (page.stored_by: mm, virtual page, CPU; SHARED once two CPUs stored). A word in
   a frame of another address is a BUG, whatever its value.
 - A frame has a set of the values stored to it by anybody, kept as 62 bits by a hash. A word outside of it, and not
   zero, is a BUG.
+- A page of a file is shared: what was stored to it is known by the page, in `m.cache`, whatever frame holds it and
+  wherever it is mapped. A store finds it dirty, or write-back would miss it. A CPU that alone stored to it reads its
+  word back, also after the page has been to the disk and back, unless the file was truncated or punched meanwhile.
 - Each CPU remembers the latest words it stored. Read back from a page nobody else stored to, a word must be the same;
   zero only if somebody may have released the page since; and zero if this CPU released it itself.
 """
 
-from emulator.atomic import cmpxchg, kernel, read_once, write_once
+from emulator.atomic import DEBUG, cmpxchg, kernel, read_once, write_once
 from emulator.bugs import Bug
 from emulator.kernel import BUG, number
 from emulator.mm_types import PSC_ENTRIES, SHADOW_ENTRIES, TLB_ENTRIES
-from emulator.pgtable import PAGE_SHIFT, SPECIAL, TABLE_FREE
+from emulator.pgtable import FILE, PAGE_SHIFT, SPECIAL, TABLE_FREE
 
 BUG_TLB, BUG_PSC, BUG_WALK = (
     number(Bug.TLB_HIT_FREED_FRAME),
@@ -27,6 +30,7 @@ BUG_FOREIGN, BUG_LOST, BUG_STALE = (
     number(Bug.LOST_STORE),
     number(Bug.STALE_AFTER_DONTNEED),
 )
+BUG_CLEAN = number(Bug.STORE_TO_CLEAN_PAGE)
 BUG_NEVER_STORED = number(Bug.VALUE_NEVER_STORED)
 SHARED = 1023  # in place of the CPU: more than one CPU has stored
 
@@ -57,7 +61,7 @@ def zaps_of_others(m, cpu, mm):
     The count is read before the look for open ones: a gather that opens in between is seen by the look or, if it closes
     first, is one more for whoever compares later. The other way round it would be in the count and not be seen open.
     """
-    mine = 1 if m.cpu.gather_mm[cpu] != 0 else 0
+    mine = 1 if m.cpu.gather_mm[cpu] == mm + 1 else 0
     zaps = read_once(m.mm.zaps, mm) - m.cpu.zaps[cpu]
     if read_once(m.mm.tlb_flush_pending, mm) > mine:
         return -1
@@ -77,22 +81,81 @@ def value_bit(value):
 
 
 @kernel
-def note_value(m, frame, value):
-    """Enter a value into the set of a frame; before the store, so that whoever reads the word finds the bit."""
+def note_value(values, i, value):
+    """Enter a value into a set; before the store, so that whoever reads the word finds the bit."""
     bit = value_bit(value)
-    seen = read_once(m.page_values, frame)
+    seen = read_once(values, i)
     while seen & bit == 0:
-        before = cmpxchg(m.page_values, frame, seen, seen | bit)
+        before = cmpxchg(values, i, seen, seen | bit)
         if before == seen:
             return
         seen = before
 
 
 @kernel
+def file_word(m, slot, addr):
+    """The key of a word of a page of a file: wherever it is mapped, it is the same."""
+    words = m.config.frame_words[0]
+    return 1 << 60 | slot * words | (addr >> 3 & (words - 1))
+
+
+@kernel
+def punches(m, slot):
+    """How often pages were taken away from the file of a page, or -1 if that is under way."""
+    count = read_once(m.file.punched, slot // m.config.file_pages[0])
+    return -1 if count & 1 else count
+
+
+@kernel
+def shadow_store_file(m, cpu, addr, frame, value):
+    """Before a store to a page of a file: remember the word. A page that left the cache is nobody's any more."""
+    slot = read_once(m.page_slot, frame) - 1
+    if slot < 0:
+        return
+    if read_once(m.cache.dirty, slot) == 0:
+        BUG(m, cpu, BUG_CLEAN, addr, 1, slot)
+    before = cmpxchg(m.cache.stored_by, slot, 0, cpu + 1)
+    if before != 0 and before != cpu + 1:
+        write_once(m.cache.stored_by, slot, SHARED)
+    note_value(m.cache.values, slot, value)
+    row = cpu * SHADOW_ENTRIES + (slot & (SHADOW_ENTRIES - 1))
+    m.shadow.key[row] = file_word(m, slot, addr)
+    m.shadow.value[row] = value
+    m.shadow.zaps[row] = punches(m, slot)
+
+
+@kernel
+def shadow_load_file(m, cpu, addr, frame, value):
+    """After a load from a page of a file: the word is one that may be there."""
+    slot = read_once(m.page_slot, frame) - 1
+    if slot < 0:
+        return
+    if value != 0 and read_once(m.cache.values, slot) & value_bit(value) == 0:
+        BUG(m, cpu, BUG_NEVER_STORED, addr, 0, value)
+    row = cpu * SHADOW_ENTRIES + (slot & (SHADOW_ENTRIES - 1))
+    if m.shadow.key[row] != file_word(m, slot, addr) or value == m.shadow.value[row]:
+        return
+    since = m.shadow.zaps[row]
+    if read_once(m.cache.stored_by, slot) == cpu + 1 and since >= 0 and punches(m, slot) == since:
+        BUG(m, cpu, BUG_LOST, addr, m.shadow.value[row], value)
+
+
+@kernel
+def shadow_copy(m, mm, addr, frame, source):
+    """The fresh frame for `addr` gets what a page of a file holds: words that nobody stored at `addr`."""
+    if DEBUG:
+        slot = m.page_slot[source] - 1
+        write_once(m.page.stored_by, frame, owner_tag(mm, addr, SHARED))
+        write_once(m.page_values, frame, read_once(m.cache.values, slot) if slot >= 0 else -1)
+
+
+@kernel
 def shadow_store(m, cpu, mm, addr, entry, value):
     """Before a store: the frame is ours, and remember the word."""
     frame = entry >> PAGE_SHIFT
-    if entry & SPECIAL:
+    if entry & (SPECIAL | FILE):
+        if entry & FILE:
+            shadow_store_file(m, cpu, addr, frame, value)
         return
     mine = owner_tag(mm, addr, cpu + 1)
     before = cmpxchg(m.page.stored_by, frame, 0, mine)
@@ -100,7 +163,7 @@ def shadow_store(m, cpu, mm, addr, entry, value):
         BUG(m, cpu, BUG_FOREIGN, addr, mine >> 10 << PAGE_SHIFT, before >> 10 << PAGE_SHIFT)
     if before != 0 and before != mine:
         write_once(m.page.stored_by, frame, owner_tag(mm, addr, SHARED))
-    note_value(m, frame, value)
+    note_value(m.page_values, frame, value)
     slot = cpu * SHADOW_ENTRIES + (addr >> PAGE_SHIFT & (SHADOW_ENTRIES - 1))
     m.shadow.key[slot] = addr >> 3
     m.shadow.value[slot] = value
@@ -112,7 +175,9 @@ def shadow_store(m, cpu, mm, addr, entry, value):
 def shadow_load(m, cpu, mm, addr, entry, value):
     """After a load: the word is one that may be there."""
     frame = entry >> PAGE_SHIFT
-    if entry & SPECIAL:
+    if entry & (SPECIAL | FILE):
+        if entry & FILE:
+            shadow_load_file(m, cpu, addr, frame, value)
         return
     tag = read_once(m.page.stored_by, frame)
     mine = owner_tag(mm, addr, cpu + 1)

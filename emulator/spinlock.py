@@ -58,7 +58,7 @@ NAP_US = 2000  # longest sleep before a waiter looks again
 _YIELD, _SLEEP = 200, 400  # pauses before a spinner yields, turns before it sleeps
 
 BUG_UNLOCK = number(Bug.UNLOCK_NOT_OWNER)
-MMAP_LOCK, I_MMAP_LOCK, WAIT_NOTHING = number(Wait.MMAP_LOCK), number(Wait.I_MMAP_LOCK), number(Wait.NOTHING)
+MMAP_LOCK, WAIT_NOTHING = number(Wait.MMAP_LOCK), number(Wait.NOTHING)
 PMD_LOCK, PTE_LOCK, ZONE_LOCK = number(Wait.PMD_LOCK), number(Wait.PTE_LOCK), number(Wait.ZONE_LOCK)
 
 

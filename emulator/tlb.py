@@ -251,8 +251,9 @@ def has_remote_cpu(m, cpu, mm):
 
 
 @kernel
-def flush_tlb_others(m, cpu, start, end, freed_tables, gen):
-    """Hand a flush to the flush agent and sleep until all other CPUs have carried it out."""
+def flush_tlb_others(m, cpu, mm, start, end, freed_tables, gen):
+    """Hand a flush of `mm` to the flush agent and sleep until all other CPUs that run it have carried it out."""
+    m.cpu.flush_mm[cpu] = mm
     m.cpu.flush_start[cpu] = start
     m.cpu.flush_end[cpu] = end
     m.cpu.flush_freed[cpu] = freed_tables
@@ -288,17 +289,18 @@ def flush_tlb_others(m, cpu, start, end, freed_tables, gen):
 def flush_tlb_mm_range(m, cpu, mm, start, end, freed_tables):
     """Make every CPU forget its translations of [start, end) of `mm`; its table pointers too if tables were freed.
 
-    CPUs in lazy-TLB mode forget before they use any again.
+    This CPU may run another mm: it has none of them then. CPUs in lazy-TLB mode forget before they use any again.
 
     Locking: caller must be outside of rcu_read_lock. Source: flush_tlb_mm_range, arch/x86/mm/tlb.c.
     """
     if knob(m.config.leaf_only_flush):
         freed_tables = 0
     gen = atomic_add_return(m.mm.tlb_gen, mm, 1)
-    flush_tlb_func(m, cpu, start, end, freed_tables, gen)
+    if m.cpu.mm[cpu] == mm:
+        flush_tlb_func(m, cpu, start, end, freed_tables, gen)
     if has_remote_cpu(m, cpu, mm):
         m.cpu.flushes_remote[cpu] += 1
-        flush_tlb_others(m, cpu, start, end, freed_tables, gen)
+        flush_tlb_others(m, cpu, mm, start, end, freed_tables, gen)
     else:
         m.cpu.flushes_local[cpu] += 1
 
@@ -313,7 +315,7 @@ def flush_agent(m, me):
     for caller in range(m.config.n_cpu[0]):
         if smp_load_acquire(m.cpu.flush_state, caller) != REQUESTED:
             continue
-        mm = m.cpu.mm[caller]
+        mm = m.cpu.flush_mm[caller]
         m.rcu.remote_flushes[0] += 1
         for target in range(m.config.n_cpu[0]):
             if target == caller or m.cpu.mm[target] != mm or smp_load_acquire(m.cpu.lazy, target) != 0:

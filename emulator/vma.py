@@ -9,6 +9,7 @@ from emulator.mm_types import PAGE_SIZE
 
 VM_READ, VM_WRITE = 1, 2
 VM_PFNMAP = 4  # maps the device's frame, see device.py
+VM_SHARED = 8  # stores go to the file
 
 
 @kernel
@@ -41,11 +42,13 @@ def vma_copy(m, to, source):
     m.vma.end[to] = m.vma.end[source]
     m.vma.flags[to] = m.vma.flags[source]
     m.vma.anon_vma[to] = m.vma.anon_vma[source]
+    m.vma.file[to] = m.vma.file[source]
+    m.vma.pgoff[to] = m.vma.pgoff[source]
 
 
 @kernel
 def vma_insert(m, mm, row, start, end, flags, anon_vma):
-    """Make room at `row` and fill it. Locking: caller must hold mmap_lock for writing."""
+    """Make room at `row` and fill it, without a file. Locking: caller must hold mmap_lock for writing."""
     at = vma_limit(m, mm)
     while at > row:
         vma_copy(m, at, at - 1)
@@ -54,6 +57,8 @@ def vma_insert(m, mm, row, start, end, flags, anon_vma):
     m.vma.end[row] = end
     m.vma.flags[row] = flags
     m.vma.anon_vma[row] = anon_vma
+    m.vma.file[row] = 0
+    m.vma.pgoff[row] = 0
     m.mm.vmas[mm] += 1
 
 
@@ -70,12 +75,26 @@ def split_vma(m, mm, row, addr):
     """Split the VMA at `row` so that a VMA begins at `addr`. Locking: caller must hold mmap_lock for writing."""
     vma_insert(m, mm, row, m.vma.start[row], addr, m.vma.flags[row], m.vma.anon_vma[row])
     m.vma.start[row + 1] = addr
+    m.vma.file[row] = m.vma.file[row + 1]
+    m.vma.pgoff[row] = m.vma.pgoff[row + 1]
+    if m.vma.file[row] != 0:
+        m.vma.pgoff[row + 1] = linear_page_index(m, row, addr)
+
+
+@kernel
+def linear_page_index(m, row, addr):
+    """The page of its file that the VMA at `row` maps at `addr`."""
+    return m.vma.pgoff[row] + (addr - m.vma.start[row]) // PAGE_SIZE
 
 
 @kernel
 def can_merge(m, left, right):
-    """True if two VMAs touch and may be one: equal flags, and not both with anon_vmas of their own."""
+    """True if two VMAs touch and may be one: equal flags, one file on, and not both with anon_vmas of their own."""
     if m.vma.end[left] != m.vma.start[right] or m.vma.flags[left] != m.vma.flags[right]:
+        return False
+    if m.vma.file[left] != m.vma.file[right]:
+        return False
+    if m.vma.file[left] != 0 and linear_page_index(m, left, m.vma.end[left]) != m.vma.pgoff[right]:
         return False
     a, b = m.vma.anon_vma[left], m.vma.anon_vma[right]
     return a == b or a == 0 or b == 0

@@ -7,18 +7,21 @@ from functools import partial
 from typing import Any
 
 from emulator.atomic import read_once
+from emulator.filemap import map_cached_range
 from emulator.madvise import zap_page_range
-from emulator.memory import handle_pte_fault, map_pages
+from emulator.memory import handle_pte_fault
 from emulator.mincore import mincore_pmd
 from emulator.pgtable import pgtable_of, pmd_lookup
+from emulator.pte_ref import pte_alloc_try_get, pte_put
 from emulator.rcu import account_rcu_age, cond_resched, rcu_read_lock, rcu_read_unlock
 from emulator.vma import find_vma
 from scenarios.race import BASE, PAGE, SLOT
-from workers.program import STOP, dontneed, mmap, touch
+from workers.program import STOP, dontneed, mmap, mmap_file, read, touch
 from workers.scene import Scene
 
 Body = Callable[[Any, int], Any]  # of m and the CPU
 EMPTY = (mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, PAGE), STOP)  # leaves an empty pmd, and a poisoned table
+CACHED = (mmap_file(BASE, SLOT, 0), read(BASE, 2 * PAGE), dontneed(BASE, 2 * PAGE), STOP)  # the same, of a file
 ONE_ENTRY = (mmap(BASE, SLOT), touch(BASE, PAGE), STOP)
 
 
@@ -57,8 +60,11 @@ def walk(m: Any, cpu: int) -> None:
 
 
 def around(m: Any, cpu: int) -> None:
-    """Fault-around of two pages."""
-    map_pages(m, cpu, 0, BASE, 2)
+    """Fault-around of two pages of a file."""
+    pmd = pmd_lookup(m, 0, BASE)
+    table = pte_alloc_try_get(m, cpu, 0, pmd)
+    map_cached_range(m, cpu, 0, find_vma(m, 0, BASE), pmd, table, BASE, BASE + 2 * PAGE)
+    pte_put(m, cpu, 0, pmd, BASE)
 
 
 def zap_then_fault(m: Any, cpu: int) -> None:

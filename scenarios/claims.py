@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from emulator.pgtable import pgtable_of, pmd_lookup
-from scenarios.bodies import EMPTY, ONE_ENTRY, around, at_once, fault, read_nested, walk, zap, zap_then_fault
+from scenarios.bodies import CACHED, EMPTY, ONE_ENTRY, around, at_once, fault, read_nested, walk, zap, zap_then_fault
 from scenarios.race import BASE, PAGE, SLOT, load_race
 from workers.program import STOP, dontneed, mincore, mmap, touch
 from workers.scene import Scene
@@ -70,7 +70,7 @@ CLAIMS = {
     ),
     "pinned-pmd-is-stable": Claim(
         "between a visitor's get and its put the pmd names the table it pinned",
-        at_once(EMPTY, around, zap, end=counted),
+        at_once(CACHED, around, zap, end=counted),
         "count-late",
         ("pmd-changed-under-pin", "freed-table-not-empty", *COUNT),
         "patches 5 and 6; the lemma at the head of pte_ref.py",
@@ -167,7 +167,7 @@ CLAIMS = {
     ),
     "one-barrier-is-enough": Claim(
         "no barrier is needed where a table is allocated: fault-around and a fault publish theirs by the same one",
-        at_once(EMPTY, around, walk),
+        at_once(CACHED, around, walk),
         "no-publish-wmb",
         ("count-saturated", "table-use-after-free"),
         "patch 3: the smp_wmb it removes from __pte_alloc and alloc_set_pte",

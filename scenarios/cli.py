@@ -25,6 +25,10 @@ SCENARIOS = {
         "how large are the page tables after 50 GiB of touch and MADV_DONTNEED?",
     ),
     "server-snapshot": ("scenarios.server_snapshot", "what does a 55 TiB server get back, and what does it need?"),
+    "finish-fault-deadlock": (
+        "scenarios.finish_fault",
+        "does a fault that allocates its table under the page lock hang against write-back?",
+    ),
     "stress": ("scenarios.stress", "does the protocol survive random programs of every instruction?"),
 }
 

@@ -29,6 +29,7 @@ class _Region(NamedTuple):
     start: int
     end: int
     writable: bool
+    file: bool = False
 
 
 @lru_cache(4096)
@@ -62,18 +63,19 @@ class Footprint:
         self._regions: list[_Region] = []
         self._written: dict[int, int] = {}  # 2 MiB slot -> a bit for each page with a frame
         self._tables: dict[int, set[int]] = {PMD_SHIFT: set(), PUD_SHIFT: set(), PGDIR_SHIFT: set()}
-        self._frames = self._splits = 0
+        self._frames = self._splits = self.file_pages = 0
         self.frames = self.tables = self.vmas = 0
 
     def follow(self, insn: Insn) -> None:
         """Take one instruction into account."""
         end = insn.addr + -(-insn.length // PAGE_SIZE) * PAGE_SIZE
-        aligned = insn.addr % PAGE_SIZE == 0 and insn.step % PAGE_SIZE == 0 and insn.addr < end <= TASK_SIZE
+        step = 0 if insn.op == Op.MMAP else insn.step  # of mmap it says which file
+        aligned = insn.addr % PAGE_SIZE == 0 and step % PAGE_SIZE == 0 and insn.addr < end <= TASK_SIZE
         if insn.op in (Op.TOUCH, Op.READ):
             self._access(insn.addr, insn.length, insn.step, insn.op == Op.TOUCH)
         elif insn.op == Op.MMAP and aligned:
             self._unmap(insn.addr, end)
-            insort(self._regions, _Region(insn.addr, end, bool(insn.arg & VM_WRITE)))
+            insort(self._regions, _Region(insn.addr, end, bool(insn.arg & VM_WRITE), insn.step != 0))
         elif insn.op == Op.MUNMAP and aligned:
             self._unmap(insn.addr, end)
         elif insn.op == Op.MUNMAP and insn.length:  # some calls fail: as if all did, but each may split a VMA
@@ -105,6 +107,8 @@ class Footprint:
                 limit = min(until - base, PMD_SIZE)
                 for shift, tables in self._tables.items():
                     tables.add(at >> shift)
+                if region.file:
+                    self.file_pages += _pages(at - base, limit, step).bit_count()
                 if write:
                     had = self._written.get(slot, 0)
                     has = had | _pages(at - base, limit, step)
@@ -138,8 +142,8 @@ class Footprint:
                     tables.discard(index)
 
 
-def geometry_for(insns: list[Insn], frame_words: int) -> Geometry:
-    """A machine of one CPU in which the instructions, and one more that ends them, fit."""
+def geometry_for(insns: list[Insn], frame_words: int, files: Collection[int] = ()) -> Geometry:
+    """A machine of one CPU in which the instructions, and one more that ends them, fit; `files`: pages of each file."""
     footprint = Footprint()
     for insn in insns:
         footprint.follow(insn)
@@ -147,7 +151,9 @@ def geometry_for(insns: list[Insn], frame_words: int) -> Geometry:
         vmas=min(footprint.vmas, MAX_MAP_COUNT) + _SPARE_VMAS,
         insns=len(insns) + 1,
         records=max(1, len(insns)),
-        frames=footprint.frames + _SPARE_FRAMES,
+        frames=footprint.frames + min(footprint.file_pages, sum(files)) + _SPARE_FRAMES,
         tables=footprint.tables + _SPARE_TABLES,
         frame_words=frame_words,
+        files=len(files),
+        file_pages=max(files, default=1),
     )

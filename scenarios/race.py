@@ -38,6 +38,14 @@ RACES = (
     "unlink-before-flush",
     "early-ptlock-free",
     "lost-wakeup",
+    "pte-alloc-under-page-lock",
+    "prealloc-leak",
+    "ref-across-retry",
+    "put-without-get",
+    "null-prealloc",
+    "one-put-for-all",
+    "mkclean-unflushed",
+    "dirty-zap-unflushed",
 )
 
 
@@ -47,7 +55,7 @@ class Race:
 
     `programs(seed)` gives a program for each CPU, without an end: each runs until the machine is stopped. `scene` is
     what the explorer runs. `detectors` are the bugs that may be seen first, or deadlock. `steer` lays its windows over
-    each other, (at, until[, us[, cpu]]) as in workers.instruments.Steer.
+    each other, (at, until[, us[, cpu]]) as in workers.instruments.Steer. The machine has one file.
     """
 
     detectors: tuple[str, ...]

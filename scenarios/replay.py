@@ -51,7 +51,8 @@ def run_replay(
     trace = parse(path)
     insns = [operation.insn for operation in trace.operations]
     program = [insn._replace(record=i) for i, insn in enumerate(insns)]
-    with Machine(geometry_for(insns, frame_words), policy, instruments) as machine:
+    with Machine(geometry_for(insns, frame_words, trace.files), policy, instruments) as machine:
+        machine.views["file"]["size"][: len(trace.files)] = trace.files
         machine.load(0, [*program, STOP])
         began = time.perf_counter()
         machine.start()

@@ -25,7 +25,7 @@ def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[
 
     try:
         if not engine.is_prepared():
-            note("compiling the kernels, once for this version: about 20 seconds")
+            note("compiling the kernels, once for this version: about 40 seconds")
         body()
     except Interrupted as interrupt:
         record.interrupted = 128 + interrupt.number
@@ -88,7 +88,7 @@ def memory_row(
         "policy": policy,
         "engine": lab.engine,
         "virt_kb": int(mm["total_vm"][0]) * 4,
-        "res_kb": int(mm["rss_anon"][0]) * 4,
+        "res_kb": int(mm["rss_anon"][0] + mm["rss_file"][0]) * 4,
         "vmpte_kb": int(mm["pgtables_bytes"][0]) // 1024,
         "needed_kb": needed_kb(machine),
         **{name: counters[name] for name in ("faults", "tables_installed", "tables_freed", "tables_reused")},

@@ -13,13 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from emulator.insn import Op
 from emulator.mm_types import PAGE_SIZE
-from workers.program import MARK, Insn, dontneed, free, mmap, munmap, read, touch
+from workers.program import MARK, Insn, dontneed, free, mmap, mmap_file, munmap, read, remove, touch
 
 USER_SPACE = 1 << 47
 WINDOWS, WINDOW = 16 << 40, 64 << 30  # where window 0 begins, and how far apart they are
 LAST_ID = (USER_SPACE - WINDOWS) // WINDOW - 1
 LONGEST_LINE = 4096
+MAX_FILES = 255  # what the instruction has room for
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "p": PAGE_SIZE}
 _NUMBER = re.compile(r"(0x[0-9a-fA-F]+|[0-9]+)([KMGp]?)")
@@ -41,16 +43,19 @@ def _kind(usage: str, insn: Callable[[int, int, int], Insn]) -> _Kind:
 OPERATIONS = {
     "mmap": _kind("ID SIZE [OFF]", lambda at, size, _: mmap(at, size)),
     "mmapr": _kind("ID SIZE [OFF]", lambda at, size, _: mmap(at, size, writable=False)),
+    "mmapsh": _kind("ID SIZE [OFF]", lambda at, size, _: mmap_file(at, size, 0, shared=True)),
+    "mmapfile": _kind("ID SIZE [OFF]", lambda at, size, _: mmap_file(at, size, 0)),
     "touch": _kind("ID OFF LEN [STRIDE]", lambda at, length, stride: touch(at, length, stride or PAGE_SIZE)),
     "read": _kind("ID OFF LEN [STRIDE]", lambda at, length, stride: read(at, length, stride or PAGE_SIZE)),
     "dontneed": _kind("ID OFF LEN [STEP]", dontneed),
     "free": _kind("ID OFF LEN [STEP]", free),
+    "remove": _kind("ID OFF LEN [STEP]", remove),
     "munmap": _kind("ID OFF LEN [STEP]", munmap),
     "mark": _kind("", lambda *_: MARK),
 }
 # fmt: off
 LATER = frozenset((
-    "mmapthp", "mmapsh", "mmapfile", "cold", "pageout", "populate", "populate_read", "willneed", "remove",
+    "mmapthp", "cold", "pageout", "populate", "populate_read", "willneed",
     "dontneed_locked", "hugepage", "nohugepage", "collapse", "guard", "unguard", "dontfork", "wipeonfork", "vdontneed",
     "mprotect", "mremap", "mremapmv", "mlock", "munlock", "fork", "forkhold", "reap", "forkdo",
 ))
@@ -73,10 +78,14 @@ class Operation(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """A parsed trace. `numbered`: it came compressed, and so its rows carry line numbers instead of texts."""
+    """A parsed trace. `numbered`: it came compressed, and so its rows carry line numbers instead of texts.
+
+    `files` are the sizes, in pages, of the files: one for each operation that maps one, or shared memory.
+    """
 
     operations: list[Operation]
     numbered: bool
+    files: list[int]
 
 
 class _Problem(ValueError):
@@ -130,6 +139,16 @@ def _instruction(words: list[str]) -> Insn:
     return kind.insn(at, length, step or 0)
 
 
+def _with_file(insn: Insn, files: list[int]) -> Insn:
+    """The instruction; if it maps a file, one of its own, whose size it adds to `files`."""
+    if insn.op != Op.MMAP or insn.step == 0:
+        return insn
+    if len(files) == MAX_FILES:
+        raise _Problem(f"the trace maps more than {MAX_FILES} files")
+    files.append(-(-insn.length // PAGE_SIZE))
+    return insn._replace(step=len(files))
+
+
 def _text(line: bytes) -> str:
     """What a line says, without its comment."""
     if len(line) > LONGEST_LINE:
@@ -142,12 +161,13 @@ def parse(path: str | Path) -> Trace:
     name = str(path)
     numbered = name.endswith(".gz")
     operations: list[Operation] = []
+    files: list[int] = []
     number = 1
     try:
         with gzip.open(name) if numbered else open(name, "rb") as stream:
             while line := stream.readline(LONGEST_LINE + 1):
                 if text := _text(line):
-                    operations.append(Operation(number, text, _instruction(text.split())))
+                    operations.append(Operation(number, text, _with_file(_instruction(text.split()), files)))
                 number += 1
     except UnicodeDecodeError as error:
         problem = f"not UTF-8: {error.reason} at byte {error.start + 1} of the line"
@@ -158,5 +178,5 @@ def parse(path: str | Path) -> Trace:
     except ValueError as error:  # _Problem, or a name that no file can have
         problem = str(error)
     else:
-        return Trace(operations, numbered)
+        return Trace(operations, numbered, files)
     raise TraceError(name, number, problem)

@@ -40,7 +40,7 @@ class Hunt:
         return (self.violation is not None) + sum(self.checks.values())
 
 
-def geometry(programs: Any) -> Any:
+def geometry(race: Race, programs: Any) -> Any:
     """A machine for the programs of a race: small, so that memory is used again at once."""
     from emulator.mm_types import PCP_ROOM, Geometry
 
@@ -49,6 +49,8 @@ def geometry(programs: Any) -> Any:
         insns=sum(len(program) for program in programs),
         frames=1 + 1024 + len(programs) * 2 * PCP_ROOM,
         tables=1024 + len(programs) * 256,
+        files=1,
+        memcg_limit=race.scene.memcg_limit,
     )
 
 
@@ -77,7 +79,7 @@ def hunt(name: str, seed: int, perturb: int = PERTURB, fixed: bool = False, seco
         seconds = max(seconds, 4 * race.patience)  # or it is stopped before it is seen to stand still
     programs = race.programs(seed)
     tools = instruments(name, race, seed, perturb, fixed)
-    with Machine(geometry(programs), race.policy, tools, tick_us=race.tick_us, patience=race.patience) as machine:
+    with Machine(geometry(race, programs), race.policy, tools, tick_us=race.tick_us, patience=race.patience) as machine:
         for cpu, program in enumerate(programs):
             machine.load(cpu, program)
         machine.start()

@@ -329,7 +329,8 @@ def deadlock() -> bool:
 
 def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
     """D1 on the explored machine: how the search ends, what it finds, steps of that execution."""
-    from workers.explorer import ExploredMachine, search
+    from workers.explorer import ExploredMachine
+    from workers.hunt import Budget, search
     from workers.instruments import Instruments
     from workers.program import STOP, dontneed, mmap, touch
     from workers.scene import Scene
@@ -339,7 +340,7 @@ def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
     programs = [[touch(base + cpu * page, page), STOP] for cpu in range(2)]
     knobs = () if fixed else ("publish-before-init",)
     machine = ExploredMachine(Scene(setup, programs), "refcount", Instruments(online=True, knobs=knobs))
-    verdict = search(machine, lambda: Search(bound), 100)
+    verdict = search(machine, lambda: Search(bound), Budget(100))
     if verdict.failure is None:
         return verdict.word, "", 0
     again = {machine.execute(Follow(verdict.failure.choices)).what for _ in range(10)}

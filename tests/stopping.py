@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from typing import Any, NamedTuple
@@ -21,12 +22,16 @@ from workers.program import (
     compute,
     dontneed,
     jump,
-    map_pages,
     mincore,
     mmap,
     mmap_device,
+    mmap_file,
     munmap,
+    punch_hole,
+    read,
     touch,
+    truncate,
+    writeback,
 )
 from workers.stops import LONGEST_STALL
 from workers.watchdog import process_state
@@ -36,6 +41,9 @@ FAULTS = [mmap(BASE, SLOT), barrier(), touch(BASE, SLOT), dontneed(BASE, SLOT), 
 FAULTS_TOO = [barrier(), touch(BASE, SLOT), dontneed(BASE, SLOT), jump(1)]
 MAPS = [mmap(BASE, SLOT), touch(BASE, SLOT), munmap(BASE, SLOT), jump(0)]
 MAPS_TOO = [mmap(BASE, SLOT), touch(BASE, SLOT), dontneed(BASE, SLOT), munmap(BASE, SLOT), jump(0)]
+READS_FILE = [mmap_file(BASE, PAGE_SIZE, 0), read(BASE, PAGE_SIZE), munmap(BASE, SLOT), jump(0)]
+STORES_FILE = [mmap_file(BASE, PAGE_SIZE, 0, shared=True), touch(BASE, PAGE_SIZE), dontneed(BASE, SLOT), jump(1)]
+WRITES_BACK = [mmap_file(BASE, PAGE_SIZE, 0, shared=True), touch(BASE, PAGE_SIZE), writeback(0), jump(1)]
 
 
 class Case(NamedTuple):
@@ -51,10 +59,12 @@ class Case(NamedTuple):
     free: bool = False
     coordinator: bool = False
     mm_of_cpu: tuple[int, ...] | None = None
+    memcg_limit: int = 0
 
 
 _READING, _WRITING = "mmap_lock of mm 0 for reading", "mmap_lock of mm 0 for writing"
 _PTL, _PMD_LOCK, _GATHER = r"ptl of table \d+ \(level 1\)", r"ptl of table \d+ \(level 2\)", "an open mmu_gather"
+_PAGE_LOCK = "the page lock of page 0 of file 0"
 _AGENT = Case(holds=(), coordinator=True)
 
 CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its name in front
@@ -68,7 +78,17 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     "pmd_install.published": Case(holds=(_READING, _PMD_LOCK), knobs=("publish-before-init",)),
     "set_pte.locked": Case(holds=(_READING, _PTL)),
     "set_pte.done": Case(holds=(_READING, _PTL)),
-    "map_pages.counted": Case(([mmap(BASE, SLOT), map_pages(BASE, 8), munmap(BASE, SLOT), jump(0)], MAPS_TOO)),
+    "fault.pmd-none": Case((READS_FILE, MAPS_TOO)),
+    "map_pages.unpinned": Case((READS_FILE, MAPS_TOO)),
+    "map_pages.counted": Case((READS_FILE, MAPS_TOO)),
+    "fault.retrying": Case((STORES_FILE, STORES_FILE), ("no lock",), free=True),
+    "page.locked": Case((WRITES_BACK, STORES_FILE), (_PAGE_LOCK,)),
+    "page.gone": Case(([*STORES_FILE[:2], punch_hole(0, 0, 1), jump(1)], STORES_FILE), (_PAGE_LOCK, "the inode lock")),
+    "finish_fault.page-locked": Case((READS_FILE, STORES_FILE), (_READING, _PAGE_LOCK)),
+    "memcg.charging": Case((READS_FILE, MAPS_TOO), memcg_limit=1),
+    "writeback.collected": Case((WRITES_BACK, STORES_FILE), ("under write-back",)),
+    "writeback.submitting": Case((WRITES_BACK, STORES_FILE), ("under write-back",)),
+    "truncate.unmapped": Case(([truncate(0, 1), truncate(0, 9), jump(0)],) * 2, ("the inode lock of file 0",)),
     "zap.locked": Case(holds=(_READING, _PTL, _GATHER)),
     "zap.cleared": Case(holds=(_READING, _GATHER)),
     "pte_put.dropped": Case(),
@@ -132,7 +152,8 @@ def stop(name: str, seconds: float | None, nth: int = 1) -> Outcome:
     victim = len(programs) if case.coordinator else 0
     instruments = Instruments(knobs=case.knobs, stops=(Stop(victim, point_of(name), nth, seconds),))
     verdict = None
-    with Machine(geometry_for(programs, 2 if case.mm_of_cpu else 1), case.policy, instruments, case.mm_of_cpu) as m:
+    geometry = dataclasses.replace(geometry_for(programs, 2 if case.mm_of_cpu else 1), memcg_limit=case.memcg_limit)
+    with Machine(geometry, case.policy, instruments, case.mm_of_cpu) as m:
         for cpu, program in enumerate(programs):
             m.load(cpu, program)
         m.start()

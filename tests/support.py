@@ -57,6 +57,7 @@ def geometry_for(programs: Sequence[Sequence[Insn]], mms: int = 1) -> Geometry:
         insns=sum(len(program) for program in programs),
         frames=SLOTS * 512 * mms + cpus * 8192,
         tables=1024 + cpus * 512,
+        files=2,
     )
 
 

@@ -93,7 +93,11 @@ def test_an_operation_that_is_not_there_yet_is_named_with_its_line(write, name):
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("jump 0 1G", "unknown operation 'jump'; known: mmap, mmapr, touch, read, dontneed, free, munmap, mark"),
+        (
+            "jump 0 1G",
+            "unknown operation 'jump'; known: mmap, mmapr, mmapsh, mmapfile, touch, read, dontneed, free, "
+            "remove, munmap, mark",
+        ),
         ("MMAP 0 1G", "unknown operation 'MMAP'"),
         ("\x1b[31m 0", "unknown operation '\\x1b[31m'"),
         ("x" * 60, f"unknown operation '{'x' * 37}...'"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from emulator.mm_types import Geometry
 from workers.phrases import noun, value
-from workers.postmortem import Views, instruction, locks_held, owners, several, wait_for_graph, who
+from workers.postmortem import Views, find_cycle, instruction, locks_held, owners, several, wait_for_graph, who
 
 Waits = Mapping[int, Sequence[tuple[str, int, int]]]  # task -> (field, index, the value it saw) of each word
 
@@ -15,27 +15,6 @@ def _unfinished(views: Views, geometry: Geometry, waits: Waits) -> list[int]:
     """The tasks that are in the deadlock, CPUs first."""
     cpus = [cpu for cpu in range(geometry.cpus) if not views["cpu"]["finished"][cpu]]
     return cpus + [task for task in sorted(waits) if task not in cpus]
-
-
-def find_cycle(edges: Mapping[int, Sequence[int]]) -> list[int]:
-    """Tasks that wait for each other in a ring, the first one again at the end; empty if there is none."""
-    done: set[int] = set()
-
-    def follow(task: int, path: list[int]) -> list[int]:
-        if task in path:
-            return [*path[path.index(task) :], task]
-        if task in done:
-            return []
-        done.add(task)
-        for other in edges.get(task, ()):
-            if found := follow(other, [*path, task]):
-                return found
-        return []
-
-    for task in sorted(edges):
-        if found := follow(task, []):
-            return found
-    return []
 
 
 def _word_lines(views: Views, geometry: Geometry, waits: Waits, tasks: Sequence[int]) -> list[str]:

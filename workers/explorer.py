@@ -28,7 +28,7 @@ from workers.search import Follow, Strategy
 from workers.tracer import Words
 from workers.violation import Violation, violation_of
 
-FRAMES, TABLES = 128, 16
+FRAMES, TABLES, FILE_PAGES = 128, 16, 4
 BATCH = (8, 2)  # frames and tables that a CPU takes from the zone at once: what is freed is soon used again
 # What the audit does not read: two executions that differ in nothing else are audited once.
 _UNAUDITED = {
@@ -89,7 +89,16 @@ class ExploredMachine:
         cpus = len(programs)
         insns = len(scene.setup) + sum(len(program) for program in programs)
         self.scene, self.races, self.memory, self.crash_at = scene, races, memory, crash_at
-        self.geometry = Geometry(cpus=cpus, vmas=8, insns=max(insns, 1), frames=FRAMES, tables=TABLES)
+        self.geometry = Geometry(
+            cpus=cpus,
+            vmas=8,
+            insns=max(insns, 1),
+            frames=FRAMES,
+            tables=TABLES,
+            files=1,
+            file_pages=FILE_PAGES,
+            memcg_limit=scene.memcg_limit,
+        )
         self.segment = Segment(self.geometry)
         power_up(self.segment.views, self.geometry, policy, instruments, [0] * cpus, 1000)
         self.segment.views["zone"]["batch"] = self.segment.views["zone"]["pcp_high"] = BATCH

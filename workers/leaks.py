@@ -91,9 +91,9 @@ def _gathers(frozen: Frozen, fates: Fates) -> list[str]:
 
 
 def _lost_frames(frozen: Frozen) -> list[str]:
-    """Frames in use that no entry maps, no gather holds, and the device does not own."""
+    """Frames in use that no entry maps, no page of a file is in, no gather holds, and the device does not own."""
     users = frozen.views["page"]["refcount"][: frozen.used_frames]
-    accounted = (frozen.mapped > 0) | (users <= 0)
+    accounted = (frozen.mapped > 0) | (frozen.cached > 0) | (users <= 0)
     accounted[frozen.free(FRAMES)] = True
     accounted[int(frozen.views["device"]["frame"][0])] = True
     for i in range(frozen.geometry.cpus):

@@ -81,6 +81,9 @@ def power_up(
     config = views["config"]
     config["n_cpu"], config["n_mm"], config["vma_per_mm"] = geometry.cpus, geometry.mms, geometry.vmas
     config["frame_words"], config["tick_us"] = geometry.frame_words, tick_us
+    config["n_file"], config["file_pages"] = geometry.files, geometry.file_pages
+    config["memcg_limit"] = geometry.memcg_limit
+    views["file"]["size"][: geometry.files] = geometry.file_pages
     config["flush_ceiling"] = FLUSH_CEILING
     config["spin"] = LONG_SPIN if geometry.cpus <= processors() else SHORT_SPIN
     for field, value in POLICIES[policy].switches().items():

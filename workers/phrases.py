@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from emulator.bugs import Bug
 from emulator.mm_types import PTRS_PER_TABLE
-from emulator.pgtable import DIRTY, POISON, PRESENT, PTE_LEVEL, RW, SPECIAL, TABLE_STATES
+from emulator.pgtable import DIRTY, FILE, POISON, PRESENT, PTE_LEVEL, RW, SPECIAL, TABLE_STATES
 from emulator.tlb import EPOCH_BITS
 from workers.postmortem import many, number_text
 
@@ -61,7 +61,13 @@ NOUNS = {
     "rcu.hurry": "hurry of the grace period",
     "rcu.taking": "callbacks on their way",
     "zone.lock": "zone lock of the {zone}",
-    "device.i_mmap_lock": "i_mmap_lock",
+    "mutex.owner": "mutex {i}",
+    "mutex.waiter": "who gets mutex {i} next",
+    "mutex.seq": "releases of mutex {i}",
+    "cache.frame": "frame of cached page {i}",
+    "cache.dirty": "cached page {i}",
+    "cache.writeback": "writer of cached page {i}",
+    "file.size": "size of file {i}",
     "device.frame": "the device's frame",
     "device.mm": "i_mmap of the device file",
     "device.addr": "where the device is mapped",
@@ -75,7 +81,7 @@ NOUNS = {
     "run.bug": "BUG",
 }
 
-LOCKS = frozenset({"ptdesc.ptl", "zone.lock", "device.i_mmap_lock"})
+LOCKS = frozenset({"ptdesc.ptl", "zone.lock", "mutex.owner"})
 
 
 def entry_text(entry: int, level: int) -> str:
@@ -87,7 +93,8 @@ def entry_text(entry: int, level: int) -> str:
         return f"not present {entry:#x}"
     if level != PTE_LEVEL:
         return f"table {number}"
-    kind = "zero page" if number == 0 else f"{'device ' if entry & SPECIAL else ''}frame {number}"
+    owner = "device " if entry & SPECIAL else "file " if entry & FILE else ""
+    kind = "zero page" if number == 0 else f"{owner}frame {number}"
     return kind + (" rw" if entry & RW else "") + (" dirty" if entry & DIRTY else "")
 
 
@@ -107,6 +114,10 @@ VALUES: dict[str, Callable[[int], str]] = {
     "cpu.wake_sleepers": lambda v: "asleep" if v else "awake",
     "rcu.asleep": lambda v: {0: "awake", 1: "asleep", 2: "asleep, nothing to do"}.get(v, number_text(v)),
     "mm.mmap_writer": lambda v: f"CPU {v - 1}" if v else "none",
+    "mutex.waiter": lambda v: f"CPU {v - 1}" if v else "nobody",
+    "cache.frame": lambda v: f"frame {v}" if v else "none",
+    "cache.dirty": lambda v: "dirty" if v else "clean",
+    "cache.writeback": lambda v: f"CPU {v - 1}" if v else "none",
     "device.frame": lambda v: f"frame {v}" if v else "none",
     "device.mm": lambda v: f"the VMA of mm {v - 1}" if v else "empty",
     "device.addr": hex,
@@ -158,7 +169,7 @@ def lock_name(field: str, index: int, levels: dict[int, int]) -> str:
     """A spinlock by its name; the ptl of an upper table is a pmd_lock."""
     if field == "ptdesc.ptl":
         return f"ptl of table {index}" if levels.get(index) == PTE_LEVEL else f"pmd_lock of table {index}"
-    return NOUNS[field].format(zone="tables" if index else "frames")
+    return NOUNS[field].format(i=index, zone="tables" if index else "frames")
 
 
 def noun(field: str, index: int, levels: dict[int, int], tasks: Sequence[str]) -> str:
@@ -218,7 +229,8 @@ def phrase(access: Access, levels: dict[int, int], tasks: Sequence[str]) -> str:
         name = noun(field, index, levels, tasks)
         text = f"{name}{'' if name.endswith(' has') else ' is'} {value(field, index, new, levels, tasks)}"
     elif field in LOCKS:
-        text = f"{'spin_lock' if new else 'spin_unlock'} {lock_name(field, index, levels)}"
+        kind = "mutex" if field == "mutex.owner" else "spin"
+        text = f"{kind}_{'lock' if new else 'unlock'} {lock_name(field, index, levels)}"
     elif field == "cpu.rcu_nesting":
         return _rcu(old, new)  # its own CPU's: what a store buffer does with it is nobody's business
     elif field in VERBS:

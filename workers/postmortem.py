@@ -93,8 +93,9 @@ def locks_held(views: Views, cpu: int) -> list[str]:
     lock = int(row["mmap_lock_held"])
     if lock:
         held.append(f"mmap_lock of mm {(lock - 1) // 2} for {'writing' if lock % 2 == 0 else 'reading'}")
-    if views["device"]["i_mmap_lock"][0] == cpu + 1:
-        held.append("i_mmap_lock of the device file")
+    held += [_mutex(views, int(row)) for row in np.flatnonzero(views["mutex"]["owner"] == cpu + 1)]
+    for slot in np.flatnonzero(views["cache"]["writeback"] == cpu + 1):
+        held.append(f"{_page(views, int(slot))} under write-back, not submitted")
     descriptors = views["ptdesc"]
     for table in np.flatnonzero(descriptors["ptl"] == cpu + 1):
         held.append(f"ptl of table {table} (level {descriptors['level'][table]})")
@@ -108,10 +109,31 @@ def locks_held(views: Views, cpu: int) -> list[str]:
     return held
 
 
+def _page(views: Views, slot: int) -> str:
+    """A page of a file, by its row of `cache`."""
+    pages = int(views["config"]["file_pages"][0])
+    return f"page {slot % pages} of file {slot // pages}"
+
+
+def _mutex(views: Views, row: int) -> str:
+    """A page lock, inode lock or i_mmap_lock, by its row of `mutex`."""
+    files, pages = int(views["config"]["n_file"][0]), int(views["config"]["file_pages"][0])
+    if row < files * pages:
+        return f"the page lock of {_page(views, row)}"
+    lock, file = divmod(row - files * pages, max(files, 1))
+    if lock == 0 and files:
+        return f"the inode lock of file {file}"
+    return f"i_mmap_lock of {f'file {file}' if row < files * (pages + 2) else 'the device file'}"
+
+
 def waiting_for(views: Views, cpu: int) -> str | None:
     """What a CPU waits for, in words, or None."""
-    waits = Wait(int(views["cpu"]["waits_for"][cpu]))
-    return None if waits == Wait.NOTHING else WAIT_TEXT[waits].format(int(views["cpu"]["waits_index"][cpu]))
+    waits, index = Wait(int(views["cpu"]["waits_for"][cpu])), int(views["cpu"]["waits_index"][cpu])
+    if waits == Wait.NOTHING:
+        return None
+    if waits in (Wait.PAGE_LOCK, Wait.INODE_LOCK, Wait.I_MMAP_LOCK):
+        return _mutex(views, index)
+    return WAIT_TEXT[waits].format(_page(views, index) if waits in (Wait.WRITEBACK, Wait.RECLAIM) else index)
 
 
 def place_of(views: Views, geometry: Geometry, cpu: int) -> str:
@@ -170,8 +192,10 @@ def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
             return [int(views["ptdesc"]["ptl"][index]) - 1]
         case Wait.ZONE_LOCK:
             return [int(views["zone"]["lock"][index]) - 1]
-        case Wait.I_MMAP_LOCK:
-            return [int(views["device"]["i_mmap_lock"][0]) - 1]
+        case Wait.PAGE_LOCK | Wait.INODE_LOCK | Wait.I_MMAP_LOCK:
+            return [int(views["mutex"]["owner"][index]) - 1]
+        case Wait.WRITEBACK | Wait.RECLAIM:
+            return [int(views["cache"]["writeback"][index]) - 1]
         case Wait.MMAP_LOCK:
             writer = int(views["mm"]["mmap_writer"][index]) - 1
             if writer != cpu:
@@ -240,6 +264,36 @@ def flush_lines(views: Views, geometry: Geometry, fates: Fates) -> list[str]:
     return [f"the flush agent has not served {callers}{asleep}"]
 
 
+def find_cycle(edges: Mapping[int, Sequence[int]]) -> list[int]:
+    """Tasks that wait for each other in a ring, the first one again at the end; empty if there is none."""
+    done: set[int] = set()
+
+    def follow(task: int, path: list[int]) -> list[int]:
+        if task in path:
+            return [*path[path.index(task) :], task]
+        if task in done:
+            return []
+        done.add(task)
+        for other in edges.get(task, ()):
+            if found := follow(other, [*path, task]):
+                return found
+        return []
+
+    for task in sorted(edges):
+        if found := follow(task, []):
+            return found
+    return []
+
+
+def cycle_line(views: Views, geometry: Geometry) -> list[str]:
+    """A cycle of CPUs that wait for each other, and for what; nothing if there is none."""
+    unfinished = [cpu for cpu in range(geometry.cpus) if not views["cpu"]["finished"][cpu]]
+    edges = {cpu: [o for o in owners(views, geometry, cpu) if 0 <= o < geometry.cpus] for cpu in unfinished}
+    cycle = find_cycle(edges)
+    steps = [f"{who(geometry, cpu)} -> {waiting_for(views, cpu)}" for cpu in cycle[:-1]]
+    return [f"cycle: {' -> '.join(steps)} -> {who(geometry, cycle[-1])}"] if cycle else []
+
+
 def wait_for_graph(views: Views, geometry: Geometry, fates: Fates | None = None) -> list[str]:
     """One line per edge: who waits for what, held by whom; grace periods and IPIs like an RCU stall warning."""
     unfinished = [cpu for cpu in range(geometry.cpus) if not views["cpu"]["finished"][cpu]]
@@ -276,6 +330,6 @@ def describe_stuck(views: Views, geometry: Geometry, headline: str, fates: Fates
     for number in range(geometry.cpus + geometry.debug):
         if not views["cpu"]["finished"][number]:
             lines.append(f"{who(geometry, number, fates)} {state_of(views, geometry, number)}")
-    lines += wait_for_graph(views, geometry, fates)
+    lines += [*wait_for_graph(views, geometry, fates), *cycle_line(views, geometry)]
     lines += [f"leaked: {line}" for line in leaks(views, geometry, fates)]
     return "\n  ".join(lines)

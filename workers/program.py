@@ -10,9 +10,10 @@ import numpy as np
 from emulator.insn import Op
 from emulator.madvise import MADV_DONTNEED, MADV_FREE
 from emulator.mm_types import INSN, PAGE_SIZE
-from emulator.vma import VM_PFNMAP, VM_READ, VM_WRITE
+from emulator.truncate import MADV_REMOVE
+from emulator.vma import VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
 
-ADVICE = {MADV_DONTNEED: "MADV_DONTNEED", MADV_FREE: "MADV_FREE"}
+ADVICE = {MADV_DONTNEED: "MADV_DONTNEED", MADV_FREE: "MADV_FREE", MADV_REMOVE: "MADV_REMOVE"}
 
 
 class Insn(NamedTuple):
@@ -30,14 +31,21 @@ class Insn(NamedTuple):
         match self.op:
             case Op.STORE | Op.LOAD:
                 return f"{self.op.name.lower()} {self.addr:#x}"
-            case Op.TOUCH | Op.READ | Op.MMAP | Op.MUNMAP | Op.MINCORE:
+            case Op.MMAP if self.step:
+                kind = "shared" if self.arg & VM_SHARED else "private"
+                return f"mmap {self.addr:#x} {self.length:#x} {kind} file {(self.step & 255) - 1} page {self.step >> 8}"
+            case Op.TOUCH | Op.READ | Op.MMAP | Op.MUNMAP | Op.MINCORE | Op.INSERT_PAGES:
                 return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x}"
             case Op.MADVISE:
                 return f"madvise {self.addr:#x} {self.length:#x} {ADVICE.get(self.arg, self.arg)}"
             case Op.BARRIER:
                 return f"barrier {self.addr}"
-            case Op.MAP_PAGES:
-                return f"map_pages {self.addr:#x} {self.arg}"
+            case Op.WRITEBACK:
+                return f"writeback file {self.addr}"
+            case Op.TRUNCATE:
+                return f"truncate file {self.addr} to {self.arg} pages"
+            case Op.PUNCH_HOLE:
+                return f"punch_hole file {self.addr} page {self.arg} {self.length} pages"
             case Op.COMPUTE:
                 return f"compute {self.arg} us"
             case Op.JUMP:
@@ -85,6 +93,11 @@ def free(addr: int, length: int, step: int = 0) -> Insn:
     return Insn(Op.MADVISE, addr, length, step, MADV_FREE)
 
 
+def remove(addr: int, length: int, step: int = 0) -> Insn:
+    """madvise(MADV_REMOVE), in calls of `step` bytes if given: a hole in the file that is mapped there."""
+    return Insn(Op.MADVISE, addr, length, step, MADV_REMOVE)
+
+
 def barrier(number: int = 0) -> Insn:
     """Wait for the other CPUs."""
     return Insn(Op.BARRIER, number)
@@ -100,9 +113,30 @@ def mincore(addr: int, length: int) -> Insn:
     return Insn(Op.MINCORE, addr, length)
 
 
-def map_pages(addr: int, pages: int) -> Insn:
-    """Fault-around: map the zero page into up to `pages` empty pages from `addr` on, within one table."""
-    return Insn(Op.MAP_PAGES, addr, arg=pages)
+def insert_pages(addr: int, length: int) -> Insn:
+    """A driver maps what the page cache has of a range."""
+    return Insn(Op.INSERT_PAGES, addr, length)
+
+
+def mmap_file(addr: int, length: int, file: int, shared: bool = False, page: int = 0, writable: bool = True) -> Insn:
+    """Map a file from page `page` on."""
+    flags = VM_READ | (VM_WRITE if writable else 0) | (VM_SHARED if shared else 0)
+    return Insn(Op.MMAP, addr, length, page << 8 | file + 1, flags)
+
+
+def writeback(file: int) -> Insn:
+    """Write the dirty pages of a file to the disk."""
+    return Insn(Op.WRITEBACK, file)
+
+
+def truncate(file: int, pages: int) -> Insn:
+    """Make a file so many pages long."""
+    return Insn(Op.TRUNCATE, file, arg=pages)
+
+
+def punch_hole(file: int, page: int, pages: int) -> Insn:
+    """Take pages out of a file: they read zero afterwards."""
+    return Insn(Op.PUNCH_HOLE, file, pages, arg=page)
 
 
 def compute(microseconds: int) -> Insn:

@@ -23,16 +23,21 @@ from workers.program import (
     compute,
     dontneed,
     free,
+    insert_pages,
     jump,
     load,
-    map_pages,
     mincore,
     mmap,
     mmap_device,
+    mmap_file,
     munmap,
+    punch_hole,
     read,
+    remove,
     store,
     touch,
+    truncate,
+    writeback,
 )
 
 SLOT = 2 << 20
@@ -40,6 +45,7 @@ SLOT_PAGES = SLOT // PAGE_SIZE
 AREAS = ((1 << 39) - SLOT, (5 << 30) - SLOT)  # two slots each, with the border between them
 SLOTS = tuple(area + i * SLOT for area in AREAS for i in range(2))
 DEVICE_PAGE = SLOTS[1] + 300 * PAGE_SIZE  # of mm 0 alone: the device's file has one VMA
+FILES, FILE_PAGES = 2, 96  # of all mms
 MEETINGS = 4  # barriers in a program; all CPUs have the same number, none in a loop, so nobody waits for ever
 
 
@@ -55,7 +61,7 @@ class Workload:
         """A machine with room for all of it: also for what CPUs keep free, gather, or leave to a grace period.
 
         If memory is scarce half of the pages fit at a time, tables have to come back from grace periods, and what one
-        CPU keeps for itself another one lacks.
+        CPU keeps for itself another one lacks. A memory control group is at its limit then, too.
         """
         cpus, mms = len(self.programs), max(self.mm_of_cpu) + 1
         pages = len(SLOTS) * SLOT_PAGES * mms
@@ -64,8 +70,11 @@ class Workload:
             mms=mms,
             vmas=1024,
             insns=sum(len(program) for program in self.programs),
-            frames=pages // 2 + cpus * PCP_BATCH if self.scarce else pages + cpus * 8192,
+            frames=pages // 2 + cpus * PCP_BATCH if self.scarce else pages + FILES * FILE_PAGES + cpus * 8192,
             tables=16 + 8 * mms + cpus * 2 * PCP_BATCH // 3 if self.scarce else 1024 + cpus * 512,
+            files=FILES,
+            file_pages=FILE_PAGES,
+            memcg_limit=FILES * FILE_PAGES // 2 if self.scarce else 0,
         )
 
 
@@ -154,9 +163,34 @@ class Author:
         """mincore."""
         return [mincore(*self.piece())]
 
-    def fault_around(self) -> list[Insn]:
-        """map_pages."""
-        return [map_pages(self.piece()[0], self.rng.choice((1, 16, 16, 512)))]
+    def map_file(self) -> list[Insn]:
+        """Map a file over what is there: a part that fits, or more than it has."""
+        addr, length = self.piece()
+        length = min(length, (FILE_PAGES + 8) * PAGE_SIZE)
+        shared, writable = self.rng.random() < 0.6, self.rng.random() < 0.8
+        return [mmap_file(addr, length, self.file(), shared, self.rng.choice((0, 0, 3, 40)), writable)]
+
+    def file(self) -> int:
+        """A file."""
+        return self.rng.randrange(FILES)
+
+    def write_back(self) -> list[Insn]:
+        """Write a file's dirty pages to the disk."""
+        return [writeback(self.file())]
+
+    def cut_file(self) -> list[Insn]:
+        """Truncate a file, and perhaps make it whole again; or punch a hole, by file or by address."""
+        file, rng = self.file(), self.rng
+        if rng.random() < 0.2:
+            return [remove(*self.piece(), self.step())]
+        if rng.random() < 0.5:
+            return [punch_hole(file, rng.randrange(FILE_PAGES), rng.choice((1, 1, 4, FILE_PAGES)))]
+        again = [truncate(file, FILE_PAGES)] if rng.random() < 0.9 else []
+        return [truncate(file, rng.choice((0, 1, 7, 50))), *again]
+
+    def insert(self) -> list[Insn]:
+        """insert_pages."""
+        return [insert_pages(*self.piece())]
 
     def pause(self) -> list[Insn]:
         """compute."""
@@ -191,7 +225,10 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.unmap: 6,
     Author.map: 3,
     Author.look: 4,
-    Author.fault_around: 4,
+    Author.map_file: 4,
+    Author.write_back: 3,
+    Author.cut_file: 2,
+    Author.insert: 3,
     Author.pause: 2,
     Author.use_device: 3,
 }

@@ -16,7 +16,7 @@ class Scene:
 
     `bodies(m)` takes the place of the programs: a function per CPU that calls kernels directly; without `coordinator`
     nobody flushes and no grace period ends. `end(m)` is called after an execution that has come to its end: it raises
-    AssertionError, with a sentence, if what must hold does not.
+    AssertionError, with a sentence, if what must hold does not. There is one file; `memcg_limit` is as in Geometry.
     """
 
     setup: Sequence[Insn] = ()
@@ -24,4 +24,5 @@ class Scene:
     bodies: Callable[[Any], list[Callable[[], Any]]] | None = None
     cpus: int = 0  # of the bodies
     coordinator: bool = True
+    memcg_limit: int = 0
     end: Callable[[Any], None] | None = None

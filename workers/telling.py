@@ -20,18 +20,18 @@ def _names(text: str, prefix: str = "") -> frozenset[str]:
 
 # Changes of these are told whoever else looks at them: locks, read sections, counts, states.
 STATES = _names(
-    """ptdesc.ptl device.i_mmap_lock mm.mmap_readers mm.mmap_writer cpu.rcu_nesting ptdesc.pte_refcount ptdesc.state
-    cpu.tlb_gen rcu.gp_seq rcu.gp_completed run.bug"""
+    """ptdesc.ptl mutex.owner cache.frame cache.dirty cache.writeback mm.mmap_readers mm.mmap_writer cpu.rcu_nesting
+    ptdesc.pte_refcount ptdesc.state cpu.tlb_gen rcu.gp_seq rcu.gp_completed run.bug"""
 )
 # Never told: caches of one CPU, free lists, statistics, instruments.
 PRIVATE_VIEWS = _names(
     """config gp_histogram waitq point lock_order rcu_age trace shadow pcp pcp_slot zone_slot tlb psc tlb_generation
-    psc_generation gather_page gather_table insn record life page_values"""
+    psc_generation gather_page gather_table insn record life page_values vmf batch page_slot disk"""
 )
 PRIVATE = _names(
-    """mm.rss_anon mm.pgtables_bytes mm.zaps mm.anon_vmas mm.vmas mm.total_vm page.stored_by zone.count zone.fresh
-    rcu.gp_start_ns rcu.gp_sum_ns rcu.gp_max_ns rcu.freed rcu.done rcu.ipis rcu.remote_flushes run.stop run.ready
-    run.bug_cpu run.bug_subject run.bug_was run.bug_seen run.bug_ns run.bug_cycles"""
+    """mm.rss_anon mm.rss_file mm.pgtables_bytes mm.zaps mm.anon_vmas mm.vmas mm.total_vm page.stored_by zone.count
+    zone.fresh rcu.gp_start_ns rcu.gp_sum_ns rcu.gp_max_ns rcu.freed rcu.done rcu.ipis rcu.remote_flushes
+    run.stop run.ready run.bug_cpu run.bug_subject run.bug_was run.bug_seen run.bug_ns run.bug_cycles"""
 )
 # Private, too, but what a stale translation is about: told of a failure that one of these detectors saw.
 CACHES = _names("tlb.entry psc.table tlb.tag psc.tag cpu.tlb_epoch cpu.psc_epoch")

@@ -14,6 +14,7 @@ from emulator.pgtable import POISON, TABLE_STATES
 from emulator.points import POINTS, point_name
 from workers.columns import Row, column_lines
 from workers.postmortem import (
+    cycle_line,
     instruction,
     last_point,
     life_of,
@@ -259,7 +260,7 @@ def violation_of(views: Mapping[str, Any], geometry: Geometry) -> Violation | No
             "in_read_section": [int(n) for n in np.flatnonzero(views["cpu"]["rcu_nesting"])],
             "ages": [int(n) for n in views["rcu_age"]["count"][:RCU_AGES]],
         },
-        waits=wait_for_graph(views, geometry),
+        waits=[*wait_for_graph(views, geometry), *cycle_line(views, geometry)],
         story=story,
     )
 

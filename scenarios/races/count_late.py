@@ -11,13 +11,21 @@ pte_get_many(2): of what?              pte_put(): of what?
 """
 
 from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, dontneed, jump, map_pages, mmap, touch
+from workers.program import STOP, barrier, dontneed, jump, mmap_file, read
 
 
 def programs(seed: int) -> Programs:
-    """CPU 0 faults pages around, CPU 1 releases them, at once, for ever."""
-    around = [mmap(BASE, SLOT), barrier(), map_pages(BASE, 2 + seed % 3), barrier(), jump(1)]
-    release = [mmap(BASE, SLOT), barrier(), dontneed(BASE, SLOT), barrier(), dontneed(BASE, SLOT), jump(1)]
+    """CPU 0 reads a page of a file, and others come with it; CPU 1 releases them, at once, for ever."""
+    pages = 2 + seed % 3
+    around = [
+        mmap_file(BASE, pages * PAGE, 0),
+        read(BASE, pages * PAGE),
+        barrier(),
+        read(BASE, PAGE),
+        barrier(),
+        jump(2),
+    ]
+    release = [barrier(), dontneed(BASE, SLOT), barrier(), dontneed(BASE, SLOT), jump(0)]
     return [around, release]
 
 
@@ -25,8 +33,8 @@ RACE = Race(
     detectors=("pmd-changed-under-pin", "count-underflow", "count-from-zero", "table-use-after-free"),
     programs=programs,
     scene=Scene(
-        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, PAGE), STOP),
-        programs=((map_pages(BASE, 2), STOP), (dontneed(BASE, 2 * PAGE), STOP)),
+        setup=(mmap_file(BASE, 2 * PAGE, 0), read(BASE, 2 * PAGE), dontneed(BASE, 2 * PAGE), STOP),
+        programs=((read(BASE, PAGE), STOP), (dontneed(BASE, 2 * PAGE), STOP)),
     ),
     steer=(("map_pages.counted", "pte_put.dropped"), ("pte_try_get.pinned", "map_pages.counted", 50)),
     source="v1 to v3 of the series: filemap_map_pages",

@@ -26,5 +26,5 @@ RACE = Race(
         setup=(mmap(BASE, PAGE), mmap(BASE - SLOT, PAGE), touch(BASE - SLOT, PAGE), STOP),  # the upper tables stay
         programs=((read(BASE, PAGE), STOP), (munmap(BASE, PAGE), STOP)),
     ),
-    source="v1 of the series: insert_pages puts once for several gets (D5); free_pte_range",
+    source="patch 5: BUG in free_pte_range",
 )

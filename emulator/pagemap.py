@@ -1,0 +1,139 @@
+"""The page cache: pages of files in memory, the locks and flags of each, and the disk behind them.
+
+Page `pgoff` of file `file` is row `slot` of `m.cache`. Its frame is shared by all who map it: the frame's refcount is
+one for the page cache and one per PTE. The page lock is taken to put a page in, to take it out, and to map it, so a
+page that is locked and in the cache stays there (truncate.py). Contents go to the disk by write-back alone.
+
+Source: include/linux/pagemap.h, mm/filemap.c.
+"""
+
+from emulator.atomic import DEBUG, atomic_add, kernel, kernel_inline, read_once, smp_load_acquire, write_once
+from emulator.kernel import Wait, number, waits_for
+from emulator.mutex import mutex_lock, mutex_sleep, mutex_trylock, mutex_unlock, mutex_wait
+from emulator.page_alloc import put_page
+from emulator.points import point_number
+from emulator.tlb import point
+
+INODE_LOCK, PAGE_LOCK = number(Wait.INODE_LOCK), number(Wait.PAGE_LOCK)
+WRITEBACK, RECLAIM, WAIT_NOTHING = number(Wait.WRITEBACK), number(Wait.RECLAIM), number(Wait.NOTHING)
+PAGE_LOCKED, PAGE_GONE = point_number("page.locked"), point_number("page.gone")
+
+
+@kernel_inline
+def cache_slot(m, file, pgoff):
+    """The row of `m.cache` of a page."""
+    return file * m.config.file_pages[0] + pgoff
+
+
+@kernel
+def inode_lock(m, cpu, file):
+    """Take the lock under which a file's size changes. Locking: caller must hold no lock."""
+    mutex_lock(m, cpu, m.config.n_file[0] * m.config.file_pages[0] + file, INODE_LOCK)
+
+
+@kernel
+def inode_unlock(m, cpu, file):
+    """Release the inode lock."""
+    mutex_unlock(m, cpu, m.config.n_file[0] * m.config.file_pages[0] + file, INODE_LOCK)
+
+
+@kernel
+def lock_page(m, cpu, slot):
+    """Take the page lock; sleeps. Locking: caller must hold no spinlock."""
+    mutex_lock(m, cpu, slot, PAGE_LOCK)
+    point(m, cpu, PAGE_LOCKED, slot, m.cache.frame[slot])
+
+
+@kernel_inline
+def trylock_page(m, cpu, slot):
+    """Take the page lock if it is free; True if so."""
+    return mutex_trylock(m, cpu, slot, PAGE_LOCK)
+
+
+@kernel
+def unlock_page(m, cpu, slot):
+    """Release the page lock."""
+    mutex_unlock(m, cpu, slot, PAGE_LOCK)
+
+
+@kernel
+def wait_on_page_locked(m, cpu, slot):
+    """Wait until nobody holds the page lock."""
+    mutex_wait(m, cpu, slot, PAGE_LOCK)
+
+
+@kernel
+def wait_on_page_writeback(m, cpu, slot, what):
+    """Wait until the write-back that is under way has ended; `what` is the Wait, WRITEBACK or RECLAIM.
+
+    Who does not hold the page lock may find the next one. Locking: caller must hold no spinlock; a page lock is
+    allowed.
+    """
+    written = smp_load_acquire(m.cache.written, slot)
+    if smp_load_acquire(m.cache.writeback, slot) == 0:
+        return
+    waits_for(m, cpu, what, slot)
+    while True:
+        seq = smp_load_acquire(m.mutex.seq, slot)
+        if smp_load_acquire(m.cache.writeback, slot) == 0:  # pairs with the release in end_page_writeback
+            break
+        if read_once(m.cache.written, slot) != written:
+            break
+        mutex_sleep(m, cpu, slot, seq)
+    waits_for(m, cpu, WAIT_NOTHING, 0)
+
+
+@kernel_inline
+def set_page_dirty(m, slot):
+    """The page differs from the disk. Locking: caller must hold the page lock, or the ptl of a PTE that maps it."""
+    write_once(m.cache.dirty, slot, 1)
+
+
+@kernel
+def copy_from_disk(m, slot, frame):
+    """Read a page."""
+    words = m.config.frame_words[0]
+    for word in range(words):
+        m.frame[frame * words + word] = m.disk[slot * words + word]
+
+
+@kernel
+def copy_to_disk(m, slot, frame):
+    """Write a page."""
+    words = m.config.frame_words[0]
+    for word in range(words):
+        m.disk[slot * words + word] = read_once(m.frame, frame * words + word)
+
+
+@kernel
+def add_to_page_cache(m, slot, frame):
+    """Give the page a frame and read it. The caller's reference becomes the page cache's.
+
+    Locking: caller must hold the page lock.
+    """
+    m.page_slot[frame] = slot + 1
+    if DEBUG:
+        m.page.stored_by[frame] = 0
+    write_once(m.cache.frame, slot, frame)
+    copy_from_disk(m, slot, frame)
+    m.cache.uptodate[slot] = 1
+
+
+@kernel
+def delete_from_page_cache(m, cpu, slot):
+    """Take the page out of memory. Locking: caller must hold the page lock; nobody may map it."""
+    frame = m.cache.frame[slot]
+    write_once(m.page_slot, frame, 0)
+    m.cache.uptodate[slot] = 0
+    write_once(m.cache.dirty, slot, 0)
+    write_once(m.cache.frame, slot, 0)
+    point(m, cpu, PAGE_GONE, frame, slot)
+    put_page(m, cpu, frame)
+
+
+@kernel_inline
+def page_add_file_rmap(m, mm, frame):
+    """One more PTE maps the page. Locking: caller must hold the page lock and the ptl."""
+    atomic_add(m.page.refcount, frame, 1)
+    atomic_add(m.page.mapcount, frame, 1)
+    atomic_add(m.mm.rss_file, mm, 1)

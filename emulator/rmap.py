@@ -1,0 +1,162 @@
+"""From a page of a file to those who map it: the i_mmap of each file, and what walks it without any mmap_lock.
+
+A link is a range of one mm that maps a range of the file. Links are cut where VMAs are unmapped, after the zap and
+before the tables go: whoever walks a table through a link holds i_mmap_lock, so the table's upper levels stay, and a
+PTE table stays while it is pinned. VMAs that are split keep their link.
+
+Source: mm/rmap.c, mm/interval_tree.c; unlink_file_vma, mm/mmap.c.
+"""
+
+from emulator.atomic import atomic_add, kernel, kernel_inline, knob, read_once, write_once, xchg
+from emulator.mutex import i_mmap_lock, i_mmap_unlock
+from emulator.pagemap import set_page_dirty
+from emulator.pgtable import DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, pmd_lookup, pte_offset
+from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
+from emulator.tlb import flush_tlb_mm_range
+
+
+@kernel_inline
+def first_link(m, file):
+    """The file's first row of `m.link`."""
+    return file * m.config.n_mm[0] * m.config.vma_per_mm[0]
+
+
+@kernel
+def add_link(m, file, mm, start, end, pgoff):
+    """Enter a range. Locking: caller must hold i_mmap_lock."""
+    row = first_link(m, file) + m.file.links[file]
+    m.link.mm[row] = mm
+    m.link.start[row] = start
+    m.link.end[row] = end
+    m.link.pgoff[row] = pgoff
+    m.file.links[file] += 1
+
+
+@kernel
+def drop_link(m, file, row):
+    """Take a row out; the last one takes its place. Locking: caller must hold i_mmap_lock."""
+    m.file.links[file] -= 1
+    last = first_link(m, file) + m.file.links[file]
+    m.link.mm[row] = m.link.mm[last]
+    m.link.start[row] = m.link.start[last]
+    m.link.end[row] = m.link.end[last]
+    m.link.pgoff[row] = m.link.pgoff[last]
+
+
+@kernel
+def link_file_vma(m, cpu, mm, file, start, end, pgoff):
+    """Note that `mm` maps the file from page `pgoff` on at [start, end). A range that continues another is one with it.
+
+    So an mm has no more links than VMAs. Locking: takes and releases i_mmap_lock; caller must hold mmap_lock for write.
+    """
+    i_mmap_lock(m, cpu, file)
+    row = first_link(m, file)
+    while row < first_link(m, file) + m.file.links[file]:
+        offset = pgoff - m.link.pgoff[row]
+        joins = m.link.mm[row] == mm and (start - m.link.start[row]) // PAGE == offset
+        if joins and (m.link.end[row] == start or m.link.start[row] == end):
+            start, end = min(start, m.link.start[row]), max(end, m.link.end[row])
+            pgoff = min(pgoff, m.link.pgoff[row])
+            drop_link(m, file, row)
+        else:
+            row += 1
+    add_link(m, file, mm, start, end, pgoff)
+    i_mmap_unlock(m, cpu, file)
+
+
+@kernel
+def cut_links(m, file, mm, start, end):
+    """Take [start, end) of `mm` out of the links of a file. Locking: caller must hold i_mmap_lock."""
+    row = first_link(m, file)
+    while row < first_link(m, file) + m.file.links[file]:
+        low, high = m.link.start[row], m.link.end[row]
+        if m.link.mm[row] != mm or high <= start or end <= low:
+            row += 1
+            continue
+        pgoff = m.link.pgoff[row]
+        if low < start:
+            m.link.end[row] = start
+            if end < high:
+                add_link(m, file, mm, end, high, pgoff + (end - low) // PAGE)
+        elif end < high:
+            m.link.start[row] = end
+            m.link.pgoff[row] = pgoff + (end - low) // PAGE
+        else:
+            drop_link(m, file, row)
+            continue
+        row += 1
+
+
+@kernel
+def unlink_file_vmas(m, cpu, mm, start, end):
+    """Take [start, end) of `mm` out of the i_mmap of every file: nobody reaches its tables from a file any more.
+
+    Locking: takes and releases each i_mmap_lock; caller must hold mmap_lock.
+    """
+    for file in range(m.config.n_file[0]):
+        i_mmap_lock(m, cpu, file)
+        cut_links(m, file, mm, start, end)
+        i_mmap_unlock(m, cpu, file)
+
+
+@kernel_inline
+def page_remove_rmap(m, mm, frame):
+    """One PTE less maps the page of a file. Locking: caller must hold the ptl, and keeps the frame."""
+    atomic_add(m.page.mapcount, frame, -1)
+    atomic_add(m.mm.rss_file, mm, -1)
+
+
+@kernel
+def zap_file_pte(m, cpu, mm, entry):
+    """A PTE that maps a page of a file was cleared: its dirty bit goes to the page.
+
+    A CPU may store through its TLB until it is flushed. That must be over before ptl is dropped, or write-back finds
+    no PTE, takes the page for clean, and misses the store. Locking: caller must hold ptl and the frame.
+    """
+    frame = entry >> PAGE_SHIFT
+    if entry & DIRTY:
+        set_page_dirty(m, m.page_slot[frame] - 1)
+        m.cpu.gather_force[cpu] = 0 if knob(m.config.dirty_zap_unflushed) else 1
+    page_remove_rmap(m, mm, frame)
+
+
+@kernel
+def page_mkclean_one(m, cpu, mm, table, addr, frame):
+    """Write-protect and clean the PTE for `addr` if it maps `frame`; True if it was dirty.
+
+    The flush is under ptl: who stores to the page now faults, and waits for the page lock. Locking: takes and releases
+    ptl; caller must hold i_mmap_lock and a reference.
+    """
+    pte = pte_offset(table, addr)
+    pte_lock(m, cpu, table)
+    entry = read_once(m.entry, pte)
+    mapped = entry & (PRESENT | FILE) == PRESENT | FILE and entry >> PAGE_SHIFT == frame
+    if mapped and entry & (RW | DIRTY):
+        entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting the dirty bit
+        if not knob(m.config.mkclean_unflushed):
+            flush_tlb_mm_range(m, cpu, mm, addr, addr + PAGE, 0)
+        write_once(m.entry, pte, entry & ~(RW | DIRTY))
+    pte_unlock(m, cpu, table)
+    return mapped and entry & DIRTY != 0
+
+
+@kernel
+def page_mkclean(m, cpu, slot):
+    """Write-protect a page wherever it is mapped; what the PTEs knew of stores goes to the page.
+
+    A table that is dying is empty: skipped. Locking: caller must hold the page lock; takes and releases i_mmap_lock.
+    """
+    file = slot // m.config.file_pages[0]
+    pgoff = slot - file * m.config.file_pages[0]
+    i_mmap_lock(m, cpu, file)
+    for row in range(first_link(m, file), first_link(m, file) + m.file.links[file]):
+        addr = m.link.start[row] + (pgoff - m.link.pgoff[row]) * PAGE
+        if m.link.start[row] <= addr < m.link.end[row]:
+            mm = m.link.mm[row]
+            pmd = pmd_lookup(m, mm, addr)
+            table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
+            if table != 0:
+                if page_mkclean_one(m, cpu, mm, table, addr, m.cache.frame[slot]):
+                    set_page_dirty(m, slot)
+                pte_put(m, cpu, mm, pmd, addr)
+    i_mmap_unlock(m, cpu, file)

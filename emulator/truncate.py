@@ -1,0 +1,155 @@
+"""ftruncate and hole punch: pages of a file go, from every mm that maps them.
+
+    truncate                                      fault
+    ========                                      =====
+    i_size
+    unmap_mapping_range: the pages and, past the
+      end of the file, private copies
+                                                  page lock; within i_size?
+                                                  PTE, page unlock
+    each page: page lock, write-back over,
+      mapped again? unmap, out of the cache
+    unmap_mapping_range: copies made meanwhile
+
+Who clears entries here holds no mmap_lock: i_mmap_lock keeps the links, and a link keeps the tables (rmap.py).
+
+Source: truncate_pagecache and truncate_inode_pages_range, mm/truncate.c; unmap_mapping_range, mm/memory.c.
+"""
+
+from emulator.atomic import kernel, memset, read_once, write_once
+from emulator.kernel import EACCES, EINVAL, ENOMEM
+from emulator.memory import unmap_page_range
+from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.mutex import i_mmap_lock, i_mmap_unlock
+from emulator.pagemap import (
+    WRITEBACK,
+    cache_slot,
+    delete_from_page_cache,
+    inode_lock,
+    inode_unlock,
+    lock_page,
+    unlock_page,
+    wait_on_page_writeback,
+)
+from emulator.pgtable import FILE, PAGE, PRESENT
+from emulator.points import point_number
+from emulator.rmap import first_link
+from emulator.spinlock import mmap_read_lock, mmap_read_unlock
+from emulator.tlb import point
+from emulator.vma import VM_SHARED, VM_WRITE, find_vma, linear_page_index, vma_limit
+
+MADV_REMOVE = 9
+UNMAPPED = point_number("truncate.unmapped")
+
+
+@kernel
+def unmap_mapping_range(m, cpu, file, first, end, even_cows):
+    """Clear the entries that map pages [first, end) of the file, in every mm; private copies only with `even_cows`.
+
+    Locking: takes and releases i_mmap_lock.
+    """
+    i_mmap_lock(m, cpu, file)
+    for row in range(first_link(m, file), first_link(m, file) + m.file.links[file]):
+        base = m.link.start[row] - m.link.pgoff[row] * PAGE
+        start, until = max(m.link.start[row], base + first * PAGE), min(m.link.end[row], base + end * PAGE)
+        if start < until:
+            tlb_gather_mmu(m, cpu, m.link.mm[row], 0)
+            m.cpu.gather_only[cpu] = 0 if even_cows else PRESENT | FILE
+            unmap_page_range(m, cpu, m.link.mm[row], start, until)
+            tlb_finish_mmu(m, cpu)
+    i_mmap_unlock(m, cpu, file)
+
+
+@kernel
+def truncate_inode_page(m, cpu, file, pgoff):
+    """Take one page out of the cache and off the disk. Locking: takes and releases the page lock."""
+    slot = cache_slot(m, file, pgoff)
+    lock_page(m, cpu, slot)
+    if m.cache.frame[slot] != 0:
+        wait_on_page_writeback(m, cpu, slot, WRITEBACK)
+        while read_once(m.page.mapcount, m.cache.frame[slot]) != 0:
+            unmap_mapping_range(m, cpu, file, pgoff, pgoff + 1, 0)
+        delete_from_page_cache(m, cpu, slot)
+    words = m.config.frame_words[0]
+    memset(m.disk, slot * words, words, 0)
+    unlock_page(m, cpu, slot)
+
+
+@kernel
+def truncate_range(m, cpu, file, first, end, even_cows):
+    """Take pages [first, end) out of a file. Locking: caller must hold the inode lock."""
+    write_once(m.file.punched, file, m.file.punched[file] + 1)
+    unmap_mapping_range(m, cpu, file, first, end, even_cows)
+    point(m, cpu, UNMAPPED, file, first)
+    for pgoff in range(first, min(end, m.config.file_pages[0])):
+        truncate_inode_page(m, cpu, file, pgoff)
+    if even_cows:
+        unmap_mapping_range(m, cpu, file, first, end, 1)
+    write_once(m.file.punched, file, m.file.punched[file] + 1)
+
+
+@kernel
+def do_truncate(m, cpu, file, pages):
+    """ftruncate(2): 0 or -EINVAL. Locking: takes and releases the inode lock."""
+    if not (0 <= file < m.config.n_file[0] and 0 <= pages <= m.config.file_pages[0]):
+        return -EINVAL
+    inode_lock(m, cpu, file)
+    before = m.file.size[file]
+    write_once(m.file.size, file, pages)
+    if pages < before:
+        truncate_range(m, cpu, file, pages, 1 << 35, 1)
+    inode_unlock(m, cpu, file)
+    return 0
+
+
+@kernel
+def punch_hole(m, cpu, file, first, pages):
+    """fallocate(2) with FALLOC_FL_PUNCH_HOLE: the pages read zero afterwards, private copies stay. 0 or -EINVAL.
+
+    Locking: takes and releases the inode lock.
+    """
+    if not (0 <= file < m.config.n_file[0] and first >= 0 and pages > 0):
+        return -EINVAL
+    inode_lock(m, cpu, file)
+    truncate_range(m, cpu, file, first, first + pages, 0)
+    inode_unlock(m, cpu, file)
+    return 0
+
+
+@kernel
+def remove_target(m, cpu, mm, start, end):
+    """Note in this CPU's `vmf` which pages of which file [start, end) maps, as far as its first VMA goes: the end of
+    that; or -errno. Locking: takes and releases mmap_lock for reading.
+    """
+    result = -ENOMEM
+    mmap_read_lock(m, cpu, mm)
+    row = find_vma(m, mm, start)
+    if row < vma_limit(m, mm) and m.vma.start[row] <= start:
+        if m.vma.file[row] == 0:
+            result = -EINVAL
+        elif m.vma.flags[row] & (VM_SHARED | VM_WRITE) != VM_SHARED | VM_WRITE:
+            result = -EACCES
+        else:
+            result = min(end, m.vma.end[row])
+            m.vmf.slot[cpu] = cache_slot(m, m.vma.file[row] - 1, 0)
+            m.vmf.addr[cpu] = linear_page_index(m, row, start)
+    mmap_read_unlock(m, cpu, mm)
+    return result
+
+
+@kernel
+def madvise_remove(m, cpu, mm, start, length):
+    """MADV_REMOVE: punch a hole where the range is mapped, VMA by VMA: 0 or -errno of the first that cannot be.
+
+    The hole is punched without mmap_lock: the inode lock comes before it. Source: madvise_remove, mm/madvise.c.
+    """
+    end = start + ((length + PAGE - 1) & -PAGE)
+    if start & (PAGE - 1) or length < 0:
+        return -EINVAL
+    while start < end:
+        until = remove_target(m, cpu, mm, start, end)
+        if until < 0:
+            return until
+        punch_hole(m, cpu, m.vmf.slot[cpu] // m.config.file_pages[0], m.vmf.addr[cpu], (until - start) // PAGE)
+        start = until
+    return 0

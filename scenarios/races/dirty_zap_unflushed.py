@@ -1,0 +1,40 @@
+"""Zap unmaps a dirty page of a file and drops ptl before it flushes: write-back comes first, a last store after it.
+
+CPU 0, MADV_DONTNEED                   CPU 1                              CPU 2, write-back
+====================                   =====                              =================
+                                       stores: its TLB has the page
+clears the PTE, the page is dirty
+drops ptl (not flushed)
+                                                                          finds no PTE to write-protect
+                                                                          takes the page for clean
+                                       stores through its TLB: lost
+                                         when the page is reclaimed
+flushes, too late
+"""
+
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, barrier, dontneed, jump, mmap_file, touch, writeback
+
+
+def programs(seed: int) -> Programs:
+    """CPU 0 unmaps a page of a file, CPU 1 stores to it, CPU 2 writes it back."""
+    zapper = [mmap_file(BASE, PAGE, 0, shared=True), barrier(), dontneed(BASE, SLOT), jump(2)]
+    storer = [barrier(), touch(BASE, PAGE), jump(1)]
+    writer = [barrier(), writeback(0), jump(1)]
+    return [zapper, storer, writer]
+
+
+RACE = Race(
+    detectors=("store-to-clean-page",),
+    programs=programs,
+    scene=Scene(
+        setup=(mmap_file(BASE, PAGE, 0, shared=True), touch(BASE, PAGE), STOP),
+        programs=(
+            (dontneed(BASE, PAGE), STOP),
+            (touch(BASE, PAGE), touch(BASE, PAGE), STOP),
+            (writeback(0), STOP),
+        ),
+    ),
+    steer=(("zap.cleared", "writeback.submitting", 100),),
+    source="1cf35d47712d, `mm: split tlb_flush_mmu() into tlb flushing and memory freeing parts`",
+)

@@ -1,0 +1,32 @@
+"""Write-back write-protects a page in its PTEs and does not flush: who stores through its TLB is not noticed.
+
+CPU 0, write-back                      CPU 1
+=================                      =====
+                                       stores: its TLB has a writable translation
+page_mkclean: the PTE is read-only
+  and clean (not flushed)
+takes the page for clean, writes it
+                                       stores, no fault: the page stays clean, and that
+                                         word is lost when it is reclaimed
+"""
+
+from scenarios.race import BASE, PAGE, Programs, Race, Scene
+from workers.program import STOP, jump, mmap_file, touch, writeback
+
+
+def programs(seed: int) -> Programs:
+    """CPU 0 writes a file back, CPU 1 stores to it."""
+    writer = [mmap_file(BASE, PAGE, 0, shared=True), writeback(0), jump(1)]
+    storer = [touch(BASE, PAGE), jump(0)]
+    return [writer, storer]
+
+
+RACE = Race(
+    detectors=("store-to-clean-page",),
+    programs=programs,
+    scene=Scene(
+        setup=(mmap_file(BASE, PAGE, 0, shared=True), touch(BASE, PAGE), STOP),
+        programs=((writeback(0), STOP), (touch(BASE, PAGE), touch(BASE, PAGE), STOP)),
+    ),
+    source="page_mkclean, mm/rmap.c",
+)

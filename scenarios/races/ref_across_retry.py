@@ -1,0 +1,46 @@
+"""Patch 4 left out: a fault that waits for a page drops mmap_lock and keeps its reference on the table.
+
+CPU 0, fault                           CPU 1                              CPU 2
+============                           =====                              =====
+                                                                          locks the page
+pins the table: count + 1
+the page is locked: drops mmap_lock
+                                       munmap: the zap's put is not the
+                                       last, the table is still there
+  or: mmap again, another table
+pte_put(): reads the pmd again. Whose table is that?
+"""
+
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, barrier, jump, mmap, mmap_file, munmap, read, touch, writeback
+
+OTHER = BASE + 4 * SLOT
+
+
+def programs(seed: int) -> Programs:
+    """CPU 0 reads a page beside one that is there, CPU 1 unmaps both, CPU 2 writes the page back."""
+    reader = [barrier(), touch(BASE, PAGE), read(BASE + PAGE, PAGE), barrier(), jump(0)]
+    setup = [munmap(BASE, SLOT), mmap(BASE, PAGE), mmap_file(BASE + PAGE, PAGE, 0)]
+    unmapper = [*setup, barrier(), munmap(BASE, SLOT), barrier(), jump(0)]
+    again = [mmap_file(OTHER, PAGE, 0, shared=True), *[touch(OTHER, PAGE), writeback(0)] * 8]
+    locker = [barrier(), *again, barrier(), jump(0)]
+    return [reader, unmapper, locker]
+
+
+RACE = Race(
+    detectors=("table-left-at-teardown", "pmd-changed-under-pin", "count-underflow", "table-use-after-free"),
+    programs=programs,
+    scene=Scene(
+        setup=(
+            mmap(BASE, PAGE),
+            touch(BASE, PAGE),
+            mmap_file(BASE + PAGE, PAGE, 0),
+            mmap_file(OTHER, PAGE, 0, shared=True),
+            touch(OTHER, PAGE),
+            STOP,
+        ),
+        programs=((read(BASE + PAGE, PAGE), STOP), (munmap(BASE, 2 * PAGE), STOP), (writeback(0), STOP)),
+    ),
+    steer=(("page.locked", "fault.retrying", 50), ("fault.retrying", "munmap.zapped", 100)),
+    source="patch 4: lock_page_or_retry(page, vmf)",
+)
