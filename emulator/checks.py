@@ -15,6 +15,8 @@ from emulator.mm_types import FRAMES, PCP_ROOM, PSC_ENTRIES, PTRS_PER_TABLE, TAB
 from emulator.pgtable import (
     PAGE,
     PRESENT,
+    PROTNONE,
+    RW,
     SPECIAL,
     TABLE_ALLOCATED,
     TABLE_FREE,
@@ -26,6 +28,11 @@ from emulator.tlb import EPOCH_BITS, EPOCH_MAX
 
 Views = Mapping[str, Any]
 _CHUNK = 4096  # tables looked at in one numpy operation, 16 MiB of entries
+
+
+def _maps_frame(entries: np.ndarray) -> np.ndarray:
+    """True for each entry that maps a frame of the zone, accessible or not."""
+    return (entries & (PRESENT | PROTNONE) != 0) & (entries & SPECIAL == 0)
 
 
 class Frozen:
@@ -46,7 +53,7 @@ class Frozen:
             tables = self.live_pte[at : at + _CHUNK]
             entries = self.entries[tables]
             self.nonempty[tables] = np.count_nonzero(entries, axis=1)
-            frames = entries[(entries & (PRESENT | SPECIAL)) == PRESENT] >> 12
+            frames = entries[_maps_frame(entries)] >> 12
             self.mapped += np.bincount(frames, minlength=self.used_frames)[: self.used_frames]
 
     def needed(self) -> np.ndarray:
@@ -110,7 +117,7 @@ def rss(frozen: Frozen) -> int:
     for at in range(0, len(frozen.live_pte), _CHUNK):
         tables = frozen.live_pte[at : at + _CHUNK]
         entries = frozen.entries[tables]
-        frames = np.count_nonzero((entries & (PRESENT | SPECIAL) == PRESENT) & (entries >> 12 != 0), axis=1)
+        frames = np.count_nonzero(_maps_frame(entries) & (entries >> 12 != 0), axis=1)
         np.add.at(counted, frozen.views["ptdesc"]["mm"][tables] - 1, frames)
     claimed = frozen.views["mm"]["rss_anon"].copy()
     mm = frozen.views["cpu"]["mm"]
@@ -168,7 +175,8 @@ def locks(frozen: Frozen) -> int:
 
 
 def stale_tlb(frozen: Frozen) -> int:
-    """No CPU that has followed every flush of its mm caches a translation the page tables do not have."""
+    """No CPU that has followed every flush of its mm caches a translation the page tables do not have, or may write
+    where they do not allow it."""
     wrong = 0
     for cpu in range(frozen.geometry.cpus):
         row = frozen.views["cpu"][cpu]
@@ -180,7 +188,8 @@ def stale_tlb(frozen: Frozen) -> int:
         for slot in tlb[(tlb["tag"] != 0) & (tlb["tag"] & EPOCH_MAX == row["tlb_epoch"])]:
             table = _walk(frozen, mm, (int(slot["tag"]) >> EPOCH_BITS) << 12)
             entry = int(frozen.entries[table][(int(slot["tag"]) >> EPOCH_BITS) & 511]) if table else 0
-            wrong += entry & PRESENT == 0 or entry >> 12 != int(slot["entry"]) >> 12
+            cached = int(slot["entry"])
+            wrong += entry & PRESENT == 0 or entry >> 12 != cached >> 12 or (cached & RW) > (entry & RW)
         for slot in psc[(psc["tag"] != 0) & (psc["tag"] & EPOCH_MAX == row["psc_epoch"])]:
             wrong += _walk(frozen, mm, (int(slot["tag"]) >> EPOCH_BITS) << 21) != int(slot["table"])
     return int(wrong)

@@ -105,7 +105,7 @@ def device_remove(m, cpu):
         return -EINVAL  # a CPU runs one mm for its whole life, and can flush no other
     if mm >= 0:
         tlb_gather_mmu(m, cpu, mm, 0)
-        unmap_page_range(m, cpu, mm, m.device.addr[0], m.device.addr[0] + PAGE)
+        unmap_page_range(m, cpu, mm, m.device.addr[0], m.device.addr[0] + PAGE, 0)
         tlb_finish_mmu(m, cpu)
     frame = m.device.frame[0]
     m.device.frame[0] = 0

@@ -27,15 +27,18 @@ from emulator.atomic import (
 from emulator.bugs import Bug
 from emulator.device import device_remove
 from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, number, stopped, waits_for
-from emulator.madvise import do_madvise
+from emulator.madvise import do_madvise, process_madvise
 from emulator.memory import map_pages, sync_mm_rss
 from emulator.mincore import do_mincore
+from emulator.mlock import do_mlock
 from emulator.mm_types import NR_BARRIERS
 from emulator.mmap import do_mmap, do_munmap, exit_mmap
 from emulator.mmu import access_ok, load, store
+from emulator.mprotect import do_mprotect
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, take_interrupts
+from emulator.vma import VM_LOCKED
 
 WAIT_BARRIER, WAIT_NOTHING = number(Wait.BARRIER), number(Wait.NOTHING)
 ARRIVED, BUG_NO_PROGRESS = point_number("barrier.arrived"), number(Bug.NO_PROGRESS)
@@ -61,6 +64,9 @@ class Op(IntEnum):
     MAP_PAGES = 13  # fault-around: map the zero page into `arg` empty pages
     COMPUTE = 14  # touch no memory for `arg` microseconds
     DEVICE_REMOVE = 15  # the driver takes its frame away
+    MPROTECT = 20  # `arg` is VM_READ | VM_WRITE, or less
+    MLOCK = 21  # lock if `arg` is 1, unlock if it is 0
+    PROCESS_MADVISE = 22  # one call, a vector of pieces of `step` bytes
 
 
 EXIT, STOP, STORE, LOAD, TOUCH, READ = (int(op) for op in (Op.EXIT, Op.STOP, Op.STORE, Op.LOAD, Op.TOUCH, Op.READ))
@@ -69,6 +75,7 @@ BARRIER, JUMP, MARK = int(Op.BARRIER), int(Op.JUMP), int(Op.MARK)
 MINCORE, MAP_PAGES, COMPUTE, DEVICE_REMOVE = (
     int(op) for op in (Op.MINCORE, Op.MAP_PAGES, Op.COMPUTE, Op.DEVICE_REMOVE)
 )
+MPROTECT, MLOCK, PROCESS_MADVISE = int(Op.MPROTECT), int(Op.MLOCK), int(Op.PROCESS_MADVISE)
 
 
 @kernel_inline
@@ -186,12 +193,18 @@ def execute(m, cpu, mm, pc):
         return 0
     if op == MARK:
         return 0
-    return execute_more(m, cpu, mm, op, addr, length, arg)
+    return execute_more(m, cpu, mm, op, addr, length, step, arg)
 
 
 @kernel
-def execute_more(m, cpu, mm, op, addr, length, arg):
-    """The instructions that only races and stress programs use: 0 or -errno."""
+def execute_more(m, cpu, mm, op, addr, length, step, arg):
+    """The instructions that only races, stress programs and traces use: 0 or -errno."""
+    if op == MPROTECT:
+        return do_mprotect(m, cpu, mm, addr, length, arg)
+    if op == MLOCK:
+        return do_mlock(m, cpu, mm, addr, length, VM_LOCKED if arg else 0)
+    if op == PROCESS_MADVISE:
+        return process_madvise(m, cpu, mm, addr, length, step, arg)
     if op == MINCORE:
         return do_mincore(m, cpu, mm, addr, length)
     if op == MAP_PAGES:

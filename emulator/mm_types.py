@@ -206,7 +206,6 @@ CPU = struct(
         pin_table="the table this CPU pinned last; this CPU",
         pin_generation="its generation then; this CPU",
         held_classes="bit per lock class it holds; this CPU",
-        zaps="gathers it opened; this CPU",
         stalled_ns="when it was last told to stop at a point; this CPU",
         steered="times it waited at a point for another CPU; this CPU",
     ),
@@ -282,10 +281,10 @@ VMA = struct(
     line(
         start="first address; holder of mmap_lock for write",
         end="address behind the last; holder of mmap_lock for write",
-        flags="VM_READ | VM_WRITE; holder of mmap_lock for write",
+        flags="VM_READ | VM_WRITE and more; holder of mmap_lock for write",
         anon_vma="0 until the first write fault, then its number; cmpxchg under mmap_lock for read",
+        pgoff="the page it began at when it had none yet: neighbours merge if theirs follow; mmap_lock for write",
     ),
-    align=32,
 )
 
 PTDESC = struct(
@@ -356,7 +355,7 @@ POINT = struct(
 
 SHADOW = struct(
     line(
-        key="virtual address >> 3, 0 if empty; its CPU",
+        key="mm and virtual address >> 3, 0 if empty; its CPU",
         value="what this CPU stored there last; its CPU",
         zaps="gathers of other CPUs before that, -1 if one was open; its CPU",
         released="1 once this CPU has given the page back since; its CPU",
@@ -455,6 +454,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "cpu": (CPU, "agents"),
     "trace": (TRACE, "traces"),
     "shadow": (SHADOW, "shadows"),
+    "own_zaps": (WORD, "own_zaps"),  # gathers that a CPU has opened on an mm, debug build
     "pcp": (PCP, "pcps"),
     "pcp_slot": (WORD, "pcp_slots"),
     "zone_slot": (WORD, "zone_slots"),
@@ -513,6 +513,7 @@ class Geometry:
             "agents": agents,
             "traces": agents * TRACE_ENTRIES if self.debug else 1,
             "shadows": self.cpus * SHADOW_ENTRIES if self.debug else 1,
+            "own_zaps": agents * self.mms if self.debug else 1,
             "lives": self.tables if self.debug else 1,
             "pcps": 2 * agents,
             "pcp_slots": 2 * agents * PCP_ROOM,

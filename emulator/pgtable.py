@@ -1,7 +1,8 @@
 """Page-table entries: x86-64 bits, the walk's index arithmetic, allocation of the tables above the PTE level.
 
 A kernel pointer (`pgd_t *` ... `pte_t *`) is an index into `m.entry`; its table is `index >> 9`. An entry that names a
-table or a frame holds its number << 12. Non-present and not zero: swap, migration, markers (later).
+table or a frame holds its number << 12. An entry is none (0), present to the kernel (PRESENT, or PROTNONE where the
+hardware must fault), or something else that counts: a marker.
 """
 
 from emulator.atomic import atomic_add, kernel, kernel_inline, read_once, smp_store_release
@@ -14,9 +15,13 @@ PTRS_PER_PTE = 512
 PTE_LEVEL, PMD_LEVEL, PUD_LEVEL, PGD_LEVEL = 1, 2, 3, 4
 
 PRESENT, RW, USER, ACCESSED, DIRTY = 0x1, 0x2, 0x4, 0x20, 0x40
+PROTNONE = 0x100  # in place of PRESENT under PROT_NONE: the frame is mapped, no access is allowed
 SPECIAL = 0x200  # a device's frame: not counted, not freed by zap
+ANON_EXCLUSIVE = 0x400  # PageAnonExclusive, kept in the one entry of such a frame: nobody shares it, it may be written
+PTE_MARKER = 0x800  # with neither PRESENT nor PROTNONE: no frame
+PTE_MARKER_GUARD = 4 << PAGE_SHIFT | PTE_MARKER  # MADV_GUARD_INSTALL: an access is a fault for good
 TABLE_FLAGS = PRESENT | RW | USER | ACCESSED | DIRTY  # _PAGE_TABLE
-POISON = 0x6B6B6B6B6B6B6B6A  # entries of a freed table: not present, not none
+POISON = 0x6B6B6B6B6B6B6A6A  # entries of a freed table: not present, not none
 POISON_COUNT = 0x6B6B6B6B  # what a freed table's count reads: another use of the word, like v1's page->index
 
 # ptdesc.state. INSTALLED is written before publication, UNHOOKED after the pmd was cleared, LIMBO by call_rcu.
@@ -28,6 +33,12 @@ TABLE_STATES = ("free", "allocated", "installed", "unhooked", "in limbo")
 def pgtable_of(entry):
     """The table (or frame) an entry names."""
     return entry >> PAGE_SHIFT
+
+
+@kernel_inline
+def pte_present(entry):
+    """True if an entry maps a frame, whether or not the hardware may use it."""
+    return entry & (PRESENT | PROTNONE) != 0
 
 
 @kernel_inline

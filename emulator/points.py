@@ -136,6 +136,15 @@ POINTS: dict[str, Point] = {
     "mincore.walking": Point(
         "mincore.py:mincore_pte_range", "the table is found, ptl is not held", "count", "mincore(2)"
     ),
+    "mprotect.changed": Point(
+        "mprotect.py:change_pte_range",
+        "the entries are changed, ptl is held, nothing is flushed",
+        "flags",
+        "mprotect(2)",
+    ),
+    "guard.installed": Point(
+        "guard.py:guard_install_pte_range", "guards are set and counted, ptl is held", "guards", "madvise(2)"
+    ),
     "mmap.locked": Point("mmap.py:do_mmap", "mmap_lock is held for writing", "length", "mmap(2)", "address"),
     "munmap.detached": Point(
         "mmap.py:do_munmap", "the VMAs are gone, mmap_lock is held for writing", "length", "munmap(2)", "address"

@@ -415,17 +415,43 @@ def pte_alloc_try_get_slow(m, cpu, mm, pmd):
             table = pte_try_get(m, cpu, pmd)
         if table != 0:
             break
-        if entry == 0:
-            continue
-        waits_for(m, cpu, DYING_TABLE, pgtable_of(entry))
-        m.cpu.try_get_failed[cpu] += 1
-        take_interrupts(m, cpu)
-        retries += 1
-        if retries < _RETRIES_YIELD:
-            cpu_relax()
-        else:
-            sched_yield()
-        if retries == _RETRIES_BUG:
-            BUG(m, cpu, BUG_RETRY, pgtable_of(entry), 0, retries)
+        if entry != 0:
+            retries += 1
+            wait_for_freer(m, cpu, pgtable_of(entry), retries)
     waits_for(m, cpu, NOTHING, 0)
+    return table
+
+
+@kernel
+def wait_for_freer(m, cpu, table, retries):
+    """One turn of waiting until the freer of a dying table has cleared its pmd."""
+    waits_for(m, cpu, DYING_TABLE, table)
+    m.cpu.try_get_failed[cpu] += 1
+    take_interrupts(m, cpu)
+    if retries < _RETRIES_YIELD:
+        cpu_relax()
+    else:
+        sched_yield()
+    if retries == _RETRIES_BUG:
+        BUG(m, cpu, BUG_RETRY, table, 0, retries)
+
+
+@kernel
+def pte_try_get_retry(m, cpu, pmd):
+    """Pin the table at `pmd`: its number, or 0 if there is none. A dying table is waited for until it is none.
+
+    Locking: as pte_alloc_try_get. Source: the `goto retry` of mprotect, mremap and fork in patch 5.
+    """
+    retries = 0
+    table = 0
+    while table == 0:
+        entry = read_once(m.entry, pmd)
+        if entry == 0:
+            break
+        table = pte_try_get(m, cpu, pmd)
+        if table == 0:
+            retries += 1
+            wait_for_freer(m, cpu, pgtable_of(entry), retries)
+    if retries != 0:
+        waits_for(m, cpu, NOTHING, 0)
     return table

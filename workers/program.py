@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from emulator import madvise
 from emulator.insn import Op
-from emulator.madvise import MADV_DONTNEED, MADV_FREE
 from emulator.mm_types import INSN, PAGE_SIZE
 from emulator.vma import VM_PFNMAP, VM_READ, VM_WRITE
 
-ADVICE = {MADV_DONTNEED: "MADV_DONTNEED", MADV_FREE: "MADV_FREE"}
+ADVICE = {number: name for name, number in vars(madvise).items() if name.startswith("MADV_")}
+PROT = {0: "none", VM_READ: "r", VM_READ | VM_WRITE: "rw"}
 
 
 class Insn(NamedTuple):
@@ -32,8 +33,12 @@ class Insn(NamedTuple):
                 return f"{self.op.name.lower()} {self.addr:#x}"
             case Op.TOUCH | Op.READ | Op.MMAP | Op.MUNMAP | Op.MINCORE:
                 return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x}"
-            case Op.MADVISE:
-                return f"madvise {self.addr:#x} {self.length:#x} {ADVICE.get(self.arg, self.arg)}"
+            case Op.MADVISE | Op.PROCESS_MADVISE:
+                return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x} {ADVICE.get(self.arg, self.arg)}"
+            case Op.MPROTECT:
+                return f"mprotect {self.addr:#x} {self.length:#x} {PROT.get(self.arg, self.arg)}"
+            case Op.MLOCK:
+                return f"{'mlock' if self.arg else 'munlock'} {self.addr:#x} {self.length:#x}"
             case Op.BARRIER:
                 return f"barrier {self.addr}"
             case Op.MAP_PAGES:
@@ -77,12 +82,37 @@ def munmap(addr: int, length: int, step: int = 0) -> Insn:
 
 def dontneed(addr: int, length: int, step: int = 0) -> Insn:
     """madvise(MADV_DONTNEED), in calls of `step` bytes if given."""
-    return Insn(Op.MADVISE, addr, length, step, MADV_DONTNEED)
+    return Insn(Op.MADVISE, addr, length, step, madvise.MADV_DONTNEED)
 
 
 def free(addr: int, length: int, step: int = 0) -> Insn:
     """madvise(MADV_FREE), in calls of `step` bytes if given."""
-    return Insn(Op.MADVISE, addr, length, step, MADV_FREE)
+    return Insn(Op.MADVISE, addr, length, step, madvise.MADV_FREE)
+
+
+def advise(advice: int, addr: int, length: int, step: int = 0) -> Insn:
+    """madvise, in calls of `step` bytes if given."""
+    return Insn(Op.MADVISE, addr, length, step, advice)
+
+
+def process_madvise(advice: int, addr: int, length: int, step: int) -> Insn:
+    """One process_madvise with a vector of pieces of `step` bytes."""
+    return Insn(Op.PROCESS_MADVISE, addr, length, step, advice)
+
+
+def mprotect(addr: int, length: int, prot: str) -> Insn:
+    """mprotect; `prot` is none, r or rw."""
+    return Insn(Op.MPROTECT, addr, length, 0, next(bits for bits, name in PROT.items() if name == prot))
+
+
+def mlock(addr: int, length: int) -> Insn:
+    """Lock a range: all its pages come, and stay."""
+    return Insn(Op.MLOCK, addr, length, 0, 1)
+
+
+def munlock(addr: int, length: int) -> Insn:
+    """Unlock a range."""
+    return Insn(Op.MLOCK, addr, length)
 
 
 def barrier(number: int = 0) -> Insn:

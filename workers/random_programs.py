@@ -12,6 +12,17 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from emulator.madvise import (
+    MADV_COLD,
+    MADV_DONTNEED_LOCKED,
+    MADV_GUARD_INSTALL,
+    MADV_GUARD_REMOVE,
+    MADV_PAGEOUT,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_REMOVE,
+    MADV_WILLNEED,
+)
 from emulator.mm_types import NR_BARRIERS, PAGE_SIZE, PCP_BATCH, Geometry
 from workers.program import (
     DEVICE_REMOVE,
@@ -19,6 +30,7 @@ from workers.program import (
     MARK,
     STOP,
     Insn,
+    advise,
     barrier,
     compute,
     dontneed,
@@ -27,14 +39,19 @@ from workers.program import (
     load,
     map_pages,
     mincore,
+    mlock,
     mmap,
     mmap_device,
+    mprotect,
+    munlock,
     munmap,
+    process_madvise,
     read,
     store,
     touch,
 )
 
+KEEPING = (MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED, MADV_REMOVE, MADV_POPULATE_READ, MADV_POPULATE_WRITE)
 SLOT = 2 << 20
 SLOT_PAGES = SLOT // PAGE_SIZE
 AREAS = ((1 << 39) - SLOT, (5 << 30) - SLOT)  # two slots each, with the border between them
@@ -146,6 +163,33 @@ class Author:
         again = [mmap(addr, length)] if self.rng.random() < 0.8 else []
         return [munmap(addr, length, self.step()), *between, *again]
 
+    def protect(self) -> list[Insn]:
+        """mprotect to less, something else in between or not, and mostly back."""
+        addr, length = self.piece()
+        between = self.anything() if self.rng.random() < 0.3 else [touch(addr, length, value=self.value())]
+        again = [mprotect(addr, length, "rw")] if self.rng.random() < 0.9 else []
+        return [mprotect(addr, length, self.rng.choice(("r", "r", "none"))), *between, *again]
+
+    def advise(self) -> list[Insn]:
+        """madvise that keeps the pages or fetches them, in steps or as a vector."""
+        advice = self.rng.choice(KEEPING)
+        if self.rng.random() < 0.2:
+            return [process_madvise(advice, *self.piece(), 7 * PAGE_SIZE)]
+        return [advise(advice, *self.piece(), self.step())]
+
+    def guard(self) -> list[Insn]:
+        """Guards, an access that meets them, and mostly their removal."""
+        addr, length = self.piece()
+        between = self.anything() if self.rng.random() < 0.3 else [touch(addr, length, value=self.value())]
+        again = [advise(MADV_GUARD_REMOVE, *self.rng.choice(((addr, length), self.piece())))]
+        return [advise(MADV_GUARD_INSTALL, addr, length), *between, *(again if self.rng.random() < 0.9 else [])]
+
+    def lock(self) -> list[Insn]:
+        """mlock, what it forbids and what it allows, munlock."""
+        addr, length = self.piece()
+        tried = [dontneed(addr, length), advise(MADV_DONTNEED_LOCKED, addr, length)]
+        return [mlock(addr, length), *tried[: self.rng.randrange(3)], munlock(addr, length)]
+
     def map(self) -> list[Insn]:
         """mmap over what is there; rarely read-only."""
         return [mmap(*self.piece(), writable=self.rng.random() < 0.9)]
@@ -190,6 +234,10 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.lazyfree: 4,
     Author.unmap: 6,
     Author.map: 3,
+    Author.protect: 6,
+    Author.advise: 4,
+    Author.guard: 4,
+    Author.lock: 2,
     Author.look: 4,
     Author.fault_around: 4,
     Author.pause: 2,
