@@ -17,7 +17,7 @@ from emulator.atomic import (
     write_once,
 )
 
-EINTR, EAGAIN, ENOMEM, EFAULT, EINVAL = 4, 11, 12, 14, 22
+EINTR, ECHILD, EAGAIN, ENOMEM, EFAULT, EINVAL = 4, 10, 11, 12, 14, 22
 
 number = np.int64  # for the constants kernels pass on: a plain int would make a copy of the callee for each value
 

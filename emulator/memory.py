@@ -105,14 +105,20 @@ def alloc_upper(m, cpu, mm, entry, level):
     return 0
 
 
-@kernel
-def pmd_alloc(m, cpu, mm, addr):
-    """The PMD entry for `addr`, with the tables above it; or -ENOMEM. Locking: caller must hold mmap_lock."""
+@kernel_inline
+def pud_alloc(m, cpu, mm, addr):
+    """The PUD entry for `addr`, with the table above it; or -ENOMEM. Locking: caller must hold mmap_lock."""
     pgd = pgd_offset(m, mm, addr)
     if read_once(m.entry, pgd) == 0 and alloc_upper(m, cpu, mm, pgd, PUD_LEVEL) != 0:
         return -ENOMEM
-    pud = pud_offset(m, pgd, addr)
-    if read_once(m.entry, pud) == 0 and alloc_upper(m, cpu, mm, pud, PMD_LEVEL) != 0:
+    return pud_offset(m, pgd, addr)
+
+
+@kernel
+def pmd_alloc(m, cpu, mm, addr):
+    """The PMD entry for `addr`, with the tables above it; or -ENOMEM. Locking: caller must hold mmap_lock."""
+    pud = pud_alloc(m, cpu, mm, addr)
+    if pud < 0 or (read_once(m.entry, pud) == 0 and alloc_upper(m, cpu, mm, pud, PMD_LEVEL) != 0):
         return -ENOMEM
     return pmd_offset(m, pud, addr)
 

@@ -115,6 +115,8 @@ CONFIG = struct(
         no_nested_flush="a gather does not look whether others are open",
         unlink_before_flush="munmap unlinks the VMA from i_mmap before it flushes",
         early_ptlock_free="the ptl is destroyed before the grace period",
+        fork_unflushed="fork does not flush the parent",
+        mremap_late_flush="mremap flushes after it has dropped the ptls",
         lost_wakeup="the coordinator goes to sleep without a second look",
     ),
 )
@@ -144,6 +146,7 @@ CPU = struct(
     ),
     line(  # an interrupt: flush this range
         ipi_request="number of the latest TLB-flush IPI; flush agent, last of this line",
+        ipi_mm="the mm to flush; flush agent",
         ipi_start="first address to flush; flush agent",
         ipi_end="end of the range to flush; flush agent",
         ipi_freed="1 if page tables were freed; flush agent",
@@ -168,6 +171,7 @@ CPU = struct(
     ),
     line(  # a flush that needs other CPUs, handed to the flush agent
         flush_state="0 none, 1 requested, 2 done; this CPU 0->1 and 2->0, flush agent 1->2",
+        flush_mm="the mm; this CPU",
         flush_start="first address; this CPU",
         flush_end="end of the range; this CPU",
         flush_freed="1 if page tables were freed; this CPU",
@@ -192,6 +196,7 @@ CPU = struct(
         waits_index="which lock, barrier or table it waits for; this CPU",
         finished="1 once the program has ended; this CPU",
         rss_cache="frames mapped and not yet in mm.rss_anon; this CPU",
+        child_faults="page faults it resolved in children; this CPU",
     ),
     line(
         started_ns="when the program began; this CPU",
@@ -205,6 +210,8 @@ CPU = struct(
         random="state of its random numbers, not 0; this CPU",
         pin_table="the table this CPU pinned last; this CPU",
         pin_generation="its generation then; this CPU",
+        pin_outer="a table it had pinned before that, and keeps, or 0; this CPU",
+        pin_outer_generation="its generation then; this CPU",
         held_classes="bit per lock class it holds; this CPU",
         stalled_ns="when it was last told to stop at a point; this CPU",
         steered="times it waited at a point for another CPU; this CPU",
@@ -271,6 +278,8 @@ MM = struct(
     line(
         pgd="its top-level table; parent",
         mm_users="CPUs that run it; atomic",
+        in_use="1 from the start, or from fork to the end of exit; cmpxchg",
+        held_by="CPU + 1 that keeps it as a child until it reaps it, else 0; that CPU",
         vmas="VMAs in use; holder of mmap_lock for write",
         anon_vmas="anon_vma numbers handed out; atomic",
         total_vm="pages in its VMAs; holder of mmap_lock for write",
@@ -373,6 +382,7 @@ DEVICE = struct(
         frame="the frame the device owns, 0 if none; holder of i_mmap_lock",
         mm="mm + 1 whose VMA is linked into the file's i_mmap, else 0; holder of i_mmap_lock",
         addr="where that VMA begins; holder of i_mmap_lock",
+        moves_to="where it will begin once mremap has moved it, else 0; holder of i_mmap_lock",
     )
 )
 
@@ -430,8 +440,11 @@ RECORD = struct(
         rss_anon="frames; the recording CPU",
         minflt="page faults that the recording CPU has resolved; the recording CPU",
         error="0 or -errno; the recording CPU",
+        child="1 if a child ran, and the rest is its; the recording CPU",
+        child_pgtables_bytes="VmPTE in bytes; the recording CPU",
+        child_rss_anon="frames; the recording CPU",
+        child_minflt="page faults; the recording CPU",
     ),
-    align=32,
 )
 
 WORD = struct(line(word="one int64"), align=8)

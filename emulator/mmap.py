@@ -134,6 +134,16 @@ def unmap_region(m, cpu, mm, start, end):
 
 
 @kernel
+def munmap_locked(m, cpu, mm, start, end):
+    """Unmap [start, end): 0 or -ENOMEM. Locking: caller must hold mmap_lock for writing."""
+    if m.mm.vmas[mm] + 2 > m.config.vma_per_mm[0]:
+        return -ENOMEM
+    if detach_vmas(m, mm, start, end) != 0:
+        unmap_region(m, cpu, mm, start, end)
+    return 0
+
+
+@kernel
 def do_munmap(m, cpu, mm, start, length):
     """munmap(2): 0 or -errno. The zap runs under mmap_lock for reading, as since 4.20.
 

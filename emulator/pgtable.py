@@ -59,14 +59,20 @@ def pmd_offset(m, pud, addr):
     return read_once(m.entry, pud) >> PAGE_SHIFT << 9 | (addr >> PMD_SHIFT & 511)
 
 
-@kernel
-def pmd_lookup(m, mm, addr):
-    """The PMD entry for `addr` if the tables above it are there, else 0. Locking: caller must hold mmap_lock."""
+@kernel_inline
+def pud_lookup(m, mm, addr):
+    """The PUD entry for `addr` if the table above it is there, else 0. Locking: caller must hold mmap_lock."""
     pgd = pgd_offset(m, mm, addr)
     if read_once(m.entry, pgd) == 0:
         return 0
-    pud = pud_offset(m, pgd, addr)
-    if read_once(m.entry, pud) == 0:
+    return pud_offset(m, pgd, addr)
+
+
+@kernel
+def pmd_lookup(m, mm, addr):
+    """The PMD entry for `addr` if the tables above it are there, else 0. Locking: caller must hold mmap_lock."""
+    pud = pud_lookup(m, mm, addr)
+    if pud == 0 or read_once(m.entry, pud) == 0:
         return 0
     return pmd_offset(m, pud, addr)
 

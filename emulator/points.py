@@ -145,6 +145,14 @@ POINTS: dict[str, Point] = {
     "guard.installed": Point(
         "guard.py:guard_install_pte_range", "guards are set and counted, ptl is held", "guards", "madvise(2)"
     ),
+    "mremap.moved": Point(
+        "mremap.py:move_ptes", "entries are at the new address, not flushed, both ptls are held", "entries", "move_ptes"
+    ),
+    "mremap.unlocked": Point("mremap.py:move_ptes", "the ptls are dropped", "entries", "move_ptes"),
+    "fork.copied": Point(
+        "fork.py:copy_ptes", "entries are shared with the child, both ptls are held", "entries", "copy_pte_range"
+    ),
+    "fork.unflushed": Point("fork.py:fork", "all is copied, the parent is not flushed", "child", "dup_mmap", "mm"),
     "mmap.locked": Point("mmap.py:do_mmap", "mmap_lock is held for writing", "length", "mmap(2)", "address"),
     "munmap.detached": Point(
         "mmap.py:do_munmap", "the VMAs are gone, mmap_lock is held for writing", "length", "munmap(2)", "address"

@@ -65,6 +65,8 @@ KNOBS = _fields(
         "no-nested-flush": "a gather does not look whether others are open (99baac21e458)",
         "unlink-before-flush": "munmap takes the VMA out of i_mmap before it flushes (b67fbebd4cf9)",
         "early-ptlock-free": "a table's ptl is destroyed when it is unhooked, not after the grace period",
+        "fork-unflushed": "fork does not flush the parent's TLBs after it has write-protected its entries",
+        "mremap-late-flush": "mremap flushes the old range after it has dropped the ptls (CVE-2018-18281)",
         "lost-wakeup": "the coordinator goes to sleep without a second look for work",
     }
 )

@@ -167,7 +167,7 @@ def shadow_own(m, mm, frame, addr):
 
 
 @kernel
-def shadow_share(m, mm, frame, addr):
+def shadow_share(m, frame, addr):
     """Fork has shared a frame and no CPU can store to it any more; one that was shared before may be anywhere."""
     if read_once(m.page.stored_by, frame) & SHARED != FORKED:
         write_once(m.page.stored_by, frame, owner_tag(0, addr, FORKED))

@@ -18,6 +18,8 @@ flushes; cpu.tlb_gen says up to which a CPU has followed.
 Either the first sees lazy == 0 and interrupts, or the second sees the new tlb_gen and flushes before it can use a
 stale entry. IPIs are sent by the flush agent (coordinator); a CPU takes them at each page it
 accesses, at each table it zaps, between instructions and while it spins.
+
+A CPU that loads another mm (switch_mm) is the same pattern: cpu.mm is in the place of lazy.
 """
 
 from emulator.atomic import (
@@ -153,7 +155,8 @@ def handle_ipi(m, cpu):
     """
     request = smp_load_acquire(m.cpu.ipi_request, cpu)  # pairs with the release in flush_agent
     point_noirq(m, cpu, IPI_TAKEN, request, m.cpu.ipi_gen[cpu])
-    flush_tlb_func(m, cpu, m.cpu.ipi_start[cpu], m.cpu.ipi_end[cpu], m.cpu.ipi_freed[cpu], m.cpu.ipi_gen[cpu])
+    if m.cpu.ipi_mm[cpu] == m.cpu.mm[cpu]:  # else it has loaded another since, and flushed everything
+        flush_tlb_func(m, cpu, m.cpu.ipi_start[cpu], m.cpu.ipi_end[cpu], m.cpu.ipi_freed[cpu], m.cpu.ipi_gen[cpu])
     m.cpu.ipis[cpu] += 1
     point_noirq(m, cpu, IPI_FLUSHED, request, m.cpu.tlb_gen[cpu])
     smp_store_release(m.cpu.ipi_ack, cpu, request)
@@ -209,6 +212,27 @@ def leave_lazy_tlb(m, cpu):
 
 
 @kernel
+def switch_mm(m, cpu, mm):
+    """Load another mm. Tags of one mm at a time: everything cached goes.
+
+        CPU that flushes mm A                CPU that loads A                     CPU that leaves A
+        =====================                ================                     =================
+        clear entries                        cpu.mm = A                           cpu.mm = B
+        tlb_gen of A += 1 (full barrier)     full barrier                         full barrier
+        cpu.mm == A?  then IPI               read tlb_gen of A                    flush everything
+                      else nothing           flush everything                     IPI for A on its way: only an ack
+
+    Whoever is not seen with A loaded walks A after the entries were cleared, or has nothing of A cached when it next
+    accesses memory. Locking: caller must hold nothing and not be lazy. Source: switch_mm_irqs_off, arch/x86/mm/tlb.c.
+    """
+    write_once(m.cpu.mm, cpu, mm)
+    smp_mb()  # pairs with atomic_add_return in flush_tlb_mm_range
+    gen = read_once(m.mm.tlb_gen, mm)
+    tlb_flush_all(m, cpu)
+    m.cpu.tlb_gen[cpu] = gen
+
+
+@kernel
 def enter_idle(m, cpu):
     """Stop using user memory and RCU-protected objects: no flush and no grace period waits for this CPU.
 
@@ -231,14 +255,15 @@ def exit_idle(m, cpu):
 def has_remote_cpu(m, cpu, mm):
     """True if another CPU has `mm` loaded and is not lazy."""
     for other in range(m.config.n_cpu[0]):
-        if other != cpu and m.cpu.mm[other] == mm and read_once(m.cpu.lazy, other) == 0:
+        if other != cpu and read_once(m.cpu.mm, other) == mm and read_once(m.cpu.lazy, other) == 0:
             return True
     return False
 
 
 @kernel
-def flush_tlb_others(m, cpu, start, end, freed_tables, gen):
+def flush_tlb_others(m, cpu, mm, start, end, freed_tables, gen):
     """Hand a flush to the flush agent and sleep until all other CPUs have carried it out."""
+    m.cpu.flush_mm[cpu] = mm
     m.cpu.flush_start[cpu] = start
     m.cpu.flush_end[cpu] = end
     m.cpu.flush_freed[cpu] = freed_tables
@@ -281,10 +306,11 @@ def flush_tlb_mm_range(m, cpu, mm, start, end, freed_tables):
     if knob(m.config.leaf_only_flush):
         freed_tables = 0
     gen = atomic_add_return(m.mm.tlb_gen, mm, 1)
-    flush_tlb_func(m, cpu, start, end, freed_tables, gen)
+    if m.cpu.mm[cpu] == mm:
+        flush_tlb_func(m, cpu, start, end, freed_tables, gen)
     if has_remote_cpu(m, cpu, mm):
         m.cpu.flushes_remote[cpu] += 1
-        flush_tlb_others(m, cpu, start, end, freed_tables, gen)
+        flush_tlb_others(m, cpu, mm, start, end, freed_tables, gen)
     else:
         m.cpu.flushes_local[cpu] += 1
 
@@ -299,11 +325,12 @@ def flush_agent(m, me):
     for caller in range(m.config.n_cpu[0]):
         if smp_load_acquire(m.cpu.flush_state, caller) != REQUESTED:
             continue
-        mm = m.cpu.mm[caller]
+        mm = m.cpu.flush_mm[caller]
         m.rcu.remote_flushes[0] += 1
         for target in range(m.config.n_cpu[0]):
-            if target == caller or m.cpu.mm[target] != mm or read_once(m.cpu.lazy, target) != 0:
+            if target == caller or read_once(m.cpu.mm, target) != mm or read_once(m.cpu.lazy, target) != 0:
                 continue
+            m.cpu.ipi_mm[target] = mm
             m.cpu.ipi_start[target] = m.cpu.flush_start[caller]
             m.cpu.ipi_end[target] = m.cpu.flush_end[caller]
             m.cpu.ipi_freed[target] = m.cpu.flush_freed[caller]

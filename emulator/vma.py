@@ -91,7 +91,7 @@ def follows(m, left, right):
 @kernel
 def can_merge(m, left, right):
     """True if two VMAs touch and may be one: equal flags, and not both with anon_vmas of their own."""
-    if not follows(m, left, right) or m.vma.flags[left] != m.vma.flags[right]:
+    if not follows(m, left, right) or m.vma.flags[left] != m.vma.flags[right] or m.vma.flags[left] & VM_PFNMAP:
         return False
     a, b = m.vma.anon_vma[left], m.vma.anon_vma[right]
     return a == b or a == 0 or b == 0

@@ -10,7 +10,7 @@ import numpy as np
 from emulator import madvise
 from emulator.insn import Op
 from emulator.mm_types import INSN, PAGE_SIZE
-from emulator.vma import VM_PFNMAP, VM_READ, VM_WRITE
+from emulator.vma import VM_DONTCOPY, VM_PFNMAP, VM_READ, VM_WRITE
 
 ADVICE = {number: name for name, number in vars(madvise).items() if name.startswith("MADV_")}
 PROT = {0: "none", VM_READ: "r", VM_READ | VM_WRITE: "rw"}
@@ -37,12 +37,16 @@ class Insn(NamedTuple):
                 return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x} {ADVICE.get(self.arg, self.arg)}"
             case Op.MPROTECT:
                 return f"mprotect {self.addr:#x} {self.length:#x} {PROT.get(self.arg, self.arg)}"
+            case Op.MREMAP | Op.MREMAP_FIXED:
+                return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x} {self.arg:#x}"
             case Op.MLOCK:
                 return f"{'mlock' if self.arg else 'munlock'} {self.addr:#x} {self.length:#x}"
             case Op.BARRIER:
                 return f"barrier {self.addr}"
             case Op.MAP_PAGES:
                 return f"map_pages {self.addr:#x} {self.arg}"
+            case Op.FORK | Op.FORK_HOLD:
+                return f"{self.op.name.lower()} {self.arg}"
             case Op.COMPUTE:
                 return f"compute {self.arg} us"
             case Op.JUMP:
@@ -115,6 +119,21 @@ def munlock(addr: int, length: int) -> Insn:
     return Insn(Op.MLOCK, addr, length)
 
 
+def mremap(addr: int, length: int, new_length: int) -> Insn:
+    """mremap in place."""
+    return Insn(Op.MREMAP, addr, length, 0, new_length)
+
+
+def mremap_fixed(addr: int, length: int, to: int) -> Insn:
+    """mremap to another address, whatever is there (MREMAP_MAYMOVE | MREMAP_FIXED)."""
+    return Insn(Op.MREMAP_FIXED, addr, length, 0, to)
+
+
+def fork(instructions: int = 0, hold: bool = False) -> Insn:
+    """Fork; the next so many instructions are the child's, which exits then, or stays until REAP."""
+    return Insn(Op.FORK_HOLD if hold else Op.FORK, arg=instructions)
+
+
 def barrier(number: int = 0) -> Insn:
     """Wait for the other CPUs."""
     return Insn(Op.BARRIER, number)
@@ -143,12 +162,12 @@ def compute(microseconds: int) -> Insn:
 
 
 def mmap_device(addr: int) -> Insn:
-    """Map the device's frame at a page (VM_PFNMAP)."""
-    return Insn(Op.MMAP, addr, PAGE_SIZE, 0, VM_READ | VM_WRITE | VM_PFNMAP)
+    """Map the device's frame at a page (VM_PFNMAP), which a child does not inherit."""
+    return Insn(Op.MMAP, addr, PAGE_SIZE, 0, VM_READ | VM_WRITE | VM_PFNMAP | VM_DONTCOPY)
 
 
 DEVICE_REMOVE = Insn(Op.DEVICE_REMOVE)
-EXIT, STOP, MARK = Insn(Op.EXIT), Insn(Op.STOP), Insn(Op.MARK)
+EXIT, STOP, MARK, REAP = Insn(Op.EXIT), Insn(Op.STOP), Insn(Op.MARK), Insn(Op.REAP)
 
 
 def assemble(program: Iterable[Insn] | np.ndarray) -> np.ndarray:

@@ -14,26 +14,32 @@ from dataclasses import dataclass
 
 from emulator.madvise import (
     MADV_COLD,
+    MADV_DOFORK,
+    MADV_DONTFORK,
     MADV_DONTNEED_LOCKED,
     MADV_GUARD_INSTALL,
     MADV_GUARD_REMOVE,
+    MADV_KEEPONFORK,
     MADV_PAGEOUT,
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
     MADV_REMOVE,
     MADV_WILLNEED,
+    MADV_WIPEONFORK,
 )
 from emulator.mm_types import NR_BARRIERS, PAGE_SIZE, PCP_BATCH, Geometry
 from workers.program import (
     DEVICE_REMOVE,
     EXIT,
     MARK,
+    REAP,
     STOP,
     Insn,
     advise,
     barrier,
     compute,
     dontneed,
+    fork,
     free,
     jump,
     load,
@@ -43,6 +49,8 @@ from workers.program import (
     mmap,
     mmap_device,
     mprotect,
+    mremap,
+    mremap_fixed,
     munlock,
     munmap,
     process_madvise,
@@ -57,6 +65,7 @@ SLOT_PAGES = SLOT // PAGE_SIZE
 AREAS = ((1 << 39) - SLOT, (5 << 30) - SLOT)  # two slots each, with the border between them
 SLOTS = tuple(area + i * SLOT for area in AREAS for i in range(2))
 DEVICE_PAGE = SLOTS[1] + 300 * PAGE_SIZE  # of mm 0 alone: the device's file has one VMA
+CHILDREN = 2  # of each CPU at a time: one that stays, one that runs
 MEETINGS = 4  # barriers in a program; all CPUs have the same number, none in a loop, so nobody waits for ever
 
 
@@ -75,14 +84,15 @@ class Workload:
         CPU keeps for itself another one lacks.
         """
         cpus, mms = len(self.programs), max(self.mm_of_cpu) + 1
-        pages = len(SLOTS) * SLOT_PAGES * mms
+        children = CHILDREN * cpus
+        pages = len(SLOTS) * SLOT_PAGES
         return Geometry(
             cpus=cpus,
-            mms=mms,
+            mms=mms + children,
             vmas=1024,
             insns=sum(len(program) for program in self.programs),
-            frames=pages // 2 + cpus * PCP_BATCH if self.scarce else pages + cpus * 8192,
-            tables=16 + 8 * mms + cpus * 2 * PCP_BATCH // 3 if self.scarce else 1024 + cpus * 512,
+            frames=pages * mms // 2 + cpus * PCP_BATCH if self.scarce else pages * (mms + children) + cpus * 8192,
+            tables=16 + 8 * mms + children + cpus * 2 * PCP_BATCH // 3 if self.scarce else 1024 + cpus * 512,
         )
 
 
@@ -190,6 +200,36 @@ class Author:
         tried = [dontneed(addr, length), advise(MADV_DONTNEED_LOCKED, addr, length)]
         return [mlock(addr, length), *tried[: self.rng.randrange(3)], munlock(addr, length)]
 
+    def move(self) -> list[Insn]:
+        """mremap to another place, perhaps of a whole table; mostly the source is mapped again."""
+        if self.rng.random() < 0.4:
+            addr, to, length = *self.rng.sample(SLOTS, 2), SLOT
+        else:
+            addr, length = self.piece()
+            to = self.rng.choice((addr ^ SLOT, self.rng.choice(SLOTS) + self.rng.randrange(SLOT_PAGES) * PAGE_SIZE))
+        between = self.anything() if self.rng.random() < 0.3 else []
+        again = [mmap(addr, length)] if self.rng.random() < 0.9 else []
+        return [mremap_fixed(addr, length, to), *between, *again]
+
+    def resize(self) -> list[Insn]:
+        """mremap in place: shrink and grow back."""
+        addr, length = self.piece()
+        return [mremap(addr, length, PAGE_SIZE), mremap(addr, PAGE_SIZE, length), mmap(addr, length)]
+
+    def fork(self) -> list[Insn]:
+        """Fork a child that does something; it exits, or stays while the parent does something."""
+        body = [insn for _ in range(self.rng.randrange(4)) for insn in self.anything()]
+        if self.rng.random() < 0.7:
+            return [fork(len(body)), *body]
+        between = self.anything() + self.anything()
+        return [fork(len(body), hold=True), *body, *between, *([REAP] if self.rng.random() < 0.8 else [])]
+
+    def inherit(self) -> list[Insn]:
+        """madvise that says what a child gets."""
+        addr, length = self.piece()
+        advice, back = self.rng.choice(((MADV_DONTFORK, MADV_DOFORK), (MADV_WIPEONFORK, MADV_KEEPONFORK)))
+        return [advise(advice, addr, length), *self.fork(), advise(back, addr, length)]
+
     def map(self) -> list[Insn]:
         """mmap over what is there; rarely read-only."""
         return [mmap(*self.piece(), writable=self.rng.random() < 0.9)]
@@ -238,6 +278,10 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.advise: 4,
     Author.guard: 4,
     Author.lock: 2,
+    Author.move: 5,
+    Author.resize: 1,
+    Author.fork: 4,
+    Author.inherit: 1,
     Author.look: 4,
     Author.fault_around: 4,
     Author.pause: 2,

@@ -1,0 +1,27 @@
+"""fork write-protects the parent's entries and does not flush: a CPU that may store still stores into the shared page.
+
+CPU 0, fork                            CPU 1, same mm
+===========                            ==============
+                                       stores to a page: writable in its TLB
+clears RW of the entry, shares the frame
+unlocks mmap_lock
+the child runs                         stores through its TLB: the child sees the word
+"""
+
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import barrier, fork, jump, mmap, read, touch
+
+
+def programs(seed: int) -> Programs:
+    """CPU 0 forks while CPU 1 stores to one page; the child reads it."""
+    first = [mmap(BASE, SLOT), barrier(), barrier(), fork(1), read(BASE, PAGE), barrier(), jump(1)]
+    second = [barrier(), touch(BASE, PAGE), barrier(), *[touch(BASE, PAGE)] * 40, barrier(), jump(0)]
+    return [first, second]
+
+
+RACE = Race(
+    detectors=("store-to-shared",),
+    programs=programs,
+    policy="none",
+    source="dup_mmap: flush_tlb_mm; wp_page_copy",
+)
