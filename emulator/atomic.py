@@ -13,6 +13,11 @@ or under the lock that guards them.
     xchg(field, i, new) -> before
     cmpxchg(field, i, old, new) -> before       stored if the value before equals `old`
     smp_mb()  smp_rmb()  smp_wmb()              barriers
+    smp_mb__before_atomic()                     full barriers beside an atomic that has none: atomic_add
+    smp_mb__after_atomic()
+    data_race(field, i) -> value                a plain load that may race, and whoever uses the value knows
+    memset(field, i, n, value)                  plain stores to field[i] .. field[i + n - 1]
+    or_words(field, i, n) -> value              plain loads of the same, or-ed together
     cpu_relax()                                 in every turn of a spin loop
     sched_yield()                               offer the processor to somebody else
     sleep_on(m, cpu, field, i, value, us)       sleep while field[i] == value, at most `us` microseconds (0: no limit)
@@ -42,6 +47,11 @@ cmpxchg = _primitives.cmpxchg
 smp_mb = _primitives.smp_mb
 smp_rmb = _primitives.smp_rmb
 smp_wmb = _primitives.smp_wmb
+smp_mb__before_atomic = _primitives.smp_mb__before_atomic
+smp_mb__after_atomic = _primitives.smp_mb__after_atomic
+data_race = _primitives.data_race
+memset = _primitives.memset
+or_words = _primitives.or_words
 cpu_relax = _primitives.cpu_relax
 sched_yield = _primitives.sched_yield
 sleep_on = _primitives.sleep_on

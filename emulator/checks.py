@@ -170,7 +170,7 @@ def locks(frozen: Frozen) -> int:
     v = frozen.views
     held = np.count_nonzero(v["ptdesc"]["ptl"][: frozen.used]) + np.count_nonzero(v["zone"]["lock"])
     held += np.count_nonzero(v["device"]["i_mmap_lock"])
-    held += np.count_nonzero(v["mm"]["mmap_lock"]) + np.count_nonzero(v["mm"]["mmap_writer"])
+    held += np.count_nonzero(v["mm"]["mmap_readers"]) + np.count_nonzero(v["mm"]["mmap_writer"])
     return int(held + np.count_nonzero(v["cpu"]["rcu_nesting"]))
 
 

@@ -20,6 +20,8 @@ from emulator.atomic import (
     read_once,
     sleep_on,
     smp_load_acquire,
+    smp_mb__after_atomic,
+    smp_mb__before_atomic,
     smp_store_release,
     wake_all,
     write_once,
@@ -129,7 +131,9 @@ def barrier_wait(m, cpu, barrier):
     generation = smp_load_acquire(m.barrier.generation, barrier)
     if atomic_add_return(m.barrier.arrived, barrier, 1) == m.barrier.parties[barrier]:
         write_once(m.barrier.arrived, barrier, 0)
+        smp_mb__before_atomic()  # or one that arrives in the next round would be forgotten
         atomic_add(m.barrier.generation, barrier, 1)
+        smp_mb__after_atomic()  # either a sleeper is seen here, or the generation when it is about to sleep
         if read_once(m.barrier.sleepers, barrier) != 0:
             wake_all(m, m.barrier.generation, barrier)
         return
@@ -143,6 +147,7 @@ def barrier_wait(m, cpu, barrier):
             cpu_relax()
         else:
             atomic_add(m.barrier.sleepers, barrier, 1)
+            smp_mb__after_atomic()
             m.cpu.sleeps[cpu] += 1
             sleep_on(m, cpu, m.barrier.generation, barrier, generation, 0)
             atomic_add(m.barrier.sleepers, barrier, -1)

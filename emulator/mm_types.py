@@ -261,8 +261,8 @@ GP_HISTOGRAM = struct(line(count="grace periods of 2**index nanoseconds; coordin
 
 MM = struct(
     line(
-        mmap_lock="readers + WRITER while write-locked; atomic",
-        mmap_writer="0 or owner + 1 of the writer; cmpxchg",
+        mmap_readers="CPUs that hold mmap_lock for reading or try to; atomic_add",
+        mmap_writer="0, or owner + 1 of the writer that holds it or waits for the readers; cmpxchg",
     ),
     line(
         mmap_lock_seq="bumped when a waiter may try again; whoever releases",

@@ -10,6 +10,7 @@ from emulator.atomic import (
     atomic_add_return,
     kernel,
     kernel_inline,
+    memset,
     read_once,
     sleep_on,
     smp_load_acquire,
@@ -143,8 +144,7 @@ def alloc_page(m, cpu):
 def clear_page(m, frame):
     """Zero a frame's contents."""
     words = m.config.frame_words[0]
-    for word in range(frame * words, (frame + 1) * words):
-        m.frame[word] = 0
+    memset(m.frame, frame * words, words, 0)
     if DEBUG:
         write_once(m.page.stored_by, frame, 0)
         write_once(m.page_values, frame, 0)
@@ -182,8 +182,7 @@ def alloc_table(m, cpu, level):
     if table == 0:
         return 0
     if m.ptdesc.generation[table] != 0:  # never used memory is zero already
-        for entry in range(table * PTRS_PER_TABLE, (table + 1) * PTRS_PER_TABLE):
-            m.entry[entry] = 0
+        memset(m.entry, table * PTRS_PER_TABLE, PTRS_PER_TABLE, 0)
         if level == 1:
             m.cpu.tables_reused[cpu] += 1
     m.ptdesc.level[table] = level
@@ -199,8 +198,7 @@ def poison_table(m, cpu, table):
     """Mark a table free and overwrite it: a walk through a stale pointer finds no translation."""
     if m.ptdesc.state[table] == TABLE_FREE:
         BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], TABLE_FREE)
-    for entry in range(table * PTRS_PER_TABLE, (table + 1) * PTRS_PER_TABLE):
-        m.entry[entry] = POISON
+    memset(m.entry, table * PTRS_PER_TABLE, PTRS_PER_TABLE, POISON)
     write_once(m.ptdesc.pte_refcount, table, POISON_COUNT)
     m.ptdesc.generation[table] += 1
     m.ptdesc.state[table] = TABLE_FREE

@@ -33,6 +33,7 @@ from emulator.atomic import (
     kernel,
     kernel_inline,
     knob,
+    or_words,
     read_once,
     sched_yield,
     write_once,
@@ -303,9 +304,7 @@ def unhook_pte_table(m, cpu, mm, pmd, table):
         return False
     if detecting(m) and read_once(m.ptdesc.state, table) != TABLE_INSTALLED:
         BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], m.ptdesc.state[table])
-    left = 0
-    for entry in range(table << 9, (table + 1) << 9):
-        left |= m.entry[entry]
+    left = or_words(m.entry, table * PTRS_PER_PTE, PTRS_PER_PTE)
     if left != 0:
         BUG(m, cpu, BUG_NOT_EMPTY, table, 0, left)
     if DEBUG:

@@ -45,7 +45,7 @@ def available_bytes() -> int:
 
 
 class Segment:
-    """Memory of one machine. `views[name]` is a numpy structured array; `address` is where it is mapped.
+    """Memory of one machine, `words`. `views[name]` is a numpy structured array; `address` is where it is mapped.
 
     Raises SegmentTooLarge before anything is created.
     """
@@ -66,7 +66,8 @@ class Segment:
         self.size = size
         whole = np.frombuffer(self._map, np.uint8)
         self.address = whole.ctypes.data
-        header = np.frombuffer(self._map, np.int64, len(VIEWS))
+        self.words = np.frombuffer(self._map, np.int64)
+        header = self.words[: len(VIEWS)]
         header[:] = [offsets[name] for name in VIEWS]
         counts = geometry.counts()
         self.views = {

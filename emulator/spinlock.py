@@ -2,12 +2,38 @@
 
 A CPU that spins takes interrupts, as Linux does with interrupts enabled: the owner of the lock may be waiting for it
 to acknowledge a TLB flush. A CPU that waits for mmap_lock sleeps and is idle.
+
+mmap_lock is two words, so that readers need not look at each other. A reader and a writer cannot miss each other, by
+the store-buffer (Dekker) pattern:
+
+    reader (mmap_get_reader)             writer (mmap_write_lock)
+    ========================             ========================
+    mmap_readers += 1                    mmap_writer: 0 -> its number + 1
+    full barrier                         full barrier (cmpxchg)
+    mmap_writer == 0?  then it holds it  mmap_readers == 0?  then it holds it
+    else mmap_readers -= 1, and waits    else waits until it is
+      until mmap_writer == 0
+
+If both see each other the reader backs out: a writer waits for those that are in, and each later reader comes once.
+
+Nobody who waits misses that it may look again, by the same pattern twice:
+
+    CPU that waits                       CPU that lets go (mmap_lock_wake)
+    ==============                       =================================
+    seq = mmap_lock_seq  (acquire)       its word: mmap_readers -= 1, or mmap_writer = 0
+    the word says wait                   full barrier
+    mmap_lock_sleepers += 1              mmap_lock_seq += 1
+    full barrier                         full barrier
+    mmap_lock_seq still seq?  sleep      mmap_lock_sleepers != 0?  wake all
+
+The word said wait, so it was read before it changed, and seq before that: seq is the old one. Then either the sleeper
+is seen and woken, or the new mmap_lock_seq is seen and nobody sleeps. sleep_on compares once more when it sleeps.
+A reader that leaves does nothing of this unless it sees a writer after its decrement and a full barrier: a writer that
+counted it had set mmap_writer before it looked, so it is seen.
 """
 
 from emulator.atomic import (
     atomic_add,
-    atomic_add_return,
-    atomic_fetch_add,
     cmpxchg,
     cpu_relax,
     kernel,
@@ -17,6 +43,8 @@ from emulator.atomic import (
     sleep_on,
     smp_load_acquire,
     smp_mb,
+    smp_mb__after_atomic,
+    smp_mb__before_atomic,
     smp_store_release,
     wake_all,
 )
@@ -25,7 +53,6 @@ from emulator.kernel import BUG, Wait, number, waits_for
 from emulator.lockdep import lock_acquire, lock_release
 from emulator.tlb import enter_idle, exit_idle, take_interrupts
 
-WRITER = 1 << 32  # mmap_lock: set while a writer has or wants it; readers count below
 NAP_US = 2000  # longest sleep before a waiter looks again
 _YIELD, _SLEEP = 200, 400  # pauses before a spinner yields, turns before it sleeps
 
@@ -98,6 +125,7 @@ def mmap_lock_wait(m, cpu, mm, seq):
     """Sleep until somebody releases mmap_lock after `seq` was read; idle meanwhile."""
     enter_idle(m, cpu)
     atomic_add(m.mm.mmap_lock_sleepers, mm, 1)
+    smp_mb__after_atomic()
     if read_once(m.mm.mmap_lock_seq, mm) == seq:
         m.cpu.sleeps[cpu] += 1
         sleep_on(m, cpu, m.mm.mmap_lock_seq, mm, seq, NAP_US)
@@ -108,9 +136,29 @@ def mmap_lock_wait(m, cpu, mm, seq):
 @kernel
 def mmap_lock_wake(m, mm):
     """Let the waiters of mmap_lock look again."""
+    smp_mb__before_atomic()
     atomic_add(m.mm.mmap_lock_seq, mm, 1)
+    smp_mb__after_atomic()
     if read_once(m.mm.mmap_lock_sleepers, mm) != 0:
         wake_all(m, m.mm.mmap_lock_seq, mm)
+
+
+@kernel_inline
+def mmap_get_reader(m, mm):
+    """Count a reader; True if there was no writer, so that it holds the lock."""
+    atomic_add(m.mm.mmap_readers, mm, 1)
+    smp_mb__after_atomic()
+    return smp_load_acquire(m.mm.mmap_writer, mm) == 0  # pairs with the releases of mmap_writer
+
+
+@kernel_inline
+def mmap_put_reader(m, mm):
+    """Count a reader less; a writer may be waiting for that."""
+    smp_mb__before_atomic()  # pairs with smp_mb in mmap_write_lock
+    atomic_add(m.mm.mmap_readers, mm, -1)
+    smp_mb__after_atomic()
+    if read_once(m.mm.mmap_writer, mm) != 0:
+        mmap_lock_wake(m, mm)
 
 
 @kernel
@@ -118,14 +166,13 @@ def mmap_read_lock_slow(m, cpu, mm):
     """Take back the reader that met a writer, and wait for the writer to leave."""
     waits_for(m, cpu, MMAP_LOCK, mm)
     while True:
-        if atomic_add_return(m.mm.mmap_lock, mm, -1) == WRITER:
-            mmap_lock_wake(m, mm)  # the writer may have counted us
+        mmap_put_reader(m, mm)
         while True:
             seq = smp_load_acquire(m.mm.mmap_lock_seq, mm)
-            if read_once(m.mm.mmap_lock, mm) < WRITER:
+            if read_once(m.mm.mmap_writer, mm) == 0:
                 break
             mmap_lock_wait(m, cpu, mm, seq)
-        if atomic_fetch_add(m.mm.mmap_lock, mm, 1) < WRITER:
+        if mmap_get_reader(m, mm):
             waits_for(m, cpu, WAIT_NOTHING, 0)
             return
 
@@ -134,7 +181,7 @@ def mmap_read_lock_slow(m, cpu, mm):
 def mmap_read_lock(m, cpu, mm):
     """Take mmap_lock for reading: the VMAs stay as they are. Locking: returns with it held."""
     lock_acquire(m, cpu, MMAP_LOCK, mm)
-    if atomic_fetch_add(m.mm.mmap_lock, mm, 1) >= WRITER:
+    if not mmap_get_reader(m, mm):
         mmap_read_lock_slow(m, cpu, mm)
     m.cpu.mmap_lock_held[cpu] = 2 * mm + 1
 
@@ -146,8 +193,7 @@ def mmap_read_unlock(m, cpu, mm):
         BUG(m, cpu, BUG_UNLOCK, mm, 2 * mm + 1, m.cpu.mmap_lock_held[cpu])
     lock_release(m, cpu, MMAP_LOCK)
     m.cpu.mmap_lock_held[cpu] = 0
-    if atomic_add_return(m.mm.mmap_lock, mm, -1) == WRITER:
-        mmap_lock_wake(m, mm)
+    mmap_put_reader(m, mm)
 
 
 @kernel
@@ -160,13 +206,12 @@ def mmap_write_lock(m, cpu, mm):
         if cmpxchg(m.mm.mmap_writer, mm, 0, cpu + 1) == 0:
             break
         mmap_lock_wait(m, cpu, mm, seq)
-    atomic_add(m.mm.mmap_lock, mm, WRITER)
     while True:
         seq = smp_load_acquire(m.mm.mmap_lock_seq, mm)
-        if read_once(m.mm.mmap_lock, mm) == WRITER:
+        if read_once(m.mm.mmap_readers, mm) == 0:
             break
         mmap_lock_wait(m, cpu, mm, seq)
-    smp_mb()
+    smp_mb()  # what the readers did comes first; pairs with the barrier in mmap_put_reader
     waits_for(m, cpu, WAIT_NOTHING, 0)
     m.cpu.mmap_lock_held[cpu] = 2 * mm + 2
 
@@ -179,7 +224,6 @@ def mmap_write_unlock(m, cpu, mm):
     lock_release(m, cpu, MMAP_LOCK)
     m.cpu.mmap_lock_held[cpu] = 0
     smp_store_release(m.mm.mmap_writer, mm, 0)
-    atomic_add(m.mm.mmap_lock, mm, -WRITER)
     mmap_lock_wake(m, mm)
 
 
@@ -189,7 +233,7 @@ def mmap_write_downgrade(m, cpu, mm):
 
     Locking: caller must hold it for writing. Source: dd2283f2605e, munmap zaps under mmap_lock for reading.
     """
+    atomic_add(m.mm.mmap_readers, mm, 1)  # before the release: no writer may come in between
     smp_store_release(m.mm.mmap_writer, mm, 0)
-    atomic_add(m.mm.mmap_lock, mm, 1 - WRITER)
     m.cpu.mmap_lock_held[cpu] = 2 * mm + 1
     mmap_lock_wake(m, mm)

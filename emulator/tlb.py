@@ -27,14 +27,18 @@ from emulator.atomic import (
     atomic_add,
     atomic_add_return,
     cpu_relax,
+    data_race,
     kernel,
     kernel_inline,
     knob,
+    memset,
     read_once,
     sched_yield,
     sleep_on,
     smp_load_acquire,
     smp_mb,
+    smp_mb__after_atomic,
+    smp_mb__before_atomic,
     smp_store_release,
     wake_all,
     write_once,
@@ -110,10 +114,8 @@ def tlb_flush_all(m, cpu):
     """Empty this CPU's TLB and paging-structure cache."""
     m.cpu.flushes_full[cpu] += 1
     if m.cpu.tlb_epoch[cpu] == EPOCH_MAX or m.cpu.psc_epoch[cpu] == EPOCH_MAX:
-        for i in range(TLB_ENTRIES):  # epochs are about to repeat: no old tag may stay
-            m.tlb.tag[cpu * TLB_ENTRIES + i] = 0
-        for i in range(PSC_ENTRIES):
-            m.psc.tag[cpu * PSC_ENTRIES + i] = 0
+        memset(m.tlb.tag, cpu * TLB_ENTRIES, TLB_ENTRIES, 0)  # epochs are about to repeat: no old tag may stay
+        memset(m.psc.tag, cpu * PSC_ENTRIES, PSC_ENTRIES, 0)
         m.cpu.tlb_epoch[cpu] = 0
         m.cpu.psc_epoch[cpu] = 0
     m.cpu.tlb_epoch[cpu] += 1
@@ -155,8 +157,9 @@ def handle_ipi(m, cpu):
     """
     request = smp_load_acquire(m.cpu.ipi_request, cpu)  # pairs with the release in flush_agent
     point_noirq(m, cpu, IPI_TAKEN, request, m.cpu.ipi_gen[cpu])
-    if m.cpu.ipi_mm[cpu] == m.cpu.mm[cpu]:  # else it has loaded another since, and flushed everything
-        flush_tlb_func(m, cpu, m.cpu.ipi_start[cpu], m.cpu.ipi_end[cpu], m.cpu.ipi_freed[cpu], m.cpu.ipi_gen[cpu])
+    if data_race(m.cpu.ipi_mm, cpu) == m.cpu.mm[cpu]:  # else it has loaded another since, and flushed everything
+        start, end = data_race(m.cpu.ipi_start, cpu), data_race(m.cpu.ipi_end, cpu)
+        flush_tlb_func(m, cpu, start, end, data_race(m.cpu.ipi_freed, cpu), data_race(m.cpu.ipi_gen, cpu))
     m.cpu.ipis[cpu] += 1
     point_noirq(m, cpu, IPI_FLUSHED, request, m.cpu.tlb_gen[cpu])
     smp_store_release(m.cpu.ipi_ack, cpu, request)
@@ -191,7 +194,9 @@ def point(m, cpu, at, subject, value):
 @kernel
 def coordinator_wake(m):
     """Wake the coordinator if it sleeps."""
+    smp_mb__before_atomic()  # what it is woken for comes first
     atomic_add(m.rcu.wake, 0, 1)
+    smp_mb__after_atomic()  # pairs with the barrier between asleep and wake in coordinator_loop and wait_for_ack
     if read_once(m.rcu.asleep, 0) != 0:
         wake_all(m, m.rcu.wake, 0)
 
@@ -343,7 +348,9 @@ def flush_agent(m, me):
             wait_for_ack(m, me, target)
         point_noirq(m, me, ACKED, caller, m.cpu.flush_gen[caller])
         smp_store_release(m.cpu.flush_state, caller, DONE)
+        smp_mb__before_atomic()
         atomic_add(m.cpu.wake, caller, 1)
+        smp_mb__after_atomic()  # pairs with the barrier between wake_sleepers and flush_state in flush_tlb_others
         if read_once(m.cpu.wake_sleepers, caller) != 0:
             wake_all(m, m.cpu.wake, caller)
         served += 1

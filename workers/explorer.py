@@ -3,67 +3,94 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from emulator.checks import audit
-from emulator.engines.explore import MAX_STEPS, Step, attach, world, write_back
+from emulator.engines.explore import MAX_STEPS, Crash, attach, world
+from emulator.engines.store_buffer import BufferedField, Buffers
 from emulator.insn import run_program
-from emulator.mm_types import Geometry
+from emulator.mm_types import CPU, Geometry
 from emulator.rcu import coordinator_loop
 from emulator.segment import Segment
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle
 from workers.instruments import PLAIN, Instruments
 from workers.machine import power_up
-from workers.program import Insn, assemble
+from workers.partial_order import RaceDetector, choices_of, written
+from workers.program import Scene, assemble
+from workers.search import Follow, Strategy
 from workers.violation import Violation, violation_of
+
+FRAMES, TABLES = 256, 8
+# What the audit does not read: two executions that differ in nothing else are audited once.
+_UNAUDITED = {
+    *(f"cpu.{name}" for name in list(CPU.comments)[list(CPU.comments).index("insns") :]),
+    *(f"rcu.{name}" for name in ("gp_start_ns", "gp_sum_ns", "gp_max_ns", "wake", "ipis", "remote_flushes")),
+    *("gp_histogram.count", "cpu.started_ns", "cpu.finished_ns", "rcu_age.count", "mm.mmap_lock_seq", "cpu.wake"),
+}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one execution came to: `ended` is complete, violation, deadlock, cut (by the strategy) or endless."""
+    """What one execution came to: `ended` is complete, violation, deadlock, cut (by the strategy) or endless.
+
+    `race` are the places in the log of two plain accesses that race.
+    """
 
     ended: str
-    steps: list[Step]
+    choices: list[int] = field(default_factory=list)
     violation: Violation | None = None
     checks: dict[str, int] | None = None
+    race: tuple[int, int] | None = None
+    broken: str = ""  # what the scene's own check says
 
     @property
     def failed(self) -> bool:
         """True if it is a counterexample."""
-        return self.ended in ("violation", "deadlock", "endless") or any((self.checks or {}).values())
+        return self.what not in ("complete", "cut")
 
     @property
     def what(self) -> str:
-        """The name of what was found: a detector, a check, deadlock or endless."""
+        """The name of what was found: a detector, a check, data-race, deadlock or endless."""
         if self.violation is not None:
             return self.violation.detector
-        broken = [name for name, count in (self.checks or {}).items() if count]
-        return broken[0] if broken else self.ended
+        if self.race is not None:
+            return "data-race"
+        if self.broken:
+            return "claim-broken"
+        return next((name for name, count in (self.checks or {}).items() if count), self.ended)
 
 
 class ExploredMachine:
-    """A machine in one process; `execute` runs its programs from the same state every time."""
+    """A machine in one process; `execute` runs its programs from the same state every time.
+
+    `memory` is sc, tso or pso. With `crash_at` the coordinator's so manieth step is its last: another one starts then.
+    """
 
     def __init__(
         self,
-        setup: Sequence[Insn],
-        programs: Sequence[Sequence[Insn]],
+        scene: Scene,
         policy: str,
         instruments: Instruments = PLAIN,
+        memory: str = "sc",
+        crash_at: int = 0,
+        races: bool = False,
     ) -> None:
+        programs = scene.programs or [()] * scene.cpus
         cpus = len(programs)
-        insns = len(setup) + sum(len(program) for program in programs)
-        self.geometry = Geometry(cpus=cpus, vmas=8, insns=insns, frames=256, tables=8)
+        insns = len(scene.setup) + sum(len(program) for program in programs)
+        self.scene, self.races, self.memory, self.crash_at = scene, races, memory, crash_at
+        self.geometry = Geometry(cpus=cpus, vmas=8, insns=max(insns, 1), frames=FRAMES, tables=TABLES)
         self.segment = Segment(self.geometry)
         power_up(self.segment.views, self.geometry, policy, instruments, [0] * cpus, 1000)
-        views, at = self.segment.views, 0
-        spans = []
-        for program in (setup, *programs):
+        at, spans = 0, []
+        for program in (scene.setup, *programs):
             rows = assemble(program)
-            views["insn"][at : at + len(rows)] = rows
+            self.segment.views["insn"][at : at + len(rows)] = rows
             spans.append((at, at + len(rows)))
             at += len(rows)
         self.m = attach(self.segment)
@@ -71,7 +98,29 @@ class ExploredMachine:
         self._prepare()
         for cpu in range(cpus):
             self._span(cpu, spans[1 + cpu])
-        world.undo.clear()
+        if memory != "sc":
+            world.buffers = Buffers(world, memory == "pso")
+            for one in world.fields:
+                one.__class__ = BufferedField
+        self._where, self._audited = self._map_words()
+        self._start = np.array(world.mem, np.int64)
+        self.segment.words[self._where] = self._start
+        self.executions = 0
+        self.log = self._written = np.empty(0, np.int64)
+        self._mark, self._words = np.zeros(len(world.mem), np.int64), np.zeros(len(world.mem), np.int64)
+        self._rests: dict[bytes, dict[str, int]] = {}
+        self._races = RaceDetector(len(world.mem), len(self.tasks)) if races else None
+
+    def _map_words(self) -> tuple[np.ndarray, np.ndarray]:
+        """Per word of the explorer's memory: its place in the segment, and whether the audit reads it."""
+        where, audited = [], []
+        for one in world.fields:
+            view, _, name = one.name.partition(".")
+            column = self.segment.views[view][name or "word"]
+            first = (column.ctypes.data - self.segment.address) // 8
+            where.append(first + np.arange(one.size) * (column.strides[0] // 8))
+            audited.append(np.full(one.size, one.name not in _UNAUDITED))
+        return np.concatenate(where), np.concatenate(audited)
 
     def _span(self, cpu: int, span: tuple[int, int]) -> None:
         self.m.cpu.insn_base[cpu] = self.m.cpu.pc[cpu] = span[0]
@@ -82,9 +131,9 @@ class ExploredMachine:
         m, cpus = self.m, self.geometry.cpus
         for cpu in range(1, cpus):
             m.cpu.lazy[cpu] = m.cpu.idle[cpu] = m.cpu.finished[cpu] = 1
-        world.choose = lambda options, current: current if current in options else min(options)
-        world.run([lambda: self._cpu(0), lambda: coordinator_loop(m, cpus)])
-        if world.pending:
+        world.strategy = Follow(())
+        world.run([partial(self._cpu, 0), partial(coordinator_loop, m, cpus)])
+        if world.deadlock or world.mem[world.bug]:
             raise ValueError("the setup does not come to its end")
         world.run([partial(self._awake, cpu) for cpu in range(cpus)])
 
@@ -93,35 +142,91 @@ class ExploredMachine:
         self.m.cpu.finished[cpu] = 0
 
     def _cpu(self, cpu: int) -> None:
-        m = self.m
-        run_program(m, cpu, 0)
-        enter_idle(m, cpu)
-        m.cpu.finished[cpu] = 1
-        coordinator_wake(m)
+        run_program(self.m, cpu, 0)
+        self._finish(cpu)
+
+    def _finish(self, cpu: int) -> None:
+        enter_idle(self.m, cpu)
+        self.m.cpu.finished[cpu] = 1
+        coordinator_wake(self.m)
+
+    def _body(self, cpu: int, body: Callable[[], Any]) -> None:
+        body()
+        if self.scene.coordinator:
+            self._finish(cpu)
 
     def bodies(self) -> list[Callable[[], Any]]:
         """One task per CPU, the coordinator last."""
         cpus = self.geometry.cpus
-        return [*[partial(self._cpu, cpu) for cpu in range(cpus)], partial(coordinator_loop, self.m, cpus)]
+        tasks: list[Callable[[], Any]] = [partial(self._cpu, cpu) for cpu in range(cpus)]
+        if self.scene.bodies is not None:
+            tasks = [partial(self._body, cpu, body) for cpu, body in enumerate(self.scene.bodies(self.m))]
+        return [*tasks, self._coordinator] if self.scene.coordinator else tasks
 
-    def execute(self, strategy: Any) -> Outcome:
-        """Run the programs once under a strategy, from the state after the setup."""
-        strategy.begin()
-        world.choose = strategy.choose
-        world.run(self.bodies())
-        steps = world.steps
+    def _coordinator(self) -> None:
         try:
-            if world.bug[0]:
-                write_back(self.m)
-                return Outcome("violation", steps, violation_of(self.segment.views, self.geometry))
-            if world.deadlock:
-                return Outcome("deadlock", steps)
-            if world.pending:
-                return Outcome("cut" if len(steps) < MAX_STEPS else "endless", steps)
-            write_back(self.m)
-            return Outcome("complete", steps, None, audit(self.segment.views, self.geometry))
-        finally:
-            world.reset()
+            coordinator_loop(self.m, self.geometry.cpus)
+        except Crash:
+            coordinator_loop(self.m, self.geometry.cpus)
+
+    @property
+    def tasks(self) -> list[str]:
+        """The names of the tasks."""
+        names = [f"CPU {cpu}" for cpu in range(self.geometry.cpus)]
+        return [*names, "the coordinator"] if self.scene.coordinator else names
+
+    def execute(self, strategy: Strategy) -> Outcome:
+        """Run the programs once under a strategy, from the state after the setup. The log stays until the next one."""
+        for word, value in zip(self._written.tolist(), self._start[self._written].tolist(), strict=True):
+            world.mem[word] = value
+        self.segment.words[self._where[self._written]] = self._start[self._written]
+        world.strategy = strategy
+        strategy.begin()
+        world.crash = (self.geometry.cpus, self.crash_at) if self.crash_at else (-1, 0)
+        world.run(self.bodies())
+        self.executions += 1
+        self.log = np.array(world.log, np.int64)
+        count = written(self.log, self._mark, self.executions, self._words)
+        self._written = self._words[:count].copy()
+        outcome = self._outcome()
+        return replace(outcome, choices=choices_of(self.log, world.buffers is not None)) if outcome.failed else outcome
+
+    def _outcome(self) -> Outcome:
+        if world.mem[world.bug]:
+            self.write_back()
+            return Outcome("violation", violation=violation_of(self.segment.views, self.geometry))
+        if self._races is not None and world.buffers is None and (race := self._races.find(self.log)):
+            return Outcome("complete", race=race)
+        if world.deadlock:
+            self.write_back()
+            return Outcome("deadlock")
+        if any(task.pending >= 0 for task in world.tasks):
+            return Outcome("cut" if world.count < MAX_STEPS else "endless")
+        return Outcome("complete", checks=self._audit(), broken=self._end())
+
+    def _end(self) -> str:
+        try:
+            if self.scene.end is not None:
+                self.scene.end(self.m)
+        except AssertionError as error:
+            return str(error) or "the scene's own check fails"
+        return ""
+
+    def write_back(self) -> None:
+        """Bring the segment's views to what memory holds."""
+        mem = world.mem
+        self.segment.words[self._where[self._written]] = [mem[word] for word in self._written.tolist()]
+
+    def _audit(self) -> dict[str, int]:
+        """The audit of the machine at rest, once for every state it can come to rest in."""
+        if not self.scene.coordinator:
+            return {}
+        self.write_back()
+        words = np.sort(self._written[self._audited[self._written]])
+        state = words.tobytes() + self.segment.words[self._where[words]].tobytes()
+        if state not in self._rests:
+            self._rests[state] = audit(self.segment.views, self.geometry)
+        return self._rests[state]
 
 
 @dataclass
@@ -135,20 +240,23 @@ class Verdict:
     failure: Outcome | None = None
 
 
-def search(machine: ExploredMachine, strategy: Any, seconds: float, progress: Callable[[int], None]) -> Verdict:
+def search(
+    machine: ExploredMachine, strategy: Strategy, seconds: float, progress: Callable[[int, int], None] | None = None
+) -> Verdict:
     """Run executions until one fails, nothing is left, or the time is over."""
     began, steps, executions = time.monotonic(), 0, 0
     while True:
         outcome = machine.execute(strategy)
         executions += 1
-        steps += len(outcome.steps)
+        steps += world.count
+        spent = time.monotonic() - began
         if outcome.failed:
-            return Verdict("fail", executions, steps, time.monotonic() - began, outcome)
-        if not strategy.end(outcome.steps, world.pending):
-            bounded = getattr(strategy, "bounded", False)
-            word = f"pass (bound {strategy.bound} complete)" if bounded else "pass (complete)"
-            return Verdict(word, executions, steps, time.monotonic() - began)
-        if executions % 64 == 0:
-            progress(executions)
-            if time.monotonic() - began > seconds:
-                return Verdict("inconclusive (budget)", executions, steps, time.monotonic() - began)
+            return Verdict("fail", executions, steps, spent, outcome)
+        if not strategy.end(world, machine.log):
+            bound = getattr(strategy, "bound", None) if getattr(strategy, "bounded", False) else None
+            word = "pass (complete)" if bound is None else f"pass (bound {bound} complete)"
+            return Verdict(word, executions, steps, spent)
+        if spent > seconds:
+            return Verdict("inconclusive (budget)", executions, steps, spent)
+        if progress is not None and executions % 64 == 0:
+            progress(executions, steps)

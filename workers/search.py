@@ -1,42 +1,75 @@
 """Strategies of the explorer: which interleavings are run, and when all that differ have been.
 
-An execution is a list of choices, one per step. The systematic search runs the program again and again from the start,
-each time with a prefix of choices it has not tried. It tries another task at a step only if that can matter: dynamic
-partial-order reduction finds, in each execution, pairs of steps on one word that were not ordered by anything else, and
-asks for the other order; sleep sets keep it from coming to the same order twice.
+A strategy is asked who takes the next step (`choose`) and told when an execution is over (`end`, False once nothing is
+left to run). It sets `world.until`, the number of steps up to which it need not be asked again.
 
-Source: Flanagan and Godefroid, POPL 2005 (reduction); Godefroid (sleep sets); Abdulla et al., POPL 2014 (whom to ask
-when sleep sets are in use: source sets); Coons, Musuvathi, McKinley, OOPSLA 2013 (with a bound on preemptions);
-Burckhardt et al., ASPLOS 2010 (PCT).
+The systematic search runs the program again and again from the start, each time along a path of choices with one choice
+that is new. It tries another task at a step only if that can matter; partial_order.py says where. Sleep sets keep it
+from coming to the same order twice.
+
+Source: partial_order.py for the search; Burckhardt et al., ASPLOS 2010 (PCT).
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
+from typing import Any, Protocol
 
-from emulator.engines.explore import ADD, READ, Options, Step
+import numpy as np
+
+from emulator.engines.explore import (
+    ACQUIRE,
+    ADD,
+    COUNT_BIT,
+    COUNT_MASK,
+    KIND_BIT,
+    KIND_MASK,
+    MAX_STEPS,
+    MAX_TASKS,
+    MB,
+    NEVER,
+    READ,
+    WORD_MASK,
+    World,
+)
+from workers import partial_order
+from workers.partial_order import CHOSEN, DONE, SLEEP
 
 
-def dependent(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """True if two steps (kind, location) do not commute: one word, and not both reads nor both additions."""
-    return a[1] == b[1] and not (a[0] == b[0] and a[0] in (READ, ADD))
+class Strategy(Protocol):
+    """What the explorer asks."""
+
+    def begin(self) -> None:
+        """Start an execution."""
+
+    def choose(self, world: World) -> int:
+        """The task that takes the next step, -1 to end."""
+
+    def end(self, world: World, log: np.ndarray) -> bool:
+        """Learn from the execution; False once nothing is left to run."""
 
 
-class Node:
-    """One step of the current path: what was possible, what was tried, what is still to try."""
+def carry_on(world: World, movable: list[int]) -> int:
+    """What every strategy does if it has no reason to do otherwise: on with the task that ran, or else the first.
 
-    __slots__ = ("before", "chosen", "done", "options", "preemptions", "sleep", "todo")
+    A task that waits for its own store buffer comes after it.
+    """
+    current = world.current.number
+    if current in movable:
+        return current
+    if world.buffers is not None and current in world.buffers.draining:
+        return next((number for number in movable if world.tasks[number].owner == current), movable[0])
+    return movable[0]
 
-    def __init__(self, options: Options, chosen: int, before: int, preemptions: int, sleep: Options) -> None:
-        self.options, self.chosen, self.before = options, chosen, before
-        self.preemptions = preemptions  # spent before this step
-        self.sleep = sleep
-        self.done: set[int] = set()
-        self.todo: set[int] = {chosen}
 
-    def cost(self, task: int) -> int:
-        """1 if running `task` here preempts the one that ran before."""
-        return int(task != self.before and self.before in self.options)
+def dependent(a: int, b: int) -> bool:
+    """True if two steps (log entries) do not commute: a word in common, and not both loads nor both additions."""
+    kind_a, kind_b = a & KIND_MASK << KIND_BIT, b & KIND_MASK << KIND_BIT
+    if kind_a == kind_b == ADD or (kind_a in (READ, ACQUIRE) and kind_b in (READ, ACQUIRE)) or MB in (kind_a, kind_b):
+        return False
+    first_a, first_b = a & WORD_MASK, b & WORD_MASK
+    return first_a <= first_b + (b >> COUNT_BIT & COUNT_MASK) and first_b <= first_a + (a >> COUNT_BIT & COUNT_MASK)
 
 
 class Search:
@@ -47,124 +80,100 @@ class Search:
 
     def __init__(self, bound: int | None = None, reduce: bool = True) -> None:
         self.bound, self.reduce = bound, reduce
-        self.path: list[Node] = []
-        self.executions = 0
         self.bounded = False  # True once the bound kept something out
-        self._depth = 0
-        self._preemptions = 0
-        self._sleep: Options = {}
+        self.executions = 0
+        self._path = np.zeros((MAX_STEPS + MAX_TASKS + 1, 8), np.int64)
+        self._steps = np.zeros((MAX_STEPS + MAX_TASKS + 1, 7), np.int64)
+        self._races = np.zeros((4 * MAX_STEPS, 2), np.int64)
+        self._scratch: tuple[int, Any, Any] = (0, None, None)
+        self._kept = 0  # steps that are the path's choice, not ours
+        self._blocks: list[tuple[int, int]] = []  # of the path: task, and the step at which the next one begins
+        self._sleep: dict[int, int] = {}  # task -> what it is about to do, which has been tried
+        self._sleeps: list[int] = []
+        self._uses_sleep = bound is None and reduce
 
     def begin(self) -> None:
         """Start an execution."""
-        self._depth = self._preemptions = 0
-        self._sleep = {}
+        chosen = self._path[: self._kept, CHOSEN]
+        ends = [*(np.flatnonzero(chosen[1:] != chosen[:-1]) + 1).tolist(), self._kept]
+        self._blocks = [(int(chosen[end - 1]), end) for end in ends] if self._kept else []
+        self._blocks.reverse()
+        self._sleep, self._sleeps = {}, []
 
-    def choose(self, options: Options, current: int) -> int:
-        """The strategy of the next step: along the path, then on with the current task."""
-        if self._depth < len(self.path):
-            node = self.path[self._depth]
-            chosen = node.chosen
-        else:
-            awake = [task for task in options if task not in self._sleep]
-            if not awake:
-                return -1  # all it could do has been done
-            chosen = current if current in awake else awake[0]
-            node = Node(options, chosen, current, self._preemptions, dict(self._sleep))
-            if not self.reduce:
-                node.todo = set(awake)
-            self.path.append(node)
-        self._depth += 1
-        self._preemptions += node.cost(chosen)
-        if self.bound is None and self.reduce:
-            op = options[chosen]
-            asleep = {**node.sleep, **{task: options[task] for task in node.done if task in options}}
-            self._sleep = {t: other for t, other in asleep.items() if t != chosen and not dependent(other, op)}
+    def choose(self, world: World) -> int:
+        """Along the path, then on with the current task unless it is asleep."""
+        at = world.count
+        if at < self._kept:
+            while self._blocks[-1][1] <= at:
+                self._blocks.pop()
+            task, until = self._blocks[-1]
+            world.until = until
+            if self._uses_sleep:
+                if at == self._kept - 1:
+                    self._fall_asleep(world, task)
+                elif until == self._kept:
+                    world.until = until - 1
+            return task
+        movable = world.movable()
+        if not self._sleep:
+            world.until = NEVER
+            return carry_on(world, movable)
+        awake = [task for task in movable if task not in self._sleep]
+        if not awake:
+            return -1  # all it could do has been done
+        chosen = carry_on(world, awake)
+        self._sleeps.append(sum(1 << task for task in self._sleep))
+        self._wake(world, chosen)
         return chosen
 
-    def _ask(self, at: int, wanted: list[int]) -> None:
-        """Have one of `wanted` tried at step `at`, or all if none can move; with a bound also where its block began."""
-        node = self.path[at]
-        if self.bound is None:
-            if not node.todo & set(wanted):
-                movable = [task for task in wanted if task in node.options]
-                node.todo |= set(movable[:1] or node.options)
-            return
-        start = at  # a bound may keep any one of them out: ask for all
-        while start > 0 and self.path[start - 1].chosen == node.chosen:
-            start -= 1
-        for place in (node, self.path[start]):
-            movable = [task for task in wanted if task in place.options]
-            place.todo |= set(movable or place.options)
+    def _fall_asleep(self, world: World, chosen: int) -> None:
+        row = self._path[self._kept - 1]
+        mask = int(row[SLEEP] | row[DONE]) & ~(1 << chosen)
+        self._sleep = {task.number: task.pending for task in world.tasks if mask >> task.number & 1}
+        self._wake(world, chosen)
 
-    def end(self, steps: list[Step], pending: Options) -> bool:
+    def _wake(self, world: World, chosen: int) -> None:
+        """Whoever does not commute with the step that is taken now has something new to try."""
+        step = world.tasks[chosen].pending
+        self._sleep = {task: op for task, op in self._sleep.items() if task != chosen and not dependent(op, step)}
+        world.until = world.count + 1 if self._sleep else NEVER
+
+    def end(self, world: World, log: np.ndarray) -> bool:
         """Learn from an execution, and from what was about to happen at its end; False once nothing is left to run."""
+        tasks = len(world.tasks)
+        if self._scratch[0] != tasks:
+            words = np.zeros((len(world.mem), 1 + 2 * tasks), np.int64)
+            self._scratch = (tasks, words, np.zeros((MAX_STEPS + MAX_TASKS + 1, tasks), np.int64))
+        _, words, after = self._scratch
         self.executions += 1
-        if self.reduce:
-            self._find_races([*steps, *((task, *op) for task, op in pending.items())], len(steps))
-        while self.path:
-            node = self.path[-1]
-            node.done.add(node.chosen)
-            node.todo -= node.done
-            for task in sorted(node.todo):
-                if task in node.sleep:
-                    node.todo.discard(task)
-                elif self.bound is not None and node.preemptions + node.cost(task) > self.bound:
-                    self.bounded = True
-                    node.todo.discard(task)
-                else:
-                    node.chosen = task
-                    return True
-            self.path.pop()
-        return False
+        owner = np.array([task.owner for task in world.tasks])
+        commits = world.buffers.commits if world.buffers is not None else []
+        left = partial_order.learn(
+            log,
+            np.array([task.pending for task in world.tasks]),
+            np.array(commits, np.int64).reshape(-1, 3),
+            owner,
+            int((owner == np.arange(tasks)).sum()),
+            self._path,
+            self._kept,
+            np.array(self._sleeps, np.int64),
+            np.array(getattr(world, "allowed", ()), np.int64),
+            words,
+            self.executions * MAX_STEPS * 2,
+            self._steps,
+            after,
+            self._races,
+            -1 if self.bound is None else self.bound,
+            self.reduce,
+            world.buffers is not None,
+        )
+        self.bounded |= left < 0
+        self._kept = abs(left) if abs(left) < NEVER else 0
+        return self._kept > 0
 
-    def _find_races(self, steps: list[Step], taken: int) -> None:
-        """Pairs of dependent steps of two tasks with no order between them: ask for the other order.
-
-        From `taken` on they were not taken: the execution was cut, and they race with what was all the same.
-        """
-        count = 1 + max((step[0] for step in steps), default=0)
-        clocks = [[-1] * count for _ in range(count)]  # per task: latest step of each task that came before
-        after: list[list[int]] = []  # the same, behind each step
-        writes: dict[int, int] = {}  # location -> its latest write
-        reads: dict[int, dict[int, int]] = {}  # and the reads, or the additions, since; by task
-        for k, (task, kind, loc) in enumerate(steps):
-            clock = list(clocks[task])
-            since = reads.get(loc, {})
-            earlier = [writes[loc]] if loc in writes else []
-            earlier += [at for at in since.values() if dependent((kind, loc), steps[at][1:])]
-            races = [at for at in earlier if steps[at][0] != task and clock[steps[at][0]] < at]
-            for at in earlier:
-                clock = [max(a, b) for a, b in zip(clock, after[at], strict=True)]
-            clock[task] = k
-            after.append(clock)
-            for at in races:
-                self._ask(at, self._initials(steps, after, at, k))
-            if k >= taken:
-                continue
-            clocks[task] = clock
-            if kind in (READ, ADD) and all(steps[at][1] == kind for at in since.values()):
-                reads.setdefault(loc, {})[task] = k
-            elif kind in (READ, ADD):
-                reads[loc] = {task: k}  # it came after all of the other kind
-            else:
-                writes[loc] = k
-                reads.pop(loc, None)
-
-    def _initials(self, steps: list[Step], after: list[list[int]], i: int, j: int) -> list[int]:
-        """Tasks that can begin an execution with step j before step i: of the steps between that do not need i, and j,
-        those that need none of the others. j's own task comes first if it is one."""
-        first = steps[i][0]
-        between = [k for k in range(i + 1, j) if after[k][first] < i]
-        seen: set[int] = set()
-        initials = []
-        for place, k in enumerate([*between, j]):
-            task = steps[k][0]
-            if task in seen:
-                continue
-            seen.add(task)
-            if not any(after[k][steps[m][0]] >= m for m in between[:place]):
-                initials.append(task)
-        return sorted(initials, key=lambda task: task != steps[j][0])
+    def covered(self) -> float:
+        """An estimate of the share of the search that is done, 0 to 1."""
+        return float(partial_order.covered(self._path, self._kept))
 
 
 class RandomWalk:
@@ -172,73 +181,77 @@ class RandomWalk:
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
-        self.executions = 0
 
     def begin(self) -> None:
         """Start an execution."""
 
-    def choose(self, options: Options, current: int) -> int:
+    def choose(self, world: World) -> int:
         """One of them."""
-        return self._random.choice(list(options))
+        world.until = world.count + 1
+        return self._random.choice(world.movable())
 
-    def end(self, steps: list[Step], pending: Options) -> bool:
+    def end(self, world: World, log: np.ndarray) -> bool:
         """There is always another walk."""
-        self.executions += 1
         return True
 
 
 class Pct:
-    """Random priorities, lowered at d - 1 random steps: finds a bug of depth d with probability 1/(n k^(d-1))."""
+    """Random priorities, lowered at d - 1 random steps: finds a bug of depth d with probability 1/(n k^(d-1)).
+
+    n tasks, k steps: each execution has that chance, whatever the program.
+    """
 
     def __init__(self, seed: int, depth: int = 3, length: int = 300) -> None:
         self._random = random.Random(seed)
         self.depth, self.length = depth, length
-        self.executions = 0
         self._priority: dict[int, float] = {}
-        self._changes: set[int] = set()
-        self._step = 0
+        self._changes: list[int] = []
 
     def begin(self) -> None:
-        """Draw priorities and change points."""
+        """Draw change points; priorities are drawn when a task is first seen."""
         self._priority = {}
-        self._changes = {self._random.randrange(max(1, self.length)) for _ in range(self.depth - 1)}
-        self._step = 0
+        points = {self._random.randrange(max(1, self.length)) for _ in range(self.depth - 1)}
+        self._changes = sorted(points, reverse=True)
 
-    def choose(self, options: Options, current: int) -> int:
+    def choose(self, world: World) -> int:
         """The one of the highest priority; a change point lowers the current one below all others."""
-        for task in options:
+        movable = world.movable()
+        for task in movable:
             self._priority.setdefault(task, 1 + self._random.random())
-        if self._step in self._changes and current in self._priority:
-            self._priority[current] = -float(self._step)
-        self._step += 1
-        return max(options, key=lambda task: self._priority[task])
+        while self._changes and self._changes[-1] <= world.count:
+            self._priority[world.current.number] = -float(self._changes.pop()) - 1
+        world.until = self._changes[-1] if self._changes else NEVER
+        return max(movable, key=self._priority.__getitem__)
 
-    def end(self, steps: list[Step], pending: Options) -> bool:
+    def end(self, world: World, log: np.ndarray) -> bool:
         """Learn how long executions are."""
-        self.executions += 1
-        self.length = max(self.length, len(steps))
+        self.length = max(self.length, world.count)
         return True
 
+    def chance(self, tasks: int) -> float:
+        """The least probability with which one execution finds a bug of this depth."""
+        return 1.0 / (tasks * self.length ** (self.depth - 1))
 
-class Replay:
-    """The choices of one execution, again; then on with the current task."""
 
-    def __init__(self, choices: list[int]) -> None:
-        self.choices = choices
-        self._depth = 0
+class Follow:
+    """The choices of one execution, one per step, again; then on with the current task if `further`."""
+
+    def __init__(self, choices: Iterable[int], further: bool = True) -> None:
+        self.choices, self.further = list(choices), further
 
     def begin(self) -> None:
-        """Start from the first."""
-        self._depth = 0
+        """Nothing to prepare."""
 
-    def choose(self, options: Options, current: int) -> int:
-        """The recorded task; -2 stands for one that cannot move, which ends the execution."""
-        if self._depth < len(self.choices):
-            wanted = self.choices[self._depth]
-            self._depth += 1
-            return wanted if wanted in options else -2
-        return current if current in options else next(iter(options))
+    def choose(self, world: World) -> int:
+        """The recorded task; -1, which ends the execution, if it cannot move."""
+        movable = world.movable()
+        if world.count < len(self.choices):
+            world.until = world.count + 1
+            wanted = self.choices[world.count]
+            return wanted if wanted in movable else -1
+        world.until = NEVER
+        return carry_on(world, movable) if self.further else -1
 
-    def end(self, steps: list[Step], pending: Options) -> bool:
+    def end(self, world: World, log: np.ndarray) -> bool:
         """Once is enough."""
         return False

@@ -1,12 +1,20 @@
-"""Engine `explore`: kernels are plain Python, CPUs are greenlets of one process, and a scheduler decides every step.
+"""Engine `explore`: kernels are plain Python, CPUs are greenlets of one process, and a strategy decides every step.
 
 A step is one marked access to shared memory (a primitive of atomic.py) with the plain code behind it. Before each, the
-task says what it is about to do and the strategy chooses who goes on; so every interleaving of marked accesses can be
-run, and run again. Plain accesses are no scheduling points.
+task can be made to wait while others go on; so every interleaving of marked accesses can be run, and run again. Plain
+accesses are no steps: if they race, the search reports it (workers/partial_order.py), and if they do not, no
+interleaving of theirs matters.
+
+Every access is written to a log, plain ones too: task, kind, first word and number of words in one int. The strategy
+reads it when the execution is over. While an execution runs, a step that nobody wants to be asked about costs one
+comparison: `count < until`.
 
 A task that spins or sleeps is blocked until one of the words it has read since its last turn is changed: it neither
 diverges nor starves. A sleep without a timeout is blocked on its own word alone. If nobody can move, that is a
 deadlock.
+
+Memory is sequentially consistent, or each task has a store buffer (store_buffer.py): what reaches memory from there is
+a step of a task of its own.
 """
 
 from __future__ import annotations
@@ -21,149 +29,226 @@ from emulator.mm_types import VIEWS, WORD
 
 NAME = "explore"
 EXPLORES = True
-READ, WRITE, UPDATE, ADD = 0, 1, 2, 3  # kinds of a step; UPDATE is a read-modify-write, ADD one nobody looks at
-INDEX_BITS = 24  # a location is the number of its field << INDEX_BITS | index
-MAX_STEPS = 20_000  # of one execution: more is a loop that changes what it reads
 _F = TypeVar("_F", bound=Callable[..., Any])
-Options = dict[int, tuple[int, int]]  # task -> (kind, location) of the step it is about to take
-Step = tuple[int, int, int]  # task, kind, location
+
+# One entry of the log: task << TASK_BIT | kind << KIND_BIT | (words - 1) << COUNT_BIT | first word.
+WORD_BITS, COUNT_BIT, KIND_BIT, TASK_BIT = 22, 22, 32, 36
+WORD_MASK, COUNT_MASK, KIND_MASK = (1 << WORD_BITS) - 1, (1 << 10) - 1, 15
+KINDS = (
+    "read_once",
+    "smp_load_acquire",
+    "write_once",
+    "smp_store_release",
+    "read-modify-write",
+    "atomic_add",
+    "smp_mb",  # a step where there are store buffers: it waits until they are empty
+    "smp_wmb",
+    "plain load",
+    "plain store",
+    "data_race",
+    "issue",  # a store enters a store buffer
+    "blocked",  # the task cannot move from here on
+    "woken",  # ... and can again
+)
+READ, ACQUIRE, WRITE, RELEASE, UPDATE, ADD, MB, WMB, PLAIN_LOAD, PLAIN_STORE, DATA_RACE, ISSUE, BLOCKED, WOKEN = (
+    kind << KIND_BIT for kind in range(len(KINDS))
+)
+MAX_STEPS = 20_000  # of one execution: more is a loop that changes what it reads
+MAX_TASKS = 60  # what fits into a mask, store buffers included
+NEVER = 1 << 60
+LONG_AGO = 200  # accesses, of all tasks
+CONSTANT = ("config", "point")  # views that nobody writes while the machine runs
 
 
 class Task:
-    """One process of the machine: a greenlet, what it is about to do, and the words it waits for."""
+    """One process of the machine, or one store buffer: where it is and what it is about to do.
 
-    __slots__ = ("body", "green", "number", "reads", "waits")
+    `pending` is the log entry of its next step, -1 if there is none; `waits` are the words of which one must change
+    before it can move.
+    """
 
-    def __init__(self, number: int, body: Callable[[], Any]) -> None:
-        self.number, self.body = number, body
+    __slots__ = ("blocked", "body", "green", "number", "owner", "pending", "since", "tag", "waits")
+
+    def __init__(self, number: int, body: Callable[[], Any] | None, owner: int) -> None:
+        self.number, self.body, self.owner = number, body, owner
+        self.tag = number << TASK_BIT
         self.green: Any = None
-        self.reads: dict[int, int] = {}  # location -> value, since the last turn of a waiting loop
-        self.waits: dict[int, int] | None = None  # blocked until one of these changes
+        self.pending = -1
+        self.blocked = False
+        self.waits: frozenset[int] = frozenset()
+        self.since = 0  # where its last turn is in the log
+
+
+class Crash(BaseException):
+    """The task dies here."""
 
 
 class World:
-    """The memory and the tasks of the one execution under way, and the steps it has taken.
+    """The memory and the tasks of the one execution under way, and the log of its accesses.
 
-    `choose(options, current)` is the strategy: the number of the task that takes the next step, -1 to end.
-    `steps[k]` is (task, kind, location).
+    `strategy.choose(world)` gives the number of the task that takes the next step, -1 to end, and sets `until`: the
+    number of steps up to which nobody asks again as long as that task can move.
     """
 
     def __init__(self) -> None:
+        self.mem: list[int] = []
         self.fields: list[Field] = []
-        self.undo: list[tuple[list[int], int, int]] = []
-        self.bug: Any = [0]  # the words of run.bug
+        self.log: list[int] = []
+        self.append = self.log.append
+        self.bug = 0  # the word of run.bug
         self.tasks: list[Task] = []
-        self.current = Task(-1, int)
-        self.pending: Options = {}
-        self.steps: list[Step] = []
-        self.choose: Callable[[Options, int], int] = lambda options, current: next(iter(options))
+        self.current = Task(0, None, 0)
+        self.tag = 0
+        self.count = 0  # steps taken
+        self.until = NEVER
+        self.waiting: list[Task] = []
+        self.buffers: Any = None  # store_buffer.Buffers, or None: sequential consistency
+        self.tracer: Any = None
+        self.strategy: Any = None
         self.clock = 0
         self.main: Any = None
         self.starting = False
         self.deadlock = False
+        self.crash = (-1, 0)  # the task that dies behind its so manieth step
+        self.taken = 0  # steps of that one
+        self.allowed: list[int] = []  # per step, 0 where no preemption is wanted; empty: anywhere
 
-    def reset(self) -> None:
-        """Put every word back to what it was before the execution."""
-        for words, i, old in reversed(self.undo):
-            words[i] = old
-        self.undo.clear()
+    def clear(self) -> None:
+        """Forget everything: another machine, or none."""
+        self.mem.clear()
+        self.fields.clear()
+        self.buffers = self.tracer = None
+        self.bug, self.crash = 0, (-1, 0)
 
     def run(self, bodies: Sequence[Callable[[], Any]]) -> None:
         """Run the tasks to their end, to a violation or to a deadlock. Leaves memory as it is then."""
-        self.steps, self.pending = [], {}
-        self.clock, self.deadlock = 0, False
+        self.log.clear()
+        self.count = self.clock = self.taken = 0
+        self.deadlock = False
+        self.waiting.clear()
         self.main = getcurrent()
-        self.tasks = [Task(number, body) for number, body in enumerate(bodies)]
-        self.starting = True
-        for task in self.tasks:  # each up to its first step
-            self.current = task
-            task.green = greenlet(self._body, self.main)
-            task.green.switch(task)
+        self.tasks = [Task(number, body, number) for number, body in enumerate(bodies)]
+        if self.buffers is not None:
+            self.buffers.begin(self.tasks)
+        self.starting, self.until = True, 0
+        for task in self.tasks[: len(bodies)]:  # each up to its first step
+            self.current, self.tag = task, task.tag
+            task.green = greenlet(task.body, self.main)
+            task.green.switch()
         self.starting = False
         self.current = self.tasks[0]
         while (task := self._next()) is not None:
-            self.current = task
+            self.current, self.tag = task, task.tag
             task.green.switch()
-        for task in self.tasks:
+        for task in self.tasks[: len(bodies)]:
             task.green.throw()  # GreenletExit: unwinds whoever is in the middle of something
 
-    def _body(self, task: Task) -> None:
-        task.body()
-        self.pending.pop(task.number, None)
-
-    def _movable(self) -> Options:
-        """Who can move, and what each is about to do."""
-        if all(task.waits is None for task in self.tasks):
-            return dict(self.pending)
-        return {number: op for number, op in self.pending.items() if not self._blocked(self.tasks[number])}
-
-    def _blocked(self, task: Task) -> bool:
-        if task.waits is None:
-            return False
-        for loc, value in task.waits.items():
-            if self.fields[loc >> INDEX_BITS].words[loc & 0xFFFFFF] != value:
-                return False
-        return True
+    def movable(self) -> list[int]:
+        """The numbers of the tasks that can take a step."""
+        return [task.number for task in self.tasks if task.pending >= 0 and not task.blocked]
 
     def _next(self) -> Task | None:
-        """Ask the strategy who takes the next step; None if the execution is over."""
-        if self.bug[0] or len(self.steps) >= MAX_STEPS:
-            return None
-        options = self._movable()
-        if not options:
-            self.deadlock = bool(self.pending)
-            return None
-        number = self.choose(options, self.current.number)
-        if number < 0:
-            return None
-        task = self.tasks[number]
-        task.waits = None
-        kind, loc = options[number]
-        self.steps.append((number, kind, loc))
-        return task
+        """The task that takes the next step; None if the execution is over. Stores reach memory on the way."""
+        while True:
+            if self.mem[self.bug] or self.count >= MAX_STEPS:
+                return None
+            if self.current.green.dead:
+                self.current.pending = -1
+            if not any(task.pending >= 0 and not task.blocked for task in self.tasks):
+                self.deadlock = any(task.pending >= 0 for task in self.tasks)
+                return None
+            number = self.strategy.choose(self)
+            if number < 0:
+                return None
+            task = self.tasks[number]
+            if number == self.crash[0]:
+                self.taken, self.until = self.taken + 1, self.count + 1
+            if task.green is not None:
+                return task
+            self.buffers.commit(task)
 
-    def step(self, kind: int, loc: int) -> None:
+    def step(self, op: int) -> None:
         """The current task is about to take a step; returns when it is its turn."""
         task = self.current
-        self.pending[task.number] = (kind, loc)
+        if self.taken == self.crash[1] and task.number == self.crash[0]:
+            self.crash = (-1, 0)
+            raise Crash
+        task.pending = op
         if self.starting:
             self.main.switch()
-            return
-        chosen = self._next()
-        if chosen is task:
-            return
-        if chosen is None:
-            self.main.switch()  # over: it will be unwound
-            return
-        self.current = chosen
-        chosen.green.switch()
+        else:
+            chosen = self._next()
+            if chosen is None:
+                self.main.switch()  # over: it will be unwound
+            elif chosen is not task:
+                self.current, self.tag = chosen, chosen.tag
+                chosen.green.switch()
+        if self.tracer is not None:
+            self.tracer.step(op)
 
-    def turn(self) -> None:
-        """One turn of a loop that waits: blocked until a word read since the last turn changes."""
+    def turn(self, words: frozenset[int] | None = None) -> None:
+        """One turn of a loop that waits: blocked until one of the words changes that it has read since the last."""
         task = self.current
-        task.waits, task.reads = task.reads, {}
+        words = self._read_since(task) if words is None else words
+        task.since = len(self.log)
+        if words:
+            task.blocked, task.waits = True, words
+            self.waiting.append(task)
+            self.append(task.tag | BLOCKED)
+        self.until = 0  # whoever is blocked cannot go on unasked
+
+    def _read_since(self, task: Task) -> frozenset[int] | None:
+        """The words that a task has read since its last turn; None if one of them was changed meanwhile.
+
+        None, too, if the last turn was long ago: this is the first one of a loop, and the next one will know.
+        """
+        if len(self.log) - task.since > LONG_AGO:
+            return None
+        read, stored = set(), set()
+        for entry in reversed(self.log[task.since :]):
+            kind, word = entry & KIND_MASK << KIND_BIT, entry & WORD_MASK
+            if entry >> TASK_BIT == task.number:
+                if kind in (READ, ACQUIRE, UPDATE):
+                    if word in stored:
+                        return None
+                    read.add(word)
+            elif WRITE <= kind <= ADD or kind == PLAIN_STORE:
+                stored.add(word)
+        return frozenset(read)
+
+    def wake(self, word: int) -> None:
+        """A word has changed: whoever waits for it can move."""
+        for task in [task for task in self.waiting if word in task.waits]:
+            self.waiting.remove(task)
+            task.blocked, task.waits = False, frozenset()
+            self.append(task.tag | WOKEN)
 
 
 world = World()
 
 
 class Field:
-    """`m.view.field`: elements, and plain accesses to them."""
+    """`m.view.field`: where its elements are in memory, and plain accesses to them."""
 
-    __slots__ = ("base", "name", "words")
+    __slots__ = ("base", "name", "size")
 
-    def __init__(self, name: str, words: list[int]) -> None:
-        self.name, self.words = name, words
-        self.base = len(world.fields) << INDEX_BITS
+    def __init__(self, name: str, values: list[int]) -> None:
+        self.name, self.size = name, len(values)
+        self.base = len(world.mem)
+        world.mem.extend(values)
         world.fields.append(self)
 
     def __getitem__(self, i: int) -> int:
-        return self.words[i]
+        word = self.base + i
+        world.append(world.tag | PLAIN_LOAD | word)
+        return world.mem[word]
 
     def __setitem__(self, i: int, value: int) -> None:
-        words = self.words
-        world.undo.append((words, i, words[i]))
-        words[i] = value
+        word = self.base + i
+        world.append(world.tag | PLAIN_STORE | word)
+        if world.waiting and world.mem[word] != value:
+            world.wake(word)
+        world.mem[word] = value
 
 
 def kernel(function: _F) -> _F:
@@ -184,27 +269,22 @@ def prepare() -> None:
     """Nothing to do."""
 
 
-def attach(segment: Any) -> SimpleNamespace:
-    """The `m` of a segment: copies of its views as lists; the world holds one machine at a time."""
-    world.fields.clear()
-    world.undo.clear()
+def attach(segment: Any, field: type[Field] = Field) -> SimpleNamespace:
+    """The `m` of a segment: a copy of its views; the world holds one machine at a time.
+
+    What nobody writes while the machine runs is a plain list: there is nothing to see.
+    """
+    world.clear()
     m = SimpleNamespace(segment=segment)
     for view, (layout, _) in VIEWS.items():
-        fields = {
-            name: Field(f"{view}.{name}" if layout is not WORD else view, segment.views[view][name].tolist())
-            for name in layout.comments
-        }
-        setattr(m, view, fields["word"] if layout is WORD else SimpleNamespace(**fields))
-    world.bug = m.run.bug.words
-    return m
-
-
-def write_back(m: Any) -> None:
-    """Copy the words into the segment's views, for the audit and the report."""
-    for view, (layout, _) in VIEWS.items():
+        fields: dict[str, Any] = {}
         for name in layout.comments:
-            field = getattr(m, view) if layout is WORD else getattr(getattr(m, view), name)
-            m.segment.views[view][name] = field.words
+            values = segment.views[view][name].tolist()
+            constant = view in CONSTANT or (view == "insn" and name != "left")
+            fields[name] = values if constant else field(f"{view}.{name}" if layout is not WORD else view, values)
+        setattr(m, view, fields["word"] if layout is WORD else SimpleNamespace(**fields))
+    world.bug = m.run.bug.base
+    return m
 
 
 # --- the primitives; atomic.py says what each means -----------------------------------------------------------------
@@ -212,70 +292,155 @@ def write_back(m: Any) -> None:
 
 def read_once(field: Field, i: int) -> int:
     """One load."""
-    loc = field.base + i
-    world.step(READ, loc)
-    value = field.words[i]
-    world.current.reads[loc] = value
-    return value
+    word, w = field.base + i, world
+    if w.count >= w.until:
+        w.step(READ | word)
+    w.count += 1
+    w.append(w.tag | READ | word)
+    return w.mem[word] if w.buffers is None else w.buffers.load(word)
 
 
-smp_load_acquire = read_once
+def smp_load_acquire(field: Field, i: int) -> int:
+    """One load, and nothing behind it before it: no task here loads ahead of time."""
+    word, w = field.base + i, world
+    if w.count >= w.until:
+        w.step(ACQUIRE | word)
+    w.count += 1
+    w.append(w.tag | ACQUIRE | word)
+    return w.mem[word] if w.buffers is None else w.buffers.load(word)
+
+
+def _store(op: int, word: int, value: int) -> None:
+    w = world
+    if w.buffers is not None:
+        w.buffers.issue(op, word, value)
+        return
+    if w.count >= w.until:
+        w.step(op | word)
+    w.count += 1
+    w.append(w.tag | op | word)
+    if w.waiting and w.mem[word] != value:
+        w.wake(word)
+    w.mem[word] = value
 
 
 def write_once(field: Field, i: int, value: int) -> None:
     """One store."""
-    world.step(WRITE, field.base + i)
-    words = field.words
-    world.undo.append((words, i, words[i]))
-    words[i] = value
+    _store(WRITE, field.base + i, value)
 
 
-smp_store_release = write_once
+def smp_store_release(field: Field, i: int, value: int) -> None:
+    """One store, behind everything that stands before it."""
+    _store(RELEASE, field.base + i, value)
 
 
-def _update(field: Field, i: int, kind: int, change: Callable[[int], int]) -> int:
-    loc = field.base + i
-    world.step(kind, loc)
-    words = field.words
-    old = words[i]
-    new = change(old)
-    if new != old:
-        world.undo.append((words, i, old))
-        words[i] = new
-    world.current.reads[loc] = new
-    return old
+def _update(op: int, word: int) -> int:
+    """Take the step of a read-modify-write; the word's value. The store follows, and nobody comes between."""
+    w = world
+    if w.buffers is not None:
+        w.buffers.drain()
+    if w.count >= w.until:
+        w.step(op | word)
+    w.count += 1
+    w.append(w.tag | op | word)
+    return w.mem[word]
+
+
+def _updated(word: int, value: int) -> None:
+    """Store what a read-modify-write changes."""
+    w = world
+    if w.waiting and w.mem[word] != value:
+        w.wake(word)
+    w.mem[word] = value
 
 
 def atomic_add(field: Field, i: int, n: int) -> None:
     """Add: two of these commute."""
-    _update(field, i, ADD, lambda old: old + n)
+    word = field.base + i
+    _updated(word, _update(ADD, word) + n)
 
 
 def atomic_fetch_add(field: Field, i: int, n: int) -> int:
     """Add; the value before."""
-    return _update(field, i, UPDATE, lambda old: old + n)
+    word = field.base + i
+    old = _update(UPDATE, word)
+    _updated(word, old + n)
+    return old
 
 
 def atomic_add_return(field: Field, i: int, n: int) -> int:
     """Add; the value after."""
-    return _update(field, i, UPDATE, lambda old: old + n) + n
+    return atomic_fetch_add(field, i, n) + n
 
 
 def xchg(field: Field, i: int, new: int) -> int:
     """Swap; the value before."""
-    return _update(field, i, UPDATE, lambda old: new)
+    word = field.base + i
+    old = _update(UPDATE, word)
+    _updated(word, new)
+    return old
 
 
 def cmpxchg(field: Field, i: int, old: int, new: int) -> int:
     """Store `new` if it is `old`; the value before."""
-    return _update(field, i, UPDATE, lambda seen: new if seen == old else seen)
+    word = field.base + i
+    seen = _update(UPDATE, word)
+    if seen == old:
+        _updated(word, new)
+    return seen
+
+
+def data_race(field: Field, i: int) -> int:
+    """One plain load that may race."""
+    word, w = field.base + i, world
+    w.append(w.tag | DATA_RACE | word)
+    return w.mem[word] if w.buffers is None else w.buffers.load(word)
+
+
+def memset(field: Field, i: int, n: int, value: int) -> None:
+    """Plain stores to `n` words, at most 1024, as one."""
+    word, w = field.base + i, world
+    if w.buffers is not None:
+        w.buffers.issue(PLAIN_STORE | (n - 1) << COUNT_BIT, word, value)
+        return
+    w.append(w.tag | PLAIN_STORE | (n - 1) << COUNT_BIT | word)
+    w.mem[word : word + n] = [value] * n
+
+
+def or_words(field: Field, i: int, n: int) -> int:
+    """Plain loads of `n` words, at most 1024, or-ed together."""
+    word, w = field.base + i, world
+    w.append(w.tag | PLAIN_LOAD | (n - 1) << COUNT_BIT | word)
+    words = w.mem[word : word + n] if w.buffers is None else [w.buffers.load(k) for k in range(word, word + n)]
+    result = 0
+    for value in set(words):
+        result |= value
+    return result
 
 
 def smp_mb() -> None:
-    """A full barrier: nothing to do, memory is sequentially consistent."""
+    """A full barrier: behind it the store buffer is empty."""
+    w = world
+    if w.buffers is not None:
+        w.buffers.drain()
+        if w.count >= w.until:
+            w.step(MB)
+        w.count += 1
+    w.append(w.tag | MB)
 
 
-smp_rmb = smp_wmb = smp_mb
+smp_mb__before_atomic = smp_mb__after_atomic = smp_mb
+
+
+def smp_wmb() -> None:
+    """Stores before it reach memory before stores behind it."""
+    if world.buffers is not None:
+        world.buffers.barrier()
+    world.append(world.tag | WMB)
+
+
+def smp_rmb() -> None:
+    """Loads are in order as they are."""
 
 
 def cpu_relax() -> None:
@@ -300,13 +465,12 @@ def raise_signal(number: int) -> None:
 
 
 def sleep_on(m: Any, cpu: int, field: Field, i: int, value: int, microseconds: int) -> None:
-    """Sleep while field[i] == value; with a timeout, until anything this task has read changes."""
-    if read_once(field, i) != value:
-        return
-    if microseconds == 0:
-        world.current.reads = {field.base + i: value}
-    world.turn()
+    """Sleep while field[i] == value; with a timeout, until anything this task has read changes. A full barrier."""
+    smp_mb()
+    if read_once(field, i) == value:
+        world.turn(frozenset((field.base + i,)) if microseconds == 0 else None)
 
 
 def wake_all(m: Any, field: Field, i: int) -> None:
-    """Whoever sleeps sees that the word has changed."""
+    """Whoever sleeps sees that the word has changed. A full barrier."""
+    smp_mb()

@@ -229,11 +229,11 @@ def _field_op(returns: Any, n_values: int, emit: Any) -> Any:
     return op
 
 
-def _fence(ordering: str) -> Any:
+def _fence(ordering: str, scope: str | None = None) -> Any:
     @intrinsic
     def fence(typingctx):  # type: ignore[no-untyped-def]
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            builder.fence(ordering)
+            builder.fence(ordering, scope)
             return context.get_dummy_value()
 
         return types.void(), codegen
@@ -254,6 +254,26 @@ cmpxchg = _field_op(
 )
 _address = _field_op(types.int64, 0, lambda b, p: b.ptrtoint(p, _I64))
 smp_mb, smp_rmb, smp_wmb = _fence("seq_cst"), _fence("acquire"), _fence("release")
+_X86 = platform.machine() in ("x86_64", "AMD64")
+# there every read-modify-write is a full barrier: only the compiler must be told, and no instruction comes of it
+smp_mb__before_atomic = smp_mb__after_atomic = _fence("seq_cst", "singlethread" if _X86 else None)
+data_race = read_once
+
+
+@kernel_inline
+def memset(field, i, n, value):  # type: ignore[no-untyped-def]
+    """Plain stores to n elements."""
+    for at in range(i, i + n):
+        field[at] = value
+
+
+@kernel_inline
+def or_words(field, i, n):  # type: ignore[no-untyped-def]
+    """Plain loads of n elements, or-ed together."""
+    words = 0
+    for at in range(i, i + n):
+        words |= field[at]
+    return words
 
 
 @intrinsic
@@ -261,7 +281,7 @@ def cpu_relax(typingctx):  # type: ignore[no-untyped-def]
     """One pause, where the processor has it."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if platform.machine() in ("x86_64", "AMD64"):
+        if _X86:
             pause = builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), ir.FunctionType(ir.VoidType(), ()))
             builder.call(pause, ())
         else:
@@ -309,13 +329,10 @@ def _read_cycle_counter(typingctx):  # type: ignore[no-untyped-def]
     return types.int64(), codegen
 
 
-_HAS_CYCLES = platform.machine() in ("x86_64", "AMD64")  # elsewhere the counter may be forbidden to user space
-
-
 @kernel_inline
 def get_cycles(m, cpu):  # type: ignore[no-untyped-def]
     """Cycles of a clock that all processors share, or nanoseconds where there is none."""
-    if _HAS_CYCLES:
+    if _X86:  # elsewhere the counter may be forbidden to user space
         return _read_cycle_counter()
     return now_ns(m, cpu)
 

@@ -173,7 +173,26 @@ def smp_mb() -> None:
         pass
 
 
-smp_rmb = smp_wmb = smp_mb
+smp_rmb = smp_wmb = smp_mb__before_atomic = smp_mb__after_atomic = smp_mb
+
+
+def data_race(field: Field, i: int) -> int:
+    """One plain load."""
+    return field[i]
+
+
+def memset(field: Field, i: int, n: int, value: int) -> None:
+    """Plain stores to n elements."""
+    for at in range(i, i + n):
+        field[at] = value
+
+
+def or_words(field: Field, i: int, n: int) -> int:
+    """Plain loads of n elements, or-ed together."""
+    words = 0
+    for at in range(i, i + n):
+        words |= field[at]
+    return words
 
 
 def cpu_relax() -> None:

@@ -1,0 +1,469 @@
+"""What an execution teaches: which of its steps could have come in another order, and which plain accesses race.
+
+Compiled, over the log of the explore engine. A step is dependent on another if they touch one word and are not both
+loads nor both additions (atomic_add, whose result nobody looks at). Vector clocks over dependent steps give the order
+that the execution imposes; two dependent steps of two tasks with no order between them are a race of the search: the
+other order is worth a run.
+
+Source: Flanagan and Godefroid, POPL 2005 (reduction); Godefroid (sleep sets); Abdulla et al., POPL 2014 (whom to ask:
+source sets); Coons, Musuvathi, McKinley, OOPSLA 2013 (with a bound on preemptions); Zhang, Kusano, Wang, PLDI 2015
+(store buffers as tasks); Flanagan and Freund, PLDI 2009 (data races by clocks).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from emulator.engines.explore import (
+    ACQUIRE,
+    ADD,
+    BLOCKED,
+    COUNT_BIT,
+    COUNT_MASK,
+    DATA_RACE,
+    KIND_BIT,
+    KIND_MASK,
+    MB,
+    PLAIN_LOAD,
+    PLAIN_STORE,
+    READ,
+    RELEASE,
+    TASK_BIT,
+    UPDATE,
+    WMB,
+    WOKEN,
+    WORD_MASK,
+    WRITE,
+)
+
+# kinds as small numbers, for compiled code
+_READ, _ACQUIRE, _WRITE, _RELEASE, _UPDATE, _ADD, _MB, _WMB, _PLAIN_LOAD, _PLAIN_STORE, _BLOCKED, _WOKEN = (
+    kind >> KIND_BIT
+    for kind in (READ, ACQUIRE, WRITE, RELEASE, UPDATE, ADD, MB, WMB, PLAIN_LOAD, PLAIN_STORE, BLOCKED, WOKEN)
+)
+_DATA_RACE = DATA_RACE >> KIND_BIT
+# columns of a path: one row per step
+CHOSEN, TODO, DONE, SLEEP, ENABLED, BEFORE, SPENT, ALLOWED = range(8)
+# columns of the steps of one execution
+S_TASK, S_KIND, S_WORD, S_SIZE, S_ENABLED, S_MADE, S_EPOCH = range(7)
+
+
+@njit(cache=True)
+def parse(log: Any, pending: Any, commits: Any, cpus: int, buffered: bool, steps: Any) -> int:
+    """Fill `steps` from the log; behind the last one stands what each task was about to do. The number taken.
+
+    `pending` is per task the log entry of its next step or -1; `commits` (step, made, epoch) of store buffers.
+    """
+    enabled = (1 << cpus) - 1
+    n = 0
+    last = np.full(len(pending), -1)
+    for entry in log:
+        kind, task = entry >> KIND_BIT & KIND_MASK, entry >> TASK_BIT
+        if kind == _BLOCKED:
+            enabled &= ~(1 << task)
+        elif kind == _WOKEN:
+            enabled |= 1 << task
+        elif kind <= _ADD or (kind == _MB and buffered):
+            steps[n, S_TASK], steps[n, S_KIND] = task, kind
+            steps[n, S_WORD], steps[n, S_SIZE] = entry & WORD_MASK, (entry >> COUNT_BIT & COUNT_MASK) + 1
+            steps[n, S_ENABLED], steps[n, S_MADE] = enabled, -1
+            last[task] = n
+            n += 1
+    for k in range(len(commits)):
+        steps[commits[k, 0], S_MADE], steps[commits[k, 0], S_EPOCH] = commits[k, 1], commits[k, 2]
+    for task in range(cpus):
+        if pending[task] < 0:  # it has come to its end
+            for k in range(last[task] + 1, n):
+                steps[k, S_ENABLED] &= ~(1 << task)
+    behind = n
+    for task in range(len(pending)):
+        entry = pending[task]
+        if entry >= 0:
+            steps[behind, S_TASK], steps[behind, S_KIND] = task, entry >> KIND_BIT & KIND_MASK
+            steps[behind, S_WORD], steps[behind, S_SIZE] = entry & WORD_MASK, (entry >> COUNT_BIT & COUNT_MASK) + 1
+            steps[behind, S_MADE] = -1
+            behind += 1
+    steps[behind, S_TASK] = -1
+    return n
+
+
+@njit(cache=True)
+def cost(path: Any, k: int, task: int, cpus: int) -> int:
+    """1 if running `task` at step k preempts the one that ran before. Stores that reach memory preempt nobody."""
+    before = path[k, BEFORE]
+    return int(task < cpus and before >= 0 and task != before and path[k, ENABLED] >> before & 1 != 0)
+
+
+@njit(cache=True)
+def extend(path: Any, kept: int, steps: Any, n: int, sleeps: Any, allowed: Any, cpus: int) -> None:
+    """Enter the steps from `kept` on into the path. `sleeps` are the sleep sets of the first of them."""
+    for k in range(kept, n):
+        task = steps[k, S_TASK]
+        path[k, CHOSEN], path[k, TODO], path[k, DONE] = task, 1 << task, 0
+        path[k, SLEEP] = sleeps[k - kept] if k - kept < len(sleeps) else 0
+        path[k, ENABLED] = steps[k, S_ENABLED]
+        path[k, ALLOWED] = allowed[k] if k < len(allowed) else 1
+        path[k, BEFORE], path[k, SPENT] = -1, 0
+        if k > 0:
+            previous = path[k - 1, CHOSEN]
+            path[k, BEFORE] = previous if previous < cpus else path[k - 1, BEFORE]
+            path[k, SPENT] = path[k - 1, SPENT] + cost(path, k - 1, previous, cpus)
+
+
+@njit(cache=True)
+def ask(path: Any, at: int, wanted: int, first: int, bounded: bool, cpus: int) -> None:
+    """Have a task of the mask `wanted` tried at step `at`, `first` if it can move; or all if none of them can.
+
+    With a bound any one of them may be kept out: all are asked, and also where the block of that step began.
+    """
+    if not bounded:
+        if path[at, TODO] & wanted == 0:
+            movable = wanted & path[at, ENABLED]
+            if movable == 0:
+                path[at, TODO] |= path[at, ENABLED]
+            elif movable >> first & 1:
+                path[at, TODO] |= 1 << first
+            else:
+                path[at, TODO] |= movable & -movable
+        return
+    start = at
+    while start > 0 and (path[start - 1, CHOSEN] == path[at, CHOSEN] or path[start - 1, CHOSEN] >= cpus):
+        start -= 1
+    for place in (at, start):
+        movable = wanted & path[place, ENABLED]
+        path[place, TODO] |= movable if movable != 0 else path[place, ENABLED]
+
+
+@njit(cache=True)
+def initials(steps: Any, after: Any, i: int, j: int, tasks: int) -> int:
+    """The tasks that can begin an execution with step j before step i, as a mask.
+
+    Of the steps between that do not need i, and j: the tasks whose first one needs none of the others.
+    """
+    found = 0
+    task_i = steps[i, S_TASK]
+    earliest = np.full(tasks, -1)
+    for k in range(i + 1, j + 1):
+        if k < j and after[k, task_i] >= i:
+            continue
+        task = steps[k, S_TASK]
+        if earliest[task] >= 0:
+            continue
+        needs = False
+        for other in range(tasks):
+            if other != task and earliest[other] >= 0 and after[k, other] >= earliest[other]:
+                needs = True
+                break
+        if not needs:
+            found |= 1 << task
+        earliest[task] = k
+    return found
+
+
+@njit(cache=True)
+def enter(found: Any, count: int, step: int) -> int:
+    """Add a step to those found, once; how many there are."""
+    if step < 0:
+        return count
+    for c in range(count - 1, -1, -1):
+        if found[c] == step:
+            return count
+    found[count] = step
+    return count + 1
+
+
+@njit(cache=True)
+def dependent_before(steps: Any, k: int, owner: Any, words: Any, base: int, found: Any) -> int:
+    """The latest steps that step k depends on, by word and task, into `found`; how many.
+
+    `words` has per word the latest write, and per task the latest load and addition, as base + step.
+    """
+    count, tasks = 0, len(owner)
+    kind = steps[k, S_KIND]
+    if kind == _MB:
+        return 0
+    for word in range(steps[k, S_WORD], steps[k, S_WORD] + steps[k, S_SIZE]):
+        write = max(words[word, 0] - base, -1)
+        count = enter(found, count, write)
+        buffer_of = owner[steps[write, S_TASK]] if write >= 0 else -1
+        for task in range(tasks):
+            # a load does not come before its own task's store buffer by reading its word, so that says nothing of it
+            if kind >= _WRITE and (words[word, 1 + task] - base > write or task == buffer_of):
+                count = enter(found, count, words[word, 1 + task] - base)
+            if kind != _ADD and words[word, 1 + tasks + task] - base > write:
+                count = enter(found, count, words[word, 1 + tasks + task] - base)
+    return count
+
+
+@njit(cache=True)
+def note(steps: Any, k: int, words: Any, base: int, tasks: int) -> None:
+    """Enter step k as the latest of its kind."""
+    kind, task = steps[k, S_KIND], steps[k, S_TASK]
+    if kind == _MB:
+        return
+    for word in range(steps[k, S_WORD], steps[k, S_WORD] + steps[k, S_SIZE]):
+        if kind <= _ACQUIRE:
+            words[word, 1 + task] = base + k
+        elif kind == _ADD:
+            words[word, 1 + tasks + task] = base + k
+        else:
+            words[word, 0] = base + k
+
+
+@njit(cache=True)
+def join(clock: Any, other: Any) -> None:
+    """What `other` has behind it, `clock` has, too."""
+    for task in range(len(clock)):
+        if other[task] > clock[task]:
+            clock[task] = other[task]
+
+
+@njit(cache=True)
+def order(steps: Any, n: int, owner: Any, cpus: int, words: Any, base: int, after: Any, races: Any, since: int) -> int:
+    """Vector clocks behind every step into `after`, and pairs (i, j) of steps that race, j >= since; how many pairs."""
+    tasks = len(owner)
+    clocks = np.full((tasks, tasks), -1)
+    committed, done = np.full((cpus, tasks), -1), np.full((cpus, tasks), -1)  # by store buffers: so far; epochs before
+    epoch = np.zeros(cpus, np.int64)
+    found = np.empty(len(steps), np.int64)
+    count = 0
+    k = 0
+    while steps[k, S_TASK] >= 0 or k < n:
+        task, kind = steps[k, S_TASK], steps[k, S_KIND]
+        cpu = owner[task]
+        clock = after[k]
+        clock[:] = clocks[task]
+        if task >= cpus:  # a store reaches memory: behind the step it was made at, and behind earlier barriers
+            if steps[k, S_MADE] >= 0:
+                join(clock, after[steps[k, S_MADE]])
+            if steps[k, S_EPOCH] > epoch[cpu]:
+                epoch[cpu] = steps[k, S_EPOCH]
+                done[cpu, :] = committed[cpu]
+            join(clock, done[cpu])
+        elif kind == _UPDATE or kind == _ADD or kind == _MB:
+            join(clock, committed[cpu])
+        size = 0
+        for c in range(dependent_before(steps, k, owner, words, base, found)):
+            loads = kind <= _ACQUIRE or steps[found[c], S_KIND] <= _ACQUIRE
+            if owner[steps[found[c], S_TASK]] != cpu or not loads:  # a load looks into its own store buffer
+                found[size] = found[c]
+                size += 1
+        for c in range(size):
+            at = found[c]
+            other = steps[at, S_TASK]
+            if k >= since and other != task and clock[other] < at and count < len(races):
+                immediate = True
+                for d in range(size):
+                    if d != c and after[found[d], other] >= at:
+                        immediate = False
+                        break
+                if immediate:
+                    races[count, 0], races[count, 1] = at, k
+                    count += 1
+        for c in range(size):
+            join(clock, after[found[c]])
+        clock[task] = k
+        if k < n:
+            clocks[task, :] = clock
+            note(steps, k, words, base, tasks)
+            if task >= cpus:
+                join(committed[cpu], clock)
+        k += 1
+    return count
+
+
+@njit(cache=True)
+def backtrack(path: Any, n: int, bound: int, cpus: int) -> int:
+    """Choose what the next execution does otherwise: its last step on the path, as a count; 0 if nothing is left.
+
+    The count is negative if the bound has kept something out.
+    """
+    sign = 1
+    while n > 0:
+        k = n - 1
+        path[k, DONE] |= 1 << path[k, CHOSEN]
+        open_ = path[k, TODO] & ~path[k, DONE] & ~path[k, SLEEP]
+        task = 0
+        while open_ >> task:
+            if open_ >> task & 1:
+                more = cost(path, k, task, cpus)
+                if bound >= 0 and path[k, SPENT] + more > bound:
+                    sign = -1
+                    path[k, TODO] &= ~(1 << task)
+                elif more and not path[k, ALLOWED]:
+                    path[k, TODO] &= ~(1 << task)
+                else:
+                    path[k, CHOSEN] = task
+                    return sign * n
+            task += 1
+        n -= 1
+    return 0 if sign > 0 else -(1 << 60)
+
+
+@njit(cache=True)
+def learn(
+    log: Any, pending: Any, commits: Any, owner: Any, cpus: int, path: Any, kept: int, sleeps: Any, allowed: Any,
+    words: Any, base: int, steps: Any, after: Any, races: Any, bound: int, reduce: bool, buffered: bool,
+) -> int:  # fmt: skip
+    """Learn from one execution; what `backtrack` says."""
+    n = parse(log, pending, commits, cpus, buffered, steps)
+    extend(path, kept, steps, n, sleeps, allowed, cpus)
+    if reduce:
+        count = order(steps, n, owner, cpus, words, base, after, races, max(kept - 1, 0))
+        for r in range(count):
+            i, j = races[r]
+            ask(path, i, initials(steps, after, i, j, len(owner)), steps[j, S_TASK], bound >= 0, cpus)
+    else:
+        for k in range(kept, n):
+            path[k, TODO] = path[k, ENABLED]
+    return backtrack(path, n, bound, cpus)
+
+
+@njit(cache=True)
+def covered(path: Any, n: int) -> float:
+    """The share of the search that lies behind, if every choice leads to as much as its neighbours."""
+    share, weight = 0.0, 1.0
+    for k in range(n):
+        todo, done = path[k, TODO] | path[k, DONE], path[k, DONE]
+        tried = total = 0
+        while todo:
+            total += todo & 1
+            tried += done & 1
+            todo >>= 1
+            done >>= 1
+        share += weight * tried / max(total, 1)
+        weight /= max(total, 1)
+    return share
+
+
+@njit(cache=True)
+def written(log: Any, mark: Any, base: int, words: Any) -> int:
+    """The words that an execution has stored to into `words`, each once; how many."""
+    count = 0
+    for entry in log:
+        kind = entry >> KIND_BIT & KIND_MASK
+        if _WRITE <= kind <= _ADD or kind == _PLAIN_STORE:
+            first = entry & WORD_MASK
+            for word in range(first, first + (entry >> COUNT_BIT & COUNT_MASK) + 1):
+                if mark[word] != base:
+                    mark[word] = base
+                    words[count] = word
+                    count += 1
+    return count
+
+
+# --- which plain accesses race --------------------------------------------------------------------------------------
+
+P_LOAD, P_STORE, M_LOAD, M_STORE = range(4)  # plain and marked
+
+
+@njit(cache=True)
+def clashes(latest: Any, clock: Any, word: int, task: int, kinds: Any, base: int) -> int:
+    """The place in the log of an access of one of `kinds` to `word` by another task that nothing orders; or -1."""
+    for kind in kinds:
+        for other in range(len(clock)):
+            at = latest[word, kind, other] - base
+            if other != task and at >= 0 and clock[other] < at:
+                return at
+    return -1
+
+
+@njit(cache=True)
+def find_race(log: Any, tasks: int, latest: Any, released: Any, stamp: Any, base: int, found: Any) -> bool:
+    """The first two accesses that race, as places in the log, into `found`.
+
+    `latest` has per word, kind and task the place of the latest access, `released` per word the clock that a load of it
+    acquires, valid where `stamp` is `base`. Any marked load acquires: what stands behind it may depend on its address.
+    A marked store releases if it is a release or stands behind a barrier.
+    """
+    clocks = np.full((tasks, tasks), -1)
+    fence = np.full((tasks, tasks), -1)
+    for at in range(len(log)):
+        entry = log[at]
+        kind, task = entry >> KIND_BIT & KIND_MASK, entry >> TASK_BIT
+        if kind >= _DATA_RACE:
+            continue
+        clock = clocks[task]
+        clock[task] = at
+        if kind == _MB or kind == _WMB:
+            fence[task] = clock
+            continue
+        first = entry & WORD_MASK
+        mine = (
+            P_STORE
+            if kind == _PLAIN_STORE
+            else P_LOAD
+            if kind == _PLAIN_LOAD
+            else M_STORE
+            if kind >= _WRITE
+            else M_LOAD
+        )
+        for word in range(first, first + (entry >> COUNT_BIT & COUNT_MASK) + 1):
+            if mine >= M_LOAD and stamp[word] != base:
+                released[word, :] = -1
+                stamp[word] = base
+            if kind <= _ACQUIRE or kind == _UPDATE:
+                join(clock, released[word])
+            if mine == P_LOAD:
+                other = clashes(latest, clock, word, task, (P_STORE, M_STORE), base)
+            elif mine == P_STORE:
+                other = clashes(latest, clock, word, task, (P_STORE, P_LOAD, M_STORE, M_LOAD), base)
+            elif mine == M_LOAD:
+                other = clashes(latest, clock, word, task, (P_STORE, P_STORE), base)
+            else:
+                other = clashes(latest, clock, word, task, (P_STORE, P_LOAD), base)
+            if other >= 0:
+                found[0], found[1] = other, at
+                return True
+            latest[word, mine, task] = base + at
+            if kind == _RELEASE:
+                released[word] = clock
+            elif kind == _WRITE:
+                released[word] = fence[task]
+            elif kind == _UPDATE:
+                join(released[word], clock)
+                fence[task] = clock
+            elif kind == _ADD:
+                join(released[word], fence[task])
+    return False
+
+
+@njit(cache=True)
+def note_users(log: Any, owner: Any, users: Any, stored: Any) -> None:
+    """Which CPUs have accessed each word, as a mask, and whether it was stored to."""
+    for entry in log:
+        kind = entry >> KIND_BIT & KIND_MASK
+        if kind == _MB or kind == _WMB or kind == _BLOCKED or kind == _WOKEN:
+            continue
+        first = entry & WORD_MASK
+        for word in range(first, first + (entry >> COUNT_BIT & COUNT_MASK) + 1):
+            users[word] |= 1 << owner[entry >> TASK_BIT]
+            stored[word] |= not (kind <= _ACQUIRE or kind == _PLAIN_LOAD or kind == _DATA_RACE)
+
+
+class RaceDetector:
+    """Finds data races in executions of one machine of `words` words and so many tasks."""
+
+    def __init__(self, words: int, tasks: int) -> None:
+        self._tasks, self._base = tasks, 0
+        self._latest = np.full((words, 4, tasks), -1)
+        self._released, self._stamp = np.zeros((words, tasks), np.int64), np.full(words, -1)
+        self._found = np.zeros(2, np.int64)
+
+    def find(self, log: np.ndarray) -> tuple[int, int] | None:
+        """Places in the log of the first two accesses that race."""
+        self._base += len(log) + 1
+        arrays = (self._latest, self._released, self._stamp)
+        if find_race(log, self._tasks, *arrays, self._base, self._found):
+            return int(self._found[0]), int(self._found[1])
+        return None
+
+
+def choices_of(log: np.ndarray, buffered: bool) -> list[int]:
+    """The task of each step."""
+    kinds = log >> KIND_BIT & KIND_MASK
+    steps: list[int] = (log[(kinds <= _ADD) | (buffered & (kinds == _MB))] >> TASK_BIT).tolist()
+    return steps
