@@ -319,6 +319,8 @@ def expand_vma(m, mm, addr, end, new_end):
     row = find_vma(m, mm, addr)
     if row == vma_limit(m, mm) or m.vma.start[row] > addr or m.vma.end[row] < end:
         return -EFAULT
+    if end == addr:
+        return -EINVAL
     if new_end == end:
         return 0
     if m.vma.flags[row] & VM_PFNMAP:
@@ -350,7 +352,7 @@ def do_mremap(m, cpu, mm, addr, old_length, new_length):
     Locking: takes and releases mmap_lock for writing.
     """
     end, new_end = addr + ((old_length + PAGE - 1) & -PAGE), addr + ((new_length + PAGE - 1) & -PAGE)
-    if addr & (PAGE - 1) or old_length <= 0 or new_length <= 0 or new_length > TASK_SIZE:
+    if addr & (PAGE - 1) or old_length < 0 or new_length <= 0 or new_length > TASK_SIZE:
         return -EINVAL
     mmap_write_lock(m, cpu, mm)
     if new_end < end:

@@ -91,7 +91,9 @@ class Workload:
             mms=mms + children,
             vmas=1024,
             insns=sum(len(program) for program in self.programs),
-            frames=pages * mms // 2 + cpus * PCP_BATCH if self.scarce else pages * (mms + children) + cpus * 8192,
+            frames=pages * (2 * mms + cpus) // 4 + cpus * PCP_BATCH
+            if self.scarce
+            else pages * (mms + children) + cpus * 8192,
             tables=16 + 8 * mms + children + cpus * 2 * PCP_BATCH // 3 if self.scarce else 1024 + cpus * 512,
         )
 

@@ -9,13 +9,14 @@ the child runs                         stores through its TLB: the child sees th
 """
 
 from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import barrier, fork, jump, mmap, read, touch
+from workers.program import REAP, barrier, fork, jump, mmap, read, touch
 
 
 def programs(seed: int) -> Programs:
-    """CPU 0 forks while CPU 1 stores to one page; the child reads it."""
-    first = [mmap(BASE, SLOT), barrier(), barrier(), fork(1), read(BASE, PAGE), barrier(), jump(1)]
-    second = [barrier(), touch(BASE, PAGE), barrier(), *[touch(BASE, PAGE)] * 40, barrier(), jump(0)]
+    """CPU 0 forks; while the child lives, CPU 1 stores to a page it stored to before."""
+    child = [fork(1, hold=True), read(BASE, PAGE)]
+    first = [mmap(BASE, SLOT), barrier(), barrier(), *child, barrier(), barrier(), REAP, jump(1)]
+    second = [barrier(), touch(BASE, PAGE), barrier(), barrier(), touch(BASE, PAGE), barrier(), jump(0)]
     return [first, second]
 
 
