@@ -396,6 +396,7 @@ ZONE = struct(
         limit="index behind the last; before the start",
         slots="first of this zone's zone_slot; before the start",
         pcp_high="most that a CPU keeps for itself; before the start",
+        batch="moved between a CPU and the zone at once; before the start",
     ),
 )
 

@@ -19,7 +19,7 @@ from emulator.atomic import (
 )
 from emulator.bugs import Bug
 from emulator.kernel import BUG, Wait, detecting, number, stopped, waits_for
-from emulator.mm_types import FRAMES, PCP_BATCH, PCP_ROOM, PTRS_PER_TABLE, TABLES
+from emulator.mm_types import FRAMES, PCP_ROOM, PTRS_PER_TABLE, TABLES
 from emulator.pgtable import POISON, POISON_COUNT, TABLE_ALLOCATED, TABLE_FREE
 from emulator.points import mark_life, point_noirq, point_number
 from emulator.spinlock import ZONE_LOCK, spin_lock, spin_unlock
@@ -34,23 +34,24 @@ _PATIENCE = 2000  # naps of an allocation before it gives up
 
 @kernel
 def rmqueue_bulk(m, cpu, zone):
-    """Move up to PCP_BATCH free ones from the zone to this CPU, recycled ones first; how many.
+    """Move up to a batch of free ones from the zone to this CPU, recycled ones first; how many.
 
     Locking: takes and releases the zone lock.
     """
     list_ = 2 * cpu + zone
     to = list_ * PCP_ROOM + m.pcp.count[list_]
     spin_lock(m, cpu, m.zone.lock, zone, ZONE_LOCK)
-    recycled = min(m.zone.count[zone], PCP_BATCH)
+    batch = m.zone.batch[zone]
+    recycled = min(m.zone.count[zone], batch)
     point_noirq(m, cpu, ZONE_LOCKED, zone, recycled)
+    fresh = min(m.zone.limit[zone] - m.zone.fresh[zone], batch - recycled)
+    for i in range(fresh):
+        m.pcp_slot[to + i] = m.zone.fresh[zone] + i
+    m.zone.fresh[zone] += fresh
     first = m.zone.slots[zone] + m.zone.count[zone] - recycled
     for i in range(recycled):
-        m.pcp_slot[to + i] = m.zone_slot[first + i]
+        m.pcp_slot[to + fresh + i] = m.zone_slot[first + i]  # on top: they are taken first
     m.zone.count[zone] -= recycled
-    fresh = min(m.zone.limit[zone] - m.zone.fresh[zone], PCP_BATCH - recycled)
-    for i in range(fresh):
-        m.pcp_slot[to + recycled + i] = m.zone.fresh[zone] + i
-    m.zone.fresh[zone] += fresh
     spin_unlock(m, cpu, m.zone.lock, zone, ZONE_LOCK)
     m.pcp.count[list_] += recycled + fresh
     return recycled + fresh
@@ -85,7 +86,7 @@ def pcp_push(m, cpu, zone, index):
     """Add one to this CPU's free ones."""
     list_ = 2 * cpu + zone
     if m.pcp.count[list_] >= m.zone.pcp_high[zone]:
-        free_pcppages_bulk(m, cpu, zone, PCP_BATCH)
+        free_pcppages_bulk(m, cpu, zone, m.zone.batch[zone])
     m.pcp_slot[list_ * PCP_ROOM + m.pcp.count[list_]] = index
     m.pcp.count[list_] += 1
 

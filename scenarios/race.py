@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from workers.scene import Scene
+
 if TYPE_CHECKING:
     from workers.program import Insn
 
@@ -45,13 +47,14 @@ RACES = (
 class Race:
     """One race. Its name is its knob's.
 
-    `programs(seed)` gives a program for each CPU, without an end: each runs until the machine is stopped. `detectors`
-    are the bugs that may be seen first; `steer` lays its windows over each other, (at, until[, us[, cpu]]) as in
-    workers.instruments.Steer.
+    `programs(seed)` gives a program for each CPU, without an end: each runs until the machine is stopped. `scene` is
+    what the explorer runs. `detectors` are the bugs that may be seen first, or deadlock. `steer` lays its windows over
+    each other, (at, until[, us[, cpu]]) as in workers.instruments.Steer.
     """
 
     detectors: tuple[str, ...]
     programs: Callable[[int], Programs]
+    scene: Scene
     source: str
     steer: tuple[tuple[Any, ...], ...] = ()
     policy: str = "refcount"

@@ -61,19 +61,27 @@ CLASSIC: dict[str, tuple[Any, Callable[[Any, Any], bool], str]] = {
 }  # fmt: skip
 
 
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "r": read_once,
+    "w": write_once,
+    "rel": smp_store_release,
+    "u": xchg,
+    "mb": lambda words: smp_mb(),
+    "wmb": lambda words: smp_wmb(),
+    "pr": Field.__getitem__,
+    "pw": Field.__setitem__,
+}
+LOADS = ("r", "u", "pr")
+
+
 def task_body(task: Any, words: Field, seen: list[int]) -> Callable[[], None]:
     """The task as a function."""
 
     def body() -> None:
-        for op, *rest in task:
-            if op == "r":
-                seen.append(read_once(words, *rest))
-            elif op == "u":
-                seen.append(xchg(words, *rest))
-            else:
-                {"w": write_once, "rel": smp_store_release, "mb": smp_mb, "wmb": smp_wmb}[op](
-                    *([words, *rest] if rest else [])
-                )
+        for op, *operands in task:
+            value = OPERATIONS[op](words, *operands)
+            if op in LOADS:
+                seen.append(value)
 
     return body
 
@@ -143,13 +151,20 @@ def defined(program: Any, memory: str) -> set[Any]:
 def _moves(program: Any, memory: str, state: Any) -> Any:
     """The states that one step leads to. A buffer is stores (word, value) and barriers (None, 0), oldest first."""
     at, buffers, words, seen = state
-
-    def new(i: int, buffer: Any, mem: Any = words, value: Any = (), on: int = 1) -> Any:
-        swap = lambda t, x: (*t[:i], x, *t[i + 1 :])  # noqa: E731
-        return swap(at, at[i] + on), swap(buffers, buffer), mem, swap(seen, (*seen[i], *value))
+    no_steps = ("pr", "pw", "mb", "wmb") if memory == "sc" else ()  # they happen with the step before
 
     def stored(mem: Any, word: int, value: int) -> Any:
         return (*mem[:word], value, *mem[word + 1 :])
+
+    def new(i: int, buffer: Any, mem: Any = words, value: Any = (), on: int = 1) -> Any:
+        place, saw = at[i] + on, (*seen[i], *value)
+        while on and place < len(program[i]) and program[i][place][0] in no_steps:
+            op, *operands = program[i][place]
+            saw = (*saw, mem[operands[0]]) if op == "pr" else saw
+            mem = stored(mem, *operands) if op == "pw" else mem
+            place += 1
+        swap = lambda t, x: (*t[:i], x, *t[i + 1 :])  # noqa: E731
+        return swap(at, place), swap(buffers, buffer), mem, swap(seen, saw)
 
     for i, task in enumerate(program):
         buffer = buffers[i]
@@ -193,18 +208,17 @@ def classic(memory: str) -> dict[str, list[bool]]:
     return result
 
 
-def random_program(seed: int) -> Any:
-    """Three tasks of two or three operations on two words."""
+def random_program(seed: int, plain: bool = False) -> Any:
+    """Three tasks of two or three operations on two words, the first of each marked."""
     rng = random.Random(seed)
-    ops = ["r", "r", "w", "w", "u", "mb", "wmb", "rel"]
+    ops = ["r", "r", "w", "w", "u", "mb", "wmb", "rel", *(["pr", "pw"] if plain else [])]
     program = []
     for i in range(3):
         task = []
         for _ in range(rng.choice((2, 2, 3))):
-            op = rng.choice(ops)
-            operands = (
-                () if "mb" in op else (rng.randrange(2),) if op == "r" else (rng.randrange(2), 1 + i + 3 * len(task))
-            )
+            op = rng.choice(ops if task else ops[:5])
+            value = 1 + i + 3 * len(task)
+            operands = () if "mb" in op else (rng.randrange(2),) if op in ("r", "pr") else (rng.randrange(2), value)
             task.append((op, *operands))
         program.append(tuple(task))
     return tuple(program)
@@ -212,7 +226,7 @@ def random_program(seed: int) -> Any:
 
 def compare_random(memory: str, count: int) -> list[int]:
     """The seeds of random programs for which the search does not find just what the definition allows."""
-    programs = {seed: random_program(seed) for seed in range(count)}
+    programs = {seed: random_program(seed, memory == "sc") for seed in range(count)}
     return [seed for seed, program in programs.items() if explored(program, memory)[0] != defined(program, memory)]
 
 
@@ -315,7 +329,8 @@ def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
     """D1 on the explored machine: how the search ends, what it finds, steps of that execution."""
     from workers.explorer import ExploredMachine, search
     from workers.instruments import Instruments
-    from workers.program import STOP, Scene, dontneed, mmap, touch
+    from workers.program import STOP, dontneed, mmap, touch
+    from workers.scene import Scene
 
     base, page, slot = 0x4000_0000, 4096, 2 << 20
     setup = [mmap(base, 2 * slot), touch(base + slot, page), touch(base, page), dontneed(base, slot), STOP]
@@ -335,7 +350,8 @@ def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int
     search, whether one ended with tasks waiting for ever, and what readers saw of the two words."""
     from emulator import spinlock
     from workers.explorer import ExploredMachine
-    from workers.program import STOP, Scene
+    from workers.program import STOP
+    from workers.scene import Scene
 
     spinlock.NAP_US = 0  # nobody looks again by himself: who is not woken waits for ever
     m = ExploredMachine(Scene(programs=[[STOP]] * len(tasks)), "refcount").m
@@ -369,3 +385,20 @@ def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int
     bodies = [partial(body, cpu, task) for cpu, task in enumerate(tasks)]
     executions = run_all(Search(), lambda: bodies, lambda: stuck.append(world.deadlock))
     return executions, any(stuck), sorted(map(list, seen))
+
+
+def scenes(names: list[str], bound: int, broken: bool = False) -> dict[str, str]:
+    """What a search with so many preemptions finds in the scenes of these races; `broken` leaves the piece out."""
+    from scenarios.race import load_race
+    from workers.explorer import ExploredMachine, search
+    from workers.instruments import Instruments
+
+    found = {}
+    for name in names:
+        race, _ = load_race(name)
+        tools = Instruments(online=True, knobs=(name,) if broken else (), settings=race.settings)
+        machine = ExploredMachine(race.scene, race.policy, tools)
+        verdict = search(machine, Search(bound), 30)
+        if verdict.failure is not None:
+            found[name] = verdict.failure.what
+    return found

@@ -41,7 +41,7 @@ def test_the_zoo_is_listed_with_pieces_sources_and_detectors():
     assert all(len(row) == 3 and all(row) for row in pieces)
     for row in seen:
         detectors = names(row[1])
-        assert set(detectors) <= DETECTORS
+        assert set(detectors) <= DETECTORS | {"deadlock"}
         assert tuple(detectors) == load_race(names(row[0])[0])[0].detectors
 
 

@@ -15,17 +15,20 @@ from emulator.engines.explore import MAX_STEPS, Crash, attach, world
 from emulator.engines.store_buffer import BufferedField, Buffers
 from emulator.insn import run_program
 from emulator.mm_types import CPU, Geometry
+from emulator.page_alloc import rmqueue_bulk
 from emulator.rcu import coordinator_loop
 from emulator.segment import Segment
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle
 from workers.instruments import PLAIN, Instruments
 from workers.machine import power_up
 from workers.partial_order import RaceDetector, choices_of, written
-from workers.program import Scene, assemble
+from workers.program import assemble
+from workers.scene import Scene
 from workers.search import Follow, Strategy
 from workers.violation import Violation, violation_of
 
-FRAMES, TABLES = 256, 8
+FRAMES, TABLES = 128, 16
+BATCH = (8, 2)  # frames and tables that a CPU takes from the zone at once: what is freed is soon used again
 # What the audit does not read: two executions that differ in nothing else are audited once.
 _UNAUDITED = {
     *(f"cpu.{name}" for name in list(CPU.comments)[list(CPU.comments).index("insns") :]),
@@ -87,6 +90,7 @@ class ExploredMachine:
         self.geometry = Geometry(cpus=cpus, vmas=8, insns=max(insns, 1), frames=FRAMES, tables=TABLES)
         self.segment = Segment(self.geometry)
         power_up(self.segment.views, self.geometry, policy, instruments, [0] * cpus, 1000)
+        self.segment.views["zone"]["batch"] = self.segment.views["zone"]["pcp_high"] = BATCH
         at, spans = 0, []
         for program in (scene.setup, *programs):
             rows = assemble(program)
@@ -139,6 +143,9 @@ class ExploredMachine:
 
     def _awake(self, cpu: int) -> None:
         exit_idle(self.m, cpu)
+        for zone in range(2):  # so that nobody has to go to the zone first of all
+            if self.m.pcp.count[2 * cpu + zone] == 0:
+                rmqueue_bulk(self.m, cpu, zone)
         self.m.cpu.finished[cpu] = 0
 
     def _cpu(self, cpu: int) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 
 from emulator import engine
 from emulator.insn import report_no_progress, run_coordinator, run_cpu, start_machine, stop_machine
-from emulator.mm_types import PCP_HIGH, Geometry
+from emulator.mm_types import PCP_BATCH, PCP_HIGH, Geometry
 from emulator.pgtable import TABLE_INSTALLED
 from emulator.policy import POLICIES
 from emulator.segment import Segment
@@ -88,7 +88,7 @@ def power_up(
     instruments.apply(views)
     zone = views["zone"]
     zone["fresh"], zone["limit"] = [1, 1 + geometry.mms], [geometry.frames, geometry.tables]
-    zone["slots"], zone["pcp_high"] = [0, geometry.frames], PCP_HIGH
+    zone["slots"], zone["pcp_high"], zone["batch"] = [0, geometry.frames], PCP_HIGH, PCP_BATCH
     views["mm"]["pgd"] = np.arange(1, 1 + geometry.mms)
     views["ptdesc"]["level"][1 : 1 + geometry.mms] = 4
     views["ptdesc"]["state"][1 : 1 + geometry.mms] = TABLE_INSTALLED

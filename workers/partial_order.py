@@ -1,7 +1,8 @@
 """What an execution teaches: which of its steps could have come in another order, and which plain accesses race.
 
-Compiled, over the log of the explore engine. A step is dependent on another if they touch one word and are not both
-loads nor both additions (atomic_add, whose result nobody looks at). Vector clocks over dependent steps give the order
+Compiled, over the log of the explore engine. A step is a marked access and the plain ones behind it. It is dependent on
+another if they touch one word and not both only load it, nor both only add to it (atomic_add, whose result nobody looks
+at). Vector clocks over dependent steps give the order
 that the execution imposes; two dependent steps of two tasks with no order between them are a race of the search: the
 other order is worth a run.
 
@@ -48,7 +49,7 @@ _DATA_RACE = DATA_RACE >> KIND_BIT
 # columns of a path: one row per step
 CHOSEN, TODO, DONE, SLEEP, ENABLED, BEFORE, SPENT, ALLOWED = range(8)
 # columns of the steps of one execution
-S_TASK, S_KIND, S_WORD, S_SIZE, S_ENABLED, S_MADE, S_EPOCH = range(7)
+S_TASK, S_KIND, S_FROM, S_TO, S_ENABLED, S_MADE, S_EPOCH = range(7)  # from and to: its accesses in the log
 
 
 @njit(cache=True)
@@ -60,18 +61,21 @@ def parse(log: Any, pending: Any, commits: Any, cpus: int, buffered: bool, steps
     enabled = (1 << cpus) - 1
     n = 0
     last = np.full(len(pending), -1)
-    for entry in log:
-        kind, task = entry >> KIND_BIT & KIND_MASK, entry >> TASK_BIT
+    for at in range(len(log)):
+        kind, task = log[at] >> KIND_BIT & KIND_MASK, log[at] >> TASK_BIT
         if kind == _BLOCKED:
             enabled &= ~(1 << task)
         elif kind == _WOKEN:
             enabled |= 1 << task
         elif kind <= _ADD or (kind == _MB and buffered):
-            steps[n, S_TASK], steps[n, S_KIND] = task, kind
-            steps[n, S_WORD], steps[n, S_SIZE] = entry & WORD_MASK, (entry >> COUNT_BIT & COUNT_MASK) + 1
+            steps[n, S_TASK], steps[n, S_KIND], steps[n, S_FROM] = task, kind, at
             steps[n, S_ENABLED], steps[n, S_MADE] = enabled, -1
+            if n > 0:
+                steps[n - 1, S_TO] = at
             last[task] = n
             n += 1
+    if n > 0:
+        steps[n - 1, S_TO] = len(log)
     for k in range(len(commits)):
         steps[commits[k, 0], S_MADE], steps[commits[k, 0], S_EPOCH] = commits[k, 1], commits[k, 2]
     for task in range(cpus):
@@ -80,10 +84,9 @@ def parse(log: Any, pending: Any, commits: Any, cpus: int, buffered: bool, steps
                 steps[k, S_ENABLED] &= ~(1 << task)
     behind = n
     for task in range(len(pending)):
-        entry = pending[task]
-        if entry >= 0:
-            steps[behind, S_TASK], steps[behind, S_KIND] = task, entry >> KIND_BIT & KIND_MASK
-            steps[behind, S_WORD], steps[behind, S_SIZE] = entry & WORD_MASK, (entry >> COUNT_BIT & COUNT_MASK) + 1
+        if pending[task] >= 0:
+            steps[behind, S_TASK], steps[behind, S_KIND] = task, pending[task] >> KIND_BIT & KIND_MASK
+            steps[behind, S_FROM] = steps[behind, S_TO] = -1
             steps[behind, S_MADE] = -1
             behind += 1
     steps[behind, S_TASK] = -1
@@ -175,39 +178,55 @@ def enter(found: Any, count: int, step: int) -> int:
     return count + 1
 
 
-@njit(cache=True)
-def dependent_before(steps: Any, k: int, owner: Any, words: Any, base: int, found: Any) -> int:
-    """The latest steps that step k depends on, by word and task, into `found`; how many.
+LOADS, ADDS, STORES, NOTHING = range(4)
 
-    `words` has per word the latest write, and per task the latest load and addition, as base + step.
+
+@njit(cache=True)
+def effect(kind: int) -> int:
+    """What an access does to its words."""
+    if kind <= _ACQUIRE or kind == _PLAIN_LOAD:
+        return LOADS
+    if kind == _ADD:
+        return ADDS
+    return STORES if kind < _ADD or kind == _PLAIN_STORE else NOTHING
+
+
+@njit(cache=True)
+def dependent_before(entry: int, steps: Any, owner: Any, words: Any, base: int, found: Any, count: int) -> int:
+    """Add the latest steps that an access depends on to the `count` in `found`; how many there are.
+
+    `words` has per word the latest store, and per task the latest load and addition, as base + step. A load looks into
+    its own task's store buffer: what comes from there and the load do not depend on each other.
     """
-    count, tasks = 0, len(owner)
-    kind = steps[k, S_KIND]
-    if kind == _MB:
-        return 0
-    for word in range(steps[k, S_WORD], steps[k, S_WORD] + steps[k, S_SIZE]):
-        write = max(words[word, 0] - base, -1)
-        count = enter(found, count, write)
-        buffer_of = owner[steps[write, S_TASK]] if write >= 0 else -1
+    tasks, mine = len(owner), effect(entry >> KIND_BIT & KIND_MASK)
+    cpu, first = owner[entry >> TASK_BIT], entry & WORD_MASK
+    if mine == NOTHING:
+        return count
+    for word in range(first, first + (entry >> COUNT_BIT & COUNT_MASK) + 1):
+        store = max(words[word, 0] - base, -1)
+        stored_by = owner[steps[store, S_TASK]] if store >= 0 else -1
+        if mine != LOADS or stored_by != cpu:
+            count = enter(found, count, store)
         for task in range(tasks):
-            # a load does not come before its own task's store buffer by reading its word, so that says nothing of it
-            if kind >= _WRITE and (words[word, 1 + task] - base > write or task == buffer_of):
-                count = enter(found, count, words[word, 1 + task] - base)
-            if kind != _ADD and words[word, 1 + tasks + task] - base > write:
-                count = enter(found, count, words[word, 1 + tasks + task] - base)
+            load, addition = words[word, 1 + task] - base, words[word, 1 + tasks + task] - base
+            # a load is in front of its own buffer's store by chance only: nothing follows from that
+            if mine != LOADS and owner[task] != cpu and (load > store or task == stored_by):
+                count = enter(found, count, load)
+            if mine != ADDS and addition > store:
+                count = enter(found, count, addition)
     return count
 
 
 @njit(cache=True)
-def note(steps: Any, k: int, words: Any, base: int, tasks: int) -> None:
-    """Enter step k as the latest of its kind."""
-    kind, task = steps[k, S_KIND], steps[k, S_TASK]
-    if kind == _MB:
+def note(entry: int, k: int, words: Any, base: int, tasks: int) -> None:
+    """Enter an access of step k as the latest of its kind."""
+    mine, task, first = effect(entry >> KIND_BIT & KIND_MASK), entry >> TASK_BIT, entry & WORD_MASK
+    if mine == NOTHING:
         return
-    for word in range(steps[k, S_WORD], steps[k, S_WORD] + steps[k, S_SIZE]):
-        if kind <= _ACQUIRE:
+    for word in range(first, first + (entry >> COUNT_BIT & COUNT_MASK) + 1):
+        if mine == LOADS:
             words[word, 1 + task] = base + k
-        elif kind == _ADD:
+        elif mine == ADDS:
             words[word, 1 + tasks + task] = base + k
         else:
             words[word, 0] = base + k
@@ -222,7 +241,10 @@ def join(clock: Any, other: Any) -> None:
 
 
 @njit(cache=True)
-def order(steps: Any, n: int, owner: Any, cpus: int, words: Any, base: int, after: Any, races: Any, since: int) -> int:
+def order(
+    log: Any, pending: Any, steps: Any, n: int, owner: Any, cpus: int, words: Any, base: int, after: Any, races: Any,
+    since: int,
+) -> int:  # fmt: skip
     """Vector clocks behind every step into `after`, and pairs (i, j) of steps that race, j >= since; how many pairs."""
     tasks = len(owner)
     clocks = np.full((tasks, tasks), -1)
@@ -246,11 +268,11 @@ def order(steps: Any, n: int, owner: Any, cpus: int, words: Any, base: int, afte
         elif kind == _UPDATE or kind == _ADD or kind == _MB:
             join(clock, committed[cpu])
         size = 0
-        for c in range(dependent_before(steps, k, owner, words, base, found)):
-            loads = kind <= _ACQUIRE or steps[found[c], S_KIND] <= _ACQUIRE
-            if owner[steps[found[c], S_TASK]] != cpu or not loads:  # a load looks into its own store buffer
-                found[size] = found[c]
-                size += 1
+        if k >= n:
+            size = dependent_before(pending[task], steps, owner, words, base, found, 0)
+        for at in range(steps[k, S_FROM], steps[k, S_TO]):
+            if log[at] >> TASK_BIT == task:
+                size = dependent_before(log[at], steps, owner, words, base, found, size)
         for c in range(size):
             at = found[c]
             other = steps[at, S_TASK]
@@ -268,7 +290,9 @@ def order(steps: Any, n: int, owner: Any, cpus: int, words: Any, base: int, afte
         clock[task] = k
         if k < n:
             clocks[task, :] = clock
-            note(steps, k, words, base, tasks)
+            for at in range(steps[k, S_FROM], steps[k, S_TO]):
+                if log[at] >> TASK_BIT == task:
+                    note(log[at], k, words, base, tasks)
             if task >= cpus:
                 join(committed[cpu], clock)
         k += 1
@@ -312,7 +336,7 @@ def learn(
     n = parse(log, pending, commits, cpus, buffered, steps)
     extend(path, kept, steps, n, sleeps, allowed, cpus)
     if reduce:
-        count = order(steps, n, owner, cpus, words, base, after, races, max(kept - 1, 0))
+        count = order(log, pending, steps, n, owner, cpus, words, base, after, races, max(kept - 1, 0))
         for r in range(count):
             i, j = races[r]
             ask(path, i, initials(steps, after, i, j, len(owner)), steps[j, S_TASK], bound >= 0, cpus)

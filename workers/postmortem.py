@@ -55,6 +55,11 @@ def many(n: int, what: str) -> str:
     return f"{n} {what}"
 
 
+def number_text(value: int) -> str:
+    """A word of the segment: a small number, or hexadecimal."""
+    return str(value) if abs(value) < 1 << 20 else f"{value:#x}"
+
+
 def several(names: Sequence[str]) -> str:
     """Names as in a sentence; empty if there are none."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -19,22 +19,21 @@ from typing import Any, Protocol
 import numpy as np
 
 from emulator.engines.explore import (
-    ACQUIRE,
-    ADD,
     COUNT_BIT,
     COUNT_MASK,
     KIND_BIT,
     KIND_MASK,
     MAX_STEPS,
     MAX_TASKS,
-    MB,
     NEVER,
-    READ,
+    TASK_BIT,
     WORD_MASK,
     World,
 )
 from workers import partial_order
-from workers.partial_order import CHOSEN, DONE, SLEEP
+from workers.partial_order import CHOSEN, NOTHING, S_FROM, S_TASK, S_TO, effect
+
+EFFECTS = [int(effect.py_func(kind)) for kind in range(1 << TASK_BIT - KIND_BIT)]  # by kind of access
 
 
 class Strategy(Protocol):
@@ -63,13 +62,33 @@ def carry_on(world: World, movable: list[int]) -> int:
     return movable[0]
 
 
-def dependent(a: int, b: int) -> bool:
-    """True if two steps (log entries) do not commute: a word in common, and not both loads nor both additions."""
-    kind_a, kind_b = a & KIND_MASK << KIND_BIT, b & KIND_MASK << KIND_BIT
-    if kind_a == kind_b == ADD or (kind_a in (READ, ACQUIRE) and kind_b in (READ, ACQUIRE)) or MB in (kind_a, kind_b):
-        return False
-    first_a, first_b = a & WORD_MASK, b & WORD_MASK
-    return first_a <= first_b + (b >> COUNT_BIT & COUNT_MASK) and first_b <= first_a + (a >> COUNT_BIT & COUNT_MASK)
+class Footprint:
+    """The words that a step loads, adds to and stores to, its plain accesses included."""
+
+    __slots__ = ("adds", "loads", "stores")
+
+    def __init__(self, entries: Iterable[int], task: int) -> None:
+        self.loads: set[int] = set()
+        self.adds: set[int] = set()
+        self.stores: set[int] = set()
+        sets = (self.loads, self.adds, self.stores)
+        for entry in entries:
+            mine = EFFECTS[entry >> KIND_BIT & KIND_MASK]
+            if entry >> TASK_BIT == task and mine != NOTHING:
+                first = entry & WORD_MASK
+                sets[mine].update(range(first, first + (entry >> COUNT_BIT & COUNT_MASK) + 1))
+
+    def clashes(self, other: Footprint) -> bool:
+        """True if the two steps do not commute."""
+        return not (
+            self.stores.isdisjoint(other.stores)
+            and self.stores.isdisjoint(other.loads)
+            and self.stores.isdisjoint(other.adds)
+            and self.adds.isdisjoint(other.stores)
+            and self.adds.isdisjoint(other.loads)
+            and self.loads.isdisjoint(other.stores)
+            and self.loads.isdisjoint(other.adds)
+        )
 
 
 class Search:
@@ -88,8 +107,11 @@ class Search:
         self._scratch: tuple[int, Any, Any] = (0, None, None)
         self._kept = 0  # steps that are the path's choice, not ours
         self._blocks: list[tuple[int, int]] = []  # of the path: task, and the step at which the next one begins
-        self._sleep: dict[int, int] = {}  # task -> what it is about to do, which has been tried
-        self._sleeps: list[int] = []
+        self._sleep: dict[int, Footprint] = {}  # task -> its next step, which has been tried
+        self._sleeps: list[int] = []  # the same as masks, for each new step
+        self._asleep: dict[int, dict[int, Footprint]] = {}  # step of the path -> who slept there
+        self._tried: dict[int, dict[int, Footprint]] = {}  # step of the path -> what was tried there
+        self._seen = 0  # of the log
         self._uses_sleep = bound is None and reduce
 
     def begin(self) -> None:
@@ -98,7 +120,7 @@ class Search:
         ends = [*(np.flatnonzero(chosen[1:] != chosen[:-1]) + 1).tolist(), self._kept]
         self._blocks = [(int(chosen[end - 1]), end) for end in ends] if self._kept else []
         self._blocks.reverse()
-        self._sleep, self._sleeps = {}, []
+        self._sleep, self._sleeps, self._seen = {}, [], 0
 
     def choose(self, world: World) -> int:
         """Along the path, then on with the current task unless it is asleep."""
@@ -106,37 +128,35 @@ class Search:
         if at < self._kept:
             while self._blocks[-1][1] <= at:
                 self._blocks.pop()
-            task, until = self._blocks[-1]
-            world.until = until
+            task, world.until = self._blocks[-1]
             if self._uses_sleep:
                 if at == self._kept - 1:
-                    self._fall_asleep(world, task)
-                elif until == self._kept:
-                    world.until = until - 1
+                    self._sleep = {**self._asleep.get(at, {}), **self._tried.get(at, {})}
+                    self._seen = len(world.log)
+                elif world.until == self._kept:
+                    world.until -= 1
             return task
         movable = world.movable()
+        if self._sleep:
+            self._wake(world)
         if not self._sleep:
             world.until = NEVER
             return carry_on(world, movable)
         awake = [task for task in movable if task not in self._sleep]
         if not awake:
             return -1  # all it could do has been done
-        chosen = carry_on(world, awake)
+        self._asleep[at] = dict(self._sleep)
         self._sleeps.append(sum(1 << task for task in self._sleep))
-        self._wake(world, chosen)
-        return chosen
+        world.until = at + 1
+        return carry_on(world, awake)
 
-    def _fall_asleep(self, world: World, chosen: int) -> None:
-        row = self._path[self._kept - 1]
-        mask = int(row[SLEEP] | row[DONE]) & ~(1 << chosen)
-        self._sleep = {task.number: task.pending for task in world.tasks if mask >> task.number & 1}
-        self._wake(world, chosen)
-
-    def _wake(self, world: World, chosen: int) -> None:
-        """Whoever does not commute with the step that is taken now has something new to try."""
-        step = world.tasks[chosen].pending
-        self._sleep = {task: op for task, op in self._sleep.items() if task != chosen and not dependent(op, step)}
-        world.until = world.count + 1 if self._sleep else NEVER
+    def _wake(self, world: World) -> None:
+        """Whoever does not commute with the step that was taken has something new to try."""
+        entries = [entry for entry in world.log[self._seen :] if EFFECTS[entry >> KIND_BIT & KIND_MASK] != NOTHING]
+        if entries:
+            step = Footprint(entries, entries[0] >> TASK_BIT)
+            self._sleep = {task: one for task, one in self._sleep.items() if not one.clashes(step)}
+        self._seen = len(world.log)
 
     def end(self, world: World, log: np.ndarray) -> bool:
         """Learn from an execution, and from what was about to happen at its end; False once nothing is left to run."""
@@ -169,7 +189,18 @@ class Search:
         )
         self.bounded |= left < 0
         self._kept = abs(left) if abs(left) < NEVER else 0
+        if self._uses_sleep and self._kept:
+            self._remember(log)
         return self._kept > 0
+
+    def _remember(self, log: np.ndarray) -> None:
+        """What the step was that is now done otherwise."""
+        at = self._kept - 1
+        for known in (self._asleep, self._tried):
+            for later in [step for step in known if step > at]:
+                del known[later]
+        task, start, stop = (int(self._steps[at, column]) for column in (S_TASK, S_FROM, S_TO))
+        self._tried.setdefault(at, {})[task] = Footprint(log[start:stop].tolist(), task)
 
     def covered(self) -> float:
         """An estimate of the share of the search that is done, 0 to 1."""

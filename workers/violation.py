@@ -12,11 +12,13 @@ from emulator.bugs import BUGS, Bug
 from emulator.mm_types import RCU_AGES, TRACE_ENTRIES, Geometry
 from emulator.pgtable import POISON, TABLE_STATES
 from emulator.points import POINTS, point_name
+from workers.columns import Row, column_lines
 from workers.postmortem import (
     instruction,
     last_point,
     life_of,
     locks_held,
+    number_text,
     stamp,
     unquiet,
     wait_for_graph,
@@ -26,7 +28,6 @@ from workers.postmortem import (
 
 STORY_EVENTS = 24
 KEPT_EVENTS = 3  # of the CPU that saw it, from before those
-COLUMN = 48
 
 
 @dataclass
@@ -99,17 +100,13 @@ class _Passed(NamedTuple):
         return POINTS[self.point].subject
 
 
-def _number_text(value: int) -> str:
-    return str(value) if abs(value) < 1 << 20 else f"{value:#x}"
-
-
 def _value_text(kind: str, value: int) -> str:
     if kind in ("pmd", "entry"):
         names = {0: "none", POISON: "poison"}
         return f"{kind} {names.get(value, f'{value:#x}')}"
     if kind == "table":
         return f"for {value:#x}"
-    return f"{kind} {_number_text(value)}"
+    return f"{kind} {number_text(value)}"
 
 
 def _clock(views: Mapping[str, Any]) -> tuple[float, int]:
@@ -176,7 +173,7 @@ def _story(
             point=event.point,
             function=POINTS[event.point].function,
             source=POINTS[event.point].source,
-            subject=f"{event.kind} {_number_text(event.subject)}",
+            subject=f"{event.kind} {number_text(event.subject)}",
             value=_value_text(POINTS[event.point].value, event.value),
             times=times,
         )
@@ -240,7 +237,7 @@ def violation_of(views: Mapping[str, Any], geometry: Geometry) -> Violation | No
     if bug == Bug.NO_PROGRESS:
         involved = [n for n in range(geometry.cpus + 1) if n == geometry.cpus or not views["cpu"]["finished"][n]]
     rcu = views["rcu"]
-    values = {"subject": _number_text(subject), "was": _number_text(was), "seen": _number_text(seen)}
+    values = {"subject": number_text(subject), "was": number_text(was), "seen": number_text(seen)}
     if "in state {seen}" in text.saw:
         values["seen"] = TABLE_STATES[seen]
     return Violation(
@@ -274,17 +271,14 @@ def story_lines(violation: Violation) -> list[str]:
     if not columns:
         return []
     last = {event.who: i for i, event in enumerate(violation.story)}
-    indent = " " * 13
-    lines = [indent + "".join(f"{name:<{COLUMN}}" for name in columns).rstrip()]
-    lines.append(indent + "".join("=" * (COLUMN - 3) + "   " for _ in columns).rstrip())
+    rows = []
     for i, event in enumerate(violation.story):
         text = f"{event.point} {event.subject.removeprefix('address ')}: {event.value}"
         if event.times > 1:
             text += f"  x{event.times}"
-        mark = ">" if last[event.who] == i else " "
-        at = columns.index(event.who) * COLUMN
-        lines.append(f"{event.ns / 1000:>10.1f}  " + " " * at + mark + text)
-    return lines
+        mark = ">" if last[event.who] == i else ""
+        rows.append(Row(f"{event.ns / 1000:>10.1f}", event.who, mark, [text]))
+    return column_lines(columns, rows, 11)
 
 
 def report_lines(violation: Violation) -> list[str]:

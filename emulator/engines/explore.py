@@ -57,7 +57,8 @@ MAX_STEPS = 20_000  # of one execution: more is a loop that changes what it read
 MAX_TASKS = 60  # what fits into a mask, store buffers included
 NEVER = 1 << 60
 LONG_AGO = 200  # accesses, of all tasks
-CONSTANT = ("config", "point")  # views that nobody writes while the machine runs
+CONSTANT = ("config", "point")  # views that nobody writes while the machine runs; so are the fields
+CONSTANT_FIELDS = ("zone.limit", "zone.slots", "zone.pcp_high", "zone.batch", "mm.pgd", "barrier.parties")
 
 
 class Task:
@@ -102,6 +103,7 @@ class World:
         self.count = 0  # steps taken
         self.until = NEVER
         self.waiting: list[Task] = []
+        self.waited: set[int] = set()  # the words they wait for
         self.buffers: Any = None  # store_buffer.Buffers, or None: sequential consistency
         self.tracer: Any = None
         self.strategy: Any = None
@@ -126,6 +128,7 @@ class World:
         self.count = self.clock = self.taken = 0
         self.deadlock = False
         self.waiting.clear()
+        self.waited.clear()
         self.main = getcurrent()
         self.tasks = [Task(number, body, number) for number, body in enumerate(bodies)]
         if self.buffers is not None:
@@ -194,6 +197,7 @@ class World:
         if words:
             task.blocked, task.waits = True, words
             self.waiting.append(task)
+            self.waited |= words
             self.append(task.tag | BLOCKED)
         self.until = 0  # whoever is blocked cannot go on unasked
 
@@ -222,6 +226,7 @@ class World:
             self.waiting.remove(task)
             task.blocked, task.waits = False, frozenset()
             self.append(task.tag | WOKEN)
+        self.waited = set().union(*(task.waits for task in self.waiting))
 
 
 world = World()
@@ -239,16 +244,16 @@ class Field:
         world.fields.append(self)
 
     def __getitem__(self, i: int) -> int:
-        word = self.base + i
-        world.append(world.tag | PLAIN_LOAD | word)
-        return world.mem[word]
+        word, w = self.base + i, world
+        w.append(w.tag | PLAIN_LOAD | word)
+        return w.mem[word]
 
     def __setitem__(self, i: int, value: int) -> None:
-        word = self.base + i
-        world.append(world.tag | PLAIN_STORE | word)
-        if world.waiting and world.mem[word] != value:
-            world.wake(word)
-        world.mem[word] = value
+        word, w = self.base + i, world
+        w.append(w.tag | PLAIN_STORE | word)
+        if word in w.waited and w.mem[word] != value:
+            w.wake(word)
+        w.mem[word] = value
 
 
 def kernel(function: _F) -> _F:
@@ -280,7 +285,7 @@ def attach(segment: Any, field: type[Field] = Field) -> SimpleNamespace:
         fields: dict[str, Any] = {}
         for name in layout.comments:
             values = segment.views[view][name].tolist()
-            constant = view in CONSTANT or (view == "insn" and name != "left")
+            constant = view in CONSTANT or f"{view}.{name}" in CONSTANT_FIELDS or (view == "insn" and name != "left")
             fields[name] = values if constant else field(f"{view}.{name}" if layout is not WORD else view, values)
         setattr(m, view, fields["word"] if layout is WORD else SimpleNamespace(**fields))
     world.bug = m.run.bug.base
@@ -319,7 +324,7 @@ def _store(op: int, word: int, value: int) -> None:
         w.step(op | word)
     w.count += 1
     w.append(w.tag | op | word)
-    if w.waiting and w.mem[word] != value:
+    if word in w.waited and w.mem[word] != value:
         w.wake(word)
     w.mem[word] = value
 
@@ -349,7 +354,7 @@ def _update(op: int, word: int) -> int:
 def _updated(word: int, value: int) -> None:
     """Store what a read-modify-write changes."""
     w = world
-    if w.waiting and w.mem[word] != value:
+    if word in w.waited and w.mem[word] != value:
         w.wake(word)
     w.mem[word] = value
 
@@ -404,6 +409,8 @@ def memset(field: Field, i: int, n: int, value: int) -> None:
         w.buffers.issue(PLAIN_STORE | (n - 1) << COUNT_BIT, word, value)
         return
     w.append(w.tag | PLAIN_STORE | (n - 1) << COUNT_BIT | word)
+    for one in w.waited.intersection(range(word, word + n)):
+        w.wake(one)
     w.mem[word : word + n] = [value] * n
 
 

@@ -166,7 +166,7 @@ class Buffers:
         w.count += 1
         w.append(task.tag | WRITE | (store.size - 1) << COUNT_BIT | store.word)
         for word in range(store.word, store.word + store.size):
-            if w.waiting and w.mem[word] != store.value:
+            if word in w.waited and w.mem[word] != store.value:
                 w.wake(word)
             w.mem[word] = store.value
         self._settle(task.owner)

@@ -12,8 +12,8 @@
 On x86 a flush of 2 MiB empties everything, by tlb_single_page_flush_ceiling; hardware that flushes by address does not.
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import barrier, compute, dontneed, jump, mmap, touch
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import MARK, STOP, barrier, compute, dontneed, jump, mmap, touch
 
 
 def programs(seed: int) -> Programs:
@@ -27,6 +27,10 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("psc-hit-freed-table",),
     programs=programs,
+    scene=Scene(  # CPU 0 alone: it does not flush its own paging-structure cache either
+        setup=(mmap(BASE, SLOT), touch(BASE + SLOT - PAGE, PAGE), STOP),
+        programs=((dontneed(BASE + SLOT - PAGE, PAGE), MARK, MARK, touch(BASE, PAGE), STOP),),
+    ),
     policy="refcount-rcu",
     settings={"flush_ceiling": 1024},
     tick_us=50,

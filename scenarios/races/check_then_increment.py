@@ -10,11 +10,13 @@ sets an entry in it
 """
 
 from scenarios.race import Race
+from scenarios.races.no_grace_period import SCENE
 from scenarios.races.unhook_unlocked import programs
 
 RACE = Race(
     detectors=("count-from-zero", "count-saturated"),
     programs=programs,
+    scene=SCENE,
     steer=(("pte_try_get.checked", "free_pte_table.zero"),),
     source="patch 5: pte_get_unless_zero",
 )

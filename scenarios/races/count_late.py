@@ -10,8 +10,8 @@ sets 2 entries, drops ptl
 pte_get_many(2): of what?              pte_put(): of what?
 """
 
-from scenarios.race import BASE, SLOT, Programs, Race
-from workers.program import barrier, dontneed, jump, map_pages, mmap
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, barrier, dontneed, jump, map_pages, mmap, touch
 
 
 def programs(seed: int) -> Programs:
@@ -24,6 +24,10 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("pmd-changed-under-pin", "count-underflow", "count-from-zero", "table-use-after-free"),
     programs=programs,
+    scene=Scene(
+        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, PAGE), STOP),
+        programs=((map_pages(BASE, 2), STOP), (dontneed(BASE, 2 * PAGE), STOP)),
+    ),
     steer=(("map_pages.counted", "pte_put.dropped"), ("pte_try_get.pinned", "map_pages.counted", 50)),
     source="v1 to v3 of the series: filemap_map_pages",
 )

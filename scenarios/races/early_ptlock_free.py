@@ -10,11 +10,12 @@ takes the ptl: freed memory
 """
 
 from scenarios.race import Race
-from scenarios.races.uncounted_walker import programs
+from scenarios.races.uncounted_walker import SCENE, programs
 
 RACE = Race(
     detectors=("ptlock-dead",),
     programs=programs,
+    scene=SCENE,
     settings={"rcu_walk": 1},
     steer=(("mincore.walking", "gather.flushed"),),
     source="PT_RECLAIM, reported by syzbot: pagetable_dtor before call_rcu",

@@ -11,11 +11,12 @@ inc-not-zero on memory that is free
 """
 
 from scenarios.race import Race
-from scenarios.races.unhook_unlocked import programs
+from scenarios.races.unhook_unlocked import SCENE, programs
 
 RACE = Race(
     detectors=("count-saturated", "freed-under-rcu-reader", "table-use-after-free"),
     programs=programs,
+    scene=SCENE,
     tick_us=50,
     steer=(("pte_try_get.read-pmd", "table.freed", 500),),
     source="rcutorture's test of the mechanism; patch 6 rests on it",

@@ -10,11 +10,13 @@ inc-not-zero on memory that is free
 """
 
 from scenarios.race import Race
+from scenarios.races.no_grace_period import SCENE
 from scenarios.races.unhook_unlocked import programs
 
 RACE = Race(
     detectors=("count-saturated", "freed-under-rcu-reader", "table-use-after-free"),
     programs=programs,
+    scene=SCENE,
     steer=(("pte_try_get.read-pmd", "table.freed"),),
     source="718b13861d22: tlb_remove_table_sync_one excludes walkers with interrupts off only",
 )

@@ -9,12 +9,17 @@ grace period, free
                                        walks the freed table
 """
 
-from scenarios.race import Race
+from scenarios.race import BASE, PAGE, SLOT, Race, Scene
 from scenarios.races.advanced_address import programs
+from workers.program import MARK, STOP, dontneed, mmap, touch
 
 RACE = Race(
     detectors=("psc-hit-freed-table",),
     programs=programs,
+    scene=Scene(  # CPU 0 alone: it does not flush its own paging-structure cache either
+        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), STOP),
+        programs=((dontneed(BASE, PAGE), MARK, MARK, touch(BASE + PAGE, PAGE), STOP),),
+    ),
     tick_us=50,
     source="patch 7: tlb->freed_tables; flush_tlb_range says freed_tables=false (016c4d92cd16, D8)",
 )

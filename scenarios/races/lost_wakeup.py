@@ -9,8 +9,8 @@ counts rcu.wake up; nobody sleeps
 waits for the flush                    for ever
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import compute, dontneed, jump, mmap, touch
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, compute, dontneed, jump, mmap, munmap, touch
 
 
 def programs(seed: int) -> Programs:
@@ -20,8 +20,12 @@ def programs(seed: int) -> Programs:
 
 
 RACE = Race(
-    detectors=("no-progress",),
+    detectors=("no-progress", "deadlock"),
     programs=programs,
+    scene=Scene(  # CPU 1 waits for mmap_lock, so it does not end and wake the coordinator
+        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), STOP),
+        programs=((dontneed(BASE, PAGE), STOP), (munmap(BASE, PAGE), STOP)),
+    ),
     policy="refcount-lock",
     patience=1.0,
     steer=(("coordinator.idle", "flush.requested"),),

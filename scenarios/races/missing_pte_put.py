@@ -8,8 +8,8 @@ read fault: pins the table
                                        free_pgtables: the table is still there - BUG() in patch 5
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import barrier, jump, mmap, munmap, read
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, barrier, jump, mmap, munmap, read, touch
 
 
 def programs(seed: int) -> Programs:
@@ -22,5 +22,9 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("table-left-at-teardown",),
     programs=programs,
+    scene=Scene(
+        setup=(mmap(BASE, PAGE), mmap(BASE - SLOT, PAGE), touch(BASE - SLOT, PAGE), STOP),  # the upper tables stay
+        programs=((read(BASE, PAGE), STOP), (munmap(BASE, PAGE), STOP)),
+    ),
     source="v1 of the series: insert_pages puts once for several gets (D5); free_pte_range",
 )

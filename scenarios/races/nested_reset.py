@@ -12,8 +12,8 @@ frees the table
                                        maps A anew, walks the freed table
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import barrier, dontneed, jump, mmap, munmap, touch
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, barrier, dontneed, jump, mmap, munmap, touch
 
 
 def programs(seed: int) -> Programs:
@@ -27,6 +27,10 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("psc-hit-freed-table", "tlb-hit-freed-frame"),
     programs=programs,
+    scene=Scene(
+        setup=(mmap(BASE - SLOT, PAGE), mmap(BASE, 2 * PAGE), touch(BASE, PAGE), STOP),
+        programs=((dontneed(BASE - SLOT, PAGE), touch(BASE + PAGE, PAGE), STOP), (munmap(BASE, 2 * PAGE), STOP)),
+    ),
     policy="none",
     settings={"flush_ceiling": 1024},
     steer=(("gather.unflushed", "zap.cleared", 100, 0), ("zap.cleared", "table.freed", 400, 1)),

@@ -8,8 +8,8 @@ MADV_DONTNEED clears, unhooks
                                        stores through its TLB into the freed frame
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import dontneed, jump, mmap, touch
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import EXIT, STOP, dontneed, jump, mmap, touch
 
 
 def programs(seed: int) -> Programs:
@@ -20,5 +20,9 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("tlb-hit-freed-frame", "psc-hit-freed-table", "foreign-contents"),
     programs=programs,
+    scene=Scene(
+        setup=(mmap(BASE, PAGE), touch(BASE, PAGE), STOP),
+        programs=((touch(BASE, PAGE), EXIT), (dontneed(BASE, PAGE), EXIT)),  # exit flushes: no stale entry is left
+    ),
     source="patch 5: flush_tlb_range in free_pte_table; patch 7: tlb_remove_table",
 )

@@ -10,8 +10,8 @@ MADV_DONTNEED clears the entry
 flushes
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import barrier, dontneed, jump, mmap, read, touch
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, barrier, dontneed, jump, mmap, read, touch
 
 
 def programs(seed: int) -> Programs:
@@ -24,6 +24,10 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("stale-after-dontneed",),
     programs=programs,
+    scene=Scene(
+        setup=(mmap(BASE, SLOT), touch(BASE, PAGE, value=7), STOP),
+        programs=((dontneed(BASE, PAGE), read(BASE, PAGE), STOP), (dontneed(BASE, PAGE), STOP)),
+    ),
     steer=(("gather.unflushed", "access.translated"),),
     source="99baac21e458, 4647706ebeee: mm_tlb_flush_nested",
 )

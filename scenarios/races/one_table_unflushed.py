@@ -10,8 +10,8 @@ frees the table
 tlb_finish_mmu: flushes, too late
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import barrier, compute, jump, mmap, munmap, touch
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, barrier, compute, jump, mmap, munmap, touch
 
 
 def programs(seed: int) -> Programs:
@@ -24,6 +24,10 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("psc-hit-freed-table", "walk-freed-table"),
     programs=programs,
+    scene=Scene(
+        setup=(mmap(BASE - SLOT, PAGE), mmap(BASE, 2 * PAGE), touch(BASE, PAGE), STOP),
+        programs=((touch(BASE + PAGE, PAGE), STOP), (munmap(BASE, 2 * PAGE), STOP)),
+    ),
     policy="none",
     settings={"no_gather_batch": 1},
     steer=(("gather.unflushed", "walk.cached"),),

@@ -7,8 +7,8 @@ pte_put: reads 2
 writes 1                               its +1 is lost
 """
 
-from scenarios.race import BASE, SLOT, Programs, Race
-from workers.program import barrier, dontneed, jump, mmap, touch
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import EXIT, STOP, barrier, dontneed, jump, mmap, touch
 
 
 def programs(seed: int) -> Programs:
@@ -26,8 +26,13 @@ RACE = Race(
         "count-from-zero",
         "count-saturated",
         "table-use-after-free",
+        "table-left-at-teardown",
     ),
     programs=programs,
+    scene=Scene(
+        setup=(mmap(BASE, 2 * PAGE), touch(BASE, PAGE), STOP),
+        programs=((touch(BASE + PAGE, PAGE), EXIT), (dontneed(BASE, PAGE), EXIT)),
+    ),
     steer=(("pte_ref.read", "pte_ref.read", 20),),
     source="patch 5: atomic_t pte_refcount",
 )

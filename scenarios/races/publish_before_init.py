@@ -10,8 +10,8 @@ pte_ref_init(table, 1)                 its +1 is lost
 sets its entry, count 2, puts: 1       sets its entry, count 2, puts: 1 - two entries, one reference
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import barrier, dontneed, jump, mmap, touch
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, barrier, dontneed, jump, mmap, touch
 
 
 def programs(seed: int) -> Programs:
@@ -23,6 +23,10 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("count-saturated", "count-underflow", "freed-table-not-empty", "pmd-changed-under-pin"),
     programs=programs,
+    scene=Scene(
+        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, PAGE), STOP),  # leaves a poisoned table
+        programs=((touch(BASE, PAGE), STOP), (touch(BASE + PAGE, PAGE), STOP)),
+    ),
     steer=(("pmd_install.published", "pte_try_get.pinned"),),
     source="v1 and v2 of the series, patch 5: pte_install; silently reordered in v3",
 )

@@ -9,8 +9,8 @@ takes the ptl, reads entries
   of a table that is free
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import dontneed, jump, mincore, mmap, touch
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, dontneed, jump, mincore, mmap, touch
 
 
 def programs(seed: int) -> Programs:
@@ -21,9 +21,15 @@ def programs(seed: int) -> Programs:
     ]
 
 
+SCENE = Scene(
+    setup=(mmap(BASE, SLOT), touch(BASE, PAGE), STOP),
+    programs=((mincore(BASE, PAGE), STOP), (dontneed(BASE, PAGE), STOP)),
+)
+
 RACE = Race(
     detectors=("table-use-after-free", "ptlock-dead"),
     programs=programs,
+    scene=SCENE,
     steer=(("mincore.walking", "free_pte_table.unhooked"),),
     source="patches 5 to 7: every walker of a PTE table must hold a reference or be excluded",
 )

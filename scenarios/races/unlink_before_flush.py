@@ -11,8 +11,8 @@ unlinks the VMA from i_mmap
 flushes, too late
 """
 
-from scenarios.race import BASE, PAGE, Programs, Race
-from workers.program import DEVICE_REMOVE, barrier, jump, mmap_device, munmap, touch
+from scenarios.race import BASE, PAGE, Programs, Race, Scene
+from workers.program import DEVICE_REMOVE, STOP, barrier, jump, mmap_device, munmap, touch
 
 
 def programs(seed: int) -> Programs:
@@ -27,6 +27,10 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("tlb-hit-freed-frame",),
     programs=programs,
+    scene=Scene(  # CPU 0 is the driver, and stores afterwards
+        setup=(mmap_device(BASE), touch(BASE, PAGE), STOP),
+        programs=((DEVICE_REMOVE, touch(BASE, PAGE), STOP), (munmap(BASE, PAGE), STOP)),
+    ),
     policy="none",
     steer=(("munmap.unlinked", "access.translated", 300), ("device.freed", "access.translated", 50)),
     source="b67fbebd4cf9, CVE-2022-39188",
