@@ -153,13 +153,17 @@ class Footprint:
             self._access(at, min(end, region.end) - at, PAGE_SIZE, bool(region.prot & VM_WRITE))
 
     def _protect(self, start: int, end: int, prot: int) -> None:
-        """Split the regions of a range off, with another protection."""
+        """Split the regions of a range off, up to the first hole, with another protection."""
         first, last = self._overlapping(start, end)
+        at = start
         for region in self._regions[first:last]:
-            inside = _Region(max(start, region.start), min(end, region.end), prot)
+            if region.start > at:
+                return
+            inside = _Region(max(at, region.start), min(end, region.end), prot)
             parts = [region._replace(end=inside.start), inside, region._replace(start=inside.end)]
-            at = self._regions.index(region)
-            self._regions[at : at + 1] = [part for part in parts if part.start < part.end]
+            row = self._regions.index(region)
+            self._regions[row : row + 1] = [part for part in parts if part.start < part.end]
+            at = region.end
 
     def _resize(self, start: int, end: int, new_end: int) -> None:
         """mremap in place."""
@@ -180,6 +184,8 @@ class Footprint:
         if -(end - start) < offset < end - start or not 0 <= start + offset <= TASK_SIZE - (end - start):
             return
         first, last = self._overlapping(start, end)
+        if offset % PAGE_SIZE or first == last or self._regions[first].start > start:
+            return
         for region in self._regions[first:last]:
             at, until = max(start, region.start), min(end, region.end)
             self._unmap(at + offset, until + offset)
