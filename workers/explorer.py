@@ -27,7 +27,7 @@ from workers.scene import Scene
 from workers.search import Follow, Strategy
 from workers.violation import Violation, violation_of
 
-FRAMES, TABLES = 128, 16
+MMS, FRAMES, TABLES = 2, 128, 17  # a second mm for a child
 BATCH = (8, 2)  # frames and tables that a CPU takes from the zone at once: what is freed is soon used again
 # What the audit does not read: two executions that differ in nothing else are audited once.
 _UNAUDITED = {
@@ -87,7 +87,7 @@ class ExploredMachine:
         cpus = len(programs)
         insns = len(scene.setup) + sum(len(program) for program in programs)
         self.scene, self.races, self.memory, self.crash_at = scene, races, memory, crash_at
-        self.geometry = Geometry(cpus=cpus, vmas=8, insns=max(insns, 1), frames=FRAMES, tables=TABLES)
+        self.geometry = Geometry(cpus=cpus, mms=MMS, vmas=8, insns=max(insns, 1), frames=FRAMES, tables=TABLES)
         self.segment = Segment(self.geometry)
         power_up(self.segment.views, self.geometry, policy, instruments, [0] * cpus, 1000)
         self.segment.views["zone"]["batch"] = self.segment.views["zone"]["pcp_high"] = BATCH

@@ -8,8 +8,8 @@ unlocks mmap_lock
 the child runs                         stores through its TLB: the child sees the word
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import REAP, barrier, fork, jump, mmap, read, touch
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import REAP, STOP, barrier, dontneed, fork, jump, mmap, read, touch
 
 
 def programs(seed: int) -> Programs:
@@ -23,6 +23,10 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("store-to-shared",),
     programs=programs,
+    scene=Scene(
+        setup=(mmap(BASE, PAGE), touch(BASE, PAGE), STOP),
+        programs=((touch(BASE, PAGE, value=2), dontneed(BASE, PAGE), STOP), (fork(hold=True), STOP)),
+    ),
     policy="none",
     source="dup_mmap: flush_tlb_mm; wp_page_copy",
 )

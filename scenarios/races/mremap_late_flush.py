@@ -13,8 +13,8 @@ drops both ptls
 flushes the old range, too late
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import DEVICE_REMOVE, barrier, jump, mmap_device, mremap_fixed, munmap, touch
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import DEVICE_REMOVE, STOP, barrier, jump, mmap_device, mremap_fixed, munmap, touch
 
 
 def programs(seed: int) -> Programs:
@@ -30,6 +30,10 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("tlb-hit-freed-frame",),
     programs=programs,
+    scene=Scene(  # CPU 0 is the driver, and stores afterwards
+        setup=(mmap_device(BASE), touch(BASE, PAGE), STOP),
+        programs=((DEVICE_REMOVE, touch(BASE, PAGE), STOP), (mremap_fixed(BASE, PAGE, BASE + PAGE), STOP)),
+    ),
     policy="none",
     steer=(("mremap.unlocked", "device.freed", 300), ("device.freed", "access.translated", 50)),
     source="eb66ae030829, CVE-2018-18281",
