@@ -159,7 +159,7 @@ def tables(frozen: Frozen) -> int:
 def limbo(frozen: Frozen) -> int:
     """No table waits for a grace period after the last one, none is private or unhooked, no gather is open."""
     cpu = frozen.views["cpu"]
-    waiting = np.count_nonzero(cpu["cb_head"]) + int(frozen.views["rcu"]["done"][0] != 0)
+    waiting = np.count_nonzero(cpu["cb_head"]) + np.count_nonzero(cpu["cb_taken"])
     between = np.count_nonzero(np.isin(frozen.state, (TABLE_ALLOCATED, TABLE_UNHOOKED, TABLE_LIMBO)))
     pending = np.count_nonzero(frozen.views["mm"]["tlb_flush_pending"])
     return int(waiting + between + pending + np.count_nonzero(cpu["gather_mm"]))

@@ -81,7 +81,7 @@ def remap_pfn_range(m, cpu, mm, addr):
 def device_frame_free(m, cpu, frame):
     """The driver gives a frame back."""
     m.page.refcount[frame] = 0
-    m.page.generation[frame] += 1
+    write_once(m.page.generation, frame, m.page.generation[frame] + 1)
     pcp_push(m, cpu, FRAMES, frame)
 
 

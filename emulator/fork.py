@@ -25,8 +25,8 @@ from emulator.atomic import (
     smp_store_release,
     write_once,
 )
-from emulator.kernel import EAGAIN
-from emulator.memory import ZERO_PAGE, pmd_alloc
+from emulator.kernel import EAGAIN, ENOMEM
+from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.mmap import exit_mmap
 from emulator.pgtable import (
     ACCESSED,
@@ -35,11 +35,15 @@ from emulator.pgtable import (
     PAGE_SHIFT,
     RW,
     TASK_SIZE,
+    pgd_addr_end,
     pgtable_of,
     pmd_addr_end,
     pmd_lookup,
+    pmd_offset,
     pte_offset,
     pte_present,
+    pud_addr_end,
+    pud_lookup,
 )
 from emulator.points import point_number
 from emulator.pte_ref import (
@@ -136,18 +140,30 @@ def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
 
 
 @kernel
+def copy_slice(m, cpu, child, mm, pud, addr, end):
+    """Copy [addr, end) of one PTE table under `pud`; the child gets the tables above it even if there is none: 0 or
+    -ENOMEM. Locking: as copy_pte_range.
+    """
+    child_pmd = pmd_alloc(m, cpu, child, addr)
+    if child_pmd < 0:
+        return child_pmd
+    return copy_pte_range(m, cpu, child, mm, child_pmd, pmd_offset(m, pud, addr), addr, end)
+
+
+@kernel
 def copy_page_range(m, cpu, child, mm, addr, end):
     """Copy the tables and entries of [addr, end), one VMA, to the child: 0 or -ENOMEM. Locking: as copy_pte_range."""
     while addr < end:
-        following = pmd_addr_end(addr, end)
-        pmd = pmd_lookup(m, mm, addr)
-        if pmd != 0 and read_once(m.entry, pmd) != 0:
-            child_pmd = pmd_alloc(m, cpu, child, addr)
-            if child_pmd < 0:
-                return child_pmd
-            error = copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, following)
-            if error != 0:
-                return error
+        pud = pud_lookup(m, mm, addr)
+        following = pgd_addr_end(addr, end)
+        if pud != 0:
+            following = pud_addr_end(addr, end)
+            if pud_alloc(m, cpu, child, addr) < 0:
+                return -ENOMEM
+            if read_once(m.entry, pud) != 0:
+                following = pmd_addr_end(addr, end)
+                if copy_slice(m, cpu, child, mm, pud, addr, following) != 0:
+                    return -ENOMEM
         addr = following
         cond_resched(m, cpu)
     return 0

@@ -118,6 +118,8 @@ CONFIG = struct(
         fork_unflushed="fork does not flush the parent",
         mremap_late_flush="mremap flushes after it has dropped the ptls",
         lost_wakeup="the coordinator goes to sleep without a second look",
+        callbacks_in_hand="the coordinator takes callbacks without a note of it in memory",
+        no_publish_wmb="a table is published by a plain WRITE_ONCE",
     ),
 )
 
@@ -169,6 +171,7 @@ CPU = struct(
     line(
         cb_head="first table of the callbacks queued by call_rcu, 0 if none; this CPU pushes, coordinator takes all",
     ),
+    line(cb_taken="first of those the coordinator has taken, or is about to take, and not yet freed; coordinator"),
     line(  # a flush that needs other CPUs, handed to the flush agent
         flush_state="0 none, 1 requested, 2 done; this CPU 0->1 and 2->0, flush agent 1->2",
         flush_mm="the mm; this CPU",
@@ -247,7 +250,6 @@ RCU = struct(
         gp_sum_ns="sum of the latencies of all grace periods; coordinator",
         gp_max_ns="longest grace period; coordinator",
         freed="tables freed after a grace period; coordinator",
-        done="tables whose grace period is under way, first of a list; coordinator",
         ipis="TLB-flush IPIs sent; coordinator",
         remote_flushes="flush requests served; coordinator",
     ),

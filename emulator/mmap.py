@@ -4,7 +4,7 @@ A table of any level goes when the unmapped range overlapped what it maps and no
 whether or not it was empty.
 """
 
-from emulator.atomic import atomic_add_return, kernel, knob
+from emulator.atomic import atomic_add_return, kernel, knob, write_once
 from emulator.bugs import Bug
 from emulator.device import remap_pfn_range, unlink_file_vma
 from emulator.kernel import BUG, EINVAL, ENOMEM, number
@@ -41,7 +41,7 @@ def clear_table_entry(m, cpu, mm, entry, addr):
     """Unhook the table that `entry` names and gather it."""
     table = pgtable_of(m.entry[entry])
     m.entry[entry] = 0
-    m.ptdesc.state[table] = TABLE_UNHOOKED
+    write_once(m.ptdesc.state, table, TABLE_UNHOOKED)
     mark_life(m, cpu, m.life.unhooked, table)
     pte_free_tlb(m, cpu, table, addr)
     mm_dec_nr_tables(m, mm)

@@ -122,6 +122,7 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
     pte_unlock_pair(m, cpu, old_table, new_table)
     point(m, cpu, UNLOCKED, new_table, moved)
     if knob(m.config.mremap_late_flush):
+        cond_resched(m, cpu)  # interrupts may come before the flush
         flush_tlb_mm_range(m, cpu, mm, old, old + length, 0)
     if DEBUG:
         shadow_move_range(m, mm, new_table, new, new + length, 1)
@@ -166,21 +167,17 @@ def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
 
 
 @kernel
-def move_normal_pud(m, cpu, mm, old, new):
-    """Move a whole PMD table, 1 GiB: 1 if done, 0 if not, or -ENOMEM. Locking: as move_table."""
-    old_pud = pud_lookup(m, mm, old)
-    if old_pud == 0 or read_once(m.entry, old_pud) == 0:
-        return 0
-    new_pud = pud_alloc(m, cpu, mm, new)
-    if new_pud < 0:
-        return new_pud
+def move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
+    """Move a whole PMD table, 1 GiB; True if done. Locking: as move_table."""
+    if read_once(m.entry, old_pud) == 0:
+        return False
     pmds = pgtable_of(read_once(m.entry, old_pud)) << 9
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new, 0)
     done = move_table(m, cpu, mm, old_pud, new_pud, old, PUD_SIZE)
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new if done else old, 1)
-    return 1 if done else 0
+    return done
 
 
 @kernel
@@ -194,12 +191,19 @@ def shadow_move_tables(m, mm, pmds, addr, moved):
 
 @kernel
 def move_slice(m, cpu, mm, old, new, left):
-    """Move what both addresses have of one PTE table each, or a GiB: the bytes moved, or -ENOMEM."""
+    """Move what both addresses have of one PTE table each, or a GiB: the bytes moved, or -ENOMEM.
+
+    The destination gets a PUD table wherever the source has one, whatever is in it.
+    """
     extent = min(pud_addr_end(old, old + left) - old, pud_addr_end(new, new + left) - new)
-    if extent == PUD_SIZE:
-        done = move_normal_pud(m, cpu, mm, old, new)
-        if done != 0:
-            return extent if done > 0 else done
+    old_pud = pud_lookup(m, mm, old)
+    if old_pud == 0:
+        return extent
+    new_pud = pud_alloc(m, cpu, mm, new)
+    if new_pud < 0:
+        return new_pud
+    if extent == PUD_SIZE and move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
+        return extent
     extent = min(pmd_addr_end(old, old + left) - old, pmd_addr_end(new, new + left) - new)
     old_pmd = pmd_lookup(m, mm, old)
     if old_pmd == 0 or read_once(m.entry, old_pmd) == 0:

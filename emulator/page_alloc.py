@@ -172,7 +172,7 @@ def put_page(m, cpu, frame):
         return
     if detecting(m) and m.page.mapcount[frame] != 0:
         BUG(m, cpu, BUG_FRAME_DOUBLE_FREE, frame, 0, m.page.mapcount[frame])
-    m.page.generation[frame] += 1
+    write_once(m.page.generation, frame, m.page.generation[frame] + 1)  # a stale translation may be looking
     pcp_push(m, cpu, FRAMES, frame)
 
 
@@ -196,21 +196,22 @@ def alloc_table(m, cpu, level):
 
 @kernel
 def poison_table(m, cpu, table):
-    """Mark a table free and overwrite it: a walk through a stale pointer finds no translation."""
+    """Mark a table free and overwrite it: a walk through a stale pointer finds no translation. It is on no list yet."""
     if m.ptdesc.state[table] == TABLE_FREE:
         BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], TABLE_FREE)
     memset(m.entry, table * PTRS_PER_TABLE, PTRS_PER_TABLE, POISON)
     write_once(m.ptdesc.pte_refcount, table, POISON_COUNT)
     m.ptdesc.generation[table] += 1
-    m.ptdesc.state[table] = TABLE_FREE
+    write_once(m.ptdesc.state, table, TABLE_FREE)  # a stale walk may be looking
     if DEBUG:
         write_once(m.ptdesc.ptl_dead, table, 1)
+
+    mark_life(m, cpu, m.life.freed, table)
+    point_noirq(m, cpu, TABLE_FREED, table, m.ptdesc.generation[table])
 
 
 @kernel
 def free_table(m, cpu, table):
     """Give a page-table page back to this CPU's list. Nobody may be able to reach it any more."""
     poison_table(m, cpu, table)
-    mark_life(m, cpu, m.life.freed, table)
-    point_noirq(m, cpu, TABLE_FREED, table, m.ptdesc.generation[table])
     pcp_push(m, cpu, TABLES, table)

@@ -5,7 +5,7 @@ table or a frame holds its number << 12. An entry is none (0), present to the ke
 hardware must fault), or something else that counts: a marker.
 """
 
-from emulator.atomic import atomic_add, kernel, kernel_inline, read_once, smp_store_release
+from emulator.atomic import atomic_add, kernel, kernel_inline, knob, read_once, smp_store_release, write_once
 
 PAGE_SHIFT, PMD_SHIFT, PUD_SHIFT, PGDIR_SHIFT = 12, 21, 30, 39
 PAGE, PMD_SIZE, PUD_SIZE, PGDIR_SIZE = 1 << 12, 1 << 21, 1 << 30, 1 << 39
@@ -107,7 +107,10 @@ def populate(m, mm, entry, table):
     m.ptdesc.pmd[table] = entry
     m.ptdesc.mm[table] = mm + 1
     m.ptdesc.state[table] = TABLE_INSTALLED
-    smp_store_release(m.entry, entry, table << PAGE_SHIFT | TABLE_FLAGS)  # the smp_wmb of patch 3
+    if knob(m.config.no_publish_wmb):
+        write_once(m.entry, entry, table << PAGE_SHIFT | TABLE_FLAGS)
+    else:
+        smp_store_release(m.entry, entry, table << PAGE_SHIFT | TABLE_FLAGS)  # the smp_wmb of patch 3
 
 
 @kernel

@@ -68,6 +68,8 @@ KNOBS = _fields(
         "fork-unflushed": "fork does not flush the parent's TLBs after it has write-protected its entries",
         "mremap-late-flush": "mremap flushes the old range after it has dropped the ptls (CVE-2018-18281)",
         "lost-wakeup": "the coordinator goes to sleep without a second look for work",
+        "callbacks-in-hand": "the coordinator takes callbacks without a note of it in memory: a crash loses them",
+        "no-publish-wmb": "a table is published by WRITE_ONCE, without the smp_wmb of patch 3 before it",
     }
 )
 

@@ -42,9 +42,11 @@ from emulator.atomic import (
 from emulator.bugs import Bug
 from emulator.kernel import BUG, detecting, number
 from emulator.mm_types import GP_BUCKETS, RCU_AGES, TABLES
-from emulator.page_alloc import free_pcppages_bulk, free_table
+from emulator.page_alloc import poison_table
 from emulator.pgtable import TABLE_INSTALLED, TABLE_LIMBO, TABLE_UNHOOKED
 from emulator.points import mark_life, point_noirq, point_number
+from emulator.recovery import rcu_recover
+from emulator.spinlock import ZONE_LOCK, spin_lock, spin_unlock
 from emulator.tlb import coordinator_wake, flush_agent, point, take_interrupts
 
 BUG_DOUBLE_FREE, BUG_FREED_UNDER_READER = number(Bug.TABLE_DOUBLE_FREE), number(Bug.FREED_UNDER_RCU_READER)
@@ -128,30 +130,60 @@ def all_quiescent(m, seq):
 
 @kernel
 def take_callbacks(m):
-    """Take the callback lists of all CPUs into one; its first table, or 0."""
-    first = 0
+    """Move the callback list of each CPU to its cb_taken, unless something is there. Noted first, then taken: whoever
+    finds the note sees by the list whether it was."""
     for cpu in range(m.config.n_cpu[0]):
-        head = xchg(m.cpu.cb_head, cpu, 0)
-        while head != 0:
-            following = m.ptdesc.next[head]
-            m.ptdesc.next[head] = first
-            first = head
-            head = following
-    return first
+        head = read_once(m.cpu.cb_head, cpu)
+        if head == 0 or m.cpu.cb_taken[cpu] != 0:
+            continue
+        if knob(m.config.callbacks_in_hand):
+            write_once(m.cpu.cb_taken, cpu, xchg(m.cpu.cb_head, cpu, 0))
+            continue
+        write_once(m.cpu.cb_taken, cpu, head)
+        while cmpxchg(m.cpu.cb_head, cpu, head, 0) != head:
+            head = read_once(m.cpu.cb_head, cpu)
+            write_once(m.cpu.cb_taken, cpu, head)
+
+
+@kernel
+def first_taken(m):
+    """A table of the callbacks that were taken, or 0."""
+    for cpu in range(m.config.n_cpu[0]):
+        if m.cpu.cb_taken[cpu] != 0:
+            return m.cpu.cb_taken[cpu]
+    return 0
+
+
+@kernel
+def free_taken_bulk(m, me, cpu):
+    """Move up to a batch of poisoned tables from a CPU's taken callbacks to the zone, each there before it leaves here.
+
+    Locking: takes and releases the zone lock, under which both happen.
+    """
+    spin_lock(m, me, m.zone.lock, TABLES, ZONE_LOCK)
+    table = m.cpu.cb_taken[cpu]
+    for _ in range(m.zone.batch[TABLES]):
+        if table != 0:
+            count = m.zone.count[TABLES]
+            m.zone_slot[m.zone.slots[TABLES] + count] = table
+            smp_store_release(m.zone.count, TABLES, count + 1)
+            table = m.ptdesc.next[table]
+            smp_store_release(m.cpu.cb_taken, cpu, table)
+            m.rcu.freed[0] += 1
+    spin_unlock(m, me, m.zone.lock, TABLES, ZONE_LOCK)
 
 
 @kernel
 def rcu_free_done(m, me):
-    """Free the tables whose grace period has ended."""
-    table = m.rcu.done[0]
-    point_noirq(m, me, GP_ENDED, table, m.rcu.gp_seq[0])
-    while table != 0:
-        following = m.ptdesc.next[table]
-        free_table(m, me, table)
-        m.rcu.freed[0] += 1
-        table = following
-    m.rcu.done[0] = 0
-    free_pcppages_bulk(m, me, TABLES, m.pcp.count[2 * me + TABLES])  # what it kept is of no use to it
+    """Free the tables whose grace period has ended: poison them, then hand them to the zone."""
+    point_noirq(m, me, GP_ENDED, first_taken(m), m.rcu.gp_seq[0])
+    for cpu in range(m.config.n_cpu[0]):
+        table = m.cpu.cb_taken[cpu]
+        while table != 0:
+            poison_table(m, me, table)
+            table = m.ptdesc.next[table]
+        while m.cpu.cb_taken[cpu] != 0:
+            free_taken_bulk(m, me, cpu)
 
 
 @kernel
@@ -171,12 +203,11 @@ def grace_period_agent(m, me):
     """Move grace periods along without waiting. Returns 0 if there is nothing to do, 1 waiting for CPUs, 2 moved."""
     seq = m.rcu.gp_seq[0]
     if seq == m.rcu.gp_completed[0]:
-        if not has_callbacks(m):
+        if not has_callbacks(m) and m.rcu.taking[0] == 0:  # set still: the last coordinator died over it
             return 0
         write_once(m.rcu.taking, 0, 1)
-        callbacks = take_callbacks(m)
-        m.rcu.done[0] = callbacks
-        point_noirq(m, me, CALLBACKS_TAKEN, callbacks, seq)
+        take_callbacks(m)
+        point_noirq(m, me, CALLBACKS_TAKEN, first_taken(m), seq)
         m.rcu.gp_start_ns[0] = now_ns(m, me)
         seq += 1
         smp_store_release(m.rcu.gp_seq, 0, seq)
@@ -206,8 +237,9 @@ def coordinator_loop(m, me):
     """Both agents, until every CPU has finished and every callback has run. Asleep whenever nobody needs it.
 
     While tables wait for a grace period it looks again every config.tick_us, or at once for a CPU that is out of
-    memory; flush requests wake it.
+    memory; flush requests wake it. If the last coordinator died, this one begins by clearing up behind it.
     """
+    rcu_recover(m, me)
     while True:
         wake = read_once(m.rcu.wake, 0)
         finished = all_finished(m)

@@ -48,8 +48,9 @@ def check_tlb(m, cpu, addr, entry):
     """Detector: after an access through `entry`, that its frame was not freed since this CPU cached it."""
     slot = cpu * TLB_ENTRIES + (addr >> PAGE_SHIFT & (TLB_ENTRIES - 1))
     frame = entry >> PAGE_SHIFT
-    if m.tlb_generation[slot] != m.page.generation[frame]:
-        BUG(m, cpu, BUG_TLB, frame, m.tlb_generation[slot], m.page.generation[frame])
+    generation = read_once(m.page.generation, frame)
+    if m.tlb_generation[slot] != generation:
+        BUG(m, cpu, BUG_TLB, frame, m.tlb_generation[slot], generation)
 
 
 @kernel

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -337,7 +338,7 @@ def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
     programs = [[touch(base + cpu * page, page), STOP] for cpu in range(2)]
     knobs = () if fixed else ("publish-before-init",)
     machine = ExploredMachine(Scene(setup, programs), "refcount", Instruments(online=True, knobs=knobs))
-    verdict = search(machine, Search(bound), 100)
+    verdict = search(machine, lambda: Search(bound), 100)
     if verdict.failure is None:
         return verdict.word, "", 0
     again = {machine.execute(Follow(verdict.failure.choices)).what for _ in range(10)}
@@ -398,7 +399,38 @@ def scenes(names: list[str], bound: int, broken: bool = False) -> dict[str, str]
         race, _ = load_race(name)
         tools = Instruments(online=True, knobs=(name,) if broken else (), settings=race.settings)
         machine = ExploredMachine(race.scene, race.policy, tools)
-        verdict = search(machine, Search(bound), 30)
+        verdict = search(machine, lambda: Search(bound), 30)
         if verdict.failure is not None:
             found[name] = verdict.failure.what
     return found
+
+
+def claim(name: str, twin: bool) -> tuple[list[str], int]:
+    """What the searches for a claim find, or for its broken twin, and the executions that took.
+
+    Where the coordinator dies there is a search for each of its steps, up to one that no execution reaches.
+    """
+    from scenarios.claims import CLAIMS
+    from workers.explorer import ExploredMachine, search
+    from workers.instruments import Instruments
+
+    one = CLAIMS[name]
+    tools = Instruments(online=True, knobs=(one.knob,) if twin else (), settings=one.settings)
+    died: list[bool] = []
+
+    class Dying(Search):
+        def end(self, world: Any, log: Any) -> bool:
+            died.append(world.crash == (-1, 0))
+            return super().end(world, log)
+
+    found, executions = [], 0
+    for step in count(1):
+        died.clear()
+        machine = ExploredMachine(one.scene, one.policy, tools, one.memory, crash_at=step if one.crashes else 0)
+        verdict = search(machine, Dying(2 if twin and one.bound is None else one.bound), 60)
+        executions += verdict.executions
+        if verdict.failure is not None or not verdict.word.startswith("pass"):
+            found.append(verdict.failure.what if verdict.failure is not None else verdict.word)
+        if found or not one.crashes or not any(died):
+            return found, executions
+    return found, executions

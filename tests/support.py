@@ -105,7 +105,7 @@ TIMING = {
     "waitq": {"sleepers"},
     "gp_histogram": {"count"},
     "rcu": {
-        "gp_seq", "gp_completed", "gp_start_ns", "gp_sum_ns", "gp_max_ns", "wake", "asleep", "hurry", "freed", "done",
+        "gp_seq", "gp_completed", "gp_start_ns", "gp_sum_ns", "gp_max_ns", "wake", "asleep", "hurry", "freed",
     },
     "cpu": {
         "rcu_qs", "time_sec", "time_nsec", "timeout_sec", "timeout_nsec", "started_ns", "finished_ns", "sleeps",

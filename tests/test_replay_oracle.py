@@ -280,7 +280,14 @@ class Oracle:
         return 0
 
     def move_tables(self, start, end, offset):
-        """A table that is wholly moved leaves its place; of the others the destination gets its own."""
+        """A table that is wholly moved leaves its place; of the others the destination gets its own.
+
+        Of the topmost level it gets one wherever the source has one, whatever is in it.
+        """
+        for at in {start, *range(-(-start // 2**18) * 2**18, end, 2**18)}:
+            if at >> LEVELS[2] in self.tables[LEVELS[2]]:
+                for page in (at, min((at | 2**18 - 1) + 1, end) - 1):
+                    self.tables[LEVELS[2]].add(page + offset >> LEVELS[2])
         level = LEVELS[0]
         for table in list(self.tables[level]):
             first, last = max(start, table << level), min(end, table + 1 << level)
@@ -359,6 +366,10 @@ class Oracle:
             for table in self.tables[LEVELS[0]]:
                 if vma[START] < table + 1 << LEVELS[0] and table << LEVELS[0] < vma[END]:
                     child.add_tables(table << LEVELS[0])
+            for level in LEVELS[1:]:  # these come before it is known that nothing is below them
+                for table in self.tables[level]:
+                    if vma[START] < table + 1 << level and table << level < vma[END]:
+                        child.tables[level].add(table)
         self.pages |= child.pages
         child.sizes = dict(self.sizes)
         error = child.run(line) if line else 0

@@ -7,6 +7,7 @@ from test_cli import ptelab
 
 from emulator.bugs import Bug
 from emulator.policy import KNOBS
+from scenarios.claims import CLAIMS
 from scenarios.race import RACES, load_race
 from scenarios.zoo import PERTURB, hunt
 from workers.violation import report_lines
@@ -40,8 +41,8 @@ def test_a_seed_that_failed_fails_again_nine_times_in_ten(name):
     assert caught >= 9
 
 
-def test_every_knob_has_a_race_and_every_detector_a_name_of_its_own():
-    assert set(RACES) == set(KNOBS)
+def test_every_knob_has_a_race_or_a_claim_and_every_detector_a_name_of_its_own():
+    assert set(RACES) | {claim.knob for claim in CLAIMS.values()} == set(KNOBS)
     names = {bug.detector for bug in Bug} | {"deadlock"}
     for name in RACES:
         race, history = load_race(name)

@@ -21,10 +21,11 @@ from emulator.segment import Segment
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle
 from workers.instruments import PLAIN, Instruments
 from workers.machine import power_up
-from workers.partial_order import RaceDetector, choices_of, written
-from workers.program import assemble
+from workers.partial_order import RaceDetector, choices_of, note_users, written
+from workers.program import assemble, disassemble
 from workers.scene import Scene
 from workers.search import Follow, Strategy
+from workers.tracer import Words
 from workers.violation import Violation, violation_of
 
 MMS, FRAMES, TABLES = 2, 128, 17  # a second mm for a child
@@ -111,6 +112,11 @@ class ExploredMachine:
         self.segment.words[self._where] = self._start
         self.executions = 0
         self.log = self._written = np.empty(0, np.int64)
+        self._users, self._stored = np.zeros(len(world.mem), np.int64), np.zeros(len(world.mem), np.bool_)
+        self._known, self.shared = 0, bytearray(len(world.mem))  # words that more than one task accesses
+        if world.buffers is not None:
+            world.buffers.shared = self.shared
+        self.words = Words(world)
         self._mark, self._words = np.zeros(len(world.mem), np.int64), np.zeros(len(world.mem), np.int64)
         self._rests: dict[bytes, dict[str, int]] = {}
         self._races = RaceDetector(len(world.mem), len(self.tasks)) if races else None
@@ -182,6 +188,39 @@ class ExploredMachine:
         names = [f"CPU {cpu}" for cpu in range(self.geometry.cpus)]
         return [*names, "the coordinator"] if self.scene.coordinator else names
 
+    @property
+    def coordinator(self) -> int:
+        """The number of the coordinator's task, -1 if there is none."""
+        return self.geometry.cpus if self.scene.coordinator else -1
+
+    def instruction(self, task: int) -> str:
+        """What a task executes at the moment; empty if it is no program."""
+        if task == self.coordinator or not self.scene.programs:
+            return ""
+        pc = world.mem[self.m.cpu.pc.base + task]
+        return str(disassemble(self.segment.views["insn"][pc]))
+
+    def initial(self, name: str) -> list[int]:
+        """The words of a field as they are when an execution starts."""
+        one = next(one for one in world.fields if one.name == name)
+        words: list[int] = self._start[one.base : one.base + one.size].tolist()
+        return words
+
+    def learn(self) -> bool:
+        """Learn which words are shared; True if one did not go through the store buffers: start the search anew."""
+        owner = np.array([task.owner for task in world.tasks])
+        note_users(self.log, owner, self._users, self._stored)
+        shared = ((self._users & (self._users - 1)) != 0) & self._stored
+        if shared.sum() == self._known:
+            return False
+        self._known = int(shared.sum())
+        self.shared[:] = shared.tobytes()
+        return world.buffers is not None
+
+    def is_shared(self, word: int) -> bool:
+        """True if more than one task is known to access a word, and one to store to it."""
+        return self.shared[word] != 0
+
     def execute(self, strategy: Strategy) -> Outcome:
         """Run the programs once under a strategy, from the state after the setup. The log stays until the next one."""
         for word, value in zip(self._written.tolist(), self._start[self._written].tolist(), strict=True):
@@ -247,11 +286,20 @@ class Verdict:
     failure: Outcome | None = None
 
 
+Progress = Callable[[int, int, float], None]  # executions, steps, share of the search that is done
+
+
 def search(
-    machine: ExploredMachine, strategy: Strategy, seconds: float, progress: Callable[[int, int], None] | None = None
+    machine: ExploredMachine,
+    fresh: Callable[[], Strategy],
+    seconds: float,
+    progress: Progress = lambda executions, steps, share: None,
 ) -> Verdict:
-    """Run executions until one fails, nothing is left, or the time is over."""
-    began, steps, executions = time.monotonic(), 0, 0
+    """Run executions until one fails, nothing is left, or the time is over.
+
+    `fresh` makes the strategy; it is made anew when a word turns out to be shared that was not known to be.
+    """
+    began, steps, executions, strategy = time.monotonic(), 0, 0, fresh()
     while True:
         outcome = machine.execute(strategy)
         executions += 1
@@ -259,11 +307,11 @@ def search(
         spent = time.monotonic() - began
         if outcome.failed:
             return Verdict("fail", executions, steps, spent, outcome)
-        if not strategy.end(world, machine.log):
-            bound = getattr(strategy, "bound", None) if getattr(strategy, "bounded", False) else None
-            word = "pass (complete)" if bound is None else f"pass (bound {bound} complete)"
-            return Verdict(word, executions, steps, spent)
+        if machine.learn():
+            strategy = fresh()
+        elif not strategy.end(world, machine.log):
+            return Verdict(strategy.verdict, executions, steps, spent)
         if spent > seconds:
             return Verdict("inconclusive (budget)", executions, steps, spent)
-        if progress is not None and executions % 64 == 0:
-            progress(executions, steps)
+        if executions % 64 == 0:
+            progress(executions, steps, strategy.covered())

@@ -68,6 +68,8 @@ def several(names: Sequence[str]) -> str:
 def instruction(views: Views, cpu: int) -> str:
     """The instruction a CPU is at, with its place in the program."""
     row = views["cpu"][cpu]
+    if row["insn_base"] == row["insn_end"]:
+        return "no program: it calls kernels directly"
     place = int(row["pc"] - row["insn_base"])
     return f"instruction {place}: {disassemble(views['insn'][int(row['pc'])])}"
 

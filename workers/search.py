@@ -13,7 +13,7 @@ Source: partial_order.py for the search; Burckhardt et al., ASPLOS 2010 (PCT).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,6 +47,13 @@ class Strategy(Protocol):
 
     def end(self, world: World, log: np.ndarray) -> bool:
         """Learn from the execution; False once nothing is left to run."""
+
+    @property
+    def verdict(self) -> str:
+        """What it means that nothing is left to run."""
+
+    def covered(self) -> float:
+        """The share of the search that is done, 0 to 1; 0 if there is no end to it."""
 
 
 def carry_on(world: World, movable: list[int]) -> int:
@@ -202,12 +209,27 @@ class Search:
         task, start, stop = (int(self._steps[at, column]) for column in (S_TASK, S_FROM, S_TO))
         self._tried.setdefault(at, {})[task] = Footprint(log[start:stop].tolist(), task)
 
+    @property
+    def verdict(self) -> str:
+        """Complete, or complete within the bound."""
+        return f"pass (bound {self.bound} complete)" if self.bounded else "pass (complete)"
+
     def covered(self) -> float:
         """An estimate of the share of the search that is done, 0 to 1."""
         return float(partial_order.covered(self._path, self._kept))
 
 
-class RandomWalk:
+class Chance:
+    """Strategies that never come to an end."""
+
+    verdict = "inconclusive"
+
+    def covered(self) -> float:
+        """There is always more."""
+        return 0.0
+
+
+class RandomWalk(Chance):
     """Any task that can move, with equal chances, at each step."""
 
     def __init__(self, seed: int) -> None:
@@ -226,37 +248,46 @@ class RandomWalk:
         return True
 
 
-class Pct:
+class Pct(Chance):
     """Random priorities, lowered at d - 1 random steps: finds a bug of depth d with probability 1/(n k^(d-1)).
 
-    n tasks, k steps: each execution has that chance, whatever the program.
+    n tasks, k steps at which a change can matter: those on words that `is_shared` says more than one task accesses.
+    Each execution has that chance, whatever the program.
     """
 
-    def __init__(self, seed: int, depth: int = 3, length: int = 300) -> None:
+    def __init__(
+        self, seed: int, depth: int = 3, length: int = 30, is_shared: Callable[[int], bool] = lambda word: True
+    ) -> None:
         self._random = random.Random(seed)
-        self.depth, self.length = depth, length
+        self.depth, self.length, self.is_shared = depth, length, is_shared
         self._priority: dict[int, float] = {}
         self._changes: list[int] = []
+        self._passed = 0  # steps on shared words
 
     def begin(self) -> None:
         """Draw change points; priorities are drawn when a task is first seen."""
         self._priority = {}
         points = {self._random.randrange(max(1, self.length)) for _ in range(self.depth - 1)}
         self._changes = sorted(points, reverse=True)
+        self._passed = 0
 
     def choose(self, world: World) -> int:
         """The one of the highest priority; a change point lowers the current one below all others."""
         movable = world.movable()
         for task in movable:
             self._priority.setdefault(task, 1 + self._random.random())
-        while self._changes and self._changes[-1] <= world.count:
-            self._priority[world.current.number] = -float(self._changes.pop()) - 1
-        world.until = self._changes[-1] if self._changes else NEVER
-        return max(movable, key=self._priority.__getitem__)
+        world.until = world.count + 1
+        chosen = max(movable, key=self._priority.__getitem__)
+        if self.is_shared(world.tasks[chosen].pending & WORD_MASK):
+            self._passed += 1
+            if self._changes and self._changes[-1] < self._passed:
+                self._priority[chosen] = -float(self._changes.pop()) - 1
+                chosen = max(movable, key=self._priority.__getitem__)
+        return chosen
 
     def end(self, world: World, log: np.ndarray) -> bool:
         """Learn how long executions are."""
-        self.length = max(self.length, world.count)
+        self.length = max(self.length, self._passed)
         return True
 
     def chance(self, tasks: int) -> float:
@@ -264,7 +295,7 @@ class Pct:
         return 1.0 / (tasks * self.length ** (self.depth - 1))
 
 
-class Follow:
+class Follow(Chance):
     """The choices of one execution, one per step, again; then on with the current task if `further`."""
 
     def __init__(self, choices: Iterable[int], further: bool = True) -> None:
@@ -286,3 +317,70 @@ class Follow:
     def end(self, world: World, log: np.ndarray) -> bool:
         """Once is enough."""
         return False
+
+
+class Deepening:
+    """Systematic searches with more and more preemptions, until nothing is kept out or `most` is reached."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
+        self._now = Search(0)
+        self.completed = -1  # the bound that is done
+
+    def begin(self) -> None:
+        """Start an execution."""
+        self._now.begin()
+
+    def choose(self, world: World) -> int:
+        """As the search under way."""
+        return self._now.choose(world)
+
+    def end(self, world: World, log: np.ndarray) -> bool:
+        """On with the next bound when one is done."""
+        if self._now.end(world, log):
+            return True
+        self.completed = self._now.bound or 0
+        if not self._now.bounded or self.completed == self.most:
+            return False
+        self._now = Search(self.completed + 1)
+        return True
+
+    @property
+    def verdict(self) -> str:
+        """Complete, or complete within the bound."""
+        return self._now.verdict
+
+    def covered(self) -> float:
+        """Of the bound under way."""
+        return self._now.covered()
+
+
+class Portfolio:
+    """Several strategies in turn, one execution each; the first is the systematic one, and ends it."""
+
+    def __init__(self, first: Deepening, others: Sequence[Strategy]) -> None:
+        self.first = first
+        self._all = [first, *others]
+        self._turn = -1
+
+    def begin(self) -> None:
+        """The next one's turn."""
+        self._turn = (self._turn + 1) % len(self._all)
+        self._all[self._turn].begin()
+
+    def choose(self, world: World) -> int:
+        """As the one whose turn it is."""
+        return self._all[self._turn].choose(world)
+
+    def end(self, world: World, log: np.ndarray) -> bool:
+        """Whether that one is done."""
+        return self._all[self._turn].end(world, log)
+
+    @property
+    def verdict(self) -> str:
+        """Of the systematic one."""
+        return self.first.verdict
+
+    def covered(self) -> float:
+        """Of the systematic one."""
+        return self.first.covered()

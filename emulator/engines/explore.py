@@ -56,7 +56,7 @@ READ, ACQUIRE, WRITE, RELEASE, UPDATE, ADD, MB, WMB, PLAIN_LOAD, PLAIN_STORE, DA
 MAX_STEPS = 20_000  # of one execution: more is a loop that changes what it reads
 MAX_TASKS = 60  # what fits into a mask, store buffers included
 NEVER = 1 << 60
-LONG_AGO = 200  # accesses, of all tasks
+MANY_WORDS = 60  # more than a loop that waits looks at
 CONSTANT = ("config", "point")  # views that nobody writes while the machine runs; so are the fields
 CONSTANT_FIELDS = ("zone.limit", "zone.slots", "zone.pcp_high", "zone.batch", "mm.pgd", "barrier.parties")
 
@@ -204,10 +204,8 @@ class World:
     def _read_since(self, task: Task) -> frozenset[int] | None:
         """The words that a task has read since its last turn; None if one of them was changed meanwhile.
 
-        None, too, if the last turn was long ago: this is the first one of a loop, and the next one will know.
+        None, too, if they are many: this is the first turn of a loop, and the next one will know.
         """
-        if len(self.log) - task.since > LONG_AGO:
-            return None
         read, stored = set(), set()
         for entry in reversed(self.log[task.since :]):
             kind, word = entry & KIND_MASK << KIND_BIT, entry & WORD_MASK
@@ -216,12 +214,15 @@ class World:
                     if word in stored:
                         return None
                     read.add(word)
+                    if len(read) > MANY_WORDS:
+                        return None
             elif WRITE <= kind <= ADD or kind == PLAIN_STORE:
                 stored.add(word)
         return frozenset(read)
 
     def wake(self, word: int) -> None:
-        """A word has changed: whoever waits for it can move."""
+        """A word has changed: whoever waits for it can move, and may be more urgent than who runs."""
+        self.until = 0
         for task in [task for task in self.waiting if word in task.waits]:
             self.waiting.remove(task)
             task.blocked, task.waits = False, frozenset()

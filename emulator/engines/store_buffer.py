@@ -129,7 +129,10 @@ class Buffers:
                 w.step(op | word)
             w.count += 1
         w.append(w.tag | op | word)
-        w.mem[word : word + size] = [value] * size
+        for at in range(word, word + size):
+            if at in w.waited and w.mem[at] != value:  # somebody does access it, as this execution is about to learn
+                w.wake(at)
+            w.mem[at] = value
 
     def _settle(self, cpu: int) -> None:
         """Which of a CPU's stores may reach memory next, and whether the CPU may go on."""

@@ -1,0 +1,247 @@
+"""What the explorer proves of the protocol: a sentence, the smallest scene in which it could fail, and a broken twin.
+
+The twin is the same scene with one knob on; it must fail, by one of the detectors named, or the proof proves nothing.
+`bound` is the most preemptions of one execution; None tries all interleavings. Most scenes call kernels directly, with
+mmap_lock held notionally, and run without a coordinator if nobody needs one: the less happens, the more can be tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from emulator.atomic import read_once
+from emulator.madvise import zap_page_range
+from emulator.memory import handle_pte_fault, map_pages
+from emulator.mincore import mincore_pmd
+from emulator.pgtable import pgtable_of, pmd_lookup
+from emulator.rcu import account_rcu_age, cond_resched, rcu_read_lock, rcu_read_unlock
+from emulator.vma import find_vma
+from scenarios.race import BASE, PAGE, SLOT, load_race
+from workers.program import STOP, dontneed, mincore, mmap, touch
+from workers.scene import Scene
+
+Body = Callable[[Any, int], Any]  # of m and the CPU
+EMPTY = (mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, PAGE), STOP)  # leaves an empty pmd, and a poisoned table
+ONE_ENTRY = (mmap(BASE, SLOT), touch(BASE, PAGE), STOP)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim. `crashes` lets the coordinator die, in turn, behind each of its steps; the twin of a claim about a
+    memory model must show nothing under the models of `spared`."""
+
+    sentence: str
+    scene: Scene
+    knob: str
+    detectors: tuple[str, ...]
+    source: str
+    policy: str = "refcount"
+    settings: Mapping[str, int] = field(default_factory=dict)
+    memory: str = "sc"
+    spared: tuple[str, ...] = ()
+    bound: int | None = None
+    crashes: bool = False
+
+
+def at_once(
+    setup: tuple[Any, ...], *bodies: Body, coordinator: bool = False, end: Callable[[Any], None] | None = None
+) -> Scene:
+    """Kernels that run at once, each on a CPU of its own, as kernel threads do: lazy, so that no flush needs them.
+
+    Without a coordinator no grace period ends: what is freed stays in limbo.
+    """
+
+    def lazily(body: Body, m: Any, cpu: int) -> None:
+        m.cpu.lazy[cpu] = 1  # before the first step of any of them
+        body(m, cpu)
+
+    def tasks(m: Any) -> list[Callable[[], Any]]:
+        return [partial(lazily, body, m, cpu) for cpu, body in enumerate(bodies)]
+
+    return Scene(setup, bodies=tasks, cpus=len(bodies), coordinator=coordinator, end=end)
+
+
+def zap(m: Any, cpu: int) -> None:
+    """MADV_DONTNEED of the first page."""
+    zap_page_range(m, cpu, 0, BASE, BASE + PAGE)
+
+
+def fault(m: Any, cpu: int, page: int = 0) -> None:
+    """A read fault on a page."""
+    addr = BASE + page * PAGE
+    handle_pte_fault(m, cpu, 0, find_vma(m, 0, addr), pmd_lookup(m, 0, addr), addr, 0)
+
+
+def walk(m: Any, cpu: int) -> None:
+    """A walker that pins the table, looks at the first entry and puts."""
+    mincore_pmd(m, cpu, 0, pmd_lookup(m, 0, BASE), BASE, BASE + PAGE)
+
+
+def around(m: Any, cpu: int) -> None:
+    """Fault-around of two pages."""
+    map_pages(m, cpu, 0, BASE, 2)
+
+
+def zap_then_fault(m: Any, cpu: int) -> None:
+    """MADV_DONTNEED, then a fault in the same slot."""
+    zap(m, cpu)
+    fault(m, cpu, 1)
+
+
+def read_nested(m: Any, cpu: int) -> None:
+    """A read section inside another: it finds the table, and it is left in the middle."""
+    pmd = pmd_lookup(m, 0, BASE)
+    rcu_read_lock(m, cpu)
+    rcu_read_lock(m, cpu)
+    table = pgtable_of(read_once(m.entry, pmd))
+    generation = m.ptdesc.generation[table]
+    rcu_read_unlock(m, cpu)
+    cond_resched(m, cpu)  # no quiescent state: the outer section is open
+    if table != 0:
+        account_rcu_age(m, cpu, table, generation)
+    rcu_read_unlock(m, cpu)
+
+
+def freed_once(m: Any) -> None:
+    """The table is gone, by one CPU's hand."""
+    freed = sum(m.cpu.tables_freed[cpu] for cpu in range(m.config.n_cpu[0]))
+    if m.entry[pmd_lookup(m, 0, BASE)] != 0 or freed != 1:
+        raise AssertionError(f"the table's last user is gone, and it was freed {freed} times")
+
+
+def counted(m: Any) -> None:
+    """The table at the pmd, if any, has as many references as entries."""
+    table = pgtable_of(m.entry[pmd_lookup(m, 0, BASE)])
+    entries = sum(m.entry[table << 9 | i] != 0 for i in range(4)) if table else 0
+    if table and (m.ptdesc.pte_refcount[table] != entries or entries == 0):
+        raise AssertionError(f"table {table} has {entries} entries and count {m.ptdesc.pte_refcount[table]:#x}")
+
+
+READER_SEES = ("freed-under-rcu-reader", "count-saturated", "table-use-after-free")
+COUNT = ("count-underflow", "count-from-zero", "count-saturated", "claim-broken")
+CLAIMS = {
+    "zero-is-absorbing": Claim(
+        "a count that was zero is never raised",
+        at_once(ONE_ENTRY, walk, zap, end=freed_once),
+        "check-then-increment",
+        ("count-from-zero",),
+        "patch 5: pte_get_unless_zero",
+    ),
+    "last-put-frees-once": Claim(
+        "whoever takes the last reference away frees the table, nobody else does, and nobody does it twice",
+        at_once(ONE_ENTRY, walk, zap, end=freed_once),
+        "plain-count",
+        (*COUNT, "pmd-changed-under-pin", "freed-table-not-empty", "table-use-after-free"),
+        "patch 5: pte_put",
+    ),
+    "pinned-pmd-is-stable": Claim(
+        "between a visitor's get and its put the pmd names the table it pinned",
+        at_once(EMPTY, around, zap, end=counted),
+        "count-late",
+        ("pmd-changed-under-pin", "freed-table-not-empty", *COUNT),
+        "patches 5 and 6; the lemma at the head of pte_ref.py",
+    ),
+    "install-against-dying-table": Claim(
+        "a freer clears the pmd of its own table, never of the one that was installed after it",
+        at_once(ONE_ENTRY, walk, zap_then_fault, end=counted),
+        "pmd-recheck-only",
+        ("table-double-free", "pmd-changed-under-pin"),
+        "patch 5: pte_install_try_get; D10",
+        settings={"any_zero_frees": 1},
+        bound=2,
+    ),
+    "two-zappers-and-a-fault": Claim(
+        "two zaps and a fault on one table leave a table with its entry, or none",
+        at_once(ONE_ENTRY, zap, zap, partial(fault, page=1), end=counted),
+        "plain-count",
+        (*COUNT, "pmd-changed-under-pin", "freed-table-not-empty", "table-use-after-free"),
+        "patch 5: zap_pte_range",
+        bound=1,
+    ),
+    "two-installs": Claim(
+        "of two faults on one empty pmd one installs, the other uses that table, and both entries are counted",
+        at_once(EMPTY, fault, partial(fault, page=1), end=counted),
+        "publish-before-init",
+        ("count-saturated", "table-use-after-free", "claim-broken", "count-underflow"),
+        "patch 2: pmd_install; D1",
+    ),
+    "table-outlives-its-readers": Claim(
+        "a table that a lockless walker has found is not freed before the walker has left its read section",
+        at_once(ONE_ENTRY, walk, zap, coordinator=True),
+        "no-grace-period",
+        READER_SEES,
+        "patch 6: pte_free_rcu",
+        bound=1,
+    ),
+    "nested-readers": Claim(
+        "a grace period waits for the outermost read section, whatever is left and whatever is reported inside of it",
+        at_once(ONE_ENTRY, zap, read_nested, coordinator=True),
+        "gp-ignores-reader",
+        READER_SEES,
+        "rcu_read_lock, QSBR; patch 6 rests on it",
+        bound=1,
+    ),
+    "flush-before-free": Claim(
+        "no CPU translates to a frame that was freed: the gather frees behind the flush",
+        load_race("no-flush")[0].scene,
+        "no-flush",
+        ("tlb-hit-freed-frame", "stale_tlb"),
+        "patch 7: tlb_remove_table, tlb_finish_mmu",
+        bound=1,
+    ),
+    "walk-cache-flushed": Claim(
+        "no CPU walks through its paging-structure cache to a table that was freed",
+        load_race("leaf-only-flush")[0].scene,
+        "leaf-only-flush",
+        ("psc-hit-freed-table",),
+        "patch 7: tlb->freed_tables",
+        bound=2,
+    ),
+    "crash-loses-no-table": Claim(
+        "a coordinator that dies at any step loses no table and leaves nobody waiting for it",
+        Scene(
+            (mmap(BASE - SLOT, 2 * SLOT), touch(BASE - SLOT, PAGE), touch(BASE, PAGE), STOP),
+            ((dontneed(BASE - SLOT, PAGE), dontneed(BASE, PAGE), STOP), (mincore(BASE, PAGE), STOP)),
+        ),
+        "callbacks-in-hand",
+        ("tables", "limbo"),
+        "recovery.py",
+        bound=0,
+        crashes=True,
+    ),
+    "crash-while-freeing": Claim(
+        "the same for one CPU that frees two tables, and one preemption",
+        Scene(
+            (mmap(BASE - SLOT, 2 * SLOT), touch(BASE - SLOT, PAGE), touch(BASE, PAGE), STOP),
+            ((dontneed(BASE - SLOT, PAGE), dontneed(BASE, PAGE), STOP),),
+        ),
+        "callbacks-in-hand",
+        ("tables", "limbo"),
+        "recovery.py",
+        bound=1,
+        crashes=True,
+    ),
+    "publication-has-its-barrier": Claim(
+        "whoever finds a table at the pmd finds its count and its zeroes, too, in whatever order stores reach memory",
+        at_once(EMPTY, fault, walk),
+        "no-publish-wmb",
+        ("count-saturated", "table-use-after-free"),
+        "patch 3: smp_wmb before pmd_populate",
+        memory="pso",
+        spared=("sc", "tso"),
+        bound=1,
+    ),
+    "one-barrier-is-enough": Claim(
+        "no barrier is needed where a table is allocated: fault-around and a fault publish theirs by the same one",
+        at_once(EMPTY, around, walk),
+        "no-publish-wmb",
+        ("count-saturated", "table-use-after-free"),
+        "patch 3: the smp_wmb it removes from __pte_alloc and alloc_set_pte",
+        memory="pso",
+        spared=("sc", "tso"),
+        bound=1,
+    ),
+}
