@@ -28,7 +28,11 @@ SCENARIOS = {
     "stress": ("scenarios.stress", "does the protocol survive random programs of every instruction?"),
 }
 
-LATER = {"soak": ("scenarios.soak", "command"), "races": ("scenarios.zoo", "races_command")}
+LATER = {
+    "soak": ("scenarios.soak", "command"),
+    "races": ("scenarios.zoo", "races_command"),
+    "explore": ("scenarios.explore", "explore_command"),
+}
 
 
 def _race(name: str) -> click.Command:

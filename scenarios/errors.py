@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-OK, VIOLATION, USAGE, INTERNAL = 0, 1, 2, 3
+OK, VIOLATION, USAGE, INTERNAL, INCONCLUSIVE = 0, 1, 2, 3, 4
 INTERRUPTED = 130  # 128 + SIGINT; SIGTERM gives 143
 
 

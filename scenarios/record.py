@@ -16,7 +16,13 @@ from typing import Any
 from scenarios import errors
 
 SCHEMA = 1
-VERDICTS = {"pass": errors.OK, "fail": errors.VIOLATION, "died": errors.INTERNAL, "interrupted": errors.INTERRUPTED}
+VERDICTS = {
+    "pass": errors.OK,
+    "fail": errors.VIOLATION,
+    "died": errors.INTERNAL,
+    "interrupted": errors.INTERRUPTED,
+    "inconclusive": errors.INCONCLUSIVE,
+}
 _PACKAGES = ("numpy", "numba", "llvmlite", "posix_ipc", "multiprocess")
 
 
@@ -69,6 +75,7 @@ class Record:
     `checks` is name -> violations summed over all machines; `violations` is what the detectors stopped a machine for,
     workers.violation.Violation each; `ages` counts read sections by the age of the table they found; `stalls` says
     which process stood still at a point and went on; `unreached` why a stop has not happened in the machines so far.
+    `found` is what the explorer found, `inconclusive` that it ran out of time.
     """
 
     scenario: str
@@ -79,6 +86,8 @@ class Record:
     ages: list[int] = field(default_factory=list)
     stalls: list[str] = field(default_factory=list)
     unreached: dict[int, str] = field(default_factory=dict)
+    found: list[str] = field(default_factory=list)
+    inconclusive: bool = False
     failure: str | None = None
     interrupted: int = 0
     command: str = field(default_factory=command_line)
@@ -108,9 +117,11 @@ class Record:
         """One word of VERDICTS."""
         if self.failure is not None:
             return "died"
-        if self.violations or any(self.checks.values()):
+        if self.violations or self.found or any(self.checks.values()):
             return "fail"
-        return "interrupted" if self.interrupted else "pass"
+        if self.interrupted:
+            return "interrupted"
+        return "inconclusive" if self.inconclusive else "pass"
 
     @property
     def exit_status(self) -> int:
@@ -127,7 +138,7 @@ class Record:
             "environment": environment(self.seed),
             "rows": self.rows,
             "checks": self.checks,
-            "bugs": [violation.headline() for violation in self.violations],
+            "bugs": [*(violation.headline() for violation in self.violations), *self.found],
             "violations": [violation.as_json() for violation in self.violations],
             "rcu_ages": self.ages,
             "stalls": self.stalls,

@@ -64,7 +64,13 @@ def checks_and_verdict(record: Record) -> None:
         from workers.violation import report_lines
 
         write("\n".join(["", *report_lines(violation), ""]))
-    words = {"pass": "PASS", "fail": "FAIL", "died": "DIED", "interrupted": "INTERRUPTED; these are partial results"}
+    words = {
+        "pass": "PASS",
+        "fail": "FAIL",
+        "died": "DIED",
+        "interrupted": "INTERRUPTED; these are partial results",
+        "inconclusive": "INCONCLUSIVE",
+    }
     write(f"result  {words[record.verdict]}")
 
 

@@ -80,15 +80,24 @@ def _clash(trace: Trace, access: Access) -> Iterator[str]:
     yield "</pre>"
 
 
+def _head(title: str) -> Iterator[str]:
+    yield '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
+    yield f"<h1>{escape(title)}</h1>"
+
+
+def facts_page(title: str, text: str, facts: Mapping[str, Any]) -> str:
+    """The page of a search that found nothing."""
+    return "\n".join([*_head(title), f"<pre>{escape(text)}</pre>", *_table(facts.items()), "</body></html>"]) + "\n"
+
+
 def page(trace: Trace, story: Story, facts: Mapping[str, Any], report: Sequence[str] = ()) -> str:
     """The page. `facts` are said in a table as they are: executions, bound, seconds, memory model.
 
     `report` are the lines of data_race_lines() or deadlock_lines(), if the failure is one of these.
     """
-    parts = ["<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8">']
-    parts.append('<meta name="viewport" content="width=device-width, initial-scale=1">')
-    parts.append(f"<title>{escape(trace.what)}</title><style>{STYLE}</style></head><body>")
-    parts.append(f"<h1>{escape(trace.what)}</h1>")
+    parts = list(_head(trace.what))
     if trace.violation is not None:
         parts.append(f"<p>CPU {trace.violation.cpu}: {escape(trace.violation.saw)}</p>")
         parts.append(f"<p>Wrong, because {escape(trace.violation.why)}.</p>")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ class Counterexample:
     choices: list[int]
     switches: list[Switch]
     preemptions: int
+    crash_at: int = 0
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -41,8 +42,8 @@ class Counterexample:
 
     @property
     def schedule(self) -> str:
-        """The schedule as text."""
-        return ",".join(map(str, self.switches))
+        """The schedule as text; in front of ! the step of the coordinator behind which it dies."""
+        return (f"{self.crash_at}!" if self.crash_at else "") + ",".join(map(str, self.switches))
 
 
 class Clocks:
@@ -118,18 +119,21 @@ def scheduled(machine: ExploredMachine, switches: Sequence[Switch]) -> tuple[Out
     return machine.execute(strategy), strategy
 
 
-def _counterexample(machine: ExploredMachine, choices: Sequence[int]) -> Counterexample:
+def counterexample(machine: ExploredMachine, choices: Sequence[int]) -> Counterexample:
+    """Run these choices; the execution with its schedule."""
     outcome, strategy = described(machine, choices)
-    return Counterexample(outcome.what, list(choices), strategy.switches, strategy.preemptions)
+    return Counterexample(outcome.what, list(choices), strategy.switches, strategy.preemptions, machine.crash_at)
 
 
-def shrink(machine: ExploredMachine, outcome: Outcome, seconds: float = SHRINK_SECONDS) -> Counterexample:
-    """A counterexample of the same kind with fewer preemptions and fewer steps."""
+def shrink(
+    machine: ExploredMachine, outcome: Outcome, alike: Collection[str] = (), seconds: float = SHRINK_SECONDS
+) -> Counterexample:
+    """A counterexample with fewer preemptions and fewer steps: of the same kind, or of one of those in `alike`."""
     until = time.monotonic() + seconds
-    best = _counterexample(machine, outcome.choices)
+    best = counterexample(machine, outcome.choices)
     better = True
     while better and time.monotonic() < until:
-        shorter = _without(machine, _without_the_unconnected(machine, best), until)
+        shorter = _without(machine, _without_the_unconnected(machine, best), alike, until)
         better = shorter.size < best.size
         best = shorter
     return best
@@ -142,7 +146,7 @@ def _without_the_unconnected(machine: ExploredMachine, best: Counterexample) -> 
     last = failing_step(machine, outcome, clocks)
     if last is None or outcome.what != best.what:
         return best
-    shorter = _counterexample(machine, in_long_runs(clocks, clocks.cause(last)))
+    shorter = counterexample(machine, in_long_runs(clocks, clocks.cause(last)))
     return shorter if shorter.what == best.what and shorter.size < best.size else best
 
 
@@ -196,7 +200,7 @@ def _fewer(switches: list[Switch]) -> Iterator[list[Switch]]:
         yield [switch for k, switch in enumerate(switches) if k not in out]
 
 
-def _without(machine: ExploredMachine, best: Counterexample, until: float) -> Counterexample:
+def _without(machine: ExploredMachine, best: Counterexample, alike: Collection[str], until: float) -> Counterexample:
     """Leave out what can be left out of the order of tasks, as long as it fails in the same way."""
     again = True
     while again:
@@ -210,9 +214,9 @@ def _without(machine: ExploredMachine, best: Counterexample, until: float) -> Co
             if time.monotonic() > until:
                 return best
             outcome = machine.execute(strategy)
-            if outcome.failed and outcome.what == best.what:
-                shorter = _counterexample(machine, outcome.choices)
-                if shorter.what == best.what and shorter.size < best.size:
+            if outcome.failed and (outcome.what == best.what or outcome.what in alike):
+                shorter = counterexample(machine, outcome.choices)
+                if shorter.what == outcome.what and shorter.size < best.size:
                     best, again = shorter, True
                     break
     return best

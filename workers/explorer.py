@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -111,6 +110,7 @@ class ExploredMachine:
         self._start = np.array(world.mem, np.int64)
         self.segment.words[self._where] = self._start
         self.executions = 0
+        self.crashed = False  # True once an execution came to the step at which the coordinator dies
         self.log = self._written = np.empty(0, np.int64)
         self._users, self._stored = np.zeros(len(world.mem), np.int64), np.zeros(len(world.mem), np.bool_)
         self._known, self.shared = 0, bytearray(len(world.mem))  # words that more than one task accesses
@@ -230,12 +230,17 @@ class ExploredMachine:
         strategy.begin()
         world.crash = (self.geometry.cpus, self.crash_at) if self.crash_at else (-1, 0)
         world.run(self.bodies())
+        self.crashed |= self.crash_at > 0 and world.crash == (-1, 0)
         self.executions += 1
         self.log = np.array(world.log, np.int64)
         count = written(self.log, self._mark, self.executions, self._words)
         self._written = self._words[:count].copy()
         outcome = self._outcome()
-        return replace(outcome, choices=choices_of(self.log, world.buffers is not None)) if outcome.failed else outcome
+        return replace(outcome, choices=self.choices()) if outcome.failed else outcome
+
+    def choices(self) -> list[int]:
+        """The task of each step of the latest execution."""
+        return choices_of(self.log, world.buffers is not None)
 
     def _outcome(self) -> Outcome:
         if world.mem[world.bug]:
@@ -273,45 +278,3 @@ class ExploredMachine:
         if state not in self._rests:
             self._rests[state] = audit(self.segment.views, self.geometry)
         return self._rests[state]
-
-
-@dataclass
-class Verdict:
-    """What a search came to: pass (complete), pass (bound B complete), fail, or inconclusive."""
-
-    word: str
-    executions: int
-    steps: int
-    seconds: float
-    failure: Outcome | None = None
-
-
-Progress = Callable[[int, int, float], None]  # executions, steps, share of the search that is done
-
-
-def search(
-    machine: ExploredMachine,
-    fresh: Callable[[], Strategy],
-    seconds: float,
-    progress: Progress = lambda executions, steps, share: None,
-) -> Verdict:
-    """Run executions until one fails, nothing is left, or the time is over.
-
-    `fresh` makes the strategy; it is made anew when a word turns out to be shared that was not known to be.
-    """
-    began, steps, executions, strategy = time.monotonic(), 0, 0, fresh()
-    while True:
-        outcome = machine.execute(strategy)
-        executions += 1
-        steps += world.count
-        spent = time.monotonic() - began
-        if outcome.failed:
-            return Verdict("fail", executions, steps, spent, outcome)
-        if machine.learn():
-            strategy = fresh()
-        elif not strategy.end(world, machine.log):
-            return Verdict(strategy.verdict, executions, steps, spent)
-        if spent > seconds:
-            return Verdict("inconclusive (budget)", executions, steps, spent)
-        if executions % 64 == 0:
-            progress(executions, steps, strategy.covered())

@@ -102,13 +102,16 @@ def cost(path: Any, k: int, task: int, cpus: int) -> int:
 
 @njit(cache=True)
 def extend(path: Any, kept: int, steps: Any, n: int, sleeps: Any, allowed: Any, cpus: int) -> None:
-    """Enter the steps from `kept` on into the path. `sleeps` are the sleep sets of the first of them."""
+    """Enter the steps from `kept` on into the path.
+
+    `sleeps` are the sleep sets of the first of them, `allowed` whether a preemption is wanted there.
+    """
     for k in range(kept, n):
         task = steps[k, S_TASK]
         path[k, CHOSEN], path[k, TODO], path[k, DONE] = task, 1 << task, 0
         path[k, SLEEP] = sleeps[k - kept] if k - kept < len(sleeps) else 0
         path[k, ENABLED] = steps[k, S_ENABLED]
-        path[k, ALLOWED] = allowed[k] if k < len(allowed) else 1
+        path[k, ALLOWED] = allowed[k - kept] if k - kept < len(allowed) else 1
         path[k, BEFORE], path[k, SPENT] = -1, 0
         if k > 0:
             previous = path[k - 1, CHOSEN]

@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import FrameType
 
 from emulator.engines.explore import KIND_BIT, KIND_MASK, MB, WORD_MASK, Task, World
 from workers.search import Chance, carry_on
@@ -24,6 +25,11 @@ from workers.tracer import Words, kernel_frames
 
 _SWITCH = re.compile(r"^(?P<task>[^@,=]+)@(?P<place>[^@,=]+)\.(?P<nth>[1-9]\d*)=(?P<to>[^@,=]+)$")
 _ORDINALS = {1: "1st", 2: "2nd", 3: "3rd"}
+
+
+def frames_of(task: Task) -> FrameType:
+    """Where a task stands."""
+    return task.green.gr_frame or sys._getframe()  # None for the one that runs
 
 
 class DoesNotFit(Exception):
@@ -94,8 +100,7 @@ class Places:
         field = "" if kind == MB else self.words.name(task.pending & WORD_MASK)[0]
         if task.green is None:
             return f"commit/{field}"
-        frame = task.green.gr_frame or sys._getframe()  # None for the one that runs
-        function = next((f.f_code.co_name for f in kernel_frames(frame)), "body")
+        function = next((frame.f_code.co_name for frame in kernel_frames(frames_of(task))), "body")
         return f"{function}/{field}"
 
     def take(self, task: Task) -> None:

@@ -102,10 +102,13 @@ class Search:
     """Depth-first over all interleavings that differ, or all with at most `bound` preemptions.
 
     `reduce` False tries every task at every step: the plain search that the reduction is measured against.
+    `is_target(world)` says whether a preemption is wanted where the current task stands.
     """
 
-    def __init__(self, bound: int | None = None, reduce: bool = True) -> None:
-        self.bound, self.reduce = bound, reduce
+    def __init__(
+        self, bound: int | None = None, reduce: bool = True, is_target: Callable[[World], bool] | None = None
+    ) -> None:
+        self.bound, self.reduce, self.is_target = bound, reduce, is_target
         self.bounded = False  # True once the bound kept something out
         self.executions = 0
         self._path = np.zeros((MAX_STEPS + MAX_TASKS + 1, 8), np.int64)
@@ -118,6 +121,7 @@ class Search:
         self._sleeps: list[int] = []  # the same as masks, for each new step
         self._asleep: dict[int, dict[int, Footprint]] = {}  # step of the path -> who slept there
         self._tried: dict[int, dict[int, Footprint]] = {}  # step of the path -> what was tried there
+        self._allowed: list[bool] = []  # is_target of each new step
         self._seen = 0  # of the log
         self._uses_sleep = bound is None and reduce
 
@@ -127,7 +131,7 @@ class Search:
         ends = [*(np.flatnonzero(chosen[1:] != chosen[:-1]) + 1).tolist(), self._kept]
         self._blocks = [(int(chosen[end - 1]), end) for end in ends] if self._kept else []
         self._blocks.reverse()
-        self._sleep, self._sleeps, self._seen = {}, [], 0
+        self._sleep, self._sleeps, self._allowed, self._seen = {}, [], [], 0
 
     def choose(self, world: World) -> int:
         """Along the path, then on with the current task unless it is asleep."""
@@ -148,6 +152,9 @@ class Search:
             self._wake(world)
         if not self._sleep:
             world.until = NEVER
+            if self.is_target is not None:
+                self._allowed.append(self.is_target(world))
+                world.until = at + 1
             return carry_on(world, movable)
         awake = [task for task in movable if task not in self._sleep]
         if not awake:
@@ -184,7 +191,7 @@ class Search:
             self._path,
             self._kept,
             np.array(self._sleeps, np.int64),
-            np.array(getattr(world, "allowed", ()), np.int64),
+            np.array(self._allowed, np.int64),
             words,
             self.executions * MAX_STEPS * 2,
             self._steps,
@@ -320,12 +327,16 @@ class Follow(Chance):
 
 
 class Deepening:
-    """Systematic searches with more and more preemptions, until nothing is kept out or `most` is reached."""
+    """Systematic searches with more and more preemptions, until nothing is kept out or `most` is reached.
 
-    def __init__(self, most: int | None = None) -> None:
-        self.most = most
-        self._now = Search(0)
+    `executions` has an entry per bound, the last one still under way.
+    """
+
+    def __init__(self, most: int | None = None, is_target: Callable[[World], bool] | None = None) -> None:
+        self.most, self.is_target = most, is_target
+        self._now = Search(0, is_target=is_target)
         self.completed = -1  # the bound that is done
+        self.executions = [0]
 
     def begin(self) -> None:
         """Start an execution."""
@@ -337,12 +348,14 @@ class Deepening:
 
     def end(self, world: World, log: np.ndarray) -> bool:
         """On with the next bound when one is done."""
+        self.executions[-1] += 1
         if self._now.end(world, log):
             return True
         self.completed = self._now.bound or 0
         if not self._now.bounded or self.completed == self.most:
             return False
-        self._now = Search(self.completed + 1)
+        self._now = Search(self.completed + 1, is_target=self.is_target)
+        self.executions.append(0)
         return True
 
     @property
@@ -355,12 +368,12 @@ class Deepening:
         return self._now.covered()
 
 
-class Portfolio:
-    """Several strategies in turn, one execution each; the first is the systematic one, and ends it."""
+class InTurn:
+    """Several strategies, one execution each in turn; the first is the systematic one, if any is, and ends it."""
 
-    def __init__(self, first: Deepening, others: Sequence[Strategy]) -> None:
-        self.first = first
-        self._all = [first, *others]
+    def __init__(self, strategies: Sequence[Strategy]) -> None:
+        self.first = strategies[0]
+        self._all = strategies
         self._turn = -1
 
     def begin(self) -> None:

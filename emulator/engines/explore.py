@@ -113,7 +113,6 @@ class World:
         self.deadlock = False
         self.crash = (-1, 0)  # the task that dies behind its so manieth step
         self.taken = 0  # steps of that one
-        self.allowed: list[int] = []  # per step, 0 where no preemption is wanted; empty: anywhere
 
     def clear(self) -> None:
         """Forget everything: another machine, or none."""
