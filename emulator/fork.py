@@ -25,7 +25,7 @@ from emulator.atomic import (
     smp_store_release,
     write_once,
 )
-from emulator.kernel import EAGAIN, ENOMEM
+from emulator.kernel import EAGAIN, ECHILD, ENOMEM
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.mmap import exit_mmap
 from emulator.pgtable import (
@@ -59,7 +59,7 @@ from emulator.pte_ref import (
 from emulator.rcu import cond_resched
 from emulator.shadow import shadow_share
 from emulator.spinlock import mmap_write_lock, mmap_write_unlock
-from emulator.tlb import flush_tlb_mm_range, point
+from emulator.tlb import flush_tlb_mm_range, point, switch_mm
 from emulator.vma import VM_DONTCOPY, VM_LOCKED, VM_WIPEONFORK, vma_copy, vma_limit
 
 COPIED, UNFLUSHED = point_number("fork.copied"), point_number("fork.unflushed")
@@ -229,3 +229,24 @@ def fork(m, cpu, mm):
         free_mm(m, child)
         return error
     return child
+
+
+@kernel
+def end_child(m, cpu, child, mm):
+    """Tear down a child whose mm is loaded, and load `mm` again."""
+    exit_mmap(m, cpu, child)
+    switch_mm(m, cpu, mm)
+    free_mm(m, child)
+
+
+@kernel
+def reap(m, cpu, mm):
+    """Let the children that this CPU has kept exit: 0, or -ECHILD if there is none."""
+    result = -ECHILD
+    for child in range(m.config.n_mm[0]):
+        if m.mm.held_by[child] == cpu + 1:
+            m.mm.held_by[child] = 0
+            switch_mm(m, cpu, child)
+            end_child(m, cpu, child, mm)
+            result = 0
+    return result

@@ -28,8 +28,8 @@ from emulator.atomic import (
 )
 from emulator.bugs import Bug
 from emulator.device import device_remove
-from emulator.fork import fork, free_mm
-from emulator.kernel import ECHILD, EFAULT, EINTR, EINVAL, Wait, number, stopped, waits_for
+from emulator.fork import end_child, fork, reap
+from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, number, stopped, waits_for
 from emulator.madvise import do_madvise, process_madvise
 from emulator.memory import map_pages, sync_mm_rss
 from emulator.mincore import do_mincore
@@ -265,27 +265,6 @@ def record_child(m, mm, row, faults):
     m.record.child_pgtables_bytes[row] = read_once(m.mm.pgtables_bytes, mm)
     m.record.child_rss_anon[row] = read_once(m.mm.rss_anon, mm)
     m.record.child_minflt[row] = faults
-
-
-@kernel
-def end_child(m, cpu, child, mm):
-    """Tear down a child whose mm is loaded, and load `mm` again."""
-    exit_mmap(m, cpu, child)
-    switch_mm(m, cpu, mm)
-    free_mm(m, child)
-
-
-@kernel
-def reap(m, cpu, mm):
-    """Let the children that this CPU has kept exit: 0, or -ECHILD if there is none."""
-    result = -ECHILD
-    for child in range(m.config.n_mm[0]):
-        if m.mm.held_by[child] == cpu + 1:
-            m.mm.held_by[child] = 0
-            switch_mm(m, cpu, child)
-            end_child(m, cpu, child, mm)
-            result = 0
-    return result
 
 
 @kernel

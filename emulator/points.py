@@ -146,9 +146,12 @@ POINTS: dict[str, Point] = {
         "guard.py:guard_install_pte_range", "guards are set and counted, ptl is held", "guards", "madvise(2)"
     ),
     "mremap.moved": Point(
-        "mremap.py:move_ptes", "entries are at the new address, not flushed, both ptls are held", "entries", "move_ptes"
+        "move_page_tables.py:move_ptes",
+        "entries are at the new address, not flushed, both ptls are held",
+        "entries",
+        "move_ptes",
     ),
-    "mremap.unlocked": Point("mremap.py:move_ptes", "the ptls are dropped", "entries", "move_ptes"),
+    "mremap.unlocked": Point("move_page_tables.py:move_ptes", "the ptls are dropped", "entries", "move_ptes"),
     "fork.copied": Point(
         "fork.py:copy_ptes", "entries are shared with the child, both ptls are held", "entries", "copy_pte_range"
     ),
