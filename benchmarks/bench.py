@@ -51,6 +51,15 @@ class Figure:
         return {"unit": self.unit, "bound": self.bound, "median": self.median, "met": self.met, "values": self.values}
 
 
+class Worst(Figure):
+    """One figure of many subjects: the worst is the one to quote."""
+
+    @property
+    def median(self) -> float:
+        """The highest."""
+        return max(self.values)
+
+
 def fault_rate(policy: str, cpus: int, variant: str, record: Record, seconds: float = ROUND) -> dict[str, Any]:
     """One round of multi-fault."""
     figures = multi_fault.measure(policy, cpus, variant, seconds, 0, Lab(), record)
@@ -141,12 +150,34 @@ def checks(figures: dict[str, Figure], record: Record, repeats: int) -> None:
         figures["--checks online over plain"].values.append(online / plain)
 
 
+def measured_by_explorer(*words: str) -> dict[str, Any]:
+    """What benchmarks.explore prints, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.explore", *words]
+    return dict(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
+
+
+def explorer(figures: dict[str, Figure], record: Record, repeats: int) -> None:
+    """Steps per second; the reduction, whose verdicts must be those of the plain search; the zoo found and shrunk."""
+    speed = measured_by_explorer("speed")
+    figures["explore: steps per second"].values += speed["steps_per_second"]
+    found = speed["executions"]
+    figures["explore: executions, reduced over plain"].values.append(found["reduced"][1] / found["plain"][1])
+    same = found["reduced"][0].startswith("pass") and found["plain"][0] != "fail"
+    record.add_checks({"explorer_verdicts": int(not same or found["twin, reduced"][0] != found["twin, plain"][0])})
+    zoo = measured_by_explorer("zoo", "--seeds", str(10 if repeats > 1 else 1))
+    for race in zoo.values():
+        figures["explore: slowest median of a race"].values.append(statistics.median(race["seconds"]))
+        missed = [p for p in race["preemptions"] if p is None]
+        figures["explore: most preemptions of a race"].values.append(99 if missed else max(race["preemptions"]))
+
+
 PARTS: tuple[tuple[str, Callable[[dict[str, Figure], Record, int], None]], ...] = (
     ("1 CPU", single_cpu),
     ("scaling", scaling),
     ("madvise-loop", sweep),
     ("starts", starts),
     ("checks", checks),
+    ("explorer", explorer),
 )
 
 
@@ -163,6 +194,10 @@ def promised() -> dict[str, Figure]:
         Figure("ptelab --help", "s", 0.3, False),
         Figure("16 CPUs ready", "s", 0.5, False),
         Figure("--checks online over plain", "x", None),
+        Figure("explore: steps per second", "/s", 200_000, True),
+        Figure("explore: executions, reduced over plain", "x", 0.1, False),
+        Worst("explore: slowest median of a race", "s", 10, False),
+        Worst("explore: most preemptions of a race", "", 4, False),
     ]
     return {figure.name: figure for figure in figures}
 
@@ -190,14 +225,17 @@ def show(figures: dict[str, Figure], base: dict[str, Any]) -> None:
 @click.command()
 @click.option("--base", type=click.Path(exists=True, dir_okay=False), help="An earlier file to compare with.")
 @click.option("--json", "json_file", default=None, help="Where to write. [results/bench.json]")
+@click.option("--only", default="", help=f"Parts, separated by commas: {', '.join(name for name, _ in PARTS)}. [all]")
 @click.option("--repeat", default=7, type=click.IntRange(1, 100), help="Rounds of the short figures. [7]")
-def main(base: str | None, json_file: str | None, repeat: int) -> None:
+def main(base: str | None, json_file: str | None, only: str, repeat: int) -> None:
     """Measure every promised figure."""
     interrupts.install()
     old = json.loads(Path(base).read_text()) if base else {}
     record, figures = Record("bench", 0), promised()
     try:
         for name, part in PARTS:
+            if only and name not in only.split(","):
+                continue
             note(f"bench: {name}")
             part(figures, record, 3 if part is sweep else repeat)
     except interrupts.Interrupted as interrupt:

@@ -13,7 +13,7 @@ A device's frame is neither counted nor freed by zap, so nothing but the flush k
 Source: CVE-2022-39188; remap_pfn_range and unmap_mapping_range, mm/memory.c.
 """
 
-from emulator.atomic import kernel, read_once, write_once
+from emulator.atomic import data_race, kernel, read_once, write_once
 from emulator.kernel import EINVAL, ENOMEM
 from emulator.memory import pmd_alloc, zap_page_range
 from emulator.mm_types import FRAMES
@@ -129,5 +129,5 @@ def device_remove(m, cpu):
     spin_unlock(m, cpu, m.device.i_mmap_lock, 0, I_MMAP_LOCK)
     if frame != 0:
         device_frame_free(m, cpu, frame)
-        point(m, cpu, DEVICE_FREED, frame, m.page.generation[frame])
+        point(m, cpu, DEVICE_FREED, frame, data_race(m.page.generation, frame))
     return 0

@@ -9,6 +9,7 @@ from emulator.atomic import (
     DEBUG,
     atomic_add,
     cmpxchg,
+    data_race,
     kernel,
     kernel_inline,
     knob,
@@ -135,7 +136,7 @@ def set_pte(m, cpu, mm, table, pmd, pte, entry):
     if empty:
         write_once(m.entry, pte, entry)
         pte_get(m, cpu, pmd)
-    point(m, cpu, SET_PTE_DONE, table, m.ptdesc.pte_refcount[table])
+    point(m, cpu, SET_PTE_DONE, table, data_race(m.ptdesc.pte_refcount, table))
     pte_unlock(m, cpu, table)
     return empty
 
@@ -358,7 +359,7 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end, drop_markers):
     cleared = 0
     full = False
     pte_lock(m, cpu, table)
-    point(m, cpu, ZAP_LOCKED, table, m.ptdesc.pte_refcount[table])
+    point(m, cpu, ZAP_LOCKED, table, data_race(m.ptdesc.pte_refcount, table))
     while addr < end and not full:
         pte = pte_offset(table, addr)
         entry = read_once(m.entry, pte)

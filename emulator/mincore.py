@@ -9,7 +9,7 @@
 Source: mm/mincore.c; pte_offset_map_lock, mm/pgtable-generic.c.
 """
 
-from emulator.atomic import DEBUG, kernel, knob, read_once
+from emulator.atomic import DEBUG, data_race, kernel, knob, read_once
 from emulator.kernel import ENOMEM
 from emulator.pgtable import PAGE, PRESENT, pgtable_of, pmd_addr_end, pmd_lookup, pte_offset, pte_present
 from emulator.points import point_number
@@ -28,7 +28,7 @@ def mincore_pte_range(m, cpu, pmd, table, addr, end):
 
     Locking: takes and releases ptl; caller must hold a reference or rcu_read_lock.
     """
-    point(m, cpu, WALKING, table, m.ptdesc.pte_refcount[table])
+    point(m, cpu, WALKING, table, data_race(m.ptdesc.pte_refcount, table))
     pte_lock(m, cpu, table)
     present = 0
     if pgtable_of(read_once(m.entry, pmd)) == table:

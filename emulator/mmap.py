@@ -40,7 +40,7 @@ EXIT_LOCKED = point_number("exit.mmap-locked")
 def clear_table_entry(m, cpu, mm, entry, addr):
     """Unhook the table that `entry` names and gather it."""
     table = pgtable_of(m.entry[entry])
-    m.entry[entry] = 0
+    write_once(m.entry, entry, 0)  # the hardware of other CPUs may be walking here
     write_once(m.ptdesc.state, table, TABLE_UNHOOKED)
     mark_life(m, cpu, m.life.unhooked, table)
     pte_free_tlb(m, cpu, table, addr)

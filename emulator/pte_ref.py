@@ -30,12 +30,14 @@ from emulator.atomic import (
     atomic_add_return,
     atomic_inc_not_zero,
     cpu_relax,
+    data_race,
     kernel,
     kernel_inline,
     knob,
     or_words,
     read_once,
     sched_yield,
+    smp_store_release,
     write_once,
 )
 from emulator.bugs import Bug
@@ -264,7 +266,7 @@ def pte_try_get(m, cpu, pmd):
         table = pte_try_get_locked(m, cpu, pmd)
     if DEBUG and table != 0:
         mark_life(m, cpu, m.life.get, table)
-        point(m, cpu, PINNED, table, m.ptdesc.pte_refcount[table])
+        point(m, cpu, PINNED, table, data_race(m.ptdesc.pte_refcount, table))
         if detecting(m):
             pinned(m, cpu, pmd, table)
     return table
@@ -309,9 +311,9 @@ def unhook_pte_table(m, cpu, mm, pmd, table):
         BUG(m, cpu, BUG_NOT_EMPTY, table, 0, left)
     if DEBUG:
         m.ptdesc.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
-    write_once(m.ptdesc.state, table, TABLE_UNHOOKED)
+    smp_store_release(m.ptdesc.state, table, TABLE_UNHOOKED)  # behind gp_seq; pairs with account_rcu_age
     mark_life(m, cpu, m.life.unhooked, table)
-    point(m, cpu, UNHOOKED, table, m.entry[pmd])
+    point(m, cpu, UNHOOKED, table, data_race(m.entry, pmd))
     mm_dec_nr_tables(m, mm)
     m.cpu.tables_freed[cpu] += 1
     return True
@@ -403,7 +405,7 @@ def pmd_install(m, cpu, mm, pmd, table):
         mm_inc_nr_tables(m, mm)
         if knob(m.config.publish_before_init):
             populate(m, mm, pmd, table)
-            point(m, cpu, PUBLISHED, table, m.ptdesc.pte_refcount[table])
+            point(m, cpu, PUBLISHED, table, data_race(m.ptdesc.pte_refcount, table))
             pte_ref_init(m, table, 1)
         else:
             pte_ref_init(m, table, 1)

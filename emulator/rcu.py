@@ -26,6 +26,7 @@ new gp_seq cannot have read the old pmd since.
 from emulator.atomic import (
     atomic_add,
     cmpxchg,
+    data_race,
     kernel,
     kernel_inline,
     knob,
@@ -92,7 +93,7 @@ def account_rcu_age(m, cpu, table, generation):
     age = 0
     if m.ptdesc.generation[table] != generation:
         age = RCU_AGES - 1
-    elif read_once(m.ptdesc.state, table) != TABLE_INSTALLED:
+    elif smp_load_acquire(m.ptdesc.state, table) != TABLE_INSTALLED:  # before gp_seq; pairs with unhook_pte_table
         age = min(read_once(m.rcu.gp_completed, 0) - m.ptdesc.gp_seq[table], RCU_AGES - 1)
     atomic_add(m.rcu_age.count, age, 1)
     if age > 1:
@@ -104,7 +105,7 @@ def call_rcu(m, cpu, table):
     """Free `table` after a grace period. The coordinator is woken only if it sleeps for want of work."""
     if detecting(m) and m.ptdesc.state[table] != TABLE_UNHOOKED:
         BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], m.ptdesc.state[table])
-    m.ptdesc.state[table] = TABLE_LIMBO
+    smp_store_release(m.ptdesc.state, table, TABLE_LIMBO)  # a reader that sees it looks at gp_seq: account_rcu_age
     mark_life(m, cpu, m.life.deferred, table)
     while True:
         head = read_once(m.cpu.cb_head, cpu)
@@ -113,7 +114,7 @@ def call_rcu(m, cpu, table):
             break
     if head == 0 and read_once(m.rcu.asleep, 0) == 2:
         coordinator_wake(m)
-    point(m, cpu, CALL_RCU_QUEUED, table, m.ptdesc.generation[table])
+    point(m, cpu, CALL_RCU_QUEUED, table, data_race(m.ptdesc.generation, table))
 
 
 @kernel

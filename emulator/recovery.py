@@ -67,7 +67,7 @@ def poison_again(m):
     for cpu in range(m.config.n_cpu[0]):
         table = m.cpu.cb_taken[cpu]
         while table != 0:
-            m.ptdesc.state[table] = TABLE_LIMBO
+            smp_store_release(m.ptdesc.state, table, TABLE_LIMBO)  # as in call_rcu
             table = m.ptdesc.next[table]
 
 

@@ -156,7 +156,7 @@ def handle_ipi(m, cpu):
     then may be a mix; it acknowledges the old number only, and the next has an old tlb_gen, so it flushes everything.
     """
     request = smp_load_acquire(m.cpu.ipi_request, cpu)  # pairs with the release in flush_agent
-    point_noirq(m, cpu, IPI_TAKEN, request, m.cpu.ipi_gen[cpu])
+    point_noirq(m, cpu, IPI_TAKEN, request, data_race(m.cpu.ipi_gen, cpu))
     if data_race(m.cpu.ipi_mm, cpu) == m.cpu.mm[cpu]:  # else it has loaded another since, and flushed everything
         start, end = data_race(m.cpu.ipi_start, cpu), data_race(m.cpu.ipi_end, cpu)
         flush_tlb_func(m, cpu, start, end, data_race(m.cpu.ipi_freed, cpu), data_race(m.cpu.ipi_gen, cpu))
@@ -239,7 +239,7 @@ def switch_mm(m, cpu, mm):
     Whoever is not seen with A loaded walks A after the entries were cleared, or has nothing of A cached when it next
     accesses memory. Locking: caller must hold nothing and not be lazy. Source: switch_mm_irqs_off, arch/x86/mm/tlb.c.
     """
-    write_once(m.cpu.mm, cpu, mm)
+    smp_store_release(m.cpu.mm, cpu, mm)  # what it accessed of the other mm comes first; pairs with has_remote_cpu
     smp_mb()  # pairs with atomic_add_return in flush_tlb_mm_range
     gen = read_once(m.mm.tlb_gen, mm)
     tlb_flush_all(m, cpu)
@@ -252,7 +252,7 @@ def enter_idle(m, cpu):
 
     Locking: caller must be outside of rcu_read_lock.
     """
-    write_once(m.cpu.lazy, cpu, 1)
+    smp_store_release(m.cpu.lazy, cpu, 1)  # user accesses come first; pairs with the acquires of lazy
     smp_store_release(m.cpu.idle, cpu, 1)
     smp_mb()
     take_interrupts(m, cpu)  # one that was sent before the agent could see lazy: answer, or it waits for a nap
@@ -269,7 +269,7 @@ def exit_idle(m, cpu):
 def has_remote_cpu(m, cpu, mm):
     """True if another CPU has `mm` loaded and is not lazy."""
     for other in range(m.config.n_cpu[0]):
-        if other != cpu and read_once(m.cpu.mm, other) == mm and read_once(m.cpu.lazy, other) == 0:
+        if other != cpu and smp_load_acquire(m.cpu.mm, other) == mm and smp_load_acquire(m.cpu.lazy, other) == 0:
             return True
     return False
 
@@ -342,7 +342,11 @@ def flush_agent(m, me):
         mm = m.cpu.flush_mm[caller]
         m.rcu.remote_flushes[0] += 1
         for target in range(m.config.n_cpu[0]):
-            if target == caller or read_once(m.cpu.mm, target) != mm or read_once(m.cpu.lazy, target) != 0:
+            if (
+                target == caller
+                or smp_load_acquire(m.cpu.mm, target) != mm
+                or smp_load_acquire(m.cpu.lazy, target) != 0
+            ):
                 continue
             m.cpu.ipi_mm[target] = mm
             m.cpu.ipi_start[target] = m.cpu.flush_start[caller]
@@ -372,7 +376,9 @@ def wait_for_ack(m, me, target):
     turns = 0
     while True:
         wake = read_once(m.rcu.wake, 0)
-        if smp_load_acquire(m.cpu.ipi_ack, target) == m.cpu.ipi_request[target] or read_once(m.cpu.lazy, target) != 0:
+        if smp_load_acquire(m.cpu.ipi_ack, target) == m.cpu.ipi_request[target]:
+            return
+        if smp_load_acquire(m.cpu.lazy, target) != 0:
             return
         turns += 1
         if turns < _YIELD:

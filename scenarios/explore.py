@@ -204,6 +204,7 @@ def verdict_line(found: Finding) -> str:
 
 def show(found: Finding) -> None:
     """The report of one subject."""
+    from workers.postmortem import many
     from workers.story import story_of, story_text
 
     report.write(found.of.text)
@@ -216,7 +217,7 @@ def show(found: Finding) -> None:
     if found.example is None:
         return
     example = found.example
-    report.write(f"shrunk to {len(example.choices)} steps, {example.preemptions} preemptions\n")
+    report.write(f"shrunk to {many(len(example.choices), 'step')}, {many(example.preemptions, 'preemption')}\n")
     for line in found.lines:
         report.write(line)
     report.write()

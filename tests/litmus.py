@@ -10,11 +10,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
-from itertools import count
 from typing import Any
 
 import numpy as np
 
+from emulator import engine
 from emulator.engines.explore import (
     Field,
     atomic_add,
@@ -31,6 +31,7 @@ from emulator.engines.explore import (
 from emulator.engines.store_buffer import Buffers
 from workers.search import Follow, Pct, RandomWalk, Search, Strategy
 
+engine.prepare()
 WORDS = 3
 X, Y, Z = range(WORDS)
 
@@ -388,49 +389,11 @@ def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int
     return executions, any(stuck), sorted(map(list, seen))
 
 
-def scenes(names: list[str], bound: int, broken: bool = False) -> dict[str, str]:
-    """What a search with so many preemptions finds in the scenes of these races; `broken` leaves the piece out."""
-    from scenarios.race import load_race
-    from workers.explorer import ExploredMachine, search
-    from workers.instruments import Instruments
+def searched(name: str, broken: bool, bound: int | None, targets: tuple[str, ...] = ()) -> tuple[str, str | None, bool]:
+    """The verdict on a race's scene or a claim, what was found, and whether that is as it should be."""
+    from scenarios.explore import Plan, explore
+    from scenarios.subject import subject
 
-    found = {}
-    for name in names:
-        race, _ = load_race(name)
-        tools = Instruments(online=True, knobs=(name,) if broken else (), settings=race.settings)
-        machine = ExploredMachine(race.scene, race.policy, tools)
-        verdict = search(machine, lambda: Search(bound), 30)
-        if verdict.failure is not None:
-            found[name] = verdict.failure.what
-    return found
-
-
-def claim(name: str, twin: bool) -> tuple[list[str], int]:
-    """What the searches for a claim find, or for its broken twin, and the executions that took.
-
-    Where the coordinator dies there is a search for each of its steps, up to one that no execution reaches.
-    """
-    from scenarios.claims import CLAIMS
-    from workers.explorer import ExploredMachine, search
-    from workers.instruments import Instruments
-
-    one = CLAIMS[name]
-    tools = Instruments(online=True, knobs=(one.knob,) if twin else (), settings=one.settings)
-    died: list[bool] = []
-
-    class Dying(Search):
-        def end(self, world: Any, log: Any) -> bool:
-            died.append(world.crash == (-1, 0))
-            return super().end(world, log)
-
-    found, executions = [], 0
-    for step in count(1):
-        died.clear()
-        machine = ExploredMachine(one.scene, one.policy, tools, one.memory, crash_at=step if one.crashes else 0)
-        verdict = search(machine, Dying(2 if twin and one.bound is None else one.bound), 60)
-        executions += verdict.executions
-        if verdict.failure is not None or not verdict.word.startswith("pass"):
-            found.append(verdict.failure.what if verdict.failure is not None else verdict.word)
-        if found or not one.crashes or not any(died):
-            return found, executions
-    return found, executions
+    of = subject(name)
+    finding = explore(of, Plan(broken, of.memory, bound, seconds=90, jobs=1, targets=targets, races=False))
+    return finding.verdict.word, finding.what, finding.as_expected

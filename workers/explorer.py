@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from emulator import engine
 from emulator.checks import audit
-from emulator.engines.explore import MAX_STEPS, Crash, attach, world
+from emulator.engines.explore import MAX_STEPS, Crash, attach, smp_store_release, world
+from emulator.engines.partial_order import RaceDetector, choices_of, note_users, written
 from emulator.engines.store_buffer import BufferedField, Buffers
 from emulator.insn import run_program
 from emulator.mm_types import CPU, Geometry
@@ -20,7 +22,6 @@ from emulator.segment import Segment
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle
 from workers.instruments import PLAIN, Instruments
 from workers.machine import power_up
-from workers.partial_order import RaceDetector, choices_of, note_users, written
 from workers.program import assemble, disassemble
 from workers.scene import Scene
 from workers.search import Follow, Strategy
@@ -83,6 +84,7 @@ class ExploredMachine:
         crash_at: int = 0,
         races: bool = False,
     ) -> None:
+        engine.prepare()
         programs = scene.programs or [()] * scene.cpus
         cpus = len(programs)
         insns = len(scene.setup) + sum(len(program) for program in programs)
@@ -160,7 +162,7 @@ class ExploredMachine:
 
     def _finish(self, cpu: int) -> None:
         enter_idle(self.m, cpu)
-        self.m.cpu.finished[cpu] = 1
+        smp_store_release(self.m.cpu.finished, cpu, 1)
         coordinator_wake(self.m)
 
     def _body(self, cpu: int, body: Callable[[], Any]) -> None:

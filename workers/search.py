@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from emulator.engines import partial_order
 from emulator.engines.explore import (
     COUNT_BIT,
     COUNT_MASK,
@@ -30,8 +31,7 @@ from emulator.engines.explore import (
     WORD_MASK,
     World,
 )
-from workers import partial_order
-from workers.partial_order import CHOSEN, NOTHING, S_FROM, S_TASK, S_TO, effect
+from emulator.engines.partial_order import CHOSEN, NOTHING, S_FROM, S_TASK, S_TO, effect
 
 EFFECTS = [int(effect.py_func(kind)) for kind in range(1 << TASK_BIT - KIND_BIT)]  # by kind of access
 

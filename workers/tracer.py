@@ -104,8 +104,8 @@ class Tracer:
             field=field,
             index=index,
             length=length,
-            old=self.world.mem[word],
-            new=self.world.mem[word],
+            old=int(self.world.mem[word]),
+            new=int(self.world.mem[word]),
             function=function,
             source=source,
             callers=callers,
@@ -124,7 +124,7 @@ class Tracer:
             if access.op == "issue":
                 stores = self.world.buffers.pending[access.task]
                 new = next(store.value for store in reversed(stores) if store.word == self._open)
-            self.accesses[-1] = replace(access, new=new)
+            self.accesses[-1] = replace(access, new=int(new))
         self._open = -1
 
     @staticmethod

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from emulator import engine
 
-_SOURCES = ("emulator/*.py", "emulator/engines/*.py", "workers/host_loop.py")  # where kernels are written
+KERNELS = ("emulator/*.py", "emulator/engines/*.py", "workers/host_loop.py")  # where kernels are written
 _MARKER = "complete"
 _KEPT = 24  # directories of other versions that stay
 
@@ -37,26 +37,27 @@ def _processor() -> str:
     return platform.processor()
 
 
-def key() -> str:
-    """A hash of the build, all kernel sources (contents, paths, times), numba, llvmlite, Python and the processor."""
+def key(sources: tuple[str, ...]) -> str:
+    """A hash of the build, the sources (contents, paths, times), numba, llvmlite, Python and the processor."""
     digest = hashlib.sha256()
     for word in (str(engine.debug()), version("numba"), version("llvmlite"), platform.python_version(), _processor()):
         digest.update(word.encode())
-    for source in sorted(path for pattern in _SOURCES for path in _root().glob(pattern)):
+    for source in sorted(path for pattern in sources for path in _root().glob(pattern)):
         # numba keeps an index per path and compares the time of the file, so both must be part of the name
         digest.update(f"{source} {source.stat().st_mtime_ns} ".encode() + source.read_bytes())
     return digest.hexdigest()[:20]
 
 
-def directory() -> Path | None:
-    """The directory for these sources, told to numba through its environment; None if nothing can be written."""
+def directory(sources: tuple[str, ...] = KERNELS) -> Path | None:
+    """The directory for what is compiled from these sources, told to numba through its environment; None if there is
+    none that can be written."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     for parent in (Path(home) / "ptelab", Path(tempfile.gettempdir()) / f"ptelab-cache-{os.getuid()}"):
         with contextlib.suppress(OSError):
             parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if os.access(parent, os.W_OK) and parent.stat().st_uid == os.getuid():
-                os.environ["NUMBA_CACHE_DIR"] = str(parent / key())
-                return parent / key()
+                os.environ["NUMBA_CACHE_DIR"] = str(parent / key(sources))
+                return parent / key(sources)
     return None
 
 

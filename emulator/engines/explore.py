@@ -2,7 +2,7 @@
 
 A step is one marked access to shared memory (a primitive of atomic.py) with the plain code behind it. Before each, the
 task can be made to wait while others go on; so every interleaving of marked accesses can be run, and run again. Plain
-accesses are no steps: if they race, the search reports it (workers/partial_order.py), and if they do not, no
+accesses are no steps: if they race, the search reports it (emulator/engines/partial_order.py), and if they do not, no
 interleaving of theirs matters.
 
 Every access is written to a log, plain ones too: task, kind, first word and number of words in one int. The strategy
@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
 
+from emulator.engines import compile_cache
 from emulator.mm_types import VIEWS, WORD
 
 NAME = "explore"
@@ -265,13 +266,20 @@ kernel_inline = kernel
 entry_point = kernel
 
 
+CACHE_DIRECTORY = compile_cache.directory(("emulator/engines/explore.py", "emulator/engines/partial_order.py"))
+
+
 def is_prepared() -> bool:
-    """True: there is nothing to compile."""
-    return True
+    """True if prepare() will only load what an earlier process compiled: no kernel, but what reads the log."""
+    return compile_cache.is_complete(CACHE_DIRECTORY)
 
 
 def prepare() -> None:
-    """Nothing to do."""
+    """Compile what reads the log, or load it from the cache. Call before the first fork."""
+    from emulator.engines import partial_order
+
+    with compile_cache.filling(CACHE_DIRECTORY):
+        partial_order.compile_all()
 
 
 def attach(segment: Any, field: type[Field] = Field) -> SimpleNamespace:

@@ -9,14 +9,14 @@ adds 1: a dying table is pinned
 sets an entry in it
 """
 
+from scenarios.bodies import ONE_ENTRY, at_once, walk, zap
 from scenarios.race import Race
-from scenarios.races.no_grace_period import SCENE
 from scenarios.races.unhook_unlocked import programs
 
 RACE = Race(
     detectors=("count-from-zero", "count-saturated"),
     programs=programs,
-    scene=SCENE,
+    scene=at_once(ONE_ENTRY, walk, zap),
     steer=(("pte_try_get.checked", "free_pte_table.zero"),),
     source="patch 5: pte_get_unless_zero",
 )

@@ -10,13 +10,14 @@ rcu_read_lock(), reads the pmd
 inc-not-zero on memory that is free
 """
 
+from scenarios.bodies import ONE_ENTRY, at_once, walk, zap
 from scenarios.race import Race
-from scenarios.races.unhook_unlocked import SCENE, programs
+from scenarios.races.unhook_unlocked import programs
 
 RACE = Race(
     detectors=("count-saturated", "freed-under-rcu-reader", "table-use-after-free"),
     programs=programs,
-    scene=SCENE,
+    scene=at_once(ONE_ENTRY, zap, walk, coordinator=True),
     tick_us=50,
     steer=(("pte_try_get.read-pmd", "table.freed", 500),),
     source="rcutorture's test of the mechanism; patch 6 rests on it",

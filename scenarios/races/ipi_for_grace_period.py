@@ -9,14 +9,15 @@ takes the IPI, acknowledges            tlb_remove_table_sync_one: IPI
 inc-not-zero on memory that is free
 """
 
-from scenarios.race import Race
-from scenarios.races.no_grace_period import SCENE
+from scenarios.bodies import ONE_ENTRY
+from scenarios.race import BASE, PAGE, Race, Scene
 from scenarios.races.unhook_unlocked import programs
+from workers.program import STOP, dontneed, mincore
 
 RACE = Race(
     detectors=("count-saturated", "freed-under-rcu-reader", "table-use-after-free"),
     programs=programs,
-    scene=SCENE,
+    scene=Scene(ONE_ENTRY, ((mincore(BASE, PAGE), STOP), (dontneed(BASE, PAGE), STOP))),
     steer=(("pte_try_get.read-pmd", "table.freed"),),
     source="718b13861d22: tlb_remove_table_sync_one excludes walkers with interrupts off only",
 )

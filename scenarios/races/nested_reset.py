@@ -12,6 +12,13 @@ frees the table
                                        maps A anew, walks the freed table
 """
 
+from functools import partial
+from typing import Any
+
+from emulator.madvise import zap_page_range
+from emulator.mmap import unmap_region
+from emulator.mmu import store
+from emulator.vma import detach_vmas
 from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
 from workers.program import STOP, barrier, dontneed, jump, mmap, munmap, touch
 
@@ -24,12 +31,25 @@ def programs(seed: int) -> Programs:
     return [unmapper, [*walker, jump(0)]]
 
 
+def release_and_walk(m: Any, cpu: int) -> None:
+    """MADV_DONTNEED of B, then a store to A, whose table this CPU has cached."""
+    zap_page_range(m, cpu, 0, BASE - SLOT, BASE - SLOT + PAGE)
+    store(m, cpu, 0, BASE + PAGE, 1)
+
+
+def unmap(m: Any, cpu: int) -> None:
+    """munmap of A, behind its downgrade."""
+    detach_vmas(m, 0, BASE, BASE + 2 * PAGE)
+    unmap_region(m, cpu, 0, BASE, BASE + 2 * PAGE)
+
+
 RACE = Race(
     detectors=("psc-hit-freed-table", "tlb-hit-freed-frame"),
     programs=programs,
     scene=Scene(
         setup=(mmap(BASE - SLOT, PAGE), mmap(BASE, 2 * PAGE), touch(BASE, PAGE), STOP),
-        programs=((dontneed(BASE - SLOT, PAGE), touch(BASE + PAGE, PAGE), STOP), (munmap(BASE, 2 * PAGE), STOP)),
+        bodies=lambda m: [partial(release_and_walk, m, 0), partial(unmap, m, 1)],
+        cpus=2,
     ),
     policy="none",
     settings={"flush_ceiling": 1024},

@@ -9,19 +9,14 @@ takes the IPI and acknowledges         flushes
 inc-not-zero on memory that is free
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Race, Scene
+from scenarios.bodies import ONE_ENTRY, at_once, walk, zap
+from scenarios.race import Race
 from scenarios.races.unhook_unlocked import programs
-from workers.program import STOP, dontneed, mincore, mmap, touch
-
-SCENE = Scene(
-    setup=(mmap(BASE, SLOT), touch(BASE, PAGE), STOP),
-    programs=((mincore(BASE, PAGE), STOP), (dontneed(BASE, PAGE), STOP)),
-)
 
 RACE = Race(
     detectors=("count-saturated", "freed-under-rcu-reader", "table-use-after-free"),
     programs=programs,
-    scene=SCENE,
+    scene=at_once(ONE_ENTRY, walk, zap, coordinator=True),
     steer=(("pte_try_get.read-pmd", "table.freed"),),
     source="patch 6: call_rcu in free_pte_table",
 )

@@ -12,8 +12,9 @@
 Only where whoever sees zero may free, as in the percpu_ref RFC; in v1 the one who made it zero does.
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, dontneed, jump, mmap, touch
+from scenarios.bodies import ONE_ENTRY, at_once, walk, zap_then_fault
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import barrier, dontneed, jump, mmap, touch
 
 
 def programs(seed: int) -> Programs:
@@ -26,10 +27,7 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("table-double-free", "pmd-changed-under-pin", "table-use-after-free", "count-from-zero"),
     programs=programs,
-    scene=Scene(
-        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), STOP),
-        programs=((dontneed(BASE, PAGE), touch(BASE + PAGE, PAGE), STOP), (dontneed(BASE, PAGE), STOP)),
-    ),
+    scene=at_once(ONE_ENTRY, walk, zap_then_fault),
     settings={"any_zero_frees": 1},
     steer=(
         ("zap.cleared", "pte_put.dropped", 100, 1),

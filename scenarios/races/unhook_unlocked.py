@@ -8,8 +8,9 @@ pte_try_get: pmd_lock, reads the pmd
 inc-not-zero on memory that is free
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, dontneed, jump, mincore, mmap, touch
+from scenarios.bodies import ONE_ENTRY, at_once, walk, zap
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import dontneed, jump, mmap, touch
 
 
 def programs(seed: int) -> Programs:
@@ -20,15 +21,10 @@ def programs(seed: int) -> Programs:
     ]
 
 
-SCENE = Scene(
-    setup=(mmap(BASE, SLOT), touch(BASE, PAGE), STOP),
-    programs=((dontneed(BASE, PAGE), STOP), (mincore(BASE, PAGE), STOP)),  # a reader that allocates nothing
-)
-
 RACE = Race(
     detectors=("count-saturated", "table-use-after-free", "count-from-zero"),
     programs=programs,
-    scene=SCENE,
+    scene=at_once(ONE_ENTRY, zap, walk),
     policy="refcount-lock",
     steer=(("pte_try_get.locked", "table.freed"),),
     source="patch 5: pte_try_get and free_pte_table both take pmd_lock",

@@ -39,6 +39,11 @@ from emulator.engines.explore import (
     WORD_MASK,
     WRITE,
 )
+from emulator.engines.whole_program import whole_program
+
+inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+called = njit(cache=True)  # from Python
+ENTRIES = frozenset(("parse", "order", "learn", "covered", "written", "find_race", "note_users"))
 
 # kinds as small numbers, for compiled code
 _READ, _ACQUIRE, _WRITE, _RELEASE, _UPDATE, _ADD, _MB, _WMB, _PLAIN_LOAD, _PLAIN_STORE, _BLOCKED, _WOKEN = (
@@ -52,7 +57,7 @@ CHOSEN, TODO, DONE, SLEEP, ENABLED, BEFORE, SPENT, ALLOWED = range(8)
 S_TASK, S_KIND, S_FROM, S_TO, S_ENABLED, S_MADE, S_EPOCH = range(7)  # from and to: its accesses in the log
 
 
-@njit(cache=True)
+@called
 def parse(log: Any, pending: Any, commits: Any, cpus: int, buffered: bool, steps: Any) -> int:
     """Fill `steps` from the log; behind the last one stands what each task was about to do. The number taken.
 
@@ -93,14 +98,14 @@ def parse(log: Any, pending: Any, commits: Any, cpus: int, buffered: bool, steps
     return n
 
 
-@njit(cache=True)
+@inner
 def cost(path: Any, k: int, task: int, cpus: int) -> int:
     """1 if running `task` at step k preempts the one that ran before. Stores that reach memory preempt nobody."""
     before = path[k, BEFORE]
     return int(task < cpus and before >= 0 and task != before and path[k, ENABLED] >> before & 1 != 0)
 
 
-@njit(cache=True)
+@inner
 def extend(path: Any, kept: int, steps: Any, n: int, sleeps: Any, allowed: Any, cpus: int) -> None:
     """Enter the steps from `kept` on into the path.
 
@@ -119,7 +124,7 @@ def extend(path: Any, kept: int, steps: Any, n: int, sleeps: Any, allowed: Any, 
             path[k, SPENT] = path[k - 1, SPENT] + cost(path, k - 1, previous, cpus)
 
 
-@njit(cache=True)
+@inner
 def ask(path: Any, at: int, wanted: int, first: int, bounded: bool, cpus: int) -> None:
     """Have a task of the mask `wanted` tried at step `at`, `first` if it can move; or all if none of them can.
 
@@ -143,7 +148,7 @@ def ask(path: Any, at: int, wanted: int, first: int, bounded: bool, cpus: int) -
         path[place, TODO] |= movable if movable != 0 else path[place, ENABLED]
 
 
-@njit(cache=True)
+@inner
 def initials(steps: Any, after: Any, i: int, j: int, tasks: int) -> int:
     """The tasks that can begin an execution with step j before step i, as a mask.
 
@@ -169,7 +174,7 @@ def initials(steps: Any, after: Any, i: int, j: int, tasks: int) -> int:
     return found
 
 
-@njit(cache=True)
+@inner
 def enter(found: Any, count: int, step: int) -> int:
     """Add a step to those found, once; how many there are."""
     if step < 0:
@@ -184,7 +189,7 @@ def enter(found: Any, count: int, step: int) -> int:
 LOADS, ADDS, STORES, NOTHING = range(4)
 
 
-@njit(cache=True)
+@inner
 def effect(kind: int) -> int:
     """What an access does to its words."""
     if kind <= _ACQUIRE or kind == _PLAIN_LOAD:
@@ -194,7 +199,7 @@ def effect(kind: int) -> int:
     return STORES if kind < _ADD or kind == _PLAIN_STORE else NOTHING
 
 
-@njit(cache=True)
+@inner
 def dependent_before(entry: int, steps: Any, owner: Any, words: Any, base: int, found: Any, count: int) -> int:
     """Add the latest steps that an access depends on to the `count` in `found`; how many there are.
 
@@ -220,7 +225,7 @@ def dependent_before(entry: int, steps: Any, owner: Any, words: Any, base: int, 
     return count
 
 
-@njit(cache=True)
+@inner
 def note(entry: int, k: int, words: Any, base: int, tasks: int) -> None:
     """Enter an access of step k as the latest of its kind."""
     mine, task, first = effect(entry >> KIND_BIT & KIND_MASK), entry >> TASK_BIT, entry & WORD_MASK
@@ -235,7 +240,7 @@ def note(entry: int, k: int, words: Any, base: int, tasks: int) -> None:
             words[word, 0] = base + k
 
 
-@njit(cache=True)
+@inner
 def join(clock: Any, other: Any) -> None:
     """What `other` has behind it, `clock` has, too."""
     for task in range(len(clock)):
@@ -243,7 +248,7 @@ def join(clock: Any, other: Any) -> None:
             clock[task] = other[task]
 
 
-@njit(cache=True)
+@called
 def order(
     log: Any, pending: Any, steps: Any, n: int, owner: Any, cpus: int, words: Any, base: int, after: Any, races: Any,
     since: int,
@@ -302,7 +307,7 @@ def order(
     return count
 
 
-@njit(cache=True)
+@inner
 def backtrack(path: Any, n: int, bound: int, cpus: int) -> int:
     """Choose what the next execution does otherwise: its last step on the path, as a count; 0 if nothing is left.
 
@@ -330,7 +335,7 @@ def backtrack(path: Any, n: int, bound: int, cpus: int) -> int:
     return 0 if sign > 0 else -(1 << 60)
 
 
-@njit(cache=True)
+@called
 def learn(
     log: Any, pending: Any, commits: Any, owner: Any, cpus: int, path: Any, kept: int, sleeps: Any, allowed: Any,
     words: Any, base: int, steps: Any, after: Any, races: Any, bound: int, reduce: bool, buffered: bool,
@@ -349,7 +354,7 @@ def learn(
     return backtrack(path, n, bound, cpus)
 
 
-@njit(cache=True)
+@called
 def covered(path: Any, n: int) -> float:
     """The share of the search that lies behind, if every choice leads to as much as its neighbours."""
     share, weight = 0.0, 1.0
@@ -366,7 +371,7 @@ def covered(path: Any, n: int) -> float:
     return share
 
 
-@njit(cache=True)
+@called
 def written(log: Any, mark: Any, base: int, words: Any) -> int:
     """The words that an execution has stored to into `words`, each once; how many."""
     count = 0
@@ -387,7 +392,7 @@ def written(log: Any, mark: Any, base: int, words: Any) -> int:
 P_LOAD, P_STORE, M_LOAD, M_STORE = range(4)  # plain and marked
 
 
-@njit(cache=True)
+@inner
 def clashes(latest: Any, clock: Any, word: int, task: int, kinds: Any, base: int) -> int:
     """The place in the log of an access of one of `kinds` to `word` by another task that nothing orders; or -1."""
     for kind in kinds:
@@ -398,7 +403,7 @@ def clashes(latest: Any, clock: Any, word: int, task: int, kinds: Any, base: int
     return -1
 
 
-@njit(cache=True)
+@called
 def find_race(log: Any, tasks: int, latest: Any, released: Any, stamp: Any, base: int, found: Any) -> bool:
     """The first two accesses that race, as places in the log, into `found`.
 
@@ -458,7 +463,7 @@ def find_race(log: Any, tasks: int, latest: Any, released: Any, stamp: Any, base
     return False
 
 
-@njit(cache=True)
+@called
 def note_users(log: Any, owner: Any, users: Any, stored: Any) -> None:
     """Which CPUs have accessed each word, as a mask, and whether it was stored to."""
     for entry in log:
@@ -469,6 +474,25 @@ def note_users(log: Any, owner: Any, users: Any, stored: Any) -> None:
         for word in range(first, first + (entry >> COUNT_BIT & COUNT_MASK) + 1):
             users[word] |= 1 << owner[entry >> TASK_BIT]
             stored[word] |= not (kind <= _ACQUIRE or kind == _PLAIN_LOAD or kind == _DATA_RACE)
+
+
+def compile_all() -> None:
+    """Compile everything that Python calls, by calling it with an empty log."""
+    with whole_program(ENTRIES, frozenset()):
+        _compile_all()
+
+
+def _compile_all() -> None:
+    log, one = np.zeros(0, np.int64), np.zeros(1, np.int64)
+    none, pairs = np.full(1, -1), np.zeros((1, 2), np.int64)
+    path, steps, words, after = (np.zeros((2, width), np.int64) for width in (8, 7, 3, 1))
+    commits = np.zeros((0, 3), np.int64)
+    learn(log, none, commits, one, 1, path, 0, log, log, words, 0, steps, after, pairs, -1, True, False)
+    order(log, none, steps, parse(log, none, commits, 1, False, steps), one, 1, words, 0, after, pairs, 0)
+    covered(path, 0)
+    written(log, one, 1, one)
+    find_race(log, 1, np.zeros((1, 4, 1), np.int64), pairs, one, 0, one)
+    note_users(log, one, one, np.zeros(1, np.bool_))
 
 
 class RaceDetector:
@@ -482,9 +506,9 @@ class RaceDetector:
 
     def find(self, log: np.ndarray) -> tuple[int, int] | None:
         """Places in the log of the first two accesses that race."""
-        self._base += len(log) + 1
+        base, self._base = self._base, self._base + len(log)  # stamps of earlier logs are below
         arrays = (self._latest, self._released, self._stamp)
-        if find_race(log, self._tasks, *arrays, self._base, self._found):
+        if find_race(log, self._tasks, *arrays, base, self._found):
             return int(self._found[0]), int(self._found[1])
         return None
 

@@ -1,0 +1,81 @@
+"""Scenes whose CPUs call kernels directly, with mmap_lock held notionally: the less happens, the more can be tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from emulator.atomic import read_once
+from emulator.madvise import zap_page_range
+from emulator.memory import handle_pte_fault, map_pages
+from emulator.mincore import mincore_pmd
+from emulator.pgtable import pgtable_of, pmd_lookup
+from emulator.rcu import account_rcu_age, cond_resched, rcu_read_lock, rcu_read_unlock
+from emulator.vma import find_vma
+from scenarios.race import BASE, PAGE, SLOT
+from workers.program import STOP, dontneed, mmap, touch
+from workers.scene import Scene
+
+Body = Callable[[Any, int], Any]  # of m and the CPU
+EMPTY = (mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, PAGE), STOP)  # leaves an empty pmd, and a poisoned table
+ONE_ENTRY = (mmap(BASE, SLOT), touch(BASE, PAGE), STOP)
+
+
+def at_once(
+    setup: tuple[Any, ...], *bodies: Body, coordinator: bool = False, end: Callable[[Any], None] | None = None
+) -> Scene:
+    """Kernels that run at once, each on a CPU of its own, as kernel threads do: lazy, so that no flush needs them.
+
+    Without a coordinator no grace period ends: what is freed stays in limbo.
+    """
+
+    def tasks(m: Any) -> list[Callable[[], Any]]:
+        from emulator.engines.explore import world
+
+        for cpu in range(len(bodies)):
+            world.mem[m.cpu.lazy.base + cpu] = 1  # it always was: no store of this execution
+        return [partial(body, m, cpu) for cpu, body in enumerate(bodies)]
+
+    return Scene(setup, bodies=tasks, cpus=len(bodies), coordinator=coordinator, end=end)
+
+
+def zap(m: Any, cpu: int) -> None:
+    """MADV_DONTNEED of the first page."""
+    zap_page_range(m, cpu, 0, BASE, BASE + PAGE)
+
+
+def fault(m: Any, cpu: int, page: int = 0) -> None:
+    """A read fault on a page."""
+    addr = BASE + page * PAGE
+    handle_pte_fault(m, cpu, 0, find_vma(m, 0, addr), pmd_lookup(m, 0, addr), addr, 0)
+
+
+def walk(m: Any, cpu: int) -> None:
+    """A walker that pins the table, looks at the first entry and puts."""
+    mincore_pmd(m, cpu, 0, pmd_lookup(m, 0, BASE), BASE, BASE + PAGE)
+
+
+def around(m: Any, cpu: int) -> None:
+    """Fault-around of two pages."""
+    map_pages(m, cpu, 0, BASE, 2)
+
+
+def zap_then_fault(m: Any, cpu: int) -> None:
+    """MADV_DONTNEED, then a fault in the same slot."""
+    zap(m, cpu)
+    fault(m, cpu, 1)
+
+
+def read_nested(m: Any, cpu: int) -> None:
+    """A read section inside another: it finds the table, and it is left in the middle."""
+    pmd = pmd_lookup(m, 0, BASE)
+    rcu_read_lock(m, cpu)
+    rcu_read_lock(m, cpu)
+    table = pgtable_of(read_once(m.entry, pmd))
+    generation = m.ptdesc.generation[table]
+    rcu_read_unlock(m, cpu)
+    cond_resched(m, cpu)  # no quiescent state: the outer section is open
+    if table != 0:
+        account_rcu_age(m, cpu, table, generation)
+    rcu_read_unlock(m, cpu)

@@ -1,0 +1,191 @@
+"""Programs of plain and marked accesses, and the zoo's scenes, under the data-race detector. A module for in_engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from litmus import fresh, run_all
+from workers.partial_order import RaceDetector
+
+from emulator.engines.explore import (
+    Field,
+    atomic_add,
+    cmpxchg,
+    cpu_relax,
+    data_race,
+    memset,
+    read_once,
+    smp_load_acquire,
+    smp_mb,
+    smp_mb__before_atomic,
+    smp_store_release,
+    smp_wmb,
+    world,
+    write_once,
+    xchg,
+)
+from workers.search import Search
+
+DATA, FLAG, OTHER, LOCK, WORDS = 0, 1, 2, 3, 8
+Body = Callable[[Field], Any]
+
+
+def publish(*behind: Callable[[Field], Any]) -> Body:
+    """Write the data plainly, then do what is to publish it."""
+
+    def body(words: Field) -> None:
+        words[DATA] = 1
+        for operation in behind:
+            operation(words)
+
+    return body
+
+
+def consume(load: Callable[[Field, int], int]) -> Body:
+    """Read the data plainly once the flag is seen."""
+
+    def body(words: Field) -> None:
+        if load(words, FLAG):
+            words[DATA]
+
+    return body
+
+
+def store(write: Callable[[Field, int, int], Any], word: int = FLAG) -> Callable[[Field], Any]:
+    """Set a word to 1 by this primitive."""
+    return lambda words: write(words, word, 1)
+
+
+def wmb(words: Field) -> None:
+    """A write barrier."""
+    smp_wmb()
+
+
+def mb(words: Field) -> None:
+    """A full barrier."""
+    smp_mb()
+
+
+def before_atomic(words: Field) -> None:
+    """The barrier of an atomic that has none."""
+    smp_mb__before_atomic()
+
+
+def under_lock(words: Field) -> None:
+    """Count the data under a spinlock."""
+    while cmpxchg(words, LOCK, 0, 1) != 0:
+        cpu_relax()
+    words[DATA] += 1
+    smp_store_release(words, LOCK, 0)
+
+
+def pass_on(words: Field) -> None:
+    """Hand on what the flag publishes."""
+    if smp_load_acquire(words, FLAG):
+        smp_store_release(words, OTHER, 1)
+
+
+def consume_other(words: Field) -> None:
+    """Read the data once it was handed on."""
+    if smp_load_acquire(words, OTHER):
+        words[DATA]
+
+
+def count(words: Field) -> None:
+    """Count the data without a lock."""
+    words[DATA] += 1
+
+
+# what it is -> its tasks, and whether two of their accesses race
+PROGRAMS: dict[str, tuple[Sequence[Body], bool]] = {
+    "published plainly": ((publish(store(Field.__setitem__)), consume(read_once)), True),
+    "published by write_once": ((publish(store(write_once)), consume(read_once)), True),
+    "published by write_once, acquired": ((publish(store(write_once)), consume(smp_load_acquire)), True),
+    "published by release": ((publish(store(smp_store_release)), consume(smp_load_acquire)), False),
+    "published by release, read_once by whoever looks": (
+        (publish(store(smp_store_release)), consume(read_once)), False,
+    ),
+    "released, the flag is looked at plainly": ((publish(store(smp_store_release)), consume(Field.__getitem__)), True),
+    "another word is released": (
+        (publish(store(smp_store_release, OTHER), store(write_once)), consume(read_once)), True,
+    ),
+    "behind smp_wmb": ((publish(wmb, store(write_once)), consume(read_once)), False),
+    "smp_wmb behind the store": ((publish(store(write_once), wmb), consume(read_once)), True),
+    "behind smp_mb": ((publish(mb, store(write_once)), consume(read_once)), False),
+    "published by xchg": ((publish(store(xchg)), consume(read_once)), False),
+    "published by atomic_add": ((publish(store(atomic_add)), consume(read_once)), True),
+    "atomic_add behind smp_mb__before_atomic": ((publish(before_atomic, store(atomic_add)), consume(read_once)), False),
+    "handed on by a third task": ((publish(store(smp_store_release)), pass_on, consume_other), False),
+    "handed on, but not published": ((publish(store(write_once)), pass_on, consume_other), True),
+    "under a lock": ((under_lock, under_lock, under_lock), False),
+    "one without the lock": ((under_lock, count), True),
+    "data_race()": ((publish(), lambda words: data_race(words, DATA)), False),
+    "data_race() of one does not cover another": ((publish(), lambda words: data_race(words, DATA), count), True),
+    "a plain store and an atomic": ((publish(), lambda words: atomic_add(words, DATA, 1)), True),
+    "a plain load and an atomic": ((lambda words: words[DATA], lambda words: xchg(words, DATA, 1)), True),
+    "a plain load and a marked store": ((lambda words: words[DATA], lambda words: write_once(words, DATA, 1)), True),
+    "a plain load and a marked load": ((lambda words: words[DATA], lambda words: read_once(words, DATA)), False),
+    "two plain loads": ((lambda words: words[DATA], lambda words: words[DATA]), False),
+    "two marked stores": ((lambda words: write_once(words, DATA, 1), lambda words: write_once(words, DATA, 2)), False),
+    "two words": ((publish(), lambda words: words[OTHER]), False),
+    "a word within a memset": ((lambda words: memset(words, DATA, WORDS, 0), lambda words: words[OTHER]), True),
+}  # fmt: skip
+
+
+def races_in(bodies: Sequence[Body]) -> tuple[int, int]:
+    """Executions of a complete search, and how many of them have a data race."""
+    words, detector = fresh(WORDS), RaceDetector(WORDS + 1, len(bodies))
+    found: list[bool] = []
+
+    def look() -> None:
+        found.append(detector.find(np.array(world.log, np.int64)) is not None)
+
+    run_all(Search(), lambda: [lambda body=body: body(words) for body in bodies], look)
+    return len(found), sum(found)
+
+
+def wrong() -> list[str]:
+    """The programs that race in no execution though they should, or in some though they should not."""
+    return [name for name, (bodies, races) in PROGRAMS.items() if (races_in(bodies)[1] > 0) != races]
+
+
+def explored(name: str, bound: int, policy: str = "", seconds: float = 30, races: bool = True) -> Any:
+    """Search a race's scene, every piece in place; the verdict."""
+    from scenarios.race import load_race
+    from workers.explorer import ExploredMachine, search
+    from workers.instruments import Instruments
+
+    race, _ = load_race(name)
+    tools = Instruments(online=True, settings=race.settings)
+    machine = ExploredMachine(race.scene, policy or race.policy, tools, races=races)
+    return search(machine, lambda: Search(bound), seconds)
+
+
+def scenes(names: Sequence[str], bound: int) -> dict[str, tuple[str, str]]:
+    """Verdict and finding per scene."""
+    verdicts = {name: explored(name, bound) for name in names}
+    return {name: (v.word, v.failure.what if v.failure else "") for name, v in verdicts.items()}
+
+
+# module whose releases become write_once, and the scene that needs them
+TWINS = {
+    "spinlock": "unlink-before-flush",  # VMAs under mmap_lock
+    "pgtable": "publish-before-init",  # what a table holds, before the pmd that names it
+    "tlb": "missing-pte-put",  # user accesses, before a CPU goes lazy
+    "rcu": "no-grace-period",  # a reader's accesses, before the table is poisoned
+}
+
+
+def twins() -> dict[str, str]:
+    """What is found without the releases of one module at a time."""
+    found = {}
+    for name, scene in TWINS.items():
+        module = import_module(f"emulator.{name}")
+        module.smp_store_release = write_once
+        verdict = explored(scene, 2)
+        module.smp_store_release = smp_store_release
+        found[name] = verdict.failure.what if verdict.failure else verdict.word
+    return found
