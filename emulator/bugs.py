@@ -40,6 +40,7 @@ class Bug(IntEnum):
     VALUE_NEVER_STORED = 24
     TABLE_LEAKED = 30
     STORE_TO_CLEAN_PAGE = 31
+    STORE_TO_SHARED = 40
 
     @property
     def detector(self) -> str:
@@ -121,6 +122,11 @@ BUGS = {
     Bug.VALUE_NEVER_STORED: BugText(
         "the word at {subject} reads {seen}, which no CPU has stored to that page",
         "a page holds what was stored to it or zero: its frame was written through another page's translation",
+        "address",
+    ),
+    Bug.STORE_TO_SHARED: BugText(
+        "a store to {subject} went to frame {was}, which fork has shared; {seen} entries map it",
+        "the entry was not write-protected, or its old translation not flushed: the other mm sees the word",
         "address",
     ),
     Bug.STALE_AFTER_DONTNEED: BugText(

@@ -17,6 +17,8 @@ from emulator.pgtable import (
     FILE,
     PAGE,
     PRESENT,
+    PROTNONE,
+    RW,
     SPECIAL,
     TABLE_ALLOCATED,
     TABLE_FREE,
@@ -28,6 +30,11 @@ from emulator.tlb import EPOCH_BITS, EPOCH_MAX
 
 Views = Mapping[str, Any]
 _CHUNK = 4096  # tables looked at in one numpy operation, 16 MiB of entries
+
+
+def _maps_frame(entries: np.ndarray) -> np.ndarray:
+    """True for each entry that maps a frame of the zone, accessible or not."""
+    return (entries & (PRESENT | PROTNONE) != 0) & (entries & SPECIAL == 0)
 
 
 class Frozen:
@@ -52,9 +59,9 @@ class Frozen:
             tables = self.live_pte[at : at + _CHUNK]
             entries = self.entries[tables]
             self.nonempty[tables] = np.count_nonzero(entries, axis=1)
-            frames = entries[(entries & (PRESENT | SPECIAL)) == PRESENT] >> 12
+            frames = entries[_maps_frame(entries)] >> 12
             self.mapped += np.bincount(frames, minlength=self.used_frames)[: self.used_frames]
-            file_entries = entries[(entries & (PRESENT | FILE)) == PRESENT | FILE]
+            file_entries = entries[_maps_frame(entries) & (entries & FILE != 0)]
             self.of_files[file_entries >> 12] = True
             self.dirty[file_entries[file_entries & DIRTY != 0] >> 12] = True
 
@@ -120,7 +127,7 @@ def rss(frozen: Frozen) -> int:
     for at in range(0, len(frozen.live_pte), _CHUNK):
         tables = frozen.live_pte[at : at + _CHUNK]
         entries = frozen.entries[tables]
-        mapped = (entries & (PRESENT | SPECIAL) == PRESENT) & (entries >> 12 != 0)
+        mapped = _maps_frame(entries) & (entries >> 12 != 0)
         of_file = entries & FILE != 0
         owners = frozen.views["ptdesc"]["mm"][tables] - 1
         np.add.at(anon, owners, np.count_nonzero(mapped & ~of_file, axis=1))
@@ -230,7 +237,8 @@ def locks(frozen: Frozen) -> int:
 
 
 def stale_tlb(frozen: Frozen) -> int:
-    """No CPU that has followed every flush of its mm caches a translation the page tables do not have."""
+    """No CPU that has followed every flush of its mm caches a translation the page tables do not have, or may write
+    where they do not allow it."""
     wrong = 0
     for cpu in range(frozen.geometry.cpus):
         row = frozen.views["cpu"][cpu]
@@ -242,7 +250,8 @@ def stale_tlb(frozen: Frozen) -> int:
         for slot in tlb[(tlb["tag"] != 0) & (tlb["tag"] & EPOCH_MAX == row["tlb_epoch"])]:
             table = _walk(frozen, mm, (int(slot["tag"]) >> EPOCH_BITS) << 12)
             entry = int(frozen.entries[table][(int(slot["tag"]) >> EPOCH_BITS) & 511]) if table else 0
-            wrong += entry & PRESENT == 0 or entry >> 12 != int(slot["entry"]) >> 12
+            cached = int(slot["entry"])
+            wrong += entry & PRESENT == 0 or entry >> 12 != cached >> 12 or (cached & RW) > (entry & RW)
         for slot in psc[(psc["tag"] != 0) & (psc["tag"] & EPOCH_MAX == row["psc_epoch"])]:
             wrong += _walk(frozen, mm, (int(slot["tag"]) >> EPOCH_BITS) << 21) != int(slot["table"])
     return int(wrong)

@@ -15,9 +15,8 @@ Source: CVE-2022-39188; remap_pfn_range and unmap_mapping_range, mm/memory.c.
 
 from emulator.atomic import data_race, kernel, read_once, write_once
 from emulator.kernel import ENOMEM
-from emulator.memory import pmd_alloc, unmap_page_range
+from emulator.memory import pmd_alloc, zap_page_range
 from emulator.mm_types import FRAMES
-from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.page_alloc import alloc_page, pcp_push
 from emulator.pgtable import (
@@ -40,7 +39,8 @@ DEVICE_FREED = point_number("device.freed")
 
 @kernel
 def remap_pfn_range(m, cpu, mm, addr):
-    """Map the device's frame, taking one for it if it has none, and link the VMA into i_mmap: 0 or -ENOMEM.
+    """Map the device's frame, taking one for it if it has none, and link the VMA into i_mmap: 0 or -ENOMEM. Nothing is
+    mapped while the file has another VMA.
 
     Frame, VMA and PTE appear in one section of i_mmap_lock: a device_remove in between would find no PTE to clear, and
     free the frame that is mapped then.
@@ -56,15 +56,17 @@ def remap_pfn_range(m, cpu, mm, addr):
         device_frame_free(m, cpu, frame)
         return -ENOMEM
     i_mmap_lock(m, cpu, m.config.n_file[0])
-    if m.device.frame[0] == 0:
-        m.device.frame[0] = frame
-        frame = 0
-    m.device.mm[0] = mm + 1
-    m.device.addr[0] = addr
+    mapped = m.device.mm[0] != 0
+    if not mapped:
+        m.device.mm[0] = mm + 1
+        m.device.addr[0] = addr
+        if m.device.frame[0] == 0:
+            m.device.frame[0] = frame
+            frame = 0
     entry = m.device.frame[0] << PAGE_SHIFT | SPECIAL | PRESENT | RW | USER | ACCESSED | DIRTY
     pte = pte_offset(table, addr)
     pte_lock(m, cpu, table)
-    if read_once(m.entry, pte) == 0:
+    if not mapped and read_once(m.entry, pte) == 0:
         write_once(m.entry, pte, entry)
         pte_get(m, cpu, pmd)
     pte_unlock(m, cpu, table)
@@ -93,6 +95,21 @@ def unlink_file_vma(m, cpu, mm):
 
 
 @kernel
+def move_device_vma(m, cpu, mm, addr, to, step):
+    """mremap moves the VMA at `addr`: 0, i_mmap has it at both places; 1, it is at `to`; -1, it stayed.
+
+    The driver looks at the old place first, so it finds the entry wherever that is, and mremap need not hold
+    i_mmap_lock while it moves it (38a76013ad80). Locking: takes and releases i_mmap_lock. Source: copy_vma, mm/mmap.c.
+    """
+    i_mmap_lock(m, cpu, m.config.n_file[0])
+    if m.device.mm[0] == mm + 1 and m.device.addr[0] == addr:
+        m.device.moves_to[0] = to if step == 0 else 0
+        if step > 0:
+            m.device.addr[0] = to
+    i_mmap_unlock(m, cpu, m.config.n_file[0])
+
+
+@kernel
 def device_remove(m, cpu):
     """The driver takes its frame away: unmap_mapping_range over the VMAs in i_mmap, then free the frame: 0.
 
@@ -101,9 +118,9 @@ def device_remove(m, cpu):
     i_mmap_lock(m, cpu, m.config.n_file[0])
     mm = m.device.mm[0] - 1
     if mm >= 0:
-        tlb_gather_mmu(m, cpu, mm, 0)
-        unmap_page_range(m, cpu, mm, m.device.addr[0], m.device.addr[0] + PAGE)
-        tlb_finish_mmu(m, cpu)
+        zap_page_range(m, cpu, mm, m.device.addr[0], m.device.addr[0] + PAGE)
+        if m.device.moves_to[0] != 0:
+            zap_page_range(m, cpu, mm, m.device.moves_to[0], m.device.moves_to[0] + PAGE)
     frame = m.device.frame[0]
     m.device.frame[0] = 0
     i_mmap_unlock(m, cpu, m.config.n_file[0])

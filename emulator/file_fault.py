@@ -25,7 +25,7 @@ from emulator.filemap import (
     filemap_map_pages,
 )
 from emulator.kernel import BUG, ENOMEM, detecting, number
-from emulator.page_alloc import alloc_page, free_table, put_page
+from emulator.page_alloc import alloc_page, copy_page, free_table, put_page
 from emulator.pagemap import (
     WRITEBACK,
     lock_page,
@@ -36,6 +36,7 @@ from emulator.pagemap import (
 )
 from emulator.pgtable import (
     ACCESSED,
+    ANON_PTE,
     DIRTY,
     FILE,
     PAGE,
@@ -47,7 +48,7 @@ from emulator.pgtable import (
     pte_offset,
 )
 from emulator.points import point_number
-from emulator.pte_ref import pmd_install, pte_alloc_new, pte_get, pte_lock, pte_try_get_wait, pte_unlock
+from emulator.pte_ref import pmd_install, pte_alloc_new, pte_get, pte_lock, pte_try_get_retry, pte_unlock
 from emulator.rmap import page_remove_rmap
 from emulator.rss import add_mm_rss
 from emulator.shadow import shadow_copy
@@ -88,7 +89,7 @@ def finish_table(m, cpu):
     makes it begin again. Source: finish_fault; before e4dc3489143f it called pte_alloc.
     """
     while m.vmf.table[cpu] == 0:
-        m.vmf.table[cpu] = pte_try_get_wait(m, cpu, m.vmf.pmd[cpu])
+        m.vmf.table[cpu] = pte_try_get_retry(m, cpu, m.vmf.pmd[cpu])
         if m.vmf.table[cpu] != 0:
             break
         if m.vmf.prealloc[cpu] != 0:
@@ -160,11 +161,9 @@ def do_read_fault(m, cpu):
 
 
 @kernel
-def copy_page(m, cpu, frame, source):
+def copy_user_page(m, cpu, frame, source):
     """Copy a page of a file into a fresh frame of the fault's address."""
-    words = m.config.frame_words[0]
-    for word in range(words):
-        m.frame[frame * words + word] = read_once(m.frame, source * words + word)
+    copy_page(m, frame, source)
     shadow_copy(m, m.vmf.mm[cpu], m.vmf.addr[cpu], frame, source)
     smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
 
@@ -180,8 +179,8 @@ def do_cow_fault(m, cpu):
     mapped = 0
     if result == 0:
         slot = m.vmf.slot[cpu]
-        copy_page(m, cpu, frame, m.cache.frame[slot])
-        mapped = finish_fault(m, cpu, frame, RW | DIRTY)
+        copy_user_page(m, cpu, frame, m.cache.frame[slot])
+        mapped = finish_fault(m, cpu, frame, ANON_PTE)
         unlock_page(m, cpu, slot)
         result = min(0, mapped)
     if mapped != 1:
@@ -272,11 +271,11 @@ def wp_page_copy(m, cpu, entry):
     pte_lock(m, cpu, table)
     same = read_once(m.entry, pte) & ~(ACCESSED | DIRTY) == entry & ~(ACCESSED | DIRTY)
     if same:
-        copy_page(m, cpu, frame, old)
+        copy_user_page(m, cpu, frame, old)
         xchg(m.entry, pte, 0)
         flush_tlb_mm_range(m, cpu, mm, addr, addr + PAGE, 0)
         m.page.mapcount[frame] = 1
-        write_once(m.entry, pte, frame << PAGE_SHIFT | PRESENT | RW | USER | ACCESSED | DIRTY)
+        write_once(m.entry, pte, frame << PAGE_SHIFT | ANON_PTE)
         page_remove_rmap(m, mm, old)
     pte_unlock(m, cpu, table)
     if same:

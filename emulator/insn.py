@@ -28,19 +28,24 @@ from emulator.atomic import (
 )
 from emulator.bugs import Bug
 from emulator.device import device_remove
+from emulator.fork import end_child, fork, reap
 from emulator.insert_pages import insert_pages
 from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, number, stopped, waits_for
-from emulator.madvise import do_madvise
+from emulator.madvise import MADV_REMOVE, do_madvise, process_madvise
 from emulator.mincore import do_mincore
+from emulator.mlock import do_mlock
 from emulator.mm_types import NR_BARRIERS
 from emulator.mmap import do_mmap, do_munmap, exit_mmap
 from emulator.mmu import access_ok, load, store
+from emulator.mprotect import do_mprotect
+from emulator.mremap import do_mremap, do_mremap_fixed
 from emulator.page_writeback import write_cache_pages
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
 from emulator.rss import sync_mm_rss
-from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, take_interrupts
-from emulator.truncate import MADV_REMOVE, do_truncate, madvise_remove, punch_hole
+from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, switch_mm, take_interrupts
+from emulator.truncate import do_truncate, madvise_remove, punch_hole
+from emulator.vma import VM_LOCKED
 
 WAIT_BARRIER, WAIT_NOTHING = number(Wait.BARRIER), number(Wait.NOTHING)
 ARRIVED, BUG_NO_PROGRESS = point_number("barrier.arrived"), number(Bug.NO_PROGRESS)
@@ -66,6 +71,14 @@ class Op(IntEnum):
     INSERT_PAGES = 13  # a driver maps what the page cache has of a range, without a fault
     COMPUTE = 14  # touch no memory for `arg` microseconds
     DEVICE_REMOVE = 15  # the driver takes its frame away
+    MPROTECT = 20  # `arg` is VM_READ | VM_WRITE, or less
+    MLOCK = 21  # lock if `arg` is 1, unlock if it is 0
+    PROCESS_MADVISE = 22  # one call, a vector of pieces of `step` bytes
+    MREMAP = 23  # in place, to `arg` bytes
+    MREMAP_FIXED = 24  # to the address `arg`
+    FORK = 25  # the `arg` instructions that follow are the child's; then it exits
+    FORK_HOLD = 26  # as FORK, but the child stays
+    REAP = 27  # the children that stayed exit
     WRITEBACK = 32  # write the dirty pages of file `addr`
     TRUNCATE = 33  # make file `addr` `arg` pages long
     PUNCH_HOLE = 34  # take `length` pages out of file `addr`, from page `arg` on
@@ -77,6 +90,9 @@ BARRIER, JUMP, MARK = int(Op.BARRIER), int(Op.JUMP), int(Op.MARK)
 MINCORE, INSERT_PAGES, COMPUTE, DEVICE_REMOVE = (
     int(op) for op in (Op.MINCORE, Op.INSERT_PAGES, Op.COMPUTE, Op.DEVICE_REMOVE)
 )
+MPROTECT, MLOCK, PROCESS_MADVISE = int(Op.MPROTECT), int(Op.MLOCK), int(Op.PROCESS_MADVISE)
+MREMAP, MREMAP_FIXED = int(Op.MREMAP), int(Op.MREMAP_FIXED)
+FORK, FORK_HOLD, REAP = int(Op.FORK), int(Op.FORK_HOLD), int(Op.REAP)
 WRITEBACK, TRUNCATE, PUNCH_HOLE = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE)
 
 
@@ -200,12 +216,24 @@ def execute(m, cpu, mm, pc):
         return 0
     if op == MARK:
         return 0
-    return execute_more(m, cpu, mm, op, addr, length, arg)
+    return execute_more(m, cpu, mm, op, addr, length, step, arg)
 
 
 @kernel
-def execute_more(m, cpu, mm, op, addr, length, arg):
-    """The instructions that only races and stress programs use: 0 or -errno."""
+def execute_more(m, cpu, mm, op, addr, length, step, arg):
+    """The instructions that only races, stress programs and traces use: 0 or -errno."""
+    if op == MPROTECT:
+        return do_mprotect(m, cpu, mm, addr, length, arg)
+    if op == MLOCK:
+        return do_mlock(m, cpu, mm, addr, length, VM_LOCKED if arg else 0)
+    if op == REAP:
+        return reap(m, cpu, mm)
+    if op == MREMAP:
+        return do_mremap(m, cpu, mm, addr, length, arg)
+    if op == MREMAP_FIXED:
+        return do_mremap_fixed(m, cpu, mm, addr, length, arg)
+    if op == PROCESS_MADVISE:
+        return process_madvise(m, cpu, mm, addr, length, step, arg)
     if op == MINCORE:
         return do_mincore(m, cpu, mm, addr, length)
     if op == INSERT_PAGES:
@@ -247,8 +275,50 @@ def record(m, cpu, mm, row, error):
     """Note the mm's figures after an instruction."""
     m.record.pgtables_bytes[row] = read_once(m.mm.pgtables_bytes, mm)
     m.record.rss_anon[row] = read_once(m.mm.rss_anon, mm)
-    m.record.minflt[row] = m.cpu.faults[cpu]
+    m.record.minflt[row] = m.cpu.faults[cpu] - m.cpu.child_faults[cpu]
     m.record.error[row] = error
+
+
+@kernel
+def record_child(m, mm, row, faults):
+    """Note a child's figures."""
+    m.record.child[row] = 1
+    m.record.child_pgtables_bytes[row] = read_once(m.mm.pgtables_bytes, mm)
+    m.record.child_rss_anon[row] = read_once(m.mm.rss_anon, mm)
+    m.record.child_minflt[row] = faults
+
+
+@kernel
+def run_child(m, cpu, mm, pc):
+    """Fork, and be the child for the instructions that belong to it: 0 or the -errno of the first that failed.
+
+    The child is this CPU with another mm loaded; JUMP, EXIT, STOP and FORK it has none.
+    """
+    child = fork(m, cpu, mm)
+    if child < 0:
+        return child
+    switch_mm(m, cpu, child)
+    before = m.cpu.faults[cpu]
+    result = 0
+    for at in range(pc + 1, min(pc + 1 + m.insn.arg[pc], m.cpu.insn_end[cpu])):
+        if not boundary(m, cpu):
+            break
+        m.cpu.pc[cpu] = at
+        error = execute(m, cpu, child, at)
+        sync_mm_rss(m, cpu, child)
+        m.cpu.insns[cpu] += 1
+        if result == 0:
+            result = error
+    m.cpu.pc[cpu] = pc
+    if m.insn.record[pc] >= 0:
+        record_child(m, child, m.insn.record[pc], m.cpu.faults[cpu] - before)
+    m.cpu.child_faults[cpu] += m.cpu.faults[cpu] - before
+    if m.insn.op[pc] == FORK_HOLD:
+        m.mm.held_by[child] = cpu + 1
+        switch_mm(m, cpu, mm)
+    else:
+        end_child(m, cpu, child, mm)
+    return result
 
 
 @kernel
@@ -263,17 +333,19 @@ def run_program(m, cpu, mm):
         elif op == STOP:
             return
         elif op == EXIT:
+            reap(m, cpu, mm)
             exit_mmap(m, cpu, mm)
             m.cpu.insns[cpu] += 1
             return
         else:
-            error = execute(m, cpu, mm, pc)
+            forks = op == FORK or op == FORK_HOLD
+            error = run_child(m, cpu, mm, pc) if forks else execute(m, cpu, mm, pc)
             sync_mm_rss(m, cpu, mm)
             if error != 0 and error != -EINTR:
                 m.cpu.errors[cpu] += 1
             if m.insn.record[pc] >= 0:
                 record(m, cpu, mm, m.insn.record[pc], error)
-            pc += 1
+            pc += 1 + m.insn.arg[pc] if forks else 1
         m.cpu.insns[cpu] += 1
 
 

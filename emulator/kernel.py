@@ -17,7 +17,7 @@ from emulator.atomic import (
     write_once,
 )
 
-EINTR, ENXIO, ENOMEM, EACCES, EFAULT, EINVAL = 4, 6, 12, 13, 14, 22
+EINTR, ENXIO, ECHILD, EAGAIN, ENOMEM, EACCES, EFAULT, EINVAL = 4, 6, 10, 11, 12, 13, 14, 22
 EBUS = ENXIO  # what an instruction ends with where Linux sends SIGBUS; EFAULT is SIGSEGV
 
 number = np.int64  # for the constants kernels pass on: a plain int would make a copy of the callee for each value

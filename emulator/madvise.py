@@ -1,39 +1,71 @@
-"""madvise: MADV_DONTNEED gives the frames back now, MADV_FREE lets reclaim take them; both keep the VMAs."""
+"""madvise: advice about pages. MADV_DONTNEED gives the frames back now, the others look at entries, fill them, or set
+flags of the VMA.
 
-from emulator.atomic import kernel, read_once, write_once, xchg
+Every walk over entries is the same: slice by slice, each table pinned by pte_try_get or skipped, ptl, put.
+
+Source: mm/madvise.c.
+"""
+
+from emulator.atomic import kernel, kernel_inline, read_once, write_once, xchg
+from emulator.guard import guard_install, guard_remove_pte_range
+from emulator.gup import faultin_page_range
 from emulator.kernel import EINVAL, ENOMEM
-from emulator.memory import ZERO_PAGE, unmap_page_range
+from emulator.memory import ZERO_PAGE, zap_page_range
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
 from emulator.pgtable import (
     ACCESSED,
     DIRTY,
     PAGE,
     PAGE_SHIFT,
-    PRESENT,
     pmd_addr_end,
     pmd_lookup,
     pte_offset,
+    pte_present,
 )
 from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
-from emulator.spinlock import mmap_read_lock, mmap_read_unlock
-from emulator.vma import find_vma, vma_limit
+from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from emulator.vma import VM_DONTCOPY, VM_LOCKED, VM_PFNMAP, VM_WIPEONFORK, find_vma, vma_limit, vma_modify_flags
 
-MADV_DONTNEED = 4
-MADV_FREE = 8
+MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_REMOVE = 3, 4, 8, 9
+MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK = 10, 11, 18, 19
+MADV_COLD, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE = 20, 21, 22, 23
+MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE = 24, 102, 103
+
+
+@kernel_inline
+def changes_vma(advice):
+    """True for advice that is kept as flags of the VMA."""
+    return advice in (MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK)
+
+
+@kernel_inline
+def walks_entries(advice):
+    """True for advice that looks at the entries that are there, and clears bits or markers."""
+    return advice in (MADV_WILLNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_GUARD_REMOVE)
+
+
+@kernel_inline
+def is_populate(advice):
+    """True for advice that faults pages in."""
+    return advice == MADV_POPULATE_READ or advice == MADV_POPULATE_WRITE
+
+
+@kernel_inline
+def madvise_behavior_valid(advice):
+    """True for advice that is known."""
+    return (
+        advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_REMOVE, MADV_GUARD_INSTALL)
+        or changes_vma(advice)
+        or walks_entries(advice)
+        or is_populate(advice)
+    )
 
 
 @kernel
-def zap_page_range(m, cpu, mm, start, end):
-    """Clear [start, end), which lies in one VMA, in one gather. Locking: caller must hold mmap_lock."""
-    tlb_gather_mmu(m, cpu, mm, 0)
-    unmap_page_range(m, cpu, mm, start, end)
-    tlb_finish_mmu(m, cpu)
-
-
-@kernel
-def madvise_free_pte_range(m, cpu, table, addr, end):
-    """Make the pages of [addr, end) in one PTE table clean and old; a store makes them dirty again, without a fault.
+def clear_young_dirty_ptes(m, cpu, table, addr, end, bits):
+    """Clear `bits` of the present entries of [addr, end) in one PTE table; the hardware sets them again, without a
+    fault: MADV_FREE makes pages clean and old, MADV_COLD old.
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
@@ -41,19 +73,43 @@ def madvise_free_pte_range(m, cpu, table, addr, end):
     while addr < end:
         pte = pte_offset(table, addr)
         entry = read_once(m.entry, pte)
-        if entry & PRESENT and entry >> PAGE_SHIFT != ZERO_PAGE and entry & (ACCESSED | DIRTY):
+        if pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and entry & bits:
             entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting these bits
-            write_once(m.entry, pte, entry & ~(ACCESSED | DIRTY))
+            write_once(m.entry, pte, entry & ~bits)
             tlb_remove_tlb_entry(m, cpu, addr)
         addr += PAGE
     pte_unlock(m, cpu, table)
 
 
 @kernel
-def madvise_free_single_vma(m, cpu, mm, addr, end):
-    """MADV_FREE for [addr, end), which lies in one VMA. Without reclaim the frames stay.
+def swapin_walk_pte_range(m, cpu, table, addr, end):
+    """MADV_WILLNEED: look for swap entries in [addr, end) of one PTE table. There is no swap, so none is read in.
 
-    Locking: caller must hold mmap_lock. Source: madvise_free_single_vma, mm/madvise.c.
+    Locking: takes and releases ptl; caller must hold a reference on the table.
+    """
+    pte_lock(m, cpu, table)
+    while addr < end:
+        read_once(m.entry, pte_offset(table, addr))
+        addr += PAGE
+    pte_unlock(m, cpu, table)
+
+
+@kernel
+def madvise_pte_range(m, cpu, mm, pmd, table, addr, end, advice):
+    """What the advice means for [addr, end) in one PTE table. Locking: caller must hold a reference on the table."""
+    if advice == MADV_GUARD_REMOVE:
+        guard_remove_pte_range(m, cpu, mm, pmd, table, addr, end)
+    elif advice == MADV_WILLNEED:
+        swapin_walk_pte_range(m, cpu, table, addr, end)
+    else:
+        clear_young_dirty_ptes(m, cpu, table, addr, end, ACCESSED | DIRTY if advice == MADV_FREE else ACCESSED)
+
+
+@kernel
+def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
+    """Walk the PTE tables of [addr, end), which lies in one VMA. Without reclaim the frames stay.
+
+    Locking: caller must hold mmap_lock.
     """
     tlb_gather_mmu(m, cpu, mm, 0)
     while addr < end:
@@ -63,7 +119,7 @@ def madvise_free_single_vma(m, cpu, mm, addr, end):
         if pmd != 0:
             table = pte_try_get(m, cpu, pmd)
         if table != 0:
-            madvise_free_pte_range(m, cpu, table, addr, following)
+            madvise_pte_range(m, cpu, mm, pmd, table, addr, following, advice)
             pte_put_many_tlb(m, cpu, mm, pmd, addr, 1)
         addr = following
         cond_resched(m, cpu)
@@ -71,39 +127,116 @@ def madvise_free_single_vma(m, cpu, mm, addr, end):
 
 
 @kernel
-def madvise_vma(m, cpu, mm, start, end, advice):
-    """What the advice means for [start, end), which lies in one VMA. Locking: caller must hold mmap_lock."""
-    if advice == MADV_FREE:
-        madvise_free_single_vma(m, cpu, mm, start, end)
+def madvise_update_vma(m, mm, row, start, end, advice):
+    """Set or clear the flag that the advice names: 0 or -errno. Locking: caller must hold mmap_lock for writing."""
+    flags = m.vma.flags[row]
+    if advice == MADV_DONTFORK:
+        flags |= VM_DONTCOPY
+    elif advice == MADV_WIPEONFORK:
+        if m.vma.file[row] != 0:
+            return -EINVAL
+        flags |= VM_WIPEONFORK
+    elif advice == MADV_KEEPONFORK:
+        flags &= ~VM_WIPEONFORK
+    elif flags & VM_PFNMAP:
+        return -EINVAL
+    else:
+        flags &= ~VM_DONTCOPY
+    if flags == m.vma.flags[row]:
+        return 0
+    return min(vma_modify_flags(m, mm, row, start, end, flags), 0)
+
+
+@kernel
+def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
+    """What the advice means for [start, end), which lies in the VMA at `row`: 0 or -errno.
+
+    Locking: caller must hold mmap_lock, for writing where the advice changes the VMA.
+    """
+    if changes_vma(advice):
+        return madvise_update_vma(m, mm, row, start, end, advice)
+    flags = m.vma.flags[row]
+    if advice == MADV_REMOVE:
+        return -EINVAL  # truncate.py:madvise_remove has it; process_madvise has not
+    forbidden = VM_PFNMAP | VM_LOCKED
+    if advice == MADV_WILLNEED or advice == MADV_DONTNEED_LOCKED:
+        forbidden = 0
+    elif advice == MADV_GUARD_REMOVE:
+        forbidden = VM_PFNMAP
+    elif advice == MADV_DONTNEED or advice == MADV_FREE:
+        forbidden = VM_LOCKED
+    if flags & forbidden or (m.vma.file[row] != 0 and (advice == MADV_FREE or advice == MADV_GUARD_INSTALL)):
+        return -EINVAL
+    if advice == MADV_GUARD_INSTALL:
+        return guard_install(m, cpu, mm, row, start, end)
+    if walks_entries(advice):
+        madvise_walk_ptes(m, cpu, mm, start, end, advice)
     else:
         zap_page_range(m, cpu, mm, start, end)
+    return 0
+
+
+@kernel
+def madvise_walk_vmas(m, cpu, mm, start, end, advice):
+    """Follow the advice VMA by VMA: 0 or -errno. Holes are skipped and reported as -ENOMEM at the end.
+
+    Locking: as madvise_vma_behavior.
+    """
+    result = 0
+    while start < end:
+        row = find_vma(m, mm, start)
+        if row == vma_limit(m, mm) or m.vma.start[row] >= end:
+            return -ENOMEM
+        if m.vma.start[row] > start:
+            result = -ENOMEM
+            start = m.vma.start[row]
+        until = min(m.vma.end[row], end)
+        error = madvise_vma_behavior(m, cpu, mm, row, start, until, advice)
+        if error != 0:
+            return error
+        start = until
+    return result
+
+
+@kernel
+def madvise_pieces(m, cpu, mm, start, length, step, advice):
+    """Follow the advice in pieces of `step` bytes, until one fails; 0 if the first succeeds. Locking: as above."""
+    done = 0
+    while done < length:
+        addr = start + done
+        end = addr + ((min(step, length - done) + PAGE - 1) & -PAGE)
+        if addr & (PAGE - 1):
+            error = -EINVAL
+        elif is_populate(advice):
+            error = faultin_page_range(m, cpu, mm, addr, end, advice == MADV_POPULATE_WRITE)
+        else:
+            error = madvise_walk_vmas(m, cpu, mm, addr, end, advice)
+        if error != 0:
+            return error if done == 0 else 0
+        done += step
+    return 0
+
+
+@kernel
+def process_madvise(m, cpu, mm, start, length, step, advice):
+    """process_madvise(2) with a vector of pieces of `step` bytes: 0 if any was done, else -errno.
+
+    Locking: takes and releases mmap_lock, for writing where the advice changes VMAs.
+    """
+    if start & (PAGE - 1) or length < 0 or step < min(length, 1) or not madvise_behavior_valid(advice):
+        return -EINVAL
+    if changes_vma(advice):
+        mmap_write_lock(m, cpu, mm)
+        result = madvise_pieces(m, cpu, mm, start, length, step, advice)
+        mmap_write_unlock(m, cpu, mm)
+        return result
+    mmap_read_lock(m, cpu, mm)
+    result = madvise_pieces(m, cpu, mm, start, length, step, advice)
+    mmap_read_unlock(m, cpu, mm)
+    return result
 
 
 @kernel
 def do_madvise(m, cpu, mm, start, length, advice):
-    """madvise(2): 0 or -errno. Holes are skipped and reported as -ENOMEM at the end.
-
-    Locking: takes and releases mmap_lock for reading. Source: do_madvise and madvise_walk_vmas, mm/madvise.c.
-    """
-    end = start + ((length + PAGE - 1) & -PAGE)
-    if start & (PAGE - 1) or length < 0 or end < start or not (advice == MADV_DONTNEED or advice == MADV_FREE):
-        return -EINVAL
-    result = 0
-    mmap_read_lock(m, cpu, mm)
-    row = find_vma(m, mm, start)
-    while start < end:
-        if row == vma_limit(m, mm) or m.vma.start[row] >= end:
-            result = -ENOMEM
-            break
-        if m.vma.start[row] > start:
-            result = -ENOMEM
-            start = m.vma.start[row]
-        if advice == MADV_FREE and m.vma.file[row] != 0:
-            result = -EINVAL
-            break
-        until = min(m.vma.end[row], end)
-        madvise_vma(m, cpu, mm, start, until, advice)
-        start = until
-        row += 1
-    mmap_read_unlock(m, cpu, mm)
-    return result
+    """madvise(2): 0 or -errno; process_madvise with one piece. Source: do_madvise and madvise_walk_vmas."""
+    return process_madvise(m, cpu, mm, start, length, length, advice)

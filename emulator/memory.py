@@ -6,7 +6,9 @@ change under ptl.
 """
 
 from emulator.atomic import (
+    DEBUG,
     atomic_add,
+    cmpxchg,
     data_race,
     kernel,
     kernel_inline,
@@ -19,10 +21,19 @@ from emulator.atomic import (
 from emulator.file_fault import do_fault, do_wp_file
 from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf
 from emulator.kernel import EFAULT, ENOMEM, detecting
-from emulator.mmu_gather import tlb_flush_mmu, tlb_flush_mmu_tlbonly, tlb_remove_page, tlb_remove_tlb_entry
-from emulator.page_alloc import alloc_page, alloc_table, clear_page, free_table, put_page
+from emulator.mmu_gather import (
+    tlb_finish_mmu,
+    tlb_flush_mmu,
+    tlb_flush_mmu_tlbonly,
+    tlb_gather_mmu,
+    tlb_remove_page,
+    tlb_remove_tlb_entry,
+)
+from emulator.page_alloc import alloc_page, alloc_table, clear_page, copy_page, free_table, put_page
 from emulator.pgtable import (
     ACCESSED,
+    ANON_EXCLUSIVE,
+    ANON_PTE,
     DIRTY,
     FILE,
     PAGE,
@@ -40,6 +51,7 @@ from emulator.pgtable import (
     pmd_offset,
     populate,
     pte_offset,
+    pte_present,
     pud_addr_end,
     pud_offset,
 )
@@ -51,16 +63,16 @@ from emulator.pte_ref import (
     pte_put,
     pte_put_many_tlb,
     pte_try_get,
-    pte_try_get_wait,
+    pte_try_get_retry,
     pte_unlock,
 )
 from emulator.rcu import cond_resched
 from emulator.rmap import zap_file_pte
 from emulator.rss import add_mm_rss, sync_mm_rss
-from emulator.shadow import shadow_release
+from emulator.shadow import shadow_own, shadow_release
 from emulator.spinlock import PMD_LOCK, mmap_read_lock, mmap_read_unlock, spin_lock, spin_unlock
 from emulator.tlb import flush_tlb_mm_range, point
-from emulator.vma import VM_WRITE, anon_vma_prepare, find_vma, vma_limit
+from emulator.vma import VM_ACCESS_FLAGS, VM_WRITE, anon_vma_prepare, find_vma, vma_limit
 from emulator.vmscan import try_to_free_pages
 
 ZERO_PAGE = 0  # frame 0: never written, never counted
@@ -90,14 +102,20 @@ def alloc_upper(m, cpu, mm, entry, level):
     return 0
 
 
-@kernel
-def pmd_alloc(m, cpu, mm, addr):
-    """The PMD entry for `addr`, with the tables above it; or -ENOMEM. Locking: caller must hold mmap_lock."""
+@kernel_inline
+def pud_alloc(m, cpu, mm, addr):
+    """The PUD entry for `addr`, with the table above it; or -ENOMEM. Locking: caller must hold mmap_lock."""
     pgd = pgd_offset(m, mm, addr)
     if read_once(m.entry, pgd) == 0 and alloc_upper(m, cpu, mm, pgd, PUD_LEVEL) != 0:
         return -ENOMEM
-    pud = pud_offset(m, pgd, addr)
-    if read_once(m.entry, pud) == 0 and alloc_upper(m, cpu, mm, pud, PMD_LEVEL) != 0:
+    return pud_offset(m, pgd, addr)
+
+
+@kernel
+def pmd_alloc(m, cpu, mm, addr):
+    """The PMD entry for `addr`, with the tables above it; or -ENOMEM. Locking: caller must hold mmap_lock."""
+    pud = pud_alloc(m, cpu, mm, addr)
+    if pud < 0 or (read_once(m.entry, pud) == 0 and alloc_upper(m, cpu, mm, pud, PMD_LEVEL) != 0):
         return -ENOMEM
     return pmd_offset(m, pud, addr)
 
@@ -135,7 +153,7 @@ def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, write):
     clear_page(m, frame)
     smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
     m.page.mapcount[frame] = 1  # page_add_new_anon_rmap: nobody else can see the frame yet
-    if set_pte(m, cpu, mm, table, pmd, pte, frame << PAGE_SHIFT | PRESENT | RW | USER | ACCESSED | DIRTY):
+    if set_pte(m, cpu, mm, table, pmd, pte, frame << PAGE_SHIFT | ANON_PTE):
         add_mm_rss(m, cpu, mm, 1)
     else:
         m.page.mapcount[frame] = 0
@@ -143,9 +161,25 @@ def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, write):
     return 0
 
 
+@kernel_inline
+def same_but_bits(entry, orig):
+    """True if an entry is still what it was: the hardware may have set its accessed and dirty bits meanwhile."""
+    return entry & ~(ACCESSED | DIRTY) == orig & ~(ACCESSED | DIRTY)
+
+
 @kernel
-def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
-    """Write fault on a present read-only PTE, here the zero page: give it a frame of its own. 0 or -ENOMEM.
+def wp_page_reuse(m, mm, pte, addr):
+    """Let a write-protected frame be written. Locking: caller must hold ptl, and know that nobody shares the frame."""
+    entry = read_once(m.entry, pte)
+    if DEBUG:
+        shadow_own(m, mm, entry >> PAGE_SHIFT, addr)
+    while cmpxchg(m.entry, pte, entry, entry | RW | ACCESSED | DIRTY | ANON_EXCLUSIVE) != entry:
+        entry = read_once(m.entry, pte)  # the hardware of other CPUs sets bits
+
+
+@kernel
+def wp_page_copy(m, cpu, mm, vma, table, pte, addr, orig):
+    """Give a write-protected PTE, of the zero page or of a shared frame, a frame of its own. 0 or -ENOMEM.
 
     The old translation is flushed before the new one is set, under ptl (ptep_clear_flush). The entry stays counted.
     Locking: takes and releases ptl; caller must hold mmap_lock and a reference on the table.
@@ -154,26 +188,63 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
     frame = alloc_page(m, cpu)
     if frame == 0:
         return -ENOMEM
-    clear_page(m, frame)
+    old = orig >> PAGE_SHIFT
+    if old == ZERO_PAGE:
+        clear_page(m, frame)
+    else:
+        copy_page(m, frame, old)
+        if DEBUG:
+            shadow_own(m, mm, frame, addr)
     smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
     pte_lock(m, cpu, table)
-    same = read_once(m.entry, pte) & ~(ACCESSED | DIRTY) == orig & ~(ACCESSED | DIRTY)
+    same = same_but_bits(read_once(m.entry, pte), orig)
     if same:
         page = addr & -PAGE
         xchg(m.entry, pte, 0)
         flush_tlb_mm_range(m, cpu, mm, page, page + PAGE, 0)
         m.page.mapcount[frame] = 1
-        write_once(m.entry, pte, frame << PAGE_SHIFT | PRESENT | RW | USER | ACCESSED | DIRTY)
-        add_mm_rss(m, cpu, mm, 1)
+        write_once(m.entry, pte, frame << PAGE_SHIFT | ANON_PTE)
+        if old == ZERO_PAGE:
+            add_mm_rss(m, cpu, mm, 1)
+        else:
+            atomic_add(m.page.mapcount, old, -1)
     pte_unlock(m, cpu, table)
     if not same:
         put_page(m, cpu, frame)
+    elif old != ZERO_PAGE:
+        put_page(m, cpu, old)
     return 0
+
+
+@kernel
+def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
+    """Write fault on a present read-only PTE: break COW. 0 or -ENOMEM.
+
+    A frame with one user is this entry's alone: fork, which would add another, needs mmap_lock for writing.
+    Locking: takes and releases ptl; caller must hold mmap_lock and a reference on the table.
+    """
+    frame = orig >> PAGE_SHIFT
+    if frame == ZERO_PAGE:
+        return wp_page_copy(m, cpu, mm, vma, table, pte, addr, orig)
+    pte_lock(m, cpu, table)
+    entry = read_once(m.entry, pte)
+    same = same_but_bits(entry, orig)
+    shared = same and entry & ANON_EXCLUSIVE == 0 and read_once(m.page.refcount, frame) != 1
+    if shared:
+        atomic_add(m.page.refcount, frame, 1)  # get_page: it stays while it is copied
+    elif same:
+        wp_page_reuse(m, mm, pte, addr)
+    pte_unlock(m, cpu, table)
+    if not shared:
+        return 0
+    result = wp_page_copy(m, cpu, mm, vma, table, pte, addr, orig)
+    put_page(m, cpu, frame)
+    return result
 
 
 @kernel_inline
 def handle_pte_fault(m, cpu, mm, vma, pmd, addr, write):
-    """Pin the PTE table and resolve the fault in it. 0 or -ENOMEM.
+    """Pin the PTE table and resolve the fault in it. 0, -ENOMEM, or -EFAULT at a guard.
 
     Locking: caller must hold mmap_lock for reading.
     """
@@ -185,6 +256,8 @@ def handle_pte_fault(m, cpu, mm, vma, pmd, addr, write):
     result = 0
     if entry == 0:
         result = do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, write)
+    elif entry & PRESENT == 0:
+        result = -EFAULT  # do_swap_page, handle_pte_marker: a guard
     elif write and entry & RW == 0:
         result = do_wp_page(m, cpu, mm, vma, table, pte, addr, entry)
     if write or not knob(m.config.missing_pte_put):
@@ -203,7 +276,7 @@ def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
     m.vmf.pmd[cpu] = pmd
     m.vmf.addr[cpu] = addr
     m.vmf.flags[cpu] = flags
-    table = pte_try_get_wait(m, cpu, pmd)
+    table = pte_try_get_retry(m, cpu, pmd)
     m.vmf.table[cpu] = table
     entry = 0 if table == 0 else read_once(m.entry, pte_offset(table, addr))
     result = 0
@@ -215,6 +288,22 @@ def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
         else:
             result = do_wp_page(m, cpu, mm, vma, table, pte_offset(table, addr), addr, entry)
     pte_put_vmf(m, cpu)
+    return result
+
+
+@kernel_inline
+def __handle_mm_fault(m, cpu, mm, vma, addr, flags):
+    """Resolve a page fault that the VMA allows: 0, -ENOMEM, -EFAULT at a guard, or what handle_file_fault returns.
+
+    Locking: caller must hold mmap_lock for reading.
+    """
+    result = pmd_alloc(m, cpu, mm, addr)
+    if result >= 0 and m.vma.file[vma] != 0:
+        result = handle_file_fault(m, cpu, mm, vma, result, addr, flags)
+    elif result >= 0:
+        result = handle_pte_fault(m, cpu, mm, vma, result, addr, flags & FAULT_FLAG_WRITE)
+    if result == 0:
+        m.cpu.faults[cpu] += 1  # mm_account_fault: those that fail do not count
     return result
 
 
@@ -230,21 +319,15 @@ def handle_mm_fault(m, cpu, mm, addr, write):
         point(m, cpu, MMAP_LOCKED, addr, write)
         result = -EFAULT
         vma = find_vma(m, mm, addr)
-        if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr and (not write or m.vma.flags[vma] & VM_WRITE):
-            pmd = pmd_alloc(m, cpu, mm, addr)
-            result = pmd
-            if pmd >= 0 and m.vma.file[vma] != 0:
-                result = handle_file_fault(m, cpu, mm, vma, pmd, addr, flags)
-            elif pmd >= 0:
-                result = handle_pte_fault(m, cpu, mm, vma, pmd, addr, write)
+        allowed = VM_WRITE if write else VM_ACCESS_FLAGS
+        if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr and m.vma.flags[vma] & allowed:
+            result = __handle_mm_fault(m, cpu, mm, vma, addr, flags)
         if result == VM_FAULT_RETRY:
             flags |= FAULT_FLAG_TRIED
             continue
         mmap_read_unlock(m, cpu, mm)
         if result != -ENOMEM or not try_to_free_pages(m, cpu):
             break
-    if result == 0:
-        m.cpu.faults[cpu] += 1  # mm_account_fault: those that fail do not count
     return result
 
 
@@ -265,9 +348,9 @@ def zap_present_pte(m, cpu, mm, pte, addr):
 
 
 @kernel
-def zap_pte_range(m, cpu, mm, pmd, table, addr, end):
-    """Clear the entries of [addr, end) in one PTE table; the address where it stopped: short of `end` if the gather
-    was full, which is flushed then.
+def zap_pte_range(m, cpu, mm, pmd, table, addr, end, drop_markers):
+    """Clear the entries of [addr, end) in one PTE table, markers only if told to; the address where it stopped: short
+    of `end` if the gather was full, which is flushed then.
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
@@ -280,9 +363,13 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end):
     while addr < end and not full:
         pte = pte_offset(table, addr)
         entry = read_once(m.entry, pte)
-        if entry != 0 and entry & only == only:
+        if pte_present(entry):
+            if entry & only == only:
+                cleared += 1
+                full = zap_present_pte(m, cpu, mm, pte, addr)
+        elif entry != 0 and drop_markers:
             cleared += 1
-            full = zap_present_pte(m, cpu, mm, pte, addr)
+            write_once(m.entry, pte, 0)  # no hardware looks at a marker: nothing to flush
         addr += PAGE
     sync_mm_rss(m, cpu, mm)
     if m.cpu.gather_force[cpu] != 0:
@@ -299,7 +386,7 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end):
 
 
 @kernel
-def zap_pmd_range(m, cpu, mm, pud, addr, end):
+def zap_pmd_range(m, cpu, mm, pud, addr, end, drop_markers):
     """Zap [addr, end) within one GiB, table by table. A dying table is empty: skip it.
 
     Locking: caller must hold mmap_lock and an open gather.
@@ -313,7 +400,7 @@ def zap_pmd_range(m, cpu, mm, pud, addr, end):
         if table != 0:
             start = addr
             while addr < following:
-                addr = zap_pte_range(m, cpu, mm, pmd, table, addr, following)
+                addr = zap_pte_range(m, cpu, mm, pmd, table, addr, following, drop_markers)
             if knob(m.config.advanced_address):
                 start = addr
             pte_put_many_tlb(m, cpu, mm, pmd, start, 1)
@@ -322,13 +409,13 @@ def zap_pmd_range(m, cpu, mm, pud, addr, end):
 
 
 @kernel
-def unmap_page_range(m, cpu, mm, addr, end):
-    """Clear every entry of [addr, end) into this CPU's gather.
+def unmap_page_range(m, cpu, mm, addr, end, drop_markers):
+    """Clear every entry of [addr, end) into this CPU's gather; markers only if told to, as where the VMA goes.
 
     Locking: caller must hold mmap_lock, or i_mmap_lock of the file mapped there. Source: unmap_page_range, mm/memory.c.
     """
-    if detecting(m) and m.cpu.mm[cpu] == mm and m.cpu.gather_only[cpu] == 0:
-        shadow_release(m, cpu, addr, end)
+    if detecting(m) and m.cpu.gather_only[cpu] == 0:
+        shadow_release(m, cpu, mm, addr, end)
     while addr < end:
         following = pgd_addr_end(addr, end)
         pgd = pgd_offset(m, mm, addr)
@@ -337,6 +424,14 @@ def unmap_page_range(m, cpu, mm, addr, end):
                 in_pud = pud_addr_end(addr, following)
                 pud = pud_offset(m, pgd, addr)
                 if read_once(m.entry, pud) != 0:
-                    zap_pmd_range(m, cpu, mm, pud, addr, in_pud)
+                    zap_pmd_range(m, cpu, mm, pud, addr, in_pud, drop_markers)
                 addr = in_pud
         addr = following
+
+
+@kernel
+def zap_page_range(m, cpu, mm, start, end):
+    """Clear [start, end), which lies in one VMA, in one gather. Guards stay. Locking: caller must hold mmap_lock."""
+    tlb_gather_mmu(m, cpu, mm, 0)
+    unmap_page_range(m, cpu, mm, start, end, 0)
+    tlb_finish_mmu(m, cpu)

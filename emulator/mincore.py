@@ -11,7 +11,7 @@ Source: mm/mincore.c; pte_offset_map_lock, mm/pgtable-generic.c.
 
 from emulator.atomic import DEBUG, data_race, kernel, knob, read_once
 from emulator.kernel import ENOMEM
-from emulator.pgtable import PAGE, PRESENT, pgtable_of, pmd_addr_end, pmd_lookup, pte_offset
+from emulator.pgtable import PAGE, PRESENT, pgtable_of, pmd_addr_end, pmd_lookup, pte_offset, pte_present
 from emulator.points import point_number
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched, rcu_read_lock, rcu_read_unlock
@@ -33,7 +33,8 @@ def mincore_pte_range(m, cpu, pmd, table, addr, end):
     present = 0
     if pgtable_of(read_once(m.entry, pmd)) == table:
         while addr < end:
-            present += read_once(m.entry, pte_offset(table, addr)) & PRESENT
+            if pte_present(read_once(m.entry, pte_offset(table, addr))):
+                present += 1
             addr += PAGE
     pte_unlock(m, cpu, table)
     return present

@@ -131,6 +131,8 @@ CONFIG = struct(
         one_put_for_all="insert_pages puts once for several gets",
         mkclean_unflushed="write-back does not flush what it write-protects",
         dirty_zap_unflushed="zap drops ptl before it flushes a dirty page of a file",
+        fork_unflushed="fork does not flush the parent",
+        mremap_late_flush="mremap flushes after it has dropped the ptls",
         lost_wakeup="the coordinator goes to sleep without a second look",
         callbacks_in_hand="the coordinator takes callbacks without a note of it in memory",
         no_publish_wmb="a table is published by a plain WRITE_ONCE",
@@ -162,6 +164,7 @@ CPU = struct(
     ),
     line(  # an interrupt: flush this range
         ipi_request="number of the latest TLB-flush IPI; flush agent, last of this line",
+        ipi_mm="the mm to flush; flush agent",
         ipi_start="first address to flush; flush agent",
         ipi_end="end of the range to flush; flush agent",
         ipi_freed="1 if page tables were freed; flush agent",
@@ -187,7 +190,7 @@ CPU = struct(
     line(cb_taken="first of those the coordinator has taken, or is about to take, and not yet freed; coordinator"),
     line(  # a flush that needs other CPUs, handed to the flush agent
         flush_state="0 none, 1 requested, 2 done; this CPU 0->1 and 2->0, flush agent 1->2",
-        flush_mm="the mm to flush; this CPU",
+        flush_mm="the mm; this CPU",
         flush_start="first address; this CPU",
         flush_end="end of the range; this CPU",
         flush_freed="1 if page tables were freed; this CPU",
@@ -215,6 +218,7 @@ CPU = struct(
         finished="1 once the program has ended; this CPU",
         rss_cache="frames mapped and not yet in mm.rss_anon; this CPU",
         batch_pages="pages collected in batch; this CPU",
+        child_faults="page faults it resolved in children; this CPU",
     ),
     line(
         started_ns="when the program began; this CPU",
@@ -228,8 +232,9 @@ CPU = struct(
         random="state of its random numbers, not 0; this CPU",
         pin_table="the table this CPU pinned last; this CPU",
         pin_generation="its generation then; this CPU",
+        pin_outer="a table it had pinned before that, and keeps, or 0; this CPU",
+        pin_outer_generation="its generation then; this CPU",
         held_classes="bit per lock class it holds; this CPU",
-        zaps="gathers it opened on its own mm; this CPU",
         stalled_ns="when it was last told to stop at a point; this CPU",
         steered="times it waited at a point for another CPU; this CPU",
     ),
@@ -300,6 +305,8 @@ MM = struct(
     line(
         pgd="its top-level table; parent",
         mm_users="CPUs that run it; atomic",
+        in_use="1 from the start, or from fork to the end of exit; cmpxchg",
+        held_by="CPU + 1 that keeps it as a child until it reaps it, else 0; that CPU",
         vmas="VMAs in use; holder of mmap_lock for write",
         anon_vmas="anon_vma numbers handed out; atomic",
         total_vm="pages in its VMAs; holder of mmap_lock for write",
@@ -310,10 +317,11 @@ VMA = struct(
     line(
         start="first address; holder of mmap_lock for write",
         end="address behind the last; holder of mmap_lock for write",
-        flags="VM_READ | VM_WRITE; holder of mmap_lock for write",
+        flags="VM_READ | VM_WRITE and more; holder of mmap_lock for write",
         anon_vma="0 until the first write fault, then its number; cmpxchg under mmap_lock for read",
         file="file + 1 it maps, 0 if anonymous; holder of mmap_lock for write",
-        pgoff="page of the file that its first page maps; holder of mmap_lock for write",
+        pgoff="page of the file that its first page maps, or of the address where it began: neighbours merge if theirs"
+        " follow; holder of mmap_lock for write",
     ),
 )
 
@@ -334,7 +342,6 @@ LINK = struct(
         end="address behind the last; holder of i_mmap_lock",
         pgoff="page of the file that the first address maps; holder of i_mmap_lock",
     ),
-    align=32,
 )
 
 CACHE = struct(
@@ -439,7 +446,7 @@ POINT = struct(
 
 SHADOW = struct(
     line(
-        key="virtual address >> 3, 0 if empty; its CPU",
+        key="mm and virtual address >> 3, 0 if empty; its CPU",
         value="what this CPU stored there last; its CPU",
         zaps="gathers of other CPUs before that, -1 if one was open; its CPU",
         released="1 once this CPU has given the page back since; its CPU",
@@ -456,6 +463,7 @@ DEVICE = struct(
         frame="the frame the device owns, 0 if none; holder of i_mmap_lock",
         mm="mm + 1 whose VMA is linked into the file's i_mmap, else 0; holder of i_mmap_lock",
         addr="where that VMA begins; holder of i_mmap_lock",
+        moves_to="where it will begin once mremap has moved it, else 0; holder of i_mmap_lock",
     )
 )
 
@@ -514,8 +522,11 @@ RECORD = struct(
         rss_anon="frames; the recording CPU",
         minflt="page faults that the recording CPU has resolved; the recording CPU",
         error="0 or -errno; the recording CPU",
+        child="1 if a child ran, and the rest is its; the recording CPU",
+        child_pgtables_bytes="VmPTE in bytes; the recording CPU",
+        child_rss_anon="frames; the recording CPU",
+        child_minflt="page faults; the recording CPU",
     ),
-    align=32,
 )
 
 WORD = struct(line(word="one int64"), align=8)
@@ -544,6 +555,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "cache": (CACHE, "slots"),
     "vmf": (VMF, "vmfs"),
     "batch": (WORD, "batches"),  # pages a CPU has put under write-back and not submitted
+    "own_zaps": (WORD, "own_zaps"),  # gathers that a CPU has opened on an mm, debug build
     "pcp": (PCP, "pcps"),
     "pcp_slot": (WORD, "pcp_slots"),
     "zone_slot": (WORD, "zone_slots"),
@@ -609,6 +621,7 @@ class Geometry:
             "agents": agents,
             "traces": agents * TRACE_ENTRIES if self.debug else 1,
             "shadows": self.cpus * SHADOW_ENTRIES if self.debug else 1,
+            "own_zaps": agents * self.mms if self.debug else 1,
             "lives": self.tables if self.debug else 1,
             "pcps": 2 * agents,
             "pcp_slots": 2 * agents * PCP_ROOM,

@@ -29,7 +29,7 @@ from emulator.rcu import cond_resched
 from emulator.rmap import link_file_vma, unlink_file_vmas
 from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
 from emulator.tlb import point
-from emulator.vma import VM_PFNMAP, detach_vmas, find_vma, merge_with_next, vma_insert, vma_limit
+from emulator.vma import VM_PFNMAP, detach_vmas, find_vma, vma_insert, vma_limit, vma_merge
 
 BUG_TABLE_LEFT = number(Bug.TABLE_LEFT_AT_TEARDOWN)
 MMAP_LOCKED, DETACHED = point_number("mmap.locked"), point_number("munmap.detached")
@@ -123,7 +123,7 @@ def unmap_region(m, cpu, mm, start, end):
     if row < vma_limit(m, mm):
         ceiling = m.vma.start[row]
     tlb_gather_mmu(m, cpu, mm, 0)
-    unmap_page_range(m, cpu, mm, start, end)
+    unmap_page_range(m, cpu, mm, start, end, 1)
     point(m, cpu, ZAPPED, start, end)
     if m.device.mm[0] == mm + 1 and start <= m.device.addr[0] < end:
         if not knob(m.config.unlink_before_flush):
@@ -133,6 +133,16 @@ def unmap_region(m, cpu, mm, start, end):
     unlink_file_vmas(m, cpu, mm, start, end)
     free_pgd_range(m, cpu, mm, start, end, floor, ceiling)
     tlb_finish_mmu(m, cpu)
+
+
+@kernel
+def munmap_locked(m, cpu, mm, start, end):
+    """Unmap [start, end): 0 or -ENOMEM. Locking: caller must hold mmap_lock for writing."""
+    if m.mm.vmas[mm] + 2 > m.config.vma_per_mm[0]:
+        return -ENOMEM
+    if detach_vmas(m, mm, start, end) != 0:
+        unmap_region(m, cpu, mm, start, end)
+    return 0
 
 
 @kernel
@@ -182,15 +192,13 @@ def do_mmap(m, cpu, mm, start, length, flags, backing):
     if detach_vmas(m, mm, start, end) != 0:
         unmap_region(m, cpu, mm, start, end)
     row = find_vma(m, mm, start)
-    vma_insert(m, mm, row, start, end, flags, 0)
+    vma_insert(m, mm, row, start, end, flags, 0, start // PAGE)
     if file >= 0:
         m.vma.file[row] = file + 1
         m.vma.pgoff[row] = backing >> 8
         link_file_vma(m, cpu, mm, file, start, end, backing >> 8)
     m.mm.total_vm[mm] += (end - start) // PAGE
-    if row > mm * m.config.vma_per_mm[0] and merge_with_next(m, mm, row - 1):
-        row -= 1  # with the VMA before it first, as in vma_merge: the one behind may have another anon_vma
-    merge_with_next(m, mm, row)
+    vma_merge(m, mm, row)
     result = remap_pfn_range(m, cpu, mm, start) if flags & VM_PFNMAP else 0
     mmap_write_unlock(m, cpu, mm)
     return result
@@ -205,7 +213,7 @@ def exit_mmap(m, cpu, mm):
     point(m, cpu, EXIT_LOCKED, mm, m.mm.vmas[mm])
     tlb_gather_mmu(m, cpu, mm, 1)
     for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
-        unmap_page_range(m, cpu, mm, m.vma.start[row], m.vma.end[row])
+        unmap_page_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], 1)
     unlink_file_vmas(m, cpu, mm, 0, TASK_SIZE)
     for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
         ceiling = m.vma.start[row + 1] if row + 1 < vma_limit(m, mm) else USER_PGTABLES_CEILING

@@ -79,7 +79,7 @@ def translate(m, cpu, mm, addr, write):
     """
     while True:
         entry = tlb_lookup(m, cpu, addr)
-        if entry != 0 and (not write or entry & DIRTY):
+        if entry != 0 and (not write or entry & (RW | DIRTY) == RW | DIRTY):
             return entry
         entry = hardware_walk(m, cpu, mm, addr, write)
         if entry != 0:

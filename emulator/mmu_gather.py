@@ -44,8 +44,7 @@ def tlb_gather_mmu(m, cpu, mm, fullmm):
     tlb_reset_range(m, cpu)
     atomic_add(m.mm.tlb_flush_pending, mm, 1)
     if DEBUG:
-        if m.cpu.mm[cpu] == mm:
-            m.cpu.zaps[cpu] += 1
+        m.own_zaps[cpu * m.config.n_mm[0] + mm] += 1
         atomic_add(m.mm.zaps, mm, 1)
 
 

@@ -151,6 +151,16 @@ def clear_page(m, frame):
         write_once(m.page_values, frame, 0)
 
 
+@kernel
+def copy_page(m, to, source):
+    """Copy a frame's contents. Nobody may be able to store to the source."""
+    words = m.config.frame_words[0]
+    for word in range(words):
+        m.frame[to * words + word] = read_once(m.frame, source * words + word)
+    if DEBUG:
+        write_once(m.page_values, to, read_once(m.page_values, source))
+
+
 @kernel_inline
 def put_page(m, cpu, frame):
     """Drop a user of a frame; the last one frees it."""

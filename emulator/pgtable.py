@@ -1,7 +1,8 @@
 """Page-table entries: x86-64 bits, the walk's index arithmetic, allocation of the tables above the PTE level.
 
 A kernel pointer (`pgd_t *` ... `pte_t *`) is an index into `m.entry`; its table is `index >> 9`. An entry that names a
-table or a frame holds its number << 12. Non-present and not zero: swap, migration, markers (later).
+table or a frame holds its number << 12. An entry is none (0), present to the kernel (PRESENT, or PROTNONE where the
+hardware must fault), or something else that counts: a marker.
 """
 
 from emulator.atomic import atomic_add, kernel, kernel_inline, knob, read_once, smp_store_release, write_once
@@ -14,10 +15,15 @@ PTRS_PER_PTE = 512
 PTE_LEVEL, PMD_LEVEL, PUD_LEVEL, PGD_LEVEL = 1, 2, 3, 4
 
 PRESENT, RW, USER, ACCESSED, DIRTY = 0x1, 0x2, 0x4, 0x20, 0x40
+PROTNONE = 0x100  # in place of PRESENT under PROT_NONE: the frame is mapped, no access is allowed
 SPECIAL = 0x200  # a device's frame: not counted, not freed by zap
-FILE = 0x400  # a page of a file: shared with the page cache. Linux asks the page; a bit costs anonymous faults nothing
+ANON_EXCLUSIVE = 0x400  # PageAnonExclusive, kept in the one entry of such a frame: nobody shares it, it may be written
+FILE = 0x800  # a page of a file: shared with the page cache. Linux asks the page; a bit costs anonymous faults nothing
+PTE_MARKER = 0x800  # the same bit, with neither PRESENT nor PROTNONE: no frame
+PTE_MARKER_GUARD = 4 << PAGE_SHIFT | PTE_MARKER  # MADV_GUARD_INSTALL: an access is a fault for good
+ANON_PTE = PRESENT | RW | USER | ACCESSED | DIRTY | ANON_EXCLUSIVE  # of a frame that was mapped for a store
 TABLE_FLAGS = PRESENT | RW | USER | ACCESSED | DIRTY  # _PAGE_TABLE
-POISON = 0x6B6B6B6B6B6B6B6A  # entries of a freed table: not present, not none
+POISON = 0x6B6B6B6B6B6B6A6A  # entries of a freed table: not present, not none
 POISON_COUNT = 0x6B6B6B6B  # what a freed table's count reads: another use of the word, like v1's page->index
 
 # ptdesc.state. INSTALLED is written before publication, UNHOOKED after the pmd was cleared, LIMBO by call_rcu.
@@ -29,6 +35,12 @@ TABLE_STATES = ("free", "allocated", "installed", "unhooked", "in limbo")
 def pgtable_of(entry):
     """The table (or frame) an entry names."""
     return entry >> PAGE_SHIFT
+
+
+@kernel_inline
+def pte_present(entry):
+    """True if an entry maps a frame, whether or not the hardware may use it."""
+    return entry & (PRESENT | PROTNONE) != 0
 
 
 @kernel_inline
@@ -49,14 +61,20 @@ def pmd_offset(m, pud, addr):
     return read_once(m.entry, pud) >> PAGE_SHIFT << 9 | (addr >> PMD_SHIFT & 511)
 
 
-@kernel
-def pmd_lookup(m, mm, addr):
-    """The PMD entry for `addr` if the tables above it are there, else 0. Locking: caller must hold mmap_lock."""
+@kernel_inline
+def pud_lookup(m, mm, addr):
+    """The PUD entry for `addr` if the table above it is there, else 0. Locking: caller must hold mmap_lock."""
     pgd = pgd_offset(m, mm, addr)
     if read_once(m.entry, pgd) == 0:
         return 0
-    pud = pud_offset(m, pgd, addr)
-    if read_once(m.entry, pud) == 0:
+    return pud_offset(m, pgd, addr)
+
+
+@kernel
+def pmd_lookup(m, mm, addr):
+    """The PMD entry for `addr` if the tables above it are there, else 0. Locking: caller must hold mmap_lock."""
+    pud = pud_lookup(m, mm, addr)
+    if pud == 0 or read_once(m.entry, pud) == 0:
         return 0
     return pmd_offset(m, pud, addr)
 

@@ -168,6 +168,26 @@ POINTS: dict[str, Point] = {
     "mincore.walking": Point(
         "mincore.py:mincore_pte_range", "the table is found, ptl is not held", "count", "mincore(2)"
     ),
+    "mprotect.changed": Point(
+        "mprotect.py:change_pte_range",
+        "the entries are changed, ptl is held, nothing is flushed",
+        "flags",
+        "mprotect(2)",
+    ),
+    "guard.installed": Point(
+        "guard.py:guard_install_pte_range", "guards are set and counted, ptl is held", "guards", "madvise(2)"
+    ),
+    "mremap.moved": Point(
+        "move_page_tables.py:move_ptes",
+        "entries are at the new address, not flushed, both ptls are held",
+        "entries",
+        "move_ptes",
+    ),
+    "mremap.unlocked": Point("move_page_tables.py:move_ptes", "the ptls are dropped", "entries", "move_ptes"),
+    "fork.copied": Point(
+        "fork.py:copy_ptes", "entries are shared with the child, both ptls are held", "entries", "copy_pte_range"
+    ),
+    "fork.unflushed": Point("fork.py:fork", "all is copied, the parent is not flushed", "child", "dup_mmap", "mm"),
     "mmap.locked": Point("mmap.py:do_mmap", "mmap_lock is held for writing", "length", "mmap(2)", "address"),
     "munmap.detached": Point(
         "mmap.py:do_munmap", "the VMAs are gone, mmap_lock is held for writing", "length", "munmap(2)", "address"

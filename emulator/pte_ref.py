@@ -59,7 +59,7 @@ from emulator.pgtable import (
 )
 from emulator.points import mark_life, point_number
 from emulator.rcu import account_rcu_age, rcu_read_lock, rcu_read_unlock
-from emulator.spinlock import PMD_LOCK, PTE_LOCK, spin_lock, spin_unlock
+from emulator.spinlock import PMD_LOCK, PTE_LOCK, spin_lock, spin_lock_pair, spin_unlock, spin_unlock_pair
 from emulator.tlb import flush_tlb_mm_range, point, take_interrupts
 from emulator.vmscan import pte_alloc_one
 
@@ -158,10 +158,28 @@ def pinned(m, cpu, pmd, table):
     m.cpu.pin_generation[cpu] = generation
 
 
+@kernel_inline
+def pin_also(m, cpu):
+    """Detector: what this CPU has pinned stays pinned beside what it pins next, until pin_alone."""
+    if detecting(m):
+        m.cpu.pin_outer[cpu] = m.cpu.pin_table[cpu]
+        m.cpu.pin_outer_generation[cpu] = m.cpu.pin_generation[cpu]
+
+
+@kernel_inline
+def pin_alone(m, cpu):
+    """Detector: this CPU has one table pinned again, or none."""
+    if detecting(m):
+        m.cpu.pin_outer[cpu] = 0
+
+
 @kernel
 def check_use(m, cpu, table):
     """Detector: the table a walker uses is the one it found, and installed; in a read section it may be in limbo."""
-    changed = m.cpu.pin_table[cpu] == table and m.cpu.pin_generation[cpu] != m.ptdesc.generation[table]
+    generation = m.ptdesc.generation[table]
+    changed = m.cpu.pin_table[cpu] == table and m.cpu.pin_generation[cpu] != generation
+    if m.cpu.pin_outer[cpu] == table and m.cpu.pin_outer_generation[cpu] != generation:
+        changed = True
     state = read_once(m.ptdesc.state, table)
     limbo = m.cpu.rcu_nesting[cpu] != 0 and (state == TABLE_UNHOOKED or state == TABLE_LIMBO)
     if changed or (state != TABLE_INSTALLED and not limbo):
@@ -184,6 +202,24 @@ def pte_unlock(m, cpu, table):
     if detecting(m):
         check_use(m, cpu, table)
     spin_unlock(m, cpu, m.ptdesc.ptl, table, PTE_LOCK)
+
+
+@kernel
+def pte_lock_pair(m, cpu, table, other):
+    """Take the ptls of two PTE tables, which may be one. Locking: caller must hold references; returns with both."""
+    spin_lock_pair(m, cpu, m.ptdesc.ptl, table, other, PTE_LOCK)
+    if detecting(m):
+        check_use(m, cpu, table)
+        check_use(m, cpu, other)
+
+
+@kernel
+def pte_unlock_pair(m, cpu, table, other):
+    """Release the ptls of two PTE tables. Locking: caller must hold them."""
+    if detecting(m):
+        check_use(m, cpu, table)
+        check_use(m, cpu, other)
+    spin_unlock_pair(m, cpu, m.ptdesc.ptl, table, other, PTE_LOCK)
 
 
 @kernel
@@ -314,7 +350,7 @@ def pte_put_last(m, cpu, pmd, n):
     """Drop n references: the table if they were the last, else 0."""
     entry = read_once(m.entry, pmd)
     table = pgtable_of(entry)
-    if entry & PRESENT == 0 or (detecting(m) and table != m.cpu.pin_table[cpu]):
+    if entry & PRESENT == 0 or (detecting(m) and table != m.cpu.pin_table[cpu] and table != m.cpu.pin_outer[cpu]):
         BUG(m, cpu, BUG_PMD_CHANGED, pmd, m.cpu.pin_table[cpu], entry)
     if detecting(m):
         check_use(m, cpu, table)
@@ -333,12 +369,18 @@ def pte_put_last(m, cpu, pmd, n):
 
 
 @kernel_inline
-def pte_put(m, cpu, mm, pmd, addr):
-    """Drop a reference; the last one frees the table. Locking: caller must hold the reference and no ptl."""
+def pte_put_many(m, cpu, mm, pmd, addr, n):
+    """Drop n references; the last one frees the table. Locking: caller must hold the references and no ptl."""
     if m.config.pte_counted[0]:
-        table = pte_put_last(m, cpu, pmd, 1)
+        table = pte_put_last(m, cpu, pmd, n)
         if table != 0:
             free_pte_table(m, cpu, mm, pmd, table, addr)
+
+
+@kernel_inline
+def pte_put(m, cpu, mm, pmd, addr):
+    """Drop a reference; the last one frees the table. Locking: as pte_put_many."""
+    pte_put_many(m, cpu, mm, pmd, addr, 1)
 
 
 @kernel_inline
@@ -407,10 +449,21 @@ def pte_alloc_try_get(m, cpu, mm, pmd):
 
 
 @kernel
-def pte_try_get_wait(m, cpu, pmd):
-    """Pin the table at `pmd`, waiting for a dying one to go: the table, or 0 if there is none.
+def pte_alloc_try_get_slow(m, cpu, mm, pmd):
+    """The rest of pte_alloc_try_get: there was no table, or it was dying."""
+    while True:
+        table = pte_try_get_retry(m, cpu, pmd)
+        if table == 0:
+            table = pte_alloc_new(m, cpu, mm, pmd)
+        if table != 0:
+            return table
 
-    Locking: returns with one reference; caller must hold mmap_lock and no spinlock.
+
+@kernel
+def pte_try_get_retry(m, cpu, pmd):
+    """Pin the table at `pmd`: its number, or 0 if there is none. A dying table is waited for until it is none.
+
+    Locking: as pte_alloc_try_get. Source: the `goto retry` of mprotect, mremap and fork in patch 5.
     """
     retries = 0
     table = 0
@@ -419,28 +472,23 @@ def pte_try_get_wait(m, cpu, pmd):
         if entry == 0:
             break
         table = pte_try_get(m, cpu, pmd)
-        if table != 0:
-            break
-        waits_for(m, cpu, DYING_TABLE, pgtable_of(entry))
-        m.cpu.try_get_failed[cpu] += 1
-        take_interrupts(m, cpu)
-        retries += 1
-        if retries < _RETRIES_YIELD:
-            cpu_relax()
-        else:
-            sched_yield()
-        if retries == _RETRIES_BUG:
-            BUG(m, cpu, BUG_RETRY, pgtable_of(entry), 0, retries)
-    waits_for(m, cpu, NOTHING, 0)
+        if table == 0:
+            retries += 1
+            wait_for_freer(m, cpu, pgtable_of(entry), retries)
+    if retries != 0:
+        waits_for(m, cpu, NOTHING, 0)
     return table
 
 
 @kernel
-def pte_alloc_try_get_slow(m, cpu, mm, pmd):
-    """The rest of pte_alloc_try_get: there was no table, or it was dying."""
-    while True:
-        table = pte_try_get_wait(m, cpu, pmd)
-        if table == 0:
-            table = pte_alloc_new(m, cpu, mm, pmd)
-        if table != 0:
-            return table
+def wait_for_freer(m, cpu, table, retries):
+    """One turn of waiting until the freer of a dying table has cleared its pmd."""
+    waits_for(m, cpu, DYING_TABLE, table)
+    m.cpu.try_get_failed[cpu] += 1
+    take_interrupts(m, cpu)
+    if retries < _RETRIES_YIELD:
+        cpu_relax()
+    else:
+        sched_yield()
+    if retries == _RETRIES_BUG:
+        BUG(m, cpu, BUG_RETRY, table, 0, retries)

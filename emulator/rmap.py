@@ -10,7 +10,7 @@ Source: mm/rmap.c, mm/interval_tree.c; unlink_file_vma, mm/mmap.c.
 from emulator.atomic import atomic_add, kernel, kernel_inline, knob, read_once, write_once, xchg
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.pagemap import set_page_dirty
-from emulator.pgtable import DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, pmd_lookup, pte_offset
+from emulator.pgtable import DIRTY, FILE, PAGE, PAGE_SHIFT, RW, pmd_lookup, pte_offset, pte_present
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.tlb import flush_tlb_mm_range
 
@@ -130,7 +130,7 @@ def page_mkclean_one(m, cpu, mm, table, addr, frame):
     pte = pte_offset(table, addr)
     pte_lock(m, cpu, table)
     entry = read_once(m.entry, pte)
-    mapped = entry & (PRESENT | FILE) == PRESENT | FILE and entry >> PAGE_SHIFT == frame
+    mapped = pte_present(entry) and entry & FILE != 0 and entry >> PAGE_SHIFT == frame
     if mapped and entry & (RW | DIRTY):
         entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting the dirty bit
         if not knob(m.config.mkclean_unflushed):

@@ -4,7 +4,9 @@ Debug build with --checks online. Five layers, from cheap to exact:
 
 - A translation that was cached carries the generation of its frame or table; one that was freed since is a BUG.
 - A frame notes whose words it holds (page.stored_by: mm, virtual page, CPU; SHARED once two CPUs stored). A word in
-  a frame of another address is a BUG, whatever its value.
+  a frame of another address is a BUG, whatever its value. A frame that fork has shared (FORKED) may be read at its
+  address in any mm, and a store to it is a BUG until COW is broken; one that mremap moves (MOVING) is at two addresses
+  until the old one is flushed.
 - A frame has a set of the values stored to it by anybody, kept as 62 bits by a hash. A word outside of it, and not
   zero, is a BUG.
 - A page of a file is shared: what was stored to it is known by the page, in `m.cache`, whatever frame holds it and
@@ -30,9 +32,10 @@ BUG_FOREIGN, BUG_LOST, BUG_STALE = (
     number(Bug.LOST_STORE),
     number(Bug.STALE_AFTER_DONTNEED),
 )
-BUG_CLEAN = number(Bug.STORE_TO_CLEAN_PAGE)
+BUG_CLEAN, BUG_COW = number(Bug.STORE_TO_CLEAN_PAGE), number(Bug.STORE_TO_SHARED)
 BUG_NEVER_STORED = number(Bug.VALUE_NEVER_STORED)
-SHARED = 1023  # in place of the CPU: more than one CPU has stored
+SHARED, FORKED, MOVING = 1023, 1022, 1021  # in place of the CPU
+WHO_BITS = 10
 
 
 @kernel
@@ -62,7 +65,7 @@ def zaps_of_others(m, cpu, mm):
     first, is one more for whoever compares later. The other way round it would be in the count and not be seen open.
     """
     mine = 1 if m.cpu.gather_mm[cpu] == mm + 1 else 0
-    zaps = read_once(m.mm.zaps, mm) - m.cpu.zaps[cpu]
+    zaps = read_once(m.mm.zaps, mm) - m.own_zaps[cpu * m.config.n_mm[0] + mm]
     if read_once(m.mm.tlb_flush_pending, mm) > mine:
         return -1
     return zaps
@@ -70,8 +73,24 @@ def zaps_of_others(m, cpu, mm):
 
 @kernel
 def owner_tag(mm, addr, who):
-    """What page.stored_by holds: mm, virtual page, CPU + 1 or SHARED."""
-    return (mm << 36 | addr >> PAGE_SHIFT) << 10 | who
+    """What page.stored_by holds: mm, virtual page, CPU + 1 or one of the above."""
+    return (mm << 36 | addr >> PAGE_SHIFT) << WHO_BITS | who
+
+
+@kernel
+def shadow_key(mm, addr):
+    """What shadow.key holds."""
+    return mm << 45 | addr >> 3
+
+
+@kernel
+def belongs(tag, mine):
+    """True if a frame with this tag may hold words of the address and mm of `mine`."""
+    who = tag & SHARED
+    if tag == 0 or who == MOVING or tag >> WHO_BITS == mine >> WHO_BITS:
+        return True
+    page = (1 << 36) - 1
+    return who == FORKED and (tag == FORKED or tag >> WHO_BITS & page == mine >> WHO_BITS & page)
 
 
 @kernel
@@ -159,13 +178,15 @@ def shadow_store(m, cpu, mm, addr, entry, value):
         return
     mine = owner_tag(mm, addr, cpu + 1)
     before = cmpxchg(m.page.stored_by, frame, 0, mine)
-    if before != 0 and before >> 10 != mine >> 10:
-        BUG(m, cpu, BUG_FOREIGN, addr, mine >> 10 << PAGE_SHIFT, before >> 10 << PAGE_SHIFT)
-    if before != 0 and before != mine:
-        write_once(m.page.stored_by, frame, owner_tag(mm, addr, SHARED))
+    if not belongs(before, mine):
+        BUG(m, cpu, BUG_FOREIGN, addr, mine >> WHO_BITS << PAGE_SHIFT, before >> WHO_BITS << PAGE_SHIFT)
+    if before & SHARED == FORKED:
+        BUG(m, cpu, BUG_COW, addr, frame, read_once(m.page.mapcount, frame))
+    if before != 0 and before != mine and before & SHARED != MOVING:
+        cmpxchg(m.page.stored_by, frame, before, owner_tag(mm, addr, SHARED))
     note_value(m.page_values, frame, value)
     slot = cpu * SHADOW_ENTRIES + (addr >> PAGE_SHIFT & (SHADOW_ENTRIES - 1))
-    m.shadow.key[slot] = addr >> 3
+    m.shadow.key[slot] = shadow_key(mm, addr)
     m.shadow.value[slot] = value
     m.shadow.zaps[slot] = zaps_of_others(m, cpu, mm)
     m.shadow.released[slot] = 0
@@ -181,12 +202,12 @@ def shadow_load(m, cpu, mm, addr, entry, value):
         return
     tag = read_once(m.page.stored_by, frame)
     mine = owner_tag(mm, addr, cpu + 1)
-    if tag != 0 and tag >> 10 != mine >> 10:
-        BUG(m, cpu, BUG_FOREIGN, addr, mine >> 10 << PAGE_SHIFT, tag >> 10 << PAGE_SHIFT)
+    if not belongs(tag, mine):
+        BUG(m, cpu, BUG_FOREIGN, addr, mine >> WHO_BITS << PAGE_SHIFT, tag >> WHO_BITS << PAGE_SHIFT)
     if value != 0 and read_once(m.page_values, frame) & value_bit(value) == 0:
         BUG(m, cpu, BUG_NEVER_STORED, addr, 0, value)
     slot = cpu * SHADOW_ENTRIES + (addr >> PAGE_SHIFT & (SHADOW_ENTRIES - 1))
-    if m.shadow.key[slot] != addr >> 3:
+    if m.shadow.key[slot] != shadow_key(mm, addr):
         return
     if m.shadow.released[slot] != 0:
         if tag == mine and value != 0:
@@ -198,8 +219,38 @@ def shadow_load(m, cpu, mm, addr, entry, value):
 
 
 @kernel
-def shadow_release(m, cpu, start, end):
+def shadow_release(m, cpu, mm, start, end):
     """This CPU clears [start, end) itself: what it stored there is gone once it is back in user mode."""
     for slot in range(cpu * SHADOW_ENTRIES, (cpu + 1) * SHADOW_ENTRIES):
-        if start <= m.shadow.key[slot] << 3 and m.shadow.key[slot] << 3 < end:
+        if shadow_key(mm, start) <= m.shadow.key[slot] < shadow_key(mm, end):
             m.shadow.released[slot] = 1
+
+
+@kernel
+def shadow_own(m, mm, frame, addr):
+    """A frame is this address's alone: it was copied, reused or moved, so what each CPU stored there is not known."""
+    write_once(m.page.stored_by, frame, owner_tag(mm, addr, SHARED))
+
+
+@kernel
+def shadow_share(m, frame, addr):
+    """Fork has shared a frame and no CPU can store to it any more; one that was shared before may be anywhere."""
+    if read_once(m.page.stored_by, frame) & SHARED != FORKED:
+        write_once(m.page.stored_by, frame, owner_tag(0, addr, FORKED))
+
+
+@kernel
+def shadow_move(m, frame):
+    """Before a frame appears at a second address. A shared one stays shared, at any address."""
+    while True:
+        tag = read_once(m.page.stored_by, frame)
+        moving = FORKED if tag & SHARED == FORKED else MOVING
+        if cmpxchg(m.page.stored_by, frame, tag, moving) == tag:
+            return
+
+
+@kernel
+def shadow_moved(m, mm, frame, addr):
+    """After the flush of a frame's old address."""
+    if read_once(m.page.stored_by, frame) == MOVING:
+        shadow_own(m, mm, frame, addr)

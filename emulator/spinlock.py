@@ -102,6 +102,27 @@ def spin_unlock(m, cpu, lock, i, lock_class):
 
 
 @kernel
+def spin_lock_pair(m, cpu, lock, i, j, lock_class):
+    """Take two locks of a class, which may be one: in the order of their numbers, so that no two CPUs do it crosswise.
+
+    Locking: returns with both held. Lockdep is told of the first only, as with SINGLE_DEPTH_NESTING.
+    """
+    spin_lock(m, cpu, lock, min(i, j), lock_class)
+    if i != j and cmpxchg(lock, max(i, j), 0, cpu + 1) != 0:
+        spin_lock_slow(m, cpu, lock, max(i, j), lock_class)
+
+
+@kernel
+def spin_unlock_pair(m, cpu, lock, i, j, lock_class):
+    """Release the locks of spin_lock_pair. Locking: caller must hold both."""
+    if i != j:
+        if lock[max(i, j)] != cpu + 1:
+            BUG(m, cpu, BUG_UNLOCK, max(i, j), cpu + 1, lock[max(i, j)])
+        smp_store_release(lock, max(i, j), 0)  # pairs with the cmpxchg in spin_lock_pair
+    spin_unlock(m, cpu, lock, min(i, j), lock_class)
+
+
+@kernel
 def mmap_lock_wait(m, cpu, mm, seq):
     """Sleep until somebody releases mmap_lock after `seq` was read; idle meanwhile."""
     enter_idle(m, cpu)

@@ -18,6 +18,8 @@ flushes; cpu.tlb_gen says up to which a CPU has followed.
 Either the first sees lazy == 0 and interrupts, or the second sees the new tlb_gen and flushes before it can use a
 stale entry. IPIs are sent by the flush agent (coordinator); a CPU takes them at each page it
 accesses, at each table it zaps, between instructions and while it spins.
+
+A CPU that loads another mm (switch_mm) is the same pattern: cpu.mm is in the place of lazy.
 """
 
 from emulator.atomic import (
@@ -155,8 +157,9 @@ def handle_ipi(m, cpu):
     """
     request = smp_load_acquire(m.cpu.ipi_request, cpu)  # pairs with the release in flush_agent
     point_noirq(m, cpu, IPI_TAKEN, request, data_race(m.cpu.ipi_gen, cpu))
-    start, end = data_race(m.cpu.ipi_start, cpu), data_race(m.cpu.ipi_end, cpu)
-    flush_tlb_func(m, cpu, start, end, data_race(m.cpu.ipi_freed, cpu), data_race(m.cpu.ipi_gen, cpu))
+    if data_race(m.cpu.ipi_mm, cpu) == m.cpu.mm[cpu]:  # else it has loaded another since, and flushed everything
+        start, end = data_race(m.cpu.ipi_start, cpu), data_race(m.cpu.ipi_end, cpu)
+        flush_tlb_func(m, cpu, start, end, data_race(m.cpu.ipi_freed, cpu), data_race(m.cpu.ipi_gen, cpu))
     m.cpu.ipis[cpu] += 1
     point_noirq(m, cpu, IPI_FLUSHED, request, m.cpu.tlb_gen[cpu])
     smp_store_release(m.cpu.ipi_ack, cpu, request)
@@ -223,6 +226,27 @@ def leave_lazy_tlb(m, cpu):
 
 
 @kernel
+def switch_mm(m, cpu, mm):
+    """Load another mm. Tags of one mm at a time: everything cached goes.
+
+        CPU that flushes mm A                CPU that loads A                     CPU that leaves A
+        =====================                ================                     =================
+        clear entries                        cpu.mm = A                           cpu.mm = B
+        tlb_gen of A += 1 (full barrier)     full barrier                         full barrier
+        cpu.mm == A?  then IPI               read tlb_gen of A                    flush everything
+                      else nothing           flush everything                     IPI for A on its way: only an ack
+
+    Whoever is not seen with A loaded walks A after the entries were cleared, or has nothing of A cached when it next
+    accesses memory. Locking: caller must hold nothing and not be lazy. Source: switch_mm_irqs_off, arch/x86/mm/tlb.c.
+    """
+    smp_store_release(m.cpu.mm, cpu, mm)  # what it accessed of the other mm comes first; pairs with has_remote_cpu
+    smp_mb()  # pairs with atomic_add_return in flush_tlb_mm_range
+    gen = read_once(m.mm.tlb_gen, mm)
+    tlb_flush_all(m, cpu)
+    m.cpu.tlb_gen[cpu] = gen
+
+
+@kernel
 def enter_idle(m, cpu):
     """Stop using user memory and RCU-protected objects: no flush and no grace period waits for this CPU.
 
@@ -245,7 +269,7 @@ def exit_idle(m, cpu):
 def has_remote_cpu(m, cpu, mm):
     """True if another CPU has `mm` loaded and is not lazy."""
     for other in range(m.config.n_cpu[0]):
-        if other != cpu and m.cpu.mm[other] == mm and smp_load_acquire(m.cpu.lazy, other) == 0:
+        if other != cpu and smp_load_acquire(m.cpu.mm, other) == mm and smp_load_acquire(m.cpu.lazy, other) == 0:
             return True
     return False
 
@@ -318,8 +342,13 @@ def flush_agent(m, me):
         mm = m.cpu.flush_mm[caller]
         m.rcu.remote_flushes[0] += 1
         for target in range(m.config.n_cpu[0]):
-            if target == caller or m.cpu.mm[target] != mm or smp_load_acquire(m.cpu.lazy, target) != 0:
+            if (
+                target == caller
+                or smp_load_acquire(m.cpu.mm, target) != mm
+                or smp_load_acquire(m.cpu.lazy, target) != 0
+            ):
                 continue
+            m.cpu.ipi_mm[target] = mm
             m.cpu.ipi_start[target] = m.cpu.flush_start[caller]
             m.cpu.ipi_end[target] = m.cpu.flush_end[caller]
             m.cpu.ipi_freed[target] = m.cpu.flush_freed[caller]

@@ -31,14 +31,13 @@ from emulator.pagemap import (
     unlock_page,
     wait_on_page_writeback,
 )
-from emulator.pgtable import FILE, PAGE, PRESENT
+from emulator.pgtable import FILE, PAGE
 from emulator.points import point_number
 from emulator.rmap import first_link
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.tlb import point
 from emulator.vma import VM_SHARED, VM_WRITE, find_vma, linear_page_index, vma_limit
 
-MADV_REMOVE = 9
 UNMAPPED = point_number("truncate.unmapped")
 
 
@@ -54,8 +53,8 @@ def unmap_mapping_range(m, cpu, file, first, end, even_cows):
         start, until = max(m.link.start[row], base + first * PAGE), min(m.link.end[row], base + end * PAGE)
         if start < until:
             tlb_gather_mmu(m, cpu, m.link.mm[row], 0)
-            m.cpu.gather_only[cpu] = 0 if even_cows else PRESENT | FILE
-            unmap_page_range(m, cpu, m.link.mm[row], start, until)
+            m.cpu.gather_only[cpu] = 0 if even_cows else FILE
+            unmap_page_range(m, cpu, m.link.mm[row], start, until, 0)
             tlb_finish_mmu(m, cpu)
     i_mmap_unlock(m, cpu, file)
 

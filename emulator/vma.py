@@ -1,15 +1,20 @@
 """VMAs: each mm has an array of them, sorted by address.
 
-Neighbours with equal flags are one VMA, unless both were written to before they met (different anon_vma): that border
-stays, as in Linux.
+Neighbours with equal flags are one VMA, unless both were written to before they met (different anon_vma) or one was
+moved there (pgoff): that border stays, as in Linux.
 """
 
 from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, read_once
+from emulator.kernel import ENOMEM
 from emulator.mm_types import PAGE_SIZE
 
 VM_READ, VM_WRITE = 1, 2
+VM_ACCESS_FLAGS = VM_READ | VM_WRITE
 VM_PFNMAP = 4  # maps the device's frame, see device.py
 VM_SHARED = 8  # stores go to the file
+VM_LOCKED = 0x2000  # mlock
+VM_DONTCOPY = 0x20000  # MADV_DONTFORK
+VM_WIPEONFORK = 0x2000000
 
 
 @kernel
@@ -47,7 +52,7 @@ def vma_copy(m, to, source):
 
 
 @kernel
-def vma_insert(m, mm, row, start, end, flags, anon_vma):
+def vma_insert(m, mm, row, start, end, flags, anon_vma, pgoff):
     """Make room at `row` and fill it, without a file. Locking: caller must hold mmap_lock for writing."""
     at = vma_limit(m, mm)
     while at > row:
@@ -58,7 +63,7 @@ def vma_insert(m, mm, row, start, end, flags, anon_vma):
     m.vma.flags[row] = flags
     m.vma.anon_vma[row] = anon_vma
     m.vma.file[row] = 0
-    m.vma.pgoff[row] = 0
+    m.vma.pgoff[row] = pgoff
     m.mm.vmas[mm] += 1
 
 
@@ -73,12 +78,11 @@ def vma_delete(m, mm, row):
 @kernel
 def split_vma(m, mm, row, addr):
     """Split the VMA at `row` so that a VMA begins at `addr`. Locking: caller must hold mmap_lock for writing."""
-    vma_insert(m, mm, row, m.vma.start[row], addr, m.vma.flags[row], m.vma.anon_vma[row])
+    start = m.vma.start[row]
+    vma_insert(m, mm, row, start, addr, m.vma.flags[row], m.vma.anon_vma[row], m.vma.pgoff[row])
     m.vma.start[row + 1] = addr
     m.vma.file[row] = m.vma.file[row + 1]
-    m.vma.pgoff[row] = m.vma.pgoff[row + 1]
-    if m.vma.file[row] != 0:
-        m.vma.pgoff[row + 1] = linear_page_index(m, row, addr)
+    m.vma.pgoff[row + 1] += (addr - start) // PAGE_SIZE
 
 
 @kernel
@@ -88,13 +92,17 @@ def linear_page_index(m, row, addr):
 
 
 @kernel
+def follows(m, left, right):
+    """True if the VMA `right` begins where `left` ends, in the same file, or did so before either was moved."""
+    if m.vma.end[left] != m.vma.start[right] or m.vma.file[left] != m.vma.file[right]:
+        return False
+    return linear_page_index(m, left, m.vma.end[left]) == m.vma.pgoff[right]
+
+
+@kernel
 def can_merge(m, left, right):
     """True if two VMAs touch and may be one: equal flags, one file on, and not both with anon_vmas of their own."""
-    if m.vma.end[left] != m.vma.start[right] or m.vma.flags[left] != m.vma.flags[right]:
-        return False
-    if m.vma.file[left] != m.vma.file[right]:
-        return False
-    if m.vma.file[left] != 0 and linear_page_index(m, left, m.vma.end[left]) != m.vma.pgoff[right]:
+    if not follows(m, left, right) or m.vma.flags[left] != m.vma.flags[right] or m.vma.flags[left] & VM_PFNMAP:
         return False
     a, b = m.vma.anon_vma[left], m.vma.anon_vma[right]
     return a == b or a == 0 or b == 0
@@ -112,6 +120,44 @@ def merge_with_next(m, mm, row):
 
 
 @kernel
+def vma_merge(m, mm, row):
+    """Merge the VMA at `row` with its neighbours; its row then.
+
+    The one before it comes first: the one behind may have another anon_vma.
+    Locking: caller must hold mmap_lock for writing. Source: vma_merge, mm/vma.c.
+    """
+    if row > mm * m.config.vma_per_mm[0] and merge_with_next(m, mm, row - 1):
+        row -= 1
+    merge_with_next(m, mm, row)
+    return row
+
+
+@kernel
+def vma_modify_flags(m, mm, row, start, end, flags):
+    """Give [start, end), which lies in the VMA at `row`, other flags: split it off, merge it. Its row, or -ENOMEM.
+
+    Locking: caller must hold mmap_lock for writing. Source: vma_modify_flags, mm/vma.c.
+    """
+    if m.mm.vmas[mm] + 2 > m.config.vma_per_mm[0]:
+        return -ENOMEM
+    if m.vma.start[row] < start:
+        split_vma(m, mm, row, start)
+        row += 1
+    if m.vma.end[row] > end:
+        split_vma(m, mm, row, end)
+    m.vma.flags[row] = flags
+    return vma_merge(m, mm, row)
+
+
+@kernel
+def reusable_anon_vma(m, left, right, of):
+    """The anon_vma of the VMA `of`, one of two neighbours, if the other may have it too, else 0."""
+    if not follows(m, left, right) or (m.vma.flags[left] ^ m.vma.flags[right]) & ~VM_ACCESS_FLAGS:
+        return 0
+    return read_once(m.vma.anon_vma, of)
+
+
+@kernel
 def anon_vma_prepare(m, mm, row):
     """Give the VMA an anon_vma before its first anonymous page: a neighbour's if they touch, else a new one.
 
@@ -120,10 +166,10 @@ def anon_vma_prepare(m, mm, row):
     if read_once(m.vma.anon_vma, row) != 0:
         return
     number = 0
-    if row + 1 < vma_limit(m, mm) and m.vma.start[row + 1] == m.vma.end[row]:
-        number = read_once(m.vma.anon_vma, row + 1)
-    if number == 0 and row > mm * m.config.vma_per_mm[0] and m.vma.end[row - 1] == m.vma.start[row]:
-        number = read_once(m.vma.anon_vma, row - 1)
+    if row + 1 < vma_limit(m, mm):
+        number = reusable_anon_vma(m, row, row + 1, row + 1)
+    if number == 0 and row > mm * m.config.vma_per_mm[0]:
+        number = reusable_anon_vma(m, row - 1, row, row - 1)
     if number == 0:
         number = atomic_add_return(m.mm.anon_vmas, mm, 1)
     cmpxchg(m.vma.anon_vma, row, 0, number)

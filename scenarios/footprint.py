@@ -1,21 +1,32 @@
 """How large a machine a trace needs: the most frames, tables and VMAs that it can have at once.
 
 The trace is followed without running it, as sets of page numbers; where that would be long-winded the answer is rounded
-up. Policies that free more need no more, since a table in its grace period is waited for.
+up. A child begins with what its parent has, and shares none of it. Policies that free more need no more, since a table
+in its grace period is waited for.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
+from copy import deepcopy
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from emulator.insn import Op
-from emulator.madvise import MADV_DONTNEED
+from emulator.madvise import (
+    MADV_DONTFORK,
+    MADV_DONTNEED,
+    MADV_DONTNEED_LOCKED,
+    MADV_GUARD_INSTALL,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_WIPEONFORK,
+)
 from emulator.mm_types import PAGE_SIZE, Geometry
 from emulator.pgtable import PGDIR_SHIFT, PMD_SHIFT, PMD_SIZE, PUD_SHIFT, TASK_SIZE
-from emulator.vma import VM_WRITE
+from emulator.vma import VM_READ, VM_WRITE
 from workers.program import Insn
 
 MAX_MAP_COUNT = 65530  # VMAs an mm may have, Linux's default
@@ -28,7 +39,7 @@ class _Region(NamedTuple):
 
     start: int
     end: int
-    writable: bool
+    prot: int
     file: bool = False
 
 
@@ -64,7 +75,9 @@ class Footprint:
         self._written: dict[int, int] = {}  # 2 MiB slot -> a bit for each page with a frame
         self._tables: dict[int, set[int]] = {PMD_SHIFT: set(), PUD_SHIFT: set(), PGDIR_SHIFT: set()}
         self._frames = self._splits = self.file_pages = 0
-        self.frames = self.tables = self.vmas = 0
+        self._locks = False  # something may be locked: what releases pages may fail
+        self._held: list[Footprint] = []  # children that stay
+        self.frames = self.tables = self.vmas = self.children = 0
 
     def follow(self, insn: Insn) -> None:
         """Take one instruction into account."""
@@ -75,16 +88,127 @@ class Footprint:
             self._access(insn.addr, insn.length, insn.step, insn.op == Op.TOUCH)
         elif insn.op == Op.MMAP and aligned:
             self._unmap(insn.addr, end)
-            insort(self._regions, _Region(insn.addr, end, bool(insn.arg & VM_WRITE), insn.step != 0))
+            insort(self._regions, _Region(insn.addr, end, insn.arg & (VM_READ | VM_WRITE), insn.step != 0))
         elif insn.op == Op.MUNMAP and aligned:
             self._unmap(insn.addr, end)
         elif insn.op == Op.MUNMAP and insn.length:  # some calls fail: as if all did, but each may split a VMA
             self._splits += min(-(-insn.length // max(insn.step, 1)), insn.length // PAGE_SIZE + 1)
-        elif insn.op == Op.MADVISE and insn.arg == MADV_DONTNEED and aligned:
+        elif insn.op == Op.MADVISE and insn.length:
+            self._advise(insn, end, aligned)
+        elif insn.op == Op.MPROTECT and aligned:
+            self._protect(insn.addr, end, insn.arg)
+        elif insn.op == Op.MLOCK:
+            self._locks, self._splits = True, self._splits + 2
+            if insn.arg:
+                self._populate(insn.addr & -PAGE_SIZE, -(-(insn.addr + insn.length) // PAGE_SIZE) * PAGE_SIZE)
+        elif insn.op == Op.MREMAP and insn.addr % PAGE_SIZE == 0:
+            self._resize(insn.addr, end, insn.addr + -(-insn.arg // PAGE_SIZE) * PAGE_SIZE)
+        elif insn.op == Op.MREMAP_FIXED and aligned:
+            self._move(insn.addr, end, insn.arg - insn.addr)
+        elif insn.op == Op.REAP:
+            self._held = []
+        self.note()
+
+    def note(self, child: Footprint | None = None) -> None:
+        """Look whether this is the most so far, with a child that runs."""
+        living = [self, *self._held, *([child] if child else [])]
+        self.frames = max(self.frames, sum(one._frames for one in living))
+        self.tables = max(self.tables, sum(map(len, (tables for one in living for tables in one._tables.values()))))
+        self.vmas = max(self.vmas, *(len(one._regions) + one._splits for one in living))
+        self.children = max(self.children, len(living) - 1)
+
+    def fork(self, insns: Iterable[Insn], hold: bool) -> None:
+        """Take a child into account that executes some instructions."""
+        child = deepcopy(self)
+        child._held = []
+        self.note(child)
+        for insn in insns:
+            child.follow(insn)
+            self.note(child)
+        if hold:
+            self._held.append(child)
+
+    def _advise(self, insn: Insn, end: int, aligned: bool) -> None:
+        steps = -(-insn.length // insn.step) if insn.step else 1
+        if insn.arg in (MADV_DONTNEED, MADV_DONTNEED_LOCKED) and aligned and not self._locks:
             self._release(insn.addr, end)
-        self.frames = max(self.frames, self._frames)
-        self.tables = max(self.tables, sum(map(len, self._tables.values())))
-        self.vmas = max(self.vmas, len(self._regions) + self._splits)
+        elif insn.arg in (MADV_POPULATE_READ, MADV_POPULATE_WRITE):
+            for at in range(insn.addr, end, insn.step or insn.length):  # each call goes as far as it can
+                self._access(at, min(insn.step or insn.length, end - at), PAGE_SIZE, insn.arg == MADV_POPULATE_WRITE)
+        elif insn.arg == MADV_GUARD_INSTALL:
+            self._add_tables(insn.addr, end)
+        elif insn.arg in (MADV_DONTFORK, MADV_WIPEONFORK):
+            self._splits += 2 * steps
+
+    def _add_tables(self, start: int, end: int) -> None:
+        """Tables for whatever is mapped in a range."""
+        first, last = self._overlapping(start, end)
+        for region in self._regions[first:last]:
+            for shift, tables in self._tables.items():
+                tables.update(range(max(start, region.start) >> shift, (min(end, region.end) - 1 >> shift) + 1))
+
+    def _populate(self, start: int, end: int) -> None:
+        """Fault in what mlock locks."""
+        first, last = self._overlapping(start, end)
+        for region in self._regions[first:last]:
+            at = max(start, region.start)
+            self._access(at, min(end, region.end) - at, PAGE_SIZE, bool(region.prot & VM_WRITE))
+
+    def _protect(self, start: int, end: int, prot: int) -> None:
+        """Split the regions of a range off, up to the first hole, with another protection."""
+        first, last = self._overlapping(start, end)
+        at = start
+        for region in self._regions[first:last]:
+            if region.start > at:
+                return
+            inside = _Region(max(at, region.start), min(end, region.end), prot)
+            parts = [region._replace(end=inside.start), inside, region._replace(start=inside.end)]
+            row = self._regions.index(region)
+            self._regions[row : row + 1] = [part for part in parts if part.start < part.end]
+            at = region.end
+
+    def _resize(self, start: int, end: int, new_end: int) -> None:
+        """mremap in place."""
+        first, last = self._overlapping(start, start + 1)
+        if first == last or start == new_end:
+            return
+        if new_end < end:
+            self._unmap(new_end, end)
+            return
+        tail, behind = self._overlapping(end - 1, end), self._overlapping(end, new_end)
+        if end < new_end <= TASK_SIZE and tail[0] < tail[1] and behind[0] == behind[1]:
+            insort(self._regions, _Region(end, new_end, self._regions[tail[0]].prot))
+            if self._locks:
+                self._populate(end, new_end)
+
+    def _move(self, start: int, end: int, offset: int) -> None:
+        """mremap to another place; the tables of both exist for a while."""
+        if -(end - start) < offset < end - start or not 0 <= start + offset <= TASK_SIZE - (end - start):
+            return
+        first, last = self._overlapping(start, end)
+        if offset % PAGE_SIZE or first == last or self._regions[first].start > start:
+            return
+        for region in self._regions[first:last]:
+            at, until = max(start, region.start), min(end, region.end)
+            self._unmap(at + offset, until + offset)
+            insort(self._regions, _Region(at + offset, until + offset, region.prot))
+            for slot in _within(self._tables[PMD_SHIFT], PMD_SHIFT, at, until):
+                slot_start, slot_end = max(at, slot << PMD_SHIFT), min(until, slot + 1 << PMD_SHIFT)
+                self._add_tables(slot_start + offset, slot_end + offset)
+                self._move_written(slot, slot_start, slot_end, offset)
+            self.note()
+            self._unmap(at, until)
+
+    def _move_written(self, slot: int, start: int, end: int, offset: int) -> None:
+        """Move the frames of a range within one slot."""
+        base = slot << PMD_SHIFT
+        bits = self._written.get(slot, 0) & _page_range(start - base, end - base)
+        for page in range((end - start) // PAGE_SIZE):
+            if bits >> (start - base) // PAGE_SIZE + page & 1:
+                to = start + offset + page * PAGE_SIZE
+                had = self._written.get(to >> PMD_SHIFT, 0)
+                self._written[to >> PMD_SHIFT] = had | 1 << (to & PMD_SIZE - 1) // PAGE_SIZE
+                self._frames += 1  # and fewer when the source is unmapped
 
     def _overlapping(self, start: int, end: int) -> tuple[int, int]:
         """The regions that overlap a range, as a slice."""
@@ -98,7 +222,7 @@ class Footprint:
             if first == len(self._regions) or self._regions[first].start > at:
                 return  # SIGSEGV
             region = self._regions[first]
-            if write and not region.writable:
+            if not region.prot or (write and not region.prot & VM_WRITE):
                 return
             until = min(region.end, end)
             while at < until:
@@ -142,17 +266,22 @@ class Footprint:
                     tables.discard(index)
 
 
-def geometry_for(insns: list[Insn], frame_words: int, files: Collection[int] = ()) -> Geometry:
+def geometry_for(insns: Sequence[Insn], frame_words: int, files: Collection[int] = ()) -> Geometry:
     """A machine of one CPU in which the instructions, and one more that ends them, fit; `files`: pages of each file."""
     footprint = Footprint()
-    for insn in insns:
-        footprint.follow(insn)
+    program = iter(insns)
+    for insn in program:
+        if insn.op in (Op.FORK, Op.FORK_HOLD):
+            footprint.fork(islice(program, insn.arg), insn.op == Op.FORK_HOLD)
+        else:
+            footprint.follow(insn)
     return Geometry(
+        mms=1 + footprint.children,
         vmas=min(footprint.vmas, MAX_MAP_COUNT) + _SPARE_VMAS,
         insns=len(insns) + 1,
         records=max(1, len(insns)),
         frames=footprint.frames + min(footprint.file_pages, sum(files)) + _SPARE_FRAMES,
-        tables=footprint.tables + _SPARE_TABLES,
+        tables=footprint.tables + footprint.children + _SPARE_TABLES,
         frame_words=frame_words,
         files=len(files),
         file_pages=max(files, default=1),

@@ -36,6 +36,8 @@ RACES = (
     "nested-reset",
     "no-nested-flush",
     "unlink-before-flush",
+    "mremap-late-flush",
+    "fork-unflushed",
     "early-ptlock-free",
     "lost-wakeup",
     "pte-alloc-under-page-lock",

@@ -49,9 +49,8 @@ def run_replay(
     Raises TraceError before anything runs, SegmentTooLarge if no machine of that size fits, MachineFailed if it dies.
     """
     trace = parse(path)
-    insns = [operation.insn for operation in trace.operations]
-    program = [insn._replace(record=i) for i, insn in enumerate(insns)]
-    with Machine(geometry_for(insns, frame_words, trace.files), policy, instruments) as machine:
+    program = trace.program()
+    with Machine(geometry_for(program, frame_words, trace.files), policy, instruments) as machine:
         machine.views["file"]["size"][: len(trace.files)] = trace.files
         machine.load(0, [*program, STOP])
         began = time.perf_counter()
@@ -61,6 +60,7 @@ def run_replay(
         violation = violation_of(machine.views, machine.geometry)
         cpu = machine.views["cpu"][0]
         done = len(program) if violation is None else int(cpu["pc"] - cpu["insn_base"])
+        done = sum(insn.record >= 0 for insn in program[:done])
         checks = audit(machine.views, machine.geometry) if violation is None else {}
         checks["allocations_failed"] = int(cpu["oom"])  # the footprint was too small
         notes = (*machine.stops.stalls(), *filter(None, machine.stops.missed()))
@@ -69,17 +69,20 @@ def run_replay(
 
 def _rows(trace: Trace, records: Any) -> list[str]:
     """The figures of each operation as text: with its line number if the trace is numbered, else with its line."""
-    figures = zip(
-        trace.operations,
-        (records["pgtables_bytes"] // 1024).tolist(),
-        (records["rss_anon"] * (PAGE_SIZE // 1024)).tolist(),
-        records["minflt"].tolist(),
-        records["error"].tolist(),
-        strict=False,
-    )
-    if trace.numbered:
-        return [f"{at.line}\t{vmpte}\t{rss}\t{minflt}\t{error}" for at, vmpte, rss, minflt, error in figures]
-    return [f"{vmpte}\t{rss}\t{minflt}\t{error}\t\t{at.text}" for at, vmpte, rss, minflt, error in figures]
+    rows = []
+    for at, record in zip(trace.operations, records, strict=False):
+        vmpte, rss = int(record["pgtables_bytes"]) // 1024, int(record["rss_anon"]) * (PAGE_SIZE // 1024)
+        figures = f"{vmpte}\t{rss}\t{int(record['minflt'])}\t{int(record['error'])}"
+        rows.append(f"{at.line}\t{figures}" if trace.numbered else f"{figures}\t{_child(record)}\t{at.text}")
+    return rows
+
+
+def _child(record: Any) -> str:
+    """The figures of the child that an operation forked, empty if there was none."""
+    if not record["child"]:
+        return ""
+    rss = int(record["child_rss_anon"]) * (PAGE_SIZE // 1024)
+    return f"{int(record['child_pgtables_bytes']) // 1024}:{rss}:{int(record['child_minflt'])}"
 
 
 def command(path: str, policy: str, instruments: Instruments) -> int:

@@ -10,12 +10,32 @@ import gzip
 import re
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from emulator import madvise
 from emulator.insn import Op
 from emulator.mm_types import PAGE_SIZE
-from workers.program import MARK, Insn, dontneed, free, mmap, mmap_file, munmap, read, remove, touch
+from workers.program import (
+    MARK,
+    PROT,
+    REAP,
+    Insn,
+    advise,
+    fork,
+    mlock,
+    mmap,
+    mmap_file,
+    mprotect,
+    mremap,
+    mremap_fixed,
+    munlock,
+    munmap,
+    process_madvise,
+    read,
+    touch,
+)
 
 USER_SPACE = 1 << 47
 WINDOWS, WINDOW = 16 << 40, 64 << 30  # where window 0 begins, and how far apart they are
@@ -28,16 +48,24 @@ _NUMBER = re.compile(r"(0x[0-9a-fA-F]+|[0-9]+)([KMGp]?)")
 
 
 class _Kind(NamedTuple):
-    """One kind of operation: its operands, how many it needs, the instruction for an address, length and step or 0."""
+    """One kind of operation: its operands, how many it needs, and the instruction.
+
+    That is made of an address, a length, and what else there is: step, protection, or where to, as an address or what
+    the size was before.
+    """
 
     operands: tuple[str, ...]
     required: int
-    insn: Callable[[int, int, int], Insn]
+    insn: Callable[[int, int, Any], Insn]
 
 
-def _kind(usage: str, insn: Callable[[int, int, int], Insn]) -> _Kind:
+def _kind(usage: str, insn: Callable[[int, int, Any], Insn]) -> _Kind:
     words = usage.split()
     return _Kind(tuple(word.strip("[]") for word in words), sum("[" not in word for word in words), insn)
+
+
+def _advice(advice: int) -> _Kind:
+    return _kind("ID OFF LEN [STEP]", partial(advise, advice))
 
 
 OPERATIONS = {
@@ -47,19 +75,34 @@ OPERATIONS = {
     "mmapfile": _kind("ID SIZE [OFF]", lambda at, size, _: mmap_file(at, size, 0)),
     "touch": _kind("ID OFF LEN [STRIDE]", lambda at, length, stride: touch(at, length, stride or PAGE_SIZE)),
     "read": _kind("ID OFF LEN [STRIDE]", lambda at, length, stride: read(at, length, stride or PAGE_SIZE)),
-    "dontneed": _kind("ID OFF LEN [STEP]", dontneed),
-    "free": _kind("ID OFF LEN [STEP]", free),
-    "remove": _kind("ID OFF LEN [STEP]", remove),
+    "dontneed": _advice(madvise.MADV_DONTNEED),
+    "free": _advice(madvise.MADV_FREE),
+    "cold": _advice(madvise.MADV_COLD),
+    "pageout": _advice(madvise.MADV_PAGEOUT),
+    "populate": _advice(madvise.MADV_POPULATE_WRITE),
+    "populate_read": _advice(madvise.MADV_POPULATE_READ),
+    "willneed": _advice(madvise.MADV_WILLNEED),
+    "remove": _advice(madvise.MADV_REMOVE),
+    "dontneed_locked": _advice(madvise.MADV_DONTNEED_LOCKED),
+    "guard": _advice(madvise.MADV_GUARD_INSTALL),
+    "unguard": _advice(madvise.MADV_GUARD_REMOVE),
+    "dontfork": _advice(madvise.MADV_DONTFORK),
+    "wipeonfork": _advice(madvise.MADV_WIPEONFORK),
+    "vdontneed": _kind("ID OFF LEN STEP", partial(process_madvise, madvise.MADV_DONTNEED)),
     "munmap": _kind("ID OFF LEN [STEP]", munmap),
+    "mprotect": _kind("ID OFF LEN PROT", mprotect),
+    "mremap": _kind("ID NEWSIZE", lambda at, size, before: mremap(at, before, size)),
+    "mremapmv": _kind("ID OFF LEN DSTID DSTOFF", mremap_fixed),
+    "mlock": _kind("ID OFF LEN", lambda at, length, _: mlock(at, length)),
+    "munlock": _kind("ID OFF LEN", lambda at, length, _: munlock(at, length)),
+    "fork": _kind("", lambda *_: fork()),
+    "forkhold": _kind("", lambda *_: fork(hold=True)),
+    "forkdo": _kind("OPERATION", lambda *_: fork(1)),
+    "reap": _kind("", lambda *_: REAP),
     "mark": _kind("", lambda *_: MARK),
 }
-# fmt: off
-LATER = frozenset((
-    "mmapthp", "cold", "pageout", "populate", "populate_read", "willneed",
-    "dontneed_locked", "hugepage", "nohugepage", "collapse", "guard", "unguard", "dontfork", "wipeonfork", "vdontneed",
-    "mprotect", "mremap", "mremapmv", "mlock", "munlock", "fork", "forkhold", "reap", "forkdo",
-))
-# fmt: on
+FORKS = ("fork", "forkhold", "forkdo", "reap")
+LATER = frozenset(("mmapthp", "hugepage", "nohugepage", "collapse"))
 
 
 class TraceError(ValueError):
@@ -70,11 +113,13 @@ class TraceError(ValueError):
 
 
 class Operation(NamedTuple):
-    """One line of a trace: its number, its text without comment, and the instruction it stands for."""
+    """One line of a trace: its number, its text without comment, and the instruction it stands for, with the one that
+    is a child's, if there is one."""
 
     line: int
     text: str
     insn: Insn
+    child: Insn | None = None
 
 
 class Trace(NamedTuple):
@@ -86,6 +131,14 @@ class Trace(NamedTuple):
     operations: list[Operation]
     numbered: bool
     files: list[int]
+
+    def program(self) -> list[Insn]:
+        """The instructions, each that stands for a line with the number of its row."""
+        insns: list[Insn] = []
+        for row, operation in enumerate(self.operations):
+            insns.append(operation.insn._replace(record=row))
+            insns += [operation.child] if operation.child else []
+        return insns
 
 
 class _Problem(ValueError):
@@ -115,38 +168,67 @@ def _operands(name: str, kind: _Kind, words: list[str]) -> dict[str, int]:
         optional = [f"[{operand}]" for operand in kind.operands[kind.required :]]
         wants = " ".join([*kind.operands[: kind.required], *optional]) or "no operands"
         raise _Problem(f"'{name}' takes {wants}, not {len(words)} operand{'' if len(words) == 1 else 's'}")
-    return {operand: _number(operand, word) for operand, word in zip(kind.operands, words, strict=False)}
+    given = dict(zip(kind.operands, words, strict=False))
+    if "PROT" in given and given["PROT"] not in PROT.values():
+        raise _Problem(f"PROT {_quote(given['PROT'])} is no protection; known: {', '.join(PROT.values())}")
+    return {operand: _number(operand, word) for operand, word in given.items() if operand != "PROT"}
 
 
-def _instruction(words: list[str]) -> Insn:
-    """The instruction for one line."""
+def _window(word: str, number: int, offset: int, off: str) -> int:
+    """The address of an offset in the window of an ID."""
+    window = WINDOWS + number * WINDOW
+    if window >= USER_SPACE:
+        raise _Problem(f"ID {_quote(word)} lies outside of user space; known: 0 to {LAST_ID}")
+    if window + offset > USER_SPACE:
+        raise _Problem(f"{off} {offset:#x} lies outside of user space; known: up to {USER_SPACE - window:#x}")
+    return window + offset
+
+
+def _instruction(words: list[str], sizes: dict[int, int]) -> Insn:
+    """The instruction for one line; `sizes` is what was mapped last at the beginning of each window, by ID."""
     name = words[0]
     kind = OPERATIONS.get(name)
     if kind is None:
         problem = f"'{name}' is not there yet" if name in LATER else f"unknown operation {_quote(name)}"
         raise _Problem(f"{problem}; known: {', '.join(OPERATIONS)}")
     operands = _operands(name, kind, words[1:])
-    window = WINDOWS + operands.get("ID", 0) * WINDOW
-    at = window + operands.get("OFF", 0)
-    if window >= USER_SPACE:
-        raise _Problem(f"ID {_quote(words[1])} lies outside of user space; known: 0 to {LAST_ID}")
-    if at > USER_SPACE:
-        raise _Problem(f"OFF {operands['OFF']:#x} lies outside of user space; known: up to {USER_SPACE - window:#x}")
-    length = operands.get("SIZE", operands.get("LEN", 0))
-    step = operands.get("STRIDE", operands.get("STEP"))
-    if step == 0:
+    length = operands.get("NEWSIZE", operands.get("SIZE", operands.get("LEN", 0)))
+    at, other = 0, operands.get("STRIDE", operands.get("STEP", 0))
+    if "ID" in operands:
+        at = _window(words[1], operands["ID"], operands.get("OFF", 0), "OFF")
+    if other == 0 and ("STRIDE" in operands or "STEP" in operands):
         raise _Problem(f"{kind.operands[-1]} 0 leads nowhere; known: 1 and more")
-    return kind.insn(at, length, step or 0)
+    if "PROT" in kind.operands:
+        return kind.insn(at, length, words[-1])
+    if "DSTID" in operands:
+        other = _window(words[4], operands["DSTID"], operands["DSTOFF"], "DSTOFF")
+    elif "NEWSIZE" in operands:
+        other = sizes.get(operands["ID"], 0)
+    if "NEWSIZE" in operands or ("SIZE" in operands and operands.get("OFF", 0) == 0):
+        sizes[operands["ID"]] = length
+    return kind.insn(at, length, other)
 
 
-def _with_file(insn: Insn, files: list[int]) -> Insn:
-    """The instruction; if it maps a file, one of its own, whose size it adds to `files`."""
+def _operation(line: int, text: str, sizes: dict[int, int]) -> Operation:
+    """What one line means."""
+    words = text.split()
+    if words[0] != "forkdo":
+        return Operation(line, text, _instruction(words, sizes))
+    if len(words) == 1 or words[1] in FORKS:
+        raise _Problem(f"'forkdo' takes an operation, not {_quote(words[1]) if len(words) > 1 else 'nothing'}")
+    return Operation(line, text, fork(1), _instruction(words[1:], dict(sizes)))
+
+
+def _with_file(operation: Operation, files: list[int]) -> Operation:
+    """The operation; if it maps a file, one of its own, whose size it adds to `files`."""
+    insn = operation.child or operation.insn
     if insn.op != Op.MMAP or insn.step == 0:
-        return insn
+        return operation
     if len(files) == MAX_FILES:
         raise _Problem(f"the trace maps more than {MAX_FILES} files")
     files.append(-(-insn.length // PAGE_SIZE))
-    return insn._replace(step=len(files))
+    insn = insn._replace(step=len(files))
+    return operation._replace(child=insn) if operation.child else operation._replace(insn=insn)
 
 
 def _text(line: bytes) -> str:
@@ -162,12 +244,13 @@ def parse(path: str | Path) -> Trace:
     numbered = name.endswith(".gz")
     operations: list[Operation] = []
     files: list[int] = []
+    sizes: dict[int, int] = {}
     number = 1
     try:
         with gzip.open(name) if numbered else open(name, "rb") as stream:
             while line := stream.readline(LONGEST_LINE + 1):
                 if text := _text(line):
-                    operations.append(Operation(number, text, _with_file(_instruction(text.split()), files)))
+                    operations.append(_with_file(_operation(number, text, sizes), files))
                 number += 1
     except UnicodeDecodeError as error:
         problem = f"not UTF-8: {error.reason} at byte {error.start + 1} of the line"

@@ -46,6 +46,7 @@ def geometry(race: Race, programs: Any) -> Any:
 
     return Geometry(
         cpus=len(programs),
+        mms=2,  # one for a child
         insns=sum(len(program) for program in programs),
         frames=1 + 1024 + len(programs) * 2 * PCP_ROOM,
         tables=1024 + len(programs) * 256,

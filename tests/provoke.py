@@ -14,7 +14,16 @@ from emulator.mm_types import Geometry
 from emulator.page_alloc import free_table, put_page
 from emulator.pgtable import PRESENT, RW
 from emulator.rcu import account_rcu_age
-from emulator.shadow import check_psc, check_tlb, shadow_load, shadow_release, shadow_store
+from emulator.shadow import (
+    check_psc,
+    check_tlb,
+    shadow_load,
+    shadow_move,
+    shadow_moved,
+    shadow_release,
+    shadow_share,
+    shadow_store,
+)
 from emulator.spinlock import PMD_LOCK, PTE_LOCK, ZONE_LOCK, mmap_read_unlock, spin_lock, spin_unlock
 from emulator.tlb import psc_fill, tlb_fill
 from workers.instruments import Instruments
@@ -86,10 +95,36 @@ def value_never_stored(m: Any) -> None:
     shadow_load(m, CPU, MM, ADDR, entry(FRAME), 9)
 
 
+def store_to_shared(m: Any) -> None:
+    """A store into a frame that fork has shared."""
+    shadow_store(m, CPU, MM, ADDR, entry(FRAME), 5)
+    shadow_share(m, FRAME, ADDR)
+    shadow_load(m, CPU, MM + 1, ADDR, entry(FRAME), 5)
+    shadow_store(m, CPU, MM, ADDR, entry(FRAME), 6)
+
+
+def shared_elsewhere(m: Any) -> None:
+    """A shared frame is read at another address than it was shared at."""
+    shadow_store(m, CPU, MM, ADDR, entry(FRAME), 5)
+    shadow_share(m, FRAME, ADDR)
+    shadow_load(m, CPU, MM + 1, OTHER, entry(FRAME), 5)
+
+
+def moved_away(m: Any) -> None:
+    """A frame that was moved, through its old address: lawful until the flush."""
+    shadow_store(m, CPU, MM, ADDR, entry(FRAME), 5)
+    shadow_move(m, FRAME)
+    shadow_load(m, CPU, MM, ADDR, entry(FRAME), 5)
+    shadow_load(m, CPU, MM, OTHER, entry(FRAME), 5)
+    shadow_moved(m, MM, FRAME, OTHER)
+    shadow_load(m, CPU, MM, OTHER, entry(FRAME), 5)
+    shadow_load(m, CPU, MM, ADDR, entry(FRAME), 5)
+
+
 def stale_after_dontneed(m: Any) -> None:
     """The old contents after this CPU's own release."""
     shadow_store(m, CPU, MM, ADDR, entry(FRAME), 5)
-    shadow_release(m, CPU, ADDR, ADDR + 4096)
+    shadow_release(m, CPU, MM, ADDR, ADDR + 4096)
     shadow_load(m, CPU, MM, ADDR, entry(FRAME), 5)
 
 
@@ -149,6 +184,9 @@ PROVOCATIONS = {
     "lost_store": lost_store,
     "changed_word": changed_word,
     "value_never_stored": value_never_stored,
+    "store_to_shared": store_to_shared,
+    "shared_elsewhere": shared_elsewhere,
+    "moved_away": moved_away,
     "stale_after_dontneed": stale_after_dontneed,
     "tlb_hit_freed_frame": tlb_hit_freed_frame,
     "psc_hit_freed_table": lambda m: freed_walk(m, True),

@@ -21,7 +21,7 @@ from scenarios.stress import Setup, failures
 from workers.instruments import Instruments
 from workers.machine import Machine
 from workers.program import STOP, Insn, barrier, dontneed, jump, mmap, read, touch
-from workers.random_programs import random_workload
+from workers.random_programs import CHILDREN, random_workload
 from workers.violation import violation_of
 
 BASE = 0x10_0000_0000 - (2 << 20)  # the last table of one GiB, then the next GiB
@@ -52,7 +52,7 @@ def geometry_for(programs: Sequence[Sequence[Insn]], mms: int = 1) -> Geometry:
     cpus = len(programs)
     return Geometry(
         cpus=cpus,
-        mms=mms,
+        mms=mms + CHILDREN * cpus,
         vmas=1024,
         insns=sum(len(program) for program in programs),
         frames=SLOTS * 512 * mms + cpus * 8192,
@@ -137,7 +137,7 @@ def fingerprint(machine: Machine) -> dict[str, str]:
 
 def state_after(program: Sequence[Insn], policy: str) -> dict[str, str]:
     """The fingerprint one CPU leaves. Few enough tables that none is used again: reuse depends on when they return."""
-    geometry = Geometry(vmas=256, insns=len(program), frames=8192, tables=1024)
+    geometry = Geometry(mms=1 + CHILDREN, vmas=256, insns=len(program), frames=8192, tables=1024)
     with Machine(geometry, policy) as machine:
         machine.load(0, program)
         machine.start()

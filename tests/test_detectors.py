@@ -19,6 +19,9 @@ EXPECTED = {
     "lost_store": "lost-store",
     "changed_word": "lost-store",
     "value_never_stored": "value-never-stored",
+    "store_to_shared": "store-to-shared",
+    "shared_elsewhere": "foreign-contents",
+    "moved_away": "foreign-contents",
     "stale_after_dontneed": "stale-after-dontneed",
     "tlb_hit_freed_frame": "tlb-hit-freed-frame",
     "psc_hit_freed_table": "psc-hit-freed-table",
@@ -36,7 +39,8 @@ def test_every_provocation_is_seen_by_its_detector():
 
 
 def test_every_detector_has_a_twin_here_or_in_the_zoo_and_a_text():
-    shown = set(EXPECTED.values()) | {name for race in RACES for name in load_race(race)[0].detectors}
+    named = {name for race in RACES for name in load_race(race)[0].detectors} - {"deadlock"}  # the explorer sees that
+    shown = set(EXPECTED.values()) | named
 
     assert {bug.detector for bug in Bug if bug != Bug.NONE} == shown - {"deadlock"}
     assert set(BUGS) == set(Bug) - {Bug.NONE}

@@ -6,12 +6,30 @@ import gzip
 
 import pytest
 
+from emulator import madvise
 from emulator.mm_types import PAGE_SIZE
 from emulator.segment import SegmentTooLarge
 from scenarios.footprint import geometry_for
 from scenarios.replay import run_replay
 from scenarios.trace import LATER, OPERATIONS, TraceError, parse
-from workers.program import MARK, dontneed, free, mmap, munmap, read, touch
+from workers.program import (
+    MARK,
+    REAP,
+    advise,
+    dontneed,
+    fork,
+    free,
+    mlock,
+    mmap,
+    mprotect,
+    mremap,
+    mremap_fixed,
+    munlock,
+    munmap,
+    process_madvise,
+    read,
+    touch,
+)
 
 BASE, WINDOW = 16 << 40, 64 << 30
 K, M, G = 1 << 10, 1 << 20, 1 << 30
@@ -54,11 +72,42 @@ def complaint(path):
         ("free 0 0 2M", free(BASE, 2 * M)),
         ("munmap 1791 0 0x10p", munmap((1 << 47) - WINDOW, 16 * PAGE_SIZE)),
         ("munmap 0 0 1G 2M", munmap(BASE, G, 2 * M)),
+        ("cold 0 0 2M 1M", advise(madvise.MADV_COLD, BASE, 2 * M, M)),
+        ("populate 0 0 2M", advise(madvise.MADV_POPULATE_WRITE, BASE, 2 * M)),
+        ("guard 0 4K 4K", advise(madvise.MADV_GUARD_INSTALL, BASE + 4 * K, 4 * K)),
+        ("vdontneed 0 0 2M 4K", process_madvise(madvise.MADV_DONTNEED, BASE, 2 * M, 4 * K)),
+        ("mprotect 0 0 2M none", mprotect(BASE, 2 * M, "none")),
+        ("mremap 0 4M", mremap(BASE, 0, 4 * M)),
+        ("mremapmv 0 0 2M 1 4M", mremap_fixed(BASE, 2 * M, BASE + WINDOW + 4 * M)),
+        ("mlock 0 0 2M", mlock(BASE, 2 * M)),
+        ("munlock 0 0 2M", munlock(BASE, 2 * M)),
+        ("fork", fork()),
+        ("forkhold", fork(hold=True)),
+        ("reap", REAP),
         ("mark", MARK),
     ],
 )
 def test_a_line_means_one_instruction(write, line, insn):
     assert [operation.insn for operation in parse(write(line)).operations] == [insn]
+
+
+def test_forkdo_gives_the_child_the_operation_and_one_row_to_both(write):
+    trace = parse(write("mmap 0 1G\nforkdo touch 0 0 8K\nmark\n"))
+
+    assert trace.program() == [
+        mmap(BASE, G)._replace(record=0),
+        fork(1)._replace(record=1),
+        touch(BASE, 8 * K),
+        MARK._replace(record=2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "size"),
+    [("mmap 0 2M", 2 * M), ("mmap 0 2M\nmremap 0 6M", 6 * M), ("mmap 0 2M\nmmap 0 1M 8M", 2 * M), ("mmap 1 2M", 0)],
+)
+def test_mremap_begins_with_the_size_that_was_mapped_last_at_the_window(write, before, size):
+    assert parse(write(f"{before}\nmremap 0 4M\n")).operations[-1].insn == mremap(BASE, size, 4 * M)
 
 
 def test_comments_and_blank_lines_have_no_row_but_count_as_lines(write):
@@ -95,8 +144,7 @@ def test_an_operation_that_is_not_there_yet_is_named_with_its_line(write, name):
     [
         (
             "jump 0 1G",
-            "unknown operation 'jump'; known: mmap, mmapr, mmapsh, mmapfile, touch, read, dontneed, free, "
-            "remove, munmap, mark",
+            "unknown operation 'jump'; known: mmap, mmapr, mmapsh, mmapfile, touch, read, dontneed, free, cold, ",
         ),
         ("MMAP 0 1G", "unknown operation 'MMAP'"),
         ("\x1b[31m 0", "unknown operation '\\x1b[31m'"),
@@ -122,6 +170,17 @@ def test_an_operation_that_is_not_there_yet_is_named_with_its_line(write, name):
         ("touch 0 0x700000000001 4K", "OFF 0x700000000001 lies outside of user space; known: up to 0x700000000000"),
         ("touch 0 0 4K 0", "STRIDE 0 leads nowhere"),
         ("munmap 0 0 4K 0", "STEP 0 leads nowhere"),
+        ("vdontneed 0 0 4K", "'vdontneed' takes ID OFF LEN STEP, not 3 operands"),
+        ("vdontneed 0 0 4K 0", "STEP 0 leads nowhere"),
+        ("mprotect 0 0 4K", "'mprotect' takes ID OFF LEN PROT, not 3 operands"),
+        ("mprotect 0 0 4K x", "PROT 'x' is no protection; known: none, r, rw"),
+        ("mremap 0", "'mremap' takes ID NEWSIZE, not 1 operand"),
+        ("mremapmv 0 0 4K 1792 0", "ID '1792' lies outside of user space; known: 0 to 1791"),
+        ("mremapmv 0 0 4K 1 0x700000000001", "DSTOFF 0x700000000001 lies outside of user space"),
+        ("forkdo", "'forkdo' takes an operation, not nothing"),
+        ("forkdo fork", "'forkdo' takes an operation, not 'fork'"),
+        ("forkdo touch 0 0", "'touch' takes ID OFF LEN [STRIDE], not 2 operands"),
+        ("fork 0", "'fork' takes no operands, not 1 operand"),
         ("#" * 5000, "the line is longer than 4096 bytes"),
     ],
 )
@@ -162,7 +221,7 @@ def rows(write, text):
     return [tuple(map(int, row.split("\t")[:4])) for row in run_replay(write(text)).rows]
 
 
-EFAULT, ENOMEM, EINVAL = -14, -12, -22
+ECHILD, EFAULT, ENOMEM, EINVAL = -10, -14, -12, -22
 END = 0x6FFF_FFFF_F000  # the page behind user space, seen from window 0
 
 
@@ -200,6 +259,45 @@ END = 0x6FFF_FFFF_F000  # the page behind user space, seen from window 0
         ("mmap 0 16K\ntouch 0 0 16K\nfree 0 0 16K\ntouch 0 0 16K", (12, 16, 4, 0)),
         ("free 0 0 4K", (0, 0, 0, ENOMEM)),
         ("free 0 1 4K", (0, 0, 0, EINVAL)),
+        ("mmap 0 16K\ntouch 0 0 16K\nmprotect 0 0 8K r\ntouch 0 0 8K", (12, 16, 4, EFAULT)),
+        ("mmap 0 16K\ntouch 0 0 16K\nmprotect 0 0 8K r\nread 0 0 16K", (12, 16, 4, 0)),
+        ("mmap 0 16K\ntouch 0 0 16K\nmprotect 0 0 8K none\nread 0 0 8K", (12, 16, 4, EFAULT)),
+        ("mmap 0 16K\ntouch 0 0 16K\nmprotect 0 0 8K none\nmprotect 0 0 8K rw\ntouch 0 0 8K", (12, 16, 4, 0)),
+        ("mmap 0 16K\nread 0 0 16K\nmprotect 0 0 8K r\nmprotect 0 0 8K rw\ntouch 0 0 8K", (12, 8, 6, 0)),
+        ("mmap 0 16K\nmmap 0 16K 32K\nmprotect 0 0 48K r", (0, 0, 0, ENOMEM)),
+        ("mprotect 0 1 4K r", (0, 0, 0, EINVAL)),
+        ("mprotect 0 0 0 r", (0, 0, 0, 0)),
+        ("mmap 0 16K\npopulate 0 0 32K", (12, 16, 4, ENOMEM)),
+        ("mmapr 0 16K\npopulate 0 0 16K", (0, 0, 0, EINVAL)),
+        ("mmapr 0 16K\npopulate_read 0 0 16K", (12, 0, 4, 0)),
+        ("mmap 0 16K\nread 0 0 8K\npopulate 0 0 16K", (12, 16, 6, 0)),
+        ("mmap 0 16K\nguard 0 4K 4K\ntouch 0 0 16K", (12, 4, 1, EFAULT)),
+        ("mmap 0 16K\nguard 0 4K 4K\ndontneed 0 0 16K\nread 0 4K 4K", (12, 0, 0, EFAULT)),
+        ("mmap 0 16K\nguard 0 4K 4K\nunguard 0 0 16K\ntouch 0 0 16K", (12, 16, 4, 0)),
+        ("mmap 0 16K\nguard 0 4K 4K\npopulate 0 0 16K", (12, 4, 1, EFAULT)),
+        ("mmap 0 16K\nguard 0 4K 4K\nmunmap 0 0 16K", (0, 0, 0, 0)),
+        ("mmap 0 16K\nremove 0 0 16K", (0, 0, 0, EINVAL)),
+        ("mmap 0 16K\nmlock 0 0 8K\ndontneed 0 0 16K", (12, 8, 2, EINVAL)),
+        ("mmap 0 16K\nmlock 0 0 8K\nguard 0 0 16K", (12, 8, 2, EINVAL)),
+        ("mmap 0 16K\nmlock 0 0 8K\ndontneed_locked 0 0 16K", (12, 0, 2, 0)),
+        ("mmap 0 16K\nmlock 0 0 8K\nmunlock 0 0 8K\nfree 0 0 16K", (12, 8, 2, 0)),
+        ("mmap 0 16K\nmprotect 0 4K 4K none\nmlock 0 0 16K", (12, 4, 1, ENOMEM)),
+        ("mmap 0 16K\ntouch 0 0 16K\nvdontneed 0 0 32K 4K", (12, 0, 4, 0)),
+        ("vdontneed 0 0 32K 4K", (0, 0, 0, ENOMEM)),
+        ("mmap 0 16K\ntouch 0 0 16K\nmremap 0 8K", (12, 8, 4, 0)),
+        ("mmap 0 16K\nmmap 0 4K 16K\nmremap 0 32K", (0, 0, 0, ENOMEM)),
+        ("mmap 0 16K\nmremap 0 0", (0, 0, 0, EINVAL)),
+        ("mmap 0 16K\nmlock 0 0 16K\nmremap 0 32K", (12, 32, 8, 0)),
+        ("mremapmv 0 0 4K 1 0", (0, 0, 0, EFAULT)),
+        ("mmap 0 16K\nmremapmv 0 0 16K 0 8K", (0, 0, 0, EINVAL)),
+        ("mmap 0 16K\nmremapmv 0 1 4K 1 0", (0, 0, 0, EINVAL)),
+        ("mmap 0 16K\ntouch 0 0 16K\nmremapmv 0 0 16K 1 0\ntouch 1 0 16K", (12, 16, 4, 0)),
+        ("mmap 0 16K\ntouch 0 0 16K\nmremapmv 0 0 16K 1 0\nread 0 0 4K", (12, 16, 4, EFAULT)),
+        ("mmap 0 1G\ntouch 0 0 1G 2M\nmremapmv 0 0 1G 1 0", (2056, 2048, 512, 0)),
+        ("mmap 0 4M\ntouch 0 0 4M\nmprotect 0 2M 2M r\nmremapmv 0 0 4M 1 1M", (20, 4096, 1024, 0)),
+        ("mmap 0 16K\ntouch 0 0 16K\nfork\ntouch 0 0 16K\ntouch 0 0 16K", (12, 16, 8, 0)),
+        ("mmap 0 16K\ntouch 0 0 16K\nforkhold\nmprotect 0 0 8K r\nmprotect 0 0 8K rw\ntouch 0 0 8K", (12, 16, 6, 0)),
+        ("reap", (0, 0, 0, ECHILD)),
     ],
 )
 def test_linux_decides_what_an_edge_case_does(write, text, last):
@@ -208,7 +306,7 @@ def test_linux_decides_what_an_edge_case_does(write, text, last):
 
 def needed_bytes(write, text):
     """Size of the segment for a trace."""
-    return geometry_for([operation.insn for operation in parse(write(text)).operations], 8).offsets()[1]
+    return geometry_for(parse(write(text)).program(), 8).offsets()[1]
 
 
 def test_sparse_touches_take_room_for_what_they_touch(write):
@@ -220,6 +318,28 @@ def test_sparse_touches_take_room_for_what_they_touch(write):
     assert needed_bytes(write, "mmap 0 1G\n" + "touch 0 0 4M\ndontneed 0 0 4M\n" * 50) - small < M
     fresh = "".join(f"mmap 0 1M {i}M\ntouch 0 {i}M 4K\nmunmap 0 {i}M 1M\n" for i in range(999))
     assert needed_bytes(write, fresh) - small < M
+
+
+@pytest.mark.parametrize(
+    ("line", "child"),
+    [
+        ("fork", "12:16:0"),
+        ("forkhold", "12:16:0"),
+        ("forkdo touch 0 0 16K", "12:16:4"),
+        ("forkdo read 0 0 16K", "12:16:0"),
+        ("forkdo touch 0 0 32K", "12:16:4"),
+        ("forkdo dontneed 0 0 8K", "12:8:0"),
+        ("forkdo munmap 0 0 16K", "0:0:0"),
+        ("forkdo mremapmv 0 0 16K 1 2M", "12:16:0"),
+        ("forkdo mark", "12:16:0"),
+    ],
+)
+def test_a_child_has_what_it_inherits_and_its_own_faults(write, line, child):
+    result = run_replay(write(f"mmap 0 16K\ntouch 0 0 16K\n{line}\nreap\n"))
+
+    assert result.rows[2].split("\t")[4] == child
+    assert result.rows[2].split("\t")[:3] == ["12", "16", "4"]
+    assert result.passed, (result.violation, result.checks)
 
 
 def test_a_trace_that_fits_no_memory_says_so_before_it_starts(write, monkeypatch):

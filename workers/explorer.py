@@ -28,7 +28,7 @@ from workers.search import Follow, Strategy
 from workers.tracer import Words
 from workers.violation import Violation, violation_of
 
-FRAMES, TABLES, FILE_PAGES = 128, 16, 4
+MMS, FRAMES, TABLES, FILE_PAGES = 2, 128, 17, 4  # a second mm for a child
 BATCH = (8, 2)  # frames and tables that a CPU takes from the zone at once: what is freed is soon used again
 # What the audit does not read: two executions that differ in nothing else are audited once.
 _UNAUDITED = {
@@ -91,6 +91,7 @@ class ExploredMachine:
         self.scene, self.races, self.memory, self.crash_at = scene, races, memory, crash_at
         self.geometry = Geometry(
             cpus=cpus,
+            mms=MMS,
             vmas=8,
             insns=max(insns, 1),
             frames=FRAMES,

@@ -99,6 +99,7 @@ def power_up(
     cpu["mm"] = [*mm_of_cpu, -1]
     cpu["tlb_epoch"] = cpu["psc_epoch"] = 1
     views["mm"]["mm_users"] = np.bincount(mm_of_cpu, minlength=geometry.mms)
+    views["mm"]["in_use"] = views["mm"]["mm_users"] > 0
     views["barrier"]["parties"] = geometry.cpus
 
 

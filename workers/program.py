@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from emulator import madvise
 from emulator.insn import Op
-from emulator.madvise import MADV_DONTNEED, MADV_FREE
 from emulator.mm_types import INSN, PAGE_SIZE
-from emulator.truncate import MADV_REMOVE
-from emulator.vma import VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
+from emulator.vma import VM_DONTCOPY, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
 
-ADVICE = {MADV_DONTNEED: "MADV_DONTNEED", MADV_FREE: "MADV_FREE", MADV_REMOVE: "MADV_REMOVE"}
+ADVICE = {number: name for name, number in vars(madvise).items() if name.startswith("MADV_")}
+PROT = {0: "none", VM_READ: "r", VM_READ | VM_WRITE: "rw"}
 
 
 class Insn(NamedTuple):
@@ -36,8 +36,14 @@ class Insn(NamedTuple):
                 return f"mmap {self.addr:#x} {self.length:#x} {kind} file {(self.step & 255) - 1} page {self.step >> 8}"
             case Op.TOUCH | Op.READ | Op.MMAP | Op.MUNMAP | Op.MINCORE | Op.INSERT_PAGES:
                 return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x}"
-            case Op.MADVISE:
-                return f"madvise {self.addr:#x} {self.length:#x} {ADVICE.get(self.arg, self.arg)}"
+            case Op.MADVISE | Op.PROCESS_MADVISE:
+                return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x} {ADVICE.get(self.arg, self.arg)}"
+            case Op.MPROTECT:
+                return f"mprotect {self.addr:#x} {self.length:#x} {PROT.get(self.arg, self.arg)}"
+            case Op.MREMAP | Op.MREMAP_FIXED:
+                return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x} {self.arg:#x}"
+            case Op.MLOCK:
+                return f"{'mlock' if self.arg else 'munlock'} {self.addr:#x} {self.length:#x}"
             case Op.BARRIER:
                 return f"barrier {self.addr}"
             case Op.WRITEBACK:
@@ -46,6 +52,8 @@ class Insn(NamedTuple):
                 return f"truncate file {self.addr} to {self.arg} pages"
             case Op.PUNCH_HOLE:
                 return f"punch_hole file {self.addr} page {self.arg} {self.length} pages"
+            case Op.FORK | Op.FORK_HOLD:
+                return f"{self.op.name.lower()} {self.arg}"
             case Op.COMPUTE:
                 return f"compute {self.arg} us"
             case Op.JUMP:
@@ -85,17 +93,57 @@ def munmap(addr: int, length: int, step: int = 0) -> Insn:
 
 def dontneed(addr: int, length: int, step: int = 0) -> Insn:
     """madvise(MADV_DONTNEED), in calls of `step` bytes if given."""
-    return Insn(Op.MADVISE, addr, length, step, MADV_DONTNEED)
+    return Insn(Op.MADVISE, addr, length, step, madvise.MADV_DONTNEED)
 
 
 def free(addr: int, length: int, step: int = 0) -> Insn:
     """madvise(MADV_FREE), in calls of `step` bytes if given."""
-    return Insn(Op.MADVISE, addr, length, step, MADV_FREE)
+    return Insn(Op.MADVISE, addr, length, step, madvise.MADV_FREE)
+
+
+def advise(advice: int, addr: int, length: int, step: int = 0) -> Insn:
+    """madvise, in calls of `step` bytes if given."""
+    return Insn(Op.MADVISE, addr, length, step, advice)
+
+
+def process_madvise(advice: int, addr: int, length: int, step: int) -> Insn:
+    """One process_madvise with a vector of pieces of `step` bytes."""
+    return Insn(Op.PROCESS_MADVISE, addr, length, step, advice)
+
+
+def mprotect(addr: int, length: int, prot: str) -> Insn:
+    """mprotect; `prot` is none, r or rw."""
+    return Insn(Op.MPROTECT, addr, length, 0, next(bits for bits, name in PROT.items() if name == prot))
+
+
+def mlock(addr: int, length: int) -> Insn:
+    """Lock a range: all its pages come, and stay."""
+    return Insn(Op.MLOCK, addr, length, 0, 1)
+
+
+def munlock(addr: int, length: int) -> Insn:
+    """Unlock a range."""
+    return Insn(Op.MLOCK, addr, length)
+
+
+def mremap(addr: int, length: int, new_length: int) -> Insn:
+    """mremap in place."""
+    return Insn(Op.MREMAP, addr, length, 0, new_length)
+
+
+def mremap_fixed(addr: int, length: int, to: int) -> Insn:
+    """mremap to another address, whatever is there (MREMAP_MAYMOVE | MREMAP_FIXED)."""
+    return Insn(Op.MREMAP_FIXED, addr, length, 0, to)
+
+
+def fork(instructions: int = 0, hold: bool = False) -> Insn:
+    """Fork; the next so many instructions are the child's, which exits then, or stays until REAP."""
+    return Insn(Op.FORK_HOLD if hold else Op.FORK, arg=instructions)
 
 
 def remove(addr: int, length: int, step: int = 0) -> Insn:
     """madvise(MADV_REMOVE), in calls of `step` bytes if given: a hole in the file that is mapped there."""
-    return Insn(Op.MADVISE, addr, length, step, MADV_REMOVE)
+    return Insn(Op.MADVISE, addr, length, step, madvise.MADV_REMOVE)
 
 
 def barrier(number: int = 0) -> Insn:
@@ -147,12 +195,12 @@ def compute(microseconds: int) -> Insn:
 
 
 def mmap_device(addr: int) -> Insn:
-    """Map the device's frame at a page (VM_PFNMAP)."""
-    return Insn(Op.MMAP, addr, PAGE_SIZE, 0, VM_READ | VM_WRITE | VM_PFNMAP)
+    """Map the device's frame at a page (VM_PFNMAP), which a child does not inherit."""
+    return Insn(Op.MMAP, addr, PAGE_SIZE, 0, VM_READ | VM_WRITE | VM_PFNMAP | VM_DONTCOPY)
 
 
 DEVICE_REMOVE = Insn(Op.DEVICE_REMOVE)
-EXIT, STOP, MARK = Insn(Op.EXIT), Insn(Op.STOP), Insn(Op.MARK)
+EXIT, STOP, MARK, REAP = Insn(Op.EXIT), Insn(Op.STOP), Insn(Op.MARK), Insn(Op.REAP)
 
 
 def assemble(program: Iterable[Insn] | np.ndarray) -> np.ndarray:

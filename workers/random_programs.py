@@ -12,25 +12,49 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from emulator.madvise import (
+    MADV_COLD,
+    MADV_DOFORK,
+    MADV_DONTFORK,
+    MADV_DONTNEED_LOCKED,
+    MADV_GUARD_INSTALL,
+    MADV_GUARD_REMOVE,
+    MADV_KEEPONFORK,
+    MADV_PAGEOUT,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_REMOVE,
+    MADV_WILLNEED,
+    MADV_WIPEONFORK,
+)
 from emulator.mm_types import NR_BARRIERS, PAGE_SIZE, PCP_BATCH, Geometry
 from workers.program import (
     DEVICE_REMOVE,
     EXIT,
     MARK,
+    REAP,
     STOP,
     Insn,
+    advise,
     barrier,
     compute,
     dontneed,
+    fork,
     free,
     insert_pages,
     jump,
     load,
     mincore,
+    mlock,
     mmap,
     mmap_device,
     mmap_file,
+    mprotect,
+    mremap,
+    mremap_fixed,
+    munlock,
     munmap,
+    process_madvise,
     punch_hole,
     read,
     remove,
@@ -40,12 +64,14 @@ from workers.program import (
     writeback,
 )
 
+KEEPING = (MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED, MADV_REMOVE, MADV_POPULATE_READ, MADV_POPULATE_WRITE)
 SLOT = 2 << 20
 SLOT_PAGES = SLOT // PAGE_SIZE
 AREAS = ((1 << 39) - SLOT, (5 << 30) - SLOT)  # two slots each, with the border between them
 SLOTS = tuple(area + i * SLOT for area in AREAS for i in range(2))
 DEVICE_PAGE = SLOTS[1] + 300 * PAGE_SIZE  # of mm 0 alone: the device's file has one VMA
 FILES, FILE_PAGES = 2, 96  # of all mms
+CHILDREN = 2  # of each CPU at a time: one that stays, one that runs
 MEETINGS = 4  # barriers in a program; all CPUs have the same number, none in a loop, so nobody waits for ever
 
 
@@ -64,14 +90,17 @@ class Workload:
         CPU keeps for itself another one lacks. A memory control group is at its limit then, too.
         """
         cpus, mms = len(self.programs), max(self.mm_of_cpu) + 1
-        pages = len(SLOTS) * SLOT_PAGES * mms
+        children = CHILDREN * cpus
+        pages = len(SLOTS) * SLOT_PAGES
         return Geometry(
             cpus=cpus,
-            mms=mms,
+            mms=mms + children,
             vmas=1024,
             insns=sum(len(program) for program in self.programs),
-            frames=pages // 2 + cpus * PCP_BATCH if self.scarce else pages + FILES * FILE_PAGES + cpus * 8192,
-            tables=16 + 8 * mms + cpus * 2 * PCP_BATCH // 3 if self.scarce else 1024 + cpus * 512,
+            frames=pages * (2 * mms + cpus) // 4 + cpus * PCP_BATCH
+            if self.scarce
+            else pages * (mms + children) + FILES * FILE_PAGES + cpus * 8192,
+            tables=16 + 8 * mms + children + cpus * 2 * PCP_BATCH // 3 if self.scarce else 1024 + cpus * 512,
             files=FILES,
             file_pages=FILE_PAGES,
             memcg_limit=FILES * FILE_PAGES // 2 if self.scarce else 0,
@@ -155,6 +184,63 @@ class Author:
         again = [mmap(addr, length)] if self.rng.random() < 0.8 else []
         return [munmap(addr, length, self.step()), *between, *again]
 
+    def protect(self) -> list[Insn]:
+        """mprotect to less, something else in between or not, and mostly back."""
+        addr, length = self.piece()
+        between = self.anything() if self.rng.random() < 0.3 else [touch(addr, length, value=self.value())]
+        again = [mprotect(addr, length, "rw")] if self.rng.random() < 0.9 else []
+        return [mprotect(addr, length, self.rng.choice(("r", "r", "none"))), *between, *again]
+
+    def advise(self) -> list[Insn]:
+        """madvise that keeps the pages or fetches them, in steps or as a vector."""
+        advice = self.rng.choice(KEEPING)
+        if self.rng.random() < 0.2:
+            return [process_madvise(advice, *self.piece(), 7 * PAGE_SIZE)]
+        return [advise(advice, *self.piece(), self.step())]
+
+    def guard(self) -> list[Insn]:
+        """Guards, an access that meets them, and mostly their removal."""
+        addr, length = self.piece()
+        between = self.anything() if self.rng.random() < 0.3 else [touch(addr, length, value=self.value())]
+        again = [advise(MADV_GUARD_REMOVE, *self.rng.choice(((addr, length), self.piece())))]
+        return [advise(MADV_GUARD_INSTALL, addr, length), *between, *(again if self.rng.random() < 0.9 else [])]
+
+    def lock(self) -> list[Insn]:
+        """mlock, what it forbids and what it allows, munlock."""
+        addr, length = self.piece()
+        tried = [dontneed(addr, length), advise(MADV_DONTNEED_LOCKED, addr, length)]
+        return [mlock(addr, length), *tried[: self.rng.randrange(3)], munlock(addr, length)]
+
+    def move(self) -> list[Insn]:
+        """mremap to another place, perhaps of a whole table; mostly the source is mapped again."""
+        if self.rng.random() < 0.4:
+            addr, to, length = *self.rng.sample(SLOTS, 2), SLOT
+        else:
+            addr, length = self.piece()
+            to = self.rng.choice((addr ^ SLOT, self.rng.choice(SLOTS) + self.rng.randrange(SLOT_PAGES) * PAGE_SIZE))
+        between = self.anything() if self.rng.random() < 0.3 else []
+        again = [mmap(addr, length)] if self.rng.random() < 0.9 else []
+        return [mremap_fixed(addr, length, to), *between, *again]
+
+    def resize(self) -> list[Insn]:
+        """mremap in place: shrink and grow back."""
+        addr, length = self.piece()
+        return [mremap(addr, length, PAGE_SIZE), mremap(addr, PAGE_SIZE, length), mmap(addr, length)]
+
+    def fork(self) -> list[Insn]:
+        """Fork a child that does something; it exits, or stays while the parent does something."""
+        body = [insn for _ in range(self.rng.randrange(4)) for insn in self.anything()]
+        if self.rng.random() < 0.7:
+            return [fork(len(body)), *body]
+        between = self.anything() + self.anything()
+        return [fork(len(body), hold=True), *body, *between, *([REAP] if self.rng.random() < 0.8 else [])]
+
+    def inherit(self) -> list[Insn]:
+        """madvise that says what a child gets."""
+        addr, length = self.piece()
+        advice, back = self.rng.choice(((MADV_DONTFORK, MADV_DOFORK), (MADV_WIPEONFORK, MADV_KEEPONFORK)))
+        return [advise(advice, addr, length), *self.fork(), advise(back, addr, length)]
+
     def map(self) -> list[Insn]:
         """mmap over what is there; rarely read-only."""
         return [mmap(*self.piece(), writable=self.rng.random() < 0.9)]
@@ -224,6 +310,14 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.lazyfree: 4,
     Author.unmap: 6,
     Author.map: 3,
+    Author.protect: 6,
+    Author.advise: 4,
+    Author.guard: 4,
+    Author.lock: 2,
+    Author.move: 5,
+    Author.resize: 1,
+    Author.fork: 4,
+    Author.inherit: 1,
     Author.look: 4,
     Author.map_file: 4,
     Author.write_back: 3,

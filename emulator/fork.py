@@ -1,0 +1,259 @@
+"""fork: a second mm with the same pages, write-protected on both sides until somebody stores (COW).
+
+    fork, mmap_lock of the parent                   another CPU of the parent
+    =============================                   =========================
+    both tables pinned, both ptls
+      clear RW of the parent's entry, copy it,
+      count the frame                               stores through its TLB: only the parent sees the page yet
+    flush the parent
+    unlock; the child runs                          page fault: copies the page, or takes it if it is the only user
+
+The child's mm is private until it runs, so nobody takes its locks. What a VMA without anon_vma has, a fault finds
+again: its tables are not copied.
+
+Source: dup_mmap, kernel/fork.c; copy_page_range and copy_pte_range, mm/memory.c; patch 5.
+"""
+
+from emulator.atomic import (
+    DEBUG,
+    atomic_add,
+    cmpxchg,
+    kernel,
+    kernel_inline,
+    knob,
+    read_once,
+    smp_store_release,
+    write_once,
+)
+from emulator.kernel import EAGAIN, ECHILD, ENOMEM
+from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
+from emulator.mmap import exit_mmap
+from emulator.pgtable import (
+    ACCESSED,
+    ANON_EXCLUSIVE,
+    FILE,
+    PAGE,
+    PAGE_SHIFT,
+    RW,
+    TASK_SIZE,
+    pgd_addr_end,
+    pgtable_of,
+    pmd_addr_end,
+    pmd_lookup,
+    pmd_offset,
+    pte_offset,
+    pte_present,
+    pud_addr_end,
+    pud_lookup,
+)
+from emulator.points import point_number
+from emulator.pte_ref import (
+    pin_alone,
+    pin_also,
+    pte_alloc_try_get,
+    pte_get_many,
+    pte_lock_pair,
+    pte_put,
+    pte_try_get_retry,
+    pte_unlock_pair,
+)
+from emulator.rcu import cond_resched
+from emulator.rmap import link_file_vma
+from emulator.shadow import shadow_share
+from emulator.spinlock import mmap_write_lock, mmap_write_unlock
+from emulator.tlb import flush_tlb_mm_range, point, switch_mm
+from emulator.vma import VM_DONTCOPY, VM_LOCKED, VM_WIPEONFORK, vma_copy, vma_limit
+
+COPIED, UNFLUSHED = point_number("fork.copied"), point_number("fork.unflushed")
+
+
+@kernel
+def alloc_mm(m):
+    """An mm that nobody uses, now with one user; or -EAGAIN."""
+    for mm in range(m.config.n_mm[0]):
+        if read_once(m.mm.in_use, mm) == 0 and cmpxchg(m.mm.in_use, mm, 0, 1) == 0:
+            write_once(m.mm.mm_users, mm, 1)
+            return mm
+    return -EAGAIN
+
+
+@kernel
+def free_mm(m, mm):
+    """Give an mm back. Locking: it must be torn down, and no CPU may have it loaded."""
+    m.mm.anon_vmas[mm] = 0
+    smp_store_release(m.mm.in_use, mm, 0)  # pairs with the cmpxchg in alloc_mm
+
+
+@kernel_inline
+def copy_present_pte(m, pte):
+    """Write-protect the parent's entry, count its frame once more; the child's entry. Locking: caller must hold ptl."""
+    entry = read_once(m.entry, pte)
+    while cmpxchg(m.entry, pte, entry, entry & ~(RW | ANON_EXCLUSIVE)) != entry:
+        entry = read_once(m.entry, pte)  # the hardware of other CPUs sets bits
+    frame = entry >> PAGE_SHIFT
+    if frame != ZERO_PAGE:
+        atomic_add(m.page.refcount, frame, 1)
+        atomic_add(m.page.mapcount, frame, 1)
+    return entry & ~(RW | ANON_EXCLUSIVE | ACCESSED)
+
+
+@kernel
+def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
+    """Copy the entries of [addr, end) from one table to the child's, at `pmd`, and count them there; guards as well.
+
+    Locking: caller must hold references on both tables and both ptls.
+    """
+    copied = frames = files = 0
+    while addr < end:
+        pte = pte_offset(table, addr)
+        entry = read_once(m.entry, pte)
+        if pte_present(entry):
+            entry = copy_present_pte(m, pte)
+            if entry & FILE:
+                files += 1
+            elif entry >> PAGE_SHIFT != ZERO_PAGE:
+                frames += 1
+        if entry != 0:
+            write_once(m.entry, pte_offset(child_table, addr), entry)
+            copied += 1
+        addr += PAGE
+    pte_get_many(m, cpu, pmd, copied)
+    atomic_add(m.mm.rss_anon, child, frames)
+    atomic_add(m.mm.rss_file, child, files)
+    point(m, cpu, COPIED, table, copied)
+
+
+@kernel
+def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
+    """Copy [addr, end) of one PTE table, also if nothing is in it: 0 or -ENOMEM. A dying table is waited for.
+
+    Locking: caller must hold the parent's mmap_lock for writing; takes and releases both ptls.
+    """
+    table = pte_try_get_retry(m, cpu, pmd)
+    if table == 0:
+        return 0
+    pin_also(m, cpu)
+    child_table = pte_alloc_try_get(m, cpu, child, child_pmd)
+    if child_table > 0:
+        pte_lock_pair(m, cpu, table, child_table)
+        copy_ptes(m, cpu, child, child_pmd, child_table, table, addr, end)
+        pte_unlock_pair(m, cpu, table, child_table)
+        pte_put(m, cpu, child, child_pmd, addr)
+    pte_put(m, cpu, mm, pmd, addr)
+    pin_alone(m, cpu)
+    return min(child_table, 0)
+
+
+@kernel
+def copy_slice(m, cpu, child, mm, pud, addr, end):
+    """Copy [addr, end) of one PTE table under `pud`; the child gets the tables above it even if there is none: 0 or
+    -ENOMEM. Locking: as copy_pte_range.
+    """
+    child_pmd = pmd_alloc(m, cpu, child, addr)
+    if child_pmd < 0:
+        return child_pmd
+    return copy_pte_range(m, cpu, child, mm, child_pmd, pmd_offset(m, pud, addr), addr, end)
+
+
+@kernel
+def copy_page_range(m, cpu, child, mm, addr, end):
+    """Copy the tables and entries of [addr, end), one VMA, to the child: 0 or -ENOMEM. Locking: as copy_pte_range."""
+    while addr < end:
+        pud = pud_lookup(m, mm, addr)
+        following = pgd_addr_end(addr, end)
+        if pud != 0:
+            following = pud_addr_end(addr, end)
+            if pud_alloc(m, cpu, child, addr) < 0:
+                return -ENOMEM
+            if read_once(m.entry, pud) != 0:
+                following = pmd_addr_end(addr, end)
+                if copy_slice(m, cpu, child, mm, pud, addr, following) != 0:
+                    return -ENOMEM
+        addr = following
+        cond_resched(m, cpu)
+    return 0
+
+
+@kernel
+def dup_mmap(m, cpu, child, mm):
+    """Copy the VMAs that fork inherits, and their pages: 0 or -ENOMEM. Locking: as copy_pte_range."""
+    for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
+        if m.vma.flags[row] & VM_DONTCOPY:
+            continue
+        to = vma_limit(m, child)
+        vma_copy(m, to, row)
+        m.mm.vmas[child] += 1
+        m.mm.total_vm[child] += (m.vma.end[row] - m.vma.start[row]) // PAGE
+        m.vma.flags[to] &= ~VM_LOCKED
+        if m.vma.file[to] != 0:  # before the entries: whoever walks i_mmap must find those, too
+            link_file_vma(m, cpu, child, m.vma.file[to] - 1, m.vma.start[to], m.vma.end[to], m.vma.pgoff[to])
+        if m.vma.flags[row] & VM_WIPEONFORK:
+            m.vma.anon_vma[to] = 0
+        if m.vma.anon_vma[to] != 0:
+            m.mm.anon_vmas[child] += 1
+            m.vma.anon_vma[to] = m.mm.anon_vmas[child]
+            error = copy_page_range(m, cpu, child, mm, m.vma.start[row], m.vma.end[row])
+            if error != 0:
+                return error
+    return 0
+
+
+@kernel
+def shadow_share_all(m, child):
+    """Detector: every frame that the child maps is shared from now on."""
+    for row in range(child * m.config.vma_per_mm[0], vma_limit(m, child)):
+        addr = m.vma.start[row]
+        while addr < m.vma.end[row]:
+            following = pmd_addr_end(addr, m.vma.end[row])
+            pmd = pmd_lookup(m, child, addr)
+            while pmd != 0 and m.entry[pmd] != 0 and addr < following:
+                entry = m.entry[pte_offset(pgtable_of(m.entry[pmd]), addr)]
+                if pte_present(entry) and entry & FILE == 0 and entry >> PAGE_SHIFT != ZERO_PAGE:
+                    shadow_share(m, entry >> PAGE_SHIFT, addr)
+                addr += PAGE
+            addr = following
+
+
+@kernel
+def fork(m, cpu, mm):
+    """fork(2) without a process: the child's mm, loaded nowhere; or -errno.
+
+    Locking: takes and releases mmap_lock for writing.
+    """
+    child = alloc_mm(m)
+    if child < 0:
+        return child
+    mmap_write_lock(m, cpu, mm)
+    error = dup_mmap(m, cpu, child, mm)
+    point(m, cpu, UNFLUSHED, mm, child)
+    if not knob(m.config.fork_unflushed):
+        flush_tlb_mm_range(m, cpu, mm, 0, TASK_SIZE, 0)
+    if DEBUG:
+        shadow_share_all(m, child)
+    mmap_write_unlock(m, cpu, mm)
+    if error != 0:
+        exit_mmap(m, cpu, child)
+        free_mm(m, child)
+        return error
+    return child
+
+
+@kernel
+def end_child(m, cpu, child, mm):
+    """Tear down a child whose mm is loaded, and load `mm` again."""
+    exit_mmap(m, cpu, child)
+    switch_mm(m, cpu, mm)
+    free_mm(m, child)
+
+
+@kernel
+def reap(m, cpu, mm):
+    """Let the children that this CPU has kept exit: 0, or -ECHILD if there is none."""
+    result = -ECHILD
+    for child in range(m.config.n_mm[0]):
+        if m.mm.held_by[child] == cpu + 1:
+            m.mm.held_by[child] = 0
+            switch_mm(m, cpu, child)
+            end_child(m, cpu, child, mm)
+            result = 0
+    return result

@@ -1,0 +1,221 @@
+"""Moving entries, or whole tables, to another address; what a CPU may have cached of the old one must go first.
+
+    mremap                                  driver                           CPU with the old address in its TLB
+    ======                                  ======                           ===================================
+    both ptls: clear the old entry,
+      set the new one
+    flush the old range                                                      forgets it
+    drop both ptls
+                                            zaps the new entry, flushes the
+                                            new range, frees the frame
+
+With the flush after the ptls were dropped (CVE-2018-18281) the driver comes in between: it finds the entry at its new
+address, flushes that, frees the frame, and the old translation leads there still.
+
+A range of 2 MiB that is aligned at both ends moves its table: the entry above names it, ptdesc.pmd points back there,
+and the count is as it was. 1 GiB moves the PMD table. Entry by entry the counts move along, and the source's last put
+frees its table.
+
+Source: move_page_tables, move_ptes and move_normal_pmd, mm/mremap.c; eb66ae030829; pte_migrate_pmd in patch 5.
+"""
+
+from emulator.atomic import DEBUG, kernel, knob, read_once, write_once, xchg
+from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
+from emulator.pgtable import (
+    PAGE,
+    PAGE_SHIFT,
+    PMD_SIZE,
+    PTRS_PER_PTE,
+    PUD_SIZE,
+    SPECIAL,
+    pgtable_of,
+    pmd_addr_end,
+    pmd_lookup,
+    populate,
+    pte_offset,
+    pte_present,
+    pud_addr_end,
+    pud_lookup,
+)
+from emulator.points import point_number
+from emulator.pte_ref import (
+    pin_alone,
+    pin_also,
+    pte_alloc_try_get,
+    pte_get_many,
+    pte_lock_pair,
+    pte_put,
+    pte_put_many,
+    pte_try_get_retry,
+    pte_unlock_pair,
+)
+from emulator.rcu import cond_resched
+from emulator.shadow import shadow_move, shadow_moved
+from emulator.spinlock import PMD_LOCK, spin_lock_pair, spin_unlock_pair
+from emulator.tlb import flush_tlb_mm_range, point
+
+MOVED, UNLOCKED = point_number("mremap.moved"), point_number("mremap.unlocked")
+
+
+@kernel
+def shadow_move_range(m, mm, table, addr, end, moved):
+    """Detector: tell the frames that [addr, end) of a table maps that they are about to move, or have moved there."""
+    while addr < end:
+        entry = m.entry[pte_offset(table, addr)]
+        if pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and not entry & SPECIAL:
+            if moved:
+                shadow_moved(m, mm, entry >> PAGE_SHIFT, addr)
+            else:
+                shadow_move(m, entry >> PAGE_SHIFT)
+        addr += PAGE
+
+
+@kernel
+def move_entries(m, old_table, new_table, old, end, new):
+    """Move the entries of [old, end) of one table to `new` in one; how many. Locking: caller must hold both ptls."""
+    moved = 0
+    while old < end:
+        if read_once(m.entry, pte_offset(old_table, old)) != 0:
+            entry = xchg(m.entry, pte_offset(old_table, old), 0)  # the hardware may be setting the dirty bit
+            write_once(m.entry, pte_offset(new_table, new), entry)
+            moved += 1
+        old += PAGE
+        new += PAGE
+    return moved
+
+
+@kernel
+def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
+    """Move the entries of [old, old + length) of one table to `new`, in one table: 0 or -ENOMEM.
+
+    Locking: caller must hold mmap_lock for writing; takes both ptls in the order of the tables, and flushes under them.
+    """
+    old_table = pte_try_get_retry(m, cpu, old_pmd)
+    if old_table == 0:
+        return 0
+    pin_also(m, cpu)
+    new_table = pte_alloc_try_get(m, cpu, mm, new_pmd)
+    if new_table < 0:
+        pte_put(m, cpu, mm, old_pmd, old)
+        pin_alone(m, cpu)
+        return new_table
+    pte_lock_pair(m, cpu, old_table, new_table)
+    if DEBUG:
+        shadow_move_range(m, mm, old_table, old, old + length, 0)
+    moved = move_entries(m, old_table, new_table, old, old + length, new)
+    pte_get_many(m, cpu, new_pmd, moved)
+    point(m, cpu, MOVED, new_table, moved)
+    if moved != 0 and not knob(m.config.mremap_late_flush):
+        flush_tlb_mm_range(m, cpu, mm, old, old + length, 0)
+    pte_unlock_pair(m, cpu, old_table, new_table)
+    point(m, cpu, UNLOCKED, new_table, moved)
+    if knob(m.config.mremap_late_flush):
+        cond_resched(m, cpu)  # interrupts may come before the flush
+        flush_tlb_mm_range(m, cpu, mm, old, old + length, 0)
+    if DEBUG:
+        shadow_move_range(m, mm, new_table, new, new + length, 1)
+    pte_put(m, cpu, mm, new_pmd, new)
+    pte_put_many(m, cpu, mm, old_pmd, old, moved + 1)
+    pin_alone(m, cpu)
+    return 0
+
+
+@kernel
+def move_table(m, cpu, mm, old_entry, new_entry, old, size):
+    """Let `new_entry` name the table that `old_entry` names; False if there is none, or one at `new_entry`.
+
+    The old range is flushed, paging-structure caches too, before the locks are dropped.
+    Locking: caller must hold mmap_lock for writing; takes the locks of both upper tables. A file's VMA would need its
+    i_mmap_lock as well (97113eb39fa7): none is as large as a table. Source: move_normal_pmd and move_normal_pud.
+    """
+    spin_lock_pair(m, cpu, m.ptdesc.ptl, old_entry >> 9, new_entry >> 9, PMD_LOCK)
+    entry = read_once(m.entry, old_entry)
+    done = entry != 0 and read_once(m.entry, new_entry) == 0
+    if done:
+        write_once(m.entry, old_entry, 0)
+        populate(m, mm, new_entry, pgtable_of(entry))  # and pte_migrate_pmd
+        flush_tlb_mm_range(m, cpu, mm, old, old + size, 1)
+    spin_unlock_pair(m, cpu, m.ptdesc.ptl, old_entry >> 9, new_entry >> 9, PMD_LOCK)
+    return done
+
+
+@kernel
+def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
+    """Move a whole PTE table, 2 MiB; True if done. The pin keeps its freer away. Locking: as move_table."""
+    table = pte_try_get_retry(m, cpu, old_pmd)
+    if table == 0:
+        return False
+    if DEBUG:
+        shadow_move_range(m, mm, table, 0, PMD_SIZE, 0)
+    done = move_table(m, cpu, mm, old_pmd, new_pmd, old, PMD_SIZE)
+    if DEBUG:
+        shadow_move_range(m, mm, table, new if done else old, (new if done else old) + PMD_SIZE, 1)
+    pte_put(m, cpu, mm, new_pmd if done else old_pmd, new if done else old)
+    return done
+
+
+@kernel
+def move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
+    """Move a whole PMD table, 1 GiB; True if done. Locking: as move_table."""
+    if read_once(m.entry, old_pud) == 0:
+        return False
+    pmds = pgtable_of(read_once(m.entry, old_pud)) << 9
+    if DEBUG:
+        shadow_move_tables(m, mm, pmds, new, 0)
+    done = move_table(m, cpu, mm, old_pud, new_pud, old, PUD_SIZE)
+    if DEBUG:
+        shadow_move_tables(m, mm, pmds, new if done else old, 1)
+    return done
+
+
+@kernel
+def shadow_move_tables(m, mm, pmds, addr, moved):
+    """Detector: shadow_move_range for all tables under a PMD table. Nobody frees one: mmap_lock is held for writing."""
+    for pmd in range(pmds, pmds + PTRS_PER_PTE):
+        if m.entry[pmd] != 0:
+            shadow_move_range(m, mm, pgtable_of(m.entry[pmd]), addr, addr + PMD_SIZE, moved)
+        addr += PMD_SIZE
+
+
+@kernel
+def move_slice(m, cpu, mm, old, new, left):
+    """Move what both addresses have of one PTE table each, or a GiB: the bytes moved, or -ENOMEM.
+
+    The destination gets a PUD table wherever the source has one, whatever is in it.
+    """
+    extent = min(pud_addr_end(old, old + left) - old, pud_addr_end(new, new + left) - new)
+    old_pud = pud_lookup(m, mm, old)
+    if old_pud == 0:
+        return extent
+    new_pud = pud_alloc(m, cpu, mm, new)
+    if new_pud < 0:
+        return new_pud
+    if extent == PUD_SIZE and move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
+        return extent
+    extent = min(pmd_addr_end(old, old + left) - old, pmd_addr_end(new, new + left) - new)
+    old_pmd = pmd_lookup(m, mm, old)
+    if old_pmd == 0 or read_once(m.entry, old_pmd) == 0:
+        return extent
+    new_pmd = pmd_alloc(m, cpu, mm, new)
+    if new_pmd < 0:
+        return new_pmd
+    if extent == PMD_SIZE and move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
+        return extent
+    error = move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, extent)
+    return extent if error == 0 else error
+
+
+@kernel
+def move_page_tables(m, cpu, mm, old, new, length):
+    """Move the entries of [old, old + length) to `new`: the bytes moved, fewer than `length` if memory ran out.
+
+    Locking: caller must hold mmap_lock for writing.
+    """
+    done = 0
+    while done < length:
+        moved = move_slice(m, cpu, mm, old + done, new + done, length - done)
+        if moved < 0:
+            return done
+        done += moved
+        cond_resched(m, cpu)
+    return done

@@ -1,0 +1,126 @@
+"""mprotect: other permissions for pages that stay, so other bits in entries that stay; the count does not change.
+
+    mprotect(PROT_READ)                     another CPU, same mm
+    ===================                     ====================
+    mmap_lock for writing, VMA flags
+    pte_try_get, ptl                        stores through its TLB, until the flush
+    clear, write back without RW
+    pte_put; flush                          page fault: waits for mmap_lock, then -EFAULT
+
+Source: change_protection and do_mprotect_pkey, mm/mprotect.c.
+"""
+
+from emulator.atomic import kernel, kernel_inline, read_once, write_once, xchg
+from emulator.kernel import EINVAL, ENOMEM
+from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
+from emulator.pgtable import (
+    ANON_EXCLUSIVE,
+    PAGE,
+    PRESENT,
+    PROTNONE,
+    RW,
+    SPECIAL,
+    pmd_addr_end,
+    pmd_lookup,
+    pte_offset,
+    pte_present,
+)
+from emulator.points import point_number
+from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get_retry, pte_unlock
+from emulator.rcu import cond_resched
+from emulator.spinlock import mmap_write_lock, mmap_write_unlock
+from emulator.tlb import point
+from emulator.vma import VM_ACCESS_FLAGS, VM_WRITE, find_vma, vma_limit, vma_modify_flags
+
+PROTECTED = point_number("mprotect.changed")
+
+
+@kernel_inline
+def pte_modify(entry, flags):
+    """A present entry under the permissions of a VMA with `flags`.
+
+    A frame that fork has shared, and the zero page, stay write-protected: the write fault breaks COW.
+    """
+    entry &= ~(PRESENT | PROTNONE | RW)
+    entry |= PRESENT if flags & VM_ACCESS_FLAGS else PROTNONE
+    if flags & VM_WRITE and entry & (ANON_EXCLUSIVE | SPECIAL):
+        entry |= RW  # can_change_pte_writable
+    return entry
+
+
+@kernel
+def change_pte_range(m, cpu, table, addr, end, flags):
+    """Give the present entries of [addr, end) in one PTE table the permissions of `flags`.
+
+    Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
+    """
+    pte_lock(m, cpu, table)
+    while addr < end:
+        pte = pte_offset(table, addr)
+        if pte_present(read_once(m.entry, pte)):
+            entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting the dirty bit
+            changed = pte_modify(entry, flags)
+            write_once(m.entry, pte, changed)
+            if entry & ~changed & (PRESENT | RW):
+                tlb_remove_tlb_entry(m, cpu, addr)
+        addr += PAGE
+    point(m, cpu, PROTECTED, table, flags)
+    pte_unlock(m, cpu, table)
+
+
+@kernel
+def change_protection(m, cpu, mm, addr, end, flags):
+    """Give [addr, end), which lies in one VMA, the permissions of `flags`, and flush what was lost.
+
+    Locking: caller must hold mmap_lock for writing. A dying table is waited for, as in v1.
+    """
+    tlb_gather_mmu(m, cpu, mm, 0)
+    while addr < end:
+        following = pmd_addr_end(addr, end)
+        pmd = pmd_lookup(m, mm, addr)
+        table = 0
+        if pmd != 0:
+            table = pte_try_get_retry(m, cpu, pmd)
+        if table != 0:
+            change_pte_range(m, cpu, table, addr, following, flags)
+            pte_put_many_tlb(m, cpu, mm, pmd, addr, 1)
+        addr = following
+        cond_resched(m, cpu)
+    tlb_finish_mmu(m, cpu)
+
+
+@kernel
+def mprotect_fixup(m, cpu, mm, row, start, end, prot):
+    """mprotect for [start, end), which lies in the VMA at `row`: 0 or -ENOMEM. Locking: as change_protection."""
+    flags = m.vma.flags[row] & ~VM_ACCESS_FLAGS | prot
+    if flags == m.vma.flags[row]:
+        return 0
+    if vma_modify_flags(m, mm, row, start, end, flags) < 0:
+        return -ENOMEM
+    change_protection(m, cpu, mm, start, end, flags)
+    return 0
+
+
+@kernel
+def do_mprotect(m, cpu, mm, start, length, prot):
+    """mprotect(2): 0 or -errno; -ENOMEM at the first hole, what lies before it is done.
+
+    Locking: takes and releases mmap_lock for writing.
+    """
+    end = start + ((length + PAGE - 1) & -PAGE)
+    if start & (PAGE - 1) or length < 0 or prot & ~VM_ACCESS_FLAGS:
+        return -EINVAL
+    if length == 0:
+        return 0
+    result = 0
+    mmap_write_lock(m, cpu, mm)
+    while start < end and result == 0:
+        row = find_vma(m, mm, start)
+        if row == vma_limit(m, mm) or m.vma.start[row] > start:
+            result = -ENOMEM
+        else:
+            until = min(m.vma.end[row], end)
+            result = mprotect_fixup(m, cpu, mm, row, start, until, prot)
+            start = until
+    mmap_write_unlock(m, cpu, mm)
+    return result

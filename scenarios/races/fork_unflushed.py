@@ -1,0 +1,32 @@
+"""fork write-protects the parent's entries and does not flush: a CPU that may store still stores into the shared page.
+
+CPU 0, fork                            CPU 1, same mm
+===========                            ==============
+                                       stores to a page: writable in its TLB
+clears RW of the entry, shares the frame
+unlocks mmap_lock
+the child runs                         stores through its TLB: the child sees the word
+"""
+
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import REAP, STOP, barrier, dontneed, fork, jump, mmap, read, touch
+
+
+def programs(seed: int) -> Programs:
+    """CPU 0 forks; while the child lives, CPU 1 stores to a page it stored to before."""
+    child = [fork(1, hold=True), read(BASE, PAGE)]
+    first = [mmap(BASE, SLOT), barrier(), barrier(), *child, barrier(), barrier(), REAP, jump(1)]
+    second = [barrier(), touch(BASE, PAGE), barrier(), barrier(), touch(BASE, PAGE), barrier(), jump(0)]
+    return [first, second]
+
+
+RACE = Race(
+    detectors=("store-to-shared",),
+    programs=programs,
+    scene=Scene(
+        setup=(mmap(BASE, PAGE), touch(BASE, PAGE), STOP),
+        programs=((touch(BASE, PAGE, value=2), dontneed(BASE, PAGE), STOP), (fork(hold=True), STOP)),
+    ),
+    policy="none",
+    source="dup_mmap: flush_tlb_mm; wp_page_copy",
+)
