@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from support import BASE, SLOT, geometry_for
 
+from emulator.madvise import MADV_GUARD_INSTALL
 from emulator.mm_types import PAGE_SIZE
 from workers.instruments import Instruments, Stop
 from workers.machine import Machine
@@ -17,14 +18,18 @@ from workers.program import (
     EXIT,
     STOP,
     Insn,
+    advise,
     barrier,
     compute,
     dontneed,
+    fork,
     jump,
     map_pages,
     mincore,
     mmap,
     mmap_device,
+    mprotect,
+    mremap_fixed,
     munmap,
     touch,
 )
@@ -36,6 +41,11 @@ FAULTS = [mmap(BASE, SLOT), barrier(), touch(BASE, SLOT), dontneed(BASE, SLOT), 
 FAULTS_TOO = [barrier(), touch(BASE, SLOT), dontneed(BASE, SLOT), jump(1)]
 MAPS = [mmap(BASE, SLOT), touch(BASE, SLOT), munmap(BASE, SLOT), jump(0)]
 MAPS_TOO = [mmap(BASE, SLOT), touch(BASE, SLOT), dontneed(BASE, SLOT), munmap(BASE, SLOT), jump(0)]
+
+
+def _then(insn: Insn) -> list[Insn]:
+    """Do it again and again to pages that were stored to."""
+    return [mmap(BASE, SLOT), touch(BASE, SLOT), insn, munmap(BASE, 2 * SLOT), jump(0)]
 
 
 class Case(NamedTuple):
@@ -88,6 +98,12 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     "mincore.walking": Case(
         ([mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), mincore(BASE, SLOT), munmap(BASE, SLOT), jump(0)], MAPS_TOO)
     ),
+    "mprotect.changed": Case((_then(mprotect(BASE, SLOT, "r")), MAPS_TOO), (_WRITING, _PTL, _GATHER)),
+    "guard.installed": Case((_then(advise(MADV_GUARD_INSTALL, BASE, SLOT)), MAPS_TOO), (_READING, _PTL)),
+    "mremap.moved": Case((_then(mremap_fixed(BASE, PAGE_SIZE, BASE + SLOT)), MAPS_TOO), (_WRITING, _PTL)),
+    "mremap.unlocked": Case((_then(mremap_fixed(BASE, PAGE_SIZE, BASE + SLOT)), MAPS_TOO), (_WRITING,)),
+    "fork.copied": Case((_then(fork()), MAPS_TOO), (_WRITING, _PTL)),
+    "fork.unflushed": Case((_then(fork()), MAPS_TOO), (_WRITING,)),
     "mmap.locked": Case((MAPS, MAPS_TOO), (_WRITING,)),
     "munmap.detached": Case((MAPS, MAPS_TOO), (_WRITING,)),
     "munmap.zapped": Case((MAPS, MAPS_TOO), ("mmap_lock of mm 0 for", _GATHER)),
