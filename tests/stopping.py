@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from support import BASE, SLOT, geometry_for
 
+from emulator.madvise import MADV_GUARD_INSTALL
 from emulator.mm_types import PAGE_SIZE
 from workers.instruments import Instruments, Stop
 from workers.machine import Machine
@@ -18,14 +19,18 @@ from workers.program import (
     EXIT,
     STOP,
     Insn,
+    advise,
     barrier,
     compute,
     dontneed,
+    fork,
     jump,
     mincore,
     mmap,
     mmap_device,
     mmap_file,
+    mprotect,
+    mremap_fixed,
     munmap,
     punch_hole,
     read,
@@ -44,6 +49,11 @@ MAPS_TOO = [mmap(BASE, SLOT), touch(BASE, SLOT), dontneed(BASE, SLOT), munmap(BA
 READS_FILE = [mmap_file(BASE, PAGE_SIZE, 0), read(BASE, PAGE_SIZE), munmap(BASE, SLOT), jump(0)]
 STORES_FILE = [mmap_file(BASE, PAGE_SIZE, 0, shared=True), touch(BASE, PAGE_SIZE), dontneed(BASE, SLOT), jump(1)]
 WRITES_BACK = [mmap_file(BASE, PAGE_SIZE, 0, shared=True), touch(BASE, PAGE_SIZE), writeback(0), jump(1)]
+
+
+def _then(insn: Insn) -> list[Insn]:
+    """Do it again and again to pages that were stored to."""
+    return [mmap(BASE, SLOT), touch(BASE, SLOT), insn, munmap(BASE, 2 * SLOT), jump(0)]
 
 
 class Case(NamedTuple):
@@ -108,6 +118,12 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     "mincore.walking": Case(
         ([mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), mincore(BASE, SLOT), munmap(BASE, SLOT), jump(0)], MAPS_TOO)
     ),
+    "mprotect.changed": Case((_then(mprotect(BASE, SLOT, "r")), MAPS_TOO), (_WRITING, _PTL, _GATHER)),
+    "guard.installed": Case((_then(advise(MADV_GUARD_INSTALL, BASE, SLOT)), MAPS_TOO), (_READING, _PTL)),
+    "mremap.moved": Case((_then(mremap_fixed(BASE, PAGE_SIZE, BASE + SLOT)), MAPS_TOO), (_WRITING, _PTL)),
+    "mremap.unlocked": Case((_then(mremap_fixed(BASE, PAGE_SIZE, BASE + SLOT)), MAPS_TOO), (_WRITING,)),
+    "fork.copied": Case((_then(fork()), MAPS_TOO), (_WRITING, _PTL)),
+    "fork.unflushed": Case((_then(fork()), MAPS_TOO), (_WRITING,)),
     "mmap.locked": Case((MAPS, MAPS_TOO), (_WRITING,)),
     "munmap.detached": Case((MAPS, MAPS_TOO), (_WRITING,)),
     "munmap.zapped": Case((MAPS, MAPS_TOO), ("mmap_lock of mm 0 for", _GATHER)),
