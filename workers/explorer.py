@@ -90,7 +90,7 @@ class ExploredMachine:
         insns = len(scene.setup) + sum(len(program) for program in programs)
         self.scene, self.races, self.memory, self.crash_at = scene, races, memory, crash_at
         self.geometry = Geometry(cpus=cpus, vmas=8, insns=max(insns, 1), frames=FRAMES, tables=TABLES)
-        self.segment = Segment(self.geometry)
+        self.segment = Segment(self.geometry, shared=False)  # searches in several processes must not meet here
         power_up(self.segment.views, self.geometry, policy, instruments, [0] * cpus, 1000)
         self.segment.views["zone"]["batch"] = self.segment.views["zone"]["pcp_high"] = BATCH
         at, spans = 0, []
