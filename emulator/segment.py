@@ -47,21 +47,17 @@ def available_bytes() -> int:
 class Segment:
     """Memory of one machine, `words`. `views[name]` is a numpy structured array; `address` is where it is mapped.
 
+    What is not `shared` is a process's own: a child that is forked has a copy.
+
     Raises SegmentTooLarge before anything is created.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, shared: bool = True) -> None:
         offsets, size = geometry.offsets()
         available = available_bytes()
         if size > available:
             raise SegmentTooLarge(size, available)
-        name = f"/ptelab-{os.getpid()}-{time.monotonic_ns()}"
-        memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=size)
-        try:
-            self._map = mmap.mmap(memory.fd, size)
-        finally:
-            memory.close_fd()
-            memory.unlink()
+        self._map = self._shared(size) if shared else mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.geometry = geometry
         self.size = size
         whole = np.frombuffer(self._map, np.uint8)
@@ -74,3 +70,13 @@ class Segment:
             name: np.frombuffer(self._map, layout.dtype, counts[rows], offsets[name])
             for name, (layout, rows) in VIEWS.items()
         }
+
+    @staticmethod
+    def _shared(size: int) -> mmap.mmap:
+        name = f"/ptelab-{os.getpid()}-{time.monotonic_ns()}"
+        memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=size)
+        try:
+            return mmap.mmap(memory.fd, size)
+        finally:
+            memory.close_fd()
+            memory.unlink()

@@ -35,6 +35,7 @@ class Plan:
     broken: bool
     memory: str
     bound: int | None = None
+    demanded: bool = False  # the user wants this bound, and no less
     seconds: float = SECONDS
     executions: int = NEVER
     seed: int = 0
@@ -134,7 +135,8 @@ def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Fi
             if verdict.failure is not None:
                 return _told(Finding(of, plan, total, crash), machine)
             if not of.crashes or not verdict.passed or not machine.crashed:
-                return Finding(of, plan, total)
+                short = plan.demanded and total.word != "pass (complete)" and total.completed < (plan.bound or 0)
+                return Finding(of, plan, replace(total, word="inconclusive (budget)") if short else total)
     except TooManyTasks as error:
         raise errors.UserError(f"{of.name} under {plan.memory}: {error}") from None
 
@@ -199,7 +201,10 @@ def verdict_line(found: Finding) -> str:
         if len(verdict.bounds) > verdict.completed + 1 and verdict.bounds[-1]:
             text += f"; bound {verdict.completed + 1} begun, about {100 * verdict.covered:.0f} % covered"
         return text
-    return f"inconclusive (budget; covered {100 * verdict.covered:.0f} %): {tried}"
+    done = f"; bound {verdict.completed} complete" if verdict.completed >= 0 else ""
+    return (
+        f"inconclusive (budget; covered {100 * verdict.covered:.0f} % of bound {verdict.completed + 1}{done}): {tried}"
+    )
 
 
 def show(found: Finding) -> None:
@@ -381,7 +386,18 @@ def explore_command(
     most = of.bound if bound is None and of.is_claim else None if bound is None else int(bound)
     functions = tuple(filter(None, (word.strip() for word in target.split(","))))
     broken = twin if of.is_claim else not fixed
-    plan = Plan(broken, memory or of.memory, most, limit or SECONDS, int(executions), seed, 2, functions, races)
+    plan = Plan(
+        broken,
+        memory or of.memory,
+        most,
+        bound is not None,
+        limit or SECONDS,
+        int(executions),
+        seed,
+        2,
+        functions,
+        races,
+    )
     return session.conduct(
         record,
         lab,

@@ -31,11 +31,11 @@ def _job(task: tuple[str, bool, float, int]) -> dict[str, Any]:
     interrupts.reset_in_child()
     name, broken, seconds, seed = task
     of = subject(name)
-    plan = Plan(broken, of.memory, of.bound, seconds, seed=seed, jobs=1)
+    plan = Plan(broken, of.memory, of.bound, seconds=seconds, seed=seed, jobs=1)
     found = explore(of, plan)
     if broken and found.example is not None:
         for memory in of.spared:
-            found.others[memory] = explore(of, Plan(broken, memory, of.bound, PROOF, jobs=1)).verdict.word
+            found.others[memory] = explore(of, Plan(broken, memory, of.bound, seconds=PROOF, jobs=1)).verdict.word
     scratch = Record("", 0)
     enter(scratch, found)
     return scratch.rows[0]

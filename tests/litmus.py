@@ -390,11 +390,62 @@ def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int
     return executions, any(stuck), sorted(map(list, seen))
 
 
-def searched(name: str, broken: bool, bound: int | None, targets: tuple[str, ...] = ()) -> tuple[str, str | None, bool]:
-    """The verdict on a race's scene or a claim, what was found, and whether that is as it should be."""
-    from scenarios.explore import Plan, explore
+def searched(names: list[str], broken: bool, bound: int | None = None) -> dict[str, list[Any]]:
+    """Per race's scene or claim: the verdict, what was found, whether that is as it should be, preemptions, and what
+    its schedule comes to in ten more runs. Without a bound its own is searched."""
+    from scenarios.explore import Plan, explore, machine_for
+    from scenarios.subject import subject
+    from workers.counterexample import scheduled
+    from workers.schedule import parse
+
+    found: dict[str, list[Any]] = {}
+    for name in names:
+        of = subject(name)
+        most = of.bound if bound is None else bound
+        plan = Plan(broken, of.memory, 2 if most is None else most, seconds=60, jobs=1)
+        one = explore(of, plan)
+        found[name] = [one.verdict.word, one.what, one.as_expected, None, None]
+        if one.example is not None:
+            switches = parse(one.example.schedule.rpartition("!")[2])
+            again = {scheduled(machine_for(of, plan, one.crash), switches)[0].what for _ in range(2)}
+            machine = machine_for(of, plan, one.crash)
+            again |= {scheduled(machine, switches)[0].what for _ in range(10)}
+            found[name][3:] = [one.example.preemptions, sorted(again)]
+    return found
+
+
+def edited() -> list[str]:
+    """What a schedule of publish-before-init comes to: as it is, and after unrelated edits of the kernels."""
+    from emulator import pte_ref, tlb
+    from scenarios.explore import Plan, explore, machine_for
+    from scenarios.subject import subject
+    from workers.counterexample import scheduled
+
+    of, plan = subject("race/publish-before-init"), Plan(True, "sc", jobs=1)
+    switches = explore(of, plan).example.switches
+    found = [scheduled(machine_for(of, plan), switches)[0].what]
+    alloc_table, wake = pte_ref.alloc_table, tlb.coordinator_wake
+
+    def more_looks(m: Any, cpu: int, level: int) -> int:
+        for _ in range(3):
+            read_once(m.rcu.hurry, 0)
+        write_once(m.cpu.loaded, cpu, 0)
+        return int(alloc_table(m, cpu, level))
+
+    pte_ref.alloc_table = more_looks
+    tlb.coordinator_wake = lambda m: (read_once(m.rcu.hurry, 0), wake(m))
+    found.append(scheduled(machine_for(of, plan), switches)[0].what)
+    return found
+
+
+def misfit(text: str) -> str:
+    """Why a schedule does not fit publish-before-init."""
+    from scenarios.errors import UserError
+    from scenarios.explore import Plan, replay
     from scenarios.subject import subject
 
-    of = subject(name)
-    finding = explore(of, Plan(broken, of.memory, bound, seconds=60, jobs=1, targets=targets, races=False))
-    return finding.verdict.word, finding.what, finding.as_expected
+    try:
+        replay(subject("race/publish-before-init"), Plan(True, "sc"), text)
+    except UserError as error:
+        return str(error)
+    return ""

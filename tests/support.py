@@ -145,6 +145,11 @@ def state_after(program: Sequence[Insn], policy: str) -> dict[str, str]:
         return fingerprint(machine)
 
 
+def pieces(names: Sequence[str], count: int) -> list[list[str]]:
+    """So many lists of about the same length: each is one process of its own for in_engine."""
+    return [list(names[k::count]) for k in range(count)]
+
+
 def in_engine(name: str, expression: str, build: str = "debug") -> Any:
     """The value of an expression over this module, computed in a process of its own under an engine; JSON types only.
 
@@ -166,6 +171,7 @@ __all__ = [
     "geometry_for",
     "hammer",
     "in_engine",
+    "pieces",
     "race",
     "random_program",
     "run_one",

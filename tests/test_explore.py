@@ -69,3 +69,19 @@ def test_publish_before_init_is_found_with_two_preemptions_and_replays():
 
 def test_publish_before_init_is_absent_with_one_preemption_when_fixed():
     assert explore("publish_before_init(True, 1)")[0] == "pass (bound 1 complete)"
+
+
+def test_a_schedule_survives_unrelated_edits():
+    assert explore("edited()") == ["count-saturated"] * 2
+
+
+@pytest.mark.parametrize(
+    ("schedule", "why"),
+    [
+        ("7", "'7' is no switch"),
+        ("0@set_pte/entry.99=1", "never comes to where CPU 0 is about to make its 99th access"),
+        ("0@rcu_qs/rcu.gp_seq.1=5", "but CPU 5 cannot move there"),
+    ],
+)
+def test_a_schedule_that_does_not_fit_says_where(schedule, why):
+    assert why in explore(f"misfit({schedule!r})")

@@ -1,13 +1,15 @@
 """The scenes of the zoo: small enough for the explorer, and able to meet their race."""
 
 import pytest
-from support import in_engine
+from support import in_engine, pieces
 
 from emulator.bugs import Bug
 from emulator.insn import Op
 from scenarios.race import RACES, load_race
 
 TASKS = 4  # the coordinator among them
+NAMES = [f"race/{name}" for name in RACES]
+DEEP = ("race/ipi-for-grace-period",)  # three preemptions: longer
 
 
 @pytest.mark.parametrize("name", RACES)
@@ -27,16 +29,18 @@ def test_what_a_race_may_be_seen_by_exists(name):
     assert set(load_race(name)[0].detectors) <= {bug.detector for bug in Bug} | {"deadlock"}
 
 
-@pytest.mark.parametrize("name", RACES)
-def test_a_scene_is_clean_without_preemptions_and_with_its_piece_in_place(name):
-    word, found, _ = in_engine("explore", f"__import__('litmus').searched('race/{name}', False, 0)")
+@pytest.mark.parametrize("names", pieces(NAMES, 3))
+def test_scenes_are_clean_without_preemptions_and_with_their_piece_in_place(names):
+    found = in_engine("explore", f"__import__('litmus').searched({names!r}, False, 0)")
 
-    assert (word.split()[0], found) == ("pass", None)
-
-
-DEEP = ("ipi-for-grace-period",)  # three preemptions: minutes
+    assert {name: [word, what] for name, (word, what, *_) in found.items() if not word.startswith("pass")} == {}
 
 
-@pytest.mark.parametrize("name", [name for name in RACES if name not in DEEP])
-def test_a_scene_meets_its_race_with_two_preemptions_or_fewer(name):
-    assert in_engine("explore", f"__import__('litmus').searched('race/{name}', True, 2)")[2]
+@pytest.mark.parametrize("names", pieces([name for name in NAMES if name not in DEEP], 4))
+def test_scenes_meet_their_race_and_its_short_schedule_repeats_it_ten_times_in_ten(names):
+    found = in_engine("explore", f"__import__('litmus').searched({names!r}, True, 4)")
+
+    for name, (_, what, as_expected, preemptions, again) in found.items():
+        assert as_expected, (name, what)
+        assert preemptions <= 4, name
+        assert again == [what], name

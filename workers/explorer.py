@@ -100,7 +100,7 @@ class ExploredMachine:
             file_pages=FILE_PAGES,
             memcg_limit=scene.memcg_limit,
         )
-        self.segment = Segment(self.geometry)
+        self.segment = Segment(self.geometry, shared=False)  # searches in several processes must not meet here
         power_up(self.segment.views, self.geometry, policy, instruments, [0] * cpus, 1000)
         self.segment.views["zone"]["batch"] = self.segment.views["zone"]["pcp_high"] = BATCH
         at, spans = 0, []

@@ -102,13 +102,14 @@ class Search:
     """Depth-first over all interleavings that differ, or all with at most `bound` preemptions.
 
     `reduce` False tries every task at every step: the plain search that the reduction is measured against.
-    `is_target(world)` says whether a preemption is wanted where the current task stands.
+    `is_target(world)` says whether a preemption is wanted where the current task stands; then all of them are tried.
     """
 
     def __init__(
         self, bound: int | None = None, reduce: bool = True, is_target: Callable[[World], bool] | None = None
     ) -> None:
-        self.bound, self.reduce, self.is_target = bound, reduce, is_target
+        self.bound, self.is_target = bound, is_target
+        self.reduce = reduce and is_target is None  # the reduction goes from race to race, also through other places
         self.bounded = False  # True once the bound kept something out
         self.executions = 0
         self._path = np.zeros((MAX_STEPS + MAX_TASKS + 1, 8), np.int64)
@@ -123,7 +124,7 @@ class Search:
         self._tried: dict[int, dict[int, Footprint]] = {}  # step of the path -> what was tried there
         self._allowed: list[bool] = []  # is_target of each new step
         self._seen = 0  # of the log
-        self._uses_sleep = bound is None and reduce
+        self._uses_sleep = bound is None and self.reduce
 
     def begin(self) -> None:
         """Start an execution."""
