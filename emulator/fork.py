@@ -18,6 +18,7 @@ from emulator.atomic import (
     DEBUG,
     atomic_add,
     cmpxchg,
+    data_race,
     kernel,
     kernel_inline,
     knob,
@@ -207,7 +208,7 @@ def shadow_share_all(m, child):
             following = pmd_addr_end(addr, m.vma.end[row])
             pmd = pmd_lookup(m, child, addr)
             while pmd != 0 and m.entry[pmd] != 0 and addr < following:
-                entry = m.entry[pte_offset(pgtable_of(m.entry[pmd]), addr)]
+                entry = data_race(m.entry, pte_offset(pgtable_of(m.entry[pmd]), addr))
                 if pte_present(entry) and entry & FILE == 0 and entry >> PAGE_SHIFT != ZERO_PAGE:
                     shadow_share(m, entry >> PAGE_SHIFT, addr)
                 addr += PAGE

@@ -7,6 +7,7 @@ Source: __get_user_pages and faultin_page_range, mm/gup.c; follow_page_pte in pa
 """
 
 from emulator.atomic import kernel, read_once
+from emulator.filemap import FAULT_FLAG_WRITE
 from emulator.kernel import EFAULT, EINTR, EINVAL, ENOMEM, stopped
 from emulator.memory import __handle_mm_fault
 from emulator.pgtable import PAGE, PRESENT, RW, pmd_lookup, pte_offset
@@ -42,7 +43,7 @@ def populate_vma_page_range(m, cpu, mm, row, start, end, write):
     """
     while start < end:
         if not follow_page_pte(m, cpu, mm, start, write):
-            error = __handle_mm_fault(m, cpu, mm, row, start, write)
+            error = __handle_mm_fault(m, cpu, mm, row, start, FAULT_FLAG_WRITE if write else 0)
             if error != 0:
                 return error
         start += PAGE

@@ -19,7 +19,7 @@ frees its table.
 Source: move_page_tables, move_ptes and move_normal_pmd, mm/mremap.c; eb66ae030829; pte_migrate_pmd in patch 5.
 """
 
-from emulator.atomic import DEBUG, kernel, knob, read_once, write_once, xchg
+from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, write_once, xchg
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.pgtable import (
     PAGE,
@@ -61,7 +61,7 @@ MOVED, UNLOCKED = point_number("mremap.moved"), point_number("mremap.unlocked")
 def shadow_move_range(m, mm, table, addr, end, moved):
     """Detector: tell the frames that [addr, end) of a table maps that they are about to move, or have moved there."""
     while addr < end:
-        entry = m.entry[pte_offset(table, addr)]
+        entry = data_race(m.entry, pte_offset(table, addr))  # the driver may zap it
         if pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and not entry & SPECIAL:
             if moved:
                 shadow_moved(m, mm, entry >> PAGE_SHIFT, addr)

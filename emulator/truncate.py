@@ -117,14 +117,17 @@ def punch_hole(m, cpu, file, first, pages):
 
 @kernel
 def remove_target(m, cpu, mm, start, end):
-    """Note in this CPU's `vmf` which pages of which file [start, end) maps, as far as its first VMA goes: the end of
-    that; or -errno. Locking: takes and releases mmap_lock for reading.
+    """Note in this CPU's `vmf` which pages of which file [start, end) maps, as far as its first VMA goes, or slot -1
+    where there is none: the end of that; or -errno. Locking: takes and releases mmap_lock for reading.
     """
     result = -ENOMEM
     mmap_read_lock(m, cpu, mm)
     row = find_vma(m, mm, start)
-    if row < vma_limit(m, mm) and m.vma.start[row] <= start:
-        if m.vma.file[row] == 0:
+    if row < vma_limit(m, mm) and m.vma.start[row] < end:
+        if m.vma.start[row] > start:
+            result = m.vma.start[row]
+            m.vmf.slot[cpu] = -1
+        elif m.vma.file[row] == 0:
             result = -EINVAL
         elif m.vma.flags[row] & (VM_SHARED | VM_WRITE) != VM_SHARED | VM_WRITE:
             result = -EACCES
@@ -140,15 +143,21 @@ def remove_target(m, cpu, mm, start, end):
 def madvise_remove(m, cpu, mm, start, length):
     """MADV_REMOVE: punch a hole where the range is mapped, VMA by VMA: 0 or -errno of the first that cannot be.
 
-    The hole is punched without mmap_lock: the inode lock comes before it. Source: madvise_remove, mm/madvise.c.
+    Gaps are skipped and reported as -ENOMEM at the end. The hole is punched without mmap_lock: the inode lock comes
+    before it. Source: madvise_remove, mm/madvise.c.
     """
     end = start + ((length + PAGE - 1) & -PAGE)
     if start & (PAGE - 1) or length < 0:
         return -EINVAL
+    result = 0
     while start < end:
         until = remove_target(m, cpu, mm, start, end)
         if until < 0:
             return until
-        punch_hole(m, cpu, m.vmf.slot[cpu] // m.config.file_pages[0], m.vmf.addr[cpu], (until - start) // PAGE)
+        slot = m.vmf.slot[cpu]
+        if slot < 0:
+            result = -ENOMEM
+        else:
+            punch_hole(m, cpu, slot // m.config.file_pages[0], m.vmf.addr[cpu], (until - start) // PAGE)
         start = until
-    return 0
+    return result

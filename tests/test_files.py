@@ -47,8 +47,8 @@ class Left:
             self.violations = {name: count for name, count in audit(views, geometry).items() if count}
             self.errors = [int(error) for error in views["record"]["error"]]
             self.minflt = [int(faults) for faults in views["record"]["minflt"]]
-            self.rss_file = [int(pages) for pages in views["mm"]["rss_file"]]
-            self.rss_anon = [int(pages) for pages in views["mm"]["rss_anon"]]
+            self.rss_file = [int(pages) for pages in views["mm"]["rss_file"][:mms]]
+            self.rss_anon = [int(pages) for pages in views["mm"]["rss_anon"][:mms]]
             self.loaded = int(views["cpu"]["loaded"][0])
             self.cached = int((views["cache"]["frame"] != 0).sum())
             self.dirty = int(views["cache"]["dirty"].sum())

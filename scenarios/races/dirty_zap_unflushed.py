@@ -29,10 +29,9 @@ RACE = Race(
     programs=programs,
     scene=Scene(
         setup=(mmap_file(BASE, PAGE, 0, shared=True), touch(BASE, PAGE), STOP),
-        programs=(
+        programs=(  # CPU 1 is the writer as well
             (dontneed(BASE, PAGE), STOP),
-            (touch(BASE, PAGE), touch(BASE, PAGE), STOP),
-            (writeback(0), STOP),
+            (touch(BASE, PAGE), writeback(0), touch(BASE, PAGE), STOP),
         ),
     ),
     steer=(("zap.cleared", "writeback.submitting", 100),),

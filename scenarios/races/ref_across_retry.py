@@ -39,7 +39,7 @@ RACE = Race(
             touch(OTHER, PAGE),
             STOP,
         ),
-        programs=((read(BASE + PAGE, PAGE), STOP), (munmap(BASE, 2 * PAGE), STOP), (writeback(0), STOP)),
+        programs=((read(BASE + PAGE, PAGE), STOP), (writeback(0), munmap(BASE, 2 * PAGE), STOP)),
     ),
     steer=(("page.locked", "fault.retrying", 50), ("fault.retrying", "munmap.zapped", 100)),
     source="patch 4: lock_page_or_retry(page, vmf)",
