@@ -30,7 +30,7 @@ PRIVATE_VIEWS = _names(
 )
 PRIVATE = _names(
     """mm.rss_anon mm.pgtables_bytes mm.zaps mm.anon_vmas mm.vmas mm.total_vm page.stored_by zone.count zone.fresh
-    rcu.gp_start_ns rcu.gp_sum_ns rcu.gp_max_ns rcu.freed rcu.done rcu.ipis rcu.remote_flushes run.stop run.ready
+    rcu.gp_start_ns rcu.gp_sum_ns rcu.gp_max_ns rcu.freed cpu.cb_taken rcu.ipis rcu.remote_flushes run.stop run.ready
     run.bug_cpu run.bug_subject run.bug_was run.bug_seen run.bug_ns run.bug_cycles"""
 )
 # Private, too, but what a stale translation is about: told of a failure that one of these detectors saw.
