@@ -95,6 +95,7 @@ class Finding:
             "seconds": verdict.seconds,
             "bound_complete": verdict.completed if verdict.completed >= 0 else None,
             "executions_by_bound": verdict.bounds,
+            "executions_that_differ": verdict.differ or None,
             "covered": verdict.covered,
             "schedule": example.schedule if example is not None else None,
             "preemptions": example.preemptions if example is not None else None,
@@ -126,7 +127,8 @@ def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Fi
         while True:
             crash += of.crashes
             machine = machine_for(of, plan, crash)
-            searches = portfolio(machine, plan.seed, plan.bound, plan.targets)
+            lots = plan.seed if plan.broken or plan.jobs > 1 else None  # those who draw lots prove nothing
+            searches = portfolio(machine, plan.bound, plan.targets, lots)
             if of.crashes:  # one search for each step of the coordinator
                 verdict = search(machine, searches[0], budget)
             else:
@@ -193,8 +195,7 @@ def verdict_line(found: Finding) -> str:
     if found.example is not None:
         return f"fail: {found.what} after {tried}"
     if verdict.word == "pass (complete)":
-        all_of_them = verdict.bounds[-1] if verdict.bounds else verdict.executions
-        return f"pass (complete): all {all_of_them:,} executions that differ; {tried}"
+        return f"pass (complete): all {verdict.differ:,} executions that differ; {tried}"
     if verdict.passed:
         done = sum(verdict.bounds[: verdict.completed + 1])
         text = f"{verdict.word}: all {done:,} executions with at most {verdict.completed} preemptions; {tried}"
@@ -259,9 +260,11 @@ def _watch(bar: Progress, name: str, seconds: float) -> Any:
     """A callback that shows how far a search is."""
 
     def update(verdict: Any) -> None:
+        if not verdict.bounds:
+            return
         rate = verdict.executions / max(verdict.seconds, 1e-9)
         bound = len(verdict.bounds) - 1
-        now = verdict.bounds[-1] if verdict.bounds else verdict.executions
+        now = verdict.bounds[-1]
         about = f" of about {now / verdict.covered:,.0f}" if verdict.covered > 0.001 else ""
         text = f"bound {bound}: {now:,}{about} executions, {rate:,.0f}/s"
         bar.update(min(1.0, verdict.seconds / seconds), text)

@@ -15,7 +15,7 @@ from workers import interrupts
 from workers.explorer import ExploredMachine, Outcome
 from workers.machine import FORK
 from workers.schedule import frames_of
-from workers.search import Deepening, Follow, InTurn, Pct, RandomWalk, Strategy
+from workers.search import Deepening, Follow, InTurn, Pct, RandomWalk, Search, Strategy
 from workers.tracer import kernel_frames
 
 DEPTHS = (2, 3, 4)  # of PCT
@@ -28,7 +28,7 @@ class Verdict:
     """What a search came to: pass (complete), pass (bound B complete), fail, or inconclusive.
 
     `bounds` are the executions of the systematic search by bound, `completed` the bound up to which it is complete (-1:
-    none), `covered` its share of the next one.
+    none), `covered` its share of the next one; `differ` all executions that differ, if they were run.
     """
 
     word: str = "inconclusive"
@@ -39,6 +39,7 @@ class Verdict:
     completed: int = -1
     covered: float = 0.0
     bounds: list[int] = field(default_factory=list)
+    differ: int = 0
 
     @property
     def passed(self) -> bool:
@@ -74,11 +75,16 @@ def chances(machine: ExploredMachine, seed: int) -> list[Strategy]:
     return [*(Pct(seed * 7 + depth, depth, is_shared=machine.is_shared) for depth in DEPTHS), RandomWalk(seed)]
 
 
-def portfolio(machine: ExploredMachine, seed: int, bound: int | None, functions: Sequence[str]) -> list[Fresh]:
-    """What searches at once: the systematic search, and beside it those that draw lots."""
+def portfolio(machine: ExploredMachine, bound: int | None, functions: Sequence[str], lots: int | None) -> list[Fresh]:
+    """What searches at once: one bound after the other; all that differ, if no bound is given; and, with a seed in
+    `lots`, those that draw lots."""
     is_target = targets(functions)
-    deepening: Fresh = lambda: Deepening(bound, is_target)  # noqa: E731
-    return [deepening] if functions else [deepening, lambda: InTurn(chances(machine, seed))]
+    searches: list[Fresh] = [lambda: Deepening(bound, is_target)]
+    if bound is None and not functions:
+        searches.append(lambda: Search())
+    if lots is not None and not functions:
+        searches.append(lambda: InTurn(chances(machine, lots)))
+    return searches
 
 
 def search(
@@ -113,7 +119,14 @@ def search(
 
 def _entered(verdict: Verdict, strategy: Strategy) -> Verdict:
     """How far the systematic search is."""
-    first = strategy.first if isinstance(strategy, InTurn) else strategy
+    first, decisive = strategy, strategy
+    while isinstance(first, InTurn):
+        first = first.first
+    while isinstance(decisive, InTurn):
+        decisive = decisive.decisive
+    if verdict.word == "pass (complete)":
+        verdict.differ = decisive.executions[-1] if isinstance(decisive, Deepening) else verdict.executions
+        verdict.differ = decisive.executions if isinstance(decisive, Search) else verdict.differ
     if isinstance(first, Deepening):
         verdict.bounds, verdict.completed = list(first.executions), first.completed
         verdict.covered = first.covered() if verdict.word == "inconclusive" else 1.0
@@ -127,15 +140,16 @@ def hunt(
     jobs: int,
     progress: Progress = lambda verdict: None,
 ) -> Verdict:
-    """Search in as many processes as there are searches, or one execution of each in turn with one job.
+    """Search in `jobs` processes: the first search in one, the others in turn in another; or all in turn in this one.
 
-    The first search is systematic. The first failure wins; else that one decides. A bound that is complete when the
-    time is over counts.
+    The first failure wins; else whichever search is done first. A bound that is complete when the time is over counts.
     """
-    if jobs == 1 or len(searches) == 1:
+    rest = searches[1:]
+    if jobs == 1 or not rest:
         verdict = search(machine, lambda: InTurn([fresh() for fresh in searches]), budget, progress)
     else:
-        verdict = _in_processes(machine, searches, budget, progress)
+        two: list[Fresh] = [searches[0], lambda: InTurn([fresh() for fresh in rest])]
+        verdict = _in_processes(machine, two, budget, progress)
     if verdict.word == "inconclusive":
         done = verdict.completed >= 0
         verdict.word = f"pass (bound {verdict.completed} complete)" if done else "inconclusive (budget)"
@@ -186,7 +200,8 @@ def _in_processes(machine: ExploredMachine, searches: Sequence[Fresh], budget: B
                 left.remove(pipe)
                 if verdicts[number].word == "fail":
                     return _again(machine, total, *ended)
-                if number == 0:
+                if verdicts[number].passed:
+                    total.word, total.differ = verdicts[number].word, verdicts[number].differ
                     return total
         return _total(verdicts, time.monotonic() - began)
     finally:

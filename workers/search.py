@@ -370,10 +370,10 @@ class Deepening:
 
 
 class InTurn:
-    """Several strategies, one execution each in turn; the first is the systematic one, if any is, and ends it."""
+    """Several strategies, one execution each in turn, until one of them is done; the first is to be reported on."""
 
     def __init__(self, strategies: Sequence[Strategy]) -> None:
-        self.first = strategies[0]
+        self.first = self.decisive = strategies[0]
         self._all = strategies
         self._turn = -1
 
@@ -388,13 +388,14 @@ class InTurn:
 
     def end(self, world: World, log: np.ndarray) -> bool:
         """Whether that one is done."""
-        return self._all[self._turn].end(world, log)
+        self.decisive = self._all[self._turn]
+        return self.decisive.end(world, log)
 
     @property
     def verdict(self) -> str:
-        """Of the systematic one."""
-        return self.first.verdict
+        """Of the one that is done."""
+        return self.decisive.verdict
 
     def covered(self) -> float:
-        """Of the systematic one."""
+        """Of the first."""
         return self.first.covered()

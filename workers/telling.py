@@ -26,12 +26,12 @@ STATES = _names(
 # Never told: caches of one CPU, free lists, statistics, instruments.
 PRIVATE_VIEWS = _names(
     """config gp_histogram waitq point lock_order rcu_age trace shadow pcp pcp_slot zone_slot tlb psc tlb_generation
-    psc_generation gather_page gather_table insn record life page_values vmf batch page_slot disk"""
+    psc_generation gather_page gather_table insn record life page_values vmf batch page_slot disk own_zaps"""
 )
 PRIVATE = _names(
     """mm.rss_anon mm.rss_file mm.pgtables_bytes mm.zaps mm.anon_vmas mm.vmas mm.total_vm page.stored_by zone.count
-    zone.fresh rcu.gp_start_ns rcu.gp_sum_ns rcu.gp_max_ns rcu.freed rcu.done rcu.ipis rcu.remote_flushes
-    run.stop run.ready run.bug_cpu run.bug_subject run.bug_was run.bug_seen run.bug_ns run.bug_cycles"""
+    zone.fresh rcu.gp_start_ns rcu.gp_sum_ns rcu.gp_max_ns rcu.freed cpu.cb_taken rcu.ipis rcu.remote_flushes run.stop
+    run.ready run.bug_cpu run.bug_subject run.bug_was run.bug_seen run.bug_ns run.bug_cycles"""
 )
 # Private, too, but what a stale translation is about: told of a failure that one of these detectors saw.
 CACHES = _names("tlb.entry psc.table tlb.tag psc.tag cpu.tlb_epoch cpu.psc_epoch")
