@@ -25,7 +25,7 @@ def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[
 
     try:
         if not engine.is_prepared():
-            note("compiling the kernels, once for this version: about 40 seconds")
+            note("compiling the kernels, once for this version: a minute or two")
         body()
     except Interrupted as interrupt:
         record.interrupted = 128 + interrupt.number
