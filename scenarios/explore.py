@@ -11,14 +11,14 @@ Exit status: 0 passed, 1 a violation was found, 2 usage, 3 internal, 4 inconclus
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from scenarios import errors, options, report, session
+from scenarios import errors, options, session
+from scenarios.explore_report import page_of, show_all
 from scenarios.progress import Progress
 from scenarios.record import Record
 from scenarios.subject import Subject, subject
@@ -185,77 +185,6 @@ def _report(machine: Any, outcome: Any, trace: Any) -> list[str]:
     return [f"AUDIT  {name}: {count} wrong at the end" for name, count in (outcome.checks or {}).items() if count]
 
 
-# --- text -----------------------------------------------------------------------------------------------------------
-
-
-def verdict_line(found: Finding) -> str:
-    """The verdict in words: what was tried, and how much of it."""
-    verdict = found.verdict
-    tried = f"{verdict.executions:,} executions, {verdict.steps:,} steps, {verdict.seconds:.1f} s, {found.plan.memory}"
-    if found.example is not None:
-        return f"fail: {found.what} after {tried}"
-    if verdict.word == "pass (complete)":
-        return f"pass (complete): all {verdict.differ:,} executions that differ; {tried}"
-    if verdict.passed:
-        done = sum(verdict.bounds[: verdict.completed + 1])
-        text = f"{verdict.word}: all {done:,} executions with at most {verdict.completed} preemptions; {tried}"
-        if len(verdict.bounds) > verdict.completed + 1 and verdict.bounds[-1]:
-            text += f"; bound {verdict.completed + 1} begun, about {100 * verdict.covered:.0f} % covered"
-        return text
-    done = f"; bound {verdict.completed} complete" if verdict.completed >= 0 else ""
-    return (
-        f"inconclusive (budget; covered {100 * verdict.covered:.0f} % of bound {verdict.completed + 1}{done}): {tried}"
-    )
-
-
-def show(found: Finding) -> None:
-    """The report of one subject."""
-    from workers.postmortem import many
-    from workers.story import story_of, story_text
-
-    report.write(found.of.text)
-    report.write(f"\nsource: {found.of.source}")
-    if found.plan.broken:
-        report.write(f"left out: {found.of.knob}")
-    if found.crash:
-        report.write(f"the coordinator dies behind its step {found.crash}, and another one takes its place")
-    report.write(f"\n{verdict_line(found)}")
-    if found.example is None:
-        return
-    example = found.example
-    report.write(f"shrunk to {many(len(example.choices), 'step')}, {many(example.preemptions, 'preemption')}\n")
-    for line in found.lines:
-        report.write(line)
-    report.write()
-    for line in story_text(story_of(found.trace)):
-        report.write(line)
-    for memory, word in found.others.items():
-        report.write(f"\nunder {memory}: {word}")
-    report.write(f"\nagain: {found.trace.command}")
-
-
-def page_of(found: Finding) -> str:
-    """The report as one HTML page."""
-    from scenarios.story_html import facts_page, page
-    from workers.story import story_of
-
-    verdict = found.verdict
-    facts = {
-        "subject": found.of.name,
-        "left out": found.of.knob if found.plan.broken else "nothing",
-        "verdict": verdict_line(found),
-        "memory model": found.plan.memory,
-        "policy": found.of.policy,
-        "executions": f"{verdict.executions:,}",
-        "steps": f"{verdict.steps:,}",
-        "seconds": f"{verdict.seconds:.1f}",
-        "preemptions": found.example.preemptions if found.example is not None else "-",
-    }
-    if found.trace is None:
-        return facts_page(f"{found.of.name}: {found.verdict.word}", found.of.text, facts)
-    return page(found.trace, story_of(found.trace), facts, found.lines)
-
-
 def _watch(bar: Progress, name: str, seconds: float) -> Any:
     """A callback that shows how far a search is."""
 
@@ -405,7 +334,7 @@ def explore_command(
         record,
         lab,
         lambda: findings.extend(run_one(of, plan, schedule, html, record)),
-        lambda: _show_all(findings),
+        lambda: show_all(findings),
     )
 
 
@@ -417,9 +346,3 @@ def _seconds(text: str) -> float:
     if not 0.01 <= value <= 86_400:
         raise errors.UserError(f"--seconds '{text}' is out of range; known: a number from 0.01 to 86400")
     return value
-
-
-def _show_all(findings: Sequence[Finding]) -> None:
-    for found in findings:
-        show(found)
-    report.write()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios import report, session
-from scenarios.explore import Plan, enter, explore, show
+from scenarios.explore import Plan, enter, explore
 from scenarios.options import Lab
 from scenarios.progress import Progress
 from scenarios.record import Record
@@ -115,6 +115,3 @@ def _markdown(rows: list[dict[str, Any]]) -> list[str]:
             flag = " --twin" if row["subject"].startswith("claim/") else ""
             lines.append(f"    ptelab explore {row['subject']}{flag} --schedule '{row['schedule'] or '-'}'")
     return lines
-
-
-__all__ = ["conduct_all", "show"]

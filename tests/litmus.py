@@ -29,7 +29,8 @@ from emulator.engines.explore import (
     xchg,
 )
 from emulator.engines.store_buffer import Buffers
-from workers.search import Follow, Pct, RandomWalk, Search, Strategy
+from workers.chance import Follow, Pct, RandomWalk
+from workers.search import Search, Strategy
 
 engine.prepare()
 WORDS = 3

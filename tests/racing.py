@@ -26,7 +26,7 @@ from emulator.engines.explore import (
     write_once,
     xchg,
 )
-from emulator.engines.partial_order import RaceDetector
+from emulator.engines.race_detector import RaceDetector
 from workers.search import Search
 
 DATA, FLAG, OTHER, LOCK, WORDS = 0, 1, 2, 3, 8

@@ -12,7 +12,8 @@ import numpy as np
 from emulator import engine
 from emulator.checks import audit
 from emulator.engines.explore import MAX_STEPS, Crash, attach, smp_store_release, world
-from emulator.engines.partial_order import RaceDetector, choices_of, note_users, written
+from emulator.engines.partial_order import choices_of, note_users, written
+from emulator.engines.race_detector import RaceDetector
 from emulator.engines.store_buffer import BufferedField, Buffers
 from emulator.insn import run_program
 from emulator.mm_types import CPU, Geometry
@@ -20,11 +21,12 @@ from emulator.page_alloc import rmqueue_bulk
 from emulator.rcu import coordinator_loop
 from emulator.segment import Segment
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle
+from workers.chance import Follow
 from workers.instruments import PLAIN, Instruments
 from workers.machine import power_up
 from workers.program import assemble, disassemble
 from workers.scene import Scene
-from workers.search import Follow, Strategy
+from workers.search import Strategy
 from workers.tracer import Words
 from workers.violation import Violation, violation_of
 

@@ -12,10 +12,11 @@ import multiprocess.connection
 
 from emulator.engines.explore import NEVER, world
 from workers import interrupts
+from workers.chance import Follow, Pct, RandomWalk
 from workers.explorer import ExploredMachine, Outcome
 from workers.machine import FORK
 from workers.schedule import frames_of
-from workers.search import Deepening, Follow, InTurn, Pct, RandomWalk, Search, Strategy
+from workers.search import Deepening, InTurn, Search, Strategy
 from workers.tracer import kernel_frames
 
 DEPTHS = (2, 3, 4)  # of PCT

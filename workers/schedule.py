@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from types import FrameType
 
 from emulator.engines.explore import KIND_BIT, KIND_MASK, MB, WORD_MASK, Task, World
-from workers.search import Chance, carry_on
+from workers.chance import Chance
+from workers.search import carry_on
 from workers.tracer import Words, kernel_frames
 
 _SWITCH = re.compile(r"^(?P<task>[^@,=]+)@(?P<place>[^@,=]+)\.(?P<nth>[1-9]\d*)=(?P<to>[^@,=]+)$")

@@ -266,7 +266,9 @@ kernel_inline = kernel
 entry_point = kernel
 
 
-CACHE_DIRECTORY = compile_cache.directory(("emulator/engines/explore.py", "emulator/engines/partial_order.py"))
+CACHE_DIRECTORY = compile_cache.directory(
+    tuple(f"emulator/engines/{name}.py" for name in ("explore", "partial_order", "race_detector"))
+)
 
 
 def is_prepared() -> bool:
