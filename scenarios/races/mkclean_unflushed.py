@@ -11,7 +11,7 @@ takes the page for clean, writes it
 """
 
 from scenarios.race import BASE, PAGE, Programs, Race, Scene
-from workers.program import STOP, jump, mmap_file, touch, writeback
+from workers.program import STOP, dontneed, jump, mmap_file, touch, writeback
 
 
 def programs(seed: int) -> Programs:
@@ -26,7 +26,7 @@ RACE = Race(
     programs=programs,
     scene=Scene(
         setup=(mmap_file(BASE, PAGE, 0, shared=True), touch(BASE, PAGE), STOP),
-        programs=((writeback(0), STOP), (touch(BASE, PAGE), touch(BASE, PAGE), STOP)),
+        programs=((writeback(0), dontneed(BASE, PAGE), STOP), (touch(BASE, PAGE), touch(BASE, PAGE), STOP)),
     ),
     source="page_mkclean, mm/rmap.c",
 )
