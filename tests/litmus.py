@@ -425,15 +425,15 @@ def edited() -> list[str]:
     of, plan = subject("race/publish-before-init"), Plan(True, "sc", jobs=1)
     switches = explore(of, plan).example.switches
     found = [scheduled(machine_for(of, plan), switches)[0].what]
-    alloc_table, wake = pte_ref.alloc_table, tlb.coordinator_wake
+    pte_alloc_one, wake = pte_ref.pte_alloc_one, tlb.coordinator_wake
 
-    def more_looks(m: Any, cpu: int, level: int) -> int:
+    def more_looks(m: Any, cpu: int) -> int:
         for _ in range(3):
             read_once(m.rcu.hurry, 0)
         write_once(m.cpu.loaded, cpu, 0)
-        return int(alloc_table(m, cpu, level))
+        return int(pte_alloc_one(m, cpu))
 
-    pte_ref.alloc_table = more_looks
+    pte_ref.pte_alloc_one = more_looks
     tlb.coordinator_wake = lambda m: (read_once(m.rcu.hurry, 0), wake(m))
     found.append(scheduled(machine_for(of, plan), switches)[0].what)
     return found
