@@ -14,6 +14,8 @@ from scenarios.subject import names, subject
 
 CLAIM, PROOF, SEARCH = 6.0, 4.0, 20.0  # seconds for one subject: to prove a claim, a race's bound; to find a race
 PROGRAMS = 3  # preemptions: whole programs have too many interleavings to try all that differ
+# Found by processes (ptelab run race/NAME), and not by the explorer in a minute: too long for two preemptions.
+NOT_MET = ("race/null-prealloc",)
 
 HEADER = ["subject", "memory", "verdict", "executions", "s", "twin found", "executions", "s", "preemptions", "steps"]
 ABOUT = """# The claims, and what was tried
@@ -58,7 +60,8 @@ def conduct_all(record: Record, lab: Lab, seconds: float | None, write: str | No
             for done, row in enumerate(pool.imap_unordered(_job, tasks)):
                 progress.update((done + 1) / len(tasks), row["subject"])
                 record.rows.append(row)
-                if not row["as_expected"]:
+                not_met = row["knob"] is not None and row["subject"] in NOT_MET and row["found"] is None
+                if not row["as_expected"] and not not_met:
                     record.found.append(f"{row['subject']}: {_unexpected(row)}")
         record.rows.sort(key=lambda row: (names().index(row["subject"]), row["knob"] is not None))
         if write is not None:
@@ -96,6 +99,8 @@ def _show(record: Record) -> None:
         if row["knob"] is not None and row["other_memory"]:
             told = ", ".join(f"{memory}: {word}" for memory, word in row["other_memory"].items())
             report.write(f"{row['subject']}: its twin is found under {row['memory']}; {told}")
+        if row["knob"] is not None and row["found"] is None:
+            report.write(f"{row['subject']}: {row['verdict']} with its piece left out: not met by the explorer so far")
     for text in record.found:
         report.write(f"UNEXPECTED  {text}")
 

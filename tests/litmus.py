@@ -328,6 +328,22 @@ def deadlock() -> bool:
     return any(ends)
 
 
+def looks_twice() -> bool:
+    """A loop that looks at a word twice in a turn and waits because of the first look: True if it is stuck for ever."""
+
+    def wait(words: Field) -> None:
+        while True:
+            before, after = read_once(words, 0), read_once(words, 0)
+            if before != 0 and after != 0:
+                return
+            cpu_relax()
+
+    words, ends = fresh(1), []
+    bodies: list[Callable[[], Any]] = [lambda: wait(words), lambda: write_once(words, 0, 1)]
+    run_all(Search(), lambda: bodies, lambda: ends.append(world.deadlock))
+    return any(ends)
+
+
 def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
     """D1 on the explored machine: how the search ends, what it finds, steps of that execution."""
     from workers.explorer import ExploredMachine

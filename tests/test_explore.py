@@ -60,6 +60,10 @@ def test_without_mmap_lock_a_reader_sees_half_of_a_write():
     assert [0, 2] in explore("mmap_lock('rw', locked=False)")[2]
 
 
+def test_a_loop_that_was_led_to_wait_by_what_is_no_longer_true_is_not_stuck():
+    assert explore("looks_twice()") is False
+
+
 def test_publish_before_init_is_found_with_two_preemptions_and_replays():
     word, what, steps = explore("publish_before_init(False, 2)")
 

@@ -208,10 +208,10 @@ class World:
         None, too, if they are many: this is the first turn of a loop, and the next one will know.
         """
         mine, since = task.number, self.log[task.since :]
-        read: dict[int, int] = {}  # word -> when it was read last
+        read: dict[int, int] = {}  # word -> when it was read first: what it said then may have led here
         for at in [at for at, entry in enumerate(since) if entry >> TASK_BIT == mine]:
             if since[at] & KIND_MASK << KIND_BIT in (READ, ACQUIRE, UPDATE):
-                read[since[at] & WORD_MASK] = at
+                read.setdefault(since[at] & WORD_MASK, at)
         if len(read) > MANY_WORDS:
             return None
         for at in [at for at, entry in enumerate(since) if entry & WORD_MASK in read and entry >> TASK_BIT != mine]:
