@@ -24,6 +24,7 @@ from workers.story import Access, Trace
 from workers.tracer import Tracer
 
 SHRINK_SECONDS = 10.0
+LOOKS = ("account_rcu_age", "check_use", "pinned")  # detectors that look on the way to the one about the count
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,8 @@ def trace_of(machine: ExploredMachine, found: Counterexample, command: str) -> t
     if outcome.race is not None:
         guilty = by_place[outcome.race[0]], by_place[outcome.race[1]]
     elif outcome.violation is not None:
-        guilty = guilty_pair(tracer.accesses, outcome.violation.cpu)
+        of_count = outcome.violation.detector.startswith("count-")
+        guilty = guilty_pair(tracer.accesses, outcome.violation.cpu, LOOKS if of_count else ())
     return outcome, Trace(
         accesses=tracer.accesses,
         causal=frozenset(causal),
@@ -254,10 +256,11 @@ def trace_of(machine: ExploredMachine, found: Counterexample, command: str) -> t
     )
 
 
-def guilty_pair(accesses: Sequence[Access], task: int) -> tuple[int, int] | None:
-    """The latest access of a task to a word that another task has changed, or looked at before the task changed it."""
+def guilty_pair(accesses: Sequence[Access], task: int, looks: Collection[str]) -> tuple[int, int] | None:
+    """The latest access of a task to a word that another task has changed, or looked at before the task changed it;
+    not one that a function of `looks` makes."""
     for access in reversed(accesses):
-        if access.task != task or access.field.startswith("run.") or not access.field:
+        if access.task != task or access.field.startswith("run.") or not access.field or access.function in looks:
             continue
         for other in reversed(accesses[: access.step]):
             same = other.field == access.field and other.index <= access.index < other.index + other.length
