@@ -26,6 +26,7 @@ from scenarios.subject import Subject, subject
 MODELS = ("sc", "tso", "pso")
 SECONDS = 30.0
 NEVER = 1 << 60
+HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
 
 
 @dataclass(frozen=True)
@@ -259,13 +260,13 @@ def enter(record: Record, found: Finding) -> None:
     record.rows.append(row)
 
 
-@click.command("explore", help=__doc__, short_help="Try every interleaving of a small program.")
+@click.command("explore", help=HELP, short_help="Try every interleaving of a small program.")
 @click.argument("name")
 @click.option("--fixed", is_flag=True, help="A race with its piece in place.")
 @click.option("--twin", is_flag=True, help="A claim with a piece left out.")
 @click.option("--memory", default=None, help=f"{', '.join(MODELS)}. [the subject's own]")
 @click.option("--bound", default=None, help="At most so many preemptions. [as many as the time allows]")
-@click.option("--seconds", default=None, help="Give up after so long. [30; with all: 3 for a proof]")
+@click.option("--seconds", default=None, help="Give up after so long. [30; with all: 4 or 6 for a proof]")
 @click.option(
     "--executions", default=str(NEVER), callback=options.number(1, NEVER, whole=True), help="Or after so many."
 )
