@@ -19,7 +19,7 @@ from emulator.engines.partial_order import S_FROM, S_TASK, S_TO
 from workers.chance import Chance, Follow
 from workers.explorer import ExploredMachine, Outcome
 from workers.schedule import Described, Places, Scheduled, Switch
-from workers.search import Strategy, carry_on
+from workers.search import Strategy, carry_on, tasks_of
 from workers.story import Access, Trace
 from workers.tracer import Tracer
 
@@ -53,13 +53,10 @@ class Clocks:
 
     def __init__(self, machine: ExploredMachine) -> None:
         tasks = len(world.tasks)
-        owner = np.array([task.owner for task in world.tasks])
-        cpus = int((owner == np.arange(tasks)).sum())
+        pending, commits, owner, cpus = tasks_of(world)
         self.steps = np.zeros((MAX_STEPS + MAX_TASKS + 1, 7), np.int64)
         self.after = np.zeros((MAX_STEPS + MAX_TASKS + 1, tasks), np.int64)
-        pending = np.array([task.pending for task in world.tasks])
         buffered = world.buffers is not None
-        commits = np.array(world.buffers.commits if buffered else [], np.int64).reshape(-1, 3)
         words = np.zeros((len(world.mem), 1 + 2 * tasks), np.int64)
         races = np.zeros((0, 2), np.int64)
         self.count = partial_order.parse(machine.log, pending, commits, cpus, buffered, self.steps)

@@ -26,7 +26,7 @@ from workers.instruments import PLAIN, Instruments
 from workers.machine import power_up
 from workers.program import assemble, disassemble
 from workers.scene import Scene
-from workers.search import Strategy
+from workers.search import Strategy, tasks_of
 from workers.tracer import Words
 from workers.violation import Violation, violation_of
 
@@ -90,7 +90,7 @@ class ExploredMachine:
         programs = scene.programs or [()] * scene.cpus
         cpus = len(programs)
         insns = len(scene.setup) + sum(len(program) for program in programs)
-        self.scene, self.races, self.memory, self.crash_at = scene, races, memory, crash_at
+        self.scene, self.crash_at = scene, crash_at
         self.geometry = Geometry(
             cpus=cpus,
             mms=MMS,
@@ -225,7 +225,7 @@ class ExploredMachine:
 
     def learn(self) -> bool:
         """Learn which words are shared; True if one did not go through the store buffers: start the search anew."""
-        owner = np.array([task.owner for task in world.tasks])
+        _, _, owner, _ = tasks_of(world)
         if not note_users(self.log, owner, self._users, self._stored):
             return False
         shared = ((self._users & (self._users - 1)) != 0) & self._stored

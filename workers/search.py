@@ -68,6 +68,15 @@ def carry_on(world: World, movable: list[int]) -> int:
     return movable[0]
 
 
+def tasks_of(world: World) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """What reads a log must know of the tasks: what each is about to do, what came from store buffers and when it was
+    made, whose buffer each is, and how many are no buffers."""
+    pending = np.array([task.pending for task in world.tasks])
+    owner = np.array([task.owner for task in world.tasks])
+    commits = np.array(world.buffers.commits if world.buffers is not None else [], np.int64).reshape(-1, 3)
+    return pending, commits, owner, int((owner == np.arange(len(owner))).sum())
+
+
 class Footprint:
     """The words that a step loads, adds to and stores to, its plain accesses included."""
 
@@ -180,14 +189,13 @@ class Search:
             self._scratch = (tasks, words, np.zeros((MAX_STEPS + MAX_TASKS + 1, tasks), np.int64))
         _, words, after = self._scratch
         self.executions += 1
-        owner = np.array([task.owner for task in world.tasks])
-        commits = world.buffers.commits if world.buffers is not None else []
+        pending, commits, owner, cpus = tasks_of(world)
         left = partial_order.learn(
             log,
-            np.array([task.pending for task in world.tasks]),
-            np.array(commits, np.int64).reshape(-1, 3),
+            pending,
+            commits,
             owner,
-            int((owner == np.arange(tasks)).sum()),
+            cpus,
             self._path,
             self._kept,
             np.array(self._sleeps, np.int64),

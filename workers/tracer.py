@@ -29,7 +29,6 @@ from workers.story import Access
 _ENGINES = str(Path(__file__).resolve().parent.parent / "emulator" / "engines")
 _KERNELS = str(Path(__file__).resolve().parent.parent / "emulator")
 _NAMES = {"__getitem__": "plain load", "__setitem__": "plain store"}
-_BARRIERS = ("smp_mb", "smp_wmb")
 
 
 def kernel_frames(frame: FrameType | None) -> Iterator[FrameType]:

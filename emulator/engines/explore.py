@@ -106,7 +106,6 @@ class World:
         self.waiting: list[Task] = []
         self.waited: set[int] = set()  # the words they wait for
         self.buffers: Any = None  # store_buffer.Buffers, or None: sequential consistency
-        self.tracer: Any = None
         self.strategy: Any = None
         self.clock = 0
         self.main: Any = None
@@ -119,7 +118,7 @@ class World:
         """Forget everything: another machine, or none."""
         self.mem.clear()
         self.fields.clear()
-        self.buffers = self.tracer = None
+        self.buffers = None
         self.bug, self.crash = 0, (-1, 0)
 
     def run(self, bodies: Sequence[Callable[[], Any]]) -> None:
@@ -187,8 +186,6 @@ class World:
             elif chosen is not task:
                 self.current, self.tag = chosen, chosen.tag
                 chosen.green.switch()
-        if self.tracer is not None:
-            self.tracer.step(op)
 
     def turn(self, words: frozenset[int] | None = None) -> None:
         """One turn of a loop that waits: blocked until one of the words changes that it has read since the last."""
