@@ -24,7 +24,7 @@ from emulator.filemap import (
     filemap_fault,
     filemap_map_pages,
 )
-from emulator.kernel import BUG, ENOMEM, detecting, number
+from emulator.kernel import BUG, ENOMEM, detecting
 from emulator.page_alloc import alloc_page, copy_page, free_table, put_page
 from emulator.pagemap import (
     WRITEBACK,
@@ -57,7 +57,7 @@ from emulator.vma import VM_SHARED, anon_vma_prepare, linear_page_index
 from emulator.vmscan import pte_alloc_one
 
 FAULT_AROUND = 16  # pages, Linux's fault_around_bytes
-BUG_TABLE_LEAKED = number(Bug.TABLE_LEAKED)
+BUG_TABLE_LEAKED = int(Bug.TABLE_LEAKED)
 NO_TABLE = point_number("fault.pmd-none")
 PAGE_FOUND = point_number("finish_fault.page-locked")
 

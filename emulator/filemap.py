@@ -15,7 +15,7 @@ Source: mm/filemap.c; patch 4 gives lock_page_or_retry the vmf for this.
 """
 
 from emulator.atomic import kernel, knob, read_once, write_once
-from emulator.kernel import EBUS, ENOMEM, number
+from emulator.kernel import EBUS, ENOMEM
 from emulator.page_alloc import alloc_page, put_page
 from emulator.pagemap import (
     add_to_page_cache,
@@ -34,7 +34,7 @@ from emulator.tlb import point
 from emulator.vma import linear_page_index
 
 FAULT_FLAG_WRITE, FAULT_FLAG_TRIED = 1, 2
-VM_FAULT_RETRY = number(1)  # mmap_lock was dropped, begin again; other results are 0 or -errno
+VM_FAULT_RETRY = 1  # mmap_lock was dropped, begin again; other results are 0 or -errno
 PAGES_MAPPED, RETRYING = point_number("map_pages.counted"), point_number("fault.retrying")
 MAP_UNPINNED = point_number("map_pages.unpinned")
 

@@ -30,7 +30,7 @@ from emulator.bugs import Bug
 from emulator.device import device_remove
 from emulator.fork import end_child, fork, reap
 from emulator.insert_pages import insert_pages
-from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, number, stopped, waits_for
+from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, stopped, waits_for
 from emulator.madvise import MADV_REMOVE, do_madvise, process_madvise
 from emulator.mincore import do_mincore
 from emulator.mlock import do_mlock
@@ -47,8 +47,8 @@ from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, switch_
 from emulator.truncate import do_truncate, madvise_remove, punch_hole
 from emulator.vma import VM_LOCKED
 
-WAIT_BARRIER, WAIT_NOTHING = number(Wait.BARRIER), number(Wait.NOTHING)
-ARRIVED, BUG_NO_PROGRESS = point_number("barrier.arrived"), number(Bug.NO_PROGRESS)
+WAIT_BARRIER, WAIT_NOTHING = int(Wait.BARRIER), int(Wait.NOTHING)
+ARRIVED, BUG_NO_PROGRESS = point_number("barrier.arrived"), int(Bug.NO_PROGRESS)
 NAP_US = 10_000
 
 

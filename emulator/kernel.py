@@ -2,8 +2,6 @@
 
 from enum import IntEnum
 
-import numpy as np
-
 from emulator.atomic import (
     DEBUG,
     cmpxchg,
@@ -19,8 +17,6 @@ from emulator.atomic import (
 
 EINTR, ENXIO, ECHILD, EAGAIN, ENOMEM, EACCES, EFAULT, EINVAL = 4, 6, 10, 11, 12, 13, 14, 22
 EBUS = ENXIO  # what an instruction ends with where Linux sends SIGBUS; EFAULT is SIGSEGV
-
-number = np.int64  # for the constants kernels pass on: a plain int would make a copy of the callee for each value
 
 
 class Wait(IntEnum):

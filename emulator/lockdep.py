@@ -6,10 +6,10 @@ Source: lockdep, kernel/locking/lockdep.c; classes are Wait below 8.
 
 from emulator.atomic import EXPLORES, cmpxchg, kernel, kernel_inline, read_once
 from emulator.bugs import Bug
-from emulator.kernel import BUG, detecting, number
+from emulator.kernel import BUG, detecting
 from emulator.mm_types import NR_LOCK_CLASSES
 
-BUG_LOCK_ORDER, BUG_RECURSION = number(Bug.LOCK_ORDER), number(Bug.LOCK_RECURSION)
+BUG_LOCK_ORDER, BUG_RECURSION = int(Bug.LOCK_ORDER), int(Bug.LOCK_RECURSION)
 
 
 @kernel

@@ -7,7 +7,7 @@ whether or not it was empty.
 from emulator.atomic import atomic_add_return, kernel, knob, write_once
 from emulator.bugs import Bug
 from emulator.device import remap_pfn_range, unlink_file_vma
-from emulator.kernel import BUG, EINVAL, ENOMEM, number
+from emulator.kernel import BUG, EINVAL, ENOMEM
 from emulator.memory import unmap_page_range
 from emulator.mmu_gather import pte_free_tlb, tlb_finish_mmu, tlb_flush_mmu, tlb_gather_mmu
 from emulator.pgtable import (
@@ -31,7 +31,7 @@ from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write
 from emulator.tlb import point
 from emulator.vma import VM_PFNMAP, detach_vmas, find_vma, vma_insert, vma_limit, vma_merge
 
-BUG_TABLE_LEFT = number(Bug.TABLE_LEFT_AT_TEARDOWN)
+BUG_TABLE_LEFT = int(Bug.TABLE_LEFT_AT_TEARDOWN)
 MMAP_LOCKED, DETACHED = point_number("mmap.locked"), point_number("munmap.detached")
 ZAPPED, UNLINKED = point_number("munmap.zapped"), point_number("munmap.unlinked")
 EXIT_LOCKED = point_number("exit.mmap-locked")

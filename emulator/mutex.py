@@ -21,12 +21,12 @@ from emulator.atomic import (
     write_once,
 )
 from emulator.bugs import Bug
-from emulator.kernel import BUG, Wait, number, waits_for
+from emulator.kernel import BUG, Wait, waits_for
 from emulator.lockdep import lock_acquire, lock_acquired, lock_release
 from emulator.tlb import enter_idle, exit_idle
 
-BUG_UNLOCK, WAIT_NOTHING = number(Bug.UNLOCK_NOT_OWNER), number(Wait.NOTHING)
-I_MMAP_LOCK = number(Wait.I_MMAP_LOCK)
+BUG_UNLOCK, WAIT_NOTHING = int(Bug.UNLOCK_NOT_OWNER), int(Wait.NOTHING)
+I_MMAP_LOCK = int(Wait.I_MMAP_LOCK)
 NAP_US = 2000
 
 

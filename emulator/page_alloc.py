@@ -18,16 +18,16 @@ from emulator.atomic import (
     write_once,
 )
 from emulator.bugs import Bug
-from emulator.kernel import BUG, Wait, detecting, number, stopped, waits_for
+from emulator.kernel import BUG, Wait, detecting, stopped, waits_for
 from emulator.mm_types import FRAMES, PCP_ROOM, PTRS_PER_TABLE, TABLES
 from emulator.pgtable import POISON, POISON_COUNT, TABLE_ALLOCATED, TABLE_FREE
 from emulator.points import mark_life, point_noirq, point_number
 from emulator.spinlock import ZONE_LOCK, spin_lock, spin_unlock
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle
 
-BUG_FRAME_COUNT, BUG_FRAME_DOUBLE_FREE = number(Bug.FRAME_COUNT_UNDERFLOW), number(Bug.FRAME_DOUBLE_FREE)
-BUG_DOUBLE_FREE = number(Bug.TABLE_DOUBLE_FREE)
-WAIT_MEMORY, WAIT_NOTHING = number(Wait.MEMORY), number(Wait.NOTHING)
+BUG_FRAME_COUNT, BUG_FRAME_DOUBLE_FREE = int(Bug.FRAME_COUNT_UNDERFLOW), int(Bug.FRAME_DOUBLE_FREE)
+BUG_DOUBLE_FREE = int(Bug.TABLE_DOUBLE_FREE)
+WAIT_MEMORY, WAIT_NOTHING = int(Wait.MEMORY), int(Wait.NOTHING)
 ZONE_LOCKED, TABLE_FREED = point_number("alloc.zone-locked"), point_number("table.freed")
 _PATIENCE = 2000  # naps of an allocation before it gives up
 

@@ -8,14 +8,14 @@ Source: include/linux/pagemap.h, mm/filemap.c.
 """
 
 from emulator.atomic import DEBUG, atomic_add, kernel, kernel_inline, read_once, smp_load_acquire, write_once
-from emulator.kernel import Wait, number, waits_for
+from emulator.kernel import Wait, waits_for
 from emulator.mutex import mutex_lock, mutex_sleep, mutex_trylock, mutex_unlock, mutex_wait
 from emulator.page_alloc import put_page
 from emulator.points import point_number
 from emulator.tlb import point
 
-INODE_LOCK, PAGE_LOCK = number(Wait.INODE_LOCK), number(Wait.PAGE_LOCK)
-WRITEBACK, RECLAIM, WAIT_NOTHING = number(Wait.WRITEBACK), number(Wait.RECLAIM), number(Wait.NOTHING)
+INODE_LOCK, PAGE_LOCK = int(Wait.INODE_LOCK), int(Wait.PAGE_LOCK)
+WRITEBACK, RECLAIM, WAIT_NOTHING = int(Wait.WRITEBACK), int(Wait.RECLAIM), int(Wait.NOTHING)
 PAGE_LOCKED, PAGE_GONE = point_number("page.locked"), point_number("page.gone")
 
 

@@ -23,7 +23,7 @@ from emulator.atomic import (
     sleep_on,
     write_once,
 )
-from emulator.kernel import number, park
+from emulator.kernel import park
 from emulator.mm_types import TRACE_ENTRIES
 
 POINTS_PASS = DEBUG and not EXPLORES
@@ -236,9 +236,9 @@ COORDINATOR_POINTS = tuple(name for name in POINTS if name.startswith("coordinat
 _NUMBERS = {name: i + 1 for i, name in enumerate(POINTS)}
 
 
-def point_number(name: str) -> number:
+def point_number(name: str) -> int:
     """The number of a point: its row of m.point."""
-    return number(_NUMBERS[name])
+    return _NUMBERS[name]
 
 
 def point_name(of: int) -> str:

@@ -41,7 +41,7 @@ from emulator.atomic import (
     write_once,
 )
 from emulator.bugs import Bug
-from emulator.kernel import BUG, ENOMEM, Wait, detecting, number, waits_for
+from emulator.kernel import BUG, ENOMEM, Wait, detecting, waits_for
 from emulator.mmu_gather import pte_free_tlb, tlb_remove_table_free
 from emulator.page_alloc import free_table
 from emulator.pgtable import (
@@ -63,12 +63,12 @@ from emulator.spinlock import PMD_LOCK, PTE_LOCK, spin_lock, spin_lock_pair, spi
 from emulator.tlb import flush_tlb_mm_range, point, take_interrupts
 from emulator.vmscan import pte_alloc_one
 
-BUG_UNDERFLOW, BUG_NOT_EMPTY = number(Bug.COUNT_UNDERFLOW), number(Bug.FREED_TABLE_NOT_EMPTY)
-BUG_SATURATED, BUG_FROM_ZERO = number(Bug.COUNT_SATURATED), number(Bug.COUNT_FROM_ZERO)
-BUG_PMD_CHANGED, BUG_RETRY = number(Bug.PMD_CHANGED_UNDER_PIN), number(Bug.RETRY_BOUND)
-BUG_USE_AFTER_FREE, BUG_DOUBLE_FREE = number(Bug.TABLE_USE_AFTER_FREE), number(Bug.TABLE_DOUBLE_FREE)
-BUG_PTLOCK_DEAD = number(Bug.PTLOCK_DEAD)
-DYING_TABLE, NOTHING = number(Wait.DYING_TABLE), number(Wait.NOTHING)
+BUG_UNDERFLOW, BUG_NOT_EMPTY = int(Bug.COUNT_UNDERFLOW), int(Bug.FREED_TABLE_NOT_EMPTY)
+BUG_SATURATED, BUG_FROM_ZERO = int(Bug.COUNT_SATURATED), int(Bug.COUNT_FROM_ZERO)
+BUG_PMD_CHANGED, BUG_RETRY = int(Bug.PMD_CHANGED_UNDER_PIN), int(Bug.RETRY_BOUND)
+BUG_USE_AFTER_FREE, BUG_DOUBLE_FREE = int(Bug.TABLE_USE_AFTER_FREE), int(Bug.TABLE_DOUBLE_FREE)
+BUG_PTLOCK_DEAD = int(Bug.PTLOCK_DEAD)
+DYING_TABLE, NOTHING = int(Wait.DYING_TABLE), int(Wait.NOTHING)
 READ_PMD, TRY_GET_LOCKED = point_number("pte_try_get.read-pmd"), point_number("pte_try_get.locked")
 CHECKED, PINNED = point_number("pte_try_get.checked"), point_number("pte_try_get.pinned")
 REF_READ, PUT_DROPPED = point_number("pte_ref.read"), point_number("pte_put.dropped")

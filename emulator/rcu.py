@@ -41,7 +41,7 @@ from emulator.atomic import (
     xchg,
 )
 from emulator.bugs import Bug
-from emulator.kernel import BUG, detecting, number
+from emulator.kernel import BUG, detecting
 from emulator.mm_types import GP_BUCKETS, RCU_AGES, TABLES
 from emulator.page_alloc import poison_table
 from emulator.pgtable import TABLE_INSTALLED, TABLE_LIMBO, TABLE_UNHOOKED
@@ -50,7 +50,7 @@ from emulator.recovery import rcu_recover
 from emulator.spinlock import ZONE_LOCK, spin_lock, spin_unlock
 from emulator.tlb import coordinator_wake, flush_agent, point, take_interrupts
 
-BUG_DOUBLE_FREE, BUG_FREED_UNDER_READER = number(Bug.TABLE_DOUBLE_FREE), number(Bug.FREED_UNDER_RCU_READER)
+BUG_DOUBLE_FREE, BUG_FREED_UNDER_READER = int(Bug.TABLE_DOUBLE_FREE), int(Bug.FREED_UNDER_RCU_READER)
 CALL_RCU_QUEUED, COORDINATOR_IDLE = point_number("call_rcu.queued"), point_number("coordinator.idle")
 CALLBACKS_TAKEN, GP_ENDED = point_number("coordinator.callbacks"), point_number("coordinator.gp-ended")
 NOTHING_TO_DO_US = 100_000  # the coordinator's sleep when nobody needs it; a waker cuts it short

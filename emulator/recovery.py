@@ -25,13 +25,13 @@ difference. The coordinator takes no lock but the zone's.
 """
 
 from emulator.atomic import kernel, read_once, smp_mb, smp_store_release, write_once
-from emulator.kernel import Wait, number, waits_for
+from emulator.kernel import Wait, waits_for
 from emulator.mm_types import TABLES
 from emulator.pgtable import TABLE_LIMBO
 from emulator.spinlock import ZONE_LOCK, spin_unlock
 from emulator.tlb import wait_for_ack
 
-NOTHING = number(Wait.NOTHING)
+NOTHING = int(Wait.NOTHING)
 
 
 @kernel

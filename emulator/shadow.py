@@ -18,22 +18,22 @@ Debug build with --checks online. Five layers, from cheap to exact:
 
 from emulator.atomic import DEBUG, cmpxchg, kernel, read_once, write_once
 from emulator.bugs import Bug
-from emulator.kernel import BUG, number
+from emulator.kernel import BUG
 from emulator.mm_types import PSC_ENTRIES, SHADOW_ENTRIES, TLB_ENTRIES
 from emulator.pgtable import FILE, PAGE_SHIFT, SPECIAL, TABLE_FREE
 
 BUG_TLB, BUG_PSC, BUG_WALK = (
-    number(Bug.TLB_HIT_FREED_FRAME),
-    number(Bug.PSC_HIT_FREED_TABLE),
-    number(Bug.WALK_FREED_TABLE),
+    int(Bug.TLB_HIT_FREED_FRAME),
+    int(Bug.PSC_HIT_FREED_TABLE),
+    int(Bug.WALK_FREED_TABLE),
 )
 BUG_FOREIGN, BUG_LOST, BUG_STALE = (
-    number(Bug.FOREIGN_CONTENTS),
-    number(Bug.LOST_STORE),
-    number(Bug.STALE_AFTER_DONTNEED),
+    int(Bug.FOREIGN_CONTENTS),
+    int(Bug.LOST_STORE),
+    int(Bug.STALE_AFTER_DONTNEED),
 )
-BUG_CLEAN, BUG_COW = number(Bug.STORE_TO_CLEAN_PAGE), number(Bug.STORE_TO_SHARED)
-BUG_NEVER_STORED = number(Bug.VALUE_NEVER_STORED)
+BUG_CLEAN, BUG_COW = int(Bug.STORE_TO_CLEAN_PAGE), int(Bug.STORE_TO_SHARED)
+BUG_NEVER_STORED = int(Bug.VALUE_NEVER_STORED)
 SHARED, FORKED, MOVING = 1023, 1022, 1021  # in place of the CPU
 WHO_BITS = 10
 

@@ -50,16 +50,16 @@ from emulator.atomic import (
     wake_all,
 )
 from emulator.bugs import Bug
-from emulator.kernel import BUG, Wait, number, waits_for
+from emulator.kernel import BUG, Wait, waits_for
 from emulator.lockdep import lock_acquire, lock_release
 from emulator.tlb import enter_idle, exit_idle, take_interrupts
 
 NAP_US = 2000  # longest sleep before a waiter looks again
 _YIELD, _SLEEP = 200, 400  # pauses before a spinner yields, turns before it sleeps
 
-BUG_UNLOCK = number(Bug.UNLOCK_NOT_OWNER)
-MMAP_LOCK, WAIT_NOTHING = number(Wait.MMAP_LOCK), number(Wait.NOTHING)
-PMD_LOCK, PTE_LOCK, ZONE_LOCK = number(Wait.PMD_LOCK), number(Wait.PTE_LOCK), number(Wait.ZONE_LOCK)
+BUG_UNLOCK = int(Bug.UNLOCK_NOT_OWNER)
+MMAP_LOCK, WAIT_NOTHING = int(Wait.MMAP_LOCK), int(Wait.NOTHING)
+PMD_LOCK, PTE_LOCK, ZONE_LOCK = int(Wait.PMD_LOCK), int(Wait.PTE_LOCK), int(Wait.ZONE_LOCK)
 
 
 @kernel

@@ -43,7 +43,7 @@ from emulator.atomic import (
     wake_all,
     write_once,
 )
-from emulator.kernel import Wait, number, waits_for
+from emulator.kernel import Wait, waits_for
 from emulator.mm_types import PSC_ENTRIES, TLB_ENTRIES
 from emulator.points import POINTS_PASS, begin_steering, pass_point, point_noirq, point_number, steered
 
@@ -54,7 +54,7 @@ NONE, REQUESTED, DONE = 0, 1, 2  # cpu.flush_state
 NAP_US = 2000
 _YIELD, _SLEEP = 100, 120
 
-WAIT_FLUSH, WAIT_NOTHING = number(Wait.FLUSH), number(Wait.NOTHING)
+WAIT_FLUSH, WAIT_NOTHING = int(Wait.FLUSH), int(Wait.NOTHING)
 IPI_TAKEN, IPI_FLUSHED = point_number("ipi.taken"), point_number("ipi.flushed")
 FLUSH_REQUESTED = point_number("flush.requested")
 IPIS_SENT, ACKED = point_number("coordinator.ipis-sent"), point_number("coordinator.acked")

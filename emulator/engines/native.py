@@ -162,13 +162,28 @@ def _lower_setitem(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 # --- the decorators -------------------------------------------------------------------------------------------------
 
 
+def _of_words(dispatcher: Any) -> Any:
+    """Compile a kernel once, whatever its numbers are at the call: constant, boolean or int64."""
+    fold = dispatcher._compiler.fold_argument_types
+
+    def fold_to_words(args: Any, kws: Any) -> Any:
+        signature, folded = fold(args, kws)
+        number = (types.Integer, types.Boolean)
+        return signature, tuple(types.int64 if isinstance(one, number) else one for one in folded)
+
+    dispatcher._compiler.fold_argument_types = fold_to_words
+    return dispatcher
+
+
 def kernel(function: Any) -> Any:
     """A kernel that is called: about 3 ns, and its code is there once."""
     CALLS.add(function.__qualname__)
-    return njit(forceinline=False, **_OPTIONS)(function)  # said, or it takes the caller's choice
+    return _of_words(njit(forceinline=False, **_OPTIONS)(function))  # said, or it takes the caller's choice
 
 
-kernel_inline = njit(forceinline=True, **_OPTIONS)  # a kernel on the fault path, copied into its callers
+def kernel_inline(function: Any) -> Any:
+    """A kernel on the fault path, copied into its callers."""
+    return _of_words(njit(forceinline=True, **_OPTIONS)(function))
 
 
 def entry_point(function: Any) -> Any:

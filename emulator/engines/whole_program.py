@@ -22,6 +22,9 @@ class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
     entry_points: frozenset[str] = frozenset()
     calls: frozenset[str] = frozenset()
 
+    def add_llvm_module(self, module: Any) -> None:
+        self._final_module.link_in(module)  # the entry point optimizes it
+
     def finalize(self) -> None:
         if self.name in self.entry_points:
             self._linking_libraries = _everything_below(self)
