@@ -31,8 +31,10 @@ from emulator.pgtable import (
     PRESENT,
     RW,
     SPECIAL,
+    huge_piece,
     pgtable_of,
     pmd_offset_lockless,
+    pmd_trans_huge,
     pte_offset,
 )
 from emulator.points import point_number
@@ -75,6 +77,20 @@ def gup_pte_range(m, cpu, pmd, named, addr, write):
 
 
 @kernel
+def gup_huge_pmd(m, cpu, pmd, named, addr, write):
+    """Count the frame of `addr` once more, in the leaf `named`, what the pmd held: the frame, or 0."""
+    entry = huge_piece(named, addr)
+    frame = entry >> PAGE_SHIFT
+    if (write and entry & RW == 0) or frame == ZERO_PAGE or not atomic_inc_not_zero(m.page.refcount, frame):
+        return 0
+    point(m, cpu, PINNED, 0, frame)
+    if read_once(m.entry, pmd) != named:
+        put_page(m, cpu, frame)
+        return 0
+    return frame
+
+
+@kernel
 def get_user_page_fast_only(m, cpu, mm, addr, write):
     """Pin the page at `addr` if it is there, and may be written if that is wanted: its frame, or 0.
 
@@ -84,7 +100,9 @@ def get_user_page_fast_only(m, cpu, mm, addr, write):
     local_irq_disable(m, cpu)
     pmd = pmd_offset_lockless(m, mm, addr)
     named = 0 if pmd == 0 else read_once(m.entry, pmd)
-    if named & PRESENT:
+    if named & PRESENT and pmd_trans_huge(named):
+        frame = gup_huge_pmd(m, cpu, pmd, named, addr, write)
+    elif named & PRESENT:
         frame = gup_pte_range(m, cpu, pmd, named, addr, write)
     local_irq_enable(m, cpu)
     return frame

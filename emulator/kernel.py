@@ -36,6 +36,7 @@ class Wait(IntEnum):
     DYING_TABLE = 11
     WRITEBACK = 16
     RECLAIM = 17
+    IRQ_OFF = 20
 
 
 WAIT_TEXT = {
@@ -49,6 +50,7 @@ WAIT_TEXT = {
     Wait.DYING_TABLE: "the freer of table {} to clear its pmd",
     Wait.WRITEBACK: "write-back of {}",
     Wait.RECLAIM: "write-back of {}, in reclaim",
+    Wait.IRQ_OFF: "CPU {} to let interrupts in",
 }
 
 

@@ -11,7 +11,7 @@ Source: mm/mincore.c; pte_offset_map_lock, mm/pgtable-generic.c.
 
 from emulator.atomic import DEBUG, data_race, kernel, knob, read_once
 from emulator.kernel import ENOMEM
-from emulator.pgtable import PAGE, PRESENT, pgtable_of, pmd_addr_end, pmd_lookup, pte_offset, pte_present
+from emulator.pgtable import PAGE, pmd_addr_end, pmd_lookup, pmd_pgtable, pmd_trans_huge, pte_offset, pte_present
 from emulator.points import point_number
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched, rcu_read_lock, rcu_read_unlock
@@ -31,7 +31,7 @@ def mincore_pte_range(m, cpu, pmd, table, addr, end):
     point(m, cpu, WALKING, table, data_race(m.ptdesc.pte_refcount, table))
     pte_lock(m, cpu, table)
     present = 0
-    if pgtable_of(read_once(m.entry, pmd)) == table:
+    if pmd_pgtable(read_once(m.entry, pmd)) == table:
         while addr < end:
             if pte_present(read_once(m.entry, pte_offset(table, addr))):
                 present += 1
@@ -43,13 +43,15 @@ def mincore_pte_range(m, cpu, pmd, table, addr, end):
 @kernel
 def mincore_pmd(m, cpu, mm, pmd, addr, end):
     """Pages of [addr, end) that are present under one pmd."""
+    if pmd_trans_huge(read_once(m.entry, pmd)):
+        return (end - addr) // PAGE
     if DEBUG and (m.config.rcu_walk[0] or knob(m.config.uncounted_walker)):
         if m.config.rcu_walk[0]:
             rcu_read_lock(m, cpu)
-        entry = read_once(m.entry, pmd)
-        m.cpu.pin_table[cpu] = pgtable_of(entry)  # for the detectors
-        m.cpu.pin_generation[cpu] = m.ptdesc.generation[pgtable_of(entry)]
-        present = mincore_pte_range(m, cpu, pmd, pgtable_of(entry), addr, end) if entry & PRESENT else 0
+        table = pmd_pgtable(read_once(m.entry, pmd))
+        m.cpu.pin_table[cpu] = table  # for the detectors
+        m.cpu.pin_generation[cpu] = m.ptdesc.generation[table]
+        present = mincore_pte_range(m, cpu, pmd, table, addr, end) if table != 0 else 0
         if m.config.rcu_walk[0]:
             rcu_read_unlock(m, cpu)
         return present

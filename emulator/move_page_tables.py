@@ -20,8 +20,10 @@ Source: move_page_tables, move_ptes and move_normal_pmd, mm/mremap.c; eb66ae0308
 """
 
 from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, write_once, xchg
+from emulator.huge_memory import split_huge_pmd
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.pgtable import (
+    HPAGE_PMD_NR,
     PAGE,
     PAGE_SHIFT,
     PMD_SIZE,
@@ -31,6 +33,7 @@ from emulator.pgtable import (
     pgtable_of,
     pmd_addr_end,
     pmd_lookup,
+    pmd_trans_huge,
     populate,
     pte_offset,
     pte_present,
@@ -68,6 +71,16 @@ def shadow_move_range(m, mm, table, addr, end, moved):
             else:
                 shadow_move(m, entry >> PAGE_SHIFT)
         addr += PAGE
+
+
+@kernel
+def shadow_move_leaf(m, mm, head, addr, moved):
+    """Detector: the same of a huge page, at `addr`."""
+    for i in range(HPAGE_PMD_NR if head != ZERO_PAGE else 0):
+        if moved:
+            shadow_moved(m, mm, head + i, addr + i * PAGE)
+        else:
+            shadow_move(m, head + i)
 
 
 @kernel
@@ -172,8 +185,11 @@ def move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
 def shadow_move_tables(m, mm, pmds, addr, moved):
     """Detector: shadow_move_range for all tables under a PMD table. Nobody frees one: mmap_lock is held for writing."""
     for pmd in range(pmds, pmds + PTRS_PER_PTE):
-        if m.entry[pmd] != 0:
-            shadow_move_range(m, mm, pgtable_of(m.entry[pmd]), addr, addr + PMD_SIZE, moved)
+        entry = read_once(m.entry, pmd)
+        if pmd_trans_huge(entry):
+            shadow_move_leaf(m, mm, entry >> PAGE_SHIFT, addr, moved)
+        elif entry != 0:
+            shadow_move_range(m, mm, pgtable_of(entry), addr, addr + PMD_SIZE, moved)
         addr += PMD_SIZE
 
 
@@ -196,6 +212,7 @@ def move_slice(m, cpu, mm, old, new, left):
     old_pmd = pmd_lookup(m, mm, old)
     if old_pmd == 0 or read_once(m.entry, old_pmd) == 0:
         return extent
+    split_huge_pmd(m, cpu, mm, old_pmd, old)
     new_pmd = pmd_alloc(m, cpu, mm, new)
     if new_pmd < 0:
         return new_pmd

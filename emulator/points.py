@@ -181,6 +181,22 @@ POINTS: dict[str, Point] = {
         "pin_user_pages",
         "frame",
     ),
+    "huge.installed": Point("huge_memory.py:install_huge_pmd", "a leaf stands at the pmd", "pmd no.", "set_huge_pmd"),
+    "huge.split": Point(
+        "huge_memory.py:split_huge_pmd", "the leaf was split, or somebody else did", "pmd no.", "__split_huge_pmd", "-"
+    ),
+    "collapse.unhooked": Point(
+        "khugepaged.py:take_table_out",
+        "the pmd is cleared and flushed, no page looked at",
+        "pmd no.",
+        "pmdp_collapse_flush",
+    ),
+    "collapse.isolated": Point(
+        "khugepaged.py:collapse_huge_page",
+        "no page is pinned, none is copied",
+        "pmd no.",
+        "__collapse_huge_page_isolate",
+    ),
     "mincore.walking": Point(
         "mincore.py:mincore_pte_range", "the table is found, ptl is not held", "count", "mincore(2)"
     ),
