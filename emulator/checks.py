@@ -177,6 +177,43 @@ def frames(frozen: Frozen) -> int:
     return int(np.count_nonzero(times[1:] != 1))
 
 
+def rmap(frozen: Frozen) -> int:
+    """Every entry that maps an anonymous frame lies where the frame's mapping says: family and page index."""
+    wrong = 0
+    for table in frozen.live_pte[frozen.nonempty[frozen.live_pte] != 0]:
+        entries = frozen.entries[table]
+        anon = np.flatnonzero(_maps_frame(entries) & (entries & FILE == 0) & (entries >> 12 != 0))
+        wrong += _misplaced(frozen, int(table), anon, entries[anon] >> 12)
+    pieces = np.arange(HPAGE_PMD_NR)
+    for table in frozen.deposited:  # its leaf maps what it would
+        head = int(frozen.views["entry"]["word"][frozen.views["ptdesc"]["pmd"][table]]) >> 12
+        wrong += _misplaced(frozen, int(table), pieces[: len(pieces) * (head != 0)], head + pieces)
+    return wrong
+
+
+def _misplaced(frozen: Frozen, table: int, entries: np.ndarray, frames: np.ndarray) -> int:
+    """Of the anonymous frames mapped by these entries of a PTE table: whose mapping says otherwise."""
+    if not len(entries):
+        return 0
+    v, mm = frozen.views, int(frozen.views["ptdesc"]["mm"][table]) - 1
+    addresses = _address(frozen, table) + entries * PAGE
+    vmas = v["vma"][mm * frozen.geometry.vmas :][: int(v["mm"]["vmas"][mm])]
+    vma = vmas[np.searchsorted(vmas["end"], addresses, side="right")]
+    index = vma["pgoff"] + (addresses - vma["start"]) // PAGE
+    wrong = int(np.count_nonzero(v["page"]["mapping"][frames] != index << 12 | v["mm"]["family"][mm]))
+    return wrong + int(np.count_nonzero((vma["start"] > addresses) | (vma["anon_vma"] == 0)))
+
+
+def _address(frozen: Frozen, table: int) -> int:
+    """The first address that an installed PTE table maps."""
+    addr = 0
+    for shift in (21, 30, 39):
+        entry = int(frozen.views["ptdesc"]["pmd"][table])
+        addr |= (entry & (PTRS_PER_TABLE - 1)) << shift
+        table = entry // PTRS_PER_TABLE
+    return addr
+
+
 def page_cache(frozen: Frozen) -> int:
     """A page in memory lies within its file, its frame names it, and unless it is dirty the disk has the same words.
 
@@ -307,6 +344,7 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
     "rss": rss,
     "mapcount": mapcount,
     "frames": frames,
+    "rmap": rmap,
     "page_cache": page_cache,
     "i_mmap": i_mmap,
     "tables": tables,

@@ -56,6 +56,7 @@ from emulator.pgtable import (
 )
 from emulator.points import mark_life, point_number
 from emulator.pte_ref import pte_alloc_try_get, pte_alloc_try_get_slow, pte_ref_init
+from emulator.rmap import page_add_new_anon_rmap
 from emulator.rss import add_mm_rss
 from emulator.shadow import shadow_own
 from emulator.spinlock import PMD_LOCK, spin_lock, spin_unlock
@@ -122,7 +123,14 @@ def install_huge_pmd(m, cpu, mm, pmd, table, entry):
 
 
 @kernel
-def do_huge_pmd_anonymous_page(m, cpu, mm, row, pmd, write):
+def page_add_huge_anon_rmap(m, mm, row, addr, head):
+    """The first leaf is about to map a fresh block, at the 2 MiB of `addr`. Locking: as page_add_new_anon_rmap."""
+    for i in range(HPAGE_PMD_NR):
+        page_add_new_anon_rmap(m, mm, row, (addr & -PMD_SIZE) + i * PAGE, head + i)
+
+
+@kernel
+def do_huge_pmd_anonymous_page(m, cpu, mm, row, pmd, addr, write):
     """Fault on an empty pmd: a huge page, or the huge zero page for a load. 0, FALLBACK or -ENOMEM.
 
     Another fault may have been first; then this one is done as well. Locking: caller must hold mmap_lock.
@@ -138,7 +146,7 @@ def do_huge_pmd_anonymous_page(m, cpu, mm, row, pmd, write):
     entry = PSE | PRESENT | USER | ACCESSED
     if write:
         clear_huge_page(m, head)
-        add_mapcounts(m, head, 1)
+        page_add_huge_anon_rmap(m, mm, row, addr, head)
         smp_wmb()  # the contents before the entry that leads to them
         entry = head << PAGE_SHIFT | PSE | ANON_PTE
     if install_huge_pmd(m, cpu, mm, pmd, table, entry):
@@ -154,13 +162,13 @@ def do_huge_pmd_anonymous_page(m, cpu, mm, row, pmd, write):
 
 
 @kernel
-def huge_zero_wp(m, cpu, mm, pmd, addr):
+def huge_zero_wp(m, cpu, mm, row, pmd, addr):
     """Write fault on the huge zero page: a huge page in its place. 0 or FALLBACK. Locking: takes, releases pmd_lock."""
     head = alloc_huge_page(m, cpu)
     if head == 0:
         return FALLBACK
     clear_huge_page(m, head)
-    add_mapcounts(m, head, 1)
+    page_add_huge_anon_rmap(m, mm, row, addr, head)
     smp_wmb()
     start = addr & -PMD_SIZE
     spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
@@ -201,10 +209,10 @@ def huge_reuse(m, cpu, mm, pmd, addr):
 
 
 @kernel
-def do_huge_pmd_wp_page(m, cpu, mm, pmd, addr):
+def do_huge_pmd_wp_page(m, cpu, mm, row, pmd, addr):
     """Write fault on a leaf that does not allow stores: 0, or FALLBACK with the leaf split. Locking: as above."""
     entry = read_once(m.entry, pmd)
-    if entry >> PAGE_SHIFT == HUGE_ZERO_PAGE and huge_zero_wp(m, cpu, mm, pmd, addr) == 0:
+    if entry >> PAGE_SHIFT == HUGE_ZERO_PAGE and huge_zero_wp(m, cpu, mm, row, pmd, addr) == 0:
         return 0
     if huge_reuse(m, cpu, mm, pmd, addr):
         return 0
@@ -221,9 +229,9 @@ def pte_alloc_or_huge(m, cpu, mm, row, pmd, addr, write):
     entry = read_once(m.entry, pmd)
     result = FALLBACK
     if pmd_trans_huge(entry):
-        result = do_huge_pmd_wp_page(m, cpu, mm, pmd, addr) if write and entry & RW == 0 else 0
+        result = do_huge_pmd_wp_page(m, cpu, mm, row, pmd, addr) if write and entry & RW == 0 else 0
     elif entry == 0 and m.vma.flags[row] & VM_HUGEPAGE and transhuge_vma_suitable(m, row, addr):
-        result = do_huge_pmd_anonymous_page(m, cpu, mm, row, pmd, write)
+        result = do_huge_pmd_anonymous_page(m, cpu, mm, row, pmd, addr, write)
     if result <= 0:
         return result
     return pte_alloc_try_get_slow(m, cpu, mm, pmd)

@@ -53,7 +53,7 @@ def clear_huge_page(m, head):
     memset(m.frame, head * words, HPAGE_PMD_NR * words, 0)
     if DEBUG:
         for frame in range(head, head + HPAGE_PMD_NR):
-            write_once(m.page.stored_by, frame, 0)
+            write_once(m.page_stored_by, frame, 0)
             write_once(m.page_values, frame, 0)
 
 

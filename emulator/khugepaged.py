@@ -5,6 +5,7 @@
     scan: the table pinned, ptl
     mmap_lock for writing: no fault,
       no slow GUP, no walker of the mm
+    anon_vma lock: no rmap walker
     pmd_lock: clears the pmd              reads the pmd: none
     flush, tables included                                                forgets the table
     IPI: waits for who has interrupts off reads the old pmd, counts the
@@ -33,8 +34,13 @@ from emulator.atomic import (
     write_once,
     xchg,
 )
-from emulator.huge_memory import HUGE_ZERO_PAGE, pgtable_trans_huge_deposit, transhuge_vma_suitable
-from emulator.huge_page import add_mapcounts, alloc_huge_page, clear_huge_page, put_huge_page
+from emulator.huge_memory import (
+    HUGE_ZERO_PAGE,
+    page_add_huge_anon_rmap,
+    pgtable_trans_huge_deposit,
+    transhuge_vma_suitable,
+)
+from emulator.huge_page import alloc_huge_page, clear_huge_page, put_huge_page
 from emulator.kernel import EAGAIN, EINTR, EINVAL, ENOMEM, stopped
 from emulator.page_alloc import copy_page, put_page
 from emulator.pgtable import (
@@ -72,7 +78,16 @@ from emulator.spinlock import (
     spin_unlock,
 )
 from emulator.tlb import flush_tlb_mm_range, point, tlb_remove_table_sync_one
-from emulator.vma import VM_ACCESS_FLAGS, VM_NOHUGEPAGE, VM_PFNMAP, VM_WRITE, find_vma, vma_limit
+from emulator.vma import (
+    VM_ACCESS_FLAGS,
+    VM_NOHUGEPAGE,
+    VM_PFNMAP,
+    VM_WRITE,
+    find_vma,
+    vma_limit,
+    vmas_lock,
+    vmas_unlock,
+)
 
 SCAN_SUCCEED, SCAN_PMD_MAPPED, SCAN_PMD_NULL, SCAN_FAIL = 0, 1, 2, 3
 SCAN_PTE_NON_PRESENT, SCAN_PAGE_COUNT, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_VMA_CHECK = 4, 5, 6, 7
@@ -180,21 +195,23 @@ def put_table_back(m, cpu, mm, pmd, table):
 
 
 @kernel
-def collapse_huge_page(m, cpu, mm, pmd, addr, head, flags):
-    """Move the pages of the table at `pmd` into the block `head`, and map that: a SCAN result.
+def collapse_huge_page(m, cpu, mm, row, addr, head):
+    """Move the pages of the 2 MiB at `addr` into the block `head`, and map that: a SCAN result.
 
-    If it fails the block is still the caller's. Locking: caller must hold mmap_lock for writing.
+    If it fails the block is still the caller's. Locking: caller must hold mmap_lock for writing, and vmas_lock.
     """
+    pmd = pmd_lookup(m, mm, addr)
     table = pgtable_of(take_table_out(m, cpu, mm, pmd, addr))
     result = collapse_entries(m, table)
     if result != SCAN_SUCCEED:
         put_table_back(m, cpu, mm, pmd, table)
         return result
     point(m, cpu, ISOLATED, table, pmd)
-    add_mapcounts(m, head, 1)
+    page_add_huge_anon_rmap(m, mm, row, addr, head)
     pages = collapse_copy(m, cpu, mm, table, head, addr)
     smp_wmb()  # the contents before the entry that leads to them
     entry = head << PAGE_SHIFT | PSE | USER | ACCESSED | DIRTY | ANON_EXCLUSIVE
+    flags = m.vma.flags[row]
     entry |= PRESENT if flags & VM_ACCESS_FLAGS else PROTNONE
     set_collapsed(m, cpu, mm, pmd, table, entry | (RW if flags & VM_WRITE else 0))
     add_mm_rss(m, cpu, mm, HPAGE_PMD_NR - pages)
@@ -229,7 +246,9 @@ def collapse_one(m, cpu, mm, addr):
     row = hugepage_vma(m, mm, addr)
     result = SCAN_VMA_CHECK if row < 0 else hpage_collapse_scan_pmd(m, cpu, mm, addr)
     if result == SCAN_SUCCEED:
-        result = collapse_huge_page(m, cpu, mm, pmd_lookup(m, mm, addr), addr, head, m.vma.flags[row])
+        vmas_lock(m, cpu, mm)  # no rmap walker may be in the table
+        result = collapse_huge_page(m, cpu, mm, row, addr, head)
+        vmas_unlock(m, cpu, mm)
     mmap_write_unlock(m, cpu, mm)
     if result != SCAN_SUCCEED:
         put_huge_page(m, cpu, head)
