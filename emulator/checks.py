@@ -28,8 +28,6 @@ from emulator.pgtable import (
     TABLE_INSTALLED,
     TABLE_LIMBO,
     TABLE_UNHOOKED,
-    huge_piece,
-    pmd_pgtable,
 )
 from emulator.tlb import EPOCH_BITS, EPOCH_MAX
 
@@ -316,12 +314,12 @@ def stale_tlb(frozen: Frozen) -> int:
         for slot in tlb[(tlb["tag"] != 0) & (tlb["tag"] & EPOCH_MAX == row["tlb_epoch"])]:
             addr = (int(slot["tag"]) >> EPOCH_BITS) << 12
             pmd = _walk(frozen, mm, addr)
-            table = pmd_pgtable(pmd)
-            entry = int(frozen.entries[table][addr >> 12 & 511]) if table else huge_piece(pmd, addr)
+            table = _table(pmd)
+            entry = int(frozen.entries[table][addr >> 12 & 511]) if table else _piece(pmd, addr)
             cached = int(slot["entry"])
             wrong += entry & PRESENT == 0 or entry >> 12 != cached >> 12 or (cached & RW) > (entry & RW)
         for slot in psc[(psc["tag"] != 0) & (psc["tag"] & EPOCH_MAX == row["psc_epoch"])]:
-            wrong += pmd_pgtable(_walk(frozen, mm, (int(slot["tag"]) >> EPOCH_BITS) << 21)) != int(slot["table"])
+            wrong += _table(_walk(frozen, mm, (int(slot["tag"]) >> EPOCH_BITS) << 21)) != int(slot["table"])
     return int(wrong)
 
 
@@ -333,6 +331,16 @@ def _walk(frozen: Frozen, mm: int, addr: int) -> int:
         if not entry & PRESENT:
             return 0
     return entry
+
+
+def _table(pmd: int) -> int:
+    """The PTE table that a PMD entry names, or 0."""
+    return pmd >> 12 if pmd & (PRESENT | PSE) == PRESENT else 0
+
+
+def _piece(leaf: int, addr: int) -> int:
+    """The PTE that maps what a leaf maps at an address; 0 if it is none."""
+    return leaf & ~PSE | ((addr >> 12 & (HPAGE_PMD_NR - 1)) << 12 if leaf >> 12 else 0)
 
 
 CHECKS: dict[str, Callable[[Frozen], int]] = {
