@@ -42,6 +42,7 @@ from emulator.rcu import cond_resched
 from emulator.shadow import shadow_device_store, zaps_of_others
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.tlb import local_irq_disable, local_irq_enable, point
+from emulator.vma import find_vma, vma_limit
 
 BUG_USE_AFTER_FREE, BUG_PIN_NOT_MAPPED = int(Bug.TABLE_USE_AFTER_FREE), int(Bug.PIN_NOT_MAPPED)
 READ_PMD, READ_PTE, PINNED = point_number("gup.read-pmd"), point_number("gup.read-pte"), point_number("gup.pinned")
@@ -110,9 +111,14 @@ def get_user_page_fast_only(m, cpu, mm, addr, write):
 
 @kernel
 def check_pin(m, cpu, mm, addr, frame, since):
-    """Detector: a page pinned for a store is the one mapped at `addr`, unless somebody has unmapped it since."""
+    """Detector: a page pinned for a store is the one mapped at `addr`, unless somebody has unmapped it since.
+
+    Without a VMA munmap may be taking the tables down there, with mmap_lock for reading as well.
+    """
     mmap_read_lock(m, cpu, mm)
-    entry = follow_page_pte(m, cpu, mm, addr, 0, 0)
+    row = find_vma(m, mm, addr)
+    mapped = row < vma_limit(m, mm) and m.vma.start[row] <= addr
+    entry = follow_page_pte(m, cpu, mm, addr, 0, 0) if mapped else 0
     if entry >> PAGE_SHIFT != frame and since >= 0 and zaps_of_others(m, cpu, mm) == since:
         BUG(m, cpu, BUG_PIN_NOT_MAPPED, addr, frame, entry >> PAGE_SHIFT)
     mmap_read_unlock(m, cpu, mm)

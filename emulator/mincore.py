@@ -9,7 +9,7 @@
 Source: mm/mincore.c; pte_offset_map_lock, mm/pgtable-generic.c.
 """
 
-from emulator.atomic import DEBUG, data_race, kernel, knob, read_once
+from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, write_once
 from emulator.kernel import ENOMEM
 from emulator.pgtable import PAGE, pmd_addr_end, pmd_lookup, pmd_pgtable, pmd_trans_huge, pte_offset, pte_present
 from emulator.points import point_number
@@ -19,7 +19,7 @@ from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.tlb import point
 from emulator.vma import find_vma, vma_limit
 
-WALKING = point_number("mincore.walking")
+READ_PMD, WALKING = point_number("mincore.read-pmd"), point_number("mincore.walking")
 
 
 @kernel
@@ -43,8 +43,12 @@ def mincore_pte_range(m, cpu, pmd, table, addr, end):
 @kernel
 def mincore_pmd(m, cpu, mm, pmd, addr, end):
     """Pages of [addr, end) that are present under one pmd."""
-    if pmd_trans_huge(read_once(m.entry, pmd)):
+    entry = read_once(m.entry, pmd)
+    if pmd_trans_huge(entry):
         return (end - addr) // PAGE
+    point(m, cpu, READ_PMD, pmd_pgtable(entry), entry)
+    if knob(m.config.pmd_read_twice) and pmd_trans_huge(read_once(m.entry, pmd)):
+        write_once(m.entry, pmd, 0)  # pmd_clear_bad
     if DEBUG and (m.config.rcu_walk[0] or knob(m.config.uncounted_walker)):
         if m.config.rcu_walk[0]:
             rcu_read_lock(m, cpu)

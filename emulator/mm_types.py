@@ -104,6 +104,7 @@ CONFIG = struct(
         flush_ceiling="pages; a longer flush empties the whole TLB; before the start",
         any_zero_frees="whoever sees the count at zero may free the table, as in the percpu_ref RFC; before the start",
         no_gather_batch="a gather gets no batch for tables: each goes alone; before the start",
+        broadcast_flush="flushes reach a CPU that has interrupts off; 2: and collapse sends no IPI; before the start",
         rcu_walk="mincore takes no reference: RCU, ptl and a second look at the pmd, as since 6.5; before the start",
     ),
     line(  # knobs: one removed or reordered piece of the protocol each, see policy.py; before the start
@@ -136,6 +137,8 @@ CONFIG = struct(
         dirty_zap_unflushed="zap drops ptl before it flushes a dirty page of a file",
         fork_unflushed="fork does not flush the parent",
         mremap_late_flush="mremap flushes after it has dropped the ptls",
+        pmd_read_twice="mincore reads the pmd twice, and clears a leaf that it finds at the second look",
+        retract_unlocked="retract holds mmap_lock and pmd_lock alone",
         collapse_without_ipi="collapse does not wait for CPUs that have interrupts off",
         gup_no_pmd_recheck="fast GUP looks at the entry again, not at the pmd",
         lost_wakeup="the coordinator goes to sleep without a second look",

@@ -197,6 +197,10 @@ POINTS: dict[str, Point] = {
         "pmd no.",
         "__collapse_huge_page_isolate",
     ),
+    "mincore.read-pmd": Point("mincore.py:mincore_pmd", "the pmd was no leaf", "pmd", "pmd_none_or_clear_bad"),
+    "retract.empty": Point(
+        "retract.py:retract_table", "the table is empty, its pmd not cleared", "pmd no.", "retract_page_tables"
+    ),
     "mincore.walking": Point(
         "mincore.py:mincore_pte_range", "the table is found, ptl is not held", "count", "mincore(2)"
     ),

@@ -168,8 +168,10 @@ def handle_ipi(m, cpu):
 
 @kernel_inline
 def interrupted(m, cpu):
-    """True if a TLB-flush IPI is pending and interrupts are not off."""
-    return read_once(m.cpu.ipi_request, cpu) != m.cpu.ipi_ack[cpu] and m.cpu.irq_off[cpu] == 0
+    """True if a TLB-flush IPI is pending and interrupts are not off, or a flush is no interrupt on this machine."""
+    if read_once(m.cpu.ipi_request, cpu) == m.cpu.ipi_ack[cpu]:
+        return False
+    return m.cpu.irq_off[cpu] == 0 or (DEBUG and m.config.broadcast_flush[0] != 0)
 
 
 @kernel_inline
@@ -348,10 +350,10 @@ def tlb_remove_table_sync_one(m, cpu):
     """Wait until each CPU has had its interrupts on: whoever looked at a table without a lock is done with it.
 
     An IPI to all of them, which they take once interrupts are on; here the look takes its place. A flush whose IPIs
-    have been acknowledged says the same of the CPUs that run the mm; one that reaches CPUs in another way does not.
-    Locking: caller must hold no spinlock. Source: mm/mmu_gather.c.
+    have been acknowledged says the same of the CPUs that run the mm; one that reaches CPUs in another way (setting
+    broadcast_flush) does not. Locking: caller must hold no spinlock. Source: mm/mmu_gather.c.
     """
-    if knob(m.config.collapse_without_ipi):
+    if knob(m.config.collapse_without_ipi) or (DEBUG and m.config.broadcast_flush[0] == 2):
         return
     smp_mb()  # what it has cleared comes first; pairs with the barrier in local_irq_disable
     for other in range(m.config.n_cpu[0]):

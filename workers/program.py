@@ -48,6 +48,8 @@ class Insn(NamedTuple):
                 return f"barrier {self.addr}"
             case Op.WRITEBACK:
                 return f"writeback file {self.addr}"
+            case Op.RETRACT:
+                return f"retract file {self.addr}"
             case Op.TRUNCATE:
                 return f"truncate file {self.addr} to {self.arg} pages"
             case Op.PUNCH_HOLE:
@@ -191,6 +193,11 @@ def punch_hole(file: int, page: int, pages: int) -> Insn:
 def gup(addr: int, length: int = PAGE_SIZE, value: int = 0) -> Insn:
     """A device pins each page and stores a word to it, or loads one if `value` is 0."""
     return Insn(Op.GUP, addr, length, arg=value)
+
+
+def retract(file: int) -> Insn:
+    """Take the empty PTE tables of the ranges that map a file out."""
+    return Insn(Op.RETRACT, file)
 
 
 def compute(microseconds: int) -> Insn:

@@ -62,6 +62,7 @@ from workers.program import (
     punch_hole,
     read,
     remove,
+    retract,
     store,
     touch,
     truncate,
@@ -278,6 +279,12 @@ class Author:
         again = [truncate(file, FILE_PAGES)] if rng.random() < 0.9 else []
         return [truncate(file, rng.choice((0, 1, 7, 50))), *again]
 
+    def retract(self) -> list[Insn]:
+        """Take empty tables of a file out; mostly of a slot that maps it and was used."""
+        file, slot = self.file(), self.rng.choice(SLOTS)
+        use = [mmap_file(slot, SLOT, file, self.rng.random() < 0.6), read(slot, PAGE_SIZE), dontneed(slot, SLOT)]
+        return [*(use if self.rng.random() < 0.7 else []), retract(file)]
+
     def insert(self) -> list[Insn]:
         """insert_pages."""
         return [insert_pages(*self.piece())]
@@ -349,6 +356,7 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.write_back: 3,
     Author.cut_file: 2,
     Author.insert: 3,
+    Author.retract: 2,
     Author.pin: 5,
     Author.huge: 5,
     Author.collapse: 3,
