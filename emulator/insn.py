@@ -43,6 +43,7 @@ from emulator.page_writeback import write_cache_pages
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
 from emulator.rss import sync_mm_rss
+from emulator.signal import SEGV_MAPERR, SIGSEGV, do_signal, force_sig_fault
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, switch_mm, take_interrupts
 from emulator.truncate import do_truncate, madvise_remove, punch_hole
 from emulator.vma import VM_LOCKED
@@ -105,9 +106,19 @@ def boundary(m, cpu):
 
 
 @kernel
+def bad_address(m, cpu, mm, addr, length):
+    """True, and a SIGSEGV, if a range does not begin in user space. What reaches beyond it faults there."""
+    if access_ok(addr, length):
+        return False
+    m.cpu.sigsegv[cpu] += 1
+    force_sig_fault(m, cpu, mm, SIGSEGV, SEGV_MAPERR, addr)
+    return True
+
+
+@kernel
 def touch(m, cpu, mm, addr, length, step, value):
     """Store `value` to one word per `step` bytes of [addr, addr + length): 0 or the -errno of the first that failed."""
-    if not access_ok(addr, length):
+    if bad_address(m, cpu, mm, addr, length):
         return -EFAULT
     for at in range(addr, addr + length, step):
         if not boundary(m, cpu):
@@ -121,7 +132,7 @@ def touch(m, cpu, mm, addr, length, step, value):
 @kernel
 def read(m, cpu, mm, addr, length, step):
     """Load one word per `step` bytes of [addr, addr + length): 0 or the -errno of the first that failed."""
-    if not access_ok(addr, length):
+    if bad_address(m, cpu, mm, addr, length):
         return -EFAULT
     for at in range(addr, addr + length, step):
         if not boundary(m, cpu):
@@ -309,6 +320,8 @@ def run_child(m, cpu, mm, pc):
         m.cpu.insns[cpu] += 1
         if result == 0:
             result = error
+        if error != 0 and do_signal(m, cpu):
+            break
     m.cpu.pc[cpu] = pc
     if m.insn.record[pc] >= 0:
         record_child(m, child, m.insn.record[pc], m.cpu.faults[cpu] - before)
@@ -319,6 +332,14 @@ def run_child(m, cpu, mm, pc):
     else:
         end_child(m, cpu, child, mm)
     return result
+
+
+@kernel
+def do_exit(m, cpu, mm):
+    """The end of a program: its children go, and the mm with its last CPU."""
+    reap(m, cpu, mm)
+    exit_mmap(m, cpu, mm)
+    m.cpu.insns[cpu] += 1
 
 
 @kernel
@@ -333,9 +354,7 @@ def run_program(m, cpu, mm):
         elif op == STOP:
             return
         elif op == EXIT:
-            reap(m, cpu, mm)
-            exit_mmap(m, cpu, mm)
-            m.cpu.insns[cpu] += 1
+            do_exit(m, cpu, mm)
             return
         else:
             forks = op == FORK or op == FORK_HOLD
@@ -345,6 +364,9 @@ def run_program(m, cpu, mm):
                 m.cpu.errors[cpu] += 1
             if m.insn.record[pc] >= 0:
                 record(m, cpu, mm, m.insn.record[pc], error)
+            if error != 0 and do_signal(m, cpu):
+                do_exit(m, cpu, mm)
+                return
             pc += 1 + m.insn.arg[pc] if forks else 1
         m.cpu.insns[cpu] += 1
 
