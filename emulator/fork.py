@@ -32,6 +32,7 @@ from emulator.mmap import exit_mmap
 from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,
+    DIRTY,
     FILE,
     PAGE,
     PAGE_SHIFT,
@@ -59,7 +60,7 @@ from emulator.pte_ref import (
     pte_unlock_pair,
 )
 from emulator.rcu import cond_resched
-from emulator.rmap import link_file_vma
+from emulator.rmap import drop_rmap_locks, link_file_vma, take_rmap_locks
 from emulator.shadow import shadow_share
 from emulator.spinlock import mmap_write_lock, mmap_write_unlock
 from emulator.tlb import flush_tlb_mm_range, point, switch_mm
@@ -87,14 +88,19 @@ def free_mm(m, mm):
 
 @kernel_inline
 def copy_present_pte(m, pte):
-    """Write-protect the parent's entry, count its frame once more; the child's entry. Locking: caller must hold ptl."""
+    """Write-protect the parent's entry, count its frame once more; the child's entry. Locking: caller must hold ptl.
+
+    A page of a file stays as it is: it is shared with the file, or read-only until somebody makes a copy.
+    """
     entry = read_once(m.entry, pte)
-    while cmpxchg(m.entry, pte, entry, entry & ~(RW | ANON_EXCLUSIVE)) != entry:
+    while entry & FILE == 0 and cmpxchg(m.entry, pte, entry, entry & ~(RW | ANON_EXCLUSIVE)) != entry:
         entry = read_once(m.entry, pte)  # the hardware of other CPUs sets bits
     frame = entry >> PAGE_SHIFT
     if frame != ZERO_PAGE:
         atomic_add(m.page.refcount, frame, 1)
         atomic_add(m.page.mapcount, frame, 1)
+    if entry & FILE:
+        return entry & ~(ACCESSED | DIRTY)
     return entry & ~(RW | ANON_EXCLUSIVE | ACCESSED)
 
 
@@ -128,7 +134,8 @@ def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
 def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     """Copy [addr, end) of one PTE table, also if nothing is in it: 0 or -ENOMEM. A dying table is waited for.
 
-    Locking: caller must hold the parent's mmap_lock for writing; takes and releases both ptls.
+    Locking: caller must hold the parent's mmap_lock for writing; takes and releases i_mmap_lock, or who walks it could
+    see the child before and the parent after the copy, and both ptls.
     """
     table = pte_try_get_retry(m, cpu, pmd)
     if table == 0:
@@ -136,9 +143,11 @@ def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     pin_also(m, cpu)
     child_table = pte_alloc_try_get(m, cpu, child, child_pmd)
     if child_table > 0:
+        take_rmap_locks(m, cpu)
         pte_lock_pair(m, cpu, table, child_table)
         copy_ptes(m, cpu, child, child_pmd, child_table, table, addr, end)
         pte_unlock_pair(m, cpu, table, child_table)
+        drop_rmap_locks(m, cpu)
         pte_put(m, cpu, child, child_pmd, addr)
     pte_put(m, cpu, mm, pmd, addr)
     pin_alone(m, cpu)
@@ -193,6 +202,7 @@ def dup_mmap(m, cpu, child, mm):
         if m.vma.anon_vma[to] != 0:
             m.mm.anon_vmas[child] += 1
             m.vma.anon_vma[to] = m.mm.anon_vmas[child]
+            m.cpu.rmap_file[cpu] = m.vma.file[row]
             error = copy_page_range(m, cpu, child, mm, m.vma.start[row], m.vma.end[row])
             if error != 0:
                 return error

@@ -39,7 +39,7 @@ from emulator.mmap import do_mmap, do_munmap, exit_mmap
 from emulator.mmu import access_ok, load, store
 from emulator.mprotect import do_mprotect
 from emulator.mremap import do_mremap, do_mremap_fixed
-from emulator.page_writeback import write_cache_pages
+from emulator.page_writeback import do_msync, write_cache_pages
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
 from emulator.rss import sync_mm_rss
@@ -83,6 +83,7 @@ class Op(IntEnum):
     WRITEBACK = 32  # write the dirty pages of file `addr`
     TRUNCATE = 33  # make file `addr` `arg` pages long
     PUNCH_HOLE = 34  # take `length` pages out of file `addr`, from page `arg` on
+    MSYNC = 60  # write the dirty pages that a range maps, shared
 
 
 EXIT, STOP, STORE, LOAD, TOUCH, READ = (int(op) for op in (Op.EXIT, Op.STOP, Op.STORE, Op.LOAD, Op.TOUCH, Op.READ))
@@ -94,7 +95,7 @@ MINCORE, INSERT_PAGES, COMPUTE, DEVICE_REMOVE = (
 MPROTECT, MLOCK, PROCESS_MADVISE = int(Op.MPROTECT), int(Op.MLOCK), int(Op.PROCESS_MADVISE)
 MREMAP, MREMAP_FIXED = int(Op.MREMAP), int(Op.MREMAP_FIXED)
 FORK, FORK_HOLD, REAP = int(Op.FORK), int(Op.FORK_HOLD), int(Op.REAP)
-WRITEBACK, TRUNCATE, PUNCH_HOLE = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE)
+WRITEBACK, TRUNCATE, PUNCH_HOLE, MSYNC = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE), int(Op.MSYNC)
 
 
 @kernel_inline
@@ -253,18 +254,20 @@ def execute_more(m, cpu, mm, op, addr, length, step, arg):
         return compute(m, cpu, arg)
     if op == DEVICE_REMOVE:
         return device_remove(m, cpu)
-    return execute_file(m, cpu, op, addr, length, arg)
+    return execute_file(m, cpu, mm, op, addr, length, arg)
 
 
 @kernel
-def execute_file(m, cpu, op, addr, length, arg):
+def execute_file(m, cpu, mm, op, addr, length, arg):
     """The instructions on files: 0 or -errno."""
     if op == WRITEBACK:
-        return write_cache_pages(m, cpu, addr)
+        return write_cache_pages(m, cpu, addr, 0, m.config.file_pages[0])
     if op == TRUNCATE:
         return do_truncate(m, cpu, addr, arg)
     if op == PUNCH_HOLE:
         return punch_hole(m, cpu, addr, arg, length)
+    if op == MSYNC:
+        return do_msync(m, cpu, mm, addr, length)
     return -EINVAL
 
 

@@ -283,6 +283,8 @@ def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
     result = 0
     if entry == 0:
         result = do_fault(m, cpu)
+    elif entry & PRESENT == 0:
+        result = -EFAULT  # a guard
     elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
         if entry & FILE:
             result = do_wp_file(m, cpu, entry)

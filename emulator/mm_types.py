@@ -206,6 +206,7 @@ CPU = struct(
         gather_freed="1 if page tables were unhooked; this CPU",
         gather_full="1 if everything must go: exit, or a nested gather; this CPU",
         gather_only="bits that an entry must have to be cleared: a hole punch leaves private copies; this CPU",
+        rmap_file="file + 1 of the entries it moves or copies to a child, 0 if of none: take_rmap_locks; this CPU",
         gather_force="1 if the flush must come before ptl is dropped: a dirty page of a file; this CPU",
     ),
     line(
@@ -343,6 +344,7 @@ VMA = struct(
 FILE = struct(
     line(
         size="pages; what lies beyond is a SIGBUS; holder of the inode lock",
+        shmem="1 if it is shared memory: stores need no page_mkwrite, pages are dirty from the start; before the start",
         punched="times that pages were taken away from it; holder of the inode lock",
     ),
     line(

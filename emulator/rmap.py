@@ -99,6 +99,24 @@ def unlink_file_vmas(m, cpu, mm, start, end):
         i_mmap_unlock(m, cpu, file)
 
 
+@kernel
+def take_rmap_locks(m, cpu):
+    """Keep who walks i_mmap away from entries that are about to be at another address, or at two.
+
+    Locking: caller must hold mmap_lock for writing and no spinlock. Source: take_rmap_locks, mm/mremap.c; Linux can do
+    without where the walker comes to the new VMA after the old one, but for whole tables (97113eb39fa7).
+    """
+    if m.cpu.rmap_file[cpu] != 0:
+        i_mmap_lock(m, cpu, m.cpu.rmap_file[cpu] - 1)
+
+
+@kernel
+def drop_rmap_locks(m, cpu):
+    """Let them walk again."""
+    if m.cpu.rmap_file[cpu] != 0:
+        i_mmap_unlock(m, cpu, m.cpu.rmap_file[cpu] - 1)
+
+
 @kernel_inline
 def page_remove_rmap(m, mm, frame):
     """One PTE less maps the page of a file. Locking: caller must hold the ptl, and keeps the frame."""

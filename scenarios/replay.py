@@ -55,6 +55,7 @@ def run_replay(
     program = trace.program()
     with Machine(geometry_for(program, frame_words, trace.files), policy, instruments) as machine:
         machine.views["file"]["size"][: len(trace.files)] = trace.files
+        machine.views["file"]["shmem"] = 1  # the recorded machine's files were in shared memory, too
         machine.load(0, [*program, STOP])
         began = time.perf_counter()
         machine.start()
