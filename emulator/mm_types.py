@@ -27,7 +27,7 @@ from emulator import engine
 CACHE_LINE = 64
 PAGE_SIZE = 4096
 PTRS_PER_TABLE = 512
-NR_POINTS = 64
+NR_POINTS = 128
 NR_LOCK_CLASSES = 8
 TRACE_ENTRIES = 256  # per CPU: the latest points it passed, debug build
 SHADOW_ENTRIES = 1024  # per CPU: the latest words it stored, direct mapped, debug build
@@ -134,6 +134,7 @@ CONFIG = struct(
         dirty_zap_unflushed="zap drops ptl before it flushes a dirty page of a file",
         fork_unflushed="fork does not flush the parent",
         mremap_late_flush="mremap flushes after it has dropped the ptls",
+        gup_no_pmd_recheck="fast GUP looks at the entry again, not at the pmd",
         lost_wakeup="the coordinator goes to sleep without a second look",
         callbacks_in_hand="the coordinator takes callbacks without a note of it in memory",
         no_publish_wmb="a table is published by a plain WRITE_ONCE",

@@ -137,7 +137,7 @@ def alloc_page(m, cpu):
     """A frame with one user and undefined contents, or 0. Locking: as alloc_slowpath."""
     frame = pcp_pop(m, cpu, FRAMES)
     if frame != 0:
-        m.page.refcount[frame] = 1
+        write_once(m.page.refcount, frame, 1)  # fast GUP may be looking, through an entry it read before
     return frame
 
 

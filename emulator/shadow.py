@@ -193,6 +193,19 @@ def shadow_store(m, cpu, mm, addr, entry, value):
 
 
 @kernel
+def shadow_device_store(m, mm, frame, addr, value):
+    """Before a store by a device, which no CPU remembers: any word may be there. Wherever the frame is by now."""
+    tag = read_once(m.page.stored_by, frame)
+    while tag == 0 or tag & SHARED < MOVING:
+        shared = tag | SHARED if tag != 0 else owner_tag(mm, addr, SHARED)
+        before = cmpxchg(m.page.stored_by, frame, tag, shared)
+        if before == tag:
+            break
+        tag = before
+    note_value(m.page_values, frame, value)
+
+
+@kernel
 def shadow_load(m, cpu, mm, addr, entry, value):
     """After a load: the word is one that may be there."""
     frame = entry >> PAGE_SHIFT
