@@ -25,6 +25,8 @@ from emulator.vma import (
     vma_insert,
     vma_limit,
     vma_merge,
+    vmas_lock,
+    vmas_unlock,
 )
 
 
@@ -39,11 +41,13 @@ def copy_vma(m, cpu, mm, row, addr, end, new):
     if anon_vma == 0 and file == 0:
         pgoff = new // PAGE
     at = find_vma(m, mm, new)
+    vmas_lock(m, cpu, mm)
     vma_insert(m, mm, at, new, new + end - addr, flags, anon_vma, pgoff)
     m.vma.file[at] = file
+    vma_merge(m, mm, at)
+    vmas_unlock(m, cpu, mm)
     if file != 0:
         link_file_vma(m, cpu, mm, file - 1, new, new + end - addr, pgoff)
-    vma_merge(m, mm, at)
     m.mm.total_vm[mm] += (end - addr) // PAGE
 
 
@@ -68,7 +72,7 @@ def move_vma(m, cpu, mm, row, addr, end, new):
     if device:
         move_device_vma(m, cpu, mm, addr, new, 1 if moved == length else -1)
     gone = addr if moved == length else new
-    detach_vmas(m, mm, gone, gone + length)
+    detach_vmas(m, cpu, mm, gone, gone + length)
     unmap_region(m, cpu, mm, gone, gone + length)
     return 0 if moved == length else -ENOMEM
 
@@ -134,9 +138,11 @@ def expand_vma(m, cpu, mm, addr, end, new_end):
         return -ENOMEM
     if m.vma.file[row] != 0:
         link_file_vma(m, cpu, mm, m.vma.file[row] - 1, end, new_end, linear_page_index(m, row, end))
+    vmas_lock(m, cpu, mm)
     m.vma.end[row] = new_end
-    m.mm.total_vm[mm] += (new_end - end) // PAGE
     vma_merge(m, mm, row)
+    vmas_unlock(m, cpu, mm)
+    m.mm.total_vm[mm] += (new_end - end) // PAGE
     return 0
 
 
