@@ -7,7 +7,7 @@ that went back one by one never make a block again: there is no compaction.
 Source: prep_compound_page and split_huge_page, mm/huge_memory.c; alloc_pages(order 9).
 """
 
-from emulator.atomic import DEBUG, atomic_add, kernel, memset, read_once, write_once
+from emulator.atomic import DEBUG, atomic_add, kernel, memset, read_once
 from emulator.mm_types import FRAMES
 from emulator.page_alloc import pcp_push, put_page_testzero
 from emulator.pgtable import HPAGE_PMD_NR
@@ -41,8 +41,7 @@ def alloc_huge_page(m, cpu):
     head = take_block(m)
     spin_unlock(m, cpu, m.zone.lock, FRAMES, ZONE_LOCK)
     if head != 0:
-        for frame in range(head, head + HPAGE_PMD_NR):
-            write_once(m.page.refcount, frame, 1)  # as in alloc_page
+        memset(m.page.refcount, head, HPAGE_PMD_NR, 1)
     return head
 
 
@@ -52,9 +51,8 @@ def clear_huge_page(m, head):
     words = m.config.frame_words[0]
     memset(m.frame, head * words, HPAGE_PMD_NR * words, 0)
     if DEBUG:
-        for frame in range(head, head + HPAGE_PMD_NR):
-            write_once(m.page_stored_by, frame, 0)
-            write_once(m.page_values, frame, 0)
+        memset(m.page_stored_by, head, HPAGE_PMD_NR, 0)
+        memset(m.page_values, head, HPAGE_PMD_NR, 0)
 
 
 @kernel

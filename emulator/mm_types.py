@@ -83,6 +83,7 @@ CONFIG = struct(
         vma_per_mm="room in each mm's VMA array; before the start",
         spin="pauses before a waiting CPU goes to sleep; before the start",
         tick_us="how often the coordinator looks for grace periods to end, microseconds; before the start",
+        fatal_signals="1 if a signal ends the program of its CPU; before the start",
     ),
     line(
         n_file="files; before the start",
@@ -105,6 +106,7 @@ CONFIG = struct(
         any_zero_frees="whoever sees the count at zero may free the table, as in the percpu_ref RFC; before the start",
         no_gather_batch="a gather gets no batch for tables: each goes alone; before the start",
         broadcast_flush="flushes reach a CPU that has interrupts off; 2: and collapse sends no IPI; before the start",
+        rcu_retract="retract takes no mmap_lock, as since 6.5, where walkers look twice; before the start",
         rcu_walk="mincore takes no reference: RCU, ptl and a second look at the pmd, as since 6.5; before the start",
     ),
     line(  # knobs: one removed or reordered piece of the protocol each, see policy.py; before the start
@@ -137,6 +139,8 @@ CONFIG = struct(
         dirty_zap_unflushed="zap drops ptl before it flushes a dirty page of a file",
         fork_unflushed="fork does not flush the parent",
         mremap_late_flush="mremap flushes after it has dropped the ptls",
+        move_without_rmap_lock="mremap moves a table without the rmap locks",
+        stale_pmd_move="mremap moves a table without a second look at the pmd",
         pmd_read_twice="mincore reads the pmd twice, and clears a leaf that it finds at the second look",
         retract_unlocked="retract holds mmap_lock and pmd_lock alone",
         collapse_without_ipi="collapse does not wait for CPUs that have interrupts off",
@@ -214,6 +218,7 @@ CPU = struct(
         gather_freed="1 if page tables were unhooked; this CPU",
         gather_full="1 if everything must go: exit, or a nested gather; this CPU",
         gather_only="bits that an entry must have to be cleared: a hole punch leaves private copies; this CPU",
+        rmap_file="file + 1 of the entries it moves or copies to a child, 0 if of none: take_rmap_locks; this CPU",
         gather_force="1 if the flush must come before ptl is dropped: a dirty page of a file; this CPU",
     ),
     line(
@@ -228,6 +233,7 @@ CPU = struct(
         rss_cache="frames mapped and not yet in mm.rss_anon; this CPU",
         batch_pages="pages collected in batch; this CPU",
         child_faults="page faults it resolved in children; this CPU",
+        sigpending="signal that the current instruction has got, or 0; this CPU",
     ),
     line(
         started_ns="when the program began; this CPU",
@@ -270,7 +276,20 @@ CPU = struct(
         reclaimed="pages of files taken out of memory",
         written="pages of files written back",
         oom="allocations that failed",
+        sigsegv="accesses outside of every VMA, to a guard, or not allowed: SIGSEGV",
+        sigbus="accesses past the end of a file: SIGBUS",
+        oom_kills="accesses that got no memory: SIGKILL",
     ),
+)
+
+SIGINFO = struct(
+    line(  # a CPU has two rows: its first signal and its latest
+        signo="signal, 0 if there was none; its CPU",
+        code="why, as si_code; its CPU",
+        addr="address of the access, as si_addr; its CPU",
+        mm="mm of the access; its CPU",
+        pc="index of the instruction; its CPU",
+    )
 )
 
 RCU = struct(
@@ -339,6 +358,7 @@ VMA = struct(
 FILE = struct(
     line(
         size="pages; what lies beyond is a SIGBUS; holder of the inode lock",
+        shmem="1 if it is shared memory: stores need no page_mkwrite, pages are dirty from the start; before the start",
         punched="times that pages were taken away from it; holder of the inode lock",
     ),
     line(
@@ -561,6 +581,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "rcu_age": (RCU_AGE, "rcu_ages"),
     "device": (DEVICE, "one"),
     "cpu": (CPU, "agents"),
+    "siginfo": (SIGINFO, "siginfos"),
     "trace": (TRACE, "traces"),
     "shadow": (SHADOW, "shadows"),
     "file": (FILE, "files"),
@@ -660,6 +681,7 @@ class Geometry:
             "mutexes": slots + 2 * self.files + 1 + self.mms,
             "slots": max(1, slots),
             "vmfs": self.cpus,
+            "siginfos": 2 * self.cpus,
             "batches": self.cpus * WRITE_BATCH,
             "page_slots": self.frames if self.files else 1,
             "disk_words": max(1, slots * self.frame_words),

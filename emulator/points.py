@@ -219,6 +219,9 @@ POINTS: dict[str, Point] = {
         "entries",
         "move_ptes",
     ),
+    "mremap.table": Point(
+        "move_page_tables.py:move_normal_pmd", "the pmd was read, no lock is held", "pmd no.", "move_normal_pmd"
+    ),
     "mremap.unlocked": Point("move_page_tables.py:move_ptes", "the ptls are dropped", "entries", "move_ptes"),
     "fork.copied": Point(
         "fork.py:copy_ptes", "entries are shared with the child, both ptls are held", "entries", "copy_pte_range"

@@ -76,6 +76,8 @@ KNOBS = _fields(
         "fork-unflushed": "fork does not flush the parent's TLBs after it has write-protected its entries",
         "mremap-late-flush": "mremap flushes the old range after it has dropped the ptls (CVE-2018-18281)",
         "gup-no-pmd-recheck": "fast GUP looks at the entry again after it has counted the frame, not at the pmd (H6)",
+        "move-without-rmap-lock": "mremap moves a whole table without i_mmap_lock and anon_vma lock (H4)",
+        "stale-pmd-move": "mremap moves a whole table without a second look at the pmd, under the locks (H5)",
         "pmd-read-twice": "a walker reads the pmd twice: a huge page that comes in between is cleared as bad (H21)",
         "retract-unlocked": "retract takes a table out with mmap_lock and pmd_lock alone, not the rmap locks (H8)",
         "collapse-without-ipi": "collapse does not wait for CPUs that have interrupts off (H7)",
@@ -91,5 +93,6 @@ SETTINGS = {
     "any_zero_frees": "whoever sees a count of zero tries to free the table (percpu_ref RFC)",
     "no_gather_batch": "memory is short: a gather gets no batch for tables",
     "broadcast_flush": "flushes reach CPUs with interrupts off (arm64's TLBI); 2: and collapse sends no IPI of its own",
+    "rcu_retract": "retract takes i_mmap_lock and pmd_lock, no mmap_lock (since 6.5)",
     "rcu_walk": "mincore takes RCU, ptl and a second look at the pmd instead of a reference (since 6.5)",
 }

@@ -15,7 +15,7 @@ anybody take a table out, and so retract needs all three. Where tables are count
 Source: retract_page_tables, mm/khugepaged.c; 8d3c106e19e8. Since 6.5 it is RCU and a second look by every walker.
 """
 
-from emulator.atomic import kernel, knob, or_words, read_once
+from emulator.atomic import DEBUG, kernel, knob, or_words, read_once
 from emulator.kernel import EINVAL
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.pgtable import PMD_SIZE, PTRS_PER_PTE, pmd_lookup, pmd_pgtable
@@ -43,27 +43,33 @@ def retract_table(m, cpu, mm, addr):
 
 
 @kernel
+def retract_tables(m, cpu, mm, start, end):
+    """Take the empty tables of [start, end) out. Locking: as retract_table."""
+    addr = (start + PMD_SIZE - 1) & -PMD_SIZE
+    while addr + PMD_SIZE <= end:
+        retract_table(m, cpu, mm, addr)
+        addr += PMD_SIZE
+
+
+@kernel
 def retract_range(m, cpu, file, mm, start, end):
     """Take the empty tables of [start, end) out, unless mmap_lock is in use.
 
     Locking: caller must hold i_mmap_lock; takes and releases mmap_lock for writing, and vmas_lock.
     """
-    if not mmap_write_trylock(m, cpu, mm):
-        return
-    if knob(m.config.retract_unlocked):
-        i_mmap_unlock(m, cpu, file)
-    else:
-        vmas_lock(m, cpu, mm)
-    addr = (start + PMD_SIZE - 1) & -PMD_SIZE
-    while addr + PMD_SIZE <= end:
-        retract_table(m, cpu, mm, addr)
-        addr += PMD_SIZE
-    if knob(m.config.retract_unlocked):
+    if DEBUG and m.config.rcu_retract[0]:
+        retract_tables(m, cpu, mm, start, end)
+    elif mmap_write_trylock(m, cpu, mm):
+        if knob(m.config.retract_unlocked):
+            i_mmap_unlock(m, cpu, file)
+            retract_tables(m, cpu, mm, start, end)
+        else:
+            vmas_lock(m, cpu, mm)
+            retract_tables(m, cpu, mm, start, end)
+            vmas_unlock(m, cpu, mm)
         mmap_write_unlock(m, cpu, mm)
-        i_mmap_lock(m, cpu, file)
-        return
-    vmas_unlock(m, cpu, mm)
-    mmap_write_unlock(m, cpu, mm)
+        if knob(m.config.retract_unlocked):
+            i_mmap_lock(m, cpu, file)
 
 
 @kernel

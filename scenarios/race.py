@@ -40,10 +40,6 @@ RACES = (
     "fork-unflushed",
     "early-ptlock-free",
     "lost-wakeup",
-    "gup-no-pmd-recheck",
-    "collapse-without-ipi",
-    "pmd-read-twice",
-    "retract-unlocked",
     "pte-alloc-under-page-lock",
     "prealloc-leak",
     "ref-across-retry",
@@ -52,6 +48,12 @@ RACES = (
     "one-put-for-all",
     "mkclean-unflushed",
     "dirty-zap-unflushed",
+    "gup-no-pmd-recheck",
+    "collapse-without-ipi",
+    "pmd-read-twice",
+    "retract-unlocked",
+    "move-without-rmap-lock",
+    "stale-pmd-move",
 )
 
 

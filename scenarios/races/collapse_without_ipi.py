@@ -30,8 +30,9 @@ RACE = Race(
     detectors=("table-use-after-free",),
     programs=programs,
     scene=Scene(
-        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), STOP),
+        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), COLLAPSE, dontneed(BASE, SLOT), touch(BASE, PAGE), STOP),
         programs=((gup(BASE, PAGE, 7), STOP), (COLLAPSE, dontneed(BASE, SLOT), STOP)),
+        frames=1024,
     ),
     settings={"broadcast_flush": 1},
     steer=(("gup.read-pmd", "table.freed", 200),),

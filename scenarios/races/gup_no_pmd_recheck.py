@@ -32,8 +32,9 @@ RACE = Race(
     detectors=("pin-not-mapped",),
     programs=programs,
     scene=Scene(
-        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), STOP),
+        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), COLLAPSE, dontneed(BASE, SLOT), touch(BASE, PAGE), STOP),
         programs=((gup(BASE, PAGE, 7), STOP), (COLLAPSE, STOP)),
+        frames=1024,
     ),
     settings={"broadcast_flush": 2},
     steer=(("gup.read-pte", "collapse.isolated", 300), ("collapse.isolated", "gup.pinned", 100)),

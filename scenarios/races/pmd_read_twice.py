@@ -11,7 +11,7 @@ munmap: the PMD table still keeps that
 """
 
 from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, jump, mincore, mmap, munmap, touch
+from workers.program import STOP, jump, mincore, mmap, munmap, read, touch
 
 
 def programs(seed: int) -> Programs:
@@ -25,9 +25,9 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("deposit-left", "lost-store"),
     programs=programs,
-    scene=Scene(
-        setup=(mmap(BASE, 2 * SLOT, huge=True), touch(BASE, PAGE), STOP),
-        programs=((touch(BASE + SLOT, PAGE), munmap(BASE, 2 * SLOT), STOP), (mincore(BASE + SLOT, SLOT), STOP)),
+    scene=Scene(  # the huge zero page is one as well
+        setup=(mmap(BASE, 2 * SLOT, huge=True), read(BASE, PAGE), STOP),
+        programs=((mincore(BASE + SLOT, SLOT), STOP), (read(BASE + SLOT, PAGE), munmap(BASE, 2 * SLOT), STOP)),
     ),
     steer=(("mincore.read-pmd", "huge.installed", 200),),
     source="H21, 1a5a9906d4e8, CVE-2012-1179",
