@@ -19,6 +19,7 @@ from emulator.memory import pmd_alloc, zap_page_range
 from emulator.mm_types import FRAMES
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.page_alloc import alloc_page, pcp_push
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     DIRTY,
@@ -34,6 +35,9 @@ from emulator.points import point_number
 from emulator.pte_ref import pte_alloc_try_get, pte_get, pte_lock, pte_put, pte_unlock
 from emulator.tlb import point
 
+MAP_DEVICE = path_number("mmap of the device")
+DEVICE_TAKES = path_number("driver takes its frame")
+
 DEVICE_FREED = point_number("device.freed")
 
 
@@ -47,6 +51,7 @@ def remap_pfn_range(m, cpu, mm, addr):
 
     Locking: caller must hold mmap_lock for writing; takes and releases i_mmap_lock and, inside of it, ptl.
     """
+    took(m, cpu, MAP_DEVICE)
     frame = alloc_page(m, cpu)
     if frame == 0:
         return -ENOMEM
@@ -118,6 +123,7 @@ def device_remove(m, cpu):
     i_mmap_lock(m, cpu, m.config.n_file[0])
     mm = m.device.mm[0] - 1
     if mm >= 0:
+        took(m, cpu, DEVICE_TAKES)
         zap_page_range(m, cpu, mm, m.device.addr[0], m.device.addr[0] + PAGE)
         if m.device.moves_to[0] != 0:
             zap_page_range(m, cpu, mm, m.device.moves_to[0], m.device.moves_to[0] + PAGE)

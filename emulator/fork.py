@@ -29,6 +29,7 @@ from emulator.atomic import (
 from emulator.kernel import EAGAIN, ECHILD, ENOMEM
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.mmap import exit_mmap
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,
@@ -64,6 +65,8 @@ from emulator.shadow import shadow_share
 from emulator.spinlock import mmap_write_lock, mmap_write_unlock
 from emulator.tlb import flush_tlb_mm_range, point, switch_mm
 from emulator.vma import VM_DONTCOPY, VM_LOCKED, VM_WIPEONFORK, vma_copy, vma_limit
+
+FORK = path_number("fork")
 
 COPIED, UNFLUSHED = point_number("fork.copied"), point_number("fork.unflushed")
 
@@ -134,6 +137,7 @@ def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     if table == 0:
         return 0
     pin_also(m, cpu)
+    took(m, cpu, FORK)
     child_table = pte_alloc_try_get(m, cpu, child, child_pmd)
     if child_table > 0:
         pte_lock_pair(m, cpu, table, child_table)

@@ -10,10 +10,13 @@ from emulator.atomic import kernel, read_once
 from emulator.filemap import FAULT_FLAG_WRITE
 from emulator.kernel import EFAULT, EINTR, EINVAL, ENOMEM, stopped
 from emulator.memory import __handle_mm_fault
+from emulator.paths import path_number, took
 from emulator.pgtable import PAGE, PRESENT, RW, pmd_lookup, pte_offset
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
 from emulator.vma import VM_ACCESS_FLAGS, VM_PFNMAP, VM_WRITE, find_vma, vma_limit
+
+FOLLOW = path_number("populate, mlock: the look")
 
 
 @kernel
@@ -28,6 +31,7 @@ def follow_page_pte(m, cpu, mm, addr, write):
     table = pte_try_get(m, cpu, pmd)
     if table == 0:
         return False
+    took(m, cpu, FOLLOW)
     pte_lock(m, cpu, table)
     entry = read_once(m.entry, pte_offset(table, addr))
     pte_unlock(m, cpu, table)

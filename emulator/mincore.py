@@ -11,6 +11,7 @@ Source: mm/mincore.c; pte_offset_map_lock, mm/pgtable-generic.c.
 
 from emulator.atomic import DEBUG, data_race, kernel, knob, read_once
 from emulator.kernel import ENOMEM
+from emulator.paths import path_number, took
 from emulator.pgtable import PAGE, PRESENT, pgtable_of, pmd_addr_end, pmd_lookup, pte_offset, pte_present
 from emulator.points import point_number
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
@@ -18,6 +19,8 @@ from emulator.rcu import cond_resched, rcu_read_lock, rcu_read_unlock
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.tlb import point
 from emulator.vma import find_vma, vma_limit
+
+MINCORE = path_number("mincore")
 
 WALKING = point_number("mincore.walking")
 
@@ -56,6 +59,7 @@ def mincore_pmd(m, cpu, mm, pmd, addr, end):
     table = pte_try_get(m, cpu, pmd)
     if table == 0:
         return 0
+    took(m, cpu, MINCORE)
     present = mincore_pte_range(m, cpu, pmd, table, addr, end)
     pte_put(m, cpu, mm, pmd, addr)
     return present

@@ -21,6 +21,7 @@ Source: move_page_tables, move_ptes and move_normal_pmd, mm/mremap.c; eb66ae0308
 
 from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, write_once, xchg
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     PAGE,
     PAGE_SHIFT,
@@ -53,6 +54,10 @@ from emulator.rcu import cond_resched
 from emulator.shadow import shadow_move, shadow_moved
 from emulator.spinlock import PMD_LOCK, spin_lock_pair, spin_unlock_pair
 from emulator.tlb import flush_tlb_mm_range, point
+
+MOVE_ENTRIES = path_number("mremap, entries")
+MOVE_PMD = path_number("mremap, 2 MiB")
+MOVE_PUD = path_number("mremap, 1 GiB")
 
 MOVED, UNLOCKED = point_number("mremap.moved"), point_number("mremap.unlocked")
 
@@ -100,6 +105,7 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
         pin_alone(m, cpu)
         return new_table
     pte_lock_pair(m, cpu, old_table, new_table)
+    took(m, cpu, MOVE_ENTRIES)
     if DEBUG:
         shadow_move_range(m, mm, old_table, old, old + length, 0)
     moved = move_entries(m, old_table, new_table, old, old + length, new)
@@ -147,6 +153,7 @@ def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
         return False
     if DEBUG:
         shadow_move_range(m, mm, table, 0, PMD_SIZE, 0)
+    took(m, cpu, MOVE_PMD)
     done = move_table(m, cpu, mm, old_pmd, new_pmd, old, PMD_SIZE)
     if DEBUG:
         shadow_move_range(m, mm, table, new if done else old, (new if done else old) + PMD_SIZE, 1)
@@ -162,6 +169,7 @@ def move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
     pmds = pgtable_of(read_once(m.entry, old_pud)) << 9
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new, 0)
+    took(m, cpu, MOVE_PUD)
     done = move_table(m, cpu, mm, old_pud, new_pud, old, PUD_SIZE)
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new if done else old, 1)

@@ -7,9 +7,10 @@ command runs the same programs again.
 import json
 
 import pytest
-from support import STRESS, in_engine, stress
+from support import STRESS, in_engine, stress, taken
 from test_cli import ptelab
 
+from emulator.paths import PATHS
 from emulator.policy import POLICIES
 from scenarios.options import Lab
 from scenarios.stress import Setup, failures
@@ -48,6 +49,16 @@ def test_random_programs_race_soundly_on_the_semaphore_engine(build):
     found = in_engine("semaphore", runs, build)
 
     assert not found, told(found)
+
+
+def test_random_programs_take_every_path():
+    runs = 0
+    while runs < 4 or (runs < 40 and not all(taken[path] for path in PATHS)):
+        found = stress(list(POLICIES)[runs % len(POLICIES)], (4, 1, 1000), 4000 + runs, perturb=8 * (runs % 2))
+        assert not found, told(found)
+        runs += 1
+
+    assert [path for path in PATHS if not taken[path]] == []
 
 
 @pytest.mark.stress
