@@ -42,6 +42,7 @@ class Bug(IntEnum):
     STORE_TO_CLEAN_PAGE = 31
     STORE_TO_SHARED = 40
     BAD_MM_AT_EXIT = 41
+    PIN_NOT_MAPPED = 50
 
     @property
     def detector(self) -> str:
@@ -152,6 +153,11 @@ BUGS = {
         "a store to {subject} goes to a page of a file that is clean (page {seen} of the cache)",
         "write-back takes the right to store away before it takes the page for clean: this translation is stale, and "
         "what is stored will not be written",
+        "address",
+    ),
+    Bug.PIN_NOT_MAPPED: BugText(
+        "a device has stored to frame {was}, which it has pinned for {subject}; frame {seen} is mapped there",
+        "who takes a page away looks whether it is pinned: this store is lost to the program",
         "address",
     ),
     Bug.PTLOCK_DEAD: BugText(

@@ -20,7 +20,6 @@ from emulator.atomic import (
     cmpxchg,
     data_race,
     kernel,
-    kernel_inline,
     knob,
     read_once,
     smp_store_release,
@@ -29,6 +28,7 @@ from emulator.atomic import (
 from emulator.kernel import EAGAIN, ECHILD, ENOMEM
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.mmap import exit_mmap
+from emulator.page_alloc import alloc_page, copy_page
 from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
@@ -61,10 +61,19 @@ from emulator.pte_ref import (
 )
 from emulator.rcu import cond_resched
 from emulator.rmap import link_file_vma
-from emulator.shadow import shadow_share
+from emulator.shadow import shadow_own, shadow_share
 from emulator.spinlock import mmap_write_lock, mmap_write_unlock
 from emulator.tlb import flush_tlb_mm_range, point, switch_mm
-from emulator.vma import VM_DONTCOPY, VM_LOCKED, VM_WIPEONFORK, vma_copy, vma_limit
+from emulator.vma import (
+    VM_DONTCOPY,
+    VM_LOCKED,
+    VM_WIPEONFORK,
+    join_family,
+    vma_copy,
+    vma_limit,
+    vmas_lock,
+    vmas_unlock,
+)
 
 FORK = path_number("fork")
 
@@ -88,13 +97,39 @@ def free_mm(m, mm):
     smp_store_release(m.mm.in_use, mm, 0)  # pairs with the cmpxchg in alloc_mm
 
 
-@kernel_inline
-def copy_present_pte(m, pte):
-    """Write-protect the parent's entry, count its frame once more; the child's entry. Locking: caller must hold ptl."""
+@kernel
+def copy_pinned_page(m, cpu, child, entry, addr):
+    """A frame for the child with what the parent's holds, which a device may be using: the child's entry, or 0 without
+    memory. The child's first store finds itself the only user. Locking: caller must hold ptl.
+    """
+    copy = alloc_page(m, cpu)
+    if copy == 0:
+        return 0
+    copy_page(m, copy, entry >> PAGE_SHIFT)
+    m.page.mapcount[copy] = 1
+    write_once(m.page.mapping, copy, m.page.mapping[entry >> PAGE_SHIFT])  # the same index, the same family
+    if DEBUG:
+        shadow_own(m, child, copy, addr)
+    return copy << PAGE_SHIFT | entry & (PAGE - 1) & ~(RW | ANON_EXCLUSIVE | ACCESSED)
+
+
+@kernel
+def copy_present_pte(m, cpu, child, pte, addr):
+    """Write-protect the parent's entry, count its frame once more; the child's entry, or 0 if memory ran out.
+
+    A frame that was exclusive and is counted twice is pinned: the parent keeps it, or what a device stores there would
+    go to the child alone, once the parent has broken COW. Fast GUP counts, then looks at the entry again; here it is
+    the other way round, so one of the two sees the other. Locking: caller must hold ptl.
+    """
     entry = read_once(m.entry, pte)
     while cmpxchg(m.entry, pte, entry, entry & ~(RW | ANON_EXCLUSIVE)) != entry:
         entry = read_once(m.entry, pte)  # the hardware of other CPUs sets bits
     frame = entry >> PAGE_SHIFT
+    if entry & ANON_EXCLUSIVE and read_once(m.page.refcount, frame) != 1:
+        seen = read_once(m.entry, pte)
+        while cmpxchg(m.entry, pte, seen, seen | entry & (RW | ANON_EXCLUSIVE)) != seen:
+            seen = read_once(m.entry, pte)
+        return copy_pinned_page(m, cpu, child, entry, addr)
     if frame != ZERO_PAGE:
         atomic_add(m.page.refcount, frame, 1)
         atomic_add(m.page.mapcount, frame, 1)
@@ -104,15 +139,19 @@ def copy_present_pte(m, pte):
 @kernel
 def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
     """Copy the entries of [addr, end) from one table to the child's, at `pmd`, and count them there; guards as well.
+    0 or -ENOMEM.
 
     Locking: caller must hold references on both tables and both ptls.
     """
-    copied = frames = files = 0
+    copied = frames = files = error = 0
     while addr < end:
         pte = pte_offset(table, addr)
         entry = read_once(m.entry, pte)
         if pte_present(entry):
-            entry = copy_present_pte(m, pte)
+            entry = copy_present_pte(m, cpu, child, pte, addr)
+            if entry == 0:
+                error = -ENOMEM
+                break
             if entry & FILE:
                 files += 1
             elif entry >> PAGE_SHIFT != ZERO_PAGE:
@@ -125,6 +164,7 @@ def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
     atomic_add(m.mm.rss_anon, child, frames)
     atomic_add(m.mm.rss_file, child, files)
     point(m, cpu, COPIED, table, copied)
+    return error
 
 
 @kernel
@@ -139,14 +179,15 @@ def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     pin_also(m, cpu)
     took(m, cpu, FORK)
     child_table = pte_alloc_try_get(m, cpu, child, child_pmd)
+    error = min(child_table, 0)
     if child_table > 0:
         pte_lock_pair(m, cpu, table, child_table)
-        copy_ptes(m, cpu, child, child_pmd, child_table, table, addr, end)
+        error = copy_ptes(m, cpu, child, child_pmd, child_table, table, addr, end)
         pte_unlock_pair(m, cpu, table, child_table)
         pte_put(m, cpu, child, child_pmd, addr)
     pte_put(m, cpu, mm, pmd, addr)
     pin_alone(m, cpu)
-    return min(child_table, 0)
+    return error
 
 
 @kernel
@@ -180,23 +221,38 @@ def copy_page_range(m, cpu, child, mm, addr, end):
 
 
 @kernel
+def copy_vma_to_child(m, cpu, child, row):
+    """Append the VMA at `row` to those of the child; its row there. Locking: as copy_pte_range; takes vmas_lock."""
+    vmas_lock(m, cpu, child)
+    to = vma_limit(m, child)
+    vma_copy(m, to, row)
+    m.vma.flags[to] &= ~VM_LOCKED
+    if m.vma.flags[row] & VM_WIPEONFORK:
+        m.vma.anon_vma[to] = 0
+    if m.vma.anon_vma[to] != 0:
+        m.mm.anon_vmas[child] += 1
+        m.vma.anon_vma[to] = m.mm.anon_vmas[child]
+    m.mm.vmas[child] += 1
+    vmas_unlock(m, cpu, child)
+    m.mm.total_vm[child] += (m.vma.end[row] - m.vma.start[row]) // PAGE
+    return to
+
+
+@kernel
 def dup_mmap(m, cpu, child, mm):
-    """Copy the VMAs that fork inherits, and their pages: 0 or -ENOMEM. Locking: as copy_pte_range."""
+    """Copy the VMAs that fork inherits, and their pages: 0 or -ENOMEM. Locking: as copy_pte_range.
+
+    A VMA is entered before its entries are copied, and an rmap walker comes to the parent before the child: what it
+    does to an entry of the parent is copied, or it does the same to the child's.
+    """
+    join_family(m, cpu, child, mm)
     for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
         if m.vma.flags[row] & VM_DONTCOPY:
             continue
-        to = vma_limit(m, child)
-        vma_copy(m, to, row)
-        m.mm.vmas[child] += 1
-        m.mm.total_vm[child] += (m.vma.end[row] - m.vma.start[row]) // PAGE
-        m.vma.flags[to] &= ~VM_LOCKED
+        to = copy_vma_to_child(m, cpu, child, row)
         if m.vma.file[to] != 0:  # before the entries: whoever walks i_mmap must find those, too
             link_file_vma(m, cpu, child, m.vma.file[to] - 1, m.vma.start[to], m.vma.end[to], m.vma.pgoff[to])
-        if m.vma.flags[row] & VM_WIPEONFORK:
-            m.vma.anon_vma[to] = 0
         if m.vma.anon_vma[to] != 0:
-            m.mm.anon_vmas[child] += 1
-            m.vma.anon_vma[to] = m.mm.anon_vmas[child]
             error = copy_page_range(m, cpu, child, mm, m.vma.start[row], m.vma.end[row])
             if error != 0:
                 return error

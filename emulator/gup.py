@@ -1,42 +1,103 @@
-"""Slow GUP, as far as populating goes: look at each page of a range, and fault in what is not there.
+"""Slow GUP: look at each page of a range, fault in what is not there, and pin it if somebody else is to use it.
 
 The look pins the table (try_get, a table that is dying is as good as none) and takes ptl; the fault pins it again.
-mmap_lock is held all the time, so the pmd may come and go in between, the VMA not.
+mmap_lock is held all the time, so the pmd may come and go in between, the VMA not. A page is pinned under ptl: whoever
+takes the entry away afterwards finds its frame counted.
+
+Pages of files are pinned for loads alone: what a device stores after write-back has taken a page for clean would be
+lost (FOLL_LONGTERM refuses them for that reason, 8ac268436e6d).
 
 Source: __get_user_pages and faultin_page_range, mm/gup.c; follow_page_pte in patch 5.
 """
 
-from emulator.atomic import kernel, read_once
-from emulator.filemap import FAULT_FLAG_WRITE
+from emulator.atomic import atomic_add, kernel, read_once
+from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY
 from emulator.kernel import EFAULT, EINTR, EINVAL, ENOMEM, stopped
-from emulator.memory import __handle_mm_fault
+from emulator.memory import ZERO_PAGE, __handle_mm_fault
 from emulator.paths import path_number, took
-from emulator.pgtable import PAGE, PRESENT, RW, pmd_lookup, pte_offset
+from emulator.pgtable import PAGE, PAGE_SHIFT, PRESENT, RW, pmd_lookup, pte_offset
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
+from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.vma import VM_ACCESS_FLAGS, VM_PFNMAP, VM_WRITE, find_vma, vma_limit
 
 FOLLOW = path_number("populate, mlock: the look")
+PIN = path_number("GUP, slow")
 
 
 @kernel
-def follow_page_pte(m, cpu, mm, addr, write):
-    """True if the page at `addr` is there, and may be written if that is wanted.
+def follow_page_pte(m, cpu, mm, addr, write, get):
+    """The entry for `addr`, or 0 if no page is there, or none that may be written if that is wanted.
 
-    Locking: caller must hold mmap_lock; takes and releases ptl.
+    With `get` (FOLL_GET) its frame has one more user, the zero page excepted. Locking: caller must hold mmap_lock;
+    takes and releases ptl.
     """
     pmd = pmd_lookup(m, mm, addr)
     if pmd == 0:
-        return False
+        return 0
     table = pte_try_get(m, cpu, pmd)
     if table == 0:
-        return False
+        return 0
     took(m, cpu, FOLLOW)
     pte_lock(m, cpu, table)
     entry = read_once(m.entry, pte_offset(table, addr))
+    if entry & PRESENT == 0 or (write and entry & RW == 0):
+        entry = 0
+    elif get and entry >> PAGE_SHIFT != ZERO_PAGE:
+        atomic_add(m.page.refcount, entry >> PAGE_SHIFT, 1)
     pte_unlock(m, cpu, table)
     pte_put(m, cpu, mm, pmd, addr)
-    return entry & PRESENT != 0 and (not write or entry & RW != 0)
+    return entry
+
+
+@kernel
+def faultin_page(m, cpu, mm, row, addr, flags):
+    """Fault a page in: 0, -errno or VM_FAULT_RETRY. Locking: as __handle_mm_fault."""
+    return __handle_mm_fault(m, cpu, mm, row, addr, flags)
+
+
+@kernel
+def pin_user_page(m, cpu, mm, addr, flags):
+    """Pin the page at `addr`, faulting it in: its entry, VM_FAULT_RETRY with mmap_lock dropped, or -errno.
+
+    Locking: caller must hold mmap_lock for reading.
+    """
+    row = find_vma(m, mm, addr)
+    write = flags & FAULT_FLAG_WRITE
+    if row == vma_limit(m, mm) or m.vma.start[row] > addr:
+        return -EFAULT
+    if not m.vma.flags[row] & (VM_WRITE if write else VM_ACCESS_FLAGS) or m.vma.flags[row] & VM_PFNMAP:
+        return -EFAULT
+    if write and m.vma.file[row] != 0:
+        return -EFAULT
+    while True:
+        entry = follow_page_pte(m, cpu, mm, addr, write, 1)
+        if entry != 0:
+            took(m, cpu, PIN)
+            return entry
+        error = faultin_page(m, cpu, mm, row, addr, flags)
+        if error != 0:
+            return error
+        cond_resched(m, cpu)
+        if stopped(m):
+            return -EINTR
+
+
+@kernel
+def get_user_page(m, cpu, mm, addr, write):
+    """Pin the page at `addr`, faulting it in: its frame, 0 if it is the zero page, which needs no pin, or -errno.
+
+    Locking: takes and releases mmap_lock for reading.
+    """
+    flags = FAULT_FLAG_WRITE if write else 0
+    while True:
+        mmap_read_lock(m, cpu, mm)
+        entry = pin_user_page(m, cpu, mm, addr, flags)
+        if entry != VM_FAULT_RETRY:
+            break
+        flags |= FAULT_FLAG_TRIED
+    mmap_read_unlock(m, cpu, mm)
+    return entry if entry < 0 else entry >> PAGE_SHIFT
 
 
 @kernel
@@ -46,8 +107,8 @@ def populate_vma_page_range(m, cpu, mm, row, start, end, write):
     Locking: caller must hold mmap_lock for reading.
     """
     while start < end:
-        if not follow_page_pte(m, cpu, mm, start, write):
-            error = __handle_mm_fault(m, cpu, mm, row, start, FAULT_FLAG_WRITE if write else 0)
+        if follow_page_pte(m, cpu, mm, start, write, 0) == 0:
+            error = faultin_page(m, cpu, mm, row, start, FAULT_FLAG_WRITE if write else 0)
             if error != 0:
                 return error
         start += PAGE

@@ -29,6 +29,7 @@ from emulator.atomic import (
 from emulator.bugs import Bug
 from emulator.device import device_remove
 from emulator.fork import end_child, fork, reap
+from emulator.gup_fast import gup
 from emulator.insert_pages import insert_pages
 from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, stopped, waits_for
 from emulator.madvise import MADV_REMOVE, do_madvise, process_madvise
@@ -82,6 +83,7 @@ class Op(IntEnum):
     WRITEBACK = 32  # write the dirty pages of file `addr`
     TRUNCATE = 33  # make file `addr` `arg` pages long
     PUNCH_HOLE = 34  # take `length` pages out of file `addr`, from page `arg` on
+    GUP = 50  # a device stores `arg` to the first word of each page, which it pins for that; 0: it loads
 
 
 EXIT, STOP, STORE, LOAD, TOUCH, READ = (int(op) for op in (Op.EXIT, Op.STOP, Op.STORE, Op.LOAD, Op.TOUCH, Op.READ))
@@ -93,6 +95,7 @@ MINCORE, INSERT_PAGES, COMPUTE, DEVICE_REMOVE = (
 MPROTECT, MLOCK, PROCESS_MADVISE = int(Op.MPROTECT), int(Op.MLOCK), int(Op.PROCESS_MADVISE)
 MREMAP, MREMAP_FIXED = int(Op.MREMAP), int(Op.MREMAP_FIXED)
 FORK, FORK_HOLD, REAP = int(Op.FORK), int(Op.FORK_HOLD), int(Op.REAP)
+GUP = int(Op.GUP)
 WRITEBACK, TRUNCATE, PUNCH_HOLE = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE)
 
 
@@ -238,6 +241,8 @@ def execute_more(m, cpu, mm, op, addr, length, step, arg):
         return do_mincore(m, cpu, mm, addr, length)
     if op == INSERT_PAGES:
         return insert_pages(m, cpu, mm, addr, length)
+    if op == GUP:
+        return gup(m, cpu, mm, addr, length, arg)
     if op == COMPUTE:
         return compute(m, cpu, arg)
     if op == DEVICE_REMOVE:

@@ -20,7 +20,7 @@ EBUS = ENXIO  # what an instruction ends with where Linux sends SIGBUS; EFAULT i
 
 
 class Wait(IntEnum):
-    """What a CPU waits for; cpu.waits_index says which one. Those below 8 are the lock classes."""
+    """What a CPU waits for; cpu.waits_index says which one. Those below BARRIER are the lock classes."""
 
     NOTHING = 0
     MMAP_LOCK = 1
@@ -30,12 +30,13 @@ class Wait(IntEnum):
     ZONE_LOCK = 5
     INODE_LOCK = 6
     PAGE_LOCK = 7
-    BARRIER = 8
-    FLUSH = 9
-    MEMORY = 10
-    DYING_TABLE = 11
-    WRITEBACK = 16
-    RECLAIM = 17
+    ANON_VMA_LOCK = 8
+    BARRIER = 16
+    FLUSH = 17
+    MEMORY = 18
+    DYING_TABLE = 19
+    WRITEBACK = 20
+    RECLAIM = 21
 
 
 WAIT_TEXT = {

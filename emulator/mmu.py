@@ -16,11 +16,9 @@ from emulator.pgtable import (
     RW,
     TASK_SIZE,
     USER_PGTABLES_CEILING,
-    pgd_offset,
     pgtable_of,
-    pmd_offset,
+    pmd_offset_lockless,
     pte_offset,
-    pud_offset,
 )
 from emulator.points import point_noirq, point_number
 from emulator.rcu import cond_resched
@@ -36,13 +34,10 @@ TRANSLATED = point_number("access.translated")
 @kernel
 def walk_upper(m, cpu, mm, addr):
     """Walk from the top to the PTE table and cache it; its number, or 0."""
-    pgd = pgd_offset(m, mm, addr)
-    if read_once(m.entry, pgd) & PRESENT == 0:
+    pmd = pmd_offset_lockless(m, mm, addr)
+    if pmd == 0:
         return 0
-    pud = pud_offset(m, pgd, addr)
-    if read_once(m.entry, pud) & PRESENT == 0:
-        return 0
-    entry = read_once(m.entry, pmd_offset(m, pud, addr))
+    entry = read_once(m.entry, pmd)
     if entry & PRESENT == 0:
         return 0
     psc_fill(m, cpu, addr, pgtable_of(entry))

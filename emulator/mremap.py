@@ -14,11 +14,21 @@ from emulator.mmap import munmap_locked, unmap_region
 from emulator.move_page_tables import move_page_tables
 from emulator.pgtable import PAGE, TASK_SIZE
 from emulator.spinlock import mmap_write_lock, mmap_write_unlock
-from emulator.vma import VM_LOCKED, VM_PFNMAP, detach_vmas, find_vma, vma_insert, vma_limit, vma_merge
+from emulator.vma import (
+    VM_LOCKED,
+    VM_PFNMAP,
+    detach_vmas,
+    find_vma,
+    vma_insert,
+    vma_limit,
+    vma_merge,
+    vmas_lock,
+    vmas_unlock,
+)
 
 
 @kernel
-def copy_vma(m, mm, row, addr, end, new):
+def copy_vma(m, cpu, mm, row, addr, end, new):
     """Enter a VMA at `new` like that of [addr, end), which lies in the VMA at `row`.
 
     One without anonymous pages belongs wholly to its new place. Locking: caller must hold mmap_lock for writing.
@@ -28,8 +38,10 @@ def copy_vma(m, mm, row, addr, end, new):
     if anon_vma == 0:
         pgoff = new // PAGE
     at = find_vma(m, mm, new)
+    vmas_lock(m, cpu, mm)
     vma_insert(m, mm, at, new, new + end - addr, flags, anon_vma, pgoff)
     vma_merge(m, mm, at)
+    vmas_unlock(m, cpu, mm)
     m.mm.total_vm[mm] += (end - addr) // PAGE
 
 
@@ -43,7 +55,7 @@ def move_vma(m, cpu, mm, row, addr, end, new):
     if m.mm.vmas[mm] + 3 > m.config.vma_per_mm[0]:
         return -ENOMEM
     device = m.vma.flags[row] & VM_PFNMAP
-    copy_vma(m, mm, row, addr, end, new)
+    copy_vma(m, cpu, mm, row, addr, end, new)
     if device:
         move_device_vma(m, cpu, mm, addr, new, 0)
     length = end - addr
@@ -53,7 +65,7 @@ def move_vma(m, cpu, mm, row, addr, end, new):
     if device:
         move_device_vma(m, cpu, mm, addr, new, 1 if moved == length else -1)
     gone = addr if moved == length else new
-    detach_vmas(m, mm, gone, gone + length)
+    detach_vmas(m, cpu, mm, gone, gone + length)
     unmap_region(m, cpu, mm, gone, gone + length)
     return 0 if moved == length else -ENOMEM
 
@@ -101,7 +113,7 @@ def do_mremap_fixed(m, cpu, mm, addr, length, new):
 
 
 @kernel
-def expand_vma(m, mm, addr, end, new_end):
+def expand_vma(m, cpu, mm, addr, end, new_end):
     """Let the VMA that holds [addr, end) end at `new_end`, further up: 0 or -errno.
 
     Locking: caller must hold mmap_lock for writing.
@@ -121,9 +133,11 @@ def expand_vma(m, mm, addr, end, new_end):
         return -ENOMEM
     if row + 1 < vma_limit(m, mm) and m.vma.start[row + 1] < new_end:
         return -ENOMEM
+    vmas_lock(m, cpu, mm)
     m.vma.end[row] = new_end
-    m.mm.total_vm[mm] += (new_end - end) // PAGE
     vma_merge(m, mm, row)
+    vmas_unlock(m, cpu, mm)
+    m.mm.total_vm[mm] += (new_end - end) // PAGE
     return 0
 
 
@@ -150,7 +164,7 @@ def do_mremap(m, cpu, mm, addr, old_length, new_length):
     if new_end < end:
         error = shrink_vma(m, cpu, mm, addr, new_end, end)
     else:
-        error = expand_vma(m, mm, addr, end, new_end)
+        error = expand_vma(m, cpu, mm, addr, end, new_end)
         if error == 0 and m.vma.flags[find_vma(m, mm, addr)] & VM_LOCKED:
             mm_populate(m, cpu, mm, end, new_end)
     mmap_write_unlock(m, cpu, mm)

@@ -24,6 +24,8 @@ PATHS = (
     "MADV_FREE, COLD, PAGEOUT",
     "MADV_WILLNEED",
     "populate, mlock: the look",
+    "GUP, slow",
+    "GUP, fast",
     "guard, install",
     "guard, remove",
     "mprotect",

@@ -79,6 +79,18 @@ def pmd_lookup(m, mm, addr):
     return pmd_offset(m, pud, addr)
 
 
+@kernel
+def pmd_offset_lockless(m, mm, addr):
+    """The PMD entry for `addr`, or 0, for who holds no lock: each entry is read once, a second look may differ."""
+    entry = read_once(m.entry, pgd_offset(m, mm, addr))
+    if entry & PRESENT == 0:
+        return 0
+    entry = read_once(m.entry, pgtable_of(entry) << 9 | (addr >> PUD_SHIFT & 511))
+    if entry & PRESENT == 0:
+        return 0
+    return pgtable_of(entry) << 9 | (addr >> PMD_SHIFT & 511)
+
+
 @kernel_inline
 def pte_offset(table, addr):
     """The PTE for `addr` in the PTE table `table`."""

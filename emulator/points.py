@@ -165,6 +165,22 @@ POINTS: dict[str, Point] = {
     "access.translated": Point(
         "mmu.py:translate", "the translation is there, the word is not yet accessed", "entry", "hardware", "address"
     ),
+    "gup.read-pmd": Point(
+        "gup_fast.py:gup_pte_range", "interrupts are off, the pmd is read, no entry", "pmd", "gup_pte_range"
+    ),
+    "gup.read-pte": Point(
+        "gup_fast.py:gup_pte_range", "the entry is read, its frame not yet counted", "entry", "gup_pte_range"
+    ),
+    "gup.pinned": Point(
+        "gup_fast.py:gup_pte_range", "the frame is counted, nothing looked at again", "frame", "70cbc3cc78a9"
+    ),
+    "gup.used": Point(
+        "gup_fast.py:use_page",
+        "the device is done with the page, which is pinned still",
+        "value",
+        "pin_user_pages",
+        "frame",
+    ),
     "mincore.walking": Point(
         "mincore.py:mincore_pte_range", "the table is found, ptl is not held", "count", "mincore(2)"
     ),

@@ -75,6 +75,7 @@ KNOBS = _fields(
         "dirty-zap-unflushed": "zap drops ptl before it flushes the dirty page of a file that it unmaps (1cf35d47712d)",
         "fork-unflushed": "fork does not flush the parent's TLBs after it has write-protected its entries",
         "mremap-late-flush": "mremap flushes the old range after it has dropped the ptls (CVE-2018-18281)",
+        "gup-no-pmd-recheck": "fast GUP looks at the entry again after it has counted the frame, not at the pmd (H6)",
         "lost-wakeup": "the coordinator goes to sleep without a second look for work",
         "callbacks-in-hand": "the coordinator takes callbacks without a note of it in memory: a crash loses them",
         "no-publish-wmb": "a table is published by WRITE_ONCE, without the smp_wmb of patch 3 before it",

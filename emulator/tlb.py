@@ -179,6 +179,19 @@ def take_interrupts(m, cpu):
         handle_ipi(m, cpu)
 
 
+@kernel_inline
+def local_irq_disable(m, cpu):
+    """Take no interrupt until local_irq_enable: a flush of what this CPU may be looking at waits."""
+    write_once(m.cpu.irq_off, cpu, m.cpu.irq_off[cpu] + 1)
+
+
+@kernel_inline
+def local_irq_enable(m, cpu):
+    """Take interrupts again, a pending one at once."""
+    smp_store_release(m.cpu.irq_off, cpu, m.cpu.irq_off[cpu] - 1)
+    take_interrupts(m, cpu)
+
+
 @kernel
 def steer(m, cpu, at):
     """Wait at a point until another CPU passes the other one, or too long; take interrupts meanwhile."""

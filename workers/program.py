@@ -34,7 +34,7 @@ class Insn(NamedTuple):
             case Op.MMAP if self.step:
                 kind = "shared" if self.arg & VM_SHARED else "private"
                 return f"mmap {self.addr:#x} {self.length:#x} {kind} file {(self.step & 255) - 1} page {self.step >> 8}"
-            case Op.TOUCH | Op.READ | Op.MMAP | Op.MUNMAP | Op.MINCORE | Op.INSERT_PAGES:
+            case Op.TOUCH | Op.READ | Op.MMAP | Op.MUNMAP | Op.MINCORE | Op.INSERT_PAGES | Op.GUP:
                 return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x}"
             case Op.MADVISE | Op.PROCESS_MADVISE:
                 return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x} {ADVICE.get(self.arg, self.arg)}"
@@ -185,6 +185,11 @@ def truncate(file: int, pages: int) -> Insn:
 def punch_hole(file: int, page: int, pages: int) -> Insn:
     """Take pages out of a file: they read zero afterwards."""
     return Insn(Op.PUNCH_HOLE, file, pages, arg=page)
+
+
+def gup(addr: int, length: int = PAGE_SIZE, value: int = 0) -> Insn:
+    """A device pins each page and stores a word to it, or loads one if `value` is 0."""
+    return Insn(Op.GUP, addr, length, arg=value)
 
 
 def compute(microseconds: int) -> Insn:

@@ -41,6 +41,7 @@ from workers.program import (
     dontneed,
     fork,
     free,
+    gup,
     insert_pages,
     jump,
     load,
@@ -289,6 +290,11 @@ class Author:
         """insert_pages."""
         return [insert_pages(*self.piece())]
 
+    def pin(self) -> list[Insn]:
+        """A device uses pages: those of a range, or own ones, mostly a few."""
+        addr, length, _ = (*self.piece(), 0) if self.rng.random() < 0.7 else self.own()
+        return [gup(addr, min(length, 16 * PAGE_SIZE), self.value() if self.rng.random() < 0.7 else 0)]
+
     def pause(self) -> list[Insn]:
         """compute."""
         return [compute(self.rng.randrange(20)), MARK]
@@ -335,6 +341,7 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.write_back: 3,
     Author.cut_file: 2,
     Author.insert: 3,
+    Author.pin: 5,
     Author.pause: 2,
     Author.use_device: 3,
 }

@@ -1,0 +1,145 @@
+"""Fast GUP: pin a page of the mm that this CPU runs without any lock, with interrupts off.
+
+    fast GUP                            whoever takes the entry, or the table, away
+    ========                            ===========================================
+    local_irq_disable()
+    reads the pmd                       clears the entry, or the pmd
+    reads the entry                     flush: an IPI, which waits
+    counts the frame, unless zero
+    reads the entry and the pmd again
+      changed: puts it, slow GUP
+    local_irq_enable()                  all acks are there: the frame, or the table, may be used again
+
+Either the second look finds the entry gone, or whoever cleared it finds the frame counted. The table is not pinned: it
+stays because the IPI of the flush that comes before its freeing is not acknowledged, and where tables wait for a grace
+period because no quiescent state is reported meanwhile.
+
+Source: gup_pte_range and lockless_pages_from_mm, mm/gup.c; 70cbc3cc78a9 (the second look at the pmd).
+"""
+
+from emulator.atomic import atomic_inc_not_zero, data_race, kernel, knob, read_once, write_once
+from emulator.bugs import Bug
+from emulator.gup import follow_page_pte, get_user_page
+from emulator.kernel import BUG, EFAULT, EINTR, detecting, stopped
+from emulator.memory import ZERO_PAGE
+from emulator.mmu import access_ok
+from emulator.page_alloc import put_page
+from emulator.paths import path_number, took
+from emulator.pgtable import (
+    FILE,
+    PAGE,
+    PAGE_SHIFT,
+    PRESENT,
+    RW,
+    SPECIAL,
+    pgtable_of,
+    pmd_offset_lockless,
+    pte_offset,
+)
+from emulator.points import point_number
+from emulator.rcu import cond_resched
+from emulator.shadow import shadow_device_store, zaps_of_others
+from emulator.spinlock import mmap_read_lock, mmap_read_unlock
+from emulator.tlb import local_irq_disable, local_irq_enable, point
+
+GUP_FAST = path_number("GUP, fast")
+
+BUG_USE_AFTER_FREE, BUG_PIN_NOT_MAPPED = int(Bug.TABLE_USE_AFTER_FREE), int(Bug.PIN_NOT_MAPPED)
+READ_PMD, READ_PTE, PINNED = point_number("gup.read-pmd"), point_number("gup.read-pte"), point_number("gup.pinned")
+USED = point_number("gup.used")
+
+
+@kernel
+def gup_pte_range(m, cpu, pmd, named, addr, write):
+    """Count the frame of `addr` once more, in the table that `named`, what the pmd held, names: the frame, or 0.
+
+    Locking: caller must have interrupts off.
+    """
+    took(m, cpu, GUP_FAST)
+    table = pgtable_of(named)
+    generation = data_race(m.ptdesc.generation, table)
+    point(m, cpu, READ_PMD, table, named)
+    pte = pte_offset(table, addr)
+    entry = read_once(m.entry, pte)
+    frame = entry >> PAGE_SHIFT
+    point(m, cpu, READ_PTE, table, entry)
+    wanted = PRESENT | (RW if write else 0)
+    usable = entry & wanted == wanted and entry & SPECIAL == 0 and frame != ZERO_PAGE and not (write and entry & FILE)
+    if not usable or not atomic_inc_not_zero(m.page.refcount, frame):
+        frame = 0
+    else:
+        point(m, cpu, PINNED, table, frame)
+        same = read_once(m.entry, pmd) == named or knob(m.config.gup_no_pmd_recheck)
+        if not same or read_once(m.entry, pte) != entry:
+            put_page(m, cpu, frame)
+            frame = 0
+    if detecting(m) and data_race(m.ptdesc.generation, table) != generation:
+        BUG(m, cpu, BUG_USE_AFTER_FREE, table, generation, data_race(m.ptdesc.state, table))
+    return frame
+
+
+@kernel
+def get_user_page_fast_only(m, cpu, mm, addr, write):
+    """Pin the page at `addr` if it is there, and may be written if that is wanted: its frame, or 0.
+
+    Locking: none; `mm` must be the one this CPU has loaded. Upper tables go as PTE tables do.
+    """
+    frame = 0
+    local_irq_disable(m, cpu)
+    pmd = pmd_offset_lockless(m, mm, addr)
+    named = 0 if pmd == 0 else read_once(m.entry, pmd)
+    if named & PRESENT:
+        frame = gup_pte_range(m, cpu, pmd, named, addr, write)
+    local_irq_enable(m, cpu)
+    return frame
+
+
+@kernel
+def check_pin(m, cpu, mm, addr, frame, since):
+    """Detector: a page pinned for a store is the one mapped at `addr`, unless somebody has unmapped it since."""
+    mmap_read_lock(m, cpu, mm)
+    entry = follow_page_pte(m, cpu, mm, addr, 0, 0)
+    if entry >> PAGE_SHIFT != frame and since >= 0 and zaps_of_others(m, cpu, mm) == since:
+        BUG(m, cpu, BUG_PIN_NOT_MAPPED, addr, frame, entry >> PAGE_SHIFT)
+    mmap_read_unlock(m, cpu, mm)
+
+
+@kernel
+def use_page(m, cpu, mm, addr, value):
+    """What a device does with a page of user memory: pin it, store `value` to its word at `addr`, or load that if
+    `value` is 0, unpin it. 0 or -errno."""
+    since = zaps_of_others(m, cpu, mm) if detecting(m) else 0
+    frame = get_user_page_fast_only(m, cpu, mm, addr, value)
+    if frame == 0:
+        frame = get_user_page(m, cpu, mm, addr, value)
+    if frame <= 0:
+        return frame
+    words = m.config.frame_words[0]
+    word = frame * words + (addr >> 3 & (words - 1))
+    if value == 0:
+        m.cpu.loaded[cpu] = read_once(m.frame, word)
+    else:
+        if detecting(m):
+            shadow_device_store(m, mm, frame, addr, value)
+        write_once(m.frame, word, value)
+    point(m, cpu, USED, frame, value)
+    if detecting(m) and value != 0:
+        check_pin(m, cpu, mm, addr, frame, since)
+    put_page(m, cpu, frame)
+    return 0
+
+
+@kernel
+def gup(m, cpu, mm, addr, length, value):
+    """Let a device use the pages of [addr, addr + length), one after another: 0, or the -errno of the first that
+    cannot be pinned."""
+    if not access_ok(addr, length):
+        return -EFAULT
+    for at in range(addr, addr + length, PAGE):
+        error = use_page(m, cpu, mm, at, value)
+        if error != 0:
+            return error
+        cond_resched(m, cpu)
+        if stopped(m):
+            return -EINTR
+    return 0
