@@ -40,10 +40,11 @@ from emulator.mmap import do_mmap, do_munmap, exit_mmap
 from emulator.mmu import access_ok, load, store
 from emulator.mprotect import do_mprotect
 from emulator.mremap import do_mremap, do_mremap_fixed
-from emulator.page_writeback import write_cache_pages
+from emulator.page_writeback import do_msync, write_cache_pages
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
 from emulator.rss import sync_mm_rss
+from emulator.signal import SEGV_MAPERR, SIGSEGV, do_signal, force_sig_fault
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, switch_mm, take_interrupts
 from emulator.truncate import do_truncate, madvise_remove, punch_hole
 from emulator.vma import VM_LOCKED
@@ -84,6 +85,7 @@ class Op(IntEnum):
     TRUNCATE = 33  # make file `addr` `arg` pages long
     PUNCH_HOLE = 34  # take `length` pages out of file `addr`, from page `arg` on
     GUP = 50  # a device stores `arg` to the first word of each page, which it pins for that; 0: it loads
+    MSYNC = 60  # write the dirty pages that a range maps, shared
 
 
 EXIT, STOP, STORE, LOAD, TOUCH, READ = (int(op) for op in (Op.EXIT, Op.STOP, Op.STORE, Op.LOAD, Op.TOUCH, Op.READ))
@@ -96,7 +98,7 @@ MPROTECT, MLOCK, PROCESS_MADVISE = int(Op.MPROTECT), int(Op.MLOCK), int(Op.PROCE
 MREMAP, MREMAP_FIXED = int(Op.MREMAP), int(Op.MREMAP_FIXED)
 FORK, FORK_HOLD, REAP = int(Op.FORK), int(Op.FORK_HOLD), int(Op.REAP)
 GUP = int(Op.GUP)
-WRITEBACK, TRUNCATE, PUNCH_HOLE = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE)
+WRITEBACK, TRUNCATE, PUNCH_HOLE, MSYNC = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE), int(Op.MSYNC)
 
 
 @kernel_inline
@@ -108,9 +110,19 @@ def boundary(m, cpu):
 
 
 @kernel
+def bad_address(m, cpu, mm, addr, length):
+    """True, and a SIGSEGV, if a range does not begin in user space. What reaches beyond it faults there."""
+    if access_ok(addr, length):
+        return False
+    m.cpu.sigsegv[cpu] += 1
+    force_sig_fault(m, cpu, mm, SIGSEGV, SEGV_MAPERR, addr)
+    return True
+
+
+@kernel
 def touch(m, cpu, mm, addr, length, step, value):
     """Store `value` to one word per `step` bytes of [addr, addr + length): 0 or the -errno of the first that failed."""
-    if not access_ok(addr, length):
+    if bad_address(m, cpu, mm, addr, length):
         return -EFAULT
     for at in range(addr, addr + length, step):
         if not boundary(m, cpu):
@@ -124,7 +136,7 @@ def touch(m, cpu, mm, addr, length, step, value):
 @kernel
 def read(m, cpu, mm, addr, length, step):
     """Load one word per `step` bytes of [addr, addr + length): 0 or the -errno of the first that failed."""
-    if not access_ok(addr, length):
+    if bad_address(m, cpu, mm, addr, length):
         return -EFAULT
     for at in range(addr, addr + length, step):
         if not boundary(m, cpu):
@@ -247,18 +259,20 @@ def execute_more(m, cpu, mm, op, addr, length, step, arg):
         return compute(m, cpu, arg)
     if op == DEVICE_REMOVE:
         return device_remove(m, cpu)
-    return execute_file(m, cpu, op, addr, length, arg)
+    return execute_file(m, cpu, mm, op, addr, length, arg)
 
 
 @kernel
-def execute_file(m, cpu, op, addr, length, arg):
+def execute_file(m, cpu, mm, op, addr, length, arg):
     """The instructions on files: 0 or -errno."""
     if op == WRITEBACK:
-        return write_cache_pages(m, cpu, addr)
+        return write_cache_pages(m, cpu, addr, 0, m.config.file_pages[0])
     if op == TRUNCATE:
         return do_truncate(m, cpu, addr, arg)
     if op == PUNCH_HOLE:
         return punch_hole(m, cpu, addr, arg, length)
+    if op == MSYNC:
+        return do_msync(m, cpu, mm, addr, length)
     return -EINVAL
 
 
@@ -314,6 +328,8 @@ def run_child(m, cpu, mm, pc):
         m.cpu.insns[cpu] += 1
         if result == 0:
             result = error
+        if error != 0 and do_signal(m, cpu):
+            break
     m.cpu.pc[cpu] = pc
     if m.insn.record[pc] >= 0:
         record_child(m, child, m.insn.record[pc], m.cpu.faults[cpu] - before)
@@ -324,6 +340,14 @@ def run_child(m, cpu, mm, pc):
     else:
         end_child(m, cpu, child, mm)
     return result
+
+
+@kernel
+def do_exit(m, cpu, mm):
+    """The end of a program: its children go, and the mm with its last CPU."""
+    reap(m, cpu, mm)
+    exit_mmap(m, cpu, mm)
+    m.cpu.insns[cpu] += 1
 
 
 @kernel
@@ -338,9 +362,7 @@ def run_program(m, cpu, mm):
         elif op == STOP:
             return
         elif op == EXIT:
-            reap(m, cpu, mm)
-            exit_mmap(m, cpu, mm)
-            m.cpu.insns[cpu] += 1
+            do_exit(m, cpu, mm)
             return
         else:
             forks = op == FORK or op == FORK_HOLD
@@ -350,6 +372,9 @@ def run_program(m, cpu, mm):
                 m.cpu.errors[cpu] += 1
             if m.insn.record[pc] >= 0:
                 record(m, cpu, mm, m.insn.record[pc], error)
+            if error != 0 and do_signal(m, cpu):
+                do_exit(m, cpu, mm)
+                return
             pc += 1 + m.insn.arg[pc] if forks else 1
         m.cpu.insns[cpu] += 1
 

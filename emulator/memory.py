@@ -20,7 +20,7 @@ from emulator.atomic import (
 )
 from emulator.file_fault import do_fault, do_wp_file
 from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf
-from emulator.kernel import EFAULT, ENOMEM, detecting
+from emulator.kernel import EACCES, EFAULT, ENOMEM, detecting
 from emulator.mmu_gather import (
     tlb_finish_mmu,
     tlb_flush_mmu,
@@ -71,6 +71,7 @@ from emulator.rcu import cond_resched
 from emulator.rmap import page_add_new_anon_rmap, zap_file_pte
 from emulator.rss import add_mm_rss, sync_mm_rss
 from emulator.shadow import shadow_own, shadow_release
+from emulator.signal import mm_fault_error
 from emulator.spinlock import PMD_LOCK, mmap_read_lock, mmap_read_unlock, spin_lock, spin_unlock
 from emulator.tlb import flush_tlb_mm_range, point
 from emulator.vma import VM_ACCESS_FLAGS, VM_WRITE, anon_vma_prepare, find_vma, vma_limit
@@ -301,6 +302,8 @@ def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
     result = 0
     if entry == 0:
         result = do_fault(m, cpu)
+    elif entry & PRESENT == 0:
+        result = -EFAULT  # a guard
     elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
         if entry & FILE:
             result = do_wp_file(m, cpu, entry)
@@ -328,7 +331,7 @@ def __handle_mm_fault(m, cpu, mm, vma, addr, flags):
 
 @kernel
 def handle_mm_fault(m, cpu, mm, addr, write):
-    """Resolve a page fault: 0, -EFAULT if no VMA allows it, -EBUS past the end of a file, or -ENOMEM.
+    """Resolve a page fault: 0, or -EFAULT if no VMA allows it, -EBUS past the end of a file, -ENOMEM, with a signal.
 
     Locking: takes and releases mmap_lock for reading. Source: do_user_addr_fault and handle_mm_fault.
     """
@@ -339,15 +342,18 @@ def handle_mm_fault(m, cpu, mm, addr, write):
         result = -EFAULT
         vma = find_vma(m, mm, addr)
         allowed = VM_WRITE if write else VM_ACCESS_FLAGS
-        if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr and m.vma.flags[vma] & allowed:
-            result = __handle_mm_fault(m, cpu, mm, vma, addr, flags)
+        if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr:
+            result = -EACCES
+            if m.vma.flags[vma] & allowed:
+                result = __handle_mm_fault(m, cpu, mm, vma, addr, flags)
         if result == VM_FAULT_RETRY:
             flags |= FAULT_FLAG_TRIED
             continue
         mmap_read_unlock(m, cpu, mm)
+        if result == 0:
+            return 0
         if result != -ENOMEM or not try_to_free_pages(m, cpu):
-            break
-    return result
+            return mm_fault_error(m, cpu, mm, addr, result)
 
 
 @kernel_inline

@@ -12,6 +12,8 @@
 With the flush after the ptls were dropped (CVE-2018-18281) the driver comes in between: it finds the entry at its new
 address, flushes that, frees the frame, and the old translation leads there still.
 
+Who walks the i_mmap of a file is kept out by i_mmap_lock while an entry of it moves (take_rmap_locks).
+
 A range of 2 MiB that is aligned at both ends moves its table: the entry above names it, ptdesc.pmd points back there,
 and the count is as it was. 1 GiB moves the PMD table. Entry by entry the counts move along, and the source's last put
 frees its table.
@@ -23,6 +25,7 @@ from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, write_onc
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.paths import path_number, took
 from emulator.pgtable import (
+    FILE,
     PAGE,
     PAGE_SHIFT,
     PMD_SIZE,
@@ -51,6 +54,7 @@ from emulator.pte_ref import (
     pte_unlock_pair,
 )
 from emulator.rcu import cond_resched
+from emulator.rmap import drop_rmap_locks, take_rmap_locks
 from emulator.shadow import shadow_move, shadow_moved
 from emulator.spinlock import PMD_LOCK, spin_lock_pair, spin_unlock_pair
 from emulator.tlb import flush_tlb_mm_range, point
@@ -67,7 +71,7 @@ def shadow_move_range(m, mm, table, addr, end, moved):
     """Detector: tell the frames that [addr, end) of a table maps that they are about to move, or have moved there."""
     while addr < end:
         entry = data_race(m.entry, pte_offset(table, addr))  # the driver may zap it
-        if pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and not entry & SPECIAL:
+        if pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and not entry & (SPECIAL | FILE):
             if moved:
                 shadow_moved(m, mm, entry >> PAGE_SHIFT, addr)
             else:
@@ -93,7 +97,8 @@ def move_entries(m, old_table, new_table, old, end, new):
 def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
     """Move the entries of [old, old + length) of one table to `new`, in one table: 0 or -ENOMEM.
 
-    Locking: caller must hold mmap_lock for writing; takes both ptls in the order of the tables, and flushes under them.
+    Locking: caller must hold mmap_lock for writing; takes i_mmap_lock and both ptls, and flushes under them. Nothing is
+    allocated under i_mmap_lock: reclaim may wait for who writes back, and wants it.
     """
     old_table = pte_try_get_retry(m, cpu, old_pmd)
     if old_table == 0:
@@ -104,6 +109,7 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
         pte_put(m, cpu, mm, old_pmd, old)
         pin_alone(m, cpu)
         return new_table
+    take_rmap_locks(m, cpu)
     pte_lock_pair(m, cpu, old_table, new_table)
     took(m, cpu, MOVE_ENTRIES)
     if DEBUG:
@@ -114,6 +120,7 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
     if moved != 0 and not knob(m.config.mremap_late_flush):
         flush_tlb_mm_range(m, cpu, mm, old, old + length, 0)
     pte_unlock_pair(m, cpu, old_table, new_table)
+    drop_rmap_locks(m, cpu)
     point(m, cpu, UNLOCKED, new_table, moved)
     if knob(m.config.mremap_late_flush):
         cond_resched(m, cpu)  # interrupts may come before the flush
@@ -131,9 +138,10 @@ def move_table(m, cpu, mm, old_entry, new_entry, old, size):
     """Let `new_entry` name the table that `old_entry` names; False if there is none, or one at `new_entry`.
 
     The old range is flushed, paging-structure caches too, before the locks are dropped.
-    Locking: caller must hold mmap_lock for writing; takes the locks of both upper tables. A file's VMA would need its
-    i_mmap_lock as well (97113eb39fa7): none is as large as a table. Source: move_normal_pmd and move_normal_pud.
+    Locking: caller must hold mmap_lock for writing; takes i_mmap_lock, or who has found an entry at its old address
+    clears it and flushes that (97113eb39fa7), and the locks of both upper tables. Source: move_normal_pmd, _pud.
     """
+    take_rmap_locks(m, cpu)
     spin_lock_pair(m, cpu, m.ptdesc.ptl, old_entry >> 9, new_entry >> 9, PMD_LOCK)
     entry = read_once(m.entry, old_entry)
     done = entry != 0 and read_once(m.entry, new_entry) == 0
@@ -142,6 +150,7 @@ def move_table(m, cpu, mm, old_entry, new_entry, old, size):
         populate(m, mm, new_entry, pgtable_of(entry))  # and pte_migrate_pmd
         flush_tlb_mm_range(m, cpu, mm, old, old + size, 1)
     spin_unlock_pair(m, cpu, m.ptdesc.ptl, old_entry >> 9, new_entry >> 9, PMD_LOCK)
+    drop_rmap_locks(m, cpu)
     return done
 
 

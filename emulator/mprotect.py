@@ -16,6 +16,7 @@ from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_e
 from emulator.paths import path_number, took
 from emulator.pgtable import (
     ANON_EXCLUSIVE,
+    DIRTY,
     PAGE,
     PRESENT,
     PROTNONE,
@@ -31,7 +32,7 @@ from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get_retry, pte_
 from emulator.rcu import cond_resched
 from emulator.spinlock import mmap_write_lock, mmap_write_unlock
 from emulator.tlb import point
-from emulator.vma import VM_ACCESS_FLAGS, VM_WRITE, find_vma, vma_limit, vma_modify_flags
+from emulator.vma import VM_ACCESS_FLAGS, VM_SHARED, VM_WRITE, find_vma, vma_limit, vma_modify_flags
 
 MPROTECT = path_number("mprotect")
 
@@ -42,11 +43,13 @@ PROTECTED = point_number("mprotect.changed")
 def pte_modify(entry, flags):
     """A present entry under the permissions of a VMA with `flags`.
 
-    A frame that fork has shared, and the zero page, stay write-protected: the write fault breaks COW.
+    A frame that fork has shared, and the zero page, stay write-protected: the write fault breaks COW. So does a clean
+    page of a file: the write fault makes it dirty.
     """
     entry &= ~(PRESENT | PROTNONE | RW)
     entry |= PRESENT if flags & VM_ACCESS_FLAGS else PROTNONE
-    if flags & VM_WRITE and entry & (ANON_EXCLUSIVE | SPECIAL):
+    own = entry & (ANON_EXCLUSIVE | SPECIAL) or (flags & VM_SHARED and entry & DIRTY)
+    if flags & VM_WRITE and own:
         entry |= RW  # can_change_pte_writable
     return entry
 

@@ -24,6 +24,7 @@ PATHS = (
     "MADV_FREE, COLD, PAGEOUT",
     "MADV_WILLNEED",
     "populate, mlock: the look",
+    "populate, mlock: the fault",
     "GUP, slow",
     "GUP, fast",
     "guard, install",

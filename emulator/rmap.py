@@ -105,6 +105,24 @@ def unlink_file_vmas(m, cpu, mm, start, end):
         i_mmap_unlock(m, cpu, file)
 
 
+@kernel
+def take_rmap_locks(m, cpu):
+    """Keep who walks i_mmap away from entries that are about to be at another address, or at two.
+
+    Locking: caller must hold mmap_lock for writing and no spinlock. Source: take_rmap_locks, mm/mremap.c; Linux can do
+    without where the walker comes to the new VMA after the old one, but for whole tables (97113eb39fa7).
+    """
+    if m.cpu.rmap_file[cpu] != 0:
+        i_mmap_lock(m, cpu, m.cpu.rmap_file[cpu] - 1)
+
+
+@kernel
+def drop_rmap_locks(m, cpu):
+    """Let them walk again."""
+    if m.cpu.rmap_file[cpu] != 0:
+        i_mmap_unlock(m, cpu, m.cpu.rmap_file[cpu] - 1)
+
+
 @kernel_inline
 def anon_mapping(m, mm, row, addr):
     """What page.mapping says of an anonymous page at `addr` in the VMA at `row`: where in which family it is mapped."""
