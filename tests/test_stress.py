@@ -13,7 +13,7 @@ from test_cli import ptelab
 from emulator.paths import PATHS
 from emulator.policy import POLICIES
 from scenarios.options import Lab
-from scenarios.stress import Setup, failures
+from scenarios.stress import SIGNALS, Setup, failures
 from workers.random_programs import random_workload
 
 LENGTH = 3000 * STRESS
@@ -117,7 +117,7 @@ def test_stress_writes_the_documented_rows():
     record = json.loads(run.stdout)
 
     documented = {"policy", "engine", "cpus", "mms", "length", "perturb", "first_seed", "seeds", "insns", "faults"}
-    documented |= {"zapped", "tables_freed", "flushes_local", "flushes_remote", "ipis", "errors", "grace_periods"}
+    documented |= {"zapped", "tables_freed", "flushes_local", "flushes_remote", "ipis", "errors", "grace_periods", *SIGNALS}
     assert (run.returncode, record["verdict"]) == (0, "pass")
     assert [row["policy"] for row in record["rows"]] == list(POLICIES)
     assert all(row.keys() == documented | {"seconds"} for row in record["rows"])
