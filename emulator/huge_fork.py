@@ -15,6 +15,7 @@ from emulator.huge_memory import (
 from emulator.huge_page import add_mapcounts, sole_user
 from emulator.kernel import ENOMEM
 from emulator.page_alloc import free_table
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,
@@ -26,6 +27,8 @@ from emulator.pgtable import (
 )
 from emulator.spinlock import PMD_LOCK, spin_lock_pair, spin_unlock_pair
 from emulator.vmscan import pte_alloc_one
+
+FORK_HUGE = path_number("huge page, fork")
 
 
 @kernel
@@ -49,6 +52,7 @@ def share_leaf(m, cpu, child, child_pmd, pmd, table):
             atomic_add(m.page.refcount, frame, 1)
         add_mapcounts(m, head, 1)
         atomic_add(m.mm.rss_anon, child, HPAGE_PMD_NR)
+    took(m, cpu, FORK_HUGE)
     mm_inc_nr_tables(m, child)
     pgtable_trans_huge_deposit(m, child, child_pmd, table)
     smp_store_release(m.entry, child_pmd, entry & ~(RW | ANON_EXCLUSIVE | ACCESSED))

@@ -34,6 +34,7 @@ from emulator.huge_page import add_mapcounts, alloc_huge_page, clear_huge_page, 
 from emulator.kernel import ENOMEM
 from emulator.mmu_gather import tlb_adjust_range, tlb_flush_mmu, tlb_remove_huge_page
 from emulator.page_alloc import free_table
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,
@@ -66,6 +67,11 @@ from emulator.vmscan import pte_alloc_one
 
 HUGE_ZERO_PAGE = 0  # in a leaf: the zero page, 512 times
 FALLBACK = 1  # no huge page: go on with a PTE table
+FOLLOW_HUGE = path_number("GUP, slow, huge page")
+HUGE_FAULT = path_number("huge page, fault")
+HUGE_WRITE = path_number("huge page, write fault")
+HUGE_ZAP = path_number("huge page, zap")
+SPLIT = path_number("huge page, split")
 HUGE_INSTALLED, HUGE_SPLIT = point_number("huge.installed"), point_number("huge.split")
 
 
@@ -149,6 +155,7 @@ def do_huge_pmd_anonymous_page(m, cpu, mm, row, pmd, addr, write):
         page_add_huge_anon_rmap(m, mm, row, addr, head)
         smp_wmb()  # the contents before the entry that leads to them
         entry = head << PAGE_SHIFT | PSE | ANON_PTE
+    took(m, cpu, HUGE_FAULT)
     if install_huge_pmd(m, cpu, mm, pmd, table, entry):
         if write:
             add_mm_rss(m, cpu, mm, HPAGE_PMD_NR)
@@ -211,6 +218,7 @@ def huge_reuse(m, cpu, mm, pmd, addr):
 @kernel
 def do_huge_pmd_wp_page(m, cpu, mm, row, pmd, addr):
     """Write fault on a leaf that does not allow stores: 0, or FALLBACK with the leaf split. Locking: as above."""
+    took(m, cpu, HUGE_WRITE)
     entry = read_once(m.entry, pmd)
     if entry >> PAGE_SHIFT == HUGE_ZERO_PAGE and huge_zero_wp(m, cpu, mm, row, pmd, addr) == 0:
         return 0
@@ -246,6 +254,7 @@ def split_huge_pmd_locked(m, cpu, mm, pmd, addr):
     start = addr & -PMD_SIZE
     flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 0)
     table = pgtable_trans_huge_withdraw(m, pmd)
+    took(m, cpu, SPLIT)
     for i in range(HPAGE_PMD_NR):
         write_once(m.entry, table << 9 | i, huge_piece(entry, i << PAGE_SHIFT))
     pte_ref_init(m, table, HPAGE_PMD_NR)
@@ -298,6 +307,7 @@ def zap_huge_pmd(m, cpu, mm, pmd, addr):
     spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
     if table == 0:
         return
+    took(m, cpu, HUGE_ZAP)
     mm_dec_nr_tables(m, mm)
     m.cpu.tables_freed[cpu] += 1
     m.cpu.zapped[cpu] += 1
@@ -316,6 +326,7 @@ def follow_trans_huge_pmd(m, cpu, pmd, addr, write, get):
     spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
     entry = read_once(m.entry, pmd)
     if pmd_trans_huge(entry) and entry & PRESENT and (not write or entry & RW):
+        took(m, cpu, FOLLOW_HUGE)
         found = huge_piece(entry, addr)
         if get and found >> PAGE_SHIFT != HUGE_ZERO_PAGE:
             atomic_add(m.page.refcount, found >> PAGE_SHIFT, 1)

@@ -28,10 +28,10 @@ from emulator.atomic import (
     atomic_add,
     kernel,
     kernel_inline,
+    memset,
     read_once,
     smp_store_release,
     smp_wmb,
-    write_once,
     xchg,
 )
 from emulator.huge_memory import (
@@ -43,6 +43,7 @@ from emulator.huge_memory import (
 from emulator.huge_page import alloc_huge_page, clear_huge_page, put_huge_page
 from emulator.kernel import EAGAIN, EINTR, EINVAL, ENOMEM, stopped
 from emulator.page_alloc import copy_page, put_page
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,
@@ -91,6 +92,8 @@ from emulator.vma import (
 
 SCAN_SUCCEED, SCAN_PMD_MAPPED, SCAN_PMD_NULL, SCAN_FAIL = 0, 1, 2, 3
 SCAN_PTE_NON_PRESENT, SCAN_PAGE_COUNT, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_VMA_CHECK = 4, 5, 6, 7
+SCAN = path_number("collapse, scan")
+COLLAPSE = path_number("collapse")
 COLLAPSING, ISOLATED = point_number("collapse.unhooked"), point_number("collapse.isolated")
 
 
@@ -136,6 +139,7 @@ def hpage_collapse_scan_pmd(m, cpu, mm, addr):
     table = 0 if entry == 0 else pte_try_get(m, cpu, pmd)
     if table == 0:
         return SCAN_PMD_NULL
+    took(m, cpu, SCAN)
     pte_lock(m, cpu, table)
     result = collapse_entries(m, table)
     pte_unlock(m, cpu, table)
@@ -149,8 +153,7 @@ def collapse_copy(m, cpu, mm, table, head, addr):
     clear_huge_page(m, head)
     pages = 0
     for i in range(HPAGE_PMD_NR):
-        entry = m.entry[table << 9 | i]
-        write_once(m.entry, table << 9 | i, 0)
+        entry = read_once(m.entry, table << 9 | i)
         frame = entry >> PAGE_SHIFT
         if entry != 0 and frame != HUGE_ZERO_PAGE:
             copy_page(m, head + i, frame)
@@ -159,6 +162,7 @@ def collapse_copy(m, cpu, mm, table, head, addr):
             atomic_add(m.page.mapcount, frame, -1)
             put_page(m, cpu, frame)
             pages += 1
+    memset(m.entry, table << 9, HPAGE_PMD_NR, 0)
     return pages
 
 
@@ -206,6 +210,7 @@ def collapse_huge_page(m, cpu, mm, row, addr, head):
     if result != SCAN_SUCCEED:
         put_table_back(m, cpu, mm, pmd, table)
         return result
+    took(m, cpu, COLLAPSE)
     point(m, cpu, ISOLATED, table, pmd)
     page_add_huge_anon_rmap(m, mm, row, addr, head)
     pages = collapse_copy(m, cpu, mm, table, head, addr)

@@ -15,6 +15,7 @@ from emulator.kernel import EINVAL, ENOMEM
 from emulator.khugepaged import madvise_collapse
 from emulator.memory import ZERO_PAGE, zap_page_range
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     DIRTY,
@@ -39,6 +40,9 @@ from emulator.vma import (
     vma_limit,
     vma_modify_flags,
 )
+
+YOUNG_DIRTY = path_number("MADV_FREE, COLD, PAGEOUT")
+WILLNEED = path_number("MADV_WILLNEED")
 
 MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_REMOVE = 3, 4, 8, 9
 MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLLAPSE = 14, 15, 25
@@ -88,6 +92,7 @@ def clear_young_dirty_ptes(m, cpu, table, addr, end, bits):
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
+    took(m, cpu, YOUNG_DIRTY)
     pte_lock(m, cpu, table)
     while addr < end:
         pte = pte_offset(table, addr)
@@ -106,6 +111,7 @@ def swapin_walk_pte_range(m, cpu, table, addr, end):
 
     Locking: takes and releases ptl; caller must hold a reference on the table.
     """
+    took(m, cpu, WILLNEED)
     pte_lock(m, cpu, table)
     while addr < end:
         read_once(m.entry, pte_offset(table, addr))

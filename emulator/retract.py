@@ -18,6 +18,7 @@ Source: retract_page_tables, mm/khugepaged.c; 8d3c106e19e8. Since 6.5 it is RCU 
 from emulator.atomic import DEBUG, kernel, knob, or_words, read_once
 from emulator.kernel import EINVAL
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
+from emulator.paths import path_number, took
 from emulator.pgtable import PMD_SIZE, PTRS_PER_PTE, pmd_lookup, pmd_pgtable
 from emulator.points import point_number
 from emulator.pte_ref import free_pte_table
@@ -26,6 +27,7 @@ from emulator.spinlock import mmap_write_trylock, mmap_write_unlock
 from emulator.tlb import point
 from emulator.vma import vmas_lock, vmas_unlock
 
+RETRACT = path_number("retract")
 EMPTY = point_number("retract.empty")
 
 
@@ -38,6 +40,7 @@ def retract_table(m, cpu, mm, addr):
     pmd = pmd_lookup(m, mm, addr)
     table = 0 if pmd == 0 else pmd_pgtable(read_once(m.entry, pmd))
     if table != 0 and or_words(m.entry, table * PTRS_PER_PTE, PTRS_PER_PTE) == 0:
+        took(m, cpu, RETRACT)
         point(m, cpu, EMPTY, table, pmd)
         free_pte_table(m, cpu, mm, pmd, table, addr)
 
