@@ -10,7 +10,8 @@ takes pmd_lock and looks again; whoever wants a table and finds a leaf splits it
 leaf for a table, nor wait for it to become one.
 
 A split makes the leaf not present and flushes, but the bit that says leaf stays: nobody takes it for none meanwhile.
-A leaf allows stores if its VMA does, unless fork has shared it or it is the huge zero page: mprotect splits.
+A leaf allows stores if its VMA does, unless fork has shared it or it is the huge zero page. A VMA that begins or ends
+inside of a leaf splits it.
 
 A deposited table counts in VmPTE and belongs to its pmd (in Linux to a PMD table, any leaf of which may take it).
 Nobody can reach it, so its count means nothing; it is 0, and 512 once it is withdrawn.
@@ -52,6 +53,7 @@ from emulator.pgtable import (
     huge_piece,
     mm_dec_nr_tables,
     mm_inc_nr_tables,
+    pmd_lookup,
     pmd_trans_huge,
     populate,
 )
@@ -275,6 +277,20 @@ def split_huge_pmd(m, cpu, mm, pmd, addr):
         split_huge_pmd_locked(m, cpu, mm, pmd, addr)
     spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
     point(m, cpu, HUGE_SPLIT, 0, pmd)
+
+
+@kernel
+def vma_adjust_trans_huge(m, cpu, mm, start, end):
+    """VMAs are about to begin at `start` and at `end`: no leaf may reach across either.
+
+    Locking: caller must hold mmap_lock for writing.
+    """
+    pmd = pmd_lookup(m, mm, start)
+    if start & (PMD_SIZE - 1) and pmd != 0:
+        split_huge_pmd(m, cpu, mm, pmd, start)
+    pmd = pmd_lookup(m, mm, end)
+    if end & (PMD_SIZE - 1) and pmd != 0:
+        split_huge_pmd(m, cpu, mm, pmd, end)
 
 
 @kernel

@@ -10,25 +10,36 @@ from emulator.atomic import kernel, kernel_inline, read_once, write_once, xchg
 from emulator.filemap import force_page_cache_readahead
 from emulator.guard import guard_install, guard_remove_pte_range
 from emulator.gup import faultin_page_range
-from emulator.huge_memory import split_huge_pmd
+from emulator.huge_memory import split_huge_pmd, vma_adjust_trans_huge
 from emulator.kernel import EINVAL, ENOMEM
 from emulator.khugepaged import madvise_collapse
 from emulator.memory import ZERO_PAGE, zap_page_range
-from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
+from emulator.mmu_gather import tlb_adjust_range, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
 from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     DIRTY,
     PAGE,
     PAGE_SHIFT,
+    PMD_SIZE,
+    PSE,
     pmd_addr_end,
     pmd_lookup,
+    pmd_trans_huge,
     pte_offset,
     pte_present,
 )
 from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
-from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from emulator.spinlock import (
+    PMD_LOCK,
+    mmap_read_lock,
+    mmap_read_unlock,
+    mmap_write_lock,
+    mmap_write_unlock,
+    spin_lock,
+    spin_unlock,
+)
 from emulator.vma import (
     VM_DONTCOPY,
     VM_HUGEPAGE,
@@ -131,6 +142,33 @@ def madvise_pte_range(m, cpu, mm, pmd, table, addr, end, advice):
 
 
 @kernel
+def clear_young_dirty_huge_pmd(m, cpu, pmd, addr, bits):
+    """If a leaf stands at `pmd`, clear `bits` of it.
+
+    Locking: takes and releases pmd_lock; caller must hold an open gather. Source: madvise_free_huge_pmd.
+    """
+    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    if pmd_trans_huge(read_once(m.entry, pmd)):
+        entry = xchg(m.entry, pmd, PSE)  # a leaf still, for whoever looks
+        write_once(m.entry, pmd, entry & ~bits)
+        tlb_adjust_range(m, cpu, addr, PMD_SIZE)
+    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+
+
+@kernel
+def madvise_leaf(m, cpu, mm, pmd, addr, end, advice):
+    """What the advice means for [addr, end) in a huge page: it is split if that is a part of it. It has neither swap
+    entries nor guards. Locking: as madvise_walk_ptes.
+    """
+    if advice == MADV_WILLNEED or advice == MADV_GUARD_REMOVE:
+        return
+    if end - addr == PMD_SIZE:
+        clear_young_dirty_huge_pmd(m, cpu, pmd, addr, ACCESSED | DIRTY if advice == MADV_FREE else ACCESSED)
+    else:
+        split_huge_pmd(m, cpu, mm, pmd, addr)
+
+
+@kernel
 def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
     """Walk the PTE tables of [addr, end), which lies in one VMA. Without reclaim the frames stay.
 
@@ -142,8 +180,8 @@ def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
         pmd = pmd_lookup(m, mm, addr)
         table = 0
         if pmd != 0:
-            if advice != MADV_WILLNEED and advice != MADV_GUARD_REMOVE:
-                split_huge_pmd(m, cpu, mm, pmd, addr)  # else a leaf is skipped: it has neither swap entries nor guards
+            if pmd_trans_huge(read_once(m.entry, pmd)):
+                madvise_leaf(m, cpu, mm, pmd, addr, following, advice)
             table = pte_try_get(m, cpu, pmd)
         if table != 0:
             madvise_pte_range(m, cpu, mm, pmd, table, addr, following, advice)
@@ -175,6 +213,7 @@ def madvise_update_vma(m, cpu, mm, row, start, end, advice):
         flags &= ~VM_DONTCOPY
     if flags == m.vma.flags[row]:
         return 0
+    vma_adjust_trans_huge(m, cpu, mm, start, end)
     return min(vma_modify_flags(m, cpu, mm, row, start, end, flags), 0)
 
 

@@ -21,9 +21,9 @@ frees its table.
 Source: move_page_tables, move_ptes and move_normal_pmd, mm/mremap.c; eb66ae030829; pte_migrate_pmd in patch 5.
 """
 
-from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, write_once, xchg
+from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, smp_store_release, write_once, xchg
 from emulator.bugs import Bug
-from emulator.huge_memory import split_huge_pmd
+from emulator.huge_memory import pgtable_trans_huge_deposit, pgtable_trans_huge_withdraw, split_huge_pmd
 from emulator.kernel import BUG, detecting
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.paths import path_number, took
@@ -68,6 +68,7 @@ from emulator.tlb import flush_tlb_mm_range, point
 MOVE_ENTRIES = path_number("mremap, entries")
 MOVE_PMD = path_number("mremap, 2 MiB")
 MOVE_PUD = path_number("mremap, 1 GiB")
+MOVE_HUGE = path_number("huge page, mremap")
 
 BUG_USE_AFTER_FREE = int(Bug.TABLE_USE_AFTER_FREE)
 MOVED, UNLOCKED = point_number("mremap.moved"), point_number("mremap.unlocked")
@@ -195,6 +196,28 @@ def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
 
 
 @kernel
+def move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
+    """Move a huge page with its table; False if there is none, or something at `new_pmd`. Locking: as move_table."""
+    head = read_once(m.entry, old_pmd) >> PAGE_SHIFT  # an rmap walker may split it, no more
+    if DEBUG:
+        shadow_move_leaf(m, mm, head, old, 0)
+    take_rmap_locks(m, cpu)
+    spin_lock_pair(m, cpu, m.ptdesc.ptl, old_pmd >> 9, new_pmd >> 9, PMD_LOCK)
+    done = pmd_trans_huge(read_once(m.entry, old_pmd)) and read_once(m.entry, new_pmd) == 0
+    if done:
+        took(m, cpu, MOVE_HUGE)
+        entry = xchg(m.entry, old_pmd, 0)  # the hardware may be setting the dirty bit
+        pgtable_trans_huge_deposit(m, mm, new_pmd, pgtable_trans_huge_withdraw(m, old_pmd))
+        smp_store_release(m.entry, new_pmd, entry)
+        flush_tlb_mm_range(m, cpu, mm, old, old + PMD_SIZE, 0)
+    spin_unlock_pair(m, cpu, m.ptdesc.ptl, old_pmd >> 9, new_pmd >> 9, PMD_LOCK)
+    drop_rmap_locks(m, cpu)
+    if DEBUG:
+        shadow_move_leaf(m, mm, head, new if done else old, 1)
+    return done
+
+
+@kernel
 def move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
     """Move a whole PMD table, 1 GiB; True if done. Locking: as move_table."""
     if read_once(m.entry, old_pud) == 0:
@@ -240,10 +263,13 @@ def move_slice(m, cpu, mm, old, new, left):
     old_pmd = pmd_lookup(m, mm, old)
     if old_pmd == 0 or read_once(m.entry, old_pmd) == 0:
         return extent
-    split_huge_pmd(m, cpu, mm, old_pmd, old)
     new_pmd = pmd_alloc(m, cpu, mm, new)
     if new_pmd < 0:
         return new_pmd
+    if pmd_trans_huge(read_once(m.entry, old_pmd)):
+        if extent == PMD_SIZE and move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
+            return extent
+        split_huge_pmd(m, cpu, mm, old_pmd, old)
     if extent == PMD_SIZE and move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
         return extent
     error = move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, extent)
