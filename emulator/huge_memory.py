@@ -25,6 +25,7 @@ from emulator.atomic import (
     cmpxchg,
     kernel,
     kernel_inline,
+    memset,
     read_once,
     smp_store_release,
     smp_wmb,
@@ -59,7 +60,7 @@ from emulator.pgtable import (
 )
 from emulator.points import mark_life, point_number
 from emulator.pte_ref import pte_alloc_try_get, pte_alloc_try_get_slow, pte_ref_init
-from emulator.rmap import page_add_new_anon_rmap
+from emulator.rmap import MAPPING_SHIFT, anon_mapping
 from emulator.rss import add_mm_rss
 from emulator.shadow import shadow_own
 from emulator.spinlock import PMD_LOCK, spin_lock, spin_unlock
@@ -133,8 +134,10 @@ def install_huge_pmd(m, cpu, mm, pmd, table, entry):
 @kernel
 def page_add_huge_anon_rmap(m, mm, row, addr, head):
     """The first leaf is about to map a fresh block, at the 2 MiB of `addr`. Locking: as page_add_new_anon_rmap."""
+    first = anon_mapping(m, mm, row, addr & -PMD_SIZE)
+    memset(m.page.mapcount, head, HPAGE_PMD_NR, 1)
     for i in range(HPAGE_PMD_NR):
-        page_add_new_anon_rmap(m, mm, row, (addr & -PMD_SIZE) + i * PAGE, head + i)
+        write_once(m.page.mapping, head + i, first + (i << MAPPING_SHIFT))
 
 
 @kernel

@@ -8,7 +8,9 @@ from typing import Any
 
 from emulator.atomic import read_once
 from emulator.filemap import map_cached_range
-from emulator.madvise import zap_page_range
+from emulator.gup_fast import use_page
+from emulator.khugepaged import collapse_one
+from emulator.madvise import MADV_COLLAPSE, zap_page_range
 from emulator.memory import handle_pte_fault
 from emulator.mincore import mincore_pmd
 from emulator.pgtable import pgtable_of, pmd_lookup
@@ -16,17 +18,30 @@ from emulator.pte_ref import pte_alloc_try_get, pte_put
 from emulator.rcu import account_rcu_age, cond_resched, rcu_read_lock, rcu_read_unlock
 from emulator.vma import find_vma
 from scenarios.race import BASE, PAGE, SLOT
-from workers.program import STOP, dontneed, mmap, mmap_file, read, touch
+from workers.program import STOP, advise, dontneed, mmap, mmap_file, read, touch
 from workers.scene import Scene
 
 Body = Callable[[Any, int], Any]  # of m and the CPU
 EMPTY = (mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, PAGE), STOP)  # leaves an empty pmd, and a poisoned table
 CACHED = (mmap_file(BASE, SLOT, 0), read(BASE, 2 * PAGE), dontneed(BASE, 2 * PAGE), STOP)  # the same, of a file
 ONE_ENTRY = (mmap(BASE, SLOT), touch(BASE, PAGE), STOP)
+# One page, and a free block of frames.
+BLOCK = (
+    mmap(BASE, SLOT),
+    touch(BASE, PAGE),
+    advise(MADV_COLLAPSE, BASE, SLOT),
+    dontneed(BASE, SLOT),
+    touch(BASE, PAGE),
+    STOP,
+)
 
 
 def at_once(
-    setup: tuple[Any, ...], *bodies: Body, coordinator: bool = False, end: Callable[[Any], None] | None = None
+    setup: tuple[Any, ...],
+    *bodies: Body,
+    coordinator: bool = False,
+    end: Callable[[Any], None] | None = None,
+    frames: int = 128,
 ) -> Scene:
     """Kernels that run at once, each on a CPU of its own, as kernel threads do: lazy, so that no flush needs them.
 
@@ -40,7 +55,7 @@ def at_once(
             world.mem[m.cpu.lazy.base + cpu] = 1  # it always was: no store of this execution
         return [partial(body, m, cpu) for cpu, body in enumerate(bodies)]
 
-    return Scene(setup, bodies=tasks, cpus=len(bodies), coordinator=coordinator, end=end)
+    return Scene(setup, bodies=tasks, cpus=len(bodies), coordinator=coordinator, end=end, frames=frames)
 
 
 def zap(m: Any, cpu: int) -> None:
@@ -71,6 +86,22 @@ def zap_then_fault(m: Any, cpu: int) -> None:
     """MADV_DONTNEED, then a fault in the same slot."""
     zap(m, cpu)
     fault(m, cpu, 1)
+
+
+def use(m: Any, cpu: int) -> None:
+    """A device pins the first page and stores to it."""
+    use_page(m, cpu, 0, BASE, 7)
+
+
+def collapse(m: Any, cpu: int) -> None:
+    """MADV_COLLAPSE; this one takes mmap_lock."""
+    collapse_one(m, cpu, 0, BASE)
+
+
+def collapse_then_zap(m: Any, cpu: int) -> None:
+    """MADV_COLLAPSE, then MADV_DONTNEED of the huge page."""
+    collapse(m, cpu)
+    zap_page_range(m, cpu, 0, BASE, BASE + SLOT)
 
 
 def read_nested(m: Any, cpu: int) -> None:

@@ -308,7 +308,9 @@ class Author:
         setup = rng.choice(([], [dontneed(slot, SLOT)], [mmap(slot, SLOT)]))
         first = rng.choice((read, touch))(slot + rng.randrange(SLOT_PAGES) * PAGE_SIZE, PAGE_SIZE)
         between = self.anything() if rng.random() < 0.5 else []
-        last = rng.choice(([], [], [dontneed(slot, SLOT)], [advise(MADV_NOHUGEPAGE, slot, SLOT)]))
+        last = rng.choice(
+            ([], [dontneed(slot, SLOT)], [advise(MADV_NOHUGEPAGE, slot, SLOT)], *[[mmap(slot, SLOT)]] * 3)
+        )
         return [*setup, advise(MADV_HUGEPAGE, slot, SLOT), first, *self.word(), *between, *last]
 
     def collapse(self) -> list[Insn]:
