@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from emulator.atomic import read_once
+from emulator.atomic import read_once, smp_store_release
 from emulator.filemap import map_cached_range
 from emulator.gup_fast import use_page
 from emulator.khugepaged import collapse_one
@@ -89,7 +89,8 @@ def zap_then_fault(m: Any, cpu: int) -> None:
 
 
 def use(m: Any, cpu: int) -> None:
-    """A device pins the first page and stores to it."""
+    """A device pins the first page and stores to it. Nobody need flush this CPU, also after it has slept."""
+    smp_store_release(m.cpu.mm, cpu, -1)
     use_page(m, cpu, 0, BASE, 7)
 
 

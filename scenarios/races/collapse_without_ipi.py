@@ -30,7 +30,7 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("table-use-after-free",),
     programs=programs,
-    scene=at_once(BLOCK, use, collapse_then_zap, coordinator=True, frames=1024),
+    scene=at_once(BLOCK, use, collapse_then_zap, frames=1024),
     settings={"broadcast_flush": 1},
     steer=(("gup.read-pmd", "table.freed", 200),),
     source="H7, 2ba99c5e0881",
