@@ -37,6 +37,7 @@ LATER = {
     "soak": ("scenarios.soak", "command"),
     "races": ("scenarios.zoo", "races_command"),
     "explore": ("scenarios.explore", "explore_command"),
+    "findings": ("scenarios.findings", "command"),
 }
 
 
