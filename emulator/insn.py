@@ -43,6 +43,7 @@ from emulator.mremap import do_mremap, do_mremap_fixed
 from emulator.page_writeback import do_msync, write_cache_pages
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
+from emulator.retract import retract_page_tables
 from emulator.rss import sync_mm_rss
 from emulator.signal import SEGV_MAPERR, SIGSEGV, do_signal, force_sig_fault
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, switch_mm, take_interrupts
@@ -85,6 +86,7 @@ class Op(IntEnum):
     TRUNCATE = 33  # make file `addr` `arg` pages long
     PUNCH_HOLE = 34  # take `length` pages out of file `addr`, from page `arg` on
     GUP = 50  # a device stores `arg` to the first word of each page, which it pins for that; 0: it loads
+    RETRACT = 51  # take the empty PTE tables of the ranges that map file `addr` out
     MSYNC = 60  # write the dirty pages that a range maps, shared
 
 
@@ -97,7 +99,7 @@ MINCORE, INSERT_PAGES, COMPUTE, DEVICE_REMOVE = (
 MPROTECT, MLOCK, PROCESS_MADVISE = int(Op.MPROTECT), int(Op.MLOCK), int(Op.PROCESS_MADVISE)
 MREMAP, MREMAP_FIXED = int(Op.MREMAP), int(Op.MREMAP_FIXED)
 FORK, FORK_HOLD, REAP = int(Op.FORK), int(Op.FORK_HOLD), int(Op.REAP)
-GUP = int(Op.GUP)
+GUP, RETRACT = int(Op.GUP), int(Op.RETRACT)
 WRITEBACK, TRUNCATE, PUNCH_HOLE, MSYNC = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE), int(Op.MSYNC)
 
 
@@ -269,6 +271,8 @@ def execute_file(m, cpu, mm, op, addr, length, arg):
         return write_cache_pages(m, cpu, addr, 0, m.config.file_pages[0])
     if op == TRUNCATE:
         return do_truncate(m, cpu, addr, arg)
+    if op == RETRACT:
+        return retract_page_tables(m, cpu, addr)
     if op == PUNCH_HOLE:
         return punch_hole(m, cpu, addr, arg, length)
     if op == MSYNC:
