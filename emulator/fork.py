@@ -64,7 +64,7 @@ from emulator.rmap import drop_rmap_locks, link_file_vma, take_rmap_locks
 from emulator.shadow import shadow_own, shadow_share
 from emulator.spinlock import mmap_write_lock, mmap_write_unlock
 from emulator.tlb import flush_tlb_mm_range, point, switch_mm
-from emulator.vma import VM_DONTCOPY, VM_LOCKED, VM_WIPEONFORK, vma_copy, vma_limit
+from emulator.vma import VM_DONTCOPY, VM_LOCKED, VM_UFFD_MISSING, VM_WIPEONFORK, vma_copy, vma_limit
 
 COPIED, UNFLUSHED = point_number("fork.copied"), point_number("fork.unflushed")
 
@@ -223,7 +223,7 @@ def dup_mmap(m, cpu, child, mm):
         vma_copy(m, to, row)
         m.mm.vmas[child] += 1
         m.mm.total_vm[child] += (m.vma.end[row] - m.vma.start[row]) // PAGE
-        m.vma.flags[to] &= ~VM_LOCKED
+        m.vma.flags[to] &= ~(VM_LOCKED | VM_UFFD_MISSING)
         if m.vma.file[to] != 0:  # before the entries: whoever walks i_mmap must find those, too
             link_file_vma(m, cpu, child, m.vma.file[to] - 1, m.vma.start[to], m.vma.end[to], m.vma.pgoff[to])
         if m.vma.flags[row] & VM_WIPEONFORK:

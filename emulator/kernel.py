@@ -15,7 +15,19 @@ from emulator.atomic import (
     write_once,
 )
 
-EINTR, ENXIO, ECHILD, EAGAIN, ENOMEM, EACCES, EFAULT, EINVAL = 4, 6, 10, 11, 12, 13, 14, 22
+ENOENT, EINTR, ENXIO, ECHILD, EAGAIN, ENOMEM, EACCES, EFAULT, EBUSY, EEXIST, EINVAL = (
+    2,
+    4,
+    6,
+    10,
+    11,
+    12,
+    13,
+    14,
+    16,
+    17,
+    22,
+)
 EBUS = ENXIO  # what an instruction ends with where Linux sends SIGBUS; EFAULT is SIGSEGV
 
 
@@ -36,6 +48,7 @@ class Wait(IntEnum):
     DYING_TABLE = 11
     WRITEBACK = 16
     RECLAIM = 17
+    USERFAULT = 40
 
 
 WAIT_TEXT = {
@@ -49,6 +62,7 @@ WAIT_TEXT = {
     Wait.DYING_TABLE: "the freer of table {} to clear its pmd",
     Wait.WRITEBACK: "write-back of {}",
     Wait.RECLAIM: "write-back of {}, in reclaim",
+    Wait.USERFAULT: "somebody to fill a missing page of mm {}",
 }
 
 

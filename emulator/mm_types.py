@@ -102,7 +102,7 @@ CONFIG = struct(
         flush_ceiling="pages; a longer flush empties the whole TLB; before the start",
         any_zero_frees="whoever sees the count at zero may free the table, as in the percpu_ref RFC; before the start",
         no_gather_batch="a gather gets no batch for tables: each goes alone; before the start",
-        rcu_walk="mincore takes no reference: RCU, ptl and a second look at the pmd, as since 6.5; before the start",
+        rcu_walk="mincore and UFFD_MOVE take no reference: RCU, ptl and a second look at the pmd, as since 6.5; before the start",
     ),
     line(  # knobs: one removed or reordered piece of the protocol each, see policy.py; before the start
         publish_before_init="pmd_populate before pte_ref_init",
@@ -133,6 +133,7 @@ CONFIG = struct(
         mkclean_unflushed="write-back does not flush what it write-protects",
         dirty_zap_unflushed="zap drops ptl before it flushes a dirty page of a file",
         fork_unflushed="fork does not flush the parent",
+        uffd_move_unchecked="UFFD_MOVE does not look at the pmd again",
         mremap_late_flush="mremap flushes after it has dropped the ptls",
         gup_no_pmd_recheck="fast GUP looks at the entry again, not at the pmd",
         lost_wakeup="the coordinator goes to sleep without a second look",
@@ -222,6 +223,7 @@ CPU = struct(
         rss_cache="frames mapped and not yet in mm.rss_anon; this CPU",
         batch_pages="pages collected in batch; this CPU",
         child_faults="page faults it resolved in children; this CPU",
+        uffd_tired="1 if its latest userfault was waited for in vain; this CPU",
         sigpending="signal that the current instruction has got, or 0; this CPU",
     ),
     line(
@@ -312,6 +314,11 @@ MM = struct(
     line(
         rss_anon="anonymous frames mapped, less the rss_cache of CPUs; atomic",
         rss_file="entries that map a page of a file; atomic",
+    ),
+    line(
+        uffd_seq="bumped when faults that wait for userfaultfd must look again; atomic",
+        uffd_sleepers="CPUs that sleep on uffd_seq; atomic",
+        uffd_patience="microseconds that a userfault waits, 0 for ever; holder of mmap_lock for write",
     ),
     line(pgtables_bytes="PTE, PMD and PUD tables, bytes; atomic"),
     line(tlb_gen="bumped before each flush of this mm; atomic"),

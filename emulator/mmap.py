@@ -29,7 +29,7 @@ from emulator.rcu import cond_resched
 from emulator.rmap import link_file_vma, unlink_file_vmas
 from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
 from emulator.tlb import point
-from emulator.vma import VM_PFNMAP, detach_vmas, find_vma, vma_insert, vma_limit, vma_merge
+from emulator.vma import VM_FILE, VM_PFNMAP, detach_vmas, find_vma, vma_insert, vma_limit, vma_merge
 
 BUG_TABLE_LEFT = int(Bug.TABLE_LEFT_AT_TEARDOWN)
 MMAP_LOCKED, DETACHED = point_number("mmap.locked"), point_number("munmap.detached")
@@ -192,7 +192,7 @@ def do_mmap(m, cpu, mm, start, length, flags, backing):
     if detach_vmas(m, mm, start, end) != 0:
         unmap_region(m, cpu, mm, start, end)
     row = find_vma(m, mm, start)
-    vma_insert(m, mm, row, start, end, flags, 0, start // PAGE)
+    vma_insert(m, mm, row, start, end, flags | (VM_FILE if file >= 0 else 0), 0, start // PAGE)
     if file >= 0:
         m.vma.file[row] = file + 1
         m.vma.pgoff[row] = backing >> 8

@@ -184,6 +184,21 @@ POINTS: dict[str, Point] = {
     "mincore.walking": Point(
         "mincore.py:mincore_pte_range", "the table is found, ptl is not held", "count", "mincore(2)"
     ),
+    "uffd.waiting": Point(
+        "userfaultfd.py:handle_userfault",
+        "mmap_lock is dropped, the page is not waited for",
+        "uffd_seq",
+        "handle_userfault",
+        "address",
+        needs="UFFD_REGISTER",
+    ),
+    "uffd.mapped": Point(
+        "mfill_atomic.py:move_page_rcu",
+        "both tables are found, inside rcu_read_lock, no ptl is held",
+        "source",
+        "move_pages_pte",
+        needs="setting rcu_walk",
+    ),
     "mprotect.changed": Point(
         "mprotect.py:change_pte_range",
         "the entries are changed, ptl is held, nothing is flushed",

@@ -74,6 +74,7 @@ KNOBS = _fields(
         "mkclean-unflushed": "write-back write-protects a page and leaves the translations that allow stores",
         "dirty-zap-unflushed": "zap drops ptl before it flushes the dirty page of a file that it unmaps (1cf35d47712d)",
         "fork-unflushed": "fork does not flush the parent's TLBs after it has write-protected its entries",
+        "uffd-move-unchecked": "UFFD_MOVE trusts the destination table it found before it took the ptl (H18a)",
         "mremap-late-flush": "mremap flushes the old range after it has dropped the ptls (CVE-2018-18281)",
         "gup-no-pmd-recheck": "fast GUP looks at the entry again after it has counted the frame, not at the pmd (H6)",
         "lost-wakeup": "the coordinator goes to sleep without a second look for work",
@@ -87,5 +88,5 @@ SETTINGS = {
     "flush_ceiling": "pages; a longer flush empties the whole TLB (Linux's tlb_single_page_flush_ceiling, 33)",
     "any_zero_frees": "whoever sees a count of zero tries to free the table (percpu_ref RFC)",
     "no_gather_batch": "memory is short: a gather gets no batch for tables",
-    "rcu_walk": "mincore takes RCU, ptl and a second look at the pmd instead of a reference (since 6.5)",
+    "rcu_walk": "mincore and UFFD_MOVE take RCU, ptl and a second look at the pmd instead of a reference (since 6.5)",
 }
