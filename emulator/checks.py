@@ -159,6 +159,35 @@ def frames(frozen: Frozen) -> int:
     return int(np.count_nonzero(times[1:] != 1))
 
 
+def rmap(frozen: Frozen) -> int:
+    """Every entry that maps an anonymous frame lies where the frame's mapping says: family and page index."""
+    v, geometry = frozen.views, frozen.geometry
+    wrong = 0
+    for table in frozen.live_pte[frozen.nonempty[frozen.live_pte] != 0]:
+        entries = frozen.entries[table]
+        anon = np.flatnonzero(_maps_frame(entries) & (entries & FILE == 0) & (entries >> 12 != 0))
+        if not len(anon):
+            continue
+        mm = int(v["ptdesc"]["mm"][table]) - 1
+        addresses = _address(frozen, int(table)) + anon * PAGE
+        vmas = v["vma"][mm * geometry.vmas :][: int(v["mm"]["vmas"][mm])]
+        vma = vmas[np.searchsorted(vmas["end"], addresses, side="right")]
+        index = vma["pgoff"] + (addresses - vma["start"]) // PAGE
+        wrong += int(np.count_nonzero(v["page"]["mapping"][entries[anon] >> 12] != index << 12 | v["mm"]["family"][mm]))
+        wrong += int(np.count_nonzero((vma["start"] > addresses) | (vma["anon_vma"] == 0)))
+    return wrong
+
+
+def _address(frozen: Frozen, table: int) -> int:
+    """The first address that an installed PTE table maps."""
+    addr = 0
+    for shift in (21, 30, 39):
+        entry = int(frozen.views["ptdesc"]["pmd"][table])
+        addr |= (entry & (PTRS_PER_TABLE - 1)) << shift
+        table = entry // PTRS_PER_TABLE
+    return addr
+
+
 def page_cache(frozen: Frozen) -> int:
     """A page in memory lies within its file, its frame names it, and unless it is dirty the disk has the same words.
 
@@ -277,6 +306,7 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
     "rss": rss,
     "mapcount": mapcount,
     "frames": frames,
+    "rmap": rmap,
     "page_cache": page_cache,
     "i_mmap": i_mmap,
     "tables": tables,

@@ -16,9 +16,8 @@ Source: CVE-2022-39188; remap_pfn_range and unmap_mapping_range, mm/memory.c.
 from emulator.atomic import data_race, kernel, read_once, write_once
 from emulator.kernel import ENOMEM
 from emulator.memory import pmd_alloc, zap_page_range
-from emulator.mm_types import FRAMES
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
-from emulator.page_alloc import alloc_page, pcp_push
+from emulator.page_alloc import alloc_page, put_page
 from emulator.pgtable import (
     ACCESSED,
     DIRTY,
@@ -53,7 +52,7 @@ def remap_pfn_range(m, cpu, mm, addr):
     pmd = pmd_alloc(m, cpu, mm, addr)
     table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)
     if table < 0:
-        device_frame_free(m, cpu, frame)
+        put_page(m, cpu, frame)
         return -ENOMEM
     i_mmap_lock(m, cpu, m.config.n_file[0])
     mapped = m.device.mm[0] != 0
@@ -72,17 +71,9 @@ def remap_pfn_range(m, cpu, mm, addr):
     pte_unlock(m, cpu, table)
     i_mmap_unlock(m, cpu, m.config.n_file[0])
     if frame != 0:
-        device_frame_free(m, cpu, frame)
+        put_page(m, cpu, frame)
     pte_put(m, cpu, mm, pmd, addr)
     return 0
-
-
-@kernel
-def device_frame_free(m, cpu, frame):
-    """The driver gives a frame back."""
-    m.page.refcount[frame] = 0
-    write_once(m.page.generation, frame, m.page.generation[frame] + 1)
-    pcp_push(m, cpu, FRAMES, frame)
 
 
 @kernel
@@ -125,6 +116,6 @@ def device_remove(m, cpu):
     m.device.frame[0] = 0
     i_mmap_unlock(m, cpu, m.config.n_file[0])
     if frame != 0:
-        device_frame_free(m, cpu, frame)
+        put_page(m, cpu, frame)
         point(m, cpu, DEVICE_FREED, frame, data_race(m.page.generation, frame))
     return 0

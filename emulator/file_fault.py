@@ -50,7 +50,7 @@ from emulator.pgtable import (
 )
 from emulator.points import point_number
 from emulator.pte_ref import pmd_install, pte_alloc_new, pte_get, pte_lock, pte_try_get_retry, pte_unlock
-from emulator.rmap import page_remove_rmap
+from emulator.rmap import page_add_new_anon_rmap, page_remove_rmap
 from emulator.rss import add_mm_rss
 from emulator.shadow import shadow_copy
 from emulator.tlb import flush_tlb_mm_range, point
@@ -125,7 +125,7 @@ def finish_fault(m, cpu, frame, flags):
         if flags & FILE:
             page_add_file_rmap(m, mm, frame)
         else:
-            m.page.mapcount[frame] = 1
+            page_add_new_anon_rmap(m, mm, m.vmf.vma[cpu], m.vmf.addr[cpu], frame)
         write_once(m.entry, pte, frame << PAGE_SHIFT | flags | PRESENT | USER | ACCESSED)
         pte_get(m, cpu, m.vmf.pmd[cpu])
     pte_unlock(m, cpu, table)
@@ -278,7 +278,7 @@ def wp_page_copy(m, cpu, entry):
         copy_user_page(m, cpu, frame, old)
         xchg(m.entry, pte, 0)
         flush_tlb_mm_range(m, cpu, mm, addr, addr + PAGE, 0)
-        m.page.mapcount[frame] = 1
+        page_add_new_anon_rmap(m, mm, m.vmf.vma[cpu], addr, frame)
         write_once(m.entry, pte, frame << PAGE_SHIFT | ANON_PTE)
         page_remove_rmap(m, mm, old)
     pte_unlock(m, cpu, table)

@@ -64,7 +64,17 @@ from emulator.rmap import drop_rmap_locks, link_file_vma, take_rmap_locks
 from emulator.shadow import shadow_own, shadow_share
 from emulator.spinlock import mmap_write_lock, mmap_write_unlock
 from emulator.tlb import flush_tlb_mm_range, point, switch_mm
-from emulator.vma import VM_DONTCOPY, VM_LOCKED, VM_UFFD_MISSING, VM_WIPEONFORK, vma_copy, vma_limit
+from emulator.vma import (
+    VM_DONTCOPY,
+    VM_LOCKED,
+    VM_UFFD_MISSING,
+    VM_WIPEONFORK,
+    join_family,
+    vma_copy,
+    vma_limit,
+    vmas_lock,
+    vmas_unlock,
+)
 
 COPIED, UNFLUSHED = point_number("fork.copied"), point_number("fork.unflushed")
 
@@ -96,6 +106,7 @@ def copy_pinned_page(m, cpu, child, entry, addr):
         return 0
     copy_page(m, copy, entry >> PAGE_SHIFT)
     m.page.mapcount[copy] = 1
+    write_once(m.page.mapping, copy, m.page.mapping[entry >> PAGE_SHIFT])  # the same index, the same family
     if DEBUG:
         shadow_own(m, child, copy, addr)
     return copy << PAGE_SHIFT | entry & (PAGE - 1) & ~(RW | ANON_EXCLUSIVE | ACCESSED)
@@ -214,23 +225,38 @@ def copy_page_range(m, cpu, child, mm, addr, end):
 
 
 @kernel
+def copy_vma_to_child(m, cpu, child, row):
+    """Append the VMA at `row` to those of the child; its row there. Locking: as copy_pte_range; takes vmas_lock."""
+    vmas_lock(m, cpu, child)
+    to = vma_limit(m, child)
+    vma_copy(m, to, row)
+    m.vma.flags[to] &= ~(VM_LOCKED | VM_UFFD_MISSING)
+    if m.vma.flags[row] & VM_WIPEONFORK:
+        m.vma.anon_vma[to] = 0
+    if m.vma.anon_vma[to] != 0:
+        m.mm.anon_vmas[child] += 1
+        m.vma.anon_vma[to] = m.mm.anon_vmas[child]
+    m.mm.vmas[child] += 1
+    vmas_unlock(m, cpu, child)
+    m.mm.total_vm[child] += (m.vma.end[row] - m.vma.start[row]) // PAGE
+    return to
+
+
+@kernel
 def dup_mmap(m, cpu, child, mm):
-    """Copy the VMAs that fork inherits, and their pages: 0 or -ENOMEM. Locking: as copy_pte_range."""
+    """Copy the VMAs that fork inherits, and their pages: 0 or -ENOMEM. Locking: as copy_pte_range.
+
+    A VMA is entered before its entries are copied, and an rmap walker comes to the parent before the child: what it
+    does to an entry of the parent is copied, or it does the same to the child's.
+    """
+    join_family(m, cpu, child, mm)
     for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
         if m.vma.flags[row] & VM_DONTCOPY:
             continue
-        to = vma_limit(m, child)
-        vma_copy(m, to, row)
-        m.mm.vmas[child] += 1
-        m.mm.total_vm[child] += (m.vma.end[row] - m.vma.start[row]) // PAGE
-        m.vma.flags[to] &= ~(VM_LOCKED | VM_UFFD_MISSING)
+        to = copy_vma_to_child(m, cpu, child, row)
         if m.vma.file[to] != 0:  # before the entries: whoever walks i_mmap must find those, too
             link_file_vma(m, cpu, child, m.vma.file[to] - 1, m.vma.start[to], m.vma.end[to], m.vma.pgoff[to])
-        if m.vma.flags[row] & VM_WIPEONFORK:
-            m.vma.anon_vma[to] = 0
         if m.vma.anon_vma[to] != 0:
-            m.mm.anon_vmas[child] += 1
-            m.vma.anon_vma[to] = m.mm.anon_vmas[child]
             m.cpu.rmap_file[cpu] = m.vma.file[row]
             error = copy_page_range(m, cpu, child, mm, m.vma.start[row], m.vma.end[row])
             if error != 0:

@@ -15,24 +15,13 @@ from emulator.atomic import (
     write_once,
 )
 
-ENOENT, EINTR, ENXIO, ECHILD, EAGAIN, ENOMEM, EACCES, EFAULT, EBUSY, EEXIST, EINVAL = (
-    2,
-    4,
-    6,
-    10,
-    11,
-    12,
-    13,
-    14,
-    16,
-    17,
-    22,
-)
+ENOENT, EINTR, ENXIO, ECHILD, EAGAIN, ENOMEM, EACCES = 2, 4, 6, 10, 11, 12, 13
+EFAULT, EBUSY, EEXIST, EINVAL = 14, 16, 17, 22
 EBUS = ENXIO  # what an instruction ends with where Linux sends SIGBUS; EFAULT is SIGSEGV
 
 
 class Wait(IntEnum):
-    """What a CPU waits for; cpu.waits_index says which one. Those below 8 are the lock classes."""
+    """What a CPU waits for; cpu.waits_index says which one. Those below BARRIER are the lock classes."""
 
     NOTHING = 0
     MMAP_LOCK = 1
@@ -42,12 +31,13 @@ class Wait(IntEnum):
     ZONE_LOCK = 5
     INODE_LOCK = 6
     PAGE_LOCK = 7
-    BARRIER = 8
-    FLUSH = 9
-    MEMORY = 10
-    DYING_TABLE = 11
-    WRITEBACK = 16
-    RECLAIM = 17
+    ANON_VMA_LOCK = 8
+    BARRIER = 16
+    FLUSH = 17
+    MEMORY = 18
+    DYING_TABLE = 19
+    WRITEBACK = 20
+    RECLAIM = 21
     USERFAULT = 40
 
 

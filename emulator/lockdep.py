@@ -1,7 +1,7 @@
 """Lock order, learned while the machine runs: a class taken inside another is an edge; a cycle of edges is a deadlock
 that has not happened yet. Debug build with --checks online.
 
-Source: lockdep, kernel/locking/lockdep.c; classes are Wait below 8.
+Source: lockdep, kernel/locking/lockdep.c; classes are Wait below BARRIER.
 """
 
 from emulator.atomic import EXPLORES, cmpxchg, kernel, kernel_inline, read_once

@@ -128,7 +128,7 @@ def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
 
 
 @kernel
-def madvise_update_vma(m, mm, row, start, end, advice):
+def madvise_update_vma(m, cpu, mm, row, start, end, advice):
     """Set or clear the flag that the advice names: 0 or -errno. Locking: caller must hold mmap_lock for writing."""
     flags = m.vma.flags[row]
     if advice == MADV_DONTFORK:
@@ -145,7 +145,7 @@ def madvise_update_vma(m, mm, row, start, end, advice):
         flags &= ~VM_DONTCOPY
     if flags == m.vma.flags[row]:
         return 0
-    return min(vma_modify_flags(m, mm, row, start, end, flags), 0)
+    return min(vma_modify_flags(m, cpu, mm, row, start, end, flags), 0)
 
 
 @kernel
@@ -155,7 +155,7 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
     Locking: caller must hold mmap_lock, for writing where the advice changes the VMA.
     """
     if changes_vma(advice):
-        return madvise_update_vma(m, mm, row, start, end, advice)
+        return madvise_update_vma(m, cpu, mm, row, start, end, advice)
     flags = m.vma.flags[row]
     if advice == MADV_REMOVE:
         return -EINVAL  # truncate.py:madvise_remove has it; process_madvise has not

@@ -67,7 +67,7 @@ from emulator.pte_ref import (
     pte_unlock,
 )
 from emulator.rcu import cond_resched
-from emulator.rmap import zap_file_pte
+from emulator.rmap import page_add_new_anon_rmap, zap_file_pte
 from emulator.rss import add_mm_rss, sync_mm_rss
 from emulator.shadow import shadow_own, shadow_release
 from emulator.signal import mm_fault_error
@@ -140,7 +140,7 @@ def set_pte(m, cpu, mm, table, pmd, pte, entry):
 
 
 @kernel_inline
-def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, write):
+def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write):
     """Fault on an empty PTE: map the zero page for a read, a fresh zeroed frame for a write. 0 or -ENOMEM.
 
     Locking: takes and releases ptl; caller must hold mmap_lock and a reference on the table.
@@ -154,7 +154,7 @@ def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, write):
         return -ENOMEM
     clear_page(m, frame)
     smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
-    m.page.mapcount[frame] = 1  # page_add_new_anon_rmap: nobody else can see the frame yet
+    page_add_new_anon_rmap(m, mm, vma, addr, frame)
     if set_pte(m, cpu, mm, table, pmd, pte, frame << PAGE_SHIFT | ANON_PTE):
         add_mm_rss(m, cpu, mm, 1)
     else:
@@ -204,7 +204,7 @@ def wp_page_copy(m, cpu, mm, vma, table, pte, addr, orig):
         page = addr & -PAGE
         xchg(m.entry, pte, 0)
         flush_tlb_mm_range(m, cpu, mm, page, page + PAGE, 0)
-        m.page.mapcount[frame] = 1
+        page_add_new_anon_rmap(m, mm, vma, addr, frame)
         write_once(m.entry, pte, frame << PAGE_SHIFT | ANON_PTE)
         if old == ZERO_PAGE:
             add_mm_rss(m, cpu, mm, 1)
@@ -257,7 +257,7 @@ def handle_pte_fault(m, cpu, mm, vma, pmd, addr, write):
     entry = read_once(m.entry, pte)
     result = 0
     if entry == 0:
-        result = do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, write)
+        result = do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write)
     elif entry & PRESENT == 0:
         result = -EFAULT  # do_swap_page, handle_pte_marker: a guard
     elif write and entry & RW == 0:

@@ -29,6 +29,7 @@ from emulator.atomic import (
 from emulator.kernel import EAGAIN, EBUSY, EEXIST, EINTR, EINVAL, ENOENT, ENOMEM, detecting, stopped
 from emulator.memory import ZERO_PAGE, pmd_alloc, set_pte
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.mutex import anon_vma_lock, anon_vma_unlock
 from emulator.page_alloc import alloc_page, clear_page, put_page
 from emulator.pgtable import (
     ACCESSED,
@@ -55,6 +56,7 @@ from emulator.pte_ref import (
     pte_unlock_pair,
 )
 from emulator.rcu import cond_resched, rcu_read_lock, rcu_read_unlock
+from emulator.rmap import anon_mapping, page_add_new_anon_rmap
 from emulator.rss import add_mm_rss
 from emulator.shadow import note_value, shadow_move, shadow_moved, shadow_own, shadow_release
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
@@ -100,8 +102,8 @@ def fill_page(m, mm, frame, addr, value):
 
 
 @kernel
-def mfill_atomic_pte(m, cpu, mm, pmd, table, addr, value):
-    """Map a fresh page of words `value` at `addr`, the zero page if that is 0: 0, -EEXIST or -ENOMEM.
+def mfill_atomic_pte(m, cpu, mm, row, pmd, table, addr, value):
+    """Map a fresh page of words `value`, the zero page if that is 0, at `addr` in the VMA at `row`: 0 or -errno.
 
     Locking: takes and releases ptl; caller must hold a reference on the table.
     """
@@ -111,7 +113,7 @@ def mfill_atomic_pte(m, cpu, mm, pmd, table, addr, value):
         if frame == 0:
             return -ENOMEM
         fill_page(m, mm, frame, addr, value)
-        m.page.mapcount[frame] = 1
+        page_add_new_anon_rmap(m, mm, row, addr, frame)
         entry = frame << PAGE_SHIFT | ANON_PTE
     if set_pte(m, cpu, mm, table, pmd, pte_offset(table, addr), entry):
         add_mm_rss(m, cpu, mm, 1 if frame != 0 else 0)
@@ -123,8 +125,8 @@ def mfill_atomic_pte(m, cpu, mm, pmd, table, addr, value):
 
 
 @kernel
-def mfill_atomic_range(m, cpu, mm, start, end, value):
-    """Fill [start, end), which one VMA has: 0 or the -errno of the first page that could not be.
+def mfill_atomic_range(m, cpu, mm, row, start, end, value):
+    """Fill [start, end), which the VMA at `row` has: 0 or the -errno of the first page that could not be.
 
     Locking: caller must hold mmap_lock for reading.
     """
@@ -133,7 +135,7 @@ def mfill_atomic_range(m, cpu, mm, start, end, value):
         table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)
         if table < 0:
             return table
-        result = mfill_atomic_pte(m, cpu, mm, pmd, table, start, value)
+        result = mfill_atomic_pte(m, cpu, mm, row, pmd, table, start, value)
         pte_put(m, cpu, mm, pmd, start)
         if result != 0:
             return result
@@ -159,7 +161,7 @@ def mfill_atomic(m, cpu, mm, start, length, value):
         result = -EINVAL
     elif row >= 0:
         anon_vma_prepare(m, mm, row)
-        result = mfill_atomic_range(m, cpu, mm, start, start + length, value)
+        result = mfill_atomic_range(m, cpu, mm, row, start, start + length, value)
     mmap_read_unlock(m, cpu, mm)
     wake_userfault(m, mm)
     return result
@@ -170,7 +172,7 @@ def move_present_pte(m, cpu, mm, pte, to, src, dst):
     """Move a page from the entry `pte` to the empty entry `to`, its old translation first: 0 or -EBUSY.
 
     Only a page that nobody shares, and nobody has pinned: fast GUP counts it, then looks at the entry again.
-    Locking: caller must hold both ptls.
+    Locking: caller must hold both ptls and the anon_vma lock: who looks for the page finds it at one of its places.
     """
     entry = read_once(m.entry, pte)
     frame = entry >> PAGE_SHIFT
@@ -187,6 +189,8 @@ def move_present_pte(m, cpu, mm, pte, to, src, dst):
     flush_tlb_mm_range(m, cpu, mm, src, src + PAGE, 0)
     pinned = read_once(m.page.refcount, frame) != 1
     write_once(m.entry, pte if pinned else to, entry if pinned else frame << PAGE_SHIFT | ANON_PTE)
+    if not pinned:
+        write_once(m.page.mapping, frame, anon_mapping(m, mm, m.vmf.vma[cpu], dst))  # folio_move_anon_rmap
     if DEBUG:
         shadow_moved(m, mm, frame, src if pinned else dst)
     return -EBUSY if pinned else 0
@@ -221,11 +225,13 @@ def move_page(m, cpu, mm, src_pmd, dst_pmd, src, dst):
     dst_table = pte_alloc_try_get(m, cpu, mm, dst_pmd)
     result = min(dst_table, 0)
     if result == 0:
+        anon_vma_lock(m, cpu, m.mm.family[mm] - 1)
         pte_lock_pair(m, cpu, src_table, dst_table)
         result = move_pages_pte(m, cpu, mm, True, src_table, dst_table, src, dst)
         if result == 0:
             pte_get(m, cpu, dst_pmd)
         pte_unlock_pair(m, cpu, src_table, dst_table)
+        anon_vma_unlock(m, cpu, m.mm.family[mm] - 1)
         pte_put(m, cpu, mm, dst_pmd, dst)
     pte_put_many_tlb(m, cpu, mm, src_pmd, src, 2 if result == 0 else 1)
     pin_alone(m, cpu)
@@ -257,6 +263,7 @@ def move_page_rcu(m, cpu, mm, src_pmd, dst_pmd, src, dst):
     """Move one page, neither table pinned: 0 or -errno, -EAGAIN if a table went. Locking: as move_page."""
     counted = False
     result = -EAGAIN
+    anon_vma_lock(m, cpu, m.mm.family[mm] - 1)
     rcu_read_lock(m, cpu)
     src_table, dst_table = pgtable_of(read_once(m.entry, src_pmd)), pgtable_of(read_once(m.entry, dst_pmd))
     if src_table != 0 and dst_table != 0:
@@ -271,6 +278,7 @@ def move_page_rcu(m, cpu, mm, src_pmd, dst_pmd, src, dst):
             pte_get(m, cpu, dst_pmd)
         pte_unlock_pair(m, cpu, src_table, dst_table)
     rcu_read_unlock(m, cpu)
+    anon_vma_unlock(m, cpu, m.mm.family[mm] - 1)
     if counted and result != 0:
         pte_put(m, cpu, mm, dst_pmd, dst)
     if result == 0:
@@ -322,6 +330,7 @@ def move_pages(m, cpu, mm, src, dst, length):
         same = (m.vma.flags[row] ^ m.vma.flags[to]) & (VM_ACCESS_FLAGS | VM_LOCKED) == 0
         if same and m.vma.flags[to] & VM_WRITE and not m.vma.flags[row] & VM_PFNMAP:
             anon_vma_prepare(m, mm, to)
+            m.vmf.vma[cpu] = to
             tlb_gather_mmu(m, cpu, mm, 0)
             if detecting(m):
                 shadow_release(m, cpu, mm, src, src + length)

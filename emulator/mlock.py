@@ -12,7 +12,7 @@ from emulator.vma import VM_LOCKED, VM_PFNMAP, find_vma, vma_limit, vma_modify_f
 
 
 @kernel
-def apply_vma_lock_flags(m, mm, start, end, locked):
+def apply_vma_lock_flags(m, cpu, mm, start, end, locked):
     """Set or clear VM_LOCKED of [start, end): 0 or -errno. Locking: caller must hold mmap_lock for writing."""
     while start < end:
         row = find_vma(m, mm, start)
@@ -21,7 +21,7 @@ def apply_vma_lock_flags(m, mm, start, end, locked):
         until = min(m.vma.end[row], end)
         flags = m.vma.flags[row] & ~VM_LOCKED | locked
         if flags != m.vma.flags[row] and not flags & VM_PFNMAP:
-            if vma_modify_flags(m, mm, row, start, until, flags) < 0:
+            if vma_modify_flags(m, cpu, mm, row, start, until, flags) < 0:
                 return -ENOMEM
         start = until
     return 0
@@ -39,7 +39,7 @@ def do_mlock(m, cpu, mm, start, length, locked):
     if length < 0 or end < start:
         return -EINVAL
     mmap_write_lock(m, cpu, mm)
-    error = apply_vma_lock_flags(m, mm, start, end, locked)
+    error = apply_vma_lock_flags(m, cpu, mm, start, end, locked)
     if error != 0 or locked == 0:
         mmap_write_unlock(m, cpu, mm)
         return error

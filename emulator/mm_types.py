@@ -10,9 +10,10 @@ Lock order, outermost first (a CPU may take a lock only while it holds none furt
     mmap_lock                      one per mm; faults and madvise read, mmap and munmap write
       page lock                    one per page of a file; sleeps
         i_mmap_lock                one per file, the device's too: which ranges of which mm map it; sleeps
-          ptl of an upper table    pmd_lock: guards which tables the entries of that table name
-            ptl of a PTE table     guards the entries of that table
-              zone lock            page_alloc's own, innermost
+          anon_vma lock            one per family of mms: their VMA arrays, against rmap walkers; sleeps
+            ptl of an upper table  pmd_lock: guards which tables the entries of that table name
+              ptl of a PTE table   guards the entries of that table
+                zone lock          page_alloc's own, innermost
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ CACHE_LINE = 64
 PAGE_SIZE = 4096
 PTRS_PER_TABLE = 512
 NR_POINTS = 128
-NR_LOCK_CLASSES = 8
+NR_LOCK_CLASSES = 16
 TRACE_ENTRIES = 256  # per CPU: the latest points it passed, debug build
 SHADOW_ENTRIES = 1024  # per CPU: the latest words it stored, direct mapped, debug build
 RCU_AGES = 8  # grace periods a reader's table can be old, last one "and more"
@@ -86,6 +87,7 @@ CONFIG = struct(
     line(
         n_file="files; before the start",
         file_pages="room for pages in each file; before the start",
+        n_slot="rows of `cache`; before the start",
         memcg_limit="pages of files and tables above which a new PTE table reclaims first, 0 none; before the start",
     ),
     line(  # the policy, see policy.py
@@ -102,7 +104,7 @@ CONFIG = struct(
         flush_ceiling="pages; a longer flush empties the whole TLB; before the start",
         any_zero_frees="whoever sees the count at zero may free the table, as in the percpu_ref RFC; before the start",
         no_gather_batch="a gather gets no batch for tables: each goes alone; before the start",
-        rcu_walk="mincore and UFFD_MOVE take no reference: RCU, ptl and a second look at the pmd, as since 6.5; before the start",
+        rcu_walk="mincore and UFFD_MOVE take no reference, but look at the pmd again, as since 6.5; before the start",
     ),
     line(  # knobs: one removed or reordered piece of the protocol each, see policy.py; before the start
         publish_before_init="pmd_populate before pte_ref_init",
@@ -330,8 +332,10 @@ MM = struct(
         pgd="its top-level table; parent",
         mm_users="CPUs that run it; atomic",
         in_use="1 from the start, or from fork to the end of exit; cmpxchg",
+        family="number + 1 of the root of its fork tree while its pages can be found, else 0; holder of the family's"
+        " anon_vma lock",
         held_by="CPU + 1 that keeps it as a child until it reaps it, else 0; that CPU",
-        vmas="VMAs in use; holder of mmap_lock for write",
+        vmas="VMAs in use; holder of mmap_lock for write and the family's anon_vma lock",
         anon_vmas="anon_vma numbers handed out; atomic",
         total_vm="pages in its VMAs; holder of mmap_lock for write",
     ),
@@ -339,13 +343,13 @@ MM = struct(
 
 VMA = struct(
     line(
-        start="first address; holder of mmap_lock for write",
-        end="address behind the last; holder of mmap_lock for write",
-        flags="VM_READ | VM_WRITE and more; holder of mmap_lock for write",
+        start="first address; holder of mmap_lock for write and of the anon_vma lock",
+        end="address behind the last; holder of mmap_lock for write and of the anon_vma lock",
+        flags="VM_READ | VM_WRITE and more; holder of mmap_lock for write and of the anon_vma lock",
         anon_vma="0 until the first write fault, then its number; cmpxchg under mmap_lock for read",
-        file="file + 1 it maps, 0 if anonymous; holder of mmap_lock for write",
+        file="file + 1 it maps, 0 if anonymous; holder of mmap_lock for write and of the anon_vma lock",
         pgoff="page of the file that its first page maps, or of the address where it began: neighbours merge if theirs"
-        " follow; holder of mmap_lock for write",
+        " follow; holder of mmap_lock for write and of the anon_vma lock",
     ),
 )
 
@@ -425,7 +429,8 @@ PAGE = struct(
         refcount="users of the frame; atomic",
         mapcount="PTEs that map it; atomic",
         generation="times it was freed; whoever frees it",
-        stored_by="whose words it holds, see shadow.py, debug build; cmpxchg",
+        mapping="linear page index << 12 | number + 1 of its family, 0 if it is not anonymous; whoever maps it first,"
+        " whoever frees it",
     ),
     align=32,
 )
@@ -596,6 +601,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "insn": (INSN, "insns"),
     "record": (RECORD, "records"),
     "page": (PAGE, "frames"),
+    "page_stored_by": (WORD, "page_values"),  # whose words a frame holds, see shadow.py, debug build; cmpxchg
     "page_values": (WORD, "page_values"),  # which words were ever stored: a bit each, see shadow.py, debug build
     "page_slot": (WORD, "page_slots"),  # row of `cache` + 1 whose page a frame holds; holder of the page lock
     "disk": (WORD, "disk_words"),  # contents of each row of `cache` as written; holder of the page lock, or its writer
@@ -662,7 +668,7 @@ class Geometry:
             "vmas": self.mms * self.vmas,
             "files": max(1, self.files),
             "links": max(1, self.files * self.mms * self.vmas),
-            "mutexes": slots + 2 * self.files + 1,
+            "mutexes": slots + 2 * self.files + 1 + self.mms,
             "slots": max(1, slots),
             "vmfs": self.cpus,
             "siginfos": 2 * self.cpus,

@@ -29,7 +29,18 @@ from emulator.rcu import cond_resched
 from emulator.rmap import link_file_vma, unlink_file_vmas
 from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
 from emulator.tlb import point
-from emulator.vma import VM_FILE, VM_PFNMAP, detach_vmas, find_vma, vma_insert, vma_limit, vma_merge
+from emulator.vma import (
+    VM_FILE,
+    VM_PFNMAP,
+    detach_vmas,
+    find_vma,
+    leave_family,
+    vma_insert,
+    vma_limit,
+    vma_merge,
+    vmas_lock,
+    vmas_unlock,
+)
 
 BUG_TABLE_LEFT = int(Bug.TABLE_LEFT_AT_TEARDOWN)
 MMAP_LOCKED, DETACHED = point_number("mmap.locked"), point_number("munmap.detached")
@@ -140,7 +151,7 @@ def munmap_locked(m, cpu, mm, start, end):
     """Unmap [start, end): 0 or -ENOMEM. Locking: caller must hold mmap_lock for writing."""
     if m.mm.vmas[mm] + 2 > m.config.vma_per_mm[0]:
         return -ENOMEM
-    if detach_vmas(m, mm, start, end) != 0:
+    if detach_vmas(m, cpu, mm, start, end) != 0:
         unmap_region(m, cpu, mm, start, end)
     return 0
 
@@ -158,7 +169,7 @@ def do_munmap(m, cpu, mm, start, length):
     if m.mm.vmas[mm] + 2 > m.config.vma_per_mm[0]:
         mmap_write_unlock(m, cpu, mm)
         return -ENOMEM
-    if detach_vmas(m, mm, start, end) == 0:
+    if detach_vmas(m, cpu, mm, start, end) == 0:
         mmap_write_unlock(m, cpu, mm)
         return 0
     point(m, cpu, DETACHED, start, length)
@@ -189,16 +200,19 @@ def do_mmap(m, cpu, mm, start, length, flags, backing):
     if m.mm.vmas[mm] + 3 > m.config.vma_per_mm[0]:
         mmap_write_unlock(m, cpu, mm)
         return -ENOMEM
-    if detach_vmas(m, mm, start, end) != 0:
+    if detach_vmas(m, cpu, mm, start, end) != 0:
         unmap_region(m, cpu, mm, start, end)
     row = find_vma(m, mm, start)
+    vmas_lock(m, cpu, mm)
     vma_insert(m, mm, row, start, end, flags | (VM_FILE if file >= 0 else 0), 0, start // PAGE)
     if file >= 0:
         m.vma.file[row] = file + 1
         m.vma.pgoff[row] = backing >> 8
+    vma_merge(m, mm, row)
+    vmas_unlock(m, cpu, mm)
+    if file >= 0:
         link_file_vma(m, cpu, mm, file, start, end, backing >> 8)
     m.mm.total_vm[mm] += (end - start) // PAGE
-    vma_merge(m, mm, row)
     result = remap_pfn_range(m, cpu, mm, start) if flags & VM_PFNMAP else 0
     mmap_write_unlock(m, cpu, mm)
     return result
@@ -211,6 +225,7 @@ def exit_mmap(m, cpu, mm):
         return
     mmap_write_lock(m, cpu, mm)
     point(m, cpu, EXIT_LOCKED, mm, m.mm.vmas[mm])
+    leave_family(m, cpu, mm)
     tlb_gather_mmu(m, cpu, mm, 1)
     for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
         unmap_page_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], 1)

@@ -98,7 +98,7 @@ def mprotect_fixup(m, cpu, mm, row, start, end, prot):
     flags = m.vma.flags[row] & ~VM_ACCESS_FLAGS | prot
     if flags == m.vma.flags[row]:
         return 0
-    if vma_modify_flags(m, mm, row, start, end, flags) < 0:
+    if vma_modify_flags(m, cpu, mm, row, start, end, flags) < 0:
         return -ENOMEM
     change_protection(m, cpu, mm, start, end, flags)
     return 0

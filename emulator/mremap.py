@@ -26,6 +26,8 @@ from emulator.vma import (
     vma_insert,
     vma_limit,
     vma_merge,
+    vmas_lock,
+    vmas_unlock,
 )
 
 
@@ -33,18 +35,21 @@ from emulator.vma import (
 def copy_vma(m, cpu, mm, row, addr, end, new):
     """Enter a VMA at `new` like that of [addr, end), which lies in the VMA at `row`, and link it if it maps a file.
 
-    An anonymous one without pages belongs wholly to its new place, and userfaultfd does not follow. Locking: caller must hold mmap_lock for writing.
+    An anonymous one without pages belongs wholly to its new place, and userfaultfd does not follow.
+    Locking: caller must hold mmap_lock for writing.
     """
     flags, anon_vma, file = m.vma.flags[row] & ~VM_UFFD_MISSING, m.vma.anon_vma[row], m.vma.file[row]
     pgoff = linear_page_index(m, row, addr)
     if anon_vma == 0 and file == 0:
         pgoff = new // PAGE
     at = find_vma(m, mm, new)
+    vmas_lock(m, cpu, mm)
     vma_insert(m, mm, at, new, new + end - addr, flags, anon_vma, pgoff)
     m.vma.file[at] = file
+    vma_merge(m, mm, at)
+    vmas_unlock(m, cpu, mm)
     if file != 0:
         link_file_vma(m, cpu, mm, file - 1, new, new + end - addr, pgoff)
-    vma_merge(m, mm, at)
     m.mm.total_vm[mm] += (end - addr) // PAGE
 
 
@@ -69,7 +74,7 @@ def move_vma(m, cpu, mm, row, addr, end, new):
     if device:
         move_device_vma(m, cpu, mm, addr, new, 1 if moved == length else -1)
     gone = addr if moved == length else new
-    detach_vmas(m, mm, gone, gone + length)
+    detach_vmas(m, cpu, mm, gone, gone + length)
     unmap_region(m, cpu, mm, gone, gone + length)
     return 0 if moved == length else -ENOMEM
 
@@ -137,9 +142,11 @@ def expand_vma(m, cpu, mm, addr, end, new_end):
         return -ENOMEM
     if m.vma.file[row] != 0:
         link_file_vma(m, cpu, mm, m.vma.file[row] - 1, end, new_end, linear_page_index(m, row, end))
+    vmas_lock(m, cpu, mm)
     m.vma.end[row] = new_end
-    m.mm.total_vm[mm] += (new_end - end) // PAGE
     vma_merge(m, mm, row)
+    vmas_unlock(m, cpu, mm)
+    m.mm.total_vm[mm] += (new_end - end) // PAGE
     return 0
 
 

@@ -1,10 +1,10 @@
-"""Sleeping locks: the page lock of each page of a file, the inode lock and the i_mmap_lock of each file.
+"""Sleeping locks: page locks, the inode lock and the i_mmap_lock of each file, the anon_vma lock of each family of mms.
 
 They are rows of `m.mutex`: page locks first, in the order of `m.cache`, then inode locks, then i_mmap_locks, of which
-the last is that of the device's file. A CPU that waits sleeps and is idle; so it may hold mmap_lock, references and an
-open gather, but no spinlock. What a waiter sleeps on is a word that counts releases, and the end of a page's write-back
-as well: whoever waits for either looks again. The first who sleeps is the next to get the lock (handoff), or a CPU that
-takes it over and over would keep it.
+the last is that of the device's file, then anon_vma locks. A CPU that waits sleeps and is idle; so it may hold
+mmap_lock, references and an open gather, but no spinlock. What a waiter sleeps on is a word that counts releases, and
+the end of a page's write-back as well: whoever waits for either looks again. The first who sleeps is the next to get
+the lock (handoff), or a CPU that takes it over and over would keep it.
 """
 
 from emulator.atomic import (
@@ -26,7 +26,7 @@ from emulator.lockdep import lock_acquire, lock_acquired, lock_release
 from emulator.tlb import enter_idle, exit_idle
 
 BUG_UNLOCK, WAIT_NOTHING = int(Bug.UNLOCK_NOT_OWNER), int(Wait.NOTHING)
-I_MMAP_LOCK = int(Wait.I_MMAP_LOCK)
+I_MMAP_LOCK, ANON_VMA_LOCK = int(Wait.I_MMAP_LOCK), int(Wait.ANON_VMA_LOCK)
 NAP_US = 2000
 
 
@@ -108,7 +108,7 @@ def mutex_wait(m, cpu, i, lock_class):
 @kernel_inline
 def i_mmap_row(m, file):
     """The row of a file's i_mmap_lock; the device's file is number config.n_file."""
-    return m.config.n_file[0] * (m.config.file_pages[0] + 1) + file
+    return m.config.n_slot[0] + m.config.n_file[0] + file
 
 
 @kernel
@@ -121,3 +121,18 @@ def i_mmap_lock(m, cpu, file):
 def i_mmap_unlock(m, cpu, file):
     """Release i_mmap_lock."""
     mutex_unlock(m, cpu, i_mmap_row(m, file), I_MMAP_LOCK)
+
+
+@kernel
+def anon_vma_lock(m, cpu, family):
+    """Keep the VMA arrays of a family of mms, and so the upper tables of what they map.
+
+    Locking: caller must hold no spinlock. Who changes an array holds mmap_lock as well, a walker this lock alone.
+    """
+    mutex_lock(m, cpu, i_mmap_row(m, m.config.n_file[0] + 1) + family, ANON_VMA_LOCK)
+
+
+@kernel
+def anon_vma_unlock(m, cpu, family):
+    """Release the anon_vma lock."""
+    mutex_unlock(m, cpu, i_mmap_row(m, m.config.n_file[0] + 1) + family, ANON_VMA_LOCK)

@@ -147,7 +147,7 @@ def clear_page(m, frame):
     words = m.config.frame_words[0]
     memset(m.frame, frame * words, words, 0)
     if DEBUG:
-        write_once(m.page.stored_by, frame, 0)
+        write_once(m.page_stored_by, frame, 0)
         write_once(m.page_values, frame, 0)
 
 
@@ -173,6 +173,7 @@ def put_page(m, cpu, frame):
     if detecting(m) and m.page.mapcount[frame] != 0:
         BUG(m, cpu, BUG_FRAME_DOUBLE_FREE, frame, 0, m.page.mapcount[frame])
     write_once(m.page.generation, frame, m.page.generation[frame] + 1)  # a stale translation may be looking
+    write_once(m.page.mapping, frame, 0)
     pcp_push(m, cpu, FRAMES, frame)
 
 

@@ -28,13 +28,13 @@ def cache_slot(m, file, pgoff):
 @kernel
 def inode_lock(m, cpu, file):
     """Take the lock under which a file's size changes. Locking: caller must hold no lock."""
-    mutex_lock(m, cpu, m.config.n_file[0] * m.config.file_pages[0] + file, INODE_LOCK)
+    mutex_lock(m, cpu, m.config.n_slot[0] + file, INODE_LOCK)
 
 
 @kernel
 def inode_unlock(m, cpu, file):
     """Release the inode lock."""
-    mutex_unlock(m, cpu, m.config.n_file[0] * m.config.file_pages[0] + file, INODE_LOCK)
+    mutex_unlock(m, cpu, m.config.n_slot[0] + file, INODE_LOCK)
 
 
 @kernel
@@ -113,7 +113,7 @@ def add_to_page_cache(m, slot, frame):
     """
     m.page_slot[frame] = slot + 1
     if DEBUG:
-        m.page.stored_by[frame] = 0
+        m.page_stored_by[frame] = 0
     write_once(m.cache.frame, slot, frame)
     copy_from_disk(m, slot, frame)
     m.cache.uptodate[slot] = 1

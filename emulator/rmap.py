@@ -13,6 +13,9 @@ from emulator.pagemap import set_page_dirty
 from emulator.pgtable import DIRTY, FILE, PAGE, PAGE_SHIFT, RW, pmd_lookup, pte_offset, pte_present
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.tlb import flush_tlb_mm_range
+from emulator.vma import linear_page_index
+
+MAPPING_SHIFT = 12  # page.mapping: the linear page index is above it
 
 
 @kernel_inline
@@ -115,6 +118,19 @@ def drop_rmap_locks(m, cpu):
     """Let them walk again."""
     if m.cpu.rmap_file[cpu] != 0:
         i_mmap_unlock(m, cpu, m.cpu.rmap_file[cpu] - 1)
+
+
+@kernel_inline
+def anon_mapping(m, mm, row, addr):
+    """What page.mapping says of an anonymous page at `addr` in the VMA at `row`: where in which family it is mapped."""
+    return linear_page_index(m, row, addr) << MAPPING_SHIFT | m.mm.family[mm]
+
+
+@kernel_inline
+def page_add_new_anon_rmap(m, mm, row, addr, frame):
+    """The first PTE is about to map a fresh frame. Locking: caller must hold mmap_lock; nobody else has the frame."""
+    m.page.mapcount[frame] = 1
+    write_once(m.page.mapping, frame, anon_mapping(m, mm, row, addr))
 
 
 @kernel_inline

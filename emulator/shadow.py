@@ -3,7 +3,7 @@
 Debug build with --checks online. Five layers, from cheap to exact:
 
 - A translation that was cached carries the generation of its frame or table; one that was freed since is a BUG.
-- A frame notes whose words it holds (page.stored_by: mm, virtual page, CPU; SHARED once two CPUs stored). A word in
+- A frame notes whose words it holds (page_stored_by: mm, virtual page, CPU; SHARED once two CPUs stored). A word in
   a frame of another address is a BUG, whatever its value. A frame that fork has shared (FORKED) may be read at its
   address in any mm, and a store to it is a BUG until COW is broken; one that mremap moves (MOVING) is at two addresses
   until the old one is flushed.
@@ -73,7 +73,7 @@ def zaps_of_others(m, cpu, mm):
 
 @kernel
 def owner_tag(mm, addr, who):
-    """What page.stored_by holds: mm, virtual page, CPU + 1 or one of the above."""
+    """What page_stored_by holds: mm, virtual page, CPU + 1 or one of the above."""
     return (mm << 36 | addr >> PAGE_SHIFT) << WHO_BITS | who
 
 
@@ -164,7 +164,7 @@ def shadow_copy(m, mm, addr, frame, source):
     """The fresh frame for `addr` gets what a page of a file holds: words that nobody stored at `addr`."""
     if DEBUG:
         slot = m.page_slot[source] - 1
-        write_once(m.page.stored_by, frame, owner_tag(mm, addr, SHARED))
+        write_once(m.page_stored_by, frame, owner_tag(mm, addr, SHARED))
         write_once(m.page_values, frame, read_once(m.cache.values, slot) if slot >= 0 else -1)
 
 
@@ -177,13 +177,13 @@ def shadow_store(m, cpu, mm, addr, entry, value):
             shadow_store_file(m, cpu, addr, frame, value)
         return
     mine = owner_tag(mm, addr, cpu + 1)
-    before = cmpxchg(m.page.stored_by, frame, 0, mine)
+    before = cmpxchg(m.page_stored_by, frame, 0, mine)
     if not belongs(before, mine):
         BUG(m, cpu, BUG_FOREIGN, addr, mine >> WHO_BITS << PAGE_SHIFT, before >> WHO_BITS << PAGE_SHIFT)
     if before & SHARED == FORKED:
         BUG(m, cpu, BUG_COW, addr, frame, read_once(m.page.mapcount, frame))
     if before != 0 and before != mine and before & SHARED != MOVING:
-        cmpxchg(m.page.stored_by, frame, before, owner_tag(mm, addr, SHARED))
+        cmpxchg(m.page_stored_by, frame, before, owner_tag(mm, addr, SHARED))
     note_value(m.page_values, frame, value)
     slot = cpu * SHADOW_ENTRIES + (addr >> PAGE_SHIFT & (SHADOW_ENTRIES - 1))
     m.shadow.key[slot] = shadow_key(mm, addr)
@@ -195,10 +195,10 @@ def shadow_store(m, cpu, mm, addr, entry, value):
 @kernel
 def shadow_device_store(m, mm, frame, addr, value):
     """Before a store by a device, which no CPU remembers: any word may be there. Wherever the frame is by now."""
-    tag = read_once(m.page.stored_by, frame)
+    tag = read_once(m.page_stored_by, frame)
     while tag == 0 or tag & SHARED < MOVING:
         shared = tag | SHARED if tag != 0 else owner_tag(mm, addr, SHARED)
-        before = cmpxchg(m.page.stored_by, frame, tag, shared)
+        before = cmpxchg(m.page_stored_by, frame, tag, shared)
         if before == tag:
             break
         tag = before
@@ -213,7 +213,7 @@ def shadow_load(m, cpu, mm, addr, entry, value):
         if entry & FILE:
             shadow_load_file(m, cpu, addr, frame, value)
         return
-    tag = read_once(m.page.stored_by, frame)
+    tag = read_once(m.page_stored_by, frame)
     mine = owner_tag(mm, addr, cpu + 1)
     if not belongs(tag, mine):
         BUG(m, cpu, BUG_FOREIGN, addr, mine >> WHO_BITS << PAGE_SHIFT, tag >> WHO_BITS << PAGE_SHIFT)
@@ -242,28 +242,28 @@ def shadow_release(m, cpu, mm, start, end):
 @kernel
 def shadow_own(m, mm, frame, addr):
     """A frame is this address's alone: it was copied, reused or moved, so what each CPU stored there is not known."""
-    write_once(m.page.stored_by, frame, owner_tag(mm, addr, SHARED))
+    write_once(m.page_stored_by, frame, owner_tag(mm, addr, SHARED))
 
 
 @kernel
 def shadow_share(m, frame, addr):
     """Fork has shared a frame and no CPU can store to it any more; one that was shared before may be anywhere."""
-    if read_once(m.page.stored_by, frame) & SHARED != FORKED:
-        write_once(m.page.stored_by, frame, owner_tag(0, addr, FORKED))
+    if read_once(m.page_stored_by, frame) & SHARED != FORKED:
+        write_once(m.page_stored_by, frame, owner_tag(0, addr, FORKED))
 
 
 @kernel
 def shadow_move(m, frame):
     """Before a frame appears at a second address. A shared one stays shared, at any address."""
     while True:
-        tag = read_once(m.page.stored_by, frame)
+        tag = read_once(m.page_stored_by, frame)
         moving = FORKED if tag & SHARED == FORKED else MOVING
-        if cmpxchg(m.page.stored_by, frame, tag, moving) == tag:
+        if cmpxchg(m.page_stored_by, frame, tag, moving) == tag:
             return
 
 
 @kernel
 def shadow_moved(m, mm, frame, addr):
     """After the flush of a frame's old address."""
-    if read_once(m.page.stored_by, frame) == MOVING:
+    if read_once(m.page_stored_by, frame) == MOVING:
         shadow_own(m, mm, frame, addr)

@@ -98,7 +98,7 @@ def handle_userfault(m, cpu):
 
 
 @kernel
-def userfaultfd_modify(m, mm, start, end, armed):
+def userfaultfd_modify(m, cpu, mm, start, end, armed):
     """Arm or disarm the VMAs of [start, end): 0 or -errno. Locking: caller must hold mmap_lock for writing."""
     while start < end:
         row = find_vma(m, mm, start)
@@ -106,7 +106,7 @@ def userfaultfd_modify(m, mm, start, end, armed):
             break
         start, until = max(start, m.vma.start[row]), min(m.vma.end[row], end)
         flags = m.vma.flags[row] & ~VM_UFFD_MISSING | armed
-        if flags != m.vma.flags[row] and vma_modify_flags(m, mm, row, start, until, flags) < 0:
+        if flags != m.vma.flags[row] and vma_modify_flags(m, cpu, mm, row, start, until, flags) < 0:
             return -ENOMEM
         start = until
     return 0
@@ -138,7 +138,7 @@ def userfaultfd_register(m, cpu, mm, start, length, armed, patience):
     if vma_can_userfault(m, mm, start, start + length):
         if armed:
             write_once(m.mm.uffd_patience, mm, patience)
-        result = userfaultfd_modify(m, mm, start, start + length, armed)
+        result = userfaultfd_modify(m, cpu, mm, start, start + length, armed)
     mmap_write_unlock(m, cpu, mm)
     if armed == 0:
         wake_userfault(m, mm)

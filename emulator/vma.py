@@ -2,11 +2,15 @@
 
 Neighbours with equal flags are one VMA, unless both were written to before they met (different anon_vma) or one was
 moved there (pgoff): that border stays, as in Linux.
+
+Who changes an array holds mmap_lock for writing and, meanwhile, the anon_vma lock of the mm's family: who looks for an
+anonymous page comes through the arrays with that lock alone.
 """
 
-from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, read_once
+from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, read_once, write_once
 from emulator.kernel import ENOMEM
 from emulator.mm_types import PAGE_SIZE
+from emulator.mutex import anon_vma_lock, anon_vma_unlock
 
 VM_READ, VM_WRITE = 1, 2
 VM_ACCESS_FLAGS = VM_READ | VM_WRITE
@@ -44,6 +48,35 @@ def vma_limit(m, mm):
 
 
 @kernel
+def vmas_lock(m, cpu, mm):
+    """Keep rmap walkers out of the VMA array of `mm`. Locking: caller must hold mmap_lock for writing."""
+    anon_vma_lock(m, cpu, m.mm.family[mm] - 1)
+
+
+@kernel
+def vmas_unlock(m, cpu, mm):
+    """Let rmap walkers in again."""
+    anon_vma_unlock(m, cpu, m.mm.family[mm] - 1)
+
+
+@kernel
+def join_family(m, cpu, child, mm):
+    """From here on who looks for the pages of the family of `mm` comes to `child` as well, which has no VMA yet."""
+    vmas_lock(m, cpu, mm)
+    write_once(m.mm.family, child, m.mm.family[mm])
+    vmas_unlock(m, cpu, mm)
+
+
+@kernel
+def leave_family(m, cpu, mm):
+    """No rmap walker comes to `mm` from here on. Locking: caller must hold mmap_lock for writing."""
+    family = m.mm.family[mm] - 1
+    anon_vma_lock(m, cpu, family)
+    write_once(m.mm.family, mm, 0)
+    anon_vma_unlock(m, cpu, family)
+
+
+@kernel
 def vma_copy(m, to, source):
     """Copy one row of the VMA array."""
     m.vma.start[to] = m.vma.start[source]
@@ -56,7 +89,7 @@ def vma_copy(m, to, source):
 
 @kernel
 def vma_insert(m, mm, row, start, end, flags, anon_vma, pgoff):
-    """Make room at `row` and fill it, without a file. Locking: caller must hold mmap_lock for writing."""
+    """Make room at `row` and fill it, without a file. Locking: caller must hold vmas_lock."""
     at = vma_limit(m, mm)
     while at > row:
         vma_copy(m, at, at - 1)
@@ -72,7 +105,7 @@ def vma_insert(m, mm, row, start, end, flags, anon_vma, pgoff):
 
 @kernel
 def vma_delete(m, mm, row):
-    """Close the gap at `row`. Locking: caller must hold mmap_lock for writing."""
+    """Close the gap at `row`. Locking: caller must hold vmas_lock."""
     m.mm.vmas[mm] -= 1
     for at in range(row, vma_limit(m, mm)):
         vma_copy(m, at, at + 1)
@@ -80,7 +113,7 @@ def vma_delete(m, mm, row):
 
 @kernel
 def split_vma(m, mm, row, addr):
-    """Split the VMA at `row` so that a VMA begins at `addr`. Locking: caller must hold mmap_lock for writing."""
+    """Split the VMA at `row` so that a VMA begins at `addr`. Locking: caller must hold vmas_lock."""
     start = m.vma.start[row]
     vma_insert(m, mm, row, start, addr, m.vma.flags[row], m.vma.anon_vma[row], m.vma.pgoff[row])
     m.vma.start[row + 1] = addr
@@ -88,7 +121,7 @@ def split_vma(m, mm, row, addr):
     m.vma.pgoff[row + 1] += (addr - start) // PAGE_SIZE
 
 
-@kernel
+@kernel_inline
 def linear_page_index(m, row, addr):
     """The page of its file that the VMA at `row` maps at `addr`."""
     return m.vma.pgoff[row] + (addr - m.vma.start[row]) // PAGE_SIZE
@@ -127,7 +160,7 @@ def vma_merge(m, mm, row):
     """Merge the VMA at `row` with its neighbours; its row then.
 
     The one before it comes first: the one behind may have another anon_vma.
-    Locking: caller must hold mmap_lock for writing. Source: vma_merge, mm/vma.c.
+    Locking: caller must hold vmas_lock. Source: vma_merge, mm/vma.c.
     """
     if row > mm * m.config.vma_per_mm[0] and merge_with_next(m, mm, row - 1):
         row -= 1
@@ -136,20 +169,23 @@ def vma_merge(m, mm, row):
 
 
 @kernel
-def vma_modify_flags(m, mm, row, start, end, flags):
+def vma_modify_flags(m, cpu, mm, row, start, end, flags):
     """Give [start, end), which lies in the VMA at `row`, other flags: split it off, merge it. Its row, or -ENOMEM.
 
     Locking: caller must hold mmap_lock for writing. Source: vma_modify_flags, mm/vma.c.
     """
     if m.mm.vmas[mm] + 2 > m.config.vma_per_mm[0]:
         return -ENOMEM
+    vmas_lock(m, cpu, mm)
     if m.vma.start[row] < start:
         split_vma(m, mm, row, start)
         row += 1
     if m.vma.end[row] > end:
         split_vma(m, mm, row, end)
     m.vma.flags[row] = flags
-    return vma_merge(m, mm, row)
+    row = vma_merge(m, mm, row)
+    vmas_unlock(m, cpu, mm)
+    return row
 
 
 @kernel
@@ -179,13 +215,14 @@ def anon_vma_prepare(m, mm, row):
 
 
 @kernel
-def detach_vmas(m, mm, start, end):
-    """Split off and remove the VMAs of [start, end); how many pages they had.
+def detach_vmas(m, cpu, mm, start, end):
+    """Split off and remove the VMAs of [start, end); how many pages they had. No rmap walker finds them from here on.
 
     Locking: caller must hold mmap_lock for writing.
     """
     row = find_vma(m, mm, start)
     pages = 0
+    vmas_lock(m, cpu, mm)
     if row < vma_limit(m, mm) and m.vma.start[row] < start:
         split_vma(m, mm, row, start)
         row += 1
@@ -194,5 +231,6 @@ def detach_vmas(m, mm, start, end):
             split_vma(m, mm, row, end)
         pages += (m.vma.end[row] - m.vma.start[row]) // PAGE_SIZE
         vma_delete(m, mm, row)
+    vmas_unlock(m, cpu, mm)
     m.mm.total_vm[mm] -= pages
     return pages

@@ -45,6 +45,7 @@ RACES = (
     "ref-across-retry",
     "put-without-get",
     "null-prealloc",
+    "uffd-move-unchecked",
     "one-put-for-all",
     "mkclean-unflushed",
     "dirty-zap-unflushed",

@@ -82,7 +82,7 @@ def power_up(
     config["n_cpu"], config["n_mm"], config["vma_per_mm"] = geometry.cpus, geometry.mms, geometry.vmas
     config["frame_words"], config["tick_us"] = geometry.frame_words, tick_us
     config["n_file"], config["file_pages"] = geometry.files, geometry.file_pages
-    config["memcg_limit"] = geometry.memcg_limit
+    config["memcg_limit"], config["n_slot"] = geometry.memcg_limit, geometry.files * geometry.file_pages
     views["file"]["size"][: geometry.files] = geometry.file_pages
     config["flush_ceiling"] = FLUSH_CEILING
     config["spin"] = LONG_SPIN if geometry.cpus <= processors() else SHORT_SPIN
@@ -100,6 +100,7 @@ def power_up(
     cpu["tlb_epoch"] = cpu["psc_epoch"] = 1
     views["mm"]["mm_users"] = np.bincount(mm_of_cpu, minlength=geometry.mms)
     views["mm"]["in_use"] = views["mm"]["mm_users"] > 0
+    views["mm"]["family"] = views["mm"]["in_use"] * np.arange(1, 1 + geometry.mms)
     views["barrier"]["parties"] = geometry.cpus
 
 

@@ -116,13 +116,16 @@ def _page(views: Views, slot: int) -> str:
 
 
 def _mutex(views: Views, row: int) -> str:
-    """A page lock, inode lock or i_mmap_lock, by its row of `mutex`."""
+    """A page lock, inode lock, i_mmap_lock or anon_vma lock, by its row of `mutex`."""
     files, pages = int(views["config"]["n_file"][0]), int(views["config"]["file_pages"][0])
     if row < files * pages:
         return f"the page lock of {_page(views, row)}"
     lock, file = divmod(row - files * pages, max(files, 1))
     if lock == 0 and files:
         return f"the inode lock of file {file}"
+    family = row - files * (pages + 2) - 1
+    if family >= 0:
+        return f"the anon_vma lock of the family of mm {family}"
     return f"i_mmap_lock of {f'file {file}' if row < files * (pages + 2) else 'the device file'}"
 
 
@@ -131,7 +134,7 @@ def waiting_for(views: Views, cpu: int) -> str | None:
     waits, index = Wait(int(views["cpu"]["waits_for"][cpu])), int(views["cpu"]["waits_index"][cpu])
     if waits == Wait.NOTHING:
         return None
-    if waits in (Wait.PAGE_LOCK, Wait.INODE_LOCK, Wait.I_MMAP_LOCK):
+    if waits in (Wait.PAGE_LOCK, Wait.INODE_LOCK, Wait.I_MMAP_LOCK, Wait.ANON_VMA_LOCK):
         return _mutex(views, index)
     return WAIT_TEXT[waits].format(_page(views, index) if waits in (Wait.WRITEBACK, Wait.RECLAIM) else index)
 
@@ -192,7 +195,7 @@ def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
             return [int(views["ptdesc"]["ptl"][index]) - 1]
         case Wait.ZONE_LOCK:
             return [int(views["zone"]["lock"][index]) - 1]
-        case Wait.PAGE_LOCK | Wait.INODE_LOCK | Wait.I_MMAP_LOCK:
+        case Wait.PAGE_LOCK | Wait.INODE_LOCK | Wait.I_MMAP_LOCK | Wait.ANON_VMA_LOCK:
             return [int(views["mutex"]["owner"][index]) - 1]
         case Wait.WRITEBACK | Wait.RECLAIM:
             return [int(views["cache"]["writeback"][index]) - 1]

@@ -63,6 +63,11 @@ from workers.program import (
     store,
     touch,
     truncate,
+    uffd_copy,
+    uffd_move,
+    uffd_register,
+    uffd_unregister,
+    uffd_zeropage,
     writeback,
 )
 
@@ -244,6 +249,21 @@ class Author:
         advice, back = self.rng.choice(((MADV_DONTFORK, MADV_DOFORK), (MADV_WIPEONFORK, MADV_KEEPONFORK)))
         return [advise(advice, addr, length), *self.fork(), advise(back, addr, length)]
 
+    def userfault(self) -> list[Insn]:
+        """Watch a range with userfaultfd, miss pages there, fill them or move others there; mostly watch no more."""
+        addr, length = self.piece()
+        fill = self.rng.choice((uffd_copy(addr, length, self.value()), uffd_zeropage(addr, length)))
+        move = uffd_move(self.piece()[0], min(length, 16 * PAGE_SIZE), addr)
+        body = [dontneed(addr, length), fill, dontneed(addr, length), move, touch(addr, length, value=self.value())]
+        body += self.anything() if self.rng.random() < 0.3 else []
+        between = [insn for insn in body if self.rng.random() < 0.6]
+        again = [uffd_unregister(addr, length)] if self.rng.random() < 0.9 else []
+        return [uffd_register(addr, length, self.rng.choice((1, 100, 400))), *between, *again]
+
+    def resolve(self) -> list[Insn]:
+        """Fill what another CPU may be missing."""
+        return [uffd_copy(*self.piece(), self.value()) if self.rng.random() < 0.7 else uffd_zeropage(*self.piece())]
+
     def map(self) -> list[Insn]:
         """mmap over what is there; rarely read-only."""
         return [mmap(*self.piece(), writable=self.rng.random() < 0.9)]
@@ -327,6 +347,8 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.fork: 4,
     Author.inherit: 1,
     Author.look: 4,
+    Author.userfault: 3,
+    Author.resolve: 3,
     Author.map_file: 4,
     Author.write_back: 3,
     Author.cut_file: 2,

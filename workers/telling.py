@@ -29,7 +29,7 @@ PRIVATE_VIEWS = _names(
     psc_generation gather_page gather_table insn record life page_values vmf batch page_slot disk own_zaps"""
 )
 PRIVATE = _names(
-    """mm.rss_anon mm.rss_file mm.pgtables_bytes mm.zaps mm.anon_vmas mm.vmas mm.total_vm page.stored_by zone.count
+    """mm.rss_anon mm.rss_file mm.pgtables_bytes mm.zaps mm.anon_vmas mm.vmas mm.total_vm page_stored_by zone.count
     zone.fresh rcu.gp_start_ns rcu.gp_sum_ns rcu.gp_max_ns rcu.freed cpu.cb_taken rcu.ipis rcu.remote_flushes run.stop
     run.ready run.bug_cpu run.bug_subject run.bug_was run.bug_seen run.bug_ns run.bug_cycles"""
 )
