@@ -44,6 +44,7 @@ from emulator.pgtable import (
     PAGE_SHIFT,
     PRESENT,
     RW,
+    SOFT_DIRTY,
     USER,
     pmd_addr_end,
     pte_offset,
@@ -209,7 +210,7 @@ def do_shared_fault(m, cpu):
     if result == 0:
         slot = m.vmf.slot[cpu]
         page_mkwrite(m, cpu, slot)
-        result = min(0, finish_fault(m, cpu, m.cache.frame[slot], FILE | RW | DIRTY))
+        result = min(0, finish_fault(m, cpu, m.cache.frame[slot], FILE | RW | DIRTY | SOFT_DIRTY))
         unlock_page(m, cpu, slot)
     return result
 
@@ -252,7 +253,9 @@ def wp_page_shared(m, cpu, entry):
         pte_lock(m, cpu, table)
         current = read_once(m.entry, pte)
         if current & ~(ACCESSED | DIRTY) == entry & ~(ACCESSED | DIRTY):
-            xchg(m.entry, pte, current | RW | ACCESSED | DIRTY)  # more rights: no flush, the fault forgets the old
+            xchg(
+                m.entry, pte, current | RW | ACCESSED | DIRTY | SOFT_DIRTY
+            )  # more rights: no flush, the fault forgets the old
         pte_unlock(m, cpu, table)
     unlock_page(m, cpu, slot)
     return 0

@@ -27,7 +27,7 @@ from emulator.pagemap import (
     unlock_page,
     wait_on_page_locked,
 )
-from emulator.pgtable import ACCESSED, DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, USER, pte_offset
+from emulator.pgtable import ACCESSED, DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, SOFT_DIRTY, USER, pte_offset
 from emulator.points import point_number
 from emulator.pte_ref import pmd_install, pte_get_many, pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
@@ -138,7 +138,7 @@ def page_prot(m, vma):
     """
     if m.file.shmem[m.vma.file[vma] - 1] == 0 or m.vma.flags[vma] & VM_SHARED == 0:
         return 0
-    return DIRTY | (RW if m.vma.flags[vma] & VM_WRITE else 0)
+    return DIRTY | SOFT_DIRTY | (RW if m.vma.flags[vma] & VM_WRITE else 0)
 
 
 @kernel

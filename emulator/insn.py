@@ -42,6 +42,14 @@ from emulator.mmu import access_ok, load, store
 from emulator.mprotect import do_mprotect
 from emulator.mremap import do_mremap, do_mremap_fixed
 from emulator.page_writeback import do_msync, write_cache_pages
+from emulator.pagewalk import (
+    WALK_CHARGE,
+    WALK_CLEAR_REFS,
+    WALK_CLEAR_SOFT_DIRTY,
+    WALK_PAGEMAP,
+    WALK_SMAPS,
+    do_walk,
+)
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
 from emulator.rss import sync_mm_rss
@@ -91,6 +99,10 @@ class Op(IntEnum):
     UFFD_UNREGISTER = 62
     UFFD_COPY = 63  # fill missing pages with the word `arg`, or map the zero page if that is 0
     UFFD_MOVE = 64  # move pages to the missing ones at `arg`
+    SMAPS = 65  # look at a range: m.smaps has what is there
+    PAGEMAP = 66  # cpu.loaded is what pagemap says of the last page of a range
+    CLEAR_REFS = 67  # clear the accessed bits of a range, or with `arg` 4 the soft-dirty bits, and write-protect it
+    MOVE_CHARGE = 68  # charge the pages of a range to control group `arg`
     MSYNC = 60  # write the dirty pages that a range maps, shared
 
 
@@ -106,6 +118,7 @@ FORK, FORK_HOLD, REAP = int(Op.FORK), int(Op.FORK_HOLD), int(Op.REAP)
 GUP = int(Op.GUP)
 UFFD_REGISTER, UFFD_UNREGISTER = int(Op.UFFD_REGISTER), int(Op.UFFD_UNREGISTER)
 UFFD_COPY, UFFD_MOVE = int(Op.UFFD_COPY), int(Op.UFFD_MOVE)
+SMAPS, PAGEMAP, CLEAR_REFS, MOVE_CHARGE = int(Op.SMAPS), int(Op.PAGEMAP), int(Op.CLEAR_REFS), int(Op.MOVE_CHARGE)
 WRITEBACK, TRUNCATE, PUNCH_HOLE, MSYNC = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE), int(Op.MSYNC)
 
 
@@ -281,6 +294,20 @@ def execute_uffd(m, cpu, mm, op, addr, length, arg):
         return mfill_atomic(m, cpu, mm, addr, length, arg)
     if op == UFFD_MOVE:
         return move_pages(m, cpu, mm, addr, arg, length)
+    return execute_walk(m, cpu, mm, op, addr, length, arg)
+
+
+@kernel
+def execute_walk(m, cpu, mm, op, addr, length, arg):
+    """The instructions that walk page tables to look, or to change bits: 0 or -errno."""
+    if op == SMAPS:
+        return do_walk(m, cpu, mm, addr, length, WALK_SMAPS, arg)
+    if op == PAGEMAP:
+        return do_walk(m, cpu, mm, addr, length, WALK_PAGEMAP, arg)
+    if op == CLEAR_REFS:
+        return do_walk(m, cpu, mm, addr, length, WALK_CLEAR_SOFT_DIRTY if arg == 4 else WALK_CLEAR_REFS, arg)
+    if op == MOVE_CHARGE:
+        return do_walk(m, cpu, mm, addr, length, WALK_CHARGE, arg)
     return -EINVAL
 
 

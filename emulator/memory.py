@@ -42,6 +42,7 @@ from emulator.pgtable import (
     PRESENT,
     PUD_LEVEL,
     RW,
+    SOFT_DIRTY,
     SPECIAL,
     USER,
     mm_inc_nr_tables,
@@ -175,7 +176,7 @@ def wp_page_reuse(m, mm, pte, addr):
     entry = read_once(m.entry, pte)
     if DEBUG:
         shadow_own(m, mm, entry >> PAGE_SHIFT, addr)
-    while cmpxchg(m.entry, pte, entry, entry | RW | ACCESSED | DIRTY | ANON_EXCLUSIVE) != entry:
+    while cmpxchg(m.entry, pte, entry, entry | RW | ACCESSED | DIRTY | SOFT_DIRTY | ANON_EXCLUSIVE) != entry:
         entry = read_once(m.entry, pte)  # the hardware of other CPUs sets bits
 
 

@@ -260,7 +260,7 @@ def note_unpinned(m, cpu, src_table, dst_table):
 
 @kernel
 def move_page_rcu(m, cpu, mm, src_pmd, dst_pmd, src, dst):
-    """Move one page, neither table pinned: 0 or -errno, -EAGAIN if a table went. Locking: as move_page."""
+    """Move one page, neither table pinned: 0 or -errno, -EAGAIN if one is not there or went. Locking: as move_page."""
     counted = False
     result = -EAGAIN
     anon_vma_lock(m, cpu, m.mm.family[mm] - 1)
@@ -298,15 +298,15 @@ def move_pages_range(m, cpu, mm, src, dst, end):
         dst_pmd = pmd_alloc(m, cpu, mm, dst)
         if src_pmd == 0 or dst_pmd < 0:
             return -ENOENT if src_pmd == 0 else dst_pmd
-        if DEBUG and m.config.rcu_walk[0] and read_once(m.entry, src_pmd) != 0 and read_once(m.entry, dst_pmd) != 0:
+        result = -EAGAIN
+        if DEBUG and m.config.rcu_walk[0]:
             result = move_page_rcu(m, cpu, mm, src_pmd, dst_pmd, src, dst)
-        else:
+        if result == -EAGAIN:
             result = move_page(m, cpu, mm, src_pmd, dst_pmd, src, dst)
-        if result != 0 and result != -EAGAIN:
+        if result != 0:
             return result
-        if result == 0:
-            src += PAGE
-            dst += PAGE
+        src += PAGE
+        dst += PAGE
         cond_resched(m, cpu)
         if stopped(m):
             return -EINTR

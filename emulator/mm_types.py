@@ -43,6 +43,7 @@ WRITE_BATCH = 8  # pages one CPU collects for write-back before it submits them
 PCP_ROOM = max(PCP_HIGH) + PCP_BATCH + 1
 GP_BUCKETS = 40  # grace-period latencies, log2 of nanoseconds
 NR_BARRIERS = 8
+NR_MEMCGS = 8  # memory control groups, the root's included
 
 Line = dict[str, str]
 
@@ -135,6 +136,7 @@ CONFIG = struct(
         mkclean_unflushed="write-back does not flush what it write-protects",
         dirty_zap_unflushed="zap drops ptl before it flushes a dirty page of a file",
         fork_unflushed="fork does not flush the parent",
+        walk_outside_vma="a walker begins below the VMA that find_vma returned",
         uffd_move_unchecked="UFFD_MOVE does not look at the pmd again",
         mremap_late_flush="mremap flushes after it has dropped the ptls",
         gup_no_pmd_recheck="fast GUP looks at the entry again, not at the pmd",
@@ -225,6 +227,8 @@ CPU = struct(
         rss_cache="frames mapped and not yet in mm.rss_anon; this CPU",
         batch_pages="pages collected in batch; this CPU",
         child_faults="page faults it resolved in children; this CPU",
+        walk_pmd="the pmd that next_table has found; this CPU",
+        walk_arg="what a page walk is to do it with: a control group, or the last page of the range; this CPU",
         uffd_tired="1 if its latest userfault was waited for in vain; this CPU",
         sigpending="signal that the current instruction has got, or 0; this CPU",
     ),
@@ -300,6 +304,18 @@ RCU = struct(
     line(asleep="1 while the coordinator sleeps, 2 if it has nothing to do and call_rcu must wake it; coordinator"),
     line(hurry="1 when an allocation waits for memory; anyone"),
     line(taking="1 while callbacks are on their way from the CPUs' lists into a grace period; coordinator"),
+)
+
+SMAPS = struct(
+    line(  # what the latest SMAPS of a CPU has found, struct mem_size_stats: pages; its CPU
+        rss="that map a frame other than the zero page",
+        anonymous="of these, anonymous",
+        shared="of these, mapped more than once",
+        referenced="with the accessed bit",
+        dirty="with the dirty bit",
+        soft_dirty="stored to since CLEAR_REFS",
+        swap="in swap, or under migration",
+    )
 )
 
 GP_HISTOGRAM = struct(line(count="grace periods of 2**index nanoseconds; coordinator"), align=8)
@@ -488,6 +504,8 @@ LOCK_ORDER = struct(line(taken="1 once the inner class was taken while the outer
 
 RCU_AGE = struct(line(count="readers that left a section with a table of that age; atomic"), align=8)
 
+MEMCG = struct(line(charged="frames charged to it; atomic"))  # but for the root's, row 0
+
 DEVICE = struct(
     line(
         frame="the frame the device owns, 0 if none; holder of i_mmap_lock",
@@ -578,6 +596,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "device": (DEVICE, "one"),
     "cpu": (CPU, "agents"),
     "siginfo": (SIGINFO, "siginfos"),
+    "smaps": (SMAPS, "smapses"),
     "trace": (TRACE, "traces"),
     "shadow": (SHADOW, "shadows"),
     "file": (FILE, "files"),
@@ -603,6 +622,11 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "page": (PAGE, "frames"),
     "page_stored_by": (WORD, "page_values"),  # whose words a frame holds, see shadow.py, debug build; cmpxchg
     "page_values": (WORD, "page_values"),  # which words were ever stored: a bit each, see shadow.py, debug build
+    "page_memcg": (
+        WORD,
+        "page_memcgs",
+    ),  # control group that a frame is charged to, 0 the root's, debug build; xchg
+    "memcg": (MEMCG, "memcgs"),
     "page_slot": (WORD, "page_slots"),  # row of `cache` + 1 whose page a frame holds; holder of the page lock
     "disk": (WORD, "disk_words"),  # contents of each row of `cache` as written; holder of the page lock, or its writer
     "frame": (WORD, "frame_words"),
@@ -672,6 +696,9 @@ class Geometry:
             "slots": max(1, slots),
             "vmfs": self.cpus,
             "siginfos": 2 * self.cpus,
+            "smapses": self.cpus,
+            "page_memcgs": self.frames if self.debug else 1,
+            "memcgs": NR_MEMCGS,
             "batches": self.cpus * WRITE_BATCH,
             "page_slots": self.frames if self.files else 1,
             "disk_words": max(1, slots * self.frame_words),

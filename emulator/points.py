@@ -184,6 +184,9 @@ POINTS: dict[str, Point] = {
     "mincore.walking": Point(
         "mincore.py:mincore_pte_range", "the table is found, ptl is not held", "count", "mincore(2)"
     ),
+    "pagewalk.upper": Point(
+        "pagewalk.py:next_table", "the PMD table is found, its entry not read", "address", "walk_pud_range"
+    ),
     "uffd.waiting": Point(
         "userfaultfd.py:handle_userfault",
         "mmap_lock is dropped, the page is not waited for",

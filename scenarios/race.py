@@ -46,6 +46,7 @@ RACES = (
     "put-without-get",
     "null-prealloc",
     "uffd-move-unchecked",
+    "walk-outside-vma",
     "one-put-for-all",
     "mkclean-unflushed",
     "dirty-zap-unflushed",

@@ -18,7 +18,12 @@ PROT = {0: "none", VM_READ: "r", VM_READ | VM_WRITE: "rw"}
 
 RANGES = (  # operations of an address and a length, and no more that is worth saying
     *(Op.TOUCH, Op.READ, Op.MMAP, Op.MUNMAP, Op.MINCORE, Op.INSERT_PAGES, Op.GUP),
-    *(Op.MSYNC, Op.UFFD_UNREGISTER),
+    *(Op.MSYNC, Op.UFFD_UNREGISTER, Op.SMAPS, Op.PAGEMAP),
+)
+
+
+RANGES_AND_MORE = (  # of an address, a length and one operand
+    *(Op.MREMAP, Op.MREMAP_FIXED, Op.UFFD_REGISTER, Op.UFFD_COPY, Op.UFFD_MOVE, Op.CLEAR_REFS, Op.MOVE_CHARGE),
 )
 
 
@@ -46,7 +51,7 @@ class Insn(NamedTuple):
                 return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x} {ADVICE.get(self.arg, self.arg)}"
             case Op.MPROTECT:
                 return f"mprotect {self.addr:#x} {self.length:#x} {PROT.get(self.arg, self.arg)}"
-            case Op.MREMAP | Op.MREMAP_FIXED | Op.UFFD_REGISTER | Op.UFFD_COPY | Op.UFFD_MOVE:
+            case op if op in RANGES_AND_MORE:
                 return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x} {self.arg:#x}"
             case Op.MLOCK:
                 return f"{'mlock' if self.arg else 'munlock'} {self.addr:#x} {self.length:#x}"
@@ -186,6 +191,26 @@ def writeback(file: int) -> Insn:
 def msync(addr: int, length: int) -> Insn:
     """Write the dirty pages that a range maps, shared, to the disk."""
     return Insn(Op.MSYNC, addr, length)
+
+
+def smaps(addr: int, length: int) -> Insn:
+    """Count what a range maps, as /proc/PID/smaps does."""
+    return Insn(Op.SMAPS, addr, length)
+
+
+def pagemap(addr: int, length: int) -> Insn:
+    """Walk a range; the word that /proc/PID/pagemap has for its last page is what is loaded."""
+    return Insn(Op.PAGEMAP, addr, length)
+
+
+def clear_refs(addr: int, length: int, soft_dirty: bool = False) -> Insn:
+    """Clear accessed bits, or soft-dirty bits, as /proc/PID/clear_refs does."""
+    return Insn(Op.CLEAR_REFS, addr, length, arg=4 if soft_dirty else 1)
+
+
+def move_charge(addr: int, length: int, group: int) -> Insn:
+    """Charge the pages of a range to a memory control group; 0 is the root's."""
+    return Insn(Op.MOVE_CHARGE, addr, length, arg=group)
 
 
 def uffd_register(addr: int, length: int, patience: int = 0) -> Insn:

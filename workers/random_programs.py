@@ -27,7 +27,7 @@ from emulator.madvise import (
     MADV_WILLNEED,
     MADV_WIPEONFORK,
 )
-from emulator.mm_types import NR_BARRIERS, PAGE_SIZE, PCP_BATCH, Geometry
+from emulator.mm_types import NR_BARRIERS, NR_MEMCGS, PAGE_SIZE, PCP_BATCH, Geometry
 from workers.program import (
     DEVICE_REMOVE,
     EXIT,
@@ -37,6 +37,7 @@ from workers.program import (
     Insn,
     advise,
     barrier,
+    clear_refs,
     compute,
     dontneed,
     fork,
@@ -50,16 +51,19 @@ from workers.program import (
     mmap,
     mmap_device,
     mmap_file,
+    move_charge,
     mprotect,
     mremap,
     mremap_fixed,
     msync,
     munlock,
     munmap,
+    pagemap,
     process_madvise,
     punch_hole,
     read,
     remove,
+    smaps,
     store,
     touch,
     truncate,
@@ -269,8 +273,14 @@ class Author:
         return [mmap(*self.piece(), writable=self.rng.random() < 0.9)]
 
     def look(self) -> list[Insn]:
-        """mincore."""
-        return [mincore(*self.piece())]
+        """mincore, or what reads a file of /proc/PID."""
+        return [self.rng.choice((mincore, mincore, smaps, pagemap))(*self.piece())]
+
+    def forget(self) -> list[Insn]:
+        """Clear accessed or soft-dirty bits, or charge pages to another control group."""
+        if self.rng.random() < 0.3:
+            return [move_charge(*self.piece(), self.rng.randrange(NR_MEMCGS))]
+        return [clear_refs(*self.piece(), soft_dirty=self.rng.random() < 0.4)]
 
     def map_file(self, piece: tuple[int, int] | None = None) -> list[Insn]:
         """Map a file over what is there: a part that fits, or more than it has."""
@@ -346,7 +356,8 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.resize: 1,
     Author.fork: 4,
     Author.inherit: 1,
-    Author.look: 4,
+    Author.look: 5,
+    Author.forget: 2,
     Author.userfault: 3,
     Author.resolve: 3,
     Author.map_file: 4,
