@@ -145,7 +145,7 @@ def do_fault_around(m, cpu):
         return False
     start = max(addr & -(FAULT_AROUND * PAGE), m.vma.start[vma])
     beyond = m.vma.start[vma] + (read_once(m.file.size, m.vma.file[vma] - 1) - m.vma.pgoff[vma]) * PAGE
-    end = min((addr & -(FAULT_AROUND * PAGE)) + FAULT_AROUND * PAGE, pmd_addr_end(addr, m.vma.end[vma]), beyond)
+    end = min(start + FAULT_AROUND * PAGE, pmd_addr_end(addr, m.vma.end[vma]), beyond)
     return start < end and filemap_map_pages(m, cpu, start, end)
 
 
