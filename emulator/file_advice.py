@@ -9,10 +9,13 @@ from emulator.memory import unmap_page_range
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.page_alloc import alloc_page, put_page
 from emulator.pagemap import add_to_page_cache, cache_slot, trylock_page, unlock_page
+from emulator.paths import path_number, took
 from emulator.pgtable import FILE, PAGE
 from emulator.rcu import cond_resched
 from emulator.vma import linear_page_index
 from emulator.vmscan import reclaim_page
+
+PAGEOUT = path_number("MADV_PAGEOUT of a file")
 
 
 @kernel
@@ -47,6 +50,7 @@ def pageout_file_range(m, cpu, mm, vma, start, end):
 
     Private copies stay. Locking: caller must hold mmap_lock; page locks by trylock alone.
     """
+    took(m, cpu, PAGEOUT)
     tlb_gather_mmu(m, cpu, mm, 0)
     m.cpu.gather_only[cpu] = FILE
     unmap_page_range(m, cpu, mm, start, end, 0)

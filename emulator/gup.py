@@ -14,6 +14,7 @@ from emulator.atomic import atomic_add, kernel, read_once
 from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY
 from emulator.kernel import EBUS, EFAULT, EINTR, EINVAL, ENOMEM, stopped
 from emulator.memory import ZERO_PAGE, __handle_mm_fault
+from emulator.paths import path_number, took
 from emulator.pgtable import PAGE, PAGE_SHIFT, PRESENT, RW, pmd_lookup, pte_offset
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
@@ -21,6 +22,10 @@ from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.vma import VM_ACCESS_FLAGS, VM_PFNMAP, VM_SHARED, VM_WRITE, find_vma, vma_limit
 
 PAGE_IS_THERE = 2  # beside what a fault returns
+
+FOLLOW = path_number("populate, mlock: the look")
+PIN = path_number("GUP, slow")
+POPULATE = path_number("populate, mlock: the fault")
 
 
 @kernel
@@ -36,6 +41,7 @@ def follow_page_pte(m, cpu, mm, addr, write, get):
     table = pte_try_get(m, cpu, pmd)
     if table == 0:
         return 0
+    took(m, cpu, FOLLOW)
     pte_lock(m, cpu, table)
     entry = read_once(m.entry, pte_offset(table, addr))
     if entry & PRESENT == 0 or (write and entry & RW == 0):
@@ -70,6 +76,7 @@ def pin_user_page(m, cpu, mm, addr, flags):
     while True:
         entry = follow_page_pte(m, cpu, mm, addr, write, 1)
         if entry != 0:
+            took(m, cpu, PIN)
             return entry
         error = faultin_page(m, cpu, mm, row, addr, flags)
         if error != 0:
@@ -105,6 +112,7 @@ def populate_page(m, cpu, mm, row, addr, flags):
     """
     if follow_page_pte(m, cpu, mm, addr, flags & FAULT_FLAG_WRITE, 0) != 0:
         return PAGE_IS_THERE
+    took(m, cpu, POPULATE)
     result = faultin_page(m, cpu, mm, row, addr, flags)
     if result == VM_FAULT_RETRY:
         mmap_read_lock(m, cpu, mm)

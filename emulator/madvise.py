@@ -13,6 +13,7 @@ from emulator.gup import faultin_page_range
 from emulator.kernel import EINVAL, ENOMEM
 from emulator.memory import ZERO_PAGE, zap_page_range
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     DIRTY,
@@ -27,6 +28,9 @@ from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
 from emulator.vma import VM_DONTCOPY, VM_LOCKED, VM_PFNMAP, VM_WIPEONFORK, find_vma, vma_limit, vma_modify_flags
+
+YOUNG_DIRTY = path_number("MADV_FREE, COLD, PAGEOUT")
+WILLNEED = path_number("MADV_WILLNEED")
 
 MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_REMOVE = 3, 4, 8, 9
 MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK = 10, 11, 18, 19
@@ -70,6 +74,7 @@ def clear_young_dirty_ptes(m, cpu, table, addr, end, bits):
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
+    took(m, cpu, YOUNG_DIRTY)
     pte_lock(m, cpu, table)
     while addr < end:
         pte = pte_offset(table, addr)
@@ -88,6 +93,7 @@ def swapin_walk_pte_range(m, cpu, table, addr, end):
 
     Locking: takes and releases ptl; caller must hold a reference on the table.
     """
+    took(m, cpu, WILLNEED)
     pte_lock(m, cpu, table)
     while addr < end:
         read_once(m.entry, pte_offset(table, addr))

@@ -30,6 +30,7 @@ from emulator.mmu_gather import (
     tlb_remove_tlb_entry,
 )
 from emulator.page_alloc import alloc_page, alloc_table, clear_page, copy_page, free_table, put_page
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,
@@ -77,6 +78,16 @@ from emulator.tlb import flush_tlb_mm_range, point
 from emulator.userfaultfd import handle_userfault
 from emulator.vma import VM_ACCESS_FLAGS, VM_SPECIAL_FAULT, VM_WRITE, anon_vma_prepare, find_vma, vma_limit
 from emulator.vmscan import try_to_free_pages
+
+NONE_ENTRY = path_number("fault on a none entry")
+WRITE_ZERO_PAGE = path_number("write to the zero page")
+WRITE_SHARED = path_number("write to a shared frame")
+WRITE_REUSE = path_number("write to a frame of one user")
+GUARD = path_number("fault on a guard")
+FAULT_END = path_number("end of a fault")
+ZAP_TABLE = path_number("zap, per table")
+ZAP_ENTRIES = path_number("zap, entries")
+FILE_TABLE = path_number("fault on a file, table there")
 
 ZERO_PAGE = 0  # frame 0: never written, never counted
 MMAP_LOCKED, SET_PTE_LOCKED = point_number("fault.mmap-locked"), point_number("set_pte.locked")
@@ -133,6 +144,7 @@ def set_pte(m, cpu, mm, table, pmd, pte, entry):
     point(m, cpu, SET_PTE_LOCKED, table, entry)
     empty = read_once(m.entry, pte) == 0
     if empty:
+        took(m, cpu, NONE_ENTRY)
         write_once(m.entry, pte, entry)
         pte_get(m, cpu, pmd)
     point(m, cpu, SET_PTE_DONE, table, data_race(m.ptdesc.pte_refcount, table))
@@ -193,6 +205,7 @@ def wp_page_copy(m, cpu, mm, vma, table, pte, addr, orig):
         return -ENOMEM
     old = orig >> PAGE_SHIFT
     if old == ZERO_PAGE:
+        took(m, cpu, WRITE_ZERO_PAGE)
         clear_page(m, frame)
     else:
         copy_page(m, frame, old)
@@ -234,8 +247,10 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
     same = same_but_bits(entry, orig)
     shared = same and entry & ANON_EXCLUSIVE == 0 and read_once(m.page.refcount, frame) != 1
     if shared:
+        took(m, cpu, WRITE_SHARED)
         atomic_add(m.page.refcount, frame, 1)  # get_page: it stays while it is copied
     elif same:
+        took(m, cpu, WRITE_REUSE)
         wp_page_reuse(m, mm, pte, addr)
     pte_unlock(m, cpu, table)
     if not shared:
@@ -260,10 +275,12 @@ def handle_pte_fault(m, cpu, mm, vma, pmd, addr, write):
     if entry == 0:
         result = do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write)
     elif entry & PRESENT == 0:
+        took(m, cpu, GUARD)
         result = -EFAULT  # do_swap_page, handle_pte_marker: a guard
     elif write and entry & RW == 0:
         result = do_wp_page(m, cpu, mm, vma, table, pte, addr, entry)
     if write or not knob(m.config.missing_pte_put):
+        took(m, cpu, FAULT_END)
         pte_put(m, cpu, mm, pmd, addr)  # pte_put_vmf
     return result
 
@@ -281,6 +298,8 @@ def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
     m.vmf.flags[cpu] = flags
     table = pte_try_get_retry(m, cpu, pmd)
     m.vmf.table[cpu] = table
+    if table != 0:
+        took(m, cpu, FILE_TABLE)
     entry = 0 if table == 0 else read_once(m.entry, pte_offset(table, addr))
     result = 0
     if entry == 0:
@@ -397,6 +416,7 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end, drop_markers):
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
+    took(m, cpu, ZAP_ENTRIES)
     start = addr
     cleared = 0
     full = False
@@ -441,6 +461,7 @@ def zap_pmd_range(m, cpu, mm, pud, addr, end, drop_markers):
         if read_once(m.entry, pmd) != 0:
             table = pte_try_get(m, cpu, pmd)
         if table != 0:
+            took(m, cpu, ZAP_TABLE)
             start = addr
             while addr < following:
                 addr = zap_pte_range(m, cpu, mm, pmd, table, addr, following, drop_markers)

@@ -31,6 +31,7 @@ from emulator.memory import ZERO_PAGE, pmd_alloc, set_pte
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.mutex import anon_vma_lock, anon_vma_unlock
 from emulator.page_alloc import alloc_page, clear_page, put_page
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,
@@ -73,6 +74,8 @@ from emulator.vma import (
     vma_limit,
 )
 
+FILL = path_number("UFFD_COPY, UFFD_ZEROPAGE")
+MOVE = path_number("UFFD_MOVE")
 MOVE_MAPPED = point_number("uffd.mapped")
 ZERO_PTE = ZERO_PAGE << PAGE_SHIFT | PRESENT | USER | ACCESSED
 
@@ -107,6 +110,7 @@ def mfill_atomic_pte(m, cpu, mm, row, pmd, table, addr, value):
 
     Locking: takes and releases ptl; caller must hold a reference on the table.
     """
+    took(m, cpu, FILL)
     entry, frame = ZERO_PTE, 0
     if value != 0:
         frame = alloc_page(m, cpu)
@@ -218,6 +222,7 @@ def move_pages_pte(m, cpu, mm, stable, src_table, dst_table, src, dst):
 @kernel
 def move_page(m, cpu, mm, src_pmd, dst_pmd, src, dst):
     """Move one page, both tables pinned: 0 or -errno. Locking: caller must hold mmap_lock and an open gather."""
+    took(m, cpu, MOVE)
     src_table = pte_try_get(m, cpu, src_pmd)
     if src_table == 0:
         return -ENOENT

@@ -25,6 +25,7 @@ from emulator.kernel import BUG, EINTR, EINVAL, detecting, stopped
 from emulator.memcontrol import move_charge_pte
 from emulator.mm_types import NR_MEMCGS
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     PAGE,
     PMD_SHIFT,
@@ -48,6 +49,7 @@ from emulator.tlb import point
 from emulator.vma import find_vma, vma_limit
 
 BUG_WALKED_FREED = int(Bug.WALKED_FREED_TABLE)
+WALK = path_number("smaps, pagemap, clear_refs, memcg")
 UPPER = point_number("pagewalk.upper")
 WALK_SMAPS, WALK_PAGEMAP, WALK_CLEAR_REFS, WALK_CLEAR_SOFT_DIRTY, WALK_CHARGE = range(5)
 CLEARS = (WALK_CLEAR_REFS, WALK_CLEAR_SOFT_DIRTY)
@@ -109,6 +111,7 @@ def walk_pte(m, cpu, walk, pte, addr):
 @kernel
 def walk_pte_range(m, cpu, walk, table, addr, end):
     """Walk [addr, end) of one PTE table. Locking: takes and releases ptl; caller must hold a reference."""
+    took(m, cpu, WALK)
     pte_lock(m, cpu, table)
     while addr < end:
         walk_pte(m, cpu, walk, pte_offset(table, addr), addr)

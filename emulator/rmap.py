@@ -10,12 +10,15 @@ Source: mm/rmap.c, mm/interval_tree.c; unlink_file_vma, mm/mmap.c.
 from emulator.atomic import atomic_add, kernel, kernel_inline, knob, read_once, write_once, xchg
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.pagemap import set_page_dirty
+from emulator.paths import path_number, took
 from emulator.pgtable import DIRTY, FILE, PAGE, PAGE_SHIFT, RW, pmd_lookup, pte_offset, pte_present
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.tlb import flush_tlb_mm_range
 from emulator.vma import linear_page_index
 
 MAPPING_SHIFT = 12  # page.mapping: the linear page index is above it
+
+MKCLEAN = path_number("write-back")
 
 
 @kernel_inline
@@ -190,6 +193,7 @@ def page_mkclean(m, cpu, slot):
             pmd = pmd_lookup(m, mm, addr)
             table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
             if table != 0:
+                took(m, cpu, MKCLEAN)
                 if page_mkclean_one(m, cpu, mm, table, addr, m.cache.frame[slot]):
                     set_page_dirty(m, slot)
                 pte_put(m, cpu, mm, pmd, addr)

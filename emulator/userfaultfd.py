@@ -31,6 +31,7 @@ from emulator.atomic import (
 )
 from emulator.filemap import FAULT_FLAG_TRIED, VM_FAULT_RETRY, pte_put_vmf
 from emulator.kernel import EBUS, EINVAL, ENOMEM, Wait, stopped, waits_for
+from emulator.paths import path_number, took
 from emulator.pgtable import PAGE, pte_offset
 from emulator.points import point_number
 from emulator.spinlock import mmap_read_unlock, mmap_write_lock, mmap_write_unlock
@@ -39,6 +40,7 @@ from emulator.vma import VM_PFNMAP, VM_UFFD_MISSING, find_vma, vma_limit, vma_mo
 
 USERFAULT, WAIT_NOTHING = int(Wait.USERFAULT), int(Wait.NOTHING)
 UFFD_WAITING = point_number("uffd.waiting")
+USERFAULT_PATH = path_number("fault on a watched page")
 NAP_US = 2000
 
 
@@ -81,6 +83,7 @@ def handle_userfault(m, cpu):
 
     Locking: caller must hold mmap_lock for reading, and the fault's reference.
     """
+    took(m, cpu, USERFAULT_PATH)
     mm = m.vmf.mm[cpu]
     if m.vmf.flags[cpu] & FAULT_FLAG_TRIED and m.cpu.uffd_tired[cpu] != 0:
         m.cpu.uffd_tired[cpu] = 0

@@ -10,9 +10,12 @@ Source: shrink_page_list, mm/vmscan.c: reclaim of a control group waits for writ
 from emulator.atomic import kernel, kernel_inline, read_once, smp_rmb
 from emulator.page_alloc import alloc_table
 from emulator.pagemap import RECLAIM, delete_from_page_cache, trylock_page, unlock_page, wait_on_page_writeback
+from emulator.paths import path_number, took
 from emulator.pgtable import PAGE_SHIFT, PTE_LEVEL
 from emulator.points import point_number
 from emulator.tlb import point
+
+RECLAIM_PAGE = path_number("reclaim of a page")
 
 CHARGING = point_number("memcg.charging")
 
@@ -30,6 +33,7 @@ def reclaim_page(m, cpu, slot):
     done = frame != 0 and read_once(m.page.mapcount, frame) == 0 and read_once(m.page.refcount, frame) == 1
     smp_rmb()
     if done and read_once(m.cache.dirty, slot) == 0 and read_once(m.cache.writeback, slot) == 0:
+        took(m, cpu, RECLAIM_PAGE)
         delete_from_page_cache(m, cpu, slot)
         m.cpu.reclaimed[cpu] += 1
     else:
