@@ -25,6 +25,7 @@ from emulator.atomic import (
     smp_store_release,
     write_once,
 )
+from emulator.huge_fork import copy_huge_pmd
 from emulator.kernel import EAGAIN, ECHILD, ENOMEM
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.mmap import exit_mmap
@@ -39,11 +40,13 @@ from emulator.pgtable import (
     PAGE_SHIFT,
     RW,
     TASK_SIZE,
+    huge_piece,
     pgd_addr_end,
     pgtable_of,
     pmd_addr_end,
     pmd_lookup,
     pmd_offset,
+    pmd_trans_huge,
     pte_offset,
     pte_present,
     pud_addr_end,
@@ -206,7 +209,12 @@ def copy_slice(m, cpu, child, mm, pud, addr, end):
     child_pmd = pmd_alloc(m, cpu, child, addr)
     if child_pmd < 0:
         return child_pmd
-    return copy_pte_range(m, cpu, child, mm, child_pmd, pmd_offset(m, pud, addr), addr, end)
+    pmd = pmd_offset(m, pud, addr)
+    if pmd_trans_huge(read_once(m.entry, pmd)):
+        error = copy_huge_pmd(m, cpu, child, mm, child_pmd, pmd, addr)
+        if error <= 0:
+            return error
+    return copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end)
 
 
 @kernel
@@ -269,6 +277,15 @@ def dup_mmap(m, cpu, child, mm):
 
 
 @kernel
+def entry_at(m, pmd, addr):
+    """The entry for `addr` under a pmd that is not none, of a leaf what it maps there."""
+    named = read_once(m.entry, pmd)
+    if pmd_trans_huge(named):
+        return huge_piece(named, addr)
+    return data_race(m.entry, pte_offset(pgtable_of(named), addr))
+
+
+@kernel
 def shadow_share_all(m, child):
     """Detector: every frame that the child maps is shared from now on."""
     for row in range(child * m.config.vma_per_mm[0], vma_limit(m, child)):
@@ -277,7 +294,7 @@ def shadow_share_all(m, child):
             following = pmd_addr_end(addr, m.vma.end[row])
             pmd = pmd_lookup(m, child, addr)
             while pmd != 0 and m.entry[pmd] != 0 and addr < following:
-                entry = data_race(m.entry, pte_offset(pgtable_of(m.entry[pmd]), addr))
+                entry = entry_at(m, pmd, addr)
                 if pte_present(entry) and entry & FILE == 0 and entry >> PAGE_SHIFT != ZERO_PAGE:
                     shadow_share(m, entry >> PAGE_SHIFT, addr)
                 addr += PAGE

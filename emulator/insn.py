@@ -52,6 +52,7 @@ from emulator.pagewalk import (
 )
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
+from emulator.retract import retract_page_tables
 from emulator.rss import sync_mm_rss
 from emulator.signal import SEGV_MAPERR, SIGSEGV, do_signal, force_sig_fault
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, switch_mm, take_interrupts
@@ -95,6 +96,7 @@ class Op(IntEnum):
     TRUNCATE = 33  # make file `addr` `arg` pages long
     PUNCH_HOLE = 34  # take `length` pages out of file `addr`, from page `arg` on
     GUP = 50  # a device stores `arg` to the first word of each page, which it pins for that; 0: it loads
+    RETRACT = 51  # take the empty PTE tables of the ranges that map file `addr` out
     UFFD_REGISTER = 61  # missing pages of a range are for userfaultfd; a fault waits `arg` microseconds, 0: for ever
     UFFD_UNREGISTER = 62
     UFFD_COPY = 63  # fill missing pages with the word `arg`, or map the zero page if that is 0
@@ -115,7 +117,7 @@ MINCORE, INSERT_PAGES, COMPUTE, DEVICE_REMOVE = (
 MPROTECT, MLOCK, PROCESS_MADVISE = int(Op.MPROTECT), int(Op.MLOCK), int(Op.PROCESS_MADVISE)
 MREMAP, MREMAP_FIXED = int(Op.MREMAP), int(Op.MREMAP_FIXED)
 FORK, FORK_HOLD, REAP = int(Op.FORK), int(Op.FORK_HOLD), int(Op.REAP)
-GUP = int(Op.GUP)
+GUP, RETRACT = int(Op.GUP), int(Op.RETRACT)
 UFFD_REGISTER, UFFD_UNREGISTER = int(Op.UFFD_REGISTER), int(Op.UFFD_UNREGISTER)
 UFFD_COPY, UFFD_MOVE = int(Op.UFFD_COPY), int(Op.UFFD_MOVE)
 SMAPS, PAGEMAP, CLEAR_REFS, MOVE_CHARGE = int(Op.SMAPS), int(Op.PAGEMAP), int(Op.CLEAR_REFS), int(Op.MOVE_CHARGE)
@@ -318,6 +320,8 @@ def execute_file(m, cpu, mm, op, addr, length, arg):
         return write_cache_pages(m, cpu, addr, 0, m.config.file_pages[0])
     if op == TRUNCATE:
         return do_truncate(m, cpu, addr, arg)
+    if op == RETRACT:
+        return retract_page_tables(m, cpu, addr)
     if op == PUNCH_HOLE:
         return punch_hole(m, cpu, addr, arg, length)
     if op == MSYNC:

@@ -20,6 +20,7 @@ from emulator.atomic import (
 )
 from emulator.file_fault import do_fault, do_wp_file
 from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf
+from emulator.huge_memory import pte_alloc_or_huge, pte_alloc_split, split_huge_pmd, zap_huge_pmd
 from emulator.kernel import EACCES, EFAULT, EINTR, ENOMEM, detecting, stopped
 from emulator.mmu_gather import (
     tlb_finish_mmu,
@@ -40,6 +41,7 @@ from emulator.pgtable import (
     PAGE,
     PAGE_SHIFT,
     PMD_LEVEL,
+    PMD_SIZE,
     PRESENT,
     PUD_LEVEL,
     RW,
@@ -51,6 +53,7 @@ from emulator.pgtable import (
     pgd_offset,
     pmd_addr_end,
     pmd_offset,
+    pmd_trans_huge,
     populate,
     pte_offset,
     pte_present,
@@ -59,7 +62,6 @@ from emulator.pgtable import (
 )
 from emulator.points import point_number
 from emulator.pte_ref import (
-    pte_alloc_try_get,
     pte_get,
     pte_lock,
     pte_put,
@@ -79,6 +81,7 @@ from emulator.userfaultfd import handle_userfault
 from emulator.vma import VM_ACCESS_FLAGS, VM_SPECIAL_FAULT, VM_WRITE, anon_vma_prepare, find_vma, vma_limit
 from emulator.vmscan import try_to_free_pages
 
+TABLE_THERE = path_number("fault, table there")
 NONE_ENTRY = path_number("fault on a none entry")
 WRITE_ZERO_PAGE = path_number("write to the zero page")
 WRITE_SHARED = path_number("write to a shared frame")
@@ -262,13 +265,17 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
 
 @kernel_inline
 def handle_pte_fault(m, cpu, mm, vma, pmd, addr, write):
-    """Pin the PTE table and resolve the fault in it. 0, -ENOMEM, or -EFAULT at a guard.
+    """Pin the PTE table and resolve the fault in it, or with a huge page. 0, -ENOMEM, or -EFAULT at a guard.
 
     Locking: caller must hold mmap_lock for reading.
     """
-    table = pte_alloc_try_get(m, cpu, mm, pmd)
-    if table < 0:
-        return table
+    table = pte_try_get(m, cpu, pmd)
+    if table == 0:
+        table = pte_alloc_or_huge(m, cpu, mm, vma, pmd, addr, write)
+        if table <= 0:
+            return table
+    else:
+        took(m, cpu, TABLE_THERE)
     pte = pte_offset(table, addr)
     entry = read_once(m.entry, pte)
     result = 0
@@ -317,8 +324,11 @@ def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
 
 @kernel
 def handle_missing_fault(m, cpu, mm, vma, pmd, addr, flags):
-    """As handle_pte_fault, in a VMA that userfaultfd watches: what is missing is waited for. As handle_file_fault."""
-    table = pte_alloc_try_get(m, cpu, mm, pmd)
+    """As handle_pte_fault, in a VMA that userfaultfd watches: what is missing is waited for. As handle_file_fault.
+
+    A leaf that is there from before is split.
+    """
+    table = pte_alloc_split(m, cpu, mm, pmd, addr)
     if table < 0:
         return table
     m.vmf.mm[cpu] = mm
@@ -449,14 +459,26 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end, drop_markers):
 
 
 @kernel
+def zap_or_split(m, cpu, mm, pmd, addr, end):
+    """Zap the huge page at `pmd` if [addr, end) is all of it, else split it. Locking: as zap_pmd_range."""
+    if end - addr == PMD_SIZE:
+        zap_huge_pmd(m, cpu, mm, pmd, addr)
+    else:
+        split_huge_pmd(m, cpu, mm, pmd, addr)
+
+
+@kernel
 def zap_pmd_range(m, cpu, mm, pud, addr, end, drop_markers):
-    """Zap [addr, end) within one GiB, table by table. A dying table is empty: skip it.
+    """Zap [addr, end) within one GiB, table by table. A dying table is empty: skip it. A leaf that a fault brings
+    between the two looks came after the call: skip it as well, and do not take it for a table (pmd_trans_unstable).
 
     Locking: caller must hold mmap_lock and an open gather.
     """
     while addr < end:
         following = pmd_addr_end(addr, end)
         pmd = pmd_offset(m, pud, addr)
+        if pmd_trans_huge(read_once(m.entry, pmd)):
+            zap_or_split(m, cpu, mm, pmd, addr, following)
         table = 0
         if read_once(m.entry, pmd) != 0:
             table = pte_try_get(m, cpu, pmd)

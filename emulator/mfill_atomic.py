@@ -26,6 +26,7 @@ from emulator.atomic import (
     write_once,
     xchg,
 )
+from emulator.huge_memory import split_huge_pmd
 from emulator.kernel import EAGAIN, EBUSY, EEXIST, EINTR, EINVAL, ENOENT, ENOMEM, detecting, stopped
 from emulator.memory import ZERO_PAGE, pmd_alloc, set_pte
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
@@ -40,8 +41,8 @@ from emulator.pgtable import (
     PAGE_SHIFT,
     PRESENT,
     USER,
-    pgtable_of,
     pmd_lookup,
+    pmd_pgtable,
     pte_offset,
 )
 from emulator.points import point_number
@@ -137,8 +138,8 @@ def mfill_atomic_range(m, cpu, mm, row, start, end, value):
     while start < end:
         pmd = pmd_alloc(m, cpu, mm, start)
         table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)
-        if table < 0:
-            return table
+        if table <= 0:
+            return table if table < 0 else -EEXIST  # a leaf
         result = mfill_atomic_pte(m, cpu, mm, row, pmd, table, start, value)
         pte_put(m, cpu, mm, pmd, start)
         if result != 0:
@@ -228,7 +229,7 @@ def move_page(m, cpu, mm, src_pmd, dst_pmd, src, dst):
         return -ENOENT
     pin_also(m, cpu)
     dst_table = pte_alloc_try_get(m, cpu, mm, dst_pmd)
-    result = min(dst_table, 0)
+    result = min(dst_table, 0) if dst_table != 0 else -EEXIST  # a leaf
     if result == 0:
         anon_vma_lock(m, cpu, m.mm.family[mm] - 1)
         pte_lock_pair(m, cpu, src_table, dst_table)
@@ -249,7 +250,7 @@ def count_new_entry(m, dst_pmd, dst_table):
 
     Locking: caller must hold ptl and rcu_read_lock.
     """
-    if pgtable_of(read_once(m.entry, dst_pmd)) != dst_table:
+    if pmd_pgtable(read_once(m.entry, dst_pmd)) != dst_table:
         return False
     return m.config.pte_counted[0] == 0 or atomic_inc_not_zero(m.ptdesc.pte_refcount, dst_table)
 
@@ -270,12 +271,12 @@ def move_page_rcu(m, cpu, mm, src_pmd, dst_pmd, src, dst):
     result = -EAGAIN
     anon_vma_lock(m, cpu, m.mm.family[mm] - 1)
     rcu_read_lock(m, cpu)
-    src_table, dst_table = pgtable_of(read_once(m.entry, src_pmd)), pgtable_of(read_once(m.entry, dst_pmd))
+    src_table, dst_table = pmd_pgtable(read_once(m.entry, src_pmd)), pmd_pgtable(read_once(m.entry, dst_pmd))
     if src_table != 0 and dst_table != 0:
         note_unpinned(m, cpu, src_table, dst_table)
         point(m, cpu, MOVE_MAPPED, dst_table, src_table)
         pte_lock_pair(m, cpu, src_table, dst_table)
-        stable = pgtable_of(read_once(m.entry, src_pmd)) == src_table
+        stable = pmd_pgtable(read_once(m.entry, src_pmd)) == src_table
         if stable and not knob(m.config.uffd_move_unchecked):
             stable = counted = count_new_entry(m, dst_pmd, dst_table)
         result = move_pages_pte(m, cpu, mm, stable, src_table, dst_table, src, dst)
@@ -303,6 +304,7 @@ def move_pages_range(m, cpu, mm, src, dst, end):
         dst_pmd = pmd_alloc(m, cpu, mm, dst)
         if src_pmd == 0 or dst_pmd < 0:
             return -ENOENT if src_pmd == 0 else dst_pmd
+        split_huge_pmd(m, cpu, mm, src_pmd, src)
         result = -EAGAIN
         if DEBUG and m.config.rcu_walk[0]:
             result = move_page_rcu(m, cpu, mm, src_pmd, dst_pmd, src, dst)

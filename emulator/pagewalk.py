@@ -21,6 +21,7 @@ Source: walk_page_range, mm/pagewalk.c.
 
 from emulator.atomic import DEBUG, kernel, knob, read_once
 from emulator.bugs import Bug
+from emulator.huge_memory import split_huge_pmd
 from emulator.kernel import BUG, EINTR, EINVAL, detecting, stopped
 from emulator.memcontrol import move_charge_pte
 from emulator.mm_types import NR_MEMCGS
@@ -33,17 +34,27 @@ from emulator.pgtable import (
     PUD_SHIFT,
     TABLE_INSTALLED,
     TASK_SIZE,
+    huge_piece,
     pgd_addr_end,
     pgd_offset,
     pgtable_of,
     pmd_addr_end,
+    pmd_trans_huge,
     pte_offset,
     pud_addr_end,
 )
 from emulator.points import point_number
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
-from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from emulator.spinlock import (
+    PMD_LOCK,
+    mmap_read_lock,
+    mmap_read_unlock,
+    mmap_write_lock,
+    mmap_write_unlock,
+    spin_lock,
+    spin_unlock,
+)
 from emulator.task_mmu import clear_refs_pte, clear_soft_dirty_pte, pagemap_word, smaps_clear, smaps_pte_entry
 from emulator.tlb import point
 from emulator.vma import find_vma, vma_limit
@@ -52,6 +63,7 @@ BUG_WALKED_FREED = int(Bug.WALKED_FREED_TABLE)
 WALK = path_number("smaps, pagemap, clear_refs, memcg")
 UPPER = point_number("pagewalk.upper")
 WALK_SMAPS, WALK_PAGEMAP, WALK_CLEAR_REFS, WALK_CLEAR_SOFT_DIRTY, WALK_CHARGE = range(5)
+LOOKS = (WALK_SMAPS, WALK_PAGEMAP)
 CLEARS = (WALK_CLEAR_REFS, WALK_CLEAR_SOFT_DIRTY)
 
 
@@ -92,20 +104,38 @@ def next_table(m, cpu, mm, addr, end):
 
 
 @kernel
+def look_at_entry(m, cpu, walk, entry, addr):
+    """One entry of a walk that only looks. Locking: caller must hold ptl, or pmd_lock of a leaf."""
+    if walk == WALK_SMAPS:
+        smaps_pte_entry(m, cpu, entry)
+    elif addr == m.cpu.walk_arg[cpu]:
+        m.cpu.loaded[cpu] = pagemap_word(entry)
+
+
+@kernel
 def walk_pte(m, cpu, walk, pte, addr):
     """One entry of a walk. Locking: caller must hold ptl."""
-    arg = m.cpu.walk_arg[cpu]
-    if walk == WALK_SMAPS:
-        smaps_pte_entry(m, cpu, pte)
-    elif walk == WALK_PAGEMAP:
-        if addr == arg:
-            m.cpu.loaded[cpu] = pagemap_word(read_once(m.entry, pte))
+    if walk in LOOKS:
+        look_at_entry(m, cpu, walk, read_once(m.entry, pte), addr)
     elif walk == WALK_CLEAR_REFS:
         clear_refs_pte(m, cpu, pte, addr)
     elif walk == WALK_CLEAR_SOFT_DIRTY:
         clear_soft_dirty_pte(m, cpu, pte, addr)
     elif DEBUG:
-        move_charge_pte(m, pte, arg)
+        move_charge_pte(m, pte, m.cpu.walk_arg[cpu])
+
+
+@kernel
+def walk_huge_pmd(m, cpu, walk, pmd, addr, end):
+    """Look at [addr, end) of a leaf, page by page, if one stands at `pmd`. Locking: takes and releases pmd_lock."""
+    if not pmd_trans_huge(read_once(m.entry, pmd)):
+        return
+    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    entry = read_once(m.entry, pmd)
+    while pmd_trans_huge(entry) and addr < end:
+        look_at_entry(m, cpu, walk, huge_piece(entry, addr), addr)
+        addr += PAGE
+    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
 
 
 @kernel
@@ -121,7 +151,8 @@ def walk_pte_range(m, cpu, walk, table, addr, end):
 
 @kernel
 def walk_page_range(m, cpu, mm, addr, end, walk):
-    """Walk the entries of [addr, end), which lies in a VMA: a table that is dying is empty, and skipped.
+    """Walk the entries of [addr, end), which lies in a VMA: a table that is dying is empty, and skipped. Who changes
+    entries splits a leaf.
 
     Locking: caller must hold mmap_lock, and have a gather open if entries change.
     """
@@ -129,10 +160,14 @@ def walk_page_range(m, cpu, mm, addr, end, walk):
     while addr < end:
         following = pmd_addr_end(addr, end)
         pmd = m.cpu.walk_pmd[cpu]
+        if walk not in LOOKS:
+            split_huge_pmd(m, cpu, mm, pmd, addr)
         table = pte_try_get(m, cpu, pmd)
         if table != 0:
             walk_pte_range(m, cpu, walk, table, addr, following)
             pte_put(m, cpu, mm, pmd, addr)
+        elif walk in LOOKS:
+            walk_huge_pmd(m, cpu, walk, pmd, addr, following)
         cond_resched(m, cpu)
         addr = next_table(m, cpu, mm, following, end)
 

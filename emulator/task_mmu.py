@@ -22,9 +22,8 @@ PM_SOFT_DIRTY, PM_MMAP_EXCLUSIVE, PM_FILE, PM_SWAP, PM_PRESENT = 1 << 55, 1 << 5
 
 
 @kernel
-def smaps_pte_entry(m, cpu, pte):
-    """Add an entry to the sums of this CPU's SMAPS. Locking: caller must hold ptl."""
-    entry = read_once(m.entry, pte)
+def smaps_pte_entry(m, cpu, entry):
+    """Add an entry to the sums of this CPU's SMAPS. Locking: caller must hold ptl, or pmd_lock of a leaf."""
     if not pte_present(entry):
         if entry != 0 and entry & PTE_MARKER == 0:
             m.smaps.swap[cpu] += 1

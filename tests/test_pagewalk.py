@@ -134,6 +134,20 @@ def test_a_charge_moves_with_each_walk_and_ends_with_the_page(policy):
     assert Walked([*program, move_charge(BASE, SLOT, 99), STOP], policy).errors == 1
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_huge_page_is_looked_at_page_by_page_and_split_by_who_changes_entries(policy):
+    huge = [mmap(BASE, SLOT), advise(madvise.MADV_HUGEPAGE, BASE, SLOT), touch(BASE, PAGE)]
+
+    looked = Walked([*huge, smaps(BASE, SLOT), pagemap(BASE, SLOT - PAGE), STOP], policy)
+    cleared = Walked([*huge, clear_refs(BASE, PAGE, soft_dirty=True), touch(BASE, SLOT), smaps(BASE, SLOT), STOP], policy)
+    charged = Walked([*huge, move_charge(BASE, SLOT, 2), dontneed(BASE, 12 * PAGE), STOP], policy)
+
+    assert (looked.sums["rss"], looked.sums["soft_dirty"], looked.faults) == (512, 512, 1)
+    assert looked.word & PM_MMAP_EXCLUSIVE
+    assert (cleared.sums["soft_dirty"], cleared.faults) == (512, 2)
+    assert charged.charged[2] == 500
+
+
 ROUNDS = 200
 WALKS = {
     "smaps": [smaps(BASE, 8 * SLOT)],

@@ -159,6 +159,19 @@ def test_mremap_and_fork_leave_the_watch_behind():
     assert Run([*at, fork(1), load(BASE), STOP]).retries == 0
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_huge_page_is_not_missing_is_moved_in_pieces_and_does_not_come_where_pages_are_missed(policy):
+    huge = [mmap(BASE, SLOT), advise(madvise.MADV_HUGEPAGE, BASE, SLOT), store(BASE + PAGE, 7)]
+    there = [*huge, uffd_register(BASE, SLOT, 100), uffd_copy(BASE, PAGE, 1), load(BASE + PAGE)]
+    move = [*huge, mmap(OTHER, SLOT), uffd_register(OTHER, SLOT), uffd_move(BASE + PAGE, PAGE, OTHER), load(OTHER)]
+    none = [*huge[:2], uffd_register(BASE, SLOT, 100), load(BASE), STOP]
+
+    assert Run([*there, STOP], policy=policy).errors[3:6] == [0, -EEXIST, 0]
+    moved = Run([*move, STOP], policy=policy)
+    assert (moved.errors[5], moved.loaded[0]) == (0, 7)
+    assert Run(none, policy=policy).signals == [("SIGBUS", BASE)]
+
+
 ROUNDS = 150
 RACERS = {
     "release": [dontneed(BASE, SLOT)],
