@@ -168,7 +168,7 @@ def mfill_atomic(m, cpu, mm, start, length, value):
         anon_vma_prepare(m, mm, row)
         result = mfill_atomic_range(m, cpu, mm, row, start, start + length, value)
     mmap_read_unlock(m, cpu, mm)
-    wake_userfault(m, mm)
+    wake_userfault(m, cpu, mm)
     return result
 
 
@@ -344,5 +344,5 @@ def move_pages(m, cpu, mm, src, dst, length):
             result = move_pages_range(m, cpu, mm, src, dst, src + length)
             tlb_finish_mmu(m, cpu)
     mmap_read_unlock(m, cpu, mm)
-    wake_userfault(m, mm)
+    wake_userfault(m, cpu, mm)
     return result

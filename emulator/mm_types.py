@@ -141,6 +141,7 @@ CONFIG = struct(
         dirty_zap_unflushed="zap drops ptl before it flushes a dirty page of a file",
         fork_unflushed="fork does not flush the parent",
         walk_outside_vma="a walker begins below the VMA that find_vma returned",
+        uffd_seq_late="a userfault notes uffd_seq after its last look at the entry",
         uffd_move_unchecked="UFFD_MOVE does not look at the pmd again",
         mremap_late_flush="mremap flushes after it has dropped the ptls",
         move_without_rmap_lock="mremap moves a table without the rmap locks",

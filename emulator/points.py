@@ -215,6 +215,17 @@ POINTS: dict[str, Point] = {
         "address",
         needs="UFFD_REGISTER",
     ),
+    "uffd.looked": Point(
+        "userfaultfd.py:handle_userfault",
+        "the entry is none, what to sleep on is not noted",
+        "uffd_seq",
+        "userfaultfd_must_wait",
+        "address",
+        needs="--knob uffd-seq-late",
+    ),
+    "uffd.woken": Point(
+        "userfaultfd.py:wake_userfault", "uffd_seq is counted up, nobody is woken", "uffd_seq", "wake_userfault", "mm"
+    ),
     "uffd.mapped": Point(
         "mfill_atomic.py:move_page_rcu",
         "both tables are found, inside rcu_read_lock, no ptl is held",

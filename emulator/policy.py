@@ -75,6 +75,7 @@ KNOBS = _fields(
         "dirty-zap-unflushed": "zap drops ptl before it flushes the dirty page of a file that it unmaps (1cf35d47712d)",
         "fork-unflushed": "fork does not flush the parent's TLBs after it has write-protected its entries",
         "walk-outside-vma": "a page walk begins in the gap below the VMA that find_vma returned (H11, 3f489c2067c5)",
+        "uffd-seq-late": "a userfault notes what it sleeps on after its last look at the entry",
         "uffd-move-unchecked": "UFFD_MOVE trusts the destination table it found before it took the ptl (H18a)",
         "mremap-late-flush": "mremap flushes the old range after it has dropped the ptls (CVE-2018-18281)",
         "gup-no-pmd-recheck": "fast GUP looks at the entry again after it has counted the frame, not at the pmd (H6)",

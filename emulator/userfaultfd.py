@@ -20,6 +20,7 @@ Source: fs/userfaultfd.c.
 
 from emulator.atomic import (
     atomic_add,
+    data_race,
     kernel,
     knob,
     read_once,
@@ -39,15 +40,17 @@ from emulator.tlb import enter_idle, exit_idle, point
 from emulator.vma import VM_PFNMAP, VM_UFFD_MISSING, find_vma, vma_limit, vma_modify_flags
 
 USERFAULT, WAIT_NOTHING = int(Wait.USERFAULT), int(Wait.NOTHING)
-UFFD_WAITING = point_number("uffd.waiting")
+UFFD_WAITING, UFFD_LOOKED = point_number("uffd.waiting"), point_number("uffd.looked")
+UFFD_WOKEN = point_number("uffd.woken")
 USERFAULT_PATH = path_number("fault on a watched page")
 NAP_US = 2000
 
 
 @kernel
-def wake_userfault(m, mm):
+def wake_userfault(m, cpu, mm):
     """Let the faults of an mm that wait look again. Locking: what they wait for must be in place."""
     atomic_add(m.mm.uffd_seq, mm, 1)
+    point(m, cpu, UFFD_WOKEN, mm, data_race(m.mm.uffd_seq, mm))
     smp_mb__after_atomic()  # either a sleeper is seen here, or the new uffd_seq when it is about to sleep
     if read_once(m.mm.uffd_sleepers, mm) != 0:
         wake_all(m, m.mm.uffd_seq, mm)
@@ -90,6 +93,9 @@ def handle_userfault(m, cpu):
         return -EBUS
     seq = smp_load_acquire(m.mm.uffd_seq, mm)
     must_wait = read_once(m.entry, pte_offset(m.vmf.table[cpu], m.vmf.addr[cpu])) == 0
+    if knob(m.config.uffd_seq_late):
+        point(m, cpu, UFFD_LOOKED, m.vmf.addr[cpu], seq)
+        seq = read_once(m.mm.uffd_seq, mm)
     if not knob(m.config.ref_across_retry):
         pte_put_vmf(m, cpu)
     mmap_read_unlock(m, cpu, mm)
@@ -144,5 +150,5 @@ def userfaultfd_register(m, cpu, mm, start, length, armed, patience):
         result = userfaultfd_modify(m, cpu, mm, start, start + length, armed)
     mmap_write_unlock(m, cpu, mm)
     if armed == 0:
-        wake_userfault(m, mm)
+        wake_userfault(m, cpu, mm)
     return result

@@ -45,6 +45,7 @@ RACES = (
     "ref-across-retry",
     "put-without-get",
     "null-prealloc",
+    "uffd-seq-late",
     "uffd-move-unchecked",
     "walk-outside-vma",
     "one-put-for-all",
