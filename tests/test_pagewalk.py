@@ -139,7 +139,9 @@ def test_a_huge_page_is_looked_at_page_by_page_and_split_by_who_changes_entries(
     huge = [mmap(BASE, SLOT), advise(madvise.MADV_HUGEPAGE, BASE, SLOT), touch(BASE, PAGE)]
 
     looked = Walked([*huge, smaps(BASE, SLOT), pagemap(BASE, SLOT - PAGE), STOP], policy)
-    cleared = Walked([*huge, clear_refs(BASE, PAGE, soft_dirty=True), touch(BASE, SLOT), smaps(BASE, SLOT), STOP], policy)
+    cleared = Walked(
+        [*huge, clear_refs(BASE, PAGE, soft_dirty=True), touch(BASE, SLOT), smaps(BASE, SLOT), STOP], policy
+    )
     charged = Walked([*huge, move_charge(BASE, SLOT, 2), dontneed(BASE, 12 * PAGE), STOP], policy)
 
     assert (looked.sums["rss"], looked.sums["soft_dirty"], looked.faults) == (512, 512, 1)
