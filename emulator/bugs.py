@@ -42,6 +42,7 @@ class Bug(IntEnum):
     STORE_TO_CLEAN_PAGE = 31
     STORE_TO_SHARED = 40
     PIN_NOT_MAPPED = 50
+    SWAP_COUNT_UNDERFLOW = 60
 
     @property
     def detector(self) -> str:
@@ -148,6 +149,11 @@ BUGS = {
         "write-back takes the right to store away before it takes the page for clean: this translation is stale, and "
         "what is stored will not be written",
         "address",
+    ),
+    Bug.SWAP_COUNT_UNDERFLOW: BugText(
+        "swap_free: the count of swap slot {subject} fell from {was} to {seen}",
+        "more swap entries were cleared than made: the slot is, or will be, somebody else's page",
+        "slot",
     ),
     Bug.PIN_NOT_MAPPED: BugText(
         "a device has stored to frame {was}, which it has pinned for {subject}; frame {seen} is mapped there",

@@ -33,10 +33,13 @@ from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,
     FILE,
+    MIGRATION_WRITE,
     PAGE,
     PAGE_SHIFT,
     RW,
     TASK_SIZE,
+    is_migration_entry,
+    is_swap_entry,
     pgd_addr_end,
     pgtable_of,
     pmd_addr_end,
@@ -60,8 +63,9 @@ from emulator.pte_ref import (
 )
 from emulator.rcu import cond_resched
 from emulator.rmap import link_file_vma
-from emulator.shadow import shadow_own, shadow_share
+from emulator.shadow import FORKED, owner_tag, shadow_own, shadow_share, shadow_swapped
 from emulator.spinlock import mmap_write_lock, mmap_write_unlock
+from emulator.swap_state import swap_duplicate
 from emulator.tlb import flush_tlb_mm_range, point, switch_mm
 from emulator.vma import (
     VM_DONTCOPY,
@@ -79,19 +83,11 @@ COPIED, UNFLUSHED = point_number("fork.copied"), point_number("fork.unflushed")
 
 @kernel
 def alloc_mm(m):
-    """An mm that nobody uses, now with one user; or -EAGAIN."""
+    """An mm that is not in use, and has no user yet; or -EAGAIN."""
     for mm in range(m.config.n_mm[0]):
         if read_once(m.mm.in_use, mm) == 0 and cmpxchg(m.mm.in_use, mm, 0, 1) == 0:
-            write_once(m.mm.mm_users, mm, 1)
             return mm
     return -EAGAIN
-
-
-@kernel
-def free_mm(m, mm):
-    """Give an mm back. Locking: it must be torn down, and no CPU may have it loaded."""
-    m.mm.anon_vmas[mm] = 0
-    smp_store_release(m.mm.in_use, mm, 0)  # pairs with the cmpxchg in alloc_mm
 
 
 @kernel
@@ -134,7 +130,26 @@ def copy_present_pte(m, cpu, child, pte, addr):
 
 
 @kernel
-def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
+def copy_nonpresent_pte(m, child, mm, pte, entry, addr):
+    """The child's entry for one of the parent's that is neither none nor present, or 0: a page of a file that is being
+    migrated is found again by a fault. Locking: caller must hold both ptls.
+    """
+    if is_swap_entry(entry):
+        swap_duplicate(m, entry >> PAGE_SHIFT)
+        atomic_add(m.mm.rss_swap, child, 1)
+        if DEBUG:
+            shadow_swapped(m, mm, addr, entry >> PAGE_SHIFT, owner_tag(0, addr, FORKED))
+    elif is_migration_entry(entry):
+        if entry & FILE:
+            return 0
+        entry &= ~(MIGRATION_WRITE | ANON_EXCLUSIVE)
+        write_once(m.entry, pte, entry)
+        atomic_add(m.mm.rss_anon, child, 1)
+    return entry
+
+
+@kernel
+def copy_ptes(m, cpu, child, mm, pmd, child_table, table, addr, end):
     """Copy the entries of [addr, end) from one table to the child's, at `pmd`, and count them there; guards as well.
     0 or -ENOMEM.
 
@@ -153,6 +168,8 @@ def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
                 files += 1
             elif entry >> PAGE_SHIFT != ZERO_PAGE:
                 frames += 1
+        elif entry != 0:
+            entry = copy_nonpresent_pte(m, child, mm, pte, entry, addr)
         if entry != 0:
             write_once(m.entry, pte_offset(child_table, addr), entry)
             copied += 1
@@ -178,7 +195,7 @@ def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     error = min(child_table, 0)
     if child_table > 0:
         pte_lock_pair(m, cpu, table, child_table)
-        error = copy_ptes(m, cpu, child, child_pmd, child_table, table, addr, end)
+        error = copy_ptes(m, cpu, child, mm, child_pmd, child_table, table, addr, end)
         pte_unlock_pair(m, cpu, table, child_table)
         pte_put(m, cpu, child, child_pmd, addr)
     pte_put(m, cpu, mm, pmd, addr)
@@ -288,29 +305,27 @@ def fork(m, cpu, mm):
     if DEBUG:
         shadow_share_all(m, child)
     mmap_write_unlock(m, cpu, mm)
+    smp_store_release(m.mm.mm_users, child, 1)  # pairs with mmget_not_zero in swapoff
     if error != 0:
         exit_mmap(m, cpu, child)
-        free_mm(m, child)
         return error
     return child
 
 
 @kernel
 def end_child(m, cpu, child, mm):
-    """Tear down a child whose mm is loaded, and load `mm` again."""
-    exit_mmap(m, cpu, child)
+    """Load `mm` again in place of a child's, which goes with its last user."""
     switch_mm(m, cpu, mm)
-    free_mm(m, child)
+    exit_mmap(m, cpu, child)
 
 
 @kernel
-def reap(m, cpu, mm):
+def reap(m, cpu):
     """Let the children that this CPU has kept exit: 0, or -ECHILD if there is none."""
     result = -ECHILD
     for child in range(m.config.n_mm[0]):
         if m.mm.held_by[child] == cpu + 1:
             m.mm.held_by[child] = 0
-            switch_mm(m, cpu, child)
-            end_child(m, cpu, child, mm)
+            exit_mmap(m, cpu, child)
             result = 0
     return result

@@ -7,6 +7,7 @@ multi-fault, a recorded trace and a stress run differ only in their rows.
 
 from enum import IntEnum
 
+from emulator.anon_reclaim import shrink_anon
 from emulator.atomic import (
     atomic_add,
     atomic_add_return,
@@ -33,6 +34,7 @@ from emulator.gup_fast import gup
 from emulator.insert_pages import insert_pages
 from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, stopped, waits_for
 from emulator.madvise import MADV_REMOVE, do_madvise, process_madvise
+from emulator.migrate import do_migrate
 from emulator.mincore import do_mincore
 from emulator.mlock import do_mlock
 from emulator.mm_types import NR_BARRIERS
@@ -44,6 +46,7 @@ from emulator.page_writeback import write_cache_pages
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
 from emulator.rss import sync_mm_rss
+from emulator.swapfile import swapoff
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, switch_mm, take_interrupts
 from emulator.truncate import do_truncate, madvise_remove, punch_hole
 from emulator.vma import VM_LOCKED
@@ -83,6 +86,9 @@ class Op(IntEnum):
     WRITEBACK = 32  # write the dirty pages of file `addr`
     TRUNCATE = 33  # make file `addr` `arg` pages long
     PUNCH_HOLE = 34  # take `length` pages out of file `addr`, from page `arg` on
+    SWAPOUT = 60  # reclaim `arg` anonymous pages
+    SWAPOFF = 61  # bring every page back from swap
+    MIGRATE = 62  # move the page at `addr` to another frame, or `arg` pages of anybody if that is 0
     GUP = 50  # a device stores `arg` to the first word of each page, which it pins for that; 0: it loads
 
 
@@ -96,6 +102,7 @@ MPROTECT, MLOCK, PROCESS_MADVISE = int(Op.MPROTECT), int(Op.MLOCK), int(Op.PROCE
 MREMAP, MREMAP_FIXED = int(Op.MREMAP), int(Op.MREMAP_FIXED)
 FORK, FORK_HOLD, REAP = int(Op.FORK), int(Op.FORK_HOLD), int(Op.REAP)
 GUP = int(Op.GUP)
+SWAPOUT, SWAPOFF, MIGRATE = int(Op.SWAPOUT), int(Op.SWAPOFF), int(Op.MIGRATE)
 WRITEBACK, TRUNCATE, PUNCH_HOLE = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE)
 
 
@@ -230,7 +237,7 @@ def execute_more(m, cpu, mm, op, addr, length, step, arg):
     if op == MLOCK:
         return do_mlock(m, cpu, mm, addr, length, VM_LOCKED if arg else 0)
     if op == REAP:
-        return reap(m, cpu, mm)
+        return reap(m, cpu)
     if op == MREMAP:
         return do_mremap(m, cpu, mm, addr, length, arg)
     if op == MREMAP_FIXED:
@@ -247,11 +254,11 @@ def execute_more(m, cpu, mm, op, addr, length, step, arg):
         return compute(m, cpu, arg)
     if op == DEVICE_REMOVE:
         return device_remove(m, cpu)
-    return execute_file(m, cpu, op, addr, length, arg)
+    return execute_file(m, cpu, mm, op, addr, length, arg)
 
 
 @kernel
-def execute_file(m, cpu, op, addr, length, arg):
+def execute_file(m, cpu, mm, op, addr, length, arg):
     """The instructions on files: 0 or -errno."""
     if op == WRITEBACK:
         return write_cache_pages(m, cpu, addr)
@@ -259,6 +266,19 @@ def execute_file(m, cpu, op, addr, length, arg):
         return do_truncate(m, cpu, addr, arg)
     if op == PUNCH_HOLE:
         return punch_hole(m, cpu, addr, arg, length)
+    return execute_reclaim(m, cpu, mm, op, addr, arg)
+
+
+@kernel
+def execute_reclaim(m, cpu, mm, op, addr, arg):
+    """What the kernel does to pages on its own account: 0 or -errno."""
+    if op == SWAPOUT:
+        shrink_anon(m, cpu, arg)
+        return 0
+    if op == SWAPOFF:
+        return swapoff(m, cpu)
+    if op == MIGRATE:
+        return do_migrate(m, cpu, mm, addr, arg)
     return -EINVAL
 
 
@@ -338,7 +358,7 @@ def run_program(m, cpu, mm):
         elif op == STOP:
             return
         elif op == EXIT:
-            reap(m, cpu, mm)
+            reap(m, cpu)
             exit_mmap(m, cpu, mm)
             m.cpu.insns[cpu] += 1
             return

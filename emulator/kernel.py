@@ -15,7 +15,7 @@ from emulator.atomic import (
     write_once,
 )
 
-EINTR, ENXIO, ECHILD, EAGAIN, ENOMEM, EACCES, EFAULT, EINVAL = 4, 6, 10, 11, 12, 13, 14, 22
+EINTR, ENXIO, ECHILD, EAGAIN, ENOMEM, EACCES, EFAULT, EBUSY, EINVAL = 4, 6, 10, 11, 12, 13, 14, 16, 22
 EBUS = ENXIO  # what an instruction ends with where Linux sends SIGBUS; EFAULT is SIGSEGV
 
 

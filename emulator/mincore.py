@@ -11,7 +11,18 @@ Source: mm/mincore.c; pte_offset_map_lock, mm/pgtable-generic.c.
 
 from emulator.atomic import DEBUG, data_race, kernel, knob, read_once
 from emulator.kernel import ENOMEM
-from emulator.pgtable import PAGE, PRESENT, pgtable_of, pmd_addr_end, pmd_lookup, pte_offset, pte_present
+from emulator.pgtable import (
+    PAGE,
+    PAGE_SHIFT,
+    PRESENT,
+    is_migration_entry,
+    is_swap_entry,
+    pgtable_of,
+    pmd_addr_end,
+    pmd_lookup,
+    pte_offset,
+    pte_present,
+)
 from emulator.points import point_number
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched, rcu_read_lock, rcu_read_unlock
@@ -23,8 +34,16 @@ WALKING = point_number("mincore.walking")
 
 
 @kernel
+def in_memory(m, entry):
+    """True if the page of an entry is in memory, be it in the swap cache alone."""
+    if is_swap_entry(entry):
+        return read_once(m.cache.frame, entry >> PAGE_SHIFT) != 0
+    return pte_present(entry) or is_migration_entry(entry)
+
+
+@kernel
 def mincore_pte_range(m, cpu, pmd, table, addr, end):
-    """Pages of [addr, end) that are present in one table, 0 if the pmd names it no longer.
+    """Pages of [addr, end) that one table has in memory, in the swap cache too; 0 if the pmd names it no longer.
 
     Locking: takes and releases ptl; caller must hold a reference or rcu_read_lock.
     """
@@ -33,8 +52,7 @@ def mincore_pte_range(m, cpu, pmd, table, addr, end):
     present = 0
     if pgtable_of(read_once(m.entry, pmd)) == table:
         while addr < end:
-            if pte_present(read_once(m.entry, pte_offset(table, addr))):
-                present += 1
+            present += in_memory(m, read_once(m.entry, pte_offset(table, addr)))
             addr += PAGE
     pte_unlock(m, cpu, table)
     return present

@@ -4,7 +4,7 @@ A table of any level goes when the unmapped range overlapped what it maps and no
 whether or not it was empty.
 """
 
-from emulator.atomic import atomic_add_return, kernel, knob, write_once
+from emulator.atomic import atomic_add_return, kernel, knob, smp_store_release, write_once
 from emulator.bugs import Bug
 from emulator.device import remap_pfn_range, unlink_file_vma
 from emulator.kernel import BUG, EINVAL, ENOMEM
@@ -219,9 +219,13 @@ def do_mmap(m, cpu, mm, start, length, flags, backing):
 
 @kernel
 def exit_mmap(m, cpu, mm):
-    """End of a program: the last CPU of the mm unmaps everything. Locking: takes and releases mmap_lock."""
+    """One user of the mm less; the last unmaps everything, and gives a child's mm back: mmput and exit_mmap.
+
+    Locking: takes and releases mmap_lock. No CPU may have a child's mm loaded.
+    """
     if atomic_add_return(m.mm.mm_users, mm, -1) != 0:
         return
+    root = m.mm.family[mm] == mm + 1
     mmap_write_lock(m, cpu, mm)
     point(m, cpu, EXIT_LOCKED, mm, m.mm.vmas[mm])
     leave_family(m, cpu, mm)
@@ -238,3 +242,6 @@ def exit_mmap(m, cpu, mm):
     m.mm.vmas[mm] = 0
     m.mm.total_vm[mm] = 0
     mmap_write_unlock(m, cpu, mm)
+    if not root:
+        m.mm.anon_vmas[mm] = 0
+        smp_store_release(m.mm.in_use, mm, 0)  # pairs with the cmpxchg in alloc_mm

@@ -28,6 +28,7 @@ from emulator.pgtable import (
     PTRS_PER_PTE,
     PUD_SIZE,
     SPECIAL,
+    is_swap_entry,
     pgtable_of,
     pmd_addr_end,
     pmd_lookup,
@@ -50,18 +51,24 @@ from emulator.pte_ref import (
     pte_unlock_pair,
 )
 from emulator.rcu import cond_resched
-from emulator.shadow import shadow_move, shadow_moved
+from emulator.shadow import SHARED, owner_tag, shadow_move, shadow_moved, shadow_swapped
 from emulator.spinlock import PMD_LOCK, spin_lock_pair, spin_unlock_pair
 from emulator.tlb import flush_tlb_mm_range, point
+from emulator.vma import vmas_lock, vmas_unlock
 
 MOVED, UNLOCKED = point_number("mremap.moved"), point_number("mremap.unlocked")
 
 
 @kernel
 def shadow_move_range(m, mm, table, addr, end, moved):
-    """Detector: tell the frames that [addr, end) of a table maps that they are about to move, or have moved there."""
+    """Detector: tell the frames that [addr, end) of a table maps that they are about to move, or have `moved` so far.
+
+    Swap entries need telling once: a fault on one waits for mmap_lock. Locking: caller must hold the anon_vma lock.
+    """
     while addr < end:
         entry = data_race(m.entry, pte_offset(table, addr))  # the driver may zap it
+        if is_swap_entry(entry) and moved:
+            shadow_swapped(m, mm, addr - moved, entry >> PAGE_SHIFT, owner_tag(mm, addr, SHARED))
         if pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and not entry & SPECIAL:
             if moved:
                 shadow_moved(m, mm, entry >> PAGE_SHIFT, addr)
@@ -88,7 +95,8 @@ def move_entries(m, old_table, new_table, old, end, new):
 def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
     """Move the entries of [old, old + length) of one table to `new`, in one table: 0 or -ENOMEM.
 
-    Locking: caller must hold mmap_lock for writing; takes both ptls in the order of the tables, and flushes under them.
+    Locking: caller must hold mmap_lock for writing; takes the anon_vma lock, or an rmap walk could miss the entry at
+    both addresses, and both ptls in the order of the tables; flushes under them. Memory is taken before.
     """
     old_table = pte_try_get_retry(m, cpu, old_pmd)
     if old_table == 0:
@@ -99,6 +107,7 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
         pte_put(m, cpu, mm, old_pmd, old)
         pin_alone(m, cpu)
         return new_table
+    vmas_lock(m, cpu, mm)
     pte_lock_pair(m, cpu, old_table, new_table)
     if DEBUG:
         shadow_move_range(m, mm, old_table, old, old + length, 0)
@@ -113,7 +122,8 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
         cond_resched(m, cpu)  # interrupts may come before the flush
         flush_tlb_mm_range(m, cpu, mm, old, old + length, 0)
     if DEBUG:
-        shadow_move_range(m, mm, new_table, new, new + length, 1)
+        shadow_move_range(m, mm, new_table, new, new + length, new - old)
+    vmas_unlock(m, cpu, mm)
     pte_put(m, cpu, mm, new_pmd, new)
     pte_put_many(m, cpu, mm, old_pmd, old, moved + 1)
     pin_alone(m, cpu)
@@ -145,11 +155,13 @@ def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
     table = pte_try_get_retry(m, cpu, old_pmd)
     if table == 0:
         return False
+    vmas_lock(m, cpu, mm)
     if DEBUG:
         shadow_move_range(m, mm, table, 0, PMD_SIZE, 0)
     done = move_table(m, cpu, mm, old_pmd, new_pmd, old, PMD_SIZE)
     if DEBUG:
-        shadow_move_range(m, mm, table, new if done else old, (new if done else old) + PMD_SIZE, 1)
+        shadow_move_range(m, mm, table, new if done else old, (new if done else old) + PMD_SIZE, new - old)
+    vmas_unlock(m, cpu, mm)
     pte_put(m, cpu, mm, new_pmd if done else old_pmd, new if done else old)
     return done
 
@@ -160,11 +172,13 @@ def move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
     if read_once(m.entry, old_pud) == 0:
         return False
     pmds = pgtable_of(read_once(m.entry, old_pud)) << 9
+    vmas_lock(m, cpu, mm)
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new, 0)
     done = move_table(m, cpu, mm, old_pud, new_pud, old, PUD_SIZE)
     if DEBUG:
-        shadow_move_tables(m, mm, pmds, new if done else old, 1)
+        shadow_move_tables(m, mm, pmds, new if done else old, new - old)
+    vmas_unlock(m, cpu, mm)
     return done
 
 

@@ -16,6 +16,8 @@ from emulator.tlb import flush_tlb_mm_range
 from emulator.vma import linear_page_index
 
 MAPPING_SHIFT = 12  # page.mapping: the linear page index is above it
+LAZYFREE = 0x800  # of page.mapping: MADV_FREE has said that nobody needs the page, unless it is stored to
+FAMILY = LAZYFREE - 1  # of page.mapping
 
 
 @kernel_inline

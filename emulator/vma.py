@@ -11,6 +11,7 @@ from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, r
 from emulator.kernel import ENOMEM
 from emulator.mm_types import PAGE_SIZE
 from emulator.mutex import anon_vma_lock, anon_vma_unlock
+from emulator.pgtable import ANON_EXCLUSIVE, PRESENT, PROTNONE, RW, SPECIAL
 
 VM_READ, VM_WRITE = 1, 2
 VM_ACCESS_FLAGS = VM_READ | VM_WRITE
@@ -36,6 +37,19 @@ def find_vma(m, mm, addr):
         else:
             low = middle + 1
     return low
+
+
+@kernel_inline
+def pte_modify(entry, flags):
+    """A present entry under the permissions of a VMA with `flags`.
+
+    A frame that fork has shared, and the zero page, stay write-protected: the write fault breaks COW.
+    """
+    entry &= ~(PRESENT | PROTNONE | RW)
+    entry |= PRESENT if flags & VM_ACCESS_FLAGS else PROTNONE
+    if flags & VM_WRITE and entry & (ANON_EXCLUSIVE | SPECIAL):
+        entry |= RW  # can_change_pte_writable
+    return entry
 
 
 @kernel_inline

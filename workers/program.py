@@ -48,6 +48,10 @@ class Insn(NamedTuple):
                 return f"barrier {self.addr}"
             case Op.WRITEBACK:
                 return f"writeback file {self.addr}"
+            case Op.SWAPOUT:
+                return f"swapout {self.arg} pages"
+            case Op.MIGRATE:
+                return f"migrate {self.addr:#x}" if self.addr else f"migrate {self.arg} pages"
             case Op.TRUNCATE:
                 return f"truncate file {self.addr} to {self.arg} pages"
             case Op.PUNCH_HOLE:
@@ -187,6 +191,16 @@ def punch_hole(file: int, page: int, pages: int) -> Insn:
     return Insn(Op.PUNCH_HOLE, file, pages, arg=page)
 
 
+def swapout(pages: int) -> Insn:
+    """Reclaim anonymous pages, whose ever."""
+    return Insn(Op.SWAPOUT, arg=pages)
+
+
+def migrate(addr: int = 0, pages: int = 1) -> Insn:
+    """Move the page at an address to another frame, or so many pages of anybody."""
+    return Insn(Op.MIGRATE, addr, arg=pages)
+
+
 def gup(addr: int, length: int = PAGE_SIZE, value: int = 0) -> Insn:
     """A device pins each page and stores a word to it, or loads one if `value` is 0."""
     return Insn(Op.GUP, addr, length, arg=value)
@@ -205,6 +219,7 @@ def mmap_device(addr: int) -> Insn:
 
 
 DEVICE_REMOVE = Insn(Op.DEVICE_REMOVE)
+SWAPOFF = Insn(Op.SWAPOFF)
 EXIT, STOP, MARK, REAP = Insn(Op.EXIT), Insn(Op.STOP), Insn(Op.MARK), Insn(Op.REAP)
 
 
