@@ -20,6 +20,7 @@ from emulator.mm_types import FRAMES
 from emulator.page_alloc import put_page
 from emulator.page_vma_mapped import (
     clear_mapped_pte,
+    get_page_at,
     page_vma_mapped_walk,
     put_mapped_page,
     rmap_walk_begin,
@@ -36,17 +37,13 @@ from emulator.pagemap import (
 )
 from emulator.pgtable import (
     DIRTY,
-    FILE,
     PAGE,
     PAGE_SHIFT,
     SWAP_ENTRY,
     pmd_addr_end,
     pmd_lookup,
-    pte_offset,
-    pte_present,
 )
 from emulator.points import point_number
-from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
 from emulator.rmap import LAZYFREE
 from emulator.swap_state import add_to_swap_cache, delete_unused_swap_cache, get_swap_page, swap_duplicate
@@ -205,40 +202,23 @@ def try_to_free_pages(m, cpu):
 
 
 @kernel
-def get_mapped_page(m, cpu, mm, addr, table):
-    """A reference on the anonymous frame mapped at `addr`, there alone, or 0. Locking: takes and releases ptl."""
-    pte_lock(m, cpu, table)
-    entry = read_once(m.entry, pte_offset(table, addr))
-    frame = 0
-    if pte_present(entry) and entry & FILE == 0 and read_once(m.page.mapcount, entry >> PAGE_SHIFT) == 1:
-        frame = entry >> PAGE_SHIFT
-        atomic_add(m.page.refcount, frame, 1)
-    pte_unlock(m, cpu, table)
-    return frame
-
-
-@kernel
 def pageout_page(m, cpu, mm, addr):
-    """MADV_PAGEOUT of one page; False if there is no table. Pages that others map as well stay.
-
-    The reference on the table is dropped first: the rmap walk takes its own. Locking: caller must hold mmap_lock.
-    """
-    pmd = pmd_lookup(m, mm, addr)
-    table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
-    if table == 0:
-        return False
-    frame = get_mapped_page(m, cpu, mm, addr, table)
-    pte_put(m, cpu, mm, pmd, addr)
+    """MADV_PAGEOUT of one page. Pages that others map as well stay. Locking: caller must hold mmap_lock."""
+    frame = get_page_at(m, cpu, mm, addr)
     if frame != 0:
-        if read_once(m.page.mapping, frame) != 0:
+        if read_once(m.page.mapcount, frame) == 1 and read_once(m.page.mapping, frame) != 0:
             reclaim_anon_page(m, cpu, frame)
         put_page(m, cpu, frame)
-    return True
 
 
 @kernel
 def pageout_range(m, cpu, mm, addr, end):
     """MADV_PAGEOUT for [addr, end), which lies in one VMA. Locking: caller must hold mmap_lock."""
     while addr < end:
-        addr = addr + PAGE if pageout_page(m, cpu, mm, addr) else pmd_addr_end(addr, end)
+        pmd = pmd_lookup(m, mm, addr)
+        if pmd == 0 or read_once(m.entry, pmd) == 0:
+            addr = pmd_addr_end(addr, end)
+        else:
+            pageout_page(m, cpu, mm, addr)
+            addr += PAGE
         cond_resched(m, cpu)

@@ -130,15 +130,13 @@ def copy_present_pte(m, cpu, child, pte, addr):
 
 
 @kernel
-def copy_nonpresent_pte(m, child, mm, pte, entry, addr):
+def copy_nonpresent_pte(m, child, pte, entry):
     """The child's entry for one of the parent's that is neither none nor present, or 0: a page of a file that is being
     migrated is found again by a fault. Locking: caller must hold both ptls.
     """
     if is_swap_entry(entry):
         swap_duplicate(m, entry >> PAGE_SHIFT)
         atomic_add(m.mm.rss_swap, child, 1)
-        if DEBUG:
-            shadow_swapped(m, mm, addr, entry >> PAGE_SHIFT, owner_tag(0, addr, FORKED))
     elif is_migration_entry(entry):
         if entry & FILE:
             return 0
@@ -149,7 +147,7 @@ def copy_nonpresent_pte(m, child, mm, pte, entry, addr):
 
 
 @kernel
-def copy_ptes(m, cpu, child, mm, pmd, child_table, table, addr, end):
+def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
     """Copy the entries of [addr, end) from one table to the child's, at `pmd`, and count them there; guards as well.
     0 or -ENOMEM.
 
@@ -169,7 +167,7 @@ def copy_ptes(m, cpu, child, mm, pmd, child_table, table, addr, end):
             elif entry >> PAGE_SHIFT != ZERO_PAGE:
                 frames += 1
         elif entry != 0:
-            entry = copy_nonpresent_pte(m, child, mm, pte, entry, addr)
+            entry = copy_nonpresent_pte(m, child, pte, entry)
         if entry != 0:
             write_once(m.entry, pte_offset(child_table, addr), entry)
             copied += 1
@@ -195,7 +193,7 @@ def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     error = min(child_table, 0)
     if child_table > 0:
         pte_lock_pair(m, cpu, table, child_table)
-        error = copy_ptes(m, cpu, child, mm, child_pmd, child_table, table, addr, end)
+        error = copy_ptes(m, cpu, child, child_pmd, child_table, table, addr, end)
         pte_unlock_pair(m, cpu, table, child_table)
         pte_put(m, cpu, child, child_pmd, addr)
     pte_put(m, cpu, mm, pmd, addr)
@@ -273,8 +271,9 @@ def dup_mmap(m, cpu, child, mm):
 
 
 @kernel
-def shadow_share_all(m, child):
-    """Detector: every frame that the child maps is shared from now on."""
+def shadow_share_all(m, cpu, child, mm):
+    """Detector: every page that the child has is shared from now on, in memory or in swap."""
+    vmas_lock(m, cpu, child)  # no page is swapped out or migrated between the look at its entry and the note
     for row in range(child * m.config.vma_per_mm[0], vma_limit(m, child)):
         addr = m.vma.start[row]
         while addr < m.vma.end[row]:
@@ -284,8 +283,11 @@ def shadow_share_all(m, child):
                 entry = data_race(m.entry, pte_offset(pgtable_of(m.entry[pmd]), addr))
                 if pte_present(entry) and entry & FILE == 0 and entry >> PAGE_SHIFT != ZERO_PAGE:
                     shadow_share(m, entry >> PAGE_SHIFT, addr)
+                elif is_swap_entry(entry):
+                    shadow_swapped(m, mm, addr, entry >> PAGE_SHIFT, owner_tag(0, addr, FORKED))
                 addr += PAGE
             addr = following
+    vmas_unlock(m, cpu, child)
 
 
 @kernel
@@ -303,7 +305,7 @@ def fork(m, cpu, mm):
     if not knob(m.config.fork_unflushed):
         flush_tlb_mm_range(m, cpu, mm, 0, TASK_SIZE, 0)
     if DEBUG:
-        shadow_share_all(m, child)
+        shadow_share_all(m, cpu, child, mm)
     mmap_write_unlock(m, cpu, mm)
     smp_store_release(m.mm.mm_users, child, 1)  # pairs with mmget_not_zero in swapoff
     if error != 0:

@@ -45,6 +45,7 @@ from emulator.mremap import do_mremap, do_mremap_fixed
 from emulator.page_writeback import write_cache_pages
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
+from emulator.replace_page import ksm_merge, uprobe
 from emulator.rss import sync_mm_rss
 from emulator.swapfile import swapoff
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, switch_mm, take_interrupts
@@ -89,6 +90,8 @@ class Op(IntEnum):
     SWAPOUT = 60  # reclaim `arg` anonymous pages
     SWAPOFF = 61  # bring every page back from swap
     MIGRATE = 62  # move the page at `addr` to another frame, or `arg` pages of anybody if that is 0
+    KSM = 63  # let `addr` and `arg` map one frame if they hold the same
+    UPROBE = 64  # replace the page at `addr` by a copy, or by nothing
     GUP = 50  # a device stores `arg` to the first word of each page, which it pins for that; 0: it loads
 
 
@@ -103,6 +106,7 @@ MREMAP, MREMAP_FIXED = int(Op.MREMAP), int(Op.MREMAP_FIXED)
 FORK, FORK_HOLD, REAP = int(Op.FORK), int(Op.FORK_HOLD), int(Op.REAP)
 GUP = int(Op.GUP)
 SWAPOUT, SWAPOFF, MIGRATE = int(Op.SWAPOUT), int(Op.SWAPOFF), int(Op.MIGRATE)
+KSM, UPROBE = int(Op.KSM), int(Op.UPROBE)
 WRITEBACK, TRUNCATE, PUNCH_HOLE = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE)
 
 
@@ -279,6 +283,10 @@ def execute_reclaim(m, cpu, mm, op, addr, arg):
         return swapoff(m, cpu)
     if op == MIGRATE:
         return do_migrate(m, cpu, mm, addr, arg)
+    if op == KSM:
+        return ksm_merge(m, cpu, mm, addr, arg)
+    if op == UPROBE:
+        return uprobe(m, cpu, mm, addr)
     return -EINVAL
 
 

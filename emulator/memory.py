@@ -249,7 +249,8 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
     pte_lock(m, cpu, table)
     entry = read_once(m.entry, pte)
     same = same_but_bits(entry, orig)
-    shared = same and entry & ANON_EXCLUSIVE == 0 and read_once(m.page.refcount, frame) != 1
+    alone = read_once(m.page.refcount, frame) == 1 and read_once(m.page.mapping, frame) != 0  # KSM's are copied
+    shared = same and entry & ANON_EXCLUSIVE == 0 and not alone
     if shared:
         atomic_add(m.page.refcount, frame, 1)  # get_page: it stays while it is copied
     elif same:

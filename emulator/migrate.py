@@ -29,13 +29,13 @@ from emulator.atomic import (
     write_once,
 )
 from emulator.kernel import ENOMEM, ENXIO
-from emulator.memory import ZERO_PAGE
 from emulator.mm_types import FRAMES
 from emulator.mutex import mutex_lock, mutex_unlock
 from emulator.page_alloc import alloc_page, copy_page, put_page
 from emulator.page_vma_mapped import (
     PVMW_MIGRATION,
     clear_mapped_pte,
+    get_page_at,
     page_vma_mapped_walk,
     page_vma_mapped_walk_done,
     put_mapped_page,
@@ -47,16 +47,10 @@ from emulator.pgtable import (
     DIRTY,
     FILE,
     PAGE,
-    PAGE_SHIFT,
-    SPECIAL,
     from_migration_entry,
-    pmd_lookup,
-    pte_offset,
-    pte_present,
     to_migration_entry,
 )
 from emulator.points import point_number
-from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
 from emulator.rmap import LAZYFREE
 from emulator.shadow import shadow_migrated
@@ -191,25 +185,6 @@ def migrate_page(m, cpu, frame):
 
 
 @kernel
-def get_page_at(m, cpu, mm, addr):
-    """A reference on the frame that is mapped at `addr`, or 0. Locking: takes and releases mmap_lock for reading."""
-    frame = 0
-    mmap_read_lock(m, cpu, mm)
-    pmd = pmd_lookup(m, mm, addr)
-    table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
-    if table != 0:
-        pte_lock(m, cpu, table)
-        entry = read_once(m.entry, pte_offset(table, addr))
-        if pte_present(entry) and entry & SPECIAL == 0 and entry >> PAGE_SHIFT != ZERO_PAGE:
-            frame = entry >> PAGE_SHIFT
-            atomic_add(m.page.refcount, frame, 1)
-        pte_unlock(m, cpu, table)
-        pte_put(m, cpu, mm, pmd, addr)
-    mmap_read_unlock(m, cpu, mm)
-    return frame
-
-
-@kernel
 def migrate_frames(m, cpu, pages):
     """Migrate up to `pages` pages, going round the frames from where the last one stopped; 0 or -ENOMEM."""
     frames = m.zone.limit[FRAMES] - 1
@@ -232,7 +207,9 @@ def do_migrate(m, cpu, mm, addr, pages):
     """Migrate the page at `addr`, or so many pages of anybody if that is 0: 0, -ENXIO if there is none, or -ENOMEM."""
     if addr == 0:
         return migrate_frames(m, cpu, pages)
+    mmap_read_lock(m, cpu, mm)
     frame = get_page_at(m, cpu, mm, addr)
+    mmap_read_unlock(m, cpu, mm)
     if frame == 0:
         return -ENXIO
     return min(migrate_page(m, cpu, frame), 0)

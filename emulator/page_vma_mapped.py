@@ -31,7 +31,7 @@ from emulator.pgtable import (
     pte_offset,
     pte_present,
 )
-from emulator.pte_ref import pte_lock, pte_put_many, pte_try_get, pte_unlock
+from emulator.pte_ref import pte_lock, pte_put, pte_put_many, pte_try_get, pte_unlock
 from emulator.rmap import FAMILY, MAPPING_SHIFT, first_link
 from emulator.tlb import flush_tlb_mm_range
 from emulator.vma import vma_limit
@@ -128,6 +128,24 @@ def page_vma_mapped_walk_done(m, cpu):
 
 
 @kernel
+def map_pte(m, cpu):
+    """Pin and lock the table for the address of the walk: its PTE, or 0 with nothing held if it is another page's."""
+    addr = m.pvmw.addr[cpu]
+    pmd = pmd_lookup(m, m.pvmw.mm[cpu], addr)
+    table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
+    if table == 0:
+        return 0
+    m.pvmw.pmd[cpu] = pmd
+    m.pvmw.table[cpu] = table
+    pte_lock(m, cpu, table)
+    pte = pte_offset(table, addr)
+    if check_pte(m, cpu, read_once(m.entry, pte)):
+        return pte
+    page_vma_mapped_walk_done(m, cpu)
+    return 0
+
+
+@kernel
 def page_vma_mapped_walk(m, cpu):
     """The next PTE of the walk, or 0 if there is none.
 
@@ -135,18 +153,43 @@ def page_vma_mapped_walk(m, cpu):
     """
     page_vma_mapped_walk_done(m, cpu)
     while next_anon_vma(m, cpu) if m.pvmw.family[cpu] >= 0 else next_link(m, cpu):
-        addr = m.pvmw.addr[cpu]
-        pmd = pmd_lookup(m, m.pvmw.mm[cpu], addr)
-        table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
-        if table != 0:
-            m.pvmw.pmd[cpu] = pmd
-            m.pvmw.table[cpu] = table
-            pte_lock(m, cpu, table)
-            pte = pte_offset(table, addr)
-            if check_pte(m, cpu, read_once(m.entry, pte)):
-                return pte
-            page_vma_mapped_walk_done(m, cpu)
+        pte = map_pte(m, cpu)
+        if pte != 0:
+            return pte
     return 0
+
+
+@kernel
+def page_vma_mapped_at(m, cpu, mm, addr, frame):
+    """The PTE for `addr` if it maps `frame`, else 0: a walk to one address, ended by page_vma_mapped_walk_done.
+
+    Locking: as page_vma_mapped_walk; caller must hold mmap_lock.
+    """
+    m.pvmw.frame[cpu] = frame
+    m.pvmw.flags[cpu] = m.pvmw.table[cpu] = m.pvmw.cleared[cpu] = 0
+    m.pvmw.mm[cpu] = mm
+    m.pvmw.addr[cpu] = addr
+    return map_pte(m, cpu)
+
+
+@kernel
+def get_page_at(m, cpu, mm, addr):
+    """A reference on the frame that is mapped at `addr`, or 0. The zero page and the device's frame have none.
+
+    Locking: caller must hold mmap_lock; takes and releases ptl.
+    """
+    pmd = pmd_lookup(m, mm, addr)
+    table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
+    if table == 0:
+        return 0
+    pte_lock(m, cpu, table)
+    entry = read_once(m.entry, pte_offset(table, addr))
+    frame = entry >> PAGE_SHIFT if pte_present(entry) and entry & SPECIAL == 0 else 0
+    if frame != 0:
+        atomic_add(m.page.refcount, frame, 1)
+    pte_unlock(m, cpu, table)
+    pte_put(m, cpu, mm, pmd, addr)
+    return frame
 
 
 @kernel

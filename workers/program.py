@@ -48,6 +48,10 @@ class Insn(NamedTuple):
                 return f"barrier {self.addr}"
             case Op.WRITEBACK:
                 return f"writeback file {self.addr}"
+            case Op.KSM:
+                return f"ksm {self.addr:#x} {self.arg:#x}"
+            case Op.UPROBE:
+                return f"uprobe {self.addr:#x}"
             case Op.SWAPOUT:
                 return f"swapout {self.arg} pages"
             case Op.MIGRATE:
@@ -199,6 +203,16 @@ def swapout(pages: int) -> Insn:
 def migrate(addr: int = 0, pages: int = 1) -> Insn:
     """Move the page at an address to another frame, or so many pages of anybody."""
     return Insn(Op.MIGRATE, addr, arg=pages)
+
+
+def ksm(addr: int, other: int) -> Insn:
+    """Let two addresses map one frame, if their pages hold the same."""
+    return Insn(Op.KSM, addr, arg=other)
+
+
+def uprobe(addr: int) -> Insn:
+    """Put a copy in place of a page, or nothing if the original is the same."""
+    return Insn(Op.UPROBE, addr)
 
 
 def gup(addr: int, length: int = PAGE_SIZE, value: int = 0) -> Insn:

@@ -45,6 +45,7 @@ from workers.program import (
     gup,
     insert_pages,
     jump,
+    ksm,
     load,
     migrate,
     mincore,
@@ -65,6 +66,7 @@ from workers.program import (
     swapout,
     touch,
     truncate,
+    uprobe,
     writeback,
 )
 
@@ -307,6 +309,14 @@ class Author:
         addr, length = self.piece()
         return [migrate(at) for at in range(addr, addr + min(length, 4 * PAGE_SIZE), PAGE_SIZE)]
 
+    def replace(self) -> list[Insn]:
+        """Pages with the same words become one frame; or a page is replaced by a copy, or taken away."""
+        (addr, _), (other, _) = self.piece(), self.piece()
+        if self.rng.random() < 0.4:
+            return [uprobe(addr)]
+        value = self.value()
+        return [touch(addr, PAGE_SIZE, value=value), touch(other, PAGE_SIZE, value=value), ksm(addr, other)]
+
     def pause(self) -> list[Insn]:
         """compute."""
         return [compute(self.rng.randrange(20)), MARK]
@@ -355,6 +365,7 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.pin: 5,
     Author.reclaim: 6,
     Author.migrate: 6,
+    Author.replace: 3,
     Author.pause: 2,
     Author.use_device: 3,
 }
