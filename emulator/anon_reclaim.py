@@ -15,7 +15,7 @@ be freed, and be another page, by then.
 Source: shrink_page_list and pageout, mm/vmscan.c; try_to_unmap_one, mm/rmap.c; madvise_cold_or_pageout_pte_range.
 """
 
-from emulator.atomic import atomic_add, atomic_add_return, atomic_inc_not_zero, kernel, read_once, write_once
+from emulator.atomic import atomic_add, atomic_add_return, atomic_inc_not_zero, kernel, knob, read_once, write_once
 from emulator.mm_types import FRAMES
 from emulator.page_alloc import put_page
 from emulator.page_vma_mapped import (
@@ -71,6 +71,8 @@ def set_swap_pte(m, cpu, pte, frame, slot):
     swap_duplicate(m, slot)
     write_once(m.entry, pte, slot << PAGE_SHIFT | SWAP_ENTRY)
     put_mapped_page(m, frame)
+    if knob(m.config.swap_uncounted):
+        m.pvmw.cleared[cpu] = 1
     atomic_add(m.mm.rss_anon, m.pvmw.mm[cpu], -1)
     atomic_add(m.mm.rss_swap, m.pvmw.mm[cpu], 1)
     return True

@@ -16,7 +16,8 @@ class Scene:
 
     `bodies(m)` takes the place of the programs: a function per CPU that calls kernels directly; without `coordinator`
     nobody flushes and no grace period ends. `end(m)` is called after an execution that has come to its end: it raises
-    AssertionError, with a sentence, if what must hold does not. There is one file; `memcg_limit` is as in Geometry.
+    AssertionError, with a sentence, if what must hold does not. There is one file; `memcg_limit` and `swap_pages` are
+    as in Geometry.
     """
 
     setup: Sequence[Insn] = ()
@@ -25,4 +26,5 @@ class Scene:
     cpus: int = 0  # of the bodies
     coordinator: bool = True
     memcg_limit: int = 0
+    swap_pages: int = 0
     end: Callable[[Any], None] | None = None
