@@ -23,6 +23,7 @@ from emulator.filemap import (
     VM_FAULT_RETRY,
     filemap_fault,
     filemap_map_pages,
+    page_prot,
 )
 from emulator.kernel import BUG, ENOMEM, detecting
 from emulator.page_alloc import alloc_page, copy_page, free_table, put_page
@@ -155,7 +156,10 @@ def do_read_fault(m, cpu):
     result = find_page(m, cpu)
     if result == 0:
         slot = m.vmf.slot[cpu]
-        result = min(0, finish_fault(m, cpu, m.cache.frame[slot], FILE))
+        prot = page_prot(m, m.vmf.vma[cpu])
+        if prot & DIRTY:
+            page_mkwrite(m, cpu, slot)
+        result = min(0, finish_fault(m, cpu, m.cache.frame[slot], FILE | prot))
         unlock_page(m, cpu, slot)
     return result
 

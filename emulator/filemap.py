@@ -22,16 +22,18 @@ from emulator.pagemap import (
     cache_slot,
     lock_page,
     page_add_file_rmap,
+    set_page_dirty,
     trylock_page,
     unlock_page,
     wait_on_page_locked,
 )
-from emulator.pgtable import ACCESSED, FILE, PAGE, PAGE_SHIFT, PRESENT, USER, pte_offset
+from emulator.pgtable import ACCESSED, DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, USER, pte_offset
 from emulator.points import point_number
 from emulator.pte_ref import pmd_install, pte_get_many, pte_lock, pte_put, pte_try_get, pte_unlock
+from emulator.rcu import cond_resched
 from emulator.spinlock import mmap_read_unlock
 from emulator.tlb import point
-from emulator.vma import linear_page_index
+from emulator.vma import VM_SHARED, VM_WRITE, linear_page_index
 
 FAULT_FLAG_WRITE, FAULT_FLAG_TRIED = 1, 2
 VM_FAULT_RETRY = 1  # mmap_lock was dropped, begin again; other results are 0 or -errno
@@ -102,8 +104,46 @@ def filemap_fault(m, cpu, file, pgoff):
 
 
 @kernel
-def map_cached_page(m, cpu, mm, slot, pte):
-    """Map a page of the cache into an empty PTE, read-only; True if so. Locking: caller must hold ptl.
+def force_page_cache_readahead(m, cpu, vma, start, end):
+    """MADV_WILLNEED: read the pages of [start, end) that are not in memory, as far as the file and memory go.
+
+    Nothing is mapped. Pages of shared memory have nowhere to be read from. Locking: caller must hold mmap_lock; page
+    locks by trylock alone.
+    """
+    file = m.vma.file[vma] - 1
+    first = linear_page_index(m, vma, start)
+    for pgoff in range(first, min(first + (end - start) // PAGE, read_once(m.file.size, file))):
+        slot = cache_slot(m, file, pgoff)
+        if m.file.shmem[file] != 0 or read_once(m.cache.frame, slot) != 0:
+            continue
+        frame = alloc_page(m, cpu)
+        if frame == 0:
+            return
+        if trylock_page(m, cpu, slot):
+            if m.cache.frame[slot] == 0 and pgoff < read_once(m.file.size, file):
+                add_to_page_cache(m, slot, frame)
+                frame = 0
+            unlock_page(m, cpu, slot)
+        if frame != 0:
+            put_page(m, cpu, frame)
+        cond_resched(m, cpu)
+
+
+@kernel
+def page_prot(m, vma):
+    """The bits beside FILE of an entry that a read fault sets: none, so that the first store is noticed.
+
+    Shared memory need not notice it: its pages are dirty, and may be written where they are shared and the VMA allows.
+    Source: vm_page_prot, vma_wants_writenotify, mm/mmap.c.
+    """
+    if m.file.shmem[m.vma.file[vma] - 1] == 0 or m.vma.flags[vma] & VM_SHARED == 0:
+        return 0
+    return DIRTY | (RW if m.vma.flags[vma] & VM_WRITE else 0)
+
+
+@kernel
+def map_cached_page(m, cpu, mm, slot, pte, prot):
+    """Map a page of the cache into an empty PTE, with the bits of page_prot; True if so. Locking: caller must hold ptl.
 
     A page that somebody has locked is left alone: it may be on its way out.
     """
@@ -113,9 +153,13 @@ def map_cached_page(m, cpu, mm, slot, pte):
     file = slot // m.config.file_pages[0]
     there = frame != 0 and m.cache.uptodate[slot] != 0
     there = there and slot - cache_slot(m, file, 0) < read_once(m.file.size, file)
+    if there and prot & DIRTY and m.cache.writeback[slot] != 0:
+        there = False  # page_mkwrite would wait: the fault does
     if there:
+        if prot & DIRTY:
+            set_page_dirty(m, slot)
         page_add_file_rmap(m, mm, frame)
-        write_once(m.entry, pte, frame << PAGE_SHIFT | FILE | PRESENT | USER | ACCESSED)
+        write_once(m.entry, pte, frame << PAGE_SHIFT | FILE | prot | PRESENT | USER | ACCESSED)
     unlock_page(m, cpu, slot)
     return there
 
@@ -128,10 +172,11 @@ def map_cached_range(m, cpu, mm, vma, pmd, table, start, end):
     reference on the table.
     """
     mapped = 0
+    prot = page_prot(m, vma)
     first = cache_slot(m, m.vma.file[vma] - 1, linear_page_index(m, vma, start))
     pte_lock(m, cpu, table)
     for page in range((end - start) // PAGE):
-        if map_cached_page(m, cpu, mm, first + page, pte_offset(table, start + page * PAGE)):
+        if map_cached_page(m, cpu, mm, first + page, pte_offset(table, start + page * PAGE), prot):
             mapped += 1
     if not knob(m.config.count_late):
         pte_get_many(m, cpu, pmd, mapped)

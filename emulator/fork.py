@@ -32,6 +32,7 @@ from emulator.page_alloc import alloc_page, copy_page
 from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,
+    DIRTY,
     FILE,
     MIGRATION_WRITE,
     PAGE,
@@ -62,7 +63,7 @@ from emulator.pte_ref import (
     pte_unlock_pair,
 )
 from emulator.rcu import cond_resched
-from emulator.rmap import link_file_vma
+from emulator.rmap import drop_rmap_locks, link_file_vma, take_rmap_locks
 from emulator.shadow import FORKED, owner_tag, shadow_own, shadow_share, shadow_swapped
 from emulator.spinlock import mmap_write_lock, mmap_write_unlock
 from emulator.swap_state import swap_duplicate
@@ -112,10 +113,11 @@ def copy_present_pte(m, cpu, child, pte, addr):
 
     A frame that was exclusive and is counted twice is pinned: the parent keeps it, or what a device stores there would
     go to the child alone, once the parent has broken COW. Fast GUP counts, then looks at the entry again; here it is
-    the other way round, so one of the two sees the other. Locking: caller must hold ptl.
+    the other way round, so one of the two sees the other. A page of a file stays as it is: it is shared with the file,
+    or read-only until somebody makes a copy. Locking: caller must hold ptl.
     """
     entry = read_once(m.entry, pte)
-    while cmpxchg(m.entry, pte, entry, entry & ~(RW | ANON_EXCLUSIVE)) != entry:
+    while entry & FILE == 0 and cmpxchg(m.entry, pte, entry, entry & ~(RW | ANON_EXCLUSIVE)) != entry:
         entry = read_once(m.entry, pte)  # the hardware of other CPUs sets bits
     frame = entry >> PAGE_SHIFT
     if entry & ANON_EXCLUSIVE and read_once(m.page.refcount, frame) != 1:
@@ -126,6 +128,8 @@ def copy_present_pte(m, cpu, child, pte, addr):
     if frame != ZERO_PAGE:
         atomic_add(m.page.refcount, frame, 1)
         atomic_add(m.page.mapcount, frame, 1)
+    if entry & FILE:
+        return entry & ~(ACCESSED | DIRTY)
     return entry & ~(RW | ANON_EXCLUSIVE | ACCESSED)
 
 
@@ -183,7 +187,8 @@ def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
 def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     """Copy [addr, end) of one PTE table, also if nothing is in it: 0 or -ENOMEM. A dying table is waited for.
 
-    Locking: caller must hold the parent's mmap_lock for writing; takes and releases both ptls.
+    Locking: caller must hold the parent's mmap_lock for writing; takes and releases i_mmap_lock, or who walks it could
+    see the child before and the parent after the copy, and both ptls.
     """
     table = pte_try_get_retry(m, cpu, pmd)
     if table == 0:
@@ -192,9 +197,11 @@ def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     child_table = pte_alloc_try_get(m, cpu, child, child_pmd)
     error = min(child_table, 0)
     if child_table > 0:
+        take_rmap_locks(m, cpu, mm)
         pte_lock_pair(m, cpu, table, child_table)
         error = copy_ptes(m, cpu, child, child_pmd, child_table, table, addr, end)
         pte_unlock_pair(m, cpu, table, child_table)
+        drop_rmap_locks(m, cpu, mm)
         pte_put(m, cpu, child, child_pmd, addr)
     pte_put(m, cpu, mm, pmd, addr)
     pin_alone(m, cpu)
@@ -264,6 +271,7 @@ def dup_mmap(m, cpu, child, mm):
         if m.vma.file[to] != 0:  # before the entries: whoever walks i_mmap must find those, too
             link_file_vma(m, cpu, child, m.vma.file[to] - 1, m.vma.start[to], m.vma.end[to], m.vma.pgoff[to])
         if m.vma.anon_vma[to] != 0:
+            m.cpu.rmap_file[cpu] = m.vma.file[row]
             error = copy_page_range(m, cpu, child, mm, m.vma.start[row], m.vma.end[row])
             if error != 0:
                 return error

@@ -1,8 +1,8 @@
 """Slow GUP: look at each page of a range, fault in what is not there, and pin it if somebody else is to use it.
 
-The look pins the table (try_get, a table that is dying is as good as none) and takes ptl; the fault pins it again.
-mmap_lock is held all the time, so the pmd may come and go in between, the VMA not. A page is pinned under ptl: whoever
-takes the entry away afterwards finds its frame counted.
+The look pins the table (try_get, a table that is dying is as good as none) and takes ptl; the fault pins it again. A
+fault on a page of a file may drop mmap_lock to wait (VM_FAULT_RETRY): VMA and pmd are looked up again then. A page is
+pinned under ptl: whoever takes the entry away afterwards finds its frame counted.
 
 Pages of files are pinned for loads alone: what a device stores after write-back has taken a page for clean would be
 lost (FOLL_LONGTERM refuses them for that reason, 8ac268436e6d).
@@ -12,7 +12,7 @@ Source: __get_user_pages and faultin_page_range, mm/gup.c; follow_page_pte in pa
 
 from emulator.atomic import atomic_add, kernel, knob, read_once
 from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY
-from emulator.kernel import EFAULT, EINTR, EINVAL, ENOMEM, stopped
+from emulator.kernel import EBUS, EFAULT, EINTR, EINVAL, ENOMEM, stopped
 from emulator.memory import ZERO_PAGE, __handle_mm_fault
 from emulator.pgtable import PAGE, PAGE_SHIFT, PRESENT, RW, is_migration_entry, pmd_lookup, pte_offset
 from emulator.points import point_number
@@ -21,7 +21,9 @@ from emulator.rcu import cond_resched
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.swap_fault import migration_entry_wait
 from emulator.tlb import point
-from emulator.vma import VM_ACCESS_FLAGS, VM_PFNMAP, VM_WRITE, find_vma, vma_limit
+from emulator.vma import VM_ACCESS_FLAGS, VM_PFNMAP, VM_SHARED, VM_WRITE, find_vma, vma_limit
+
+PAGE_IS_THERE = 2  # beside what a fault returns
 
 UNPINNED = point_number("gup.unpinned")
 
@@ -107,63 +109,69 @@ def get_user_page(m, cpu, mm, addr, write):
 
 
 @kernel
-def populate_vma_page_range(m, cpu, mm, row, start, end, write):
-    """Fault in the pages of [start, end), which lies in the VMA at `row`: 0 or the -errno of the first that failed.
+def populate_page(m, cpu, mm, row, addr, flags):
+    """One look at the page at `addr` in the VMA at `row`, and one fault if it is not there: PAGE_IS_THERE, 0, -errno,
+    or VM_FAULT_RETRY: mmap_lock was dropped, and taken again.
 
     Locking: caller must hold mmap_lock for reading.
     """
-    while start < end:
-        if follow_page_pte(m, cpu, mm, start, write, 0) == 0:
-            error = faultin_page(m, cpu, mm, row, start, FAULT_FLAG_TRIED | (FAULT_FLAG_WRITE if write else 0))
-            if error != 0:
-                return error
-        start += PAGE
-        cond_resched(m, cpu)
-        if stopped(m):
-            return -EINTR
-    return 0
+    if follow_page_pte(m, cpu, mm, addr, flags & FAULT_FLAG_WRITE, 0) != 0:
+        return PAGE_IS_THERE
+    result = faultin_page(m, cpu, mm, row, addr, flags)
+    if result == VM_FAULT_RETRY:
+        mmap_read_lock(m, cpu, mm)
+    cond_resched(m, cpu)
+    if result >= 0 and stopped(m):
+        return -EINTR
+    return -EFAULT if result == -EBUS else result
 
 
 @kernel
 def faultin_page_range(m, cpu, mm, start, end, write):
     """MADV_POPULATE_READ and MADV_POPULATE_WRITE: 0, -ENOMEM at a hole, -EINVAL where it is not allowed, -EFAULT.
 
-    -EINVAL for a file as well: a fault on its pages may drop mmap_lock.
-
-    Locking: caller must hold mmap_lock for reading.
+    Locking: caller must hold mmap_lock for reading, which may be dropped and taken again.
     """
+    flags = FAULT_FLAG_WRITE if write else 0
+    tried = 0
     while start < end:
         row = find_vma(m, mm, start)
         if row == vma_limit(m, mm) or m.vma.start[row] > start:
             return -ENOMEM
-        flags = m.vma.flags[row]
-        if flags & VM_PFNMAP or m.vma.file[row] != 0 or not flags & (VM_WRITE if write else VM_ACCESS_FLAGS):
+        if m.vma.flags[row] & VM_PFNMAP or not m.vma.flags[row] & (VM_WRITE if write else VM_ACCESS_FLAGS):
             return -EINVAL
-        until = min(m.vma.end[row], end)
-        error = populate_vma_page_range(m, cpu, mm, row, start, until, write)
-        if error != 0:
-            return error
-        start = until
+        result = populate_page(m, cpu, mm, row, start, flags | tried)
+        if result < 0:
+            return result
+        tried = FAULT_FLAG_TRIED if result == VM_FAULT_RETRY else 0
+        if result == PAGE_IS_THERE:
+            start += PAGE
     return 0
 
 
 @kernel
 def mm_populate(m, cpu, mm, start, end):
-    """Fault in what mlock has locked, for writing where the VMA allows it: 0 or -errno.
+    """Fault in what mlock has locked: for writing where the VMA allows it, unless it is shared. 0 or -errno.
 
-    Locking: caller must hold mmap_lock for reading. Source: __mm_populate.
+    Locking: as faultin_page_range. Source: __mm_populate, populate_vma_page_range.
     """
+    tried = 0
     while start < end:
         row = find_vma(m, mm, start)
         if row == vma_limit(m, mm) or m.vma.start[row] >= end:
             return 0
-        flags = m.vma.flags[row]
-        until = min(m.vma.end[row], end)
-        if not flags & VM_PFNMAP:
-            if not flags & VM_ACCESS_FLAGS:
-                return -EFAULT
-            error = populate_vma_page_range(m, cpu, mm, row, max(start, m.vma.start[row]), until, flags & VM_WRITE)
-            if error != 0:
-                return error
-        start = until
+        vm_flags = m.vma.flags[row]
+        if vm_flags & VM_PFNMAP:
+            start = m.vma.end[row]
+            continue
+        if not vm_flags & VM_ACCESS_FLAGS:
+            return -EFAULT
+        start = max(start, m.vma.start[row])
+        flags = FAULT_FLAG_WRITE if vm_flags & (VM_WRITE | VM_SHARED) == VM_WRITE else 0
+        result = populate_page(m, cpu, mm, row, start, flags | tried)
+        if result < 0:
+            return result
+        tried = FAULT_FLAG_TRIED if result == VM_FAULT_RETRY else 0
+        if result == PAGE_IS_THERE:
+            start += PAGE
     return 0

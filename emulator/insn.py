@@ -42,11 +42,12 @@ from emulator.mmap import do_mmap, do_munmap, exit_mmap
 from emulator.mmu import access_ok, load, store
 from emulator.mprotect import do_mprotect
 from emulator.mremap import do_mremap, do_mremap_fixed
-from emulator.page_writeback import write_cache_pages
+from emulator.page_writeback import do_msync, write_cache_pages
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
 from emulator.replace_page import ksm_merge, uprobe
 from emulator.rss import sync_mm_rss
+from emulator.signal import SEGV_MAPERR, SIGSEGV, do_signal, force_sig_fault
 from emulator.swapfile import swapoff
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, switch_mm, take_interrupts
 from emulator.truncate import do_truncate, madvise_remove, punch_hole
@@ -87,12 +88,13 @@ class Op(IntEnum):
     WRITEBACK = 32  # write the dirty pages of file `addr`
     TRUNCATE = 33  # make file `addr` `arg` pages long
     PUNCH_HOLE = 34  # take `length` pages out of file `addr`, from page `arg` on
-    SWAPOUT = 60  # reclaim `arg` anonymous pages
-    SWAPOFF = 61  # bring every page back from swap
-    MIGRATE = 62  # move the page at `addr` to another frame, or `arg` pages of anybody if that is 0
-    KSM = 63  # let `addr` and `arg` map one frame if they hold the same
-    UPROBE = 64  # replace the page at `addr` by a copy, or by nothing
+    SWAPOUT = 70  # reclaim `arg` anonymous pages
+    SWAPOFF = 71  # bring every page back from swap
+    MIGRATE = 72  # move the page at `addr` to another frame, or `arg` pages of anybody if that is 0
+    KSM = 73  # let `addr` and `arg` map one frame if they hold the same
+    UPROBE = 74  # replace the page at `addr` by a copy, or by nothing
     GUP = 50  # a device stores `arg` to the first word of each page, which it pins for that; 0: it loads
+    MSYNC = 60  # write the dirty pages that a range maps, shared
 
 
 EXIT, STOP, STORE, LOAD, TOUCH, READ = (int(op) for op in (Op.EXIT, Op.STOP, Op.STORE, Op.LOAD, Op.TOUCH, Op.READ))
@@ -107,7 +109,7 @@ FORK, FORK_HOLD, REAP = int(Op.FORK), int(Op.FORK_HOLD), int(Op.REAP)
 GUP = int(Op.GUP)
 SWAPOUT, SWAPOFF, MIGRATE = int(Op.SWAPOUT), int(Op.SWAPOFF), int(Op.MIGRATE)
 KSM, UPROBE = int(Op.KSM), int(Op.UPROBE)
-WRITEBACK, TRUNCATE, PUNCH_HOLE = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE)
+WRITEBACK, TRUNCATE, PUNCH_HOLE, MSYNC = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE), int(Op.MSYNC)
 
 
 @kernel_inline
@@ -119,9 +121,19 @@ def boundary(m, cpu):
 
 
 @kernel
+def bad_address(m, cpu, mm, addr, length):
+    """True, and a SIGSEGV, if a range does not begin in user space. What reaches beyond it faults there."""
+    if access_ok(addr, length):
+        return False
+    m.cpu.sigsegv[cpu] += 1
+    force_sig_fault(m, cpu, mm, SIGSEGV, SEGV_MAPERR, addr)
+    return True
+
+
+@kernel
 def touch(m, cpu, mm, addr, length, step, value):
     """Store `value` to one word per `step` bytes of [addr, addr + length): 0 or the -errno of the first that failed."""
-    if not access_ok(addr, length):
+    if bad_address(m, cpu, mm, addr, length):
         return -EFAULT
     for at in range(addr, addr + length, step):
         if not boundary(m, cpu):
@@ -135,7 +147,7 @@ def touch(m, cpu, mm, addr, length, step, value):
 @kernel
 def read(m, cpu, mm, addr, length, step):
     """Load one word per `step` bytes of [addr, addr + length): 0 or the -errno of the first that failed."""
-    if not access_ok(addr, length):
+    if bad_address(m, cpu, mm, addr, length):
         return -EFAULT
     for at in range(addr, addr + length, step):
         if not boundary(m, cpu):
@@ -265,11 +277,13 @@ def execute_more(m, cpu, mm, op, addr, length, step, arg):
 def execute_file(m, cpu, mm, op, addr, length, arg):
     """The instructions on files: 0 or -errno."""
     if op == WRITEBACK:
-        return write_cache_pages(m, cpu, addr)
+        return write_cache_pages(m, cpu, addr, 0, m.config.file_pages[0])
     if op == TRUNCATE:
         return do_truncate(m, cpu, addr, arg)
     if op == PUNCH_HOLE:
         return punch_hole(m, cpu, addr, arg, length)
+    if op == MSYNC:
+        return do_msync(m, cpu, mm, addr, length)
     return execute_reclaim(m, cpu, mm, op, addr, arg)
 
 
@@ -342,6 +356,8 @@ def run_child(m, cpu, mm, pc):
         m.cpu.insns[cpu] += 1
         if result == 0:
             result = error
+        if error != 0 and do_signal(m, cpu):
+            break
     m.cpu.pc[cpu] = pc
     if m.insn.record[pc] >= 0:
         record_child(m, child, m.insn.record[pc], m.cpu.faults[cpu] - before)
@@ -352,6 +368,14 @@ def run_child(m, cpu, mm, pc):
     else:
         end_child(m, cpu, child, mm)
     return result
+
+
+@kernel
+def do_exit(m, cpu, mm):
+    """The end of a program: its children go, and the mm with its last CPU."""
+    reap(m, cpu, mm)
+    exit_mmap(m, cpu, mm)
+    m.cpu.insns[cpu] += 1
 
 
 @kernel
@@ -366,9 +390,7 @@ def run_program(m, cpu, mm):
         elif op == STOP:
             return
         elif op == EXIT:
-            reap(m, cpu)
-            exit_mmap(m, cpu, mm)
-            m.cpu.insns[cpu] += 1
+            do_exit(m, cpu, mm)
             return
         else:
             forks = op == FORK or op == FORK_HOLD
@@ -378,6 +400,9 @@ def run_program(m, cpu, mm):
                 m.cpu.errors[cpu] += 1
             if m.insn.record[pc] >= 0:
                 record(m, cpu, mm, m.insn.record[pc], error)
+            if error != 0 and do_signal(m, cpu):
+                do_exit(m, cpu, mm)
+                return
             pc += 1 + m.insn.arg[pc] if forks else 1
         m.cpu.insns[cpu] += 1
 

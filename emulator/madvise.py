@@ -8,6 +8,7 @@ Source: mm/madvise.c.
 
 from emulator.anon_reclaim import pageout_range
 from emulator.atomic import atomic_add, kernel, kernel_inline, read_once, write_once, xchg
+from emulator.filemap import force_page_cache_readahead
 from emulator.guard import guard_install, guard_remove_pte_range
 from emulator.gup import faultin_page_range
 from emulator.kernel import EINVAL, ENOMEM, detecting
@@ -210,10 +211,13 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
         forbidden = VM_PFNMAP
     elif advice == MADV_DONTNEED or advice == MADV_FREE:
         forbidden = VM_LOCKED
-    if flags & forbidden or (m.vma.file[row] != 0 and (advice == MADV_FREE or advice == MADV_GUARD_INSTALL)):
+    if flags & forbidden or (m.vma.file[row] != 0 and advice == MADV_FREE):
         return -EINVAL
     if advice == MADV_GUARD_INSTALL:
         return guard_install(m, cpu, mm, row, start, end)
+    if advice == MADV_WILLNEED and m.vma.file[row] != 0:
+        force_page_cache_readahead(m, cpu, row, start, end)
+        return 0
     if walks_entries(advice):
         madvise_walk_ptes(m, cpu, mm, start, end, advice)
         if advice == MADV_PAGEOUT and m.config.n_swap[0] != 0:

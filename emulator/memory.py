@@ -21,7 +21,7 @@ from emulator.atomic import (
 )
 from emulator.file_fault import do_fault, do_wp_file
 from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf
-from emulator.kernel import EFAULT, ENOMEM, detecting
+from emulator.kernel import EACCES, EFAULT, ENOMEM, detecting
 from emulator.mmu_gather import (
     tlb_finish_mmu,
     tlb_flush_mmu,
@@ -73,6 +73,7 @@ from emulator.rcu import cond_resched
 from emulator.rmap import page_add_new_anon_rmap, zap_file_pte
 from emulator.rss import add_mm_rss, sync_mm_rss
 from emulator.shadow import shadow_own, shadow_release
+from emulator.signal import mm_fault_error
 from emulator.spinlock import PMD_LOCK, mmap_read_lock, mmap_read_unlock, spin_lock, spin_unlock
 from emulator.swap_fault import do_swap_page, set_vmf
 from emulator.swap_state import free_page_and_swap_cache, free_swap_and_cache
@@ -337,7 +338,7 @@ def __handle_mm_fault(m, cpu, mm, vma, addr, flags):
 
 @kernel
 def handle_mm_fault(m, cpu, mm, addr, write):
-    """Resolve a page fault: 0, -EFAULT if no VMA allows it, -EBUS past the end of a file, or -ENOMEM.
+    """Resolve a page fault: 0, or -EFAULT if no VMA allows it, -EBUS past the end of a file, -ENOMEM, with a signal.
 
     Locking: takes and releases mmap_lock for reading. Source: do_user_addr_fault and handle_mm_fault.
     """
@@ -348,15 +349,18 @@ def handle_mm_fault(m, cpu, mm, addr, write):
         result = -EFAULT
         vma = find_vma(m, mm, addr)
         allowed = VM_WRITE if write else VM_ACCESS_FLAGS
-        if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr and m.vma.flags[vma] & allowed:
-            result = __handle_mm_fault(m, cpu, mm, vma, addr, flags)
+        if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr:
+            result = -EACCES
+            if m.vma.flags[vma] & allowed:
+                result = __handle_mm_fault(m, cpu, mm, vma, addr, flags)
         if result == VM_FAULT_RETRY:
             flags |= FAULT_FLAG_TRIED
             continue
         mmap_read_unlock(m, cpu, mm)
+        if result == 0:
+            return 0
         if result != -ENOMEM or not try_to_free_pages(m, cpu):
-            break
-    return result
+            return mm_fault_error(m, cpu, mm, addr, result)
 
 
 @kernel_inline

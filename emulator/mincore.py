@@ -11,6 +11,7 @@ Source: mm/mincore.c; pte_offset_map_lock, mm/pgtable-generic.c.
 
 from emulator.atomic import DEBUG, data_race, kernel, knob, read_once
 from emulator.kernel import ENOMEM
+from emulator.pagemap import cache_slot
 from emulator.pgtable import (
     PAGE,
     PAGE_SHIFT,
@@ -28,60 +29,83 @@ from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched, rcu_read_lock, rcu_read_unlock
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.tlb import point
-from emulator.vma import find_vma, vma_limit
+from emulator.vma import find_vma, linear_page_index, vma_limit
 
 WALKING = point_number("mincore.walking")
 
 
 @kernel
-def in_memory(m, entry):
-    """True if the page of an entry is in memory, be it in the swap cache alone."""
-    if is_swap_entry(entry):
-        return read_once(m.cache.frame, entry >> PAGE_SHIFT) != 0
-    return pte_present(entry) or is_migration_entry(entry)
+def mincore_page(m, row, addr):
+    """1 if the page that the VMA at `row` maps at `addr` is in the page cache. Locking: caller must hold mmap_lock."""
+    file = m.vma.file[row] - 1
+    if file < 0:
+        return 0
+    pgoff = linear_page_index(m, row, addr)
+    if pgoff >= read_once(m.file.size, file):
+        return 0
+    return 1 if read_once(m.cache.frame, cache_slot(m, file, pgoff)) != 0 else 0
 
 
 @kernel
-def mincore_pte_range(m, cpu, pmd, table, addr, end):
-    """Pages of [addr, end) that one table has in memory, in the swap cache too; 0 if the pmd names it no longer.
+def mincore_unmapped_range(m, row, addr, end):
+    """Pages of [addr, end) that are in memory without being mapped. Locking: as mincore_page."""
+    present = 0
+    while m.vma.file[row] != 0 and addr < end:
+        present += mincore_page(m, row, addr)
+        addr += PAGE
+    return present
+
+
+@kernel
+def mincore_entry(m, row, addr, entry):
+    """1 if the page of an entry is in memory, be it in the swap cache or the page cache. Locking: as mincore_page."""
+    if is_swap_entry(entry):
+        return 1 if read_once(m.cache.frame, entry >> PAGE_SHIFT) != 0 else 0
+    return 1 if pte_present(entry) or is_migration_entry(entry) else mincore_page(m, row, addr)
+
+
+@kernel
+def mincore_pte_range(m, cpu, row, pmd, table, addr, end):
+    """Pages of [addr, end) that are in memory by one table and the page cache, -1 if the pmd names it no longer.
 
     Locking: takes and releases ptl; caller must hold a reference or rcu_read_lock.
     """
     point(m, cpu, WALKING, table, data_race(m.ptdesc.pte_refcount, table))
     pte_lock(m, cpu, table)
-    present = 0
+    present = -1
     if pgtable_of(read_once(m.entry, pmd)) == table:
+        present = 0
         while addr < end:
-            present += in_memory(m, read_once(m.entry, pte_offset(table, addr)))
+            present += mincore_entry(m, row, addr, read_once(m.entry, pte_offset(table, addr)))
             addr += PAGE
     pte_unlock(m, cpu, table)
     return present
 
 
 @kernel
-def mincore_pmd(m, cpu, mm, pmd, addr, end):
-    """Pages of [addr, end) that are present under one pmd."""
+def mincore_pmd(m, cpu, mm, row, pmd, addr, end):
+    """Pages of [addr, end), in the VMA at `row`, that are in memory by the table at `pmd`, -1 if there is none."""
     if DEBUG and (m.config.rcu_walk[0] or knob(m.config.uncounted_walker)):
         if m.config.rcu_walk[0]:
             rcu_read_lock(m, cpu)
         entry = read_once(m.entry, pmd)
         m.cpu.pin_table[cpu] = pgtable_of(entry)  # for the detectors
         m.cpu.pin_generation[cpu] = m.ptdesc.generation[pgtable_of(entry)]
-        present = mincore_pte_range(m, cpu, pmd, pgtable_of(entry), addr, end) if entry & PRESENT else 0
+        present = mincore_pte_range(m, cpu, row, pmd, pgtable_of(entry), addr, end) if entry & PRESENT else -1
         if m.config.rcu_walk[0]:
             rcu_read_unlock(m, cpu)
         return present
     table = pte_try_get(m, cpu, pmd)
     if table == 0:
-        return 0
-    present = mincore_pte_range(m, cpu, pmd, table, addr, end)
+        return -1
+    present = mincore_pte_range(m, cpu, row, pmd, table, addr, end)
     pte_put(m, cpu, mm, pmd, addr)
     return present
 
 
 @kernel
 def do_mincore(m, cpu, mm, start, length):
-    """mincore(2): 0, with the number of present pages in cpu.loaded, or -ENOMEM if no VMA begins the range.
+    """mincore(2): 0, with the number of pages that are in memory in cpu.loaded, or -ENOMEM if no VMA begins the range.
 
     Locking: takes and releases mmap_lock for reading.
     """
@@ -95,8 +119,8 @@ def do_mincore(m, cpu, mm, start, length):
     while addr < end:
         following = pmd_addr_end(addr, end)
         pmd = pmd_lookup(m, mm, addr)
-        if pmd != 0:
-            present += mincore_pmd(m, cpu, mm, pmd, addr, following)
+        found = -1 if pmd == 0 else mincore_pmd(m, cpu, mm, row, pmd, addr, following)
+        present += found if found >= 0 else mincore_unmapped_range(m, row, addr, following)
         addr = following
         cond_resched(m, cpu)
     mmap_read_unlock(m, cpu, mm)

@@ -18,8 +18,6 @@ def apply_vma_lock_flags(m, cpu, mm, start, end, locked):
         row = find_vma(m, mm, start)
         if row == vma_limit(m, mm) or m.vma.start[row] > start:
             return -ENOMEM
-        if locked and m.vma.file[row] != 0:
-            return -EINVAL  # a fault on a page of a file may drop mmap_lock
         until = min(m.vma.end[row], end)
         flags = m.vma.flags[row] & ~VM_LOCKED | locked
         if flags != m.vma.flags[row] and not flags & VM_PFNMAP:
@@ -33,7 +31,7 @@ def apply_vma_lock_flags(m, cpu, mm, start, end, locked):
 def do_mlock(m, cpu, mm, start, length, locked):
     """mlock(2) if `locked` is VM_LOCKED, munlock(2) if it is 0: 0 or -errno.
 
-    Linux drops mmap_lock before it populates; here it is kept for reading.
+    Linux drops mmap_lock before it populates; here it is kept for reading, but for what waits for a page.
     Locking: takes and releases mmap_lock.
     """
     end = (start + length + PAGE - 1) & -PAGE

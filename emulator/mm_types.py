@@ -83,6 +83,7 @@ CONFIG = struct(
         vma_per_mm="room in each mm's VMA array; before the start",
         spin="pauses before a waiting CPU goes to sleep; before the start",
         tick_us="how often the coordinator looks for grace periods to end, microseconds; before the start",
+        fatal_signals="1 if a signal ends the program of its CPU; before the start",
     ),
     line(
         n_file="files; before the start",
@@ -213,6 +214,7 @@ CPU = struct(
         gather_freed="1 if page tables were unhooked; this CPU",
         gather_full="1 if everything must go: exit, or a nested gather; this CPU",
         gather_only="bits that an entry must have to be cleared: a hole punch leaves private copies; this CPU",
+        rmap_file="file + 1 of the entries it moves or copies to a child, 0 if of none: take_rmap_locks; this CPU",
         gather_force="1 if the flush must come before ptl is dropped: a dirty page of a file; this CPU",
     ),
     line(
@@ -227,6 +229,7 @@ CPU = struct(
         rss_cache="frames mapped and not yet in mm.rss_anon; this CPU",
         batch_pages="pages collected in batch; this CPU",
         child_faults="page faults it resolved in children; this CPU",
+        sigpending="signal that the current instruction has got, or 0; this CPU",
     ),
     line(
         started_ns="when the program began; this CPU",
@@ -272,7 +275,20 @@ CPU = struct(
         swapped_in="pages read from swap",
         migrated="pages that moved to another frame",
         oom="allocations that failed",
+        sigsegv="accesses outside of every VMA, to a guard, or not allowed: SIGSEGV",
+        sigbus="accesses past the end of a file: SIGBUS",
+        oom_kills="accesses that got no memory: SIGKILL",
     ),
+)
+
+SIGINFO = struct(
+    line(  # a CPU has two rows: its first signal and its latest
+        signo="signal, 0 if there was none; its CPU",
+        code="why, as si_code; its CPU",
+        addr="address of the access, as si_addr; its CPU",
+        mm="mm of the access; its CPU",
+        pc="index of the instruction; its CPU",
+    )
 )
 
 RCU = struct(
@@ -342,6 +358,7 @@ VMA = struct(
 FILE = struct(
     line(
         size="pages; what lies beyond is a SIGBUS; holder of the inode lock",
+        shmem="1 if it is shared memory: stores need no page_mkwrite, pages are dirty from the start; before the start",
         punched="times that pages were taken away from it; holder of the inode lock",
     ),
     line(
@@ -590,6 +607,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "rcu_age": (RCU_AGE, "rcu_ages"),
     "device": (DEVICE, "one"),
     "cpu": (CPU, "agents"),
+    "siginfo": (SIGINFO, "siginfos"),
     "trace": (TRACE, "traces"),
     "shadow": (SHADOW, "shadows"),
     "file": (FILE, "files"),
@@ -692,6 +710,7 @@ class Geometry:
             "mutexes": slots + 2 * self.files + 1 + self.mms + NR_PAGE_LOCKS,
             "slots": max(1, slots),
             "vmfs": self.cpus,
+            "siginfos": 2 * self.cpus,
             "batches": self.cpus * WRITE_BATCH,
             "page_slots": self.frames,
             "disk_words": max(1, slots * self.frame_words),

@@ -12,6 +12,8 @@
 With the flush after the ptls were dropped (CVE-2018-18281) the driver comes in between: it finds the entry at its new
 address, flushes that, frees the frame, and the old translation leads there still.
 
+Who walks the i_mmap of a file is kept out by i_mmap_lock while an entry of it moves (take_rmap_locks).
+
 A range of 2 MiB that is aligned at both ends moves its table: the entry above names it, ptdesc.pmd points back there,
 and the count is as it was. 1 GiB moves the PMD table. Entry by entry the counts move along, and the source's last put
 frees its table.
@@ -22,6 +24,7 @@ Source: move_page_tables, move_ptes and move_normal_pmd, mm/mremap.c; eb66ae0308
 from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, write_once, xchg
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.pgtable import (
+    FILE,
     PAGE,
     PAGE_SHIFT,
     PMD_SIZE,
@@ -51,10 +54,10 @@ from emulator.pte_ref import (
     pte_unlock_pair,
 )
 from emulator.rcu import cond_resched
+from emulator.rmap import drop_rmap_locks, take_rmap_locks
 from emulator.shadow import SHARED, owner_tag, shadow_move, shadow_moved, shadow_swapped
 from emulator.spinlock import PMD_LOCK, spin_lock_pair, spin_unlock_pair
 from emulator.tlb import flush_tlb_mm_range, point
-from emulator.vma import vmas_lock, vmas_unlock
 
 MOVED, UNLOCKED = point_number("mremap.moved"), point_number("mremap.unlocked")
 
@@ -69,7 +72,7 @@ def shadow_move_range(m, mm, table, addr, end, moved):
         entry = data_race(m.entry, pte_offset(table, addr))  # the driver may zap it
         if is_swap_entry(entry) and moved:
             shadow_swapped(m, mm, addr - moved, entry >> PAGE_SHIFT, owner_tag(mm, addr, SHARED))
-        if pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and not entry & SPECIAL:
+        if pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and not entry & (SPECIAL | FILE):
             if moved:
                 shadow_moved(m, mm, entry >> PAGE_SHIFT, addr)
             else:
@@ -95,8 +98,9 @@ def move_entries(m, old_table, new_table, old, end, new):
 def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
     """Move the entries of [old, old + length) of one table to `new`, in one table: 0 or -ENOMEM.
 
-    Locking: caller must hold mmap_lock for writing; takes the anon_vma lock, or an rmap walk could miss the entry at
-    both addresses, and both ptls in the order of the tables; flushes under them. Memory is taken before.
+    Locking: caller must hold mmap_lock for writing; takes i_mmap_lock and the anon_vma lock, or an rmap walk could miss
+    the entry at both addresses, and both ptls, and flushes under them. Nothing is allocated under i_mmap_lock: reclaim
+    may wait for who writes back, and wants it.
     """
     old_table = pte_try_get_retry(m, cpu, old_pmd)
     if old_table == 0:
@@ -107,7 +111,7 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
         pte_put(m, cpu, mm, old_pmd, old)
         pin_alone(m, cpu)
         return new_table
-    vmas_lock(m, cpu, mm)
+    take_rmap_locks(m, cpu, mm)
     pte_lock_pair(m, cpu, old_table, new_table)
     if DEBUG:
         shadow_move_range(m, mm, old_table, old, old + length, 0)
@@ -123,7 +127,7 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
         flush_tlb_mm_range(m, cpu, mm, old, old + length, 0)
     if DEBUG:
         shadow_move_range(m, mm, new_table, new, new + length, new - old)
-    vmas_unlock(m, cpu, mm)
+    drop_rmap_locks(m, cpu, mm)
     pte_put(m, cpu, mm, new_pmd, new)
     pte_put_many(m, cpu, mm, old_pmd, old, moved + 1)
     pin_alone(m, cpu)
@@ -135,8 +139,8 @@ def move_table(m, cpu, mm, old_entry, new_entry, old, size):
     """Let `new_entry` name the table that `old_entry` names; False if there is none, or one at `new_entry`.
 
     The old range is flushed, paging-structure caches too, before the locks are dropped.
-    Locking: caller must hold mmap_lock for writing; takes the locks of both upper tables. A file's VMA would need its
-    i_mmap_lock as well (97113eb39fa7): none is as large as a table. Source: move_normal_pmd and move_normal_pud.
+    Locking: caller must hold mmap_lock for writing and take_rmap_locks, or who has found an entry at its old address
+    clears it and flushes that (97113eb39fa7); takes the locks of both upper tables. Source: move_normal_pmd, _pud.
     """
     spin_lock_pair(m, cpu, m.ptdesc.ptl, old_entry >> 9, new_entry >> 9, PMD_LOCK)
     entry = read_once(m.entry, old_entry)
@@ -155,13 +159,13 @@ def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
     table = pte_try_get_retry(m, cpu, old_pmd)
     if table == 0:
         return False
-    vmas_lock(m, cpu, mm)
+    take_rmap_locks(m, cpu, mm)
     if DEBUG:
         shadow_move_range(m, mm, table, 0, PMD_SIZE, 0)
     done = move_table(m, cpu, mm, old_pmd, new_pmd, old, PMD_SIZE)
     if DEBUG:
         shadow_move_range(m, mm, table, new if done else old, (new if done else old) + PMD_SIZE, new - old)
-    vmas_unlock(m, cpu, mm)
+    drop_rmap_locks(m, cpu, mm)
     pte_put(m, cpu, mm, new_pmd if done else old_pmd, new if done else old)
     return done
 
@@ -172,13 +176,13 @@ def move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
     if read_once(m.entry, old_pud) == 0:
         return False
     pmds = pgtable_of(read_once(m.entry, old_pud)) << 9
-    vmas_lock(m, cpu, mm)
+    take_rmap_locks(m, cpu, mm)
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new, 0)
     done = move_table(m, cpu, mm, old_pud, new_pud, old, PUD_SIZE)
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new if done else old, new - old)
-    vmas_unlock(m, cpu, mm)
+    drop_rmap_locks(m, cpu, mm)
     return done
 
 

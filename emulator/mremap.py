@@ -1,7 +1,8 @@
 """mremap: a VMA goes to another place with its pages, or becomes longer or shorter where it is.
 
 The destination is unmapped first, its VMA entered, the page tables moved (move_page_tables.py), the source unmapped;
-all with mmap_lock held for writing, so nobody faults meanwhile. The driver's rmap walk can come in at any time.
+all with mmap_lock held for writing, so nobody faults meanwhile. The driver's rmap walk can come in at any time, and so
+can who walks the i_mmap of a file: it has the range at both places from before the move until after it.
 
 Source: do_mremap, move_vma and copy_vma, mm/mremap.c and mm/vma.c.
 """
@@ -13,12 +14,14 @@ from emulator.kernel import EFAULT, EINVAL, ENOMEM
 from emulator.mmap import munmap_locked, unmap_region
 from emulator.move_page_tables import move_page_tables
 from emulator.pgtable import PAGE, TASK_SIZE
-from emulator.spinlock import mmap_write_lock, mmap_write_unlock
+from emulator.rmap import link_file_vma
+from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
 from emulator.vma import (
     VM_LOCKED,
     VM_PFNMAP,
     detach_vmas,
     find_vma,
+    linear_page_index,
     vma_insert,
     vma_limit,
     vma_merge,
@@ -29,19 +32,22 @@ from emulator.vma import (
 
 @kernel
 def copy_vma(m, cpu, mm, row, addr, end, new):
-    """Enter a VMA at `new` like that of [addr, end), which lies in the VMA at `row`.
+    """Enter a VMA at `new` like that of [addr, end), which lies in the VMA at `row`, and link it if it maps a file.
 
-    One without anonymous pages belongs wholly to its new place. Locking: caller must hold mmap_lock for writing.
+    An anonymous one without pages belongs wholly to its new place. Locking: caller must hold mmap_lock for writing.
     """
-    flags, anon_vma = m.vma.flags[row], m.vma.anon_vma[row]
-    pgoff = m.vma.pgoff[row] + (addr - m.vma.start[row]) // PAGE
-    if anon_vma == 0:
+    flags, anon_vma, file = m.vma.flags[row], m.vma.anon_vma[row], m.vma.file[row]
+    pgoff = linear_page_index(m, row, addr)
+    if anon_vma == 0 and file == 0:
         pgoff = new // PAGE
     at = find_vma(m, mm, new)
     vmas_lock(m, cpu, mm)
     vma_insert(m, mm, at, new, new + end - addr, flags, anon_vma, pgoff)
+    m.vma.file[at] = file
     vma_merge(m, mm, at)
     vmas_unlock(m, cpu, mm)
+    if file != 0:
+        link_file_vma(m, cpu, mm, file - 1, new, new + end - addr, pgoff)
     m.mm.total_vm[mm] += (end - addr) // PAGE
 
 
@@ -55,6 +61,7 @@ def move_vma(m, cpu, mm, row, addr, end, new):
     if m.mm.vmas[mm] + 3 > m.config.vma_per_mm[0]:
         return -ENOMEM
     device = m.vma.flags[row] & VM_PFNMAP
+    m.cpu.rmap_file[cpu] = m.vma.file[row]
     copy_vma(m, cpu, mm, row, addr, end, new)
     if device:
         move_device_vma(m, cpu, mm, addr, new, 0)
@@ -82,8 +89,6 @@ def remap_move(m, cpu, mm, addr, end, new):
     offset = new - addr
     while row < vma_limit(m, mm) and m.vma.start[row] < end:
         addr = max(addr, m.vma.start[row])
-        if m.vma.file[row] != 0:
-            return -EINVAL  # who walks i_mmap would have to find the entry at both places
         until = min(m.vma.end[row], end)
         error = munmap_locked(m, cpu, mm, addr + offset, until + offset)
         if error == 0:
@@ -127,12 +132,12 @@ def expand_vma(m, cpu, mm, addr, end, new_end):
         return 0
     if m.vma.flags[row] & VM_PFNMAP:
         return -EFAULT
-    if m.vma.file[row] != 0:
-        return -EINVAL
     if m.vma.end[row] != end or new_end > TASK_SIZE:
         return -ENOMEM
     if row + 1 < vma_limit(m, mm) and m.vma.start[row + 1] < new_end:
         return -ENOMEM
+    if m.vma.file[row] != 0:
+        link_file_vma(m, cpu, mm, m.vma.file[row] - 1, end, new_end, linear_page_index(m, row, end))
     vmas_lock(m, cpu, mm)
     m.vma.end[row] = new_end
     vma_merge(m, mm, row)
@@ -154,8 +159,8 @@ def shrink_vma(m, cpu, mm, addr, new_end, end):
 def do_mremap(m, cpu, mm, addr, old_length, new_length):
     """mremap(2) in place: shrink, or grow if there is room: 0 or -errno. A locked VMA is populated.
 
-    Linux zaps under mmap_lock for reading when it shrinks, and populates without it; here it is kept as it is.
-    Locking: takes and releases mmap_lock for writing.
+    Linux zaps under mmap_lock for reading when it shrinks; here it is kept as it is.
+    Locking: takes and releases mmap_lock, for writing until it populates.
     """
     end, new_end = addr + ((old_length + PAGE - 1) & -PAGE), addr + ((new_length + PAGE - 1) & -PAGE)
     if addr & (PAGE - 1) or old_length < 0 or new_length <= 0 or new_length > TASK_SIZE:
@@ -166,6 +171,9 @@ def do_mremap(m, cpu, mm, addr, old_length, new_length):
     else:
         error = expand_vma(m, cpu, mm, addr, end, new_end)
         if error == 0 and m.vma.flags[find_vma(m, mm, addr)] & VM_LOCKED:
+            mmap_write_downgrade(m, cpu, mm)
             mm_populate(m, cpu, mm, end, new_end)
+            mmap_read_unlock(m, cpu, mm)
+            return 0
     mmap_write_unlock(m, cpu, mm)
     return error

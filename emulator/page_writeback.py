@@ -12,13 +12,16 @@ Source: write_cache_pages, mm/page-writeback.c; ext4_writepages keeps its bio op
 """
 
 from emulator.atomic import kernel, read_once, smp_store_release, write_once
-from emulator.kernel import EINVAL
+from emulator.kernel import EINVAL, ENOMEM
 from emulator.mm_types import WRITE_BATCH
 from emulator.mutex import mutex_wake
 from emulator.pagemap import WRITEBACK, cache_slot, copy_to_disk, lock_page, unlock_page, wait_on_page_writeback
+from emulator.pgtable import PAGE
 from emulator.points import point_number
 from emulator.rmap import page_mkclean
 from emulator.tlb import point
+from emulator.truncate import find_mapped_file
+from emulator.vma import VM_SHARED
 
 COLLECTED, SUBMITTING = point_number("writeback.collected"), point_number("writeback.submitting")
 
@@ -72,11 +75,11 @@ def write_page(m, cpu, slot):
 
 
 @kernel
-def write_cache_pages(m, cpu, file):
-    """Write the dirty pages of a file: 0 or -EINVAL."""
+def write_cache_pages(m, cpu, file, first, end):
+    """Write the dirty pages of [first, end) of a file: 0 or -EINVAL."""
     if not 0 <= file < m.config.n_file[0]:
         return -EINVAL
-    for pgoff in range(m.config.file_pages[0]):
+    for pgoff in range(first, min(end, m.config.file_pages[0])):
         slot = cache_slot(m, file, pgoff)
         if read_once(m.cache.dirty, slot) != 0:
             write_page(m, cpu, slot)
@@ -85,3 +88,27 @@ def write_cache_pages(m, cpu, file):
                 submit_batch(m, cpu)
     submit_batch(m, cpu)
     return 0
+
+
+@kernel
+def do_msync(m, cpu, mm, start, length):
+    """msync(2) with MS_SYNC: write what the range maps, shared, VMA by VMA, without mmap_lock: 0 or -errno.
+
+    Gaps are skipped and reported as -ENOMEM at the end. Source: mm/msync.c.
+    """
+    end = start + ((length + PAGE - 1) & -PAGE)
+    if start & (PAGE - 1) or length < 0:
+        return -EINVAL
+    result = 0
+    while start < end:
+        until = find_mapped_file(m, cpu, mm, start, end)
+        if until < 0:
+            return until
+        slot = m.vmf.slot[cpu]
+        if slot == -2:
+            result = -ENOMEM
+        elif slot >= 0 and m.vmf.flags[cpu] & VM_SHARED:
+            first = m.vmf.addr[cpu]
+            write_cache_pages(m, cpu, slot // m.config.file_pages[0], first, first + (until - start) // PAGE)
+        start = until
+    return result

@@ -13,7 +13,7 @@ from emulator.pagemap import set_page_dirty
 from emulator.pgtable import DIRTY, FILE, PAGE, PAGE_SHIFT, RW, pmd_lookup, pte_offset, pte_present
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.tlb import flush_tlb_mm_range
-from emulator.vma import linear_page_index
+from emulator.vma import linear_page_index, vmas_lock, vmas_unlock
 
 MAPPING_SHIFT = 12  # page.mapping: the linear page index is above it
 LAZYFREE = 0x800  # of page.mapping: MADV_FREE has said that nobody needs the page, unless it is stored to
@@ -102,6 +102,26 @@ def unlink_file_vmas(m, cpu, mm, start, end):
         i_mmap_lock(m, cpu, file)
         cut_links(m, file, mm, start, end)
         i_mmap_unlock(m, cpu, file)
+
+
+@kernel
+def take_rmap_locks(m, cpu, mm):
+    """Keep rmap walkers away from entries that are about to be at another address, or at two.
+
+    Locking: caller must hold mmap_lock for writing and no spinlock. Source: take_rmap_locks, mm/mremap.c; Linux can do
+    without where the walker comes to the new VMA after the old one, but for whole tables (97113eb39fa7).
+    """
+    if m.cpu.rmap_file[cpu] != 0:
+        i_mmap_lock(m, cpu, m.cpu.rmap_file[cpu] - 1)
+    vmas_lock(m, cpu, mm)
+
+
+@kernel
+def drop_rmap_locks(m, cpu, mm):
+    """Let them walk again."""
+    vmas_unlock(m, cpu, mm)
+    if m.cpu.rmap_file[cpu] != 0:
+        i_mmap_unlock(m, cpu, m.cpu.rmap_file[cpu] - 1)
 
 
 @kernel_inline

@@ -36,7 +36,7 @@ from emulator.points import point_number
 from emulator.rmap import first_link
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.tlb import point
-from emulator.vma import VM_SHARED, VM_WRITE, find_vma, linear_page_index, vma_limit
+from emulator.vma import VM_LOCKED, VM_SHARED, find_vma, linear_page_index, vma_limit
 
 UNMAPPED = point_number("truncate.unmapped")
 
@@ -116,24 +116,23 @@ def punch_hole(m, cpu, file, first, pages):
 
 
 @kernel
-def remove_target(m, cpu, mm, start, end):
-    """Note in this CPU's `vmf` which pages of which file [start, end) maps, as far as its first VMA goes, or slot -1
-    where there is none: the end of that; or -errno. Locking: takes and releases mmap_lock for reading.
+def find_mapped_file(m, cpu, mm, start, end):
+    """Note in this CPU's `vmf` what [start, end) maps, as far as its first VMA goes: the VMA's flags, the first page,
+    and the file's first slot, -1 where no file is mapped, -2 in a gap. The end of that, -ENOMEM if there is none.
+
+    Locking: takes and releases mmap_lock for reading.
     """
     result = -ENOMEM
     mmap_read_lock(m, cpu, mm)
     row = find_vma(m, mm, start)
     if row < vma_limit(m, mm) and m.vma.start[row] < end:
-        if m.vma.start[row] > start:
-            result = m.vma.start[row]
-            m.vmf.slot[cpu] = -1
-        elif m.vma.file[row] == 0:
-            result = -EINVAL
-        elif m.vma.flags[row] & (VM_SHARED | VM_WRITE) != VM_SHARED | VM_WRITE:
-            result = -EACCES
-        else:
+        result = m.vma.start[row]
+        m.vmf.slot[cpu] = -2
+        if result <= start:
             result = min(end, m.vma.end[row])
-            m.vmf.slot[cpu] = cache_slot(m, m.vma.file[row] - 1, 0)
+            m.vmf.flags[cpu] = m.vma.flags[row]
+            file = m.vma.file[row] - 1
+            m.vmf.slot[cpu] = -1 if file < 0 else cache_slot(m, file, 0)
             m.vmf.addr[cpu] = linear_page_index(m, row, start)
     mmap_read_unlock(m, cpu, mm)
     return result
@@ -151,12 +150,16 @@ def madvise_remove(m, cpu, mm, start, length):
         return -EINVAL
     result = 0
     while start < end:
-        until = remove_target(m, cpu, mm, start, end)
+        until = find_mapped_file(m, cpu, mm, start, end)
         if until < 0:
             return until
         slot = m.vmf.slot[cpu]
-        if slot < 0:
+        if slot == -2:
             result = -ENOMEM
+        elif slot == -1 or m.vmf.flags[cpu] & VM_LOCKED:
+            return -EINVAL
+        elif m.vmf.flags[cpu] & VM_SHARED == 0:
+            return -EACCES
         else:
             punch_hole(m, cpu, slot // m.config.file_pages[0], m.vmf.addr[cpu], (until - start) // PAGE)
         start = until

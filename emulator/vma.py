@@ -11,7 +11,7 @@ from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, r
 from emulator.kernel import ENOMEM
 from emulator.mm_types import PAGE_SIZE
 from emulator.mutex import anon_vma_lock, anon_vma_unlock
-from emulator.pgtable import ANON_EXCLUSIVE, PRESENT, PROTNONE, RW, SPECIAL
+from emulator.pgtable import ANON_EXCLUSIVE, DIRTY, PRESENT, PROTNONE, RW, SPECIAL
 
 VM_READ, VM_WRITE = 1, 2
 VM_ACCESS_FLAGS = VM_READ | VM_WRITE
@@ -43,11 +43,13 @@ def find_vma(m, mm, addr):
 def pte_modify(entry, flags):
     """A present entry under the permissions of a VMA with `flags`.
 
-    A frame that fork has shared, and the zero page, stay write-protected: the write fault breaks COW.
+    A frame that fork has shared, and the zero page, stay write-protected: the write fault breaks COW. So does a clean
+    page of a file: the write fault makes it dirty.
     """
     entry &= ~(PRESENT | PROTNONE | RW)
     entry |= PRESENT if flags & VM_ACCESS_FLAGS else PROTNONE
-    if flags & VM_WRITE and entry & (ANON_EXCLUSIVE | SPECIAL):
+    own = entry & (ANON_EXCLUSIVE | SPECIAL) or (flags & VM_SHARED and entry & DIRTY)
+    if flags & VM_WRITE and own:
         entry |= RW  # can_change_pte_writable
     return entry
 

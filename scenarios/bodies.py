@@ -56,7 +56,7 @@ def fault(m: Any, cpu: int, page: int = 0) -> None:
 
 def walk(m: Any, cpu: int) -> None:
     """A walker that pins the table, looks at the first entry and puts."""
-    mincore_pmd(m, cpu, 0, pmd_lookup(m, 0, BASE), BASE, BASE + PAGE)
+    mincore_pmd(m, cpu, 0, find_vma(m, 0, BASE), pmd_lookup(m, 0, BASE), BASE, BASE + PAGE)
 
 
 def around(m: Any, cpu: int) -> None:

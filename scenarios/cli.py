@@ -29,6 +29,7 @@ SCENARIOS = {
         "scenarios.finish_fault",
         "does a fault that allocates its table under the page lock hang against write-back?",
     ),
+    "bad-input": ("scenarios.bad_input", "what becomes of a thread that makes a wrong access, and of the machine?"),
     "stress": ("scenarios.stress", "does the protocol survive random programs of every instruction?"),
 }
 

@@ -161,7 +161,7 @@ class Footprint:
         for region in self._regions[first:last]:
             if region.start > at:
                 return
-            inside = _Region(max(at, region.start), min(end, region.end), prot)
+            inside = region._replace(start=max(at, region.start), end=min(end, region.end), prot=prot)
             parts = [region._replace(end=inside.start), inside, region._replace(start=inside.end)]
             row = self._regions.index(region)
             self._regions[row : row + 1] = [part for part in parts if part.start < part.end]
@@ -177,7 +177,7 @@ class Footprint:
             return
         tail, behind = self._overlapping(end - 1, end), self._overlapping(end, new_end)
         if end < new_end <= TASK_SIZE and tail[0] < tail[1] and behind[0] == behind[1]:
-            insort(self._regions, _Region(end, new_end, self._regions[tail[0]].prot))
+            insort(self._regions, self._regions[tail[0]]._replace(start=end, end=new_end))
             if self._locks:
                 self._populate(end, new_end)
 
@@ -191,7 +191,7 @@ class Footprint:
         for region in self._regions[first:last]:
             at, until = max(start, region.start), min(end, region.end)
             self._unmap(at + offset, until + offset)
-            insort(self._regions, _Region(at + offset, until + offset, region.prot))
+            insort(self._regions, region._replace(start=at + offset, end=until + offset))
             for slot in _within(self._tables[PMD_SHIFT], PMD_SHIFT, at, until):
                 slot_start, slot_end = max(at, slot << PMD_SHIFT), min(until, slot + 1 << PMD_SHIFT)
                 self._add_tables(slot_start + offset, slot_end + offset)

@@ -16,6 +16,7 @@ from typing import Any
 from scenarios import errors
 
 SCHEMA = 1
+KEPT_SIGNALS = 64
 VERDICTS = {
     "pass": errors.OK,
     "fail": errors.VIOLATION,
@@ -74,7 +75,9 @@ class Record:
 
     `checks` is name -> violations summed over all machines; `violations` is what the detectors stopped a machine for,
     workers.violation.Violation each; `ages` counts read sections by the age of the table they found; `stalls` says
-    which process stood still at a point and went on; `unreached` why a stop has not happened in the machines so far.
+    which process stood still at a point and went on; `signals` which CPUs got a signal for an access, the first
+    KEPT_SIGNALS of all machines, workers.signals.Signals each, and `more_signals` how many more did; `unreached` why a
+    stop has not happened in the machines so far.
     `found` is what the explorer found, `inconclusive` that it ran out of time.
     """
 
@@ -84,6 +87,8 @@ class Record:
     checks: dict[str, int] = field(default_factory=dict)
     violations: list[Any] = field(default_factory=list)
     ages: list[int] = field(default_factory=list)
+    signals: list[Any] = field(default_factory=list)
+    more_signals: int = 0
     stalls: list[str] = field(default_factory=list)
     unreached: dict[int, str] = field(default_factory=dict)
     found: list[str] = field(default_factory=list)
@@ -96,6 +101,12 @@ class Record:
         """Enter the audit of one machine."""
         for name, violations in checks.items():
             self.checks[name] = self.checks.get(name, 0) + violations
+
+    def add_signals(self, signals: list[Any]) -> None:
+        """Enter what one machine's CPUs got."""
+        room = max(0, KEPT_SIGNALS - len(self.signals))
+        self.signals += signals[:room]
+        self.more_signals += len(signals[room:])
 
     def add_ages(self, ages: Any) -> None:
         """Enter one machine's histogram of table ages (debug build with --checks online)."""
@@ -141,6 +152,7 @@ class Record:
             "bugs": [*(violation.headline() for violation in self.violations), *self.found],
             "violations": [violation.as_json() for violation in self.violations],
             "rcu_ages": self.ages,
+            "signals": [of.as_json() for of in self.signals],
             "stalls": self.stalls,
             "stops_missed": self.missed(),
             "failure": self.failure,

@@ -19,6 +19,7 @@ from scenarios.trace import Trace, TraceError, parse
 from workers.instruments import PLAIN, Instruments
 from workers.machine import Machine
 from workers.program import STOP
+from workers.signals import signals_of
 from workers.violation import Violation, report_lines, violation_of
 
 
@@ -26,7 +27,8 @@ from workers.violation import Violation, report_lines, violation_of
 class ReplayResult:
     """What a replay gave: one row per operation, violations per check, the BUG that ended it or None, seconds.
 
-    `notes` says of the stops that were asked for who stood still, and which did not happen.
+    `notes` says of the stops that were asked for who stood still, and which did not happen; `signals` of the first
+    access that got one, and of the latest.
     """
 
     rows: list[str]
@@ -34,6 +36,7 @@ class ReplayResult:
     violation: Violation | None
     seconds: float
     notes: tuple[str, ...] = ()
+    signals: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -52,6 +55,7 @@ def run_replay(
     program = trace.program()
     with Machine(geometry_for(program, frame_words, trace.files), policy, instruments) as machine:
         machine.views["file"]["size"][: len(trace.files)] = trace.files
+        machine.views["file"]["shmem"] = 1  # the recorded machine's files were in shared memory, too
         machine.load(0, [*program, STOP])
         began = time.perf_counter()
         machine.start()
@@ -64,7 +68,8 @@ def run_replay(
         checks = audit(machine.views, machine.geometry) if violation is None else {}
         checks["allocations_failed"] = int(cpu["oom"])  # the footprint was too small
         notes = (*machine.stops.stalls(), *filter(None, machine.stops.missed()))
-        return ReplayResult(_rows(trace, machine.views["record"][:done]), checks, violation, seconds, notes)
+        signals = tuple(str(of) for of in signals_of(machine.views, machine.geometry))
+        return ReplayResult(_rows(trace, machine.views["record"][:done]), checks, violation, seconds, notes, signals)
 
 
 def _rows(trace: Trace, records: Any) -> list[str]:
@@ -100,7 +105,7 @@ def command(path: str, policy: str, instruments: Instruments) -> int:
         note(str(failure))
         return errors.INTERNAL
     sys.stdout.writelines(f"{row}\n" for row in result.rows)
-    for text in result.notes:
+    for text in (*result.notes, *result.signals):
         note(text)
     if result.violation is not None:
         note("\n".join(report_lines(result.violation)))

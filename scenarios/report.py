@@ -9,6 +9,8 @@ from typing import Any
 
 from scenarios.record import Record
 
+SHOWN_SIGNALS = 8
+
 
 def write(text: str = "") -> None:
     """One line on stdout."""
@@ -60,6 +62,11 @@ def checks_and_verdict(record: Record) -> None:
             f"rcu     read sections by the age of their table: 0: {record.ages[0]:,}  1: {record.ages[1]:,}  "
             f"2 and more: {sum(record.ages[2:]):,}"
         )
+    for of in record.signals[:SHOWN_SIGNALS]:
+        write(f"signal  {of}")
+    more = len(record.signals[SHOWN_SIGNALS:]) + record.more_signals
+    if more:
+        write(f"signal  {more} more CPUs got one")
     for violation in record.violations:
         from workers.violation import report_lines
 

@@ -50,6 +50,7 @@ def finish(machine: Any, record: Record, lab: Lab, command: str | None = None) -
     """
     from emulator.checks import audit
     from emulator.mm_types import CPU
+    from workers.signals import signals_of
     from workers.violation import violation_of
 
     violation = violation_of(machine.views, machine.geometry)
@@ -58,6 +59,7 @@ def finish(machine: Any, record: Record, lab: Lab, command: str | None = None) -
         record.violations.append(violation)
     elif lab.checks != "off":
         record.add_checks(audit(machine.views, machine.geometry))
+    record.add_signals(signals_of(machine.views, machine.geometry))
     record.add_ages(machine.views["rcu_age"]["count"])
     for text in record.add_stops(machine.stops):
         note(text)

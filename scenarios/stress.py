@@ -21,7 +21,8 @@ from scenarios.progress import Progress
 from scenarios.record import Record
 
 COUNTERS = ("insns", "faults", "zapped", "tables_freed", "flushes_local", "flushes_remote", "ipis", "errors")
-FIGURES = (*COUNTERS, "grace_periods", "seconds")
+SIGNALS = ("sigsegv", "sigbus", "oom_kills")
+FIGURES = (*COUNTERS, *SIGNALS, "grace_periods", "seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,11 +133,12 @@ def show(record: Record, setup: Setup) -> None:
         f"engine {lab.engine}, checks {lab.checks}{instruments}"
     )
     report.write()
-    names = ("instructions", "faults", "zaps", "tables freed", "flushes local", "remote", "IPIs", "errors")
+    names = ("instructions", "faults", "zaps", "tables freed", "flushes local", "remote", "IPIs", "errors", "signals")
     lines = []
     for row in record.rows:
         seeds = str(row["first_seed"]) + (f" - {row['first_seed'] + row['seeds'] - 1}" if row["seeds"] > 1 else "")
-        figures = [f"{row[name]:,}" for name in (*COUNTERS, "grace_periods")]
+        signals = sum(row[name] for name in SIGNALS)
+        figures = [f"{figure:,}" for figure in (*(row[name] for name in COUNTERS), signals, row["grace_periods"])]
         lines.append([row["policy"], seeds, *figures, f"{row['seconds']:.2f}"])
     report.table(["policy", "seeds", *names, "grace periods", "s"], lines)
     if any(record.checks.values()):

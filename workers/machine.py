@@ -108,7 +108,7 @@ def power_up(
 class Machine:
     """One emulated machine. Raises SegmentTooLarge before anything is created, MachineFailed when a process dies.
 
-    `mm_of_cpu[i]` is the address space CPU i runs, all 0 by default.
+    `mm_of_cpu[i]` is the address space CPU i runs, all 0 by default. With `fatal_signals` a signal ends a program.
     """
 
     def __init__(
@@ -119,6 +119,7 @@ class Machine:
         mm_of_cpu: Sequence[int] | None = None,
         tick_us: int = 1000,
         patience: float = PATIENCE,
+        fatal_signals: bool = False,
     ) -> None:
         self.geometry = geometry
         self.policy = policy
@@ -135,6 +136,7 @@ class Machine:
         self._patience = patience
         self._watchdog = Watchdog(self.views, geometry, patience)
         power_up(self.views, geometry, policy, instruments, self.mm_of_cpu, tick_us)
+        self.views["config"]["fatal_signals"] = fatal_signals
 
     def load(self, cpu: int, program: Iterable[Insn] | np.ndarray) -> None:
         """Give a CPU its program. Raises ValueError if the segment has no room for it."""

@@ -34,7 +34,7 @@ class Insn(NamedTuple):
             case Op.MMAP if self.step:
                 kind = "shared" if self.arg & VM_SHARED else "private"
                 return f"mmap {self.addr:#x} {self.length:#x} {kind} file {(self.step & 255) - 1} page {self.step >> 8}"
-            case Op.TOUCH | Op.READ | Op.MMAP | Op.MUNMAP | Op.MINCORE | Op.INSERT_PAGES | Op.GUP:
+            case Op.TOUCH | Op.READ | Op.MMAP | Op.MUNMAP | Op.MINCORE | Op.INSERT_PAGES | Op.GUP | Op.MSYNC:
                 return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x}"
             case Op.MADVISE | Op.PROCESS_MADVISE:
                 return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x} {ADVICE.get(self.arg, self.arg)}"
@@ -183,6 +183,11 @@ def mmap_file(addr: int, length: int, file: int, shared: bool = False, page: int
 def writeback(file: int) -> Insn:
     """Write the dirty pages of a file to the disk."""
     return Insn(Op.WRITEBACK, file)
+
+
+def msync(addr: int, length: int) -> Insn:
+    """Write the dirty pages that a range maps, shared, to the disk."""
+    return Insn(Op.MSYNC, addr, length)
 
 
 def truncate(file: int, pages: int) -> Insn:

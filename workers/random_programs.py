@@ -56,6 +56,7 @@ from workers.program import (
     mprotect,
     mremap,
     mremap_fixed,
+    msync,
     munlock,
     munmap,
     process_madvise,
@@ -228,7 +229,8 @@ class Author:
             to = self.rng.choice((addr ^ SLOT, self.rng.choice(SLOTS) + self.rng.randrange(SLOT_PAGES) * PAGE_SIZE))
         between = self.anything() if self.rng.random() < 0.3 else []
         again = [mmap(addr, length)] if self.rng.random() < 0.9 else []
-        return [mremap_fixed(addr, length, to), *between, *again]
+        before = self.map_file((addr, length)) if self.rng.random() < 0.2 else []
+        return [*before, mremap_fixed(addr, length, to), *between, *again]
 
     def resize(self) -> list[Insn]:
         """mremap in place: shrink and grow back."""
@@ -257,9 +259,9 @@ class Author:
         """mincore."""
         return [mincore(*self.piece())]
 
-    def map_file(self) -> list[Insn]:
+    def map_file(self, piece: tuple[int, int] | None = None) -> list[Insn]:
         """Map a file over what is there: a part that fits, or more than it has."""
-        addr, length = self.piece()
+        addr, length = piece or self.piece()
         length = min(length, (FILE_PAGES + 8) * PAGE_SIZE)
         shared, writable = self.rng.random() < 0.6, self.rng.random() < 0.8
         return [mmap_file(addr, length, self.file(), shared, self.rng.choice((0, 0, 3, 40)), writable)]
@@ -269,8 +271,8 @@ class Author:
         return self.rng.randrange(FILES)
 
     def write_back(self) -> list[Insn]:
-        """Write a file's dirty pages to the disk."""
-        return [writeback(self.file())]
+        """Write a file's dirty pages to the disk, or what a range maps of one."""
+        return [writeback(self.file()) if self.rng.random() < 0.7 else msync(*self.piece())]
 
     def cut_file(self) -> list[Insn]:
         """Truncate a file, and perhaps make it whole again; or punch a hole, by file or by address."""
