@@ -46,7 +46,13 @@ from emulator.pgtable import (
 from emulator.points import point_number
 from emulator.rcu import cond_resched
 from emulator.rmap import LAZYFREE
-from emulator.swap_state import add_to_swap_cache, delete_unused_swap_cache, get_swap_page, swap_duplicate
+from emulator.swap_state import (
+    add_to_swap_cache,
+    delete_unused_swap_cache,
+    get_swap_page,
+    swap_duplicate,
+    swap_has_room,
+)
 from emulator.tlb import point
 from emulator.vma import VM_LOCKED
 from emulator.vmscan import shrink_page_cache, swap_writepage
@@ -55,9 +61,12 @@ UNMAPPED = point_number("reclaim.unmapped")
 
 
 @kernel
-def get_anon_page(m, frame):
-    """Take a reference on a frame that is an anonymous page; False if it is none."""
-    return read_once(m.page.mapping, frame) != 0 and atomic_inc_not_zero(m.page.refcount, frame)
+def isolate_anon_page(m, frame):
+    """Take a reference on a frame that is an anonymous page, and that there may be another place for; True if so."""
+    mapping = read_once(m.page.mapping, frame)
+    if mapping == 0 or not (mapping & LAZYFREE or swap_has_room(m) or read_once(m.page_slot, frame) != 0):
+        return False
+    return atomic_inc_not_zero(m.page.refcount, frame)
 
 
 @kernel
@@ -183,7 +192,7 @@ def shrink_anon(m, cpu, pages):
         if done == pages:
             break
         frame = 1 + atomic_add_return(m.swap.hand, 0, 1) % frames
-        if get_anon_page(m, frame):
+        if isolate_anon_page(m, frame):
             done += reclaim_anon_page(m, cpu, frame)
             put_page(m, cpu, frame)
     return done

@@ -241,7 +241,8 @@ def swap(frozen: Frozen) -> int:
         first + slots
     ]
     wrong += int(np.count_nonzero((in_memory != on_disk).any(axis=1) & (cache["dirty"][slots] == 0)))
-    return wrong + int(np.count_nonzero(v["swap"]["off"]))
+    wrong += abs(int(v["swap"]["used"][0]) - int(np.count_nonzero(cache["swap_map"])))
+    return wrong + int(v["swap"]["off"][0])
 
 
 def i_mmap(frozen: Frozen) -> int:

@@ -373,7 +373,7 @@ def run_child(m, cpu, mm, pc):
 @kernel
 def do_exit(m, cpu, mm):
     """The end of a program: its children go, and the mm with its last CPU."""
-    reap(m, cpu, mm)
+    reap(m, cpu)
     exit_mmap(m, cpu, mm)
     m.cpu.insns[cpu] += 1
 

@@ -391,6 +391,7 @@ CACHE = struct(
 SWAP = struct(
     line(
         off="swapoffs under way: no slot is handed out; atomic",
+        used="slots in use; atomic",
         hand="frames that reclaim and migration have looked at, in turn; atomic",
     )
 )

@@ -8,7 +8,16 @@ taken to put a page in, to take it out, and to map it, so a page that is locked 
 Source: include/linux/pagemap.h, mm/filemap.c.
 """
 
-from emulator.atomic import DEBUG, atomic_add, kernel, kernel_inline, read_once, smp_load_acquire, write_once
+from emulator.atomic import (
+    DEBUG,
+    atomic_add,
+    atomic_add_return,
+    kernel,
+    kernel_inline,
+    read_once,
+    smp_load_acquire,
+    write_once,
+)
 from emulator.kernel import Wait, waits_for
 from emulator.mm_types import NR_PAGE_LOCKS
 from emulator.mutex import i_mmap_row, mutex_lock, mutex_sleep, mutex_trylock, mutex_unlock, mutex_wait
@@ -150,6 +159,15 @@ def add_to_page_cache(m, slot, frame):
 
 
 @kernel
+def swap_map_sub(m, slot, n):
+    """Take n from the count of a slot of swap, which is free at zero; what is left."""
+    left = atomic_add_return(m.cache.swap_map, slot, -n)
+    if left == 0:
+        atomic_add(m.swap.used, 0, -1)
+    return left
+
+
+@kernel
 def delete_from_page_cache(m, cpu, slot):
     """Take the page out of memory; of a file nobody may map it. Locking: caller must hold the page lock."""
     frame = m.cache.frame[slot]
@@ -159,7 +177,7 @@ def delete_from_page_cache(m, cpu, slot):
     write_once(m.cache.dirty, slot, 0)
     write_once(m.cache.frame, slot, 0)
     if swap != 0:
-        atomic_add(m.cache.swap_map, slot, -SWAP_HAS_CACHE)  # the last: the slot may be somebody else's now
+        swap_map_sub(m, slot, SWAP_HAS_CACHE)  # the last: the slot may be somebody else's now
     point(m, cpu, PAGE_GONE, frame, slot)
     put_page(m, cpu, frame)
 

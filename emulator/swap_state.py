@@ -18,11 +18,18 @@ A page that is in the swap cache and can be stored to is dirty there. It leaves 
 Source: mm/swap_state.c, mm/swapfile.c.
 """
 
-from emulator.atomic import DEBUG, atomic_add, atomic_add_return, cmpxchg, kernel, kernel_inline, read_once, write_once
+from emulator.atomic import DEBUG, atomic_add, cmpxchg, kernel, kernel_inline, read_once, write_once
 from emulator.bugs import Bug
 from emulator.kernel import BUG
 from emulator.page_alloc import alloc_page, put_page
-from emulator.pagemap import SWAP_HAS_CACHE, add_to_page_cache, delete_from_page_cache, trylock_page, unlock_page
+from emulator.pagemap import (
+    SWAP_HAS_CACHE,
+    add_to_page_cache,
+    delete_from_page_cache,
+    swap_map_sub,
+    trylock_page,
+    unlock_page,
+)
 
 BUG_SWAP_COUNT = int(Bug.SWAP_COUNT_UNDERFLOW)
 
@@ -33,19 +40,26 @@ def first_swap_slot(m):
     return m.config.n_file[0] * m.config.file_pages[0]
 
 
+@kernel_inline
+def swap_has_room(m):
+    """True if a slot may be free, and swap is on."""
+    return read_once(m.swap.used, 0) < m.config.n_swap[0] and read_once(m.swap.off, 0) == 0
+
+
 @kernel
 def get_swap_page(m, cpu):
     """Take a free slot; it has SWAP_HAS_CACHE and its page is locked. -1 if there is none.
 
     Who holds the lock of a free slot had seen an old swap entry: another slot is taken then. Locking: none needed.
     """
-    if read_once(m.swap.off, 0) != 0:
+    if not swap_has_room(m):
         return -1
     for slot in range(first_swap_slot(m), m.config.n_slot[0]):
         if read_once(m.cache.swap_map, slot) == 0 and cmpxchg(m.cache.swap_map, slot, 0, SWAP_HAS_CACHE) == 0:
+            atomic_add(m.swap.used, 0, 1)
             if trylock_page(m, cpu, slot):
                 return slot
-            atomic_add(m.cache.swap_map, slot, -SWAP_HAS_CACHE)
+            swap_map_sub(m, slot, SWAP_HAS_CACHE)
     return -1
 
 
@@ -58,7 +72,7 @@ def swap_duplicate(m, slot):
 @kernel
 def swap_free(m, cpu, slot):
     """One PTE less names the slot; what swap_map is then. Locking: caller must hold the ptl."""
-    users = atomic_add_return(m.cache.swap_map, slot, -1)
+    users = swap_map_sub(m, slot, 1)
     if users < 0 or users & (SWAP_HAS_CACHE - 1) == SWAP_HAS_CACHE - 1:
         BUG(m, cpu, BUG_SWAP_COUNT, slot, users + 1, users)
     return users
