@@ -285,21 +285,35 @@ def shadow_swap_out(m, slot, frame):
 
 
 @kernel
+def moved_tag(before, mm, addr, tag):
+    """What becomes of the tag `before` of a page that was at `addr` of `mm` when `tag` is to hold; -1 for nothing.
+
+    A page that fork has shared stays shared, and may be anywhere once it is at another address.
+    """
+    if before & SHARED == FORKED:
+        moved = tag & SHARED != FORKED and before >> WHO_BITS == owner_tag(0, addr, 0) >> WHO_BITS
+        return FORKED if moved else -1
+    return tag if before >> WHO_BITS == owner_tag(mm, addr, 0) >> WHO_BITS else -1
+
+
+@kernel
 def shadow_swapped(m, mm, addr, slot, tag):
     """fork has shared, or mremap has moved, the page in `slot` that was at `addr`: `tag` is what holds from now on.
 
     The frame that the swap cache may have comes first (see shadow_swap_out); it may be another page's by now.
     """
     frame = read_once(m.cache.frame, slot)
+    after = -1
     if frame != 0:
         before = read_once(m.page_stored_by, frame)
-        if before >> WHO_BITS == owner_tag(mm, addr, 0) >> WHO_BITS:
-            cmpxchg(m.page_stored_by, frame, before, tag)
-    before = read_once(m.cache.stored_by, slot)
-    if before == 0 or before & SHARED != FORKED:
-        write_once(m.cache.stored_by, slot, tag)
-    elif tag & SHARED != FORKED:
-        write_once(m.cache.stored_by, slot, FORKED)  # shared, and at another address: it may be anywhere
+        after = moved_tag(before, mm, addr, tag)
+        if after >= 0:
+            cmpxchg(m.page_stored_by, frame, before, after)
+    known = read_once(m.cache.stored_by, slot)
+    if known != 0:
+        after = moved_tag(known, mm, addr, tag)
+    if after >= 0:
+        write_once(m.cache.stored_by, slot, after)
 
 
 @kernel

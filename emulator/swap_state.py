@@ -103,6 +103,8 @@ def add_to_swap_cache(m, slot, frame):
     write_once(m.page_slot, frame, slot + 1)
     write_once(m.cache.dirty, slot, 1)
     m.cache.uptodate[slot] = 1
+    if DEBUG:
+        write_once(m.cache.stored_by, slot, 0)
     write_once(m.cache.frame, slot, frame)
 
 
