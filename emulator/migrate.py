@@ -57,6 +57,7 @@ from emulator.shadow import shadow_migrated
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.swap_state import first_swap_slot
 from emulator.tlb import flush_tlb_mm_range, point
+from emulator.vma import is_mapped
 
 UNMAPPED, UNFLUSHED = point_number("migrate.unmapped"), point_number("migrate.unflushed")
 
@@ -203,13 +204,22 @@ def migrate_frames(m, cpu, pages):
 
 
 @kernel
+def lookup_page(m, cpu, mm, addr):
+    """get_page_at if a VMA is there, else 0. Locking: takes and releases mmap_lock for reading."""
+    frame = 0
+    mmap_read_lock(m, cpu, mm)
+    if is_mapped(m, mm, addr) or knob(m.config.walk_outside_vma):
+        frame = get_page_at(m, cpu, mm, addr)
+    mmap_read_unlock(m, cpu, mm)
+    return frame
+
+
+@kernel
 def do_migrate(m, cpu, mm, addr, pages):
     """Migrate the page at `addr`, or so many pages of anybody if that is 0: 0, -ENXIO if there is none, or -ENOMEM."""
     if addr == 0:
         return migrate_frames(m, cpu, pages)
-    mmap_read_lock(m, cpu, mm)
-    frame = get_page_at(m, cpu, mm, addr)
-    mmap_read_unlock(m, cpu, mm)
+    frame = lookup_page(m, cpu, mm, addr)
     if frame == 0:
         return -ENXIO
     return min(migrate_page(m, cpu, frame), 0)

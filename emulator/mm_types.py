@@ -139,6 +139,7 @@ CONFIG = struct(
         fork_unflushed="fork does not flush the parent",
         mremap_late_flush="mremap flushes after it has dropped the ptls",
         migrate_late_flush="migration flushes after it has dropped the ptl",
+        walk_outside_vma="migration looks up a page where there may be no VMA",
         swap_uncounted="reclaim puts for an entry that becomes a swap entry",
         wait_after_put="slow GUP puts the table, then waits for the migration entry in it",
         gup_no_pmd_recheck="fast GUP looks at the entry again, not at the pmd",

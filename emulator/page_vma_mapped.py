@@ -176,7 +176,8 @@ def page_vma_mapped_at(m, cpu, mm, addr, frame):
 def get_page_at(m, cpu, mm, addr):
     """A reference on the frame that is mapped at `addr`, or 0. The zero page and the device's frame have none.
 
-    Locking: caller must hold mmap_lock; takes and releases ptl.
+    Locking: caller must hold mmap_lock, and know that a VMA is there: munmap frees tables under mmap_lock for reading.
+    Takes and releases ptl.
     """
     pmd = pmd_lookup(m, mm, addr)
     table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)

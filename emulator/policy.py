@@ -76,6 +76,7 @@ KNOBS = _fields(
         "fork-unflushed": "fork does not flush the parent's TLBs after it has write-protected its entries",
         "mremap-late-flush": "mremap flushes the old range after it has dropped the ptls (CVE-2018-18281)",
         "migrate-late-flush": "migration flushes after it has dropped the ptl (60bae7370896, H22)",
+        "walk-outside-vma": "migration looks up a page under mmap_lock for reading where no VMA may be (H11)",
         "swap-uncounted": "an entry that becomes a swap entry is taken out of its table's count",
         "wait-after-put": "slow GUP puts the table, then looks for the migration entry to wait for in it (D6)",
         "gup-no-pmd-recheck": "fast GUP looks at the entry again after it has counted the frame, not at the pmd (H6)",

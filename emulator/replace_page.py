@@ -30,7 +30,7 @@ from emulator.pgtable import ACCESSED, ANON_EXCLUSIVE, DIRTY, PAGE, PAGE_SHIFT, 
 from emulator.rmap import page_add_new_anon_rmap
 from emulator.shadow import FORKED, shadow_own
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
-from emulator.vma import find_vma, linear_page_index, pte_modify, vma_limit
+from emulator.vma import find_vma, is_mapped, linear_page_index, pte_modify
 
 
 @kernel
@@ -115,10 +115,10 @@ def ksm_merge(m, cpu, mm, addr, kpage_addr):
     Locking: takes and releases mmap_lock for reading.
     """
     mmap_read_lock(m, cpu, mm)
-    vma, other = find_vma(m, mm, addr), find_vma(m, mm, kpage_addr)
     error = -EFAULT
-    if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr and other < vma_limit(m, mm):
+    if is_mapped(m, mm, addr) and is_mapped(m, mm, kpage_addr):
         error = 0
+        vma = find_vma(m, mm, addr)
         page, kpage = get_page_at(m, cpu, mm, addr), get_page_at(m, cpu, mm, kpage_addr)
         if page != 0 and kpage != 0 and page != kpage:
             merge_locked(m, cpu, mm, vma, addr & -PAGE, page, kpage_addr & -PAGE, kpage)
@@ -176,10 +176,10 @@ def uprobe(m, cpu, mm, addr):
     mappings, or -ENOMEM. Locking: takes and releases mmap_lock for writing.
     """
     mmap_write_lock(m, cpu, mm)
-    vma = find_vma(m, mm, addr)
     error = -EINVAL
-    if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr:
+    if is_mapped(m, mm, addr):
         error = 0
+        vma = find_vma(m, mm, addr)
         old = get_page_at(m, cpu, mm, addr)
         if old != 0:
             if trylock_anon_page(m, cpu, old):

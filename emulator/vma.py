@@ -61,6 +61,13 @@ def vma_limit(m, mm):
 
 
 @kernel
+def is_mapped(m, mm, addr):
+    """True if a VMA is at `addr`. Locking: caller must hold mmap_lock."""
+    row = find_vma(m, mm, addr)
+    return row < vma_limit(m, mm) and m.vma.start[row] <= addr
+
+
+@kernel
 def vmas_lock(m, cpu, mm):
     """Keep rmap walkers out of the VMA array of `mm`. Locking: caller must hold mmap_lock for writing."""
     anon_vma_lock(m, cpu, m.mm.family[mm] - 1)
