@@ -35,6 +35,7 @@ from emulator.pagemap import (
     unlock_page,
     wait_on_page_writeback,
 )
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     DIRTY,
     PAGE,
@@ -57,6 +58,8 @@ from emulator.tlb import point
 from emulator.vma import VM_LOCKED
 from emulator.vmscan import shrink_page_cache, swap_writepage
 
+TO_SWAP = path_number("reclaim to swap")
+DISCARD = path_number("reclaim after MADV_FREE")
 UNMAPPED = point_number("reclaim.unmapped")
 
 
@@ -77,6 +80,7 @@ def set_swap_pte(m, cpu, pte, frame, slot):
     """
     if clear_mapped_pte(m, cpu, pte, True) == 0:
         return False
+    took(m, cpu, TO_SWAP)
     swap_duplicate(m, slot)
     write_once(m.entry, pte, slot << PAGE_SHIFT | SWAP_ENTRY)
     put_mapped_page(m, frame)
@@ -100,6 +104,7 @@ def discard_pte(m, cpu, pte, frame):
         write_once(m.entry, pte, entry)
         write_once(m.page.mapping, frame, read_once(m.page.mapping, frame) & ~LAZYFREE)  # SetPageSwapBacked
         return False
+    took(m, cpu, DISCARD)
     m.pvmw.cleared[cpu] = 1
     put_mapped_page(m, frame)
     atomic_add(m.mm.rss_anon, m.pvmw.mm[cpu], -1)

@@ -41,6 +41,7 @@ class Bug(IntEnum):
     TABLE_LEAKED = 30
     STORE_TO_CLEAN_PAGE = 31
     STORE_TO_SHARED = 40
+    BAD_MM_AT_EXIT = 41
     PIN_NOT_MAPPED = 50
     SWAP_COUNT_UNDERFLOW = 60
 
@@ -78,6 +79,11 @@ BUGS = {
     Bug.TABLE_LEFT_AT_TEARDOWN: BugText(
         "free_pte_range: table {subject} is still installed, with count {seen}",
         "zap has cleared every entry, so the last put ought to have freed it: a reference leaked (BUG in patch 5)",
+    ),
+    Bug.BAD_MM_AT_EXIT: BugText(
+        "check_mm: mm {subject} has exited with {was} pages mapped and {seen} bytes of page tables",
+        "exit unmaps every VMA and frees every table: an entry or a table was lost, or counted twice",
+        "mm",
     ),
     Bug.PMD_CHANGED_UNDER_PIN: BugText(
         "the pmd {subject} of a table in use reads {seen}, expected table {was}",

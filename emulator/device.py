@@ -18,6 +18,7 @@ from emulator.kernel import ENOMEM
 from emulator.memory import pmd_alloc, zap_page_range
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.page_alloc import alloc_page, put_page
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     DIRTY,
@@ -33,6 +34,9 @@ from emulator.points import point_number
 from emulator.pte_ref import pte_alloc_try_get, pte_get, pte_lock, pte_put, pte_unlock
 from emulator.tlb import point
 
+MAP_DEVICE = path_number("mmap of the device")
+DEVICE_TAKES = path_number("driver takes its frame")
+
 DEVICE_FREED = point_number("device.freed")
 
 
@@ -46,6 +50,7 @@ def remap_pfn_range(m, cpu, mm, addr):
 
     Locking: caller must hold mmap_lock for writing; takes and releases i_mmap_lock and, inside of it, ptl.
     """
+    took(m, cpu, MAP_DEVICE)
     frame = alloc_page(m, cpu)
     if frame == 0:
         return -ENOMEM
@@ -109,6 +114,7 @@ def device_remove(m, cpu):
     i_mmap_lock(m, cpu, m.config.n_file[0])
     mm = m.device.mm[0] - 1
     if mm >= 0:
+        took(m, cpu, DEVICE_TAKES)
         zap_page_range(m, cpu, mm, m.device.addr[0], m.device.addr[0] + PAGE)
         if m.device.moves_to[0] != 0:
             zap_page_range(m, cpu, mm, m.device.moves_to[0], m.device.moves_to[0] + PAGE)

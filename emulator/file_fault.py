@@ -35,6 +35,7 @@ from emulator.pagemap import (
     unlock_page,
     wait_on_page_writeback,
 )
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     ANON_PTE,
@@ -56,6 +57,11 @@ from emulator.shadow import shadow_copy
 from emulator.tlb import flush_tlb_mm_range, point
 from emulator.vma import VM_SHARED, anon_vma_prepare, linear_page_index
 from emulator.vmscan import pte_alloc_one
+
+FILE_PMD_NONE = path_number("fault on a file, pmd none")
+FILE_NONE_ENTRY = path_number("fault on a file, none entry")
+WRITE_SHARED_FILE = path_number("first write, shared file")
+WRITE_PRIVATE_FILE = path_number("first write, private file")
 
 FAULT_AROUND = 16  # pages, Linux's fault_around_bytes
 BUG_TABLE_LEAKED = int(Bug.TABLE_LEAKED)
@@ -97,6 +103,7 @@ def finish_table(m, cpu):
             if pmd_install(m, cpu, m.vmf.mm[cpu], m.vmf.pmd[cpu], m.vmf.prealloc[cpu]):
                 m.vmf.table[cpu] = m.vmf.prealloc[cpu]
                 m.vmf.prealloc[cpu] = 0
+                took(m, cpu, FILE_PMD_NONE)
         elif knob(m.config.pte_alloc_under_page_lock):
             table = pte_alloc_new(m, cpu, m.vmf.mm[cpu], m.vmf.pmd[cpu])
             if table < 0:
@@ -122,6 +129,7 @@ def finish_fault(m, cpu, frame, flags):
     pte_lock(m, cpu, table)
     empty = read_once(m.entry, pte) == 0
     if empty:
+        took(m, cpu, FILE_NONE_ENTRY)
         if flags & FILE:
             page_add_file_rmap(m, mm, frame)
         else:
@@ -248,6 +256,7 @@ def wp_page_shared(m, cpu, entry):
         return 0  # out of the page cache by now, so unmapped: fault again
     lock_page(m, cpu, slot)
     if m.cache.frame[slot] == entry >> PAGE_SHIFT:
+        took(m, cpu, WRITE_SHARED_FILE)
         page_mkwrite(m, cpu, slot)
         pte_lock(m, cpu, table)
         current = read_once(m.entry, pte)
@@ -275,6 +284,7 @@ def wp_page_copy(m, cpu, entry):
     pte_lock(m, cpu, table)
     same = read_once(m.entry, pte) & ~(ACCESSED | DIRTY) == entry & ~(ACCESSED | DIRTY)
     if same:
+        took(m, cpu, WRITE_PRIVATE_FILE)
         copy_user_page(m, cpu, frame, old)
         xchg(m.entry, pte, 0)
         flush_tlb_mm_range(m, cpu, mm, addr, addr + PAGE, 0)

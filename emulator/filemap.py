@@ -27,6 +27,7 @@ from emulator.pagemap import (
     unlock_page,
     wait_on_page_locked,
 )
+from emulator.paths import path_number, took
 from emulator.pgtable import ACCESSED, DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, USER, pte_offset
 from emulator.points import point_number
 from emulator.pte_ref import pmd_install, pte_get_many, pte_lock, pte_put, pte_try_get, pte_unlock
@@ -34,6 +35,9 @@ from emulator.rcu import cond_resched
 from emulator.spinlock import mmap_read_unlock
 from emulator.tlb import point
 from emulator.vma import VM_SHARED, VM_WRITE, linear_page_index
+
+AROUND = path_number("fault-around")
+WAITS = path_number("fault that waits for a page")
 
 FAULT_FLAG_WRITE, FAULT_FLAG_TRIED = 1, 2
 VM_FAULT_RETRY = 1  # mmap_lock was dropped, begin again; other results are 0 or -errno
@@ -64,6 +68,7 @@ def lock_page_or_retry(m, cpu, slot):
         pte_put_vmf(m, cpu)
     mmap_read_unlock(m, cpu, m.vmf.mm[cpu])
     m.cpu.retries[cpu] += 1
+    took(m, cpu, WAITS)
     point(m, cpu, RETRYING, slot, m.vmf.table[cpu])
     wait_on_page_locked(m, cpu, slot)
     return False
@@ -171,6 +176,7 @@ def map_cached_range(m, cpu, mm, vma, pmd, table, start, end):
     v1 to v3 count them after they have dropped ptl. Locking: takes and releases ptl; caller must hold mmap_lock and a
     reference on the table.
     """
+    took(m, cpu, AROUND)
     mapped = 0
     prot = page_prot(m, vma)
     first = cache_slot(m, m.vma.file[vma] - 1, linear_page_index(m, vma, start))

@@ -29,6 +29,7 @@ from emulator.kernel import EAGAIN, ECHILD, ENOMEM
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.mmap import exit_mmap
 from emulator.page_alloc import alloc_page, copy_page
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,
@@ -78,6 +79,8 @@ from emulator.vma import (
     vmas_lock,
     vmas_unlock,
 )
+
+FORK = path_number("fork")
 
 COPIED, UNFLUSHED = point_number("fork.copied"), point_number("fork.unflushed")
 
@@ -194,6 +197,7 @@ def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     if table == 0:
         return 0
     pin_also(m, cpu)
+    took(m, cpu, FORK)
     child_table = pte_alloc_try_get(m, cpu, child, child_pmd)
     error = min(child_table, 0)
     if child_table > 0:

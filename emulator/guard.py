@@ -9,12 +9,16 @@ Source: madvise_guard_install and madvise_guard_remove, mm/madvise.c, since 6.13
 from emulator.atomic import kernel, read_once, write_once
 from emulator.kernel import EINTR, stopped
 from emulator.memory import pmd_alloc, zap_page_range
+from emulator.paths import path_number, took
 from emulator.pgtable import PAGE, PTE_MARKER_GUARD, pmd_addr_end, pte_offset
 from emulator.points import point_number
 from emulator.pte_ref import pte_alloc_try_get, pte_get_many, pte_lock, pte_put, pte_put_many_tlb, pte_unlock
 from emulator.rcu import cond_resched
 from emulator.tlb import point
 from emulator.vma import anon_vma_prepare
+
+INSTALL = path_number("guard, install")
+REMOVE = path_number("guard, remove")
 
 GUARDED = point_number("guard.installed")
 
@@ -25,6 +29,7 @@ def guard_install_pte_range(m, cpu, pmd, table, addr, end):
 
     Locking: takes and releases ptl; caller must hold a reference on the table.
     """
+    took(m, cpu, INSTALL)
     installed = others = 0
     pte_lock(m, cpu, table)
     while addr < end:
@@ -85,6 +90,7 @@ def guard_remove_pte_range(m, cpu, mm, pmd, table, addr, end):
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
+    took(m, cpu, REMOVE)
     start = addr
     removed = 0
     pte_lock(m, cpu, table)

@@ -14,6 +14,7 @@ from emulator.atomic import atomic_add, kernel, knob, read_once
 from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY
 from emulator.kernel import EBUS, EFAULT, EINTR, EINVAL, ENOMEM, stopped
 from emulator.memory import ZERO_PAGE, __handle_mm_fault
+from emulator.paths import path_number, took
 from emulator.pgtable import PAGE, PAGE_SHIFT, PRESENT, RW, is_migration_entry, pmd_lookup, pte_offset
 from emulator.points import point_number
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
@@ -26,6 +27,9 @@ from emulator.vma import VM_ACCESS_FLAGS, VM_PFNMAP, VM_SHARED, VM_WRITE, find_v
 PAGE_IS_THERE = 2  # beside what a fault returns
 
 UNPINNED = point_number("gup.unpinned")
+FOLLOW = path_number("populate, mlock: the look")
+PIN = path_number("GUP, slow")
+POPULATE = path_number("populate, mlock: the fault")
 
 
 @kernel
@@ -42,6 +46,7 @@ def follow_page_pte(m, cpu, mm, addr, write, get):
     table = pte_try_get(m, cpu, pmd)
     if table == 0:
         return 0
+    took(m, cpu, FOLLOW)
     pte_lock(m, cpu, table)
     entry = read_once(m.entry, pte_offset(table, addr))
     migrating = is_migration_entry(entry)
@@ -82,6 +87,7 @@ def pin_user_page(m, cpu, mm, addr, flags):
     while True:
         entry = follow_page_pte(m, cpu, mm, addr, write, 1)
         if entry != 0:
+            took(m, cpu, PIN)
             return entry
         error = faultin_page(m, cpu, mm, row, addr, flags)
         if error != 0:
@@ -117,6 +123,7 @@ def populate_page(m, cpu, mm, row, addr, flags):
     """
     if follow_page_pte(m, cpu, mm, addr, flags & FAULT_FLAG_WRITE, 0) != 0:
         return PAGE_IS_THERE
+    took(m, cpu, POPULATE)
     result = faultin_page(m, cpu, mm, row, addr, flags)
     if result == VM_FAULT_RETRY:
         mmap_read_lock(m, cpu, mm)

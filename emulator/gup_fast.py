@@ -24,6 +24,7 @@ from emulator.kernel import BUG, EFAULT, EINTR, detecting, stopped
 from emulator.memory import ZERO_PAGE
 from emulator.mmu import access_ok
 from emulator.page_alloc import put_page
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     FILE,
     PAGE,
@@ -41,6 +42,8 @@ from emulator.shadow import shadow_device_store, zaps_of_others
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.tlb import local_irq_disable, local_irq_enable, point
 
+GUP_FAST = path_number("GUP, fast")
+
 BUG_USE_AFTER_FREE, BUG_PIN_NOT_MAPPED = int(Bug.TABLE_USE_AFTER_FREE), int(Bug.PIN_NOT_MAPPED)
 READ_PMD, READ_PTE, PINNED = point_number("gup.read-pmd"), point_number("gup.read-pte"), point_number("gup.pinned")
 USED = point_number("gup.used")
@@ -52,6 +55,7 @@ def gup_pte_range(m, cpu, pmd, named, addr, write):
 
     Locking: caller must have interrupts off.
     """
+    took(m, cpu, GUP_FAST)
     table = pgtable_of(named)
     generation = data_race(m.ptdesc.generation, table)
     point(m, cpu, READ_PMD, table, named)

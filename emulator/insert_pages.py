@@ -7,10 +7,13 @@ from emulator.atomic import kernel, knob
 from emulator.filemap import map_cached_range
 from emulator.kernel import EFAULT, EINVAL
 from emulator.memory import pmd_alloc
+from emulator.paths import path_number, took
 from emulator.pgtable import PAGE, pmd_addr_end
 from emulator.pte_ref import pte_alloc_try_get, pte_put
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.vma import find_vma, vma_limit
+
+INSERT = path_number("driver inserts pages")
 
 
 @kernel
@@ -25,6 +28,7 @@ def insert_range(m, cpu, mm, vma, start, end):
         table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)
         if table < 0:
             return table
+        took(m, cpu, INSERT)
         map_cached_range(m, cpu, mm, vma, pmd, table, start, following)
         if following == end or not knob(m.config.one_put_for_all):
             pte_put(m, cpu, mm, pmd, start)

@@ -14,6 +14,7 @@ from emulator.gup import faultin_page_range
 from emulator.kernel import EINVAL, ENOMEM, detecting
 from emulator.memory import ZERO_PAGE, zap_page_range
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     DIRTY,
@@ -32,6 +33,10 @@ from emulator.shadow import shadow_forget
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
 from emulator.swap_state import free_swap_and_cache, read_swap_cache_async
 from emulator.vma import VM_DONTCOPY, VM_LOCKED, VM_PFNMAP, VM_WIPEONFORK, find_vma, vma_limit, vma_modify_flags
+
+YOUNG_DIRTY = path_number("MADV_FREE, COLD, PAGEOUT")
+WILLNEED = path_number("MADV_WILLNEED")
+FREE_SWAP = path_number("MADV_FREE of swap entries")
 
 MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_REMOVE = 3, 4, 8, 9
 MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK = 10, 11, 18, 19
@@ -86,6 +91,7 @@ def clear_young_dirty_ptes(m, cpu, table, addr, end, bits):
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
+    took(m, cpu, YOUNG_DIRTY)
     pte_lock(m, cpu, table)
     while addr < end:
         pte = pte_offset(table, addr)
@@ -113,6 +119,7 @@ def free_swap_ptes(m, cpu, mm, pmd, table, addr, end):
         pte = pte_offset(table, addr)
         entry = read_once(m.entry, pte)
         if is_swap_entry(entry):
+            took(m, cpu, FREE_SWAP)
             write_once(m.entry, pte, 0)
             free_swap_and_cache(m, cpu, entry >> PAGE_SHIFT)
             cleared += 1
@@ -129,6 +136,7 @@ def swapin_walk_pte_range(m, cpu, table, addr, end):
 
     Locking: caller must hold a reference on the table.
     """
+    took(m, cpu, WILLNEED)
     while addr < end:
         entry = read_once(m.entry, pte_offset(table, addr))
         if is_swap_entry(entry):

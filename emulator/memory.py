@@ -31,6 +31,7 @@ from emulator.mmu_gather import (
     tlb_remove_tlb_entry,
 )
 from emulator.page_alloc import alloc_page, alloc_table, clear_page, copy_page, free_table, put_page
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,
@@ -79,6 +80,16 @@ from emulator.swap_fault import do_swap_page, set_vmf
 from emulator.swap_state import free_page_and_swap_cache, free_swap_and_cache
 from emulator.tlb import flush_tlb_mm_range, point
 from emulator.vma import VM_ACCESS_FLAGS, VM_WRITE, anon_vma_prepare, find_vma, vma_limit
+
+NONE_ENTRY = path_number("fault on a none entry")
+WRITE_ZERO_PAGE = path_number("write to the zero page")
+WRITE_SHARED = path_number("write to a shared frame")
+WRITE_REUSE = path_number("write to a frame of one user")
+FAULT_END = path_number("end of a fault")
+ZAP_TABLE = path_number("zap, per table")
+ZAP_ENTRIES = path_number("zap, entries")
+ZAP_NONPRESENT = path_number("zap of a swap or migration entry")
+FILE_TABLE = path_number("fault on a file, table there")
 
 ZERO_PAGE = 0  # frame 0: never written, never counted
 MMAP_LOCKED, SET_PTE_LOCKED = point_number("fault.mmap-locked"), point_number("set_pte.locked")
@@ -135,6 +146,7 @@ def set_pte(m, cpu, mm, table, pmd, pte, entry):
     point(m, cpu, SET_PTE_LOCKED, table, entry)
     empty = read_once(m.entry, pte) == 0
     if empty:
+        took(m, cpu, NONE_ENTRY)
         write_once(m.entry, pte, entry)
         pte_get(m, cpu, pmd)
     point(m, cpu, SET_PTE_DONE, table, data_race(m.ptdesc.pte_refcount, table))
@@ -195,6 +207,7 @@ def wp_page_copy(m, cpu, mm, vma, table, pte, addr, orig):
         return -ENOMEM
     old = orig >> PAGE_SHIFT
     if old == ZERO_PAGE:
+        took(m, cpu, WRITE_ZERO_PAGE)
         clear_page(m, frame)
     else:
         copy_page(m, frame, old)
@@ -253,8 +266,10 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
     alone = read_once(m.page.refcount, frame) == 1 and read_once(m.page.mapping, frame) != 0  # KSM's are copied
     shared = same and entry & ANON_EXCLUSIVE == 0 and not alone
     if shared:
+        took(m, cpu, WRITE_SHARED)
         atomic_add(m.page.refcount, frame, 1)  # get_page: it stays while it is copied
     elif same:
+        took(m, cpu, WRITE_REUSE)
         wp_page_reuse(m, mm, pte, addr)
     pte_unlock(m, cpu, table)
     if not shared:
@@ -293,6 +308,7 @@ def handle_pte_fault(m, cpu, mm, vma, pmd, addr, flags):
     elif write and entry & RW == 0:
         result = do_wp_page(m, cpu, mm, vma, table, pte, addr, entry)
     if write or not knob(m.config.missing_pte_put):
+        took(m, cpu, FAULT_END)
         pte_put(m, cpu, mm, pmd, addr)  # pte_put_vmf
     return result
 
@@ -305,6 +321,8 @@ def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
     """
     table = pte_try_get_retry(m, cpu, pmd)
     set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
+    if table != 0:
+        took(m, cpu, FILE_TABLE)
     entry = 0 if table == 0 else read_once(m.entry, pte_offset(table, addr))
     result = 0
     if entry == 0:
@@ -395,6 +413,7 @@ def zap_nonpresent_pte(m, cpu, mm, pte, entry, drop_markers):
         atomic_add(m.mm.rss_anon, mm, 0 if entry & FILE else -1)
     elif not drop_markers:
         return False
+    took(m, cpu, ZAP_NONPRESENT)
     write_once(m.entry, pte, 0)
     return True
 
@@ -406,6 +425,7 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end, drop_markers):
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
+    took(m, cpu, ZAP_ENTRIES)
     start = addr
     cleared = 0
     full = False
@@ -449,6 +469,7 @@ def zap_pmd_range(m, cpu, mm, pud, addr, end, drop_markers):
         if read_once(m.entry, pmd) != 0:
             table = pte_try_get(m, cpu, pmd)
         if table != 0:
+            took(m, cpu, ZAP_TABLE)
             start = addr
             while addr < following:
                 addr = zap_pte_range(m, cpu, mm, pmd, table, addr, following, drop_markers)

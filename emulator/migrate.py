@@ -43,6 +43,7 @@ from emulator.page_vma_mapped import (
     rmap_walk_end,
 )
 from emulator.pagemap import PAGE_LOCK, page_lock_row, set_page_dirty
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     DIRTY,
     FILE,
@@ -59,6 +60,8 @@ from emulator.swap_state import first_swap_slot
 from emulator.tlb import flush_tlb_mm_range, point
 from emulator.vma import is_mapped
 
+LOOKUP = path_number("migration, the look-up")
+BOTH_WALKS = path_number("migration, both walks")
 UNMAPPED, UNFLUSHED = point_number("migrate.unmapped"), point_number("migrate.unflushed")
 
 
@@ -71,6 +74,7 @@ def set_migration_pte(m, cpu, pte, frame):
     entry = clear_mapped_pte(m, cpu, pte, not knob(m.config.migrate_late_flush))
     if entry == 0:
         return False
+    took(m, cpu, BOTH_WALKS)
     if entry & DIRTY and entry & FILE:
         set_page_dirty(m, m.page_slot[frame] - 1)
     elif entry & DIRTY:
@@ -209,6 +213,7 @@ def lookup_page(m, cpu, mm, addr):
     frame = 0
     mmap_read_lock(m, cpu, mm)
     if is_mapped(m, mm, addr) or knob(m.config.walk_outside_vma):
+        took(m, cpu, LOOKUP)
         frame = get_page_at(m, cpu, mm, addr)
     mmap_read_unlock(m, cpu, mm)
     return frame

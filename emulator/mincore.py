@@ -12,6 +12,7 @@ Source: mm/mincore.c; pte_offset_map_lock, mm/pgtable-generic.c.
 from emulator.atomic import DEBUG, data_race, kernel, knob, read_once
 from emulator.kernel import ENOMEM
 from emulator.pagemap import cache_slot
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     PAGE,
     PAGE_SHIFT,
@@ -30,6 +31,8 @@ from emulator.rcu import cond_resched, rcu_read_lock, rcu_read_unlock
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.tlb import point
 from emulator.vma import find_vma, linear_page_index, vma_limit
+
+MINCORE = path_number("mincore")
 
 WALKING = point_number("mincore.walking")
 
@@ -98,6 +101,7 @@ def mincore_pmd(m, cpu, mm, row, pmd, addr, end):
     table = pte_try_get(m, cpu, pmd)
     if table == 0:
         return -1
+    took(m, cpu, MINCORE)
     present = mincore_pte_range(m, cpu, row, pmd, table, addr, end)
     pte_put(m, cpu, mm, pmd, addr)
     return present

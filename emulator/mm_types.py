@@ -30,6 +30,7 @@ PAGE_SIZE = 4096
 PTRS_PER_TABLE = 512
 NR_POINTS = 128
 NR_LOCK_CLASSES = 16
+NR_PATHS = 96
 TRACE_ENTRIES = 256  # per CPU: the latest points it passed, debug build
 SHADOW_ENTRIES = 1024  # per CPU: the latest words it stored, direct mapped, debug build
 RCU_AGES = 8  # grace periods a reader's table can be old, last one "and more"
@@ -605,6 +606,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "zone": (ZONE, "zones"),
     "barrier": (BARRIER, "barriers"),
     "point": (POINT, "points"),
+    "path_taken": (WORD, "paths_taken"),  # how often each CPU took each path of paths.py, debug build
     "lock_order": (LOCK_ORDER, "lock_orders"),
     "rcu_age": (RCU_AGE, "rcu_ages"),
     "device": (DEVICE, "one"),
@@ -689,6 +691,7 @@ class Geometry:
             "zones": 2,
             "barriers": NR_BARRIERS,
             "points": NR_POINTS,
+            "paths_taken": agents * NR_PATHS if self.debug else 1,
             "lock_orders": NR_LOCK_CLASSES**2,
             "rcu_ages": RCU_AGES,
             "agents": agents,

@@ -4,12 +4,13 @@ A table of any level goes when the unmapped range overlapped what it maps and no
 whether or not it was empty.
 """
 
-from emulator.atomic import atomic_add_return, kernel, knob, smp_store_release, write_once
+from emulator.atomic import atomic_add_return, kernel, knob, read_once, smp_store_release, write_once
 from emulator.bugs import Bug
 from emulator.device import remap_pfn_range, unlink_file_vma
 from emulator.kernel import BUG, EINVAL, ENOMEM
 from emulator.memory import unmap_page_range
 from emulator.mmu_gather import pte_free_tlb, tlb_finish_mmu, tlb_flush_mmu, tlb_gather_mmu
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     PAGE,
     PGDIR_SHIFT,
@@ -41,7 +42,11 @@ from emulator.vma import (
     vmas_unlock,
 )
 
-BUG_TABLE_LEFT = int(Bug.TABLE_LEFT_AT_TEARDOWN)
+MUNMAP = path_number("munmap")
+FREE_PGTABLES = path_number("free_pgtables")
+EXIT = path_number("exit, last user of the mm")
+
+BUG_TABLE_LEFT, BUG_BAD_MM = int(Bug.TABLE_LEFT_AT_TEARDOWN), int(Bug.BAD_MM_AT_EXIT)
 MMAP_LOCKED, DETACHED = point_number("mmap.locked"), point_number("munmap.detached")
 ZAPPED, UNLINKED = point_number("munmap.zapped"), point_number("munmap.unlinked")
 EXIT_LOCKED = point_number("exit.mmap-locked")
@@ -61,6 +66,7 @@ def clear_table_entry(m, cpu, mm, entry, addr):
 @kernel
 def free_pte_range(m, cpu, mm, pmd, addr):
     """Free one PTE table at teardown. Where tables are counted there must be none: zap has freed it (patch 5)."""
+    took(m, cpu, FREE_PGTABLES)
     table = pgtable_of(m.entry[pmd])
     if m.config.pte_counted[0]:
         BUG(m, cpu, BUG_TABLE_LEFT, table, 0, m.ptdesc.pte_refcount[table])
@@ -125,6 +131,7 @@ def unmap_region(m, cpu, mm, start, end):
 
     Locking: caller must hold mmap_lock.
     """
+    took(m, cpu, MUNMAP)
     row = find_vma(m, mm, start)
     floor = 0
     ceiling = USER_PGTABLES_CEILING
@@ -218,6 +225,15 @@ def do_mmap(m, cpu, mm, start, length, flags, backing):
 
 
 @kernel
+def check_mm(m, cpu, mm):
+    """An mm that has exited maps nothing and has no table but its top one. Source: check_mm, kernel/fork.c."""
+    pages = read_once(m.mm.rss_anon, mm) + read_once(m.mm.rss_file, mm) + read_once(m.mm.rss_swap, mm)
+    tables = read_once(m.mm.pgtables_bytes, mm)
+    if pages != 0 or tables != 0:
+        BUG(m, cpu, BUG_BAD_MM, mm, pages, tables)
+
+
+@kernel
 def exit_mmap(m, cpu, mm):
     """One user of the mm less; the last unmaps everything, and gives a child's mm back: mmput and exit_mmap.
 
@@ -227,6 +243,7 @@ def exit_mmap(m, cpu, mm):
         return
     root = m.mm.family[mm] == mm + 1
     mmap_write_lock(m, cpu, mm)
+    took(m, cpu, EXIT)
     point(m, cpu, EXIT_LOCKED, mm, m.mm.vmas[mm])
     leave_family(m, cpu, mm)
     tlb_gather_mmu(m, cpu, mm, 1)
@@ -241,6 +258,7 @@ def exit_mmap(m, cpu, mm):
         unlink_file_vma(m, cpu, mm)
     m.mm.vmas[mm] = 0
     m.mm.total_vm[mm] = 0
+    check_mm(m, cpu, mm)
     mmap_write_unlock(m, cpu, mm)
     if not root:
         m.mm.anon_vmas[mm] = 0

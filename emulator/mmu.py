@@ -7,6 +7,7 @@ flushes keep it away from freed tables.
 from emulator.atomic import DEBUG, cmpxchg, kernel, kernel_inline, read_once, write_once
 from emulator.kernel import EINTR, detecting, stopped
 from emulator.memory import handle_mm_fault
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     DIRTY,
@@ -23,6 +24,8 @@ from emulator.points import point_noirq, point_number
 from emulator.rcu import cond_resched
 from emulator.shadow import check_psc, check_tlb, shadow_load, shadow_store
 from emulator.tlb import forget, psc_fill, psc_lookup, tlb_fill, tlb_lookup
+
+WALK = path_number("hardware walker")
 
 WALK_CACHED, WALK_TABLES = point_number("walk.cached"), point_number("walk.tables")
 TRANSLATED = point_number("access.translated")
@@ -44,6 +47,7 @@ def walk_upper(m, cpu, mm, addr):
 @kernel_inline
 def hardware_walk(m, cpu, mm, addr, write):
     """Find the PTE for `addr`, set its accessed and dirty bits, cache it; the PTE, or 0 to fault."""
+    took(m, cpu, WALK)
     m.cpu.tlb_misses[cpu] += 1
     table = psc_lookup(m, cpu, addr)
     cached = table != 0

@@ -23,6 +23,7 @@ Source: move_page_tables, move_ptes and move_normal_pmd, mm/mremap.c; eb66ae0308
 
 from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, write_once, xchg
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     FILE,
     PAGE,
@@ -58,6 +59,10 @@ from emulator.rmap import drop_rmap_locks, take_rmap_locks
 from emulator.shadow import SHARED, owner_tag, shadow_move, shadow_moved, shadow_swapped
 from emulator.spinlock import PMD_LOCK, spin_lock_pair, spin_unlock_pair
 from emulator.tlb import flush_tlb_mm_range, point
+
+MOVE_ENTRIES = path_number("mremap, entries")
+MOVE_PMD = path_number("mremap, 2 MiB")
+MOVE_PUD = path_number("mremap, 1 GiB")
 
 MOVED, UNLOCKED = point_number("mremap.moved"), point_number("mremap.unlocked")
 
@@ -113,6 +118,7 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
         return new_table
     take_rmap_locks(m, cpu, mm)
     pte_lock_pair(m, cpu, old_table, new_table)
+    took(m, cpu, MOVE_ENTRIES)
     if DEBUG:
         shadow_move_range(m, mm, old_table, old, old + length, 0)
     moved = move_entries(m, old_table, new_table, old, old + length, new)
@@ -162,6 +168,7 @@ def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
     take_rmap_locks(m, cpu, mm)
     if DEBUG:
         shadow_move_range(m, mm, table, 0, PMD_SIZE, 0)
+    took(m, cpu, MOVE_PMD)
     done = move_table(m, cpu, mm, old_pmd, new_pmd, old, PMD_SIZE)
     if DEBUG:
         shadow_move_range(m, mm, table, new if done else old, (new if done else old) + PMD_SIZE, new - old)
@@ -179,6 +186,7 @@ def move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
     take_rmap_locks(m, cpu, mm)
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new, 0)
+    took(m, cpu, MOVE_PUD)
     done = move_table(m, cpu, mm, old_pud, new_pud, old, PUD_SIZE)
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new if done else old, new - old)

@@ -13,6 +13,7 @@ Source: change_protection and do_mprotect_pkey, mm/mprotect.c.
 from emulator.atomic import kernel, read_once, write_once, xchg
 from emulator.kernel import EINVAL, ENOMEM
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     PAGE,
     PAGE_SHIFT,
@@ -33,6 +34,8 @@ from emulator.spinlock import mmap_write_lock, mmap_write_unlock
 from emulator.tlb import point
 from emulator.vma import VM_ACCESS_FLAGS, find_vma, pte_modify, vma_limit, vma_modify_flags
 
+MPROTECT = path_number("mprotect")
+
 PROTECTED = point_number("mprotect.changed")
 
 
@@ -42,6 +45,7 @@ def change_pte_range(m, cpu, table, addr, end, flags):
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
+    took(m, cpu, MPROTECT)
     pte_lock(m, cpu, table)
     while addr < end:
         pte = pte_offset(table, addr)

@@ -44,6 +44,7 @@ from emulator.bugs import Bug
 from emulator.kernel import BUG, ENOMEM, Wait, detecting, waits_for
 from emulator.mmu_gather import pte_free_tlb, tlb_remove_table_free
 from emulator.page_alloc import free_table
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     PMD_SIZE,
     PRESENT,
@@ -62,6 +63,11 @@ from emulator.rcu import account_rcu_age, rcu_read_lock, rcu_read_unlock
 from emulator.spinlock import PMD_LOCK, PTE_LOCK, spin_lock, spin_lock_pair, spin_unlock, spin_unlock_pair
 from emulator.tlb import flush_tlb_mm_range, point, take_interrupts
 from emulator.vmscan import pte_alloc_one
+
+TABLE_THERE = path_number("fault, table there")
+PMD_NONE = path_number("fault, pmd none")
+NO_MEMORY = path_number("fault, no memory")
+TABLE_DYING = path_number("fault, table dying")
 
 BUG_UNDERFLOW, BUG_NOT_EMPTY = int(Bug.COUNT_UNDERFLOW), int(Bug.FREED_TABLE_NOT_EMPTY)
 BUG_SATURATED, BUG_FROM_ZERO = int(Bug.COUNT_SATURATED), int(Bug.COUNT_FROM_ZERO)
@@ -415,6 +421,7 @@ def pmd_install(m, cpu, mm, pmd, table):
             populate(m, mm, pmd, table)
         mark_life(m, cpu, m.life.installed, table)
         m.cpu.tables_installed[cpu] += 1
+        took(m, cpu, PMD_NONE)
         installed = True
     spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
     if detecting(m) and installed:
@@ -427,6 +434,7 @@ def pte_alloc_new(m, cpu, mm, pmd):
     """Allocate a table for an empty pmd and install it: the table, 0 if somebody else was first, or -ENOMEM."""
     table = pte_alloc_one(m, cpu)
     if table == 0:
+        took(m, cpu, NO_MEMORY)
         return -ENOMEM
     if pmd_install(m, cpu, mm, pmd, table):
         return table
@@ -444,6 +452,7 @@ def pte_alloc_try_get(m, cpu, mm, pmd):
     """
     table = pte_try_get(m, cpu, pmd)
     if table != 0:
+        took(m, cpu, TABLE_THERE)
         return table
     return pte_alloc_try_get_slow(m, cpu, mm, pmd)
 
@@ -483,6 +492,7 @@ def pte_try_get_retry(m, cpu, pmd):
 @kernel
 def wait_for_freer(m, cpu, table, retries):
     """One turn of waiting until the freer of a dying table has cleared its pmd."""
+    took(m, cpu, TABLE_DYING)
     waits_for(m, cpu, DYING_TABLE, table)
     m.cpu.try_get_failed[cpu] += 1
     take_interrupts(m, cpu)

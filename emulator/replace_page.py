@@ -26,11 +26,15 @@ from emulator.page_vma_mapped import (
     put_mapped_page,
 )
 from emulator.pagemap import anon_page_row, cache_slot, trylock_anon_page, unlock_anon_page
+from emulator.paths import path_number, took
 from emulator.pgtable import ACCESSED, ANON_EXCLUSIVE, DIRTY, PAGE, PAGE_SHIFT, RW, USER
 from emulator.rmap import page_add_new_anon_rmap
 from emulator.shadow import FORKED, shadow_own
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
 from emulator.vma import find_vma, is_mapped, linear_page_index, pte_modify
+
+KSM = path_number("KSM")
+UPROBE = path_number("uprobe")
 
 
 @kernel
@@ -85,6 +89,7 @@ def try_to_merge_pages(m, cpu, mm, vma, addr, page, kpage_addr, kpage):
         return
     if not same_words(m, page, kpage):
         return
+    took(m, cpu, KSM)
     write_once(m.page.mapping, kpage, 0)
     if DEBUG:
         write_once(m.page_stored_by, kpage, FORKED)
@@ -151,6 +156,7 @@ def uprobe_replace(m, cpu, mm, vma, addr, old):
     """
     if not write_protect_page(m, cpu, mm, addr, old):
         return 0
+    took(m, cpu, UPROBE)
     original = original_page(m, vma, addr)
     if original >= 0 and same_words(m, old, original):
         replace_page(m, cpu, mm, addr, old, 0, 0)

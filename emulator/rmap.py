@@ -10,6 +10,7 @@ Source: mm/rmap.c, mm/interval_tree.c; unlink_file_vma, mm/mmap.c.
 from emulator.atomic import atomic_add, kernel, kernel_inline, knob, read_once, write_once, xchg
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.pagemap import set_page_dirty
+from emulator.paths import path_number, took
 from emulator.pgtable import DIRTY, FILE, PAGE, PAGE_SHIFT, RW, pmd_lookup, pte_offset, pte_present
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.tlb import flush_tlb_mm_range
@@ -18,6 +19,8 @@ from emulator.vma import linear_page_index, vmas_lock, vmas_unlock
 MAPPING_SHIFT = 12  # page.mapping: the linear page index is above it
 LAZYFREE = 0x800  # of page.mapping: MADV_FREE has said that nobody needs the page, unless it is stored to
 FAMILY = LAZYFREE - 1  # of page.mapping
+
+MKCLEAN = path_number("write-back")
 
 
 @kernel_inline
@@ -194,6 +197,7 @@ def page_mkclean(m, cpu, slot):
             pmd = pmd_lookup(m, mm, addr)
             table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
             if table != 0:
+                took(m, cpu, MKCLEAN)
                 if page_mkclean_one(m, cpu, mm, table, addr, m.cache.frame[slot]):
                     set_page_dirty(m, slot)
                 pte_put(m, cpu, mm, pmd, addr)

@@ -12,6 +12,7 @@ from emulator.kernel import EFAULT, ENOMEM
 from emulator.mutex import mutex_wait
 from emulator.page_alloc import alloc_page, put_page
 from emulator.pagemap import PAGE_LOCK, SWAP_HAS_CACHE, delete_from_page_cache, page_lock_row, unlock_page
+from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,
@@ -34,6 +35,10 @@ from emulator.swap_state import read_swap_cache, swap_free
 from emulator.tlb import point
 from emulator.vma import pte_modify
 
+SWAP_FAULT = path_number("fault on a swap entry")
+MIGRATION_FAULT = path_number("fault on a migration entry")
+ENTRY_WAIT = path_number("wait for a migration entry")
+GUARD = path_number("fault on a guard")
 SWAP_LOCKED, MIGRATION_WAIT = point_number("swap.page-locked"), point_number("migration.waiting")
 
 
@@ -69,6 +74,7 @@ def migration_entry_wait(m, cpu, pmd, addr):
     """Wait until the page at `addr` has been migrated. Locking: caller must hold mmap_lock, and the table."""
     row = migration_entry_row(m, cpu, pmd, addr)
     if row >= 0:
+        took(m, cpu, ENTRY_WAIT)
         mutex_wait(m, cpu, row, PAGE_LOCK)
 
 
@@ -81,6 +87,7 @@ def migration_wait_or_retry(m, cpu):
     row = migration_entry_row(m, cpu, m.vmf.pmd[cpu], m.vmf.addr[cpu])
     if row < 0:
         return 0
+    took(m, cpu, MIGRATION_FAULT)
     pte_put_vmf(m, cpu)
     mmap_read_unlock(m, cpu, m.vmf.mm[cpu])
     m.cpu.retries[cpu] += 1
@@ -102,6 +109,7 @@ def map_swapped_page(m, cpu, slot, entry):
     pte_lock(m, cpu, table)
     same = read_once(m.entry, pte) == entry
     if same:
+        took(m, cpu, SWAP_FAULT)
         atomic_add(m.page.refcount, frame, 1)
         atomic_add(m.page.mapcount, frame, 1)
         write_once(m.page.mapping, frame, anon_mapping(m, mm, vma, addr))
@@ -157,4 +165,7 @@ def do_swap_page(m, cpu, entry):
         return swap_in(m, cpu, entry)
     if is_migration_entry(entry):
         return migration_wait_or_retry(m, cpu)
-    return 0 if pte_present(entry) else -EFAULT  # a guard
+    if pte_present(entry):
+        return 0
+    took(m, cpu, GUARD)
+    return -EFAULT

@@ -11,6 +11,7 @@ from emulator.filemap import FAULT_FLAG_TRIED
 from emulator.kernel import EBUSY, EINTR, stopped
 from emulator.mmap import exit_mmap
 from emulator.pagemap import trylock_page, unlock_page
+from emulator.paths import path_number, took
 from emulator.pgtable import PAGE, is_swap_entry, pmd_addr_end, pmd_lookup, pte_offset
 from emulator.pte_ref import pte_put, pte_try_get
 from emulator.rcu import cond_resched
@@ -20,6 +21,7 @@ from emulator.swap_fault import do_swap_page, set_vmf
 from emulator.swap_state import delete_unused_swap_cache, first_swap_slot
 from emulator.vma import vma_limit
 
+UNUSE = path_number("swapoff")
 _ROUNDS = 200  # over all mms, until swapoff gives up: a fork may bring entries to where it has been
 
 
@@ -33,6 +35,7 @@ def unuse_pte_range(m, cpu, mm, vma, pmd, table, addr, end):
     while addr < end and error == 0:
         entry = read_once(m.entry, pte_offset(table, addr))
         if is_swap_entry(entry):
+            took(m, cpu, UNUSE)
             set_vmf(m, cpu, mm, vma, pmd, table, addr, FAULT_FLAG_TRIED)
             error = do_swap_page(m, cpu, entry)
         addr += PAGE

@@ -31,12 +31,15 @@ from emulator.pagemap import (
     unlock_page,
     wait_on_page_writeback,
 )
+from emulator.paths import path_number, took
 from emulator.pgtable import FILE, PAGE
 from emulator.points import point_number
 from emulator.rmap import first_link
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.tlb import point
 from emulator.vma import VM_LOCKED, VM_SHARED, find_vma, linear_page_index, vma_limit
+
+UNMAP_MAPPING = path_number("truncate, hole punch")
 
 UNMAPPED = point_number("truncate.unmapped")
 
@@ -52,6 +55,7 @@ def unmap_mapping_range(m, cpu, file, first, end, even_cows):
         base = m.link.start[row] - m.link.pgoff[row] * PAGE
         start, until = max(m.link.start[row], base + first * PAGE), min(m.link.end[row], base + end * PAGE)
         if start < until:
+            took(m, cpu, UNMAP_MAPPING)
             tlb_gather_mmu(m, cpu, m.link.mm[row], 0)
             m.cpu.gather_only[cpu] = 0 if even_cows else FILE
             unmap_page_range(m, cpu, m.link.mm[row], start, until, 0)

@@ -19,10 +19,13 @@ from emulator.pagemap import (
     unlock_page,
     wait_on_page_writeback,
 )
+from emulator.paths import path_number, took
 from emulator.pgtable import PAGE_SHIFT, PTE_LEVEL
 from emulator.points import point_number
 from emulator.shadow import shadow_swap_out
 from emulator.tlb import point
+
+RECLAIM_PAGE = path_number("reclaim of a page")
 
 CHARGING = point_number("memcg.charging")
 
@@ -52,6 +55,7 @@ def reclaim_page(m, cpu, slot):
         swap_writepage(m, cpu, slot)  # one that was pinned when it was unmapped
     clean = read_once(m.cache.dirty, slot) == 0 or read_once(m.cache.swap_map, slot) == SWAP_HAS_CACHE
     if done and clean and read_once(m.cache.writeback, slot) == 0:
+        took(m, cpu, RECLAIM_PAGE)
         delete_from_page_cache(m, cpu, slot)
         m.cpu.reclaimed[cpu] += 1
     else:

@@ -74,8 +74,9 @@ class Record:
     """One run of a scenario.
 
     `checks` is name -> violations summed over all machines; `violations` is what the detectors stopped a machine for,
-    workers.violation.Violation each; `ages` counts read sections by the age of the table they found; `stalls` says
-    which process stood still at a point and went on; `signals` which CPUs got a signal for an access, the first
+    workers.violation.Violation each; `ages` counts read sections by the age of the table they found; `paths` how often
+    each path of emulator/paths.py was taken (debug build); `stalls` says which process stood
+    still at a point and went on; `signals` which CPUs got a signal for an access, the first
     KEPT_SIGNALS of all machines, workers.signals.Signals each, and `more_signals` how many more did; `unreached` why a
     stop has not happened in the machines so far.
     `found` is what the explorer found, `inconclusive` that it ran out of time.
@@ -87,6 +88,7 @@ class Record:
     checks: dict[str, int] = field(default_factory=dict)
     violations: list[Any] = field(default_factory=list)
     ages: list[int] = field(default_factory=list)
+    paths: dict[str, int] = field(default_factory=dict)
     signals: list[Any] = field(default_factory=list)
     more_signals: int = 0
     stalls: list[str] = field(default_factory=list)
@@ -111,6 +113,14 @@ class Record:
     def add_ages(self, ages: Any) -> None:
         """Enter one machine's histogram of table ages (debug build with --checks online)."""
         self.ages = [int(a) + int(b) for a, b in zip(self.ages or [0] * len(ages), ages, strict=True)]
+
+    def add_paths(self, taken: Any) -> None:
+        """Enter how often one machine's CPUs took each path: a row of NR_PATHS words per CPU (debug build)."""
+        from emulator.mm_types import NR_PATHS
+        from emulator.paths import PATHS
+
+        for name, times in zip(PATHS, taken.reshape(-1, NR_PATHS).sum(axis=0), strict=False):
+            self.paths[name] = self.paths.get(name, 0) + int(times)
 
     def add_stops(self, stops: Any) -> list[str]:
         """Enter what one machine has to say of --kill and --stall (workers.stops.Stops); the stalls it went through."""
@@ -152,6 +162,7 @@ class Record:
             "bugs": [*(violation.headline() for violation in self.violations), *self.found],
             "violations": [violation.as_json() for violation in self.violations],
             "rcu_ages": self.ages,
+            "paths": self.paths,
             "signals": [of.as_json() for of in self.signals],
             "stalls": self.stalls,
             "stops_missed": self.missed(),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from scenarios.record import Record
@@ -51,6 +52,16 @@ def mean_spread(values: Sequence[float], digits: int = 0) -> str:
 def kb(value: float) -> str:
     """A size in kB, exactly, with a larger unit beside it where that reads better."""
     return f"{value:,.0f} kB ({size(value)})" if value >= 10 << 10 else f"{value:,.0f} kB"
+
+
+def paths(taken: Mapping[str, int]) -> list[str]:
+    """How often each path of docs/protocol.md was taken, two in a line, and which never was."""
+    never = [path for path, times in taken.items() if times == 0]
+    lines = [f"{path:<30} {times:>14,}" for path, times in taken.items()]
+    half = (len(lines) + 1) // 2
+    pairs = [f"{left}    {right}".rstrip() for left, right in zip_longest(lines[:half], lines[half:], fillvalue="")]
+    said = f"; never: {', '.join(never)}" if never else ""
+    return [f"paths of docs/protocol.md: {len(taken) - len(never)} of {len(taken)} taken{said}", *pairs]
 
 
 def checks_and_verdict(record: Record) -> None:

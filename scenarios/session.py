@@ -61,6 +61,8 @@ def finish(machine: Any, record: Record, lab: Lab, command: str | None = None) -
         record.add_checks(audit(machine.views, machine.geometry))
     record.add_signals(signals_of(machine.views, machine.geometry))
     record.add_ages(machine.views["rcu_age"]["count"])
+    if machine.geometry.debug:
+        record.add_paths(machine.views["path_taken"]["word"])
     for text in record.add_stops(machine.stops):
         note(text)
     names = list(CPU.comments)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
+from collections import Counter
 from typing import Any
 
 import click
@@ -77,10 +78,15 @@ def run_once(policy: str, setup: Setup, record: Record) -> dict[str, Any]:
         return {**counters, "grace_periods": int(machine.views["rcu"]["gp_completed"][0]), "seconds": seconds}
 
 
-def failures(policy: str, setup: Setup) -> list[str]:
-    """What one run has found, with the command that runs it again; nothing if the protocol held. For tests."""
+def failures(policy: str, setup: Setup, taken: Counter[str] | None = None) -> list[str]:
+    """What one run has found, with the command that runs it again; nothing if the protocol held. For tests.
+
+    The paths it took are added to `taken`.
+    """
     record = Record("stress", setup.lab.seed)
     run_once(policy, setup, record)
+    if taken is not None:
+        taken.update(record.paths)
     found = [violation.headline() for violation in record.violations]
     found += [f"check {name}: {count} violations" for name, count in record.checks.items() if count]
     return [*found, f"again: {setup.command(policy)}"] if found else []
@@ -141,6 +147,8 @@ def show(record: Record, setup: Setup) -> None:
         figures = [f"{figure:,}" for figure in (*(row[name] for name in COUNTERS), signals, row["grace_periods"])]
         lines.append([row["policy"], seeds, *figures, f"{row['seconds']:.2f}"])
     report.table(["policy", "seeds", *names, "grace periods", "s"], lines)
+    if record.paths:
+        report.write("\n".join([*report.paths(record.paths), ""]))
     if any(record.checks.values()):
         row = record.rows[-1]
         report.write(f"again: {setup.at(row['first_seed'] + row['seeds'] - 1).command(row['policy'])}\n")

@@ -1,5 +1,37 @@
-"""The tests run in the debug build: detectors can watch. tests/test_engines.py compares it with the plain one."""
+"""The tests run in the debug build: detectors can watch. tests/test_engines.py compares it with the plain one.
+
+Stress runs count the paths of docs/protocol.md that they take; the sum over all of them is printed at the end.
+"""
 
 import os
+from collections import Counter
+
+import pytest
 
 os.environ["PTELAB_BUILD"] = "debug"
+TAKEN = "paths taken"
+
+
+@pytest.fixture(autouse=True)
+def _paths_taken(request, record_property):
+    """Hand what this test's stress runs took over to the process that prints the summary."""
+    import support
+
+    support.taken.clear()
+    yield
+    if support.taken:
+        record_property(TAKEN, dict(support.taken))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How often each path was taken by the stress runs of this session."""
+    taken = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "teardown":
+                taken.update(dict(report.user_properties).get(TAKEN, {}))
+    if taken:
+        from scenarios.report import paths
+
+        terminalreporter.section("paths taken by random programs")
+        terminalreporter.write("\n".join([*paths(taken), ""]))

@@ -11,8 +11,9 @@ from typing import Any
 from emulator import pte_ref
 from emulator.bugs import Bug
 from emulator.mm_types import Geometry
+from emulator.mmap import check_mm
 from emulator.page_alloc import free_table, put_page
-from emulator.pgtable import PRESENT, RW
+from emulator.pgtable import PRESENT, RW, mm_inc_nr_tables
 from emulator.rcu import account_rcu_age
 from emulator.shadow import (
     check_psc,
@@ -55,6 +56,12 @@ def longer_lock_order(m: Any) -> None:
         spin_lock(m, CPU, m.ptdesc.ptl, 4, inner)
         spin_unlock(m, CPU, m.ptdesc.ptl, 4, inner)
         spin_unlock(m, CPU, m.ptdesc.ptl, 3, outer)
+
+
+def bad_mm_at_exit(m: Any) -> None:
+    """A table too many in VmPTE."""
+    mm_inc_nr_tables(m, MM)
+    check_mm(m, CPU, MM)
 
 
 def lock_recursion(m: Any) -> None:
@@ -186,6 +193,7 @@ PROVOCATIONS = {
     "frame_count": lambda m: put_page(m, CPU, FRAME),
     "frame_double_free": frame_double_free,
     "table_double_free": lambda m: free_table(m, CPU, TABLE),
+    "bad_mm_at_exit": bad_mm_at_exit,
     "foreign_contents": foreign_contents,
     "foreign_store": foreign_store,
     "lost_store": lost_store,

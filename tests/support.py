@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,14 @@ def run_one(program: Sequence[Insn], policy: str, knobs: Sequence[str] = ()) -> 
 STRESS = int(os.environ.get("STRESS", "1"))  # make stress STRESS=n: how much longer
 
 
+taken: Counter[str] = Counter()  # how often stress() went along each path; tests/conftest.py prints it at the end
+
+
 def stress(policy: str, shape: Sequence[int], seed: int, checks: str = "online", perturb: int = 0) -> list[str]:
     """Run a seed's random programs, `shape` being CPUs, mms and length: what was found, and how to repeat it."""
     cpus, mms, length = shape
     lab = Lab(engine=engine.name(), seed=seed, checks=checks, perturb=perturb)
-    return failures(policy, Setup(lab, cpus, mms, length))
+    return failures(policy, Setup(lab, cpus, mms, length), taken)
 
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -6,7 +6,9 @@ from dataclasses import fields
 from support import ROOT
 
 from emulator.bugs import Bug
+from emulator.paths import PATHS
 from emulator.policy import SETTINGS
+from scenarios.claims import CLAIMS
 from scenarios.race import RACES, load_race
 from workers.violation import Event, Participant, Violation
 
@@ -30,6 +32,16 @@ def tables(document):
 def names(text):
     """What stands in backticks."""
     return re.findall(r"`([\w/-]+)`", text)
+
+
+def names_of_code(text):
+    """File and function of `file.py:function`."""
+    return re.fullmatch(r"`(\w+\.py):(\w+)`", text).groups()
+
+
+def source(file):
+    """The text of a file of the emulator."""
+    return (ROOT / "emulator" / file).read_text()
 
 
 def test_the_zoo_is_listed_with_pieces_sources_and_detectors():
@@ -68,3 +80,27 @@ def test_every_field_of_a_violation_is_explained():
     for heading, record in (("violation", Violation), ("participant", Participant), ("event", Event)):
         explained = [names(row[0])[0] for row in listed[heading, "type, unit"]]
         assert explained == [field.name for field in fields(record)]
+
+
+PROTOCOL_PATHS = ("path", "class")
+
+
+def test_every_path_has_its_row_in_the_protocol_and_is_counted_in_the_function_the_row_names():
+    rows = tables("protocol.md")[PROTOCOL_PATHS]
+
+    assert tuple(row[0] for row in rows) == PATHS
+    for path, *_, where, _ in rows:
+        file, function = names_of_code(where)
+        constant = re.search(rf'^(\w+) = path_number\("{re.escape(path)}"\)$', source(file), re.MULTILINE)
+        assert constant is not None, path
+        body = re.search(rf"^def {function}\(.*?(?=^\S|\Z)", source(file), re.DOTALL | re.MULTILINE)
+        assert body is not None, path
+        assert f"took(m, cpu, {constant[1]})" in body[0], path
+
+
+def test_every_path_is_shown_by_a_race_a_claim_or_a_test_file():
+    shown = [(row[0], names(row[-1])) for row in tables("protocol.md")[PROTOCOL_PATHS]]
+
+    known = {*RACES, *CLAIMS, *(test.stem for test in (ROOT / "tests").glob("test_*.py"))}
+    assert [(path, by) for path, by in shown if not by or not set(by) <= known] == []
+    assert {row[1] for row in tables("protocol.md")[PROTOCOL_PATHS]} == {"full", "semi", "hw", "alone", "-"}

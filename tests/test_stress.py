@@ -7,12 +7,13 @@ command runs the same programs again.
 import json
 
 import pytest
-from support import STRESS, in_engine, stress
+from support import STRESS, in_engine, stress, taken
 from test_cli import ptelab
 
+from emulator.paths import PATHS
 from emulator.policy import POLICIES
 from scenarios.options import Lab
-from scenarios.stress import Setup, failures
+from scenarios.stress import SIGNALS, Setup, failures
 from workers.random_programs import random_workload
 
 LENGTH = 3000 * STRESS
@@ -48,6 +49,16 @@ def test_random_programs_race_soundly_on_the_semaphore_engine(build):
     found = in_engine("semaphore", runs, build)
 
     assert not found, told(found)
+
+
+def test_random_programs_take_every_path():
+    runs = 0
+    while runs < 4 or (runs < 40 and not all(taken[path] for path in PATHS)):
+        found = stress(list(POLICIES)[runs % len(POLICIES)], (4, 1, 1000), 4000 + runs, perturb=8 * (runs % 2))
+        assert not found, told(found)
+        runs += 1
+
+    assert [path for path in PATHS if not taken[path]] == []
 
 
 @pytest.mark.stress
@@ -109,7 +120,7 @@ def test_stress_writes_the_documented_rows():
     documented |= {"zapped", "tables_freed", "flushes_local", "flushes_remote", "ipis", "errors", "grace_periods"}
     assert (run.returncode, record["verdict"]) == (0, "pass")
     assert [row["policy"] for row in record["rows"]] == list(POLICIES)
-    assert all(row.keys() == documented | {"seconds"} for row in record["rows"])
+    assert all(row.keys() == documented | {"seconds", *SIGNALS} for row in record["rows"])
     assert sum(record["rcu_ages"]) > 0
 
 

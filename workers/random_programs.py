@@ -77,6 +77,8 @@ SLOT_PAGES = SLOT // PAGE_SIZE
 AREAS = ((1 << 39) - SLOT, (5 << 30) - SLOT)  # two slots each, with the border between them
 SLOTS = tuple(area + i * SLOT for area in AREAS for i in range(2))
 DEVICE_PAGE = SLOTS[1] + 300 * PAGE_SIZE  # of mm 0 alone: the device's file has one VMA
+GIB = 1 << 30
+GIBS = (7 * GIB, 9 * GIB)  # where whole PMD tables move to and fro
 FILES, FILE_PAGES = 2, 96  # of all mms
 SWAP_PAGES = 256  # fewer than there are pages: it is full now and then
 CHILDREN = 2  # of each CPU at a time: one that stays, one that runs
@@ -232,6 +234,15 @@ class Author:
         before = self.map_file((addr, length)) if self.rng.random() < 0.2 else []
         return [*before, mremap_fixed(addr, length, to), *between, *again]
 
+    def move_gib(self) -> list[Insn]:
+        """mremap of a whole PMD table, with two PTE tables or none under it."""
+        here, there = self.rng.sample(GIBS, 2)
+        at = here + self.rng.randrange(400) * SLOT - PAGE_SIZE
+        words = [touch(max(at, here), 2 * PAGE_SIZE, value=self.value())] if self.rng.random() < 0.8 else []
+        between = self.anything() if self.rng.random() < 0.3 else []
+        moved = mremap_fixed(here, GIB, there)
+        return [mmap(here, GIB), *words, moved, *between, read(at - here + there, PAGE_SIZE), munmap(there, GIB)]
+
     def resize(self) -> list[Insn]:
         """mremap in place: shrink and grow back."""
         addr, length = self.piece()
@@ -356,6 +367,7 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.guard: 4,
     Author.lock: 2,
     Author.move: 5,
+    Author.move_gib: 1,
     Author.resize: 1,
     Author.fork: 4,
     Author.inherit: 1,
