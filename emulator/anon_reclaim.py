@@ -139,8 +139,7 @@ def swap_out_to(m, cpu, frame, slot):
     if not unmapped or read_once(m.page.refcount, frame) != 2:
         delete_unused_swap_cache(m, cpu, slot)
         return False
-    if read_once(m.cache.dirty, slot) != 0:
-        swap_writepage(m, cpu, slot)
+    swap_writepage(m, cpu, slot)
     delete_from_page_cache(m, cpu, slot)
     return True
 

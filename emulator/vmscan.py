@@ -32,11 +32,12 @@ CHARGING = point_number("memcg.charging")
 
 @kernel
 def swap_writepage(m, cpu, slot):
-    """Write a page of swap, which nobody can store to any more. Locking: caller must hold the page lock."""
-    copy_to_disk(m, slot, m.cache.frame[slot])
+    """Have a page of swap, which nobody can store to any more, on the disk. Locking: caller must hold the page lock."""
     if DEBUG:
         shadow_swap_out(m, slot, m.cache.frame[slot])
-    write_once(m.cache.dirty, slot, 0)
+    if read_once(m.cache.dirty, slot) != 0:
+        copy_to_disk(m, slot, m.cache.frame[slot])
+        write_once(m.cache.dirty, slot, 0)
 
 
 @kernel
@@ -51,8 +52,8 @@ def reclaim_page(m, cpu, slot):
     frame = m.cache.frame[slot]
     done = frame != 0 and read_once(m.page.mapcount, frame) == 0 and read_once(m.page.refcount, frame) == 1
     smp_rmb()
-    if done and read_once(m.cache.dirty, slot) != 0 and read_once(m.cache.swap_map, slot) > SWAP_HAS_CACHE:
-        swap_writepage(m, cpu, slot)  # one that was pinned when it was unmapped
+    if done and read_once(m.cache.swap_map, slot) > SWAP_HAS_CACHE:
+        swap_writepage(m, cpu, slot)  # dirty if it was pinned when it was unmapped
     clean = read_once(m.cache.dirty, slot) == 0 or read_once(m.cache.swap_map, slot) == SWAP_HAS_CACHE
     if done and clean and read_once(m.cache.writeback, slot) == 0:
         took(m, cpu, RECLAIM_PAGE)
