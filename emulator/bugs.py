@@ -43,6 +43,7 @@ class Bug(IntEnum):
     STORE_TO_SHARED = 40
     BAD_MM_AT_EXIT = 41
     PIN_NOT_MAPPED = 50
+    DEPOSIT_LEFT = 51
     SWAP_COUNT_UNDERFLOW = 60
 
     @property
@@ -165,6 +166,10 @@ BUGS = {
         "a device has stored to frame {was}, which it has pinned for {subject}; frame {seen} is mapped there",
         "who takes a page away looks whether it is pinned: this store is lost to the program",
         "address",
+    ),
+    Bug.DEPOSIT_LEFT: BugText(
+        "PMD table {subject} is freed with table {seen} deposited in it",
+        "each is kept for a huge page, and is withdrawn with it: a huge page went another way",
     ),
     Bug.PTLOCK_DEAD: BugText(
         "the ptl of table {subject} is taken after it was destroyed",

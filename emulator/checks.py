@@ -16,14 +16,17 @@ from emulator.pagemap import SWAP_HAS_CACHE
 from emulator.pgtable import (
     DIRTY,
     FILE,
+    HPAGE_PMD_NR,
     MIGRATION_ENTRY,
     PAGE,
     PRESENT,
     PROTNONE,
+    PSE,
     RW,
     SPECIAL,
     SWAP_ENTRY,
     TABLE_ALLOCATED,
+    TABLE_DEPOSITED,
     TABLE_FREE,
     TABLE_INSTALLED,
     TABLE_LIMBO,
@@ -52,6 +55,7 @@ class Frozen:
         self.level = views["ptdesc"]["level"][: self.used]
         self.live = np.flatnonzero(self.state == TABLE_INSTALLED)
         self.live_pte = np.flatnonzero((self.state == TABLE_INSTALLED) & (self.level == 1))
+        self.deposited = np.flatnonzero(self.state == TABLE_DEPOSITED)
         self.entries = views["entry"]["word"][: self.used * PTRS_PER_TABLE].reshape(self.used, PTRS_PER_TABLE)
         self.nonempty = np.zeros(self.used, np.int64)
         self.mapped = np.zeros(self.used_frames, np.int64)
@@ -68,6 +72,12 @@ class Frozen:
             file_entries = entries[_maps_frame(entries) & (entries & FILE != 0)]
             self.of_files[file_entries >> 12] = True
             self.dirty[file_entries[file_entries & DIRTY != 0] >> 12] = True
+        pmd_tables = np.flatnonzero((self.state == TABLE_INSTALLED) & (self.level == 2))
+        rows, columns = np.nonzero(self.entries[pmd_tables] & PSE)
+        self.leaves = pmd_tables[rows] * PTRS_PER_TABLE + columns  # the pmds that are leaves
+        self.heads = views["entry"]["word"][self.leaves] >> 12  # the first frame of each, 0 the huge zero page
+        for head in self.heads[self.heads != 0]:
+            self.mapped[head : head + HPAGE_PMD_NR] += 1
 
     def needed(self) -> np.ndarray:
         """Tables that hold something: PTE tables with an entry, and the PMD and PUD tables above those."""
@@ -84,6 +94,9 @@ class Frozen:
         for list_ in range(zone, len(v["pcp"]), 2):
             slot = list_ * PCP_ROOM
             found.append(v["pcp_slot"]["word"][slot : slot + int(v["pcp"]["count"][list_])])
+        if zone == FRAMES:
+            heads = v["block_slot"]["word"][: int(v["zone"]["blocks"][FRAMES])]
+            found.append((heads[:, None] + np.arange(HPAGE_PMD_NR)).reshape(-1))
         return np.concatenate(found)
 
 
@@ -99,26 +112,27 @@ def empty_tables(frozen: Frozen) -> int:
 
 
 def tables_installed(frozen: Frozen) -> int:
-    """PTE tables installed = freed + live."""
+    """PTE tables installed = freed + live, those under huge pages included."""
     cpu = frozen.views["cpu"]
-    return abs(int(cpu["tables_installed"].sum() - cpu["tables_freed"].sum()) - len(frozen.live_pte))
+    there = len(frozen.live_pte) + len(frozen.deposited)
+    return abs(int(cpu["tables_installed"].sum() - cpu["tables_freed"].sum()) - there)
 
 
 def tables_reachable(frozen: Frozen) -> int:
-    """Every live table is named by exactly the entry it points back to, and every present entry names a live table."""
+    """Every live table is named by exactly the entry it points back to, every present entry but a leaf names one."""
     wrong = 0
     flat = frozen.views["entry"]["word"]
     upper = frozen.live[frozen.level[frozen.live] >= 2]
     lower = frozen.live[frozen.level[frozen.live] <= 3]
     named = flat[frozen.views["ptdesc"]["pmd"][lower]]
     wrong += int(np.count_nonzero((named >> 12 != lower) | (named & PRESENT == 0)))
-    names = sum(int(np.count_nonzero(frozen.entries[t] & PRESENT)) for t in upper)
+    names = sum(int(np.count_nonzero(frozen.entries[t] & (PRESENT | PSE) == PRESENT)) for t in upper)
     return wrong + abs(names - len(lower))
 
 
 def pgtables_bytes(frozen: Frozen) -> int:
-    """VmPTE of every mm is 4 kB per live PTE, PMD and PUD table that belongs to it."""
-    lower = frozen.live[frozen.level[frozen.live] <= 3]
+    """VmPTE of every mm is 4 kB per live PTE, PMD and PUD table that belongs to it, also under a huge page."""
+    lower = np.concatenate([frozen.live[frozen.level[frozen.live] <= 3], frozen.deposited])
     owner = frozen.views["ptdesc"]["mm"][lower] - 1
     tables = np.bincount(owner, minlength=frozen.geometry.mms)
     return int(np.count_nonzero(frozen.views["mm"]["pgtables_bytes"] != tables * PAGE))
@@ -138,6 +152,8 @@ def rss(frozen: Frozen) -> int:
         np.add.at(anon, owners, np.count_nonzero(mapped & ~of_file, axis=1))
         np.add.at(file, owners, np.count_nonzero(mapped & of_file, axis=1))
         np.add.at(swapped, owners, np.count_nonzero(entries & (PAGE - 1) == SWAP_ENTRY, axis=1))
+    owners = frozen.views["ptdesc"]["mm"][frozen.leaves[frozen.heads != 0] >> 9] - 1
+    np.add.at(anon, owners, HPAGE_PMD_NR)
     claimed = frozen.views["mm"]["rss_anon"].copy()
     mm = frozen.views["cpu"]["mm"]
     np.add.at(claimed, mm[mm >= 0], frozen.views["cpu"]["rss_cache"][mm >= 0])
@@ -168,22 +184,30 @@ def frames(frozen: Frozen) -> int:
 
 def rmap(frozen: Frozen) -> int:
     """Every entry of an anonymous frame lies where the frame's mapping, if it has one, says: family and page index."""
-    v, geometry = frozen.views, frozen.geometry
     wrong = 0
     for table in frozen.live_pte[frozen.nonempty[frozen.live_pte] != 0]:
         entries = frozen.entries[table]
         anon = np.flatnonzero(_maps_frame(entries) & (entries & FILE == 0) & (entries >> 12 != 0))
-        if not len(anon):
-            continue
-        mm = int(v["ptdesc"]["mm"][table]) - 1
-        addresses = _address(frozen, int(table)) + anon * PAGE
-        vmas = v["vma"][mm * geometry.vmas :][: int(v["mm"]["vmas"][mm])]
-        vma = vmas[np.searchsorted(vmas["end"], addresses, side="right")]
-        index = vma["pgoff"] + (addresses - vma["start"]) // PAGE
-        mapping = v["page"]["mapping"][entries[anon] >> 12] & ~LAZYFREE
-        wrong += int(np.count_nonzero((mapping != 0) & (mapping != index << MAPPING_SHIFT | v["mm"]["family"][mm])))
-        wrong += int(np.count_nonzero((vma["start"] > addresses) | (vma["anon_vma"] == 0)))
+        wrong += _misplaced(frozen, int(table), anon, entries[anon] >> 12)
+    pieces = np.arange(HPAGE_PMD_NR)
+    for table in frozen.deposited:  # its leaf maps what it would
+        head = int(frozen.views["entry"]["word"][frozen.views["ptdesc"]["pmd"][table]]) >> 12
+        wrong += _misplaced(frozen, int(table), pieces[: len(pieces) * (head != 0)], head + pieces)
     return wrong
+
+
+def _misplaced(frozen: Frozen, table: int, entries: np.ndarray, frames: np.ndarray) -> int:
+    """Of the anonymous frames mapped by these entries of a PTE table: whose mapping says otherwise."""
+    if not len(entries):
+        return 0
+    v, mm = frozen.views, int(frozen.views["ptdesc"]["mm"][table]) - 1
+    addresses = _address(frozen, table) + entries * PAGE
+    vmas = v["vma"][mm * frozen.geometry.vmas :][: int(v["mm"]["vmas"][mm])]
+    vma = vmas[np.searchsorted(vmas["end"], addresses, side="right")]
+    index = vma["pgoff"] + (addresses - vma["start"]) // PAGE
+    mapping = v["page"]["mapping"][frames] & ~LAZYFREE
+    wrong = int(np.count_nonzero((mapping != 0) & (mapping != index << MAPPING_SHIFT | v["mm"]["family"][mm])))
+    return wrong + int(np.count_nonzero((vma["start"] > addresses) | (vma["anon_vma"] == 0)))
 
 
 def _address(frozen: Frozen, table: int) -> int:
@@ -274,13 +298,24 @@ def _joined(ranges: list[tuple[int, int, int, int, int]]) -> set[tuple[int, int,
 
 
 def tables(frozen: Frozen) -> int:
-    """Tables free + installed = all that were ever handed out; none is both, none is on two lists."""
+    """Tables free + installed, or under a huge page = all that were ever handed out; none is both, or on two lists."""
     free = frozen.free(TABLES)
     times = np.bincount(free, minlength=frozen.used)
     times[frozen.live] += 1
+    times[frozen.deposited] += 1
     times[0] = 1
-    at_rest = (frozen.state == TABLE_FREE) | (frozen.state == TABLE_INSTALLED)
+    at_rest = np.isin(frozen.state, (TABLE_FREE, TABLE_INSTALLED, TABLE_DEPOSITED))
     return int(np.count_nonzero((times != 1) | ~at_rest))
+
+
+def huge_pages(frozen: Frozen) -> int:
+    """Every leaf maps an aligned block, and has one table deposited, of its mm, which no other leaf has."""
+    ptdesc = frozen.views["ptdesc"]
+    wrong = int(np.count_nonzero(frozen.heads % HPAGE_PMD_NR))
+    wrong += len(np.setxor1d(frozen.leaves, ptdesc["pmd"][frozen.deposited]))
+    wrong += len(frozen.leaves) != len(frozen.deposited)
+    owner = ptdesc["mm"][ptdesc["pmd"][frozen.deposited] >> 9]
+    return wrong + int(np.count_nonzero(ptdesc["mm"][frozen.deposited] != owner))
 
 
 def limbo(frozen: Frozen) -> int:
@@ -313,24 +348,35 @@ def stale_tlb(frozen: Frozen) -> int:
         tlb = frozen.views["tlb"][cpu * TLB_ENTRIES : (cpu + 1) * TLB_ENTRIES]
         psc = frozen.views["psc"][cpu * PSC_ENTRIES : (cpu + 1) * PSC_ENTRIES]
         for slot in tlb[(tlb["tag"] != 0) & (tlb["tag"] & EPOCH_MAX == row["tlb_epoch"])]:
-            table = _walk(frozen, mm, (int(slot["tag"]) >> EPOCH_BITS) << 12)
-            entry = int(frozen.entries[table][(int(slot["tag"]) >> EPOCH_BITS) & 511]) if table else 0
+            addr = (int(slot["tag"]) >> EPOCH_BITS) << 12
+            pmd = _walk(frozen, mm, addr)
+            table = _table(pmd)
+            entry = int(frozen.entries[table][addr >> 12 & 511]) if table else _piece(pmd, addr)
             cached = int(slot["entry"])
             wrong += entry & PRESENT == 0 or entry >> 12 != cached >> 12 or (cached & RW) > (entry & RW)
         for slot in psc[(psc["tag"] != 0) & (psc["tag"] & EPOCH_MAX == row["psc_epoch"])]:
-            wrong += _walk(frozen, mm, (int(slot["tag"]) >> EPOCH_BITS) << 21) != int(slot["table"])
+            wrong += _table(_walk(frozen, mm, (int(slot["tag"]) >> EPOCH_BITS) << 21)) != int(slot["table"])
     return int(wrong)
 
 
 def _walk(frozen: Frozen, mm: int, addr: int) -> int:
-    """The PTE table for an address, or 0."""
-    table = int(frozen.views["mm"]["pgd"][mm])
+    """The PMD entry for an address, 0 if the hardware finds none."""
+    entry = int(frozen.views["mm"]["pgd"][mm]) << 12
     for shift in (39, 30, 21):
-        entry = int(frozen.entries[table][addr >> shift & 511])
+        entry = int(frozen.entries[entry >> 12][addr >> shift & 511])
         if not entry & PRESENT:
             return 0
-        table = entry >> 12
-    return table
+    return entry
+
+
+def _table(pmd: int) -> int:
+    """The PTE table that a PMD entry names, or 0."""
+    return pmd >> 12 if pmd & (PRESENT | PSE) == PRESENT else 0
+
+
+def _piece(leaf: int, addr: int) -> int:
+    """The PTE that maps what a leaf maps at an address; 0 if it is none."""
+    return leaf & ~PSE | ((addr >> 12 & (HPAGE_PMD_NR - 1)) << 12 if leaf >> 12 else 0)
 
 
 CHECKS: dict[str, Callable[[Frozen], int]] = {
@@ -347,6 +393,7 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
     "swap": swap,
     "i_mmap": i_mmap,
     "tables": tables,
+    "huge_pages": huge_pages,
     "limbo": limbo,
     "locks": locks,
     "stale_tlb": stale_tlb,

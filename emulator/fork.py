@@ -25,6 +25,7 @@ from emulator.atomic import (
     smp_store_release,
     write_once,
 )
+from emulator.huge_fork import copy_huge_pmd
 from emulator.kernel import EAGAIN, ECHILD, ENOMEM
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.mmap import exit_mmap
@@ -40,6 +41,7 @@ from emulator.pgtable import (
     PAGE_SHIFT,
     RW,
     TASK_SIZE,
+    huge_piece,
     is_migration_entry,
     is_swap_entry,
     pgd_addr_end,
@@ -47,6 +49,7 @@ from emulator.pgtable import (
     pmd_addr_end,
     pmd_lookup,
     pmd_offset,
+    pmd_trans_huge,
     pte_offset,
     pte_present,
     pud_addr_end,
@@ -220,7 +223,12 @@ def copy_slice(m, cpu, child, mm, pud, addr, end):
     child_pmd = pmd_alloc(m, cpu, child, addr)
     if child_pmd < 0:
         return child_pmd
-    return copy_pte_range(m, cpu, child, mm, child_pmd, pmd_offset(m, pud, addr), addr, end)
+    pmd = pmd_offset(m, pud, addr)
+    if pmd_trans_huge(read_once(m.entry, pmd)):
+        error = copy_huge_pmd(m, cpu, child, mm, child_pmd, pmd, addr)
+        if error <= 0:
+            return error
+    return copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end)
 
 
 @kernel
@@ -283,6 +291,15 @@ def dup_mmap(m, cpu, child, mm):
 
 
 @kernel
+def entry_at(m, pmd, addr):
+    """The entry for `addr` under a pmd that is not none, of a leaf what it maps there."""
+    named = read_once(m.entry, pmd)
+    if pmd_trans_huge(named):
+        return huge_piece(named, addr)
+    return data_race(m.entry, pte_offset(pgtable_of(named), addr))
+
+
+@kernel
 def shadow_share_all(m, cpu, child, mm):
     """Detector: every page that the child has is shared from now on, in memory or in swap."""
     vmas_lock(m, cpu, child)  # no page is swapped out or migrated between the look at its entry and the note
@@ -292,7 +309,7 @@ def shadow_share_all(m, cpu, child, mm):
             following = pmd_addr_end(addr, m.vma.end[row])
             pmd = pmd_lookup(m, child, addr)
             while pmd != 0 and m.entry[pmd] != 0 and addr < following:
-                entry = data_race(m.entry, pte_offset(pgtable_of(m.entry[pmd]), addr))
+                entry = entry_at(m, pmd, addr)
                 if pte_present(entry) and entry & FILE == 0 and entry >> PAGE_SHIFT != ZERO_PAGE:
                     shadow_share(m, entry >> PAGE_SHIFT, addr)
                 elif is_swap_entry(entry):

@@ -7,12 +7,13 @@ Source: madvise_guard_install and madvise_guard_remove, mm/madvise.c, since 6.13
 """
 
 from emulator.atomic import kernel, read_once, write_once
+from emulator.huge_memory import pte_alloc_split
 from emulator.kernel import EINTR, stopped
 from emulator.memory import pmd_alloc, zap_page_range
 from emulator.paths import path_number, took
 from emulator.pgtable import PAGE, PTE_MARKER_GUARD, pmd_addr_end, pte_offset
 from emulator.points import point_number
-from emulator.pte_ref import pte_alloc_try_get, pte_get_many, pte_lock, pte_put, pte_put_many_tlb, pte_unlock
+from emulator.pte_ref import pte_get_many, pte_lock, pte_put, pte_put_many_tlb, pte_unlock
 from emulator.rcu import cond_resched
 from emulator.tlb import point
 from emulator.vma import anon_vma_prepare
@@ -57,7 +58,7 @@ def guard_install_range(m, cpu, mm, addr, end):
     while addr < end:
         following = pmd_addr_end(addr, end)
         pmd = pmd_alloc(m, cpu, mm, addr)
-        table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)
+        table = pmd if pmd < 0 else pte_alloc_split(m, cpu, mm, pmd, addr)
         if table < 0:
             return table
         others += guard_install_pte_range(m, cpu, pmd, table, addr, following)

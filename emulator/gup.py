@@ -12,10 +12,11 @@ Source: __get_user_pages and faultin_page_range, mm/gup.c; follow_page_pte in pa
 
 from emulator.atomic import atomic_add, kernel, knob, read_once
 from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY
+from emulator.huge_memory import follow_trans_huge_pmd
 from emulator.kernel import EBUS, EFAULT, EINTR, EINVAL, ENOMEM, stopped
 from emulator.memory import ZERO_PAGE, __handle_mm_fault
 from emulator.paths import path_number, took
-from emulator.pgtable import PAGE, PAGE_SHIFT, PRESENT, RW, is_migration_entry, pmd_lookup, pte_offset
+from emulator.pgtable import PAGE, PAGE_SHIFT, PRESENT, RW, is_migration_entry, pmd_lookup, pmd_trans_huge, pte_offset
 from emulator.points import point_number
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
@@ -43,6 +44,8 @@ def follow_page_pte(m, cpu, mm, addr, write, get):
     pmd = pmd_lookup(m, mm, addr)
     if pmd == 0:
         return 0
+    if pmd_trans_huge(read_once(m.entry, pmd)):
+        return follow_trans_huge_pmd(m, cpu, pmd, addr, write, get)
     table = pte_try_get(m, cpu, pmd)
     if table == 0:
         return 0

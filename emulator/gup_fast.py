@@ -32,8 +32,10 @@ from emulator.pgtable import (
     PRESENT,
     RW,
     SPECIAL,
+    huge_piece,
     pgtable_of,
     pmd_offset_lockless,
+    pmd_trans_huge,
     pte_offset,
 )
 from emulator.points import point_number
@@ -41,9 +43,11 @@ from emulator.rcu import cond_resched
 from emulator.shadow import shadow_device_store, zaps_of_others
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.tlb import local_irq_disable, local_irq_enable, point
+from emulator.vma import find_vma, vma_limit
 
 GUP_FAST = path_number("GUP, fast")
 
+GUP_FAST_HUGE = path_number("GUP, fast, huge page")
 BUG_USE_AFTER_FREE, BUG_PIN_NOT_MAPPED = int(Bug.TABLE_USE_AFTER_FREE), int(Bug.PIN_NOT_MAPPED)
 READ_PMD, READ_PTE, PINNED = point_number("gup.read-pmd"), point_number("gup.read-pte"), point_number("gup.pinned")
 USED = point_number("gup.used")
@@ -79,6 +83,21 @@ def gup_pte_range(m, cpu, pmd, named, addr, write):
 
 
 @kernel
+def gup_huge_pmd(m, cpu, pmd, named, addr, write):
+    """Count the frame of `addr` once more, in the leaf `named`, what the pmd held: the frame, or 0."""
+    entry = huge_piece(named, addr)
+    frame = entry >> PAGE_SHIFT
+    if (write and entry & RW == 0) or frame == ZERO_PAGE or not atomic_inc_not_zero(m.page.refcount, frame):
+        return 0
+    took(m, cpu, GUP_FAST_HUGE)
+    point(m, cpu, PINNED, 0, frame)
+    if read_once(m.entry, pmd) != named:
+        put_page(m, cpu, frame)
+        return 0
+    return frame
+
+
+@kernel
 def get_user_page_fast_only(m, cpu, mm, addr, write):
     """Pin the page at `addr` if it is there, and may be written if that is wanted: its frame, or 0.
 
@@ -88,7 +107,9 @@ def get_user_page_fast_only(m, cpu, mm, addr, write):
     local_irq_disable(m, cpu)
     pmd = pmd_offset_lockless(m, mm, addr)
     named = 0 if pmd == 0 else read_once(m.entry, pmd)
-    if named & PRESENT:
+    if named & PRESENT and pmd_trans_huge(named):
+        frame = gup_huge_pmd(m, cpu, pmd, named, addr, write)
+    elif named & PRESENT:
         frame = gup_pte_range(m, cpu, pmd, named, addr, write)
     local_irq_enable(m, cpu)
     return frame
@@ -96,9 +117,14 @@ def get_user_page_fast_only(m, cpu, mm, addr, write):
 
 @kernel
 def check_pin(m, cpu, mm, addr, frame, since):
-    """Detector: a page pinned for a store is the one mapped at `addr`, unless somebody has unmapped it since."""
+    """Detector: a page pinned for a store is the one mapped at `addr`, unless somebody has unmapped it since.
+
+    Without a VMA munmap may be taking the tables down there, with mmap_lock for reading as well.
+    """
     mmap_read_lock(m, cpu, mm)
-    entry = follow_page_pte(m, cpu, mm, addr, 0, 0)
+    row = find_vma(m, mm, addr)
+    mapped = row < vma_limit(m, mm) and m.vma.start[row] <= addr
+    entry = follow_page_pte(m, cpu, mm, addr, 0, 0) if mapped else 0
     if entry >> PAGE_SHIFT != frame and since >= 0 and zaps_of_others(m, cpu, mm) == since:
         BUG(m, cpu, BUG_PIN_NOT_MAPPED, addr, frame, entry >> PAGE_SHIFT)
     mmap_read_unlock(m, cpu, mm)

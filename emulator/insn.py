@@ -46,6 +46,7 @@ from emulator.page_writeback import do_msync, write_cache_pages
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
 from emulator.replace_page import ksm_merge, uprobe
+from emulator.retract import retract_page_tables
 from emulator.rss import sync_mm_rss
 from emulator.signal import SEGV_MAPERR, SIGSEGV, do_signal, force_sig_fault
 from emulator.swapfile import swapoff
@@ -94,6 +95,7 @@ class Op(IntEnum):
     KSM = 73  # let `addr` and `arg` map one frame if they hold the same
     UPROBE = 74  # replace the page at `addr` by a copy, or by nothing
     GUP = 50  # a device stores `arg` to the first word of each page, which it pins for that; 0: it loads
+    RETRACT = 51  # take the empty PTE tables of the ranges that map file `addr` out
     MSYNC = 60  # write the dirty pages that a range maps, shared
 
 
@@ -106,9 +108,9 @@ MINCORE, INSERT_PAGES, COMPUTE, DEVICE_REMOVE = (
 MPROTECT, MLOCK, PROCESS_MADVISE = int(Op.MPROTECT), int(Op.MLOCK), int(Op.PROCESS_MADVISE)
 MREMAP, MREMAP_FIXED = int(Op.MREMAP), int(Op.MREMAP_FIXED)
 FORK, FORK_HOLD, REAP = int(Op.FORK), int(Op.FORK_HOLD), int(Op.REAP)
-GUP = int(Op.GUP)
 SWAPOUT, SWAPOFF, MIGRATE = int(Op.SWAPOUT), int(Op.SWAPOFF), int(Op.MIGRATE)
 KSM, UPROBE = int(Op.KSM), int(Op.UPROBE)
+GUP, RETRACT = int(Op.GUP), int(Op.RETRACT)
 WRITEBACK, TRUNCATE, PUNCH_HOLE, MSYNC = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE), int(Op.MSYNC)
 
 
@@ -280,6 +282,8 @@ def execute_file(m, cpu, mm, op, addr, length, arg):
         return write_cache_pages(m, cpu, addr, 0, m.config.file_pages[0])
     if op == TRUNCATE:
         return do_truncate(m, cpu, addr, arg)
+    if op == RETRACT:
+        return retract_page_tables(m, cpu, addr)
     if op == PUNCH_HOLE:
         return punch_hole(m, cpu, addr, arg, length)
     if op == MSYNC:

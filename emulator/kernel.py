@@ -37,6 +37,7 @@ class Wait(IntEnum):
     DYING_TABLE = 19
     WRITEBACK = 20
     RECLAIM = 21
+    IRQ_OFF = 22
 
 
 WAIT_TEXT = {
@@ -50,6 +51,7 @@ WAIT_TEXT = {
     Wait.DYING_TABLE: "the freer of table {} to clear its pmd",
     Wait.WRITEBACK: "write-back of {}",
     Wait.RECLAIM: "write-back of {}, in reclaim",
+    Wait.IRQ_OFF: "CPU {} to let interrupts in",
 }
 
 

@@ -11,7 +11,9 @@ from emulator.atomic import atomic_add, kernel, kernel_inline, read_once, write_
 from emulator.filemap import force_page_cache_readahead
 from emulator.guard import guard_install, guard_remove_pte_range
 from emulator.gup import faultin_page_range
+from emulator.huge_memory import split_huge_pmd
 from emulator.kernel import EINVAL, ENOMEM, detecting
+from emulator.khugepaged import madvise_collapse
 from emulator.memory import ZERO_PAGE, zap_page_range
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
 from emulator.paths import path_number, took
@@ -32,13 +34,24 @@ from emulator.rmap import LAZYFREE
 from emulator.shadow import shadow_forget
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
 from emulator.swap_state import free_swap_and_cache, read_swap_cache_async
-from emulator.vma import VM_DONTCOPY, VM_LOCKED, VM_PFNMAP, VM_WIPEONFORK, find_vma, vma_limit, vma_modify_flags
+from emulator.vma import (
+    VM_DONTCOPY,
+    VM_HUGEPAGE,
+    VM_LOCKED,
+    VM_NOHUGEPAGE,
+    VM_PFNMAP,
+    VM_WIPEONFORK,
+    find_vma,
+    vma_limit,
+    vma_modify_flags,
+)
 
 YOUNG_DIRTY = path_number("MADV_FREE, COLD, PAGEOUT")
 WILLNEED = path_number("MADV_WILLNEED")
 FREE_SWAP = path_number("MADV_FREE of swap entries")
 
 MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_REMOVE = 3, 4, 8, 9
+MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLLAPSE = 14, 15, 25
 MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK = 10, 11, 18, 19
 MADV_COLD, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE = 20, 21, 22, 23
 MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE = 24, 102, 103
@@ -47,7 +60,11 @@ MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE = 24, 102, 103
 @kernel_inline
 def changes_vma(advice):
     """True for advice that is kept as flags of the VMA."""
-    return advice in (MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK)
+    return (
+        advice in (MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK)
+        or advice == MADV_HUGEPAGE
+        or advice == MADV_NOHUGEPAGE
+    )
 
 
 @kernel_inline
@@ -70,6 +87,7 @@ def madvise_behavior_valid(advice):
         or changes_vma(advice)
         or walks_entries(advice)
         or is_populate(advice)
+        or advice == MADV_COLLAPSE
     )
 
 
@@ -171,6 +189,8 @@ def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
         pmd = pmd_lookup(m, mm, addr)
         table = 0
         if pmd != 0:
+            if advice != MADV_WILLNEED and advice != MADV_GUARD_REMOVE:
+                split_huge_pmd(m, cpu, mm, pmd, addr)  # else a leaf is skipped: it has neither swap entries nor guards
             table = pte_try_get(m, cpu, pmd)
         if table != 0:
             madvise_pte_range(m, cpu, mm, pmd, table, addr, following, advice)
@@ -192,6 +212,10 @@ def madvise_update_vma(m, cpu, mm, row, start, end, advice):
         flags |= VM_WIPEONFORK
     elif advice == MADV_KEEPONFORK:
         flags &= ~VM_WIPEONFORK
+    elif advice == MADV_HUGEPAGE:
+        flags = flags & ~VM_NOHUGEPAGE | VM_HUGEPAGE
+    elif advice == MADV_NOHUGEPAGE:
+        flags = flags & ~VM_HUGEPAGE | VM_NOHUGEPAGE
     elif flags & VM_PFNMAP:
         return -EINVAL
     else:
@@ -266,6 +290,8 @@ def madvise_pieces(m, cpu, mm, start, length, step, advice):
         end = addr + ((min(step, length - done) + PAGE - 1) & -PAGE)
         if addr & (PAGE - 1):
             error = -EINVAL
+        elif advice == MADV_COLLAPSE:
+            error = madvise_collapse(m, cpu, mm, addr, end - addr)
         elif is_populate(advice):
             error = faultin_page_range(m, cpu, mm, addr, end, advice == MADV_POPULATE_WRITE)
         else:
@@ -289,6 +315,8 @@ def process_madvise(m, cpu, mm, start, length, step, advice):
         result = madvise_pieces(m, cpu, mm, start, length, step, advice)
         mmap_write_unlock(m, cpu, mm)
         return result
+    if advice == MADV_COLLAPSE:
+        return madvise_pieces(m, cpu, mm, start, length, step, advice)  # it takes mmap_lock itself
     mmap_read_lock(m, cpu, mm)
     result = madvise_pieces(m, cpu, mm, start, length, step, advice)
     mmap_read_unlock(m, cpu, mm)

@@ -21,6 +21,7 @@ from emulator.atomic import (
 )
 from emulator.file_fault import do_fault, do_wp_file
 from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf
+from emulator.huge_memory import pte_alloc_or_huge, split_huge_pmd, zap_huge_pmd
 from emulator.kernel import EACCES, EFAULT, ENOMEM, detecting
 from emulator.mmu_gather import (
     tlb_finish_mmu,
@@ -41,6 +42,7 @@ from emulator.pgtable import (
     PAGE,
     PAGE_SHIFT,
     PMD_LEVEL,
+    PMD_SIZE,
     PRESENT,
     PUD_LEVEL,
     RW,
@@ -53,6 +55,7 @@ from emulator.pgtable import (
     pgd_offset,
     pmd_addr_end,
     pmd_offset,
+    pmd_trans_huge,
     populate,
     pte_offset,
     pte_present,
@@ -61,7 +64,6 @@ from emulator.pgtable import (
 )
 from emulator.points import point_number
 from emulator.pte_ref import (
-    pte_alloc_try_get,
     pte_get,
     pte_lock,
     pte_put,
@@ -81,6 +83,7 @@ from emulator.swap_state import free_page_and_swap_cache, free_swap_and_cache
 from emulator.tlb import flush_tlb_mm_range, point
 from emulator.vma import VM_ACCESS_FLAGS, VM_WRITE, anon_vma_prepare, find_vma, vma_limit
 
+TABLE_THERE = path_number("fault, table there")
 NONE_ENTRY = path_number("fault on a none entry")
 WRITE_ZERO_PAGE = path_number("write to the zero page")
 WRITE_SHARED = path_number("write to a shared frame")
@@ -290,14 +293,19 @@ def handle_nonpresent_fault(m, cpu, mm, vma, pmd, table, addr, flags, entry):
 
 @kernel_inline
 def handle_pte_fault(m, cpu, mm, vma, pmd, addr, flags):
-    """Pin the PTE table and resolve the fault in it. 0, -ENOMEM, -EFAULT at a guard, or VM_FAULT_RETRY.
+    """Pin the PTE table and resolve the fault in it, or with a huge page. 0, -ENOMEM, -EFAULT at a guard, or
+    VM_FAULT_RETRY.
 
     Locking: caller must hold mmap_lock for reading, which VM_FAULT_RETRY means was dropped.
     """
     write = flags & FAULT_FLAG_WRITE
-    table = pte_alloc_try_get(m, cpu, mm, pmd)
-    if table < 0:
-        return table
+    table = pte_try_get(m, cpu, pmd)
+    if table == 0:
+        table = pte_alloc_or_huge(m, cpu, mm, vma, pmd, addr, write)
+        if table <= 0:
+            return table
+    else:
+        took(m, cpu, TABLE_THERE)
     pte = pte_offset(table, addr)
     entry = read_once(m.entry, pte)
     result = 0
@@ -457,14 +465,26 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end, drop_markers):
 
 
 @kernel
+def zap_or_split(m, cpu, mm, pmd, addr, end):
+    """Zap the huge page at `pmd` if [addr, end) is all of it, else split it. Locking: as zap_pmd_range."""
+    if end - addr == PMD_SIZE:
+        zap_huge_pmd(m, cpu, mm, pmd, addr)
+    else:
+        split_huge_pmd(m, cpu, mm, pmd, addr)
+
+
+@kernel
 def zap_pmd_range(m, cpu, mm, pud, addr, end, drop_markers):
-    """Zap [addr, end) within one GiB, table by table. A dying table is empty: skip it.
+    """Zap [addr, end) within one GiB, table by table. A dying table is empty: skip it. A leaf that a fault brings
+    between the two looks came after the call: skip it as well, and do not take it for a table (pmd_trans_unstable).
 
     Locking: caller must hold mmap_lock and an open gather.
     """
     while addr < end:
         following = pmd_addr_end(addr, end)
         pmd = pmd_offset(m, pud, addr)
+        if pmd_trans_huge(read_once(m.entry, pmd)):
+            zap_or_split(m, cpu, mm, pmd, addr, following)
         table = 0
         if read_once(m.entry, pmd) != 0:
             table = pte_try_get(m, cpu, pmd)

@@ -9,19 +9,19 @@
 Source: mm/mincore.c; pte_offset_map_lock, mm/pgtable-generic.c.
 """
 
-from emulator.atomic import DEBUG, data_race, kernel, knob, read_once
+from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, write_once
 from emulator.kernel import ENOMEM
 from emulator.pagemap import cache_slot
 from emulator.paths import path_number, took
 from emulator.pgtable import (
     PAGE,
     PAGE_SHIFT,
-    PRESENT,
     is_migration_entry,
     is_swap_entry,
-    pgtable_of,
     pmd_addr_end,
     pmd_lookup,
+    pmd_pgtable,
+    pmd_trans_huge,
     pte_offset,
     pte_present,
 )
@@ -34,7 +34,7 @@ from emulator.vma import find_vma, linear_page_index, vma_limit
 
 MINCORE = path_number("mincore")
 
-WALKING = point_number("mincore.walking")
+READ_PMD, WALKING = point_number("mincore.read-pmd"), point_number("mincore.walking")
 
 
 @kernel
@@ -76,7 +76,7 @@ def mincore_pte_range(m, cpu, row, pmd, table, addr, end):
     point(m, cpu, WALKING, table, data_race(m.ptdesc.pte_refcount, table))
     pte_lock(m, cpu, table)
     present = -1
-    if pgtable_of(read_once(m.entry, pmd)) == table:
+    if pmd_pgtable(read_once(m.entry, pmd)) == table:
         present = 0
         while addr < end:
             present += mincore_entry(m, row, addr, read_once(m.entry, pte_offset(table, addr)))
@@ -87,14 +87,20 @@ def mincore_pte_range(m, cpu, row, pmd, table, addr, end):
 
 @kernel
 def mincore_pmd(m, cpu, mm, row, pmd, addr, end):
-    """Pages of [addr, end), in the VMA at `row`, that are in memory by the table at `pmd`, -1 if there is none."""
+    """Pages of [addr, end), in the VMA at `row`, that are in memory by what the pmd names, -1 if that is no table."""
+    entry = read_once(m.entry, pmd)
+    if pmd_trans_huge(entry):
+        return (end - addr) // PAGE
+    point(m, cpu, READ_PMD, pmd_pgtable(entry), entry)
+    if knob(m.config.pmd_read_twice) and pmd_trans_huge(read_once(m.entry, pmd)):
+        write_once(m.entry, pmd, 0)  # pmd_clear_bad
     if DEBUG and (m.config.rcu_walk[0] or knob(m.config.uncounted_walker)):
         if m.config.rcu_walk[0]:
             rcu_read_lock(m, cpu)
-        entry = read_once(m.entry, pmd)
-        m.cpu.pin_table[cpu] = pgtable_of(entry)  # for the detectors
-        m.cpu.pin_generation[cpu] = m.ptdesc.generation[pgtable_of(entry)]
-        present = mincore_pte_range(m, cpu, row, pmd, pgtable_of(entry), addr, end) if entry & PRESENT else -1
+        table = pmd_pgtable(read_once(m.entry, pmd))
+        m.cpu.pin_table[cpu] = table  # for the detectors
+        m.cpu.pin_generation[cpu] = m.ptdesc.generation[table]
+        present = mincore_pte_range(m, cpu, row, pmd, table, addr, end) if table != 0 else -1
         if m.config.rcu_walk[0]:
             rcu_read_unlock(m, cpu)
         return present

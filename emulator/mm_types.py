@@ -38,6 +38,7 @@ TLB_ENTRIES = 1024  # per CPU, direct mapped; the size of a second-level TLB
 PSC_ENTRIES = 32  # per CPU: cached PMD entries, the paging-structure cache
 GATHER_PAGES = 4096  # frames one mmu_gather collects before it must flush
 GATHER_TABLES = 512  # tables one mmu_gather collects before it must flush
+GATHER_BLOCKS = 32  # huge pages one mmu_gather collects before it must flush
 PCP_BATCH = 63  # frames or tables moved between a CPU and the zone at once, Linux's pcp->batch
 PCP_HIGH = (2048, 2 * PCP_BATCH)  # most frames and tables that a CPU keeps for itself
 NR_PAGE_LOCKS = 16  # page locks that all anonymous frames share
@@ -107,6 +108,8 @@ CONFIG = struct(
         flush_ceiling="pages; a longer flush empties the whole TLB; before the start",
         any_zero_frees="whoever sees the count at zero may free the table, as in the percpu_ref RFC; before the start",
         no_gather_batch="a gather gets no batch for tables: each goes alone; before the start",
+        broadcast_flush="flushes reach a CPU that has interrupts off; 2: and collapse sends no IPI; before the start",
+        rcu_retract="retract takes no mmap_lock, as since 6.5, where walkers look twice; before the start",
         rcu_walk="mincore takes no reference: RCU, ptl and a second look at the pmd, as since 6.5; before the start",
     ),
     line(  # knobs: one removed or reordered piece of the protocol each, see policy.py; before the start
@@ -143,6 +146,11 @@ CONFIG = struct(
         walk_outside_vma="migration looks up a page where there may be no VMA",
         swap_uncounted="reclaim puts for an entry that becomes a swap entry",
         wait_after_put="slow GUP puts the table, then waits for the migration entry in it",
+        move_without_rmap_lock="mremap moves a table without the rmap locks",
+        stale_pmd_move="mremap moves a table without a second look at the pmd",
+        pmd_read_twice="mincore reads the pmd twice, and clears a leaf that it finds at the second look",
+        retract_unlocked="retract holds mmap_lock and pmd_lock alone",
+        collapse_without_ipi="collapse does not wait for CPUs that have interrupts off",
         gup_no_pmd_recheck="fast GUP looks at the entry again, not at the pmd",
         lost_wakeup="the coordinator goes to sleep without a second look",
         callbacks_in_hand="the coordinator takes callbacks without a note of it in memory",
@@ -211,6 +219,7 @@ CPU = struct(
         gather_mm="mm + 1 while a gather is open, else 0; this CPU",
         gather_pages="frames collected in gather_page; this CPU",
         gather_tables="tables collected in gather_table; this CPU",
+        gather_blocks="huge pages collected in gather_block; this CPU",
         gather_start="lowest address that lost a translation; this CPU",
         gather_end="end of the range that lost translations; this CPU",
         gather_freed="1 if page tables were unhooked; this CPU",
@@ -454,6 +463,7 @@ PTDESC = struct(
         next="next table of a callback list, 0 ends it; the list's owner",
         gp_seq="grace periods completed when it was unhooked, debug build; whoever unhooks it",
         ptl_dead="1 once its ptl was destroyed, debug build; whoever frees the table",
+        deposit="PMD table: first of the PTE tables kept under its leaves, 0 ends the list; holder of pmd_lock",
     ),
 )
 
@@ -535,6 +545,7 @@ ZONE = struct(
         lock="0 or owner + 1; spin_lock and spin_unlock",
         fresh="first index never handed out; holder of lock",
         count="recycled ones in zone_slot; holder of lock",
+        blocks="free blocks of 512 frames in block_slot; holder of lock",
     ),
     line(
         limit="index behind the last; before the start",
@@ -632,6 +643,9 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "psc_generation": (WORD, "psc_generations"),  # of the table when the entry was filled, debug build
     "gather_page": (WORD, "gather_pages"),
     "gather_table": (WORD, "gather_tables"),
+    "gather_block": (WORD, "gather_blocks"),  # first frames of huge pages
+    "block_freed": (WORD, "block_freed"),  # frames that a CPU is freeing of one huge page
+    "block_slot": (WORD, "block_slots"),  # first frames of free blocks; holder of the frames' zone lock
     "mm": (MM, "mms"),
     "vma": (VMA, "vmas"),
     "insn": (INSN, "insns"),
@@ -708,6 +722,9 @@ class Geometry:
             "psc_generations": self.cpus * PSC_ENTRIES if self.debug else 1,
             "gather_pages": self.cpus * GATHER_PAGES,
             "gather_tables": self.cpus * GATHER_TABLES,
+            "gather_blocks": self.cpus * GATHER_BLOCKS,
+            "block_freed": self.cpus * PTRS_PER_TABLE,
+            "block_slots": self.frames // PTRS_PER_TABLE + 1,
             "mms": self.mms,
             "vmas": self.mms * self.vmas,
             "files": max(1, self.files),

@@ -47,6 +47,7 @@ FREE_PGTABLES = path_number("free_pgtables")
 EXIT = path_number("exit, last user of the mm")
 
 BUG_TABLE_LEFT, BUG_BAD_MM = int(Bug.TABLE_LEFT_AT_TEARDOWN), int(Bug.BAD_MM_AT_EXIT)
+BUG_DEPOSIT = int(Bug.DEPOSIT_LEFT)
 MMAP_LOCKED, DETACHED = point_number("mmap.locked"), point_number("munmap.detached")
 ZAPPED, UNLINKED = point_number("munmap.zapped"), point_number("munmap.unlinked")
 EXIT_LOCKED = point_number("exit.mmap-locked")
@@ -56,6 +57,8 @@ EXIT_LOCKED = point_number("exit.mmap-locked")
 def clear_table_entry(m, cpu, mm, entry, addr):
     """Unhook the table that `entry` names and gather it."""
     table = pgtable_of(m.entry[entry])
+    if m.ptdesc.deposit[table] != 0:
+        BUG(m, cpu, BUG_DEPOSIT, table, 0, m.ptdesc.deposit[table])
     write_once(m.entry, entry, 0)  # the hardware of other CPUs may be walking here
     write_once(m.ptdesc.state, table, TABLE_UNHOOKED)
     mark_life(m, cpu, m.life.unhooked, table)

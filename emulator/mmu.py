@@ -13,11 +13,14 @@ from emulator.pgtable import (
     DIRTY,
     PAGE_SHIFT,
     PRESENT,
+    PSE,
     RW,
     TASK_SIZE,
     USER_PGTABLES_CEILING,
+    huge_piece,
     pgtable_of,
     pmd_offset_lockless,
+    pmd_trans_huge,
     pte_offset,
 )
 from emulator.points import point_noirq, point_number
@@ -33,15 +36,30 @@ TRANSLATED = point_number("access.translated")
 
 @kernel
 def walk_upper(m, cpu, mm, addr):
-    """Walk from the top to the PTE table and cache it; its number, or 0."""
+    """Walk from the top to the PTE table and cache it; its number, or 0. If the pmd is a leaf, minus its index."""
     pmd = pmd_offset_lockless(m, mm, addr)
     if pmd == 0:
         return 0
     entry = read_once(m.entry, pmd)
     if entry & PRESENT == 0:
         return 0
+    if pmd_trans_huge(entry):
+        return -pmd
     psc_fill(m, cpu, addr, pgtable_of(entry))
     return pgtable_of(entry)
+
+
+@kernel
+def walk_leaf(m, cpu, pmd, addr, write):
+    """hardware_walk where the pmd is a leaf: the 4 KiB of it at `addr` are cached, as a processor may do."""
+    while True:
+        entry = read_once(m.entry, pmd)
+        if entry & (PRESENT | PSE) != PRESENT | PSE or (write and entry & RW == 0):
+            return 0
+        wanted = entry | ACCESSED | (DIRTY if write else 0)
+        if entry == wanted or cmpxchg(m.entry, pmd, entry, wanted) == entry:
+            tlb_fill(m, cpu, addr, huge_piece(wanted, addr))
+            return huge_piece(wanted, addr)
 
 
 @kernel_inline
@@ -53,8 +71,8 @@ def hardware_walk(m, cpu, mm, addr, write):
     cached = table != 0
     if not cached:
         table = walk_upper(m, cpu, mm, addr)
-    if table == 0:
-        return 0
+    if table <= 0:
+        return walk_leaf(m, cpu, -table, addr, write) if table < 0 else 0
     if DEBUG:
         point_noirq(m, cpu, WALK_CACHED if cached else WALK_TABLES, table, addr)
     pte = pte_offset(table, addr)

@@ -17,7 +17,8 @@ already cleared by another, whose flush is still to come, must flush as well (99
 """
 
 from emulator.atomic import DEBUG, atomic_add, kernel, kernel_inline, knob, read_once
-from emulator.mm_types import GATHER_PAGES, GATHER_TABLES
+from emulator.huge_page import put_huge_page
+from emulator.mm_types import GATHER_BLOCKS, GATHER_PAGES, GATHER_TABLES
 from emulator.page_alloc import free_table, put_page
 from emulator.pgtable import PAGE, TASK_SIZE
 from emulator.points import mark_life, point_number
@@ -69,6 +70,15 @@ def tlb_remove_page(m, cpu, frame):
     m.gather_page[cpu * GATHER_PAGES + count] = frame
     m.cpu.gather_pages[cpu] = count + 1
     return count + 1 == GATHER_PAGES
+
+
+@kernel
+def tlb_remove_huge_page(m, cpu, head):
+    """Free the frames of a huge page after the flush. True if there is no room for another: call tlb_flush_mmu."""
+    count = m.cpu.gather_blocks[cpu]
+    m.gather_block[cpu * GATHER_BLOCKS + count] = head
+    m.cpu.gather_blocks[cpu] = count + 1
+    return count + 1 == GATHER_BLOCKS
 
 
 @kernel
@@ -153,6 +163,9 @@ def tlb_flush_mmu(m, cpu):
     for i in range(m.cpu.gather_pages[cpu]):
         put_page(m, cpu, m.gather_page[first + i])
     m.cpu.gather_pages[cpu] = 0
+    for i in range(m.cpu.gather_blocks[cpu]):
+        put_huge_page(m, cpu, m.gather_block[cpu * GATHER_BLOCKS + i])
+    m.cpu.gather_blocks[cpu] = 0
 
 
 @kernel

@@ -22,20 +22,26 @@ Source: move_page_tables, move_ptes and move_normal_pmd, mm/mremap.c; eb66ae0308
 """
 
 from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, write_once, xchg
+from emulator.bugs import Bug
+from emulator.huge_memory import split_huge_pmd
+from emulator.kernel import BUG, detecting
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.paths import path_number, took
 from emulator.pgtable import (
     FILE,
+    HPAGE_PMD_NR,
     PAGE,
     PAGE_SHIFT,
     PMD_SIZE,
     PTRS_PER_PTE,
     PUD_SIZE,
     SPECIAL,
+    TABLE_INSTALLED,
     is_swap_entry,
     pgtable_of,
     pmd_addr_end,
     pmd_lookup,
+    pmd_trans_huge,
     populate,
     pte_offset,
     pte_present,
@@ -64,7 +70,9 @@ MOVE_ENTRIES = path_number("mremap, entries")
 MOVE_PMD = path_number("mremap, 2 MiB")
 MOVE_PUD = path_number("mremap, 1 GiB")
 
+BUG_USE_AFTER_FREE = int(Bug.TABLE_USE_AFTER_FREE)
 MOVED, UNLOCKED = point_number("mremap.moved"), point_number("mremap.unlocked")
+MOVING_TABLE = point_number("mremap.table")
 
 
 @kernel
@@ -83,6 +91,16 @@ def shadow_move_range(m, mm, table, addr, end, moved):
             else:
                 shadow_move(m, entry >> PAGE_SHIFT)
         addr += PAGE
+
+
+@kernel
+def shadow_move_leaf(m, mm, head, addr, moved):
+    """Detector: the same of a huge page, at `addr`."""
+    for i in range(HPAGE_PMD_NR if head != ZERO_PAGE else 0):
+        if moved:
+            shadow_moved(m, mm, head + i, addr + i * PAGE)
+        else:
+            shadow_move(m, head + i)
 
 
 @kernel
@@ -144,14 +162,17 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
 def move_table(m, cpu, mm, old_entry, new_entry, old, size):
     """Let `new_entry` name the table that `old_entry` names; False if there is none, or one at `new_entry`.
 
+    Both entries are looked at under the locks: retract may have taken the table meanwhile, where it needs no mmap_lock.
     The old range is flushed, paging-structure caches too, before the locks are dropped.
-    Locking: caller must hold mmap_lock for writing and take_rmap_locks, or who has found an entry at its old address
+    Locking: caller must hold mmap_lock for writing and lock_rmap, or who has found an entry at its old address
     clears it and flushes that (97113eb39fa7); takes the locks of both upper tables. Source: move_normal_pmd, _pud.
     """
     spin_lock_pair(m, cpu, m.ptdesc.ptl, old_entry >> 9, new_entry >> 9, PMD_LOCK)
     entry = read_once(m.entry, old_entry)
-    done = entry != 0 and read_once(m.entry, new_entry) == 0
+    done = (entry != 0 or knob(m.config.stale_pmd_move)) and read_once(m.entry, new_entry) == 0
     if done:
+        if detecting(m) and read_once(m.ptdesc.state, pgtable_of(entry)) != TABLE_INSTALLED:
+            BUG(m, cpu, BUG_USE_AFTER_FREE, pgtable_of(entry), 0, read_once(m.ptdesc.state, pgtable_of(entry)))
         write_once(m.entry, old_entry, 0)
         populate(m, mm, new_entry, pgtable_of(entry))  # and pte_migrate_pmd
         flush_tlb_mm_range(m, cpu, mm, old, old + size, 1)
@@ -160,19 +181,34 @@ def move_table(m, cpu, mm, old_entry, new_entry, old, size):
 
 
 @kernel
+def lock_rmap(m, cpu, mm):
+    """take_rmap_locks, before a table moves."""
+    if not knob(m.config.move_without_rmap_lock):
+        take_rmap_locks(m, cpu, mm)
+
+
+@kernel
+def unlock_rmap(m, cpu, mm):
+    """drop_rmap_locks."""
+    if not knob(m.config.move_without_rmap_lock):
+        drop_rmap_locks(m, cpu, mm)
+
+
+@kernel
 def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
     """Move a whole PTE table, 2 MiB; True if done. The pin keeps its freer away. Locking: as move_table."""
     table = pte_try_get_retry(m, cpu, old_pmd)
     if table == 0:
         return False
-    take_rmap_locks(m, cpu, mm)
+    lock_rmap(m, cpu, mm)
     if DEBUG:
         shadow_move_range(m, mm, table, 0, PMD_SIZE, 0)
     took(m, cpu, MOVE_PMD)
+    point(m, cpu, MOVING_TABLE, table, old_pmd)
     done = move_table(m, cpu, mm, old_pmd, new_pmd, old, PMD_SIZE)
     if DEBUG:
         shadow_move_range(m, mm, table, new if done else old, (new if done else old) + PMD_SIZE, new - old)
-    drop_rmap_locks(m, cpu, mm)
+    unlock_rmap(m, cpu, mm)
     pte_put(m, cpu, mm, new_pmd if done else old_pmd, new if done else old)
     return done
 
@@ -183,14 +219,14 @@ def move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
     if read_once(m.entry, old_pud) == 0:
         return False
     pmds = pgtable_of(read_once(m.entry, old_pud)) << 9
-    take_rmap_locks(m, cpu, mm)
+    lock_rmap(m, cpu, mm)
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new, 0)
     took(m, cpu, MOVE_PUD)
     done = move_table(m, cpu, mm, old_pud, new_pud, old, PUD_SIZE)
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new if done else old, new - old)
-    drop_rmap_locks(m, cpu, mm)
+    unlock_rmap(m, cpu, mm)
     return done
 
 
@@ -198,8 +234,11 @@ def move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
 def shadow_move_tables(m, mm, pmds, addr, moved):
     """Detector: shadow_move_range for all tables under a PMD table. Nobody frees one: mmap_lock is held for writing."""
     for pmd in range(pmds, pmds + PTRS_PER_PTE):
-        if m.entry[pmd] != 0:
-            shadow_move_range(m, mm, pgtable_of(m.entry[pmd]), addr, addr + PMD_SIZE, moved)
+        entry = read_once(m.entry, pmd)
+        if pmd_trans_huge(entry):
+            shadow_move_leaf(m, mm, entry >> PAGE_SHIFT, addr, moved)
+        elif entry != 0:
+            shadow_move_range(m, mm, pgtable_of(entry), addr, addr + PMD_SIZE, moved)
         addr += PMD_SIZE
 
 
@@ -222,6 +261,7 @@ def move_slice(m, cpu, mm, old, new, left):
     old_pmd = pmd_lookup(m, mm, old)
     if old_pmd == 0 or read_once(m.entry, old_pmd) == 0:
         return extent
+    split_huge_pmd(m, cpu, mm, old_pmd, old)
     new_pmd = pmd_alloc(m, cpu, mm, new)
     if new_pmd < 0:
         return new_pmd

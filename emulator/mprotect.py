@@ -11,6 +11,7 @@ Source: change_protection and do_mprotect_pkey, mm/mprotect.c.
 """
 
 from emulator.atomic import kernel, read_once, write_once, xchg
+from emulator.huge_memory import split_huge_pmd
 from emulator.kernel import EINVAL, ENOMEM
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
 from emulator.paths import path_number, took
@@ -76,6 +77,7 @@ def change_protection(m, cpu, mm, addr, end, flags):
         pmd = pmd_lookup(m, mm, addr)
         table = 0
         if pmd != 0:
+            split_huge_pmd(m, cpu, mm, pmd, addr)
             table = pte_try_get_retry(m, cpu, pmd)
         if table != 0:
             change_pte_range(m, cpu, table, addr, following, flags)

@@ -33,6 +33,18 @@ _PATIENCE = 2000  # naps of an allocation before it gives up
 
 
 @kernel
+def break_block(m, zone):
+    """Nothing else is free: let the frames of a free block go one by one. Locking: caller must hold the zone lock."""
+    if m.zone.blocks[zone] == 0:
+        return
+    m.zone.blocks[zone] -= 1
+    head = m.block_slot[m.zone.blocks[zone]]
+    for i in range(PTRS_PER_TABLE):
+        m.zone_slot[m.zone.slots[zone] + i] = head + i
+    m.zone.count[zone] = PTRS_PER_TABLE
+
+
+@kernel
 def rmqueue_bulk(m, cpu, zone):
     """Move up to a batch of free ones from the zone to this CPU, recycled ones first; how many.
 
@@ -41,6 +53,8 @@ def rmqueue_bulk(m, cpu, zone):
     list_ = 2 * cpu + zone
     to = list_ * PCP_ROOM + m.pcp.count[list_]
     spin_lock(m, cpu, m.zone.lock, zone, ZONE_LOCK)
+    if m.zone.count[zone] == 0 and m.zone.fresh[zone] == m.zone.limit[zone]:
+        break_block(m, zone)
     batch = m.zone.batch[zone]
     recycled = min(m.zone.count[zone], batch)
     point_noirq(m, cpu, ZONE_LOCKED, zone, recycled)
@@ -162,19 +176,26 @@ def copy_page(m, to, source):
 
 
 @kernel_inline
-def put_page(m, cpu, frame):
-    """Drop a user of a frame; the last one frees it."""
+def put_page_testzero(m, cpu, frame):
+    """Drop a user of a frame; True if it was the last, and the frame is the caller's to free."""
     users = atomic_add_return(m.page.refcount, frame, -1)
     if users > 0:
-        return
+        return False
     if users < 0:
         BUG(m, cpu, BUG_FRAME_COUNT, frame, users + 1, users)
-        return
+        return False
     if detecting(m) and m.page.mapcount[frame] != 0:
         BUG(m, cpu, BUG_FRAME_DOUBLE_FREE, frame, 0, m.page.mapcount[frame])
     write_once(m.page.generation, frame, m.page.generation[frame] + 1)  # a stale translation may be looking
     write_once(m.page.mapping, frame, 0)
-    pcp_push(m, cpu, FRAMES, frame)
+    return True
+
+
+@kernel_inline
+def put_page(m, cpu, frame):
+    """Drop a user of a frame; the last one frees it."""
+    if put_page_testzero(m, cpu, frame):
+        pcp_push(m, cpu, FRAMES, frame)
 
 
 @kernel

@@ -12,9 +12,11 @@ PAGE, PMD_SIZE, PUD_SIZE, PGDIR_SIZE = 1 << 12, 1 << 21, 1 << 30, 1 << 39
 USER_PGTABLES_CEILING = 1 << 47  # what the lower half of the top-level table maps
 TASK_SIZE = USER_PGTABLES_CEILING - PAGE  # the last page is never user space: TASK_SIZE_MAX of x86-64
 PTRS_PER_PTE = 512
+HPAGE_PMD_NR = 512  # frames of a huge page
 PTE_LEVEL, PMD_LEVEL, PUD_LEVEL, PGD_LEVEL = 1, 2, 3, 4
 
 PRESENT, RW, USER, ACCESSED, DIRTY = 0x1, 0x2, 0x4, 0x20, 0x40
+PSE = 0x80  # in a pmd: a leaf, which maps 512 frames; the bit stays while the leaf is not present
 PROTNONE = 0x100  # in place of PRESENT under PROT_NONE: the frame is mapped, no access is allowed
 SPECIAL = 0x200  # a device's frame: not counted, not freed by zap
 ANON_EXCLUSIVE = 0x400  # PageAnonExclusive, kept in the one entry of such a frame: nobody shares it, it may be written
@@ -29,15 +31,35 @@ TABLE_FLAGS = PRESENT | RW | USER | ACCESSED | DIRTY  # _PAGE_TABLE
 POISON = 0x6B6B6B6B6B6B6A6A  # entries of a freed table: not present, not none
 POISON_COUNT = 0x6B6B6B6B  # what a freed table's count reads: another use of the word, like v1's page->index
 
-# ptdesc.state. INSTALLED is written before publication, UNHOOKED after the pmd was cleared, LIMBO by call_rcu.
-TABLE_FREE, TABLE_ALLOCATED, TABLE_INSTALLED, TABLE_UNHOOKED, TABLE_LIMBO = 0, 1, 2, 3, 4
-TABLE_STATES = ("free", "allocated", "installed", "unhooked", "in limbo")
+# ptdesc.state. INSTALLED is written before publication, UNHOOKED after the pmd was cleared, LIMBO by call_rcu;
+# DEPOSITED under pmd_lock: the table is kept for the split of the leaf that stands at its pmd.
+TABLE_FREE, TABLE_ALLOCATED, TABLE_INSTALLED, TABLE_UNHOOKED, TABLE_LIMBO, TABLE_DEPOSITED = 0, 1, 2, 3, 4, 5
+TABLE_STATES = ("free", "allocated", "installed", "unhooked", "in limbo", "deposited")
 
 
 @kernel_inline
 def pgtable_of(entry):
     """The table (or frame) an entry names."""
     return entry >> PAGE_SHIFT
+
+
+@kernel_inline
+def pmd_trans_huge(entry):
+    """True if a pmd is a leaf, whether or not the hardware may use it."""
+    return entry & PSE != 0
+
+
+@kernel_inline
+def pmd_pgtable(entry):
+    """The PTE table that a pmd names, or 0 if it is none or a leaf."""
+    return pgtable_of(entry) if entry & (PRESENT | PSE) == PRESENT else 0
+
+
+@kernel_inline
+def huge_piece(entry, addr):
+    """The PTE that maps what a leaf maps at `addr`; frame 0 stands for the huge zero page."""
+    piece = entry & ~PSE
+    return piece + (addr & (PMD_SIZE - PAGE)) if entry >> PAGE_SHIFT != 0 else piece
 
 
 @kernel_inline

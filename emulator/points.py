@@ -181,6 +181,26 @@ POINTS: dict[str, Point] = {
         "pin_user_pages",
         "frame",
     ),
+    "huge.installed": Point("huge_memory.py:install_huge_pmd", "a leaf stands at the pmd", "pmd no.", "set_huge_pmd"),
+    "huge.split": Point(
+        "huge_memory.py:split_huge_pmd", "the leaf was split, or somebody else did", "pmd no.", "__split_huge_pmd", "-"
+    ),
+    "collapse.unhooked": Point(
+        "khugepaged.py:take_table_out",
+        "the pmd is cleared and flushed, no page looked at",
+        "pmd no.",
+        "pmdp_collapse_flush",
+    ),
+    "collapse.isolated": Point(
+        "khugepaged.py:collapse_huge_page",
+        "no page is pinned, none is copied",
+        "pmd no.",
+        "__collapse_huge_page_isolate",
+    ),
+    "mincore.read-pmd": Point("mincore.py:mincore_pmd", "the pmd was no leaf", "pmd", "pmd_none_or_clear_bad"),
+    "retract.empty": Point(
+        "retract.py:retract_table", "the table is empty, its pmd not cleared", "pmd no.", "retract_page_tables"
+    ),
     "mincore.walking": Point(
         "mincore.py:mincore_pte_range", "the table is found, ptl is not held", "count", "mincore(2)"
     ),
@@ -198,6 +218,9 @@ POINTS: dict[str, Point] = {
         "entries are at the new address, not flushed, both ptls are held",
         "entries",
         "move_ptes",
+    ),
+    "mremap.table": Point(
+        "move_page_tables.py:move_normal_pmd", "the pmd was read, no lock is held", "pmd no.", "move_normal_pmd"
     ),
     "mremap.unlocked": Point("move_page_tables.py:move_ptes", "the ptls are dropped", "entries", "move_ptes"),
     "fork.copied": Point(

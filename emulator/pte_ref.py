@@ -56,6 +56,8 @@ from emulator.pgtable import (
     mm_dec_nr_tables,
     mm_inc_nr_tables,
     pgtable_of,
+    pmd_pgtable,
+    pmd_trans_huge,
     populate,
 )
 from emulator.points import mark_life, point_number
@@ -64,7 +66,6 @@ from emulator.spinlock import PMD_LOCK, PTE_LOCK, spin_lock, spin_lock_pair, spi
 from emulator.tlb import flush_tlb_mm_range, point, take_interrupts
 from emulator.vmscan import pte_alloc_one
 
-TABLE_THERE = path_number("fault, table there")
 PMD_NONE = path_number("fault, pmd none")
 NO_MEMORY = path_number("fault, no memory")
 TABLE_DYING = path_number("fault, table dying")
@@ -123,7 +124,7 @@ def pte_get_many(m, cpu, pmd, n):
     if m.config.pte_counted[0]:
         entry = read_once(m.entry, pmd)
         table = pgtable_of(entry)
-        if detecting(m) and entry & PRESENT == 0:
+        if detecting(m) and pmd_pgtable(entry) == 0:
             BUG(m, cpu, BUG_PMD_CHANGED, pmd, m.cpu.pin_table[cpu], entry)
         count = pte_ref_add(m, cpu, table, n)
         mark_life(m, cpu, m.life.get, table)
@@ -235,9 +236,10 @@ def pte_try_get_locked(m, cpu, pmd):
     table = 0
     spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
     entry = read_once(m.entry, pmd)
-    point(m, cpu, TRY_GET_LOCKED, pgtable_of(entry), entry)
-    if entry & PRESENT and pte_get_unless_zero(m, cpu, pgtable_of(entry)):
-        table = pgtable_of(entry)
+    found = pmd_pgtable(entry)
+    point(m, cpu, TRY_GET_LOCKED, found, entry)
+    if found != 0 and pte_get_unless_zero(m, cpu, found):
+        table = found
     spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
     return table
 
@@ -248,25 +250,25 @@ def pte_try_get_rcu(m, cpu, pmd):
     table = 0
     rcu_read_lock(m, cpu)
     entry = read_once(m.entry, pmd)
-    generation = m.ptdesc.generation[pgtable_of(entry)] if detecting(m) else 0
-    point(m, cpu, READ_PMD, pgtable_of(entry), entry)
-    if entry & PRESENT and pte_get_unless_zero(m, cpu, pgtable_of(entry)):
-        table = pgtable_of(entry)
-    if detecting(m) and entry & PRESENT:
-        account_rcu_age(m, cpu, pgtable_of(entry), generation)
+    found = pmd_pgtable(entry)
+    generation = m.ptdesc.generation[found] if detecting(m) else 0
+    point(m, cpu, READ_PMD, found, entry)
+    if found != 0 and pte_get_unless_zero(m, cpu, found):
+        table = found
+    if detecting(m) and found != 0:
+        account_rcu_age(m, cpu, found, generation)
     rcu_read_unlock(m, cpu)
     return table
 
 
 @kernel_inline
 def pte_try_get(m, cpu, pmd):
-    """Pin the table at `pmd`: its number, or 0 if there is none or it is dying.
+    """Pin the table at `pmd`: its number, or 0 if there is none, it is dying, or the pmd is a leaf.
 
     Locking: returns with one reference. Source: patch 6; patch 5 did it under pmd_lock.
     """
     if not m.config.pte_counted[0]:
-        entry = read_once(m.entry, pmd)
-        table = pgtable_of(entry) if entry & PRESENT else 0
+        table = pmd_pgtable(read_once(m.entry, pmd))
     elif m.config.try_get_rcu[0]:
         table = pte_try_get_rcu(m, cpu, pmd)
     else:
@@ -293,7 +295,7 @@ def clear_pmd(m, cpu, pmd, table):
         spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
     entry = read_once(m.entry, pmd)
     point(m, cpu, UNHOOK_CHECKED, table, entry)
-    same = entry & PRESENT != 0 and (pgtable_of(entry) == table or knob(m.config.pmd_recheck_only))
+    same = entry & PRESENT != 0 and (pmd_pgtable(entry) == table or knob(m.config.pmd_recheck_only))
     if same:
         write_once(m.entry, pmd, 0)
     if not knob(m.config.unhook_unlocked):
@@ -355,8 +357,8 @@ def free_pte_table_tlb(m, cpu, mm, pmd, table, addr):
 def pte_put_last(m, cpu, pmd, n):
     """Drop n references: the table if they were the last, else 0."""
     entry = read_once(m.entry, pmd)
-    table = pgtable_of(entry)
-    if entry & PRESENT == 0 or (detecting(m) and table != m.cpu.pin_table[cpu] and table != m.cpu.pin_outer[cpu]):
+    table = pmd_pgtable(entry)
+    if table == 0 or (detecting(m) and table != m.cpu.pin_table[cpu] and table != m.cpu.pin_outer[cpu]):
         BUG(m, cpu, BUG_PMD_CHANGED, pmd, m.cpu.pin_table[cpu], entry)
     if detecting(m):
         check_use(m, cpu, table)
@@ -445,14 +447,13 @@ def pte_alloc_new(m, cpu, mm, pmd):
 
 @kernel_inline
 def pte_alloc_try_get(m, cpu, mm, pmd):
-    """Pin the table at `pmd`, allocating one if there is none: the table, or -ENOMEM.
+    """Pin the table at `pmd`, allocating one if there is none: the table, -ENOMEM, or 0 if the pmd is a leaf.
 
     A dying table is waited for: its freer will clear the pmd.
     Locking: returns with one reference; caller must hold mmap_lock and no spinlock.
     """
     table = pte_try_get(m, cpu, pmd)
     if table != 0:
-        took(m, cpu, TABLE_THERE)
         return table
     return pte_alloc_try_get_slow(m, cpu, mm, pmd)
 
@@ -464,13 +465,13 @@ def pte_alloc_try_get_slow(m, cpu, mm, pmd):
         table = pte_try_get_retry(m, cpu, pmd)
         if table == 0:
             table = pte_alloc_new(m, cpu, mm, pmd)
-        if table != 0:
+        if table != 0 or pmd_trans_huge(read_once(m.entry, pmd)):
             return table
 
 
 @kernel
 def pte_try_get_retry(m, cpu, pmd):
-    """Pin the table at `pmd`: its number, or 0 if there is none. A dying table is waited for until it is none.
+    """Pin the table at `pmd`: its number, or 0 if there is none, or a leaf. A dying one is waited for until it is none.
 
     Locking: as pte_alloc_try_get. Source: the `goto retry` of mprotect, mremap and fork in patch 5.
     """
@@ -478,7 +479,7 @@ def pte_try_get_retry(m, cpu, pmd):
     table = 0
     while table == 0:
         entry = read_once(m.entry, pmd)
-        if entry == 0:
+        if entry == 0 or pmd_trans_huge(entry):
             break
         table = pte_try_get(m, cpu, pmd)
         if table == 0:

@@ -51,7 +51,7 @@ from emulator.atomic import (
 )
 from emulator.bugs import Bug
 from emulator.kernel import BUG, Wait, waits_for
-from emulator.lockdep import lock_acquire, lock_release
+from emulator.lockdep import lock_acquire, lock_acquired, lock_release
 from emulator.tlb import enter_idle, exit_idle, take_interrupts
 
 NAP_US = 2000  # longest sleep before a waiter looks again
@@ -216,6 +216,21 @@ def mmap_write_lock(m, cpu, mm):
     smp_mb()  # what the readers did comes first; pairs with the barrier in mmap_put_reader
     waits_for(m, cpu, WAIT_NOTHING, 0)
     m.cpu.mmap_lock_held[cpu] = 2 * mm + 2
+
+
+@kernel
+def mmap_write_trylock(m, cpu, mm):
+    """Take mmap_lock for writing if nobody holds it; True if so. Under i_mmap_lock, too, which comes after it."""
+    if cmpxchg(m.mm.mmap_writer, mm, 0, cpu + 1) != 0:
+        return False
+    if read_once(m.mm.mmap_readers, mm) != 0:
+        smp_store_release(m.mm.mmap_writer, mm, 0)
+        mmap_lock_wake(m, mm)
+        return False
+    smp_mb()  # as in mmap_write_lock
+    lock_acquired(m, cpu, MMAP_LOCK)
+    m.cpu.mmap_lock_held[cpu] = 2 * mm + 2
+    return True
 
 
 @kernel

@@ -54,7 +54,7 @@ NONE, REQUESTED, DONE = 0, 1, 2  # cpu.flush_state
 NAP_US = 2000
 _YIELD, _SLEEP = 100, 120
 
-WAIT_FLUSH, WAIT_NOTHING = int(Wait.FLUSH), int(Wait.NOTHING)
+WAIT_FLUSH, WAIT_IRQ, WAIT_NOTHING = int(Wait.FLUSH), int(Wait.IRQ_OFF), int(Wait.NOTHING)
 IPI_TAKEN, IPI_FLUSHED = point_number("ipi.taken"), point_number("ipi.flushed")
 FLUSH_REQUESTED = point_number("flush.requested")
 IPIS_SENT, ACKED = point_number("coordinator.ipis-sent"), point_number("coordinator.acked")
@@ -168,8 +168,10 @@ def handle_ipi(m, cpu):
 
 @kernel_inline
 def interrupted(m, cpu):
-    """True if a TLB-flush IPI is pending and interrupts are not off."""
-    return read_once(m.cpu.ipi_request, cpu) != m.cpu.ipi_ack[cpu] and m.cpu.irq_off[cpu] == 0
+    """True if a TLB-flush IPI is pending and interrupts are not off, or a flush is no interrupt on this machine."""
+    if read_once(m.cpu.ipi_request, cpu) == m.cpu.ipi_ack[cpu]:
+        return False
+    return m.cpu.irq_off[cpu] == 0 or (DEBUG and m.config.broadcast_flush[0] != 0)
 
 
 @kernel_inline
@@ -183,6 +185,7 @@ def take_interrupts(m, cpu):
 def local_irq_disable(m, cpu):
     """Take no interrupt until local_irq_enable: a flush of what this CPU may be looking at waits."""
     write_once(m.cpu.irq_off, cpu, m.cpu.irq_off[cpu] + 1)
+    smp_mb()  # pairs with the barrier in tlb_remove_table_sync_one
 
 
 @kernel_inline
@@ -340,6 +343,26 @@ def flush_tlb_mm_range(m, cpu, mm, start, end, freed_tables):
         flush_tlb_others(m, cpu, mm, start, end, freed_tables, gen)
     else:
         m.cpu.flushes_local[cpu] += 1
+
+
+@kernel
+def tlb_remove_table_sync_one(m, cpu):
+    """Wait until each CPU has had its interrupts on: whoever looked at a table without a lock is done with it.
+
+    An IPI to all of them, which they take once interrupts are on; here the look takes its place. A flush whose IPIs
+    have been acknowledged says the same of the CPUs that run the mm; one that reaches CPUs in another way (setting
+    broadcast_flush) does not. Locking: caller must hold no spinlock. Source: mm/mmu_gather.c.
+    """
+    if knob(m.config.collapse_without_ipi) or (DEBUG and m.config.broadcast_flush[0] == 2):
+        return
+    smp_mb()  # what it has cleared comes first; pairs with the barrier in local_irq_disable
+    for other in range(m.config.n_cpu[0]):
+        waits_for(m, cpu, WAIT_IRQ, other)
+        while other != cpu and smp_load_acquire(m.cpu.irq_off, other) != 0:
+            take_interrupts(m, cpu)
+            cpu_relax()
+            sched_yield()
+    waits_for(m, cpu, WAIT_NOTHING, 0)
 
 
 @kernel

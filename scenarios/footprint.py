@@ -16,17 +16,21 @@ from typing import NamedTuple
 
 from emulator.insn import Op
 from emulator.madvise import (
+    MADV_COLLAPSE,
     MADV_DONTFORK,
     MADV_DONTNEED,
     MADV_DONTNEED_LOCKED,
+    MADV_FREE,
     MADV_GUARD_INSTALL,
+    MADV_HUGEPAGE,
+    MADV_NOHUGEPAGE,
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
     MADV_WIPEONFORK,
 )
 from emulator.mm_types import PAGE_SIZE, Geometry
 from emulator.pgtable import PGDIR_SHIFT, PMD_SHIFT, PMD_SIZE, PUD_SHIFT, TASK_SIZE
-from emulator.vma import VM_READ, VM_WRITE
+from emulator.vma import VM_HUGEPAGE, VM_READ, VM_WRITE
 from workers.program import Insn
 
 MAX_MAP_COUNT = 65530  # VMAs an mm may have, Linux's default
@@ -41,6 +45,7 @@ class _Region(NamedTuple):
     end: int
     prot: int
     file: bool = False
+    huge: bool = False
 
 
 @lru_cache(4096)
@@ -74,7 +79,9 @@ class Footprint:
         self._regions: list[_Region] = []
         self._written: dict[int, int] = {}  # 2 MiB slot -> a bit for each page with a frame
         self._tables: dict[int, set[int]] = {PMD_SHIFT: set(), PUD_SHIFT: set(), PGDIR_SHIFT: set()}
-        self._frames = self._splits = self.file_pages = 0
+        self._whole: set[int] = set()  # slots that are huge pages, for all that is known
+        self._blocks_free = 0
+        self._frames = self._splits = self.file_pages = self.blocks = 0
         self._locks = False  # something may be locked: what releases pages may fail
         self._held: list[Footprint] = []  # children that stay
         self.frames = self.tables = self.vmas = self.children = 0
@@ -88,7 +95,12 @@ class Footprint:
             self._access(insn.addr, insn.length, insn.step, insn.op == Op.TOUCH)
         elif insn.op == Op.MMAP and aligned:
             self._unmap(insn.addr, end)
-            insort(self._regions, _Region(insn.addr, end, insn.arg & (VM_READ | VM_WRITE), insn.step != 0))
+            insort(
+                self._regions,
+                _Region(
+                    insn.addr, end, insn.arg & (VM_READ | VM_WRITE), insn.step != 0, huge=bool(insn.arg & VM_HUGEPAGE)
+                ),
+            )
         elif insn.op == Op.MUNMAP and aligned:
             self._unmap(insn.addr, end)
         elif insn.op == Op.MUNMAP and insn.length:  # some calls fail: as if all did, but each may split a VMA
@@ -115,10 +127,12 @@ class Footprint:
         self.frames = max(self.frames, sum(one._frames for one in living))
         self.tables = max(self.tables, sum(map(len, (tables for one in living for tables in one._tables.values()))))
         self.vmas = max(self.vmas, *(len(one._regions) + one._splits for one in living))
+        self.blocks = sum(one.blocks for one in living)
         self.children = max(self.children, len(living) - 1)
 
     def fork(self, insns: Iterable[Insn], hold: bool) -> None:
         """Take a child into account that executes some instructions."""
+        self._whole = set()
         child = deepcopy(self)
         child._held = []
         self.note(child)
@@ -139,6 +153,28 @@ class Footprint:
             self._add_tables(insn.addr, end)
         elif insn.arg in (MADV_DONTFORK, MADV_WIPEONFORK):
             self._splits += 2 * steps
+        elif insn.arg in (MADV_HUGEPAGE, MADV_NOHUGEPAGE):
+            self._splits += 2 * steps
+            first, last = self._overlapping(insn.addr, end)
+            for row in range(first, last if insn.arg == MADV_HUGEPAGE else first):
+                self._regions[row] = self._regions[row]._replace(huge=True)
+        elif insn.arg == MADV_COLLAPSE:
+            for slot in _within(self._tables[PMD_SHIFT], PMD_SHIFT, insn.addr, end):
+                self._fill(slot)
+        elif insn.arg == MADV_FREE:
+            self._whole = set()
+
+    def _fill(self, slot: int) -> None:
+        """A huge page, where there was none. What is not needed any more as a whole comes from there."""
+        if slot in self._whole:
+            return
+        if self._blocks_free:
+            self._blocks_free -= 1
+        else:
+            self.blocks += 1
+        self._whole.add(slot)
+        self._frames += PMD_SIZE // PAGE_SIZE - self._written.get(slot, 0).bit_count()
+        self._written[slot] = _ALL_PAGES
 
     def _add_tables(self, start: int, end: int) -> None:
         """Tables for whatever is mapped in a range."""
@@ -158,6 +194,7 @@ class Footprint:
         """Split the regions of a range off, up to the first hole, with another protection."""
         first, last = self._overlapping(start, end)
         at = start
+        self._whole = set()
         for region in self._regions[first:last]:
             if region.start > at:
                 return
@@ -188,6 +225,7 @@ class Footprint:
         first, last = self._overlapping(start, end)
         if offset % PAGE_SIZE or first == last or self._regions[first].start > start:
             return
+        self._whole = set()
         for region in self._regions[first:last]:
             at, until = max(start, region.start), min(end, region.end)
             self._unmap(at + offset, until + offset)
@@ -233,6 +271,9 @@ class Footprint:
                     tables.add(at >> shift)
                 if region.file:
                     self.file_pages += _pages(at - base, limit, step).bit_count()
+                if write and region.huge and region.start <= base and base + PMD_SIZE <= region.end:
+                    if slot not in self._written:
+                        self._fill(slot)
                 if write:
                     had = self._written.get(slot, 0)
                     has = had | _pages(at - base, limit, step)
@@ -246,6 +287,8 @@ class Footprint:
             base = slot << PMD_SHIFT
             had = self._written.pop(slot)
             has = had & ~_page_range(max(start - base, 0), min(end - base, PMD_SIZE))
+            self._blocks_free += slot in self._whole and not has
+            self._whole.discard(slot)
             self._frames += has.bit_count() - had.bit_count()
             if has:
                 self._written[slot] = has
@@ -280,7 +323,10 @@ def geometry_for(insns: Sequence[Insn], frame_words: int, files: Collection[int]
         vmas=min(footprint.vmas, MAX_MAP_COUNT) + _SPARE_VMAS,
         insns=len(insns) + 1,
         records=max(1, len(insns)),
-        frames=footprint.frames + min(footprint.file_pages, sum(files)) + _SPARE_FRAMES,
+        frames=footprint.frames
+        + min(footprint.file_pages, sum(files))
+        + (footprint.blocks + 1) * bool(footprint.blocks) * (PMD_SIZE // PAGE_SIZE)
+        + _SPARE_FRAMES,
         tables=footprint.tables + footprint.children + _SPARE_TABLES,
         frame_words=frame_words,
         files=len(files),

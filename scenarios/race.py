@@ -52,6 +52,12 @@ RACES = (
     "one-put-for-all",
     "mkclean-unflushed",
     "dirty-zap-unflushed",
+    "gup-no-pmd-recheck",
+    "collapse-without-ipi",
+    "pmd-read-twice",
+    "retract-unlocked",
+    "move-without-rmap-lock",
+    "stale-pmd-move",
 )
 
 

@@ -71,6 +71,7 @@ def _advice(advice: int) -> _Kind:
 OPERATIONS = {
     "mmap": _kind("ID SIZE [OFF]", lambda at, size, _: mmap(at, size)),
     "mmapr": _kind("ID SIZE [OFF]", lambda at, size, _: mmap(at, size, writable=False)),
+    "mmapthp": _kind("ID SIZE [OFF]", lambda at, size, _: mmap(at, size, huge=True)),
     "mmapsh": _kind("ID SIZE [OFF]", lambda at, size, _: mmap_file(at, size, 0, shared=True)),
     "mmapfile": _kind("ID SIZE [OFF]", lambda at, size, _: mmap_file(at, size, 0)),
     "touch": _kind("ID OFF LEN [STRIDE]", lambda at, length, stride: touch(at, length, stride or PAGE_SIZE)),
@@ -86,6 +87,9 @@ OPERATIONS = {
     "dontneed_locked": _advice(madvise.MADV_DONTNEED_LOCKED),
     "guard": _advice(madvise.MADV_GUARD_INSTALL),
     "unguard": _advice(madvise.MADV_GUARD_REMOVE),
+    "hugepage": _advice(madvise.MADV_HUGEPAGE),
+    "nohugepage": _advice(madvise.MADV_NOHUGEPAGE),
+    "collapse": _advice(madvise.MADV_COLLAPSE),
     "dontfork": _advice(madvise.MADV_DONTFORK),
     "wipeonfork": _advice(madvise.MADV_WIPEONFORK),
     "vdontneed": _kind("ID OFF LEN STEP", partial(process_madvise, madvise.MADV_DONTNEED)),
@@ -102,7 +106,6 @@ OPERATIONS = {
     "mark": _kind("", lambda *_: MARK),
 }
 FORKS = ("fork", "forkhold", "forkdo", "reap")
-LATER = frozenset(("mmapthp", "hugepage", "nohugepage", "collapse"))
 
 
 class TraceError(ValueError):
@@ -189,8 +192,7 @@ def _instruction(words: list[str], sizes: dict[int, int]) -> Insn:
     name = words[0]
     kind = OPERATIONS.get(name)
     if kind is None:
-        problem = f"'{name}' is not there yet" if name in LATER else f"unknown operation {_quote(name)}"
-        raise _Problem(f"{problem}; known: {', '.join(OPERATIONS)}")
+        raise _Problem(f"unknown operation {_quote(name)}; known: {', '.join(OPERATIONS)}")
     operands = _operands(name, kind, words[1:])
     length = operands.get("NEWSIZE", operands.get("SIZE", operands.get("LEN", 0)))
     at, other = 0, operands.get("STRIDE", operands.get("STEP", 0))

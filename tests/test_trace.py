@@ -11,7 +11,7 @@ from emulator.mm_types import PAGE_SIZE
 from emulator.segment import SegmentTooLarge
 from scenarios.footprint import geometry_for
 from scenarios.replay import run_replay
-from scenarios.trace import LATER, OPERATIONS, TraceError, parse
+from scenarios.trace import TraceError, parse
 from workers.program import (
     MARK,
     REAP,
@@ -132,19 +132,12 @@ def test_an_empty_trace_has_no_rows(write):
     assert result.passed
 
 
-@pytest.mark.parametrize("name", sorted(LATER))
-def test_an_operation_that_is_not_there_yet_is_named_with_its_line(write, name):
-    known = ", ".join(OPERATIONS)
-
-    assert complaint(write(f"mmap 0 1G\n{name} 0 0 4K\n")) == f"2: '{name}' is not there yet; known: {known}"
-
-
 @pytest.mark.parametrize(
     ("line", "what"),
     [
         (
             "jump 0 1G",
-            "unknown operation 'jump'; known: mmap, mmapr, mmapsh, mmapfile, touch, read, dontneed, free, cold, ",
+            "unknown operation 'jump'; known: mmap, mmapr, mmapthp, mmapsh, mmapfile, touch, read, dontneed, free, ",
         ),
         ("MMAP 0 1G", "unknown operation 'MMAP'"),
         ("\x1b[31m 0", "unknown operation '\\x1b[31m'"),

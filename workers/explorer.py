@@ -30,7 +30,7 @@ from workers.search import Strategy, tasks_of
 from workers.tracer import Words
 from workers.violation import Violation, violation_of
 
-MMS, FRAMES, TABLES, FILE_PAGES = 2, 128, 17, 4  # a second mm for a child
+MMS, TABLES, FILE_PAGES = 2, 17, 4  # a second mm for a child
 BATCH = (8, 2)  # frames and tables that a CPU takes from the zone at once: what is freed is soon used again
 # What the audit does not read: two executions that differ in nothing else are audited once.
 _UNAUDITED = {
@@ -96,7 +96,7 @@ class ExploredMachine:
             mms=MMS,
             vmas=8,
             insns=max(insns, 1),
-            frames=FRAMES,
+            frames=scene.frames,
             tables=TABLES,
             files=1,
             file_pages=FILE_PAGES,

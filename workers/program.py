@@ -10,7 +10,7 @@ import numpy as np
 from emulator import madvise
 from emulator.insn import Op
 from emulator.mm_types import INSN, PAGE_SIZE
-from emulator.vma import VM_DONTCOPY, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
+from emulator.vma import VM_DONTCOPY, VM_HUGEPAGE, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
 
 ADVICE = {number: name for name, number in vars(madvise).items() if name.startswith("MADV_")}
 PROT = {0: "none", VM_READ: "r", VM_READ | VM_WRITE: "rw"}
@@ -56,6 +56,8 @@ class Insn(NamedTuple):
                 return f"swapout {self.arg} pages"
             case Op.MIGRATE:
                 return f"migrate {self.addr:#x}" if self.addr else f"migrate {self.arg} pages"
+            case Op.RETRACT:
+                return f"retract file {self.addr}"
             case Op.TRUNCATE:
                 return f"truncate file {self.addr} to {self.arg} pages"
             case Op.PUNCH_HOLE:
@@ -89,9 +91,10 @@ def read(addr: int, length: int, step: int = PAGE_SIZE) -> Insn:
     return Insn(Op.READ, addr, length, step)
 
 
-def mmap(addr: int, length: int, writable: bool = True) -> Insn:
-    """Map private anonymous memory at a fixed address."""
-    return Insn(Op.MMAP, addr, length, 0, VM_READ | (VM_WRITE if writable else 0))
+def mmap(addr: int, length: int, writable: bool = True, huge: bool = False) -> Insn:
+    """Map private anonymous memory at a fixed address; `huge` as with MADV_HUGEPAGE."""
+    flags = VM_READ | (VM_WRITE if writable else 0) | (VM_HUGEPAGE if huge else 0)
+    return Insn(Op.MMAP, addr, length, 0, flags)
 
 
 def munmap(addr: int, length: int, step: int = 0) -> Insn:
@@ -223,6 +226,11 @@ def uprobe(addr: int) -> Insn:
 def gup(addr: int, length: int = PAGE_SIZE, value: int = 0) -> Insn:
     """A device pins each page and stores a word to it, or loads one if `value` is 0."""
     return Insn(Op.GUP, addr, length, arg=value)
+
+
+def retract(file: int) -> Insn:
+    """Take the empty PTE tables of the ranges that map a file out."""
+    return Insn(Op.RETRACT, file)
 
 
 def compute(microseconds: int) -> Insn:

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 
 from emulator.madvise import (
     MADV_COLD,
+    MADV_COLLAPSE,
     MADV_DOFORK,
     MADV_DONTFORK,
     MADV_DONTNEED_LOCKED,
     MADV_GUARD_INSTALL,
     MADV_GUARD_REMOVE,
+    MADV_HUGEPAGE,
     MADV_KEEPONFORK,
+    MADV_NOHUGEPAGE,
     MADV_PAGEOUT,
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
@@ -63,6 +66,7 @@ from workers.program import (
     punch_hole,
     read,
     remove,
+    retract,
     store,
     swapout,
     touch,
@@ -295,9 +299,32 @@ class Author:
         again = [truncate(file, FILE_PAGES)] if rng.random() < 0.9 else []
         return [truncate(file, rng.choice((0, 1, 7, 50))), *again]
 
+    def retract(self) -> list[Insn]:
+        """Take empty tables of a file out; mostly of a slot that maps it and was used."""
+        file, slot = self.file(), self.rng.choice(SLOTS)
+        use = [mmap_file(slot, SLOT, file, self.rng.random() < 0.6), read(slot, PAGE_SIZE), dontneed(slot, SLOT)]
+        return [*(use if self.rng.random() < 0.7 else []), retract(file)]
+
     def insert(self) -> list[Insn]:
         """insert_pages."""
         return [insert_pages(*self.piece())]
+
+    def huge(self) -> list[Insn]:
+        """Huge pages in a slot: by a fault, or by a collapse of what is there, used, and perhaps no longer wanted."""
+        rng, slot = self.rng, self.rng.choice(SLOTS)
+        setup = rng.choice(([], [dontneed(slot, SLOT)], [mmap(slot, SLOT)]))
+        first = rng.choice((read, touch))(slot + rng.randrange(SLOT_PAGES) * PAGE_SIZE, PAGE_SIZE)
+        between = self.anything() if rng.random() < 0.5 else []
+        last = rng.choice(([], [], [dontneed(slot, SLOT)], [advise(MADV_NOHUGEPAGE, slot, SLOT)]))
+        return [*setup, advise(MADV_HUGEPAGE, slot, SLOT), first, *self.word(), *between, *last]
+
+    def collapse(self) -> list[Insn]:
+        """MADV_COLLAPSE of a slot or more, with something in it or not."""
+        addr, length = self.rng.choice(
+            ((self.rng.choice(SLOTS), SLOT), (self.rng.choice(AREAS), 2 * SLOT), self.piece())
+        )
+        first = [touch(addr, PAGE_SIZE, value=self.value())] if self.rng.random() < 0.6 else []
+        return [*first, advise(MADV_COLLAPSE, addr, length)]
 
     def pin(self) -> list[Insn]:
         """A device uses pages: those of a range, or own ones, mostly a few."""
@@ -376,10 +403,13 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.write_back: 3,
     Author.cut_file: 2,
     Author.insert: 3,
+    Author.retract: 2,
     Author.pin: 5,
     Author.reclaim: 6,
     Author.migrate: 6,
     Author.replace: 3,
+    Author.huge: 5,
+    Author.collapse: 3,
     Author.pause: 2,
     Author.use_device: 3,
 }

@@ -12,21 +12,12 @@ from emulator.madvise import MADV_DONTNEED
 from emulator.pgtable import PMD_SIZE
 from emulator.policy import POLICIES
 from scenarios.replay import run_replay
-from scenarios.trace import LATER, TraceError, parse
+from scenarios.trace import parse
 
 HERE = Path(__file__).parent
 CASES = sorted((HERE / "cases").glob("*.trace"))
 JEMALLOC = HERE / "recorded" / "jemalloc_decay0.trace.gz"
 PYTHON = HERE / "recorded" / "python_lists.trace.gz"
-
-
-def is_supported(path):
-    """True if the emulator has every operation of a case."""
-    return not any(line.split()[0] in LATER for line in path.read_text().splitlines())
-
-
-SUPPORTED = [path for path in CASES if is_supported(path)]
-NOT_YET = [path for path in CASES if not is_supported(path)]
 COUNTED = [policy for policy in POLICIES if POLICIES[policy].pte_counted]
 
 
@@ -74,7 +65,7 @@ def assert_agrees(rows, recorded, dependent, column=0):
     assert all(ours >= theirs for ours, theirs in zip(vmpte, recorded_vmpte, strict=True))
 
 
-@pytest.mark.parametrize("path", SUPPORTED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_a_case_gives_what_linux_was_recorded_to_do(path, record_property):
     recorded = expected(path)
     dependent = first_dependent(path)
@@ -87,7 +78,7 @@ def test_a_case_gives_what_linux_was_recorded_to_do(path, record_property):
 
 
 @pytest.mark.parametrize("policy", COUNTED)
-@pytest.mark.parametrize("path", SUPPORTED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_a_counting_policy_changes_vmpte_only_and_never_raises_it(path, policy):
     vmpte, rest = vmpte_and_rest(run_replay(path, "none").rows)
 
@@ -100,7 +91,7 @@ def test_a_counting_policy_changes_vmpte_only_and_never_raises_it(path, policy):
 
 
 def test_refcount_frees_every_table_that_linux_frees_in_the_cases_made_of_these_operations():
-    for path in SUPPORTED:
+    for path in CASES:
         recorded, _ = vmpte_and_rest(expected(path))
         ours, _ = vmpte_and_rest(run_replay(path, "refcount").rows)
         assert all(a <= b for a, b in zip(ours, recorded, strict=True)), path.stem
@@ -141,18 +132,5 @@ def test_the_python_lists_give_what_linux_was_recorded_to_do_on_all_30365_lines(
     assert result.passed, (result.violation, result.checks)
 
 
-@pytest.mark.parametrize("path", NOT_YET, ids=lambda path: path.stem)
-def test_a_case_with_an_operation_that_is_not_there_yet_is_refused_with_its_line(path):
-    words = [line.split()[0] for line in path.read_text().splitlines()]
-    number, word = next((i, word) for i, word in enumerate(words, 1) if word in LATER)
-
-    with pytest.raises(TraceError) as error:
-        run_replay(path)
-
-    assert str(error.value).startswith(f"{path}:{number}: '{word}' is not there yet; known: ")
-    assert "\n" not in str(error.value)
-
-
-def test_every_recorded_case_is_either_compared_or_refused():
-    assert len(CASES) == len(SUPPORTED) + len(NOT_YET) == 62
-    assert len(SUPPORTED) >= 60
+def test_every_recorded_case_is_compared():
+    assert len(CASES) == 62

@@ -1,0 +1,40 @@
+"""Collapse does not wait for CPUs with interrupts off: the table it keeps under the huge page is freed with that.
+
+CPU 0, collapse                        CPU 1, fast GUP, interrupts off
+===============                        ===============================
+                                       reads the pmd: table T
+clears the pmd, flushes
+(the flush needs no interrupt)
+deposits T under the huge page
+MADV_DONTNEED: zaps it, frees T
+takes T for something else
+                                       reads an entry of T: whose is it?
+"""
+
+from emulator.madvise import MADV_COLLAPSE
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, advise, dontneed, gup, jump, mmap, touch
+
+COLLAPSE = advise(MADV_COLLAPSE, BASE, SLOT)
+
+
+def programs(seed: int) -> Programs:
+    """CPU 0 collapses a page and releases the huge page, CPU 1 is the device."""
+    return [
+        [mmap(BASE, SLOT), touch(BASE, PAGE), COLLAPSE, dontneed(BASE, SLOT), jump(1)],
+        [gup(BASE, PAGE, 7 + seed), jump(0)],
+    ]
+
+
+RACE = Race(
+    detectors=("table-use-after-free",),
+    programs=programs,
+    scene=Scene(
+        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), COLLAPSE, dontneed(BASE, SLOT), touch(BASE, PAGE), STOP),
+        programs=((gup(BASE, PAGE, 7), STOP), (COLLAPSE, dontneed(BASE, SLOT), STOP)),
+        frames=1024,
+    ),
+    settings={"broadcast_flush": 1},
+    steer=(("gup.read-pmd", "table.freed", 200),),
+    source="H7, 2ba99c5e0881",
+)

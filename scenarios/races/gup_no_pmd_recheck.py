@@ -1,0 +1,42 @@
+"""Fast GUP looks at the entry again after it has counted the frame, not at the pmd: collapse has copied the page.
+
+CPU 0, collapse                        CPU 1, fast GUP, interrupts off
+===============                        ===============================
+                                       reads the pmd: table T
+                                       reads the entry: frame F
+clears the pmd, flushes
+(the flush needs no interrupt)
+is F pinned? no
+                                       counts F
+                                       the entry in T: unchanged
+copies F into the huge page
+                                       the device stores to F, which nobody maps any more
+"""
+
+from emulator.madvise import MADV_COLLAPSE
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, advise, barrier, dontneed, gup, jump, mmap, touch
+
+COLLAPSE = advise(MADV_COLLAPSE, BASE, SLOT)
+
+
+def programs(seed: int) -> Programs:
+    """CPU 0 collapses one page into a huge page, CPU 1 is the device."""
+    return [
+        [mmap(BASE, SLOT), touch(BASE, PAGE), barrier(), COLLAPSE, barrier(), dontneed(BASE, SLOT), jump(1)],
+        [barrier(), *[gup(BASE, PAGE, 7 + seed)] * 8, barrier(), jump(0)],
+    ]
+
+
+RACE = Race(
+    detectors=("pin-not-mapped",),
+    programs=programs,
+    scene=Scene(
+        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), COLLAPSE, dontneed(BASE, SLOT), touch(BASE, PAGE), STOP),
+        programs=((gup(BASE, PAGE, 7), STOP), (COLLAPSE, STOP)),
+        frames=1024,
+    ),
+    settings={"broadcast_flush": 2},
+    steer=(("gup.read-pte", "collapse.isolated", 300), ("collapse.isolated", "gup.pinned", 100)),
+    source="H6, 70cbc3cc78a9",
+)

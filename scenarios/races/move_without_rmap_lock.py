@@ -1,0 +1,45 @@
+"""mremap moves a whole table without the rmap locks: who has found an entry at its old address flushes that.
+
+CPU 0, mremap                  CPU 1, write-back              CPU 2
+=============                  =================              =====
+                               i_mmap_lock: the page may be
+                               mapped here; reads the pmd
+clears the old pmd, flushes
+sets the new pmd
+                                                              stores at the new address
+                               ptl: write-protects the entry
+                               flushes the old address
+                               the page is clean
+                                                              stores through its TLB: nobody will write that
+"""
+
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, barrier, jump, mmap, mmap_file, mremap_fixed, munmap, touch, writeback
+
+OTHER = BASE + 4 * SLOT
+
+
+def programs(seed: int) -> Programs:
+    """CPU 0 moves a dirty page of a file with its table, CPU 1 writes it back, CPU 2 stores where it is moved to."""
+    setup = (munmap(OTHER, SLOT), mmap(OTHER, SLOT), mmap_file(BASE, SLOT, 0, shared=True), touch(BASE, PAGE))
+    return [
+        [*setup, barrier(), mremap_fixed(BASE, SLOT, OTHER), barrier(), jump(0)],
+        [barrier(), writeback(0), barrier(), jump(0)],
+        [barrier(), *[touch(OTHER, PAGE)] * 40, barrier(), jump(0)],
+    ]
+
+
+RACE = Race(
+    detectors=("store-to-clean-page",),
+    programs=programs,
+    scene=Scene(  # CPU 0 writes back, and stores afterwards
+        setup=(mmap_file(BASE, SLOT, 0, shared=True), touch(BASE, PAGE), STOP),
+        programs=(
+            (writeback(0), touch(OTHER, PAGE), STOP),
+            (mremap_fixed(BASE, SLOT, OTHER), touch(OTHER, PAGE), touch(OTHER, PAGE), STOP),
+        ),
+    ),
+    policy="none",
+    steer=(("pte_try_get.pinned", "access.translated", 100, 1),),
+    source="H4, 97113eb39fa7",
+)

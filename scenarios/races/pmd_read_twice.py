@@ -1,0 +1,34 @@
+"""A walker reads the pmd twice: no huge page at the first look, no table at the second. So it is bad, and is cleared.
+
+CPU 0                                  CPU 1, mincore
+=====                                  ==============
+                                       the pmd is a huge page? no, it is none
+page fault: a huge page
+                                       the pmd is none? no
+                                       it names no table: pmd_clear_bad()
+the huge page is gone, with its table
+munmap: the PMD table still keeps that
+"""
+
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, jump, mincore, mmap, munmap, read, touch
+
+
+def programs(seed: int) -> Programs:
+    """CPU 0 faults a huge page in and unmaps it, CPU 1 looks at it."""
+    return [
+        [mmap(BASE, SLOT, huge=True), touch(BASE, PAGE), munmap(BASE, SLOT), jump(0)],
+        [mincore(BASE, SLOT), jump(0)],
+    ]
+
+
+RACE = Race(
+    detectors=("deposit-left", "lost-store"),
+    programs=programs,
+    scene=Scene(  # the huge zero page is one as well
+        setup=(mmap(BASE, 2 * SLOT, huge=True), read(BASE, PAGE), STOP),
+        programs=((mincore(BASE + SLOT, SLOT), STOP), (read(BASE + SLOT, PAGE), munmap(BASE, 2 * SLOT), STOP)),
+    ),
+    steer=(("mincore.read-pmd", "huge.installed", 200),),
+    source="H21, 1a5a9906d4e8, CVE-2012-1179",
+)

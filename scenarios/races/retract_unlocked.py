@@ -1,0 +1,38 @@
+"""Retract takes an empty table out with mmap_lock and pmd_lock alone: whoever came through i_mmap is in the table.
+
+CPU 0, retract                         CPU 1, write-back
+==============                         =================
+                                       i_mmap_lock: who maps the page? here, perhaps
+                                       reads the pmd: table T
+mmap_lock for writing
+T is empty: clears the pmd, flushes
+frees T
+                                       takes the ptl of T, which is somebody else's by now
+"""
+
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, dontneed, jump, mmap_file, read, retract, touch, writeback
+
+OTHER = BASE + 4 * SLOT
+MAP = (mmap_file(BASE, SLOT, 0, shared=True), mmap_file(OTHER, SLOT, 0, shared=True))
+
+
+def programs(seed: int) -> Programs:
+    """CPU 0 empties a table of the file and has it retracted, CPU 1 makes a page dirty elsewhere and writes it back."""
+    return [
+        [*MAP, read(BASE, PAGE), dontneed(BASE, SLOT), retract(0), jump(2)],
+        [touch(OTHER, PAGE), writeback(0), jump(0)],
+    ]
+
+
+RACE = Race(
+    detectors=("table-use-after-free",),
+    programs=programs,
+    scene=Scene(
+        setup=(*MAP, read(BASE, PAGE), dontneed(BASE, SLOT), touch(OTHER, PAGE), STOP),
+        programs=((writeback(0), STOP), (retract(0), STOP)),
+    ),
+    policy="none",
+    steer=(("pte_try_get.pinned", "table.freed", 100, 1),),
+    source="H8, 8d3c106e19e8",
+)

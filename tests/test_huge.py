@@ -1,0 +1,166 @@
+"""Huge pages: a leaf in place of a PTE table, that table kept under it, and both ways back."""
+
+import pytest
+from support import BASE, SLOT
+from test_walkers import run_one
+
+from emulator.madvise import MADV_COLD, MADV_COLLAPSE, MADV_HUGEPAGE, MADV_NOHUGEPAGE
+from emulator.mm_types import PAGE_SIZE
+from emulator.policy import POLICIES
+from scenarios.replay import run_replay
+from workers.program import (
+    EXIT,
+    REAP,
+    STOP,
+    advise,
+    dontneed,
+    fork,
+    gup,
+    load,
+    mincore,
+    mmap,
+    mprotect,
+    mremap_fixed,
+    munmap,
+    read,
+    store,
+    touch,
+)
+
+PAGE, OTHER = PAGE_SIZE, BASE + 4 * SLOT
+HUGE = (mmap(BASE, SLOT, huge=True), store(BASE + 8, 7))
+COLLAPSE = advise(MADV_COLLAPSE, BASE, SLOT)
+
+
+@pytest.fixture
+def replay(tmp_path):
+    """The rows that a trace gives under `none`."""
+
+    def run(*lines):
+        path = tmp_path / "huge.trace"
+        path.write_text("\n".join(lines) + "\n")
+        result = run_replay(path, "none")
+        assert result.passed, (result.violation, result.checks)
+        return ["\t".join(row.split("\t")[:5]) for row in result.rows]
+
+    return run
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    "change",
+    [
+        (),
+        (dontneed(BASE + PAGE, PAGE),),
+        (munmap(BASE + SLOT // 2, SLOT // 2),),
+        (mprotect(BASE, PAGE, "r"),),
+        (mprotect(BASE, SLOT, "none"), mprotect(BASE, SLOT, "r")),
+        (advise(MADV_COLD, BASE, SLOT),),
+        (fork(1), store(BASE + 8, 1)),
+        (fork(1, hold=True), store(BASE + 8, 1), REAP),
+        (fork(0, hold=True), store(BASE + PAGE, 1), REAP),
+        (mprotect(BASE, PAGE, "r"), COLLAPSE),
+    ],
+    ids=["nothing", "zap", "munmap", "mprotect", "none", "cold", "fork", "held", "parent stores", "not collapsed"],
+)
+def test_a_word_in_a_huge_page_stays_whatever_happens_to_the_leaf(policy, change):
+    loaded, errors, _, _ = run_one([*HUGE, *change, load(BASE + 8), STOP], policy)
+
+    assert loaded == 7
+    assert errors == (COLLAPSE in change)  # two VMAs: there is no room for a huge page in either
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("to", [OTHER, OTHER + PAGE, BASE - SLOT])
+def test_a_word_in_a_huge_page_is_where_mremap_has_moved_it(policy, to):
+    assert run_one([*HUGE, mremap_fixed(BASE, SLOT, to), load(to + 8), STOP], policy)[:2] == (7, 0)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_huge_page_moves_with_its_gib(policy):
+    program = [mmap(1 << 40, 1 << 30, huge=True), store((1 << 40) + 8, 7), mremap_fixed(1 << 40, 1 << 30, 2 << 40)]
+
+    assert run_one([*program, load((2 << 40) + 8), dontneed(2 << 40, 1 << 30), STOP], policy)[:2] == (7, 0)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_collapse_moves_every_word_into_the_huge_page(policy):
+    program = [mmap(BASE, SLOT), *(store(BASE + page * PAGE, page + 1) for page in (0, 3, 511)), read(BASE, 9 * PAGE)]
+
+    for page in (0, 3, 511, 5):
+        expected = page + 1 if page != 5 else 0
+        assert run_one([*program, COLLAPSE, load(BASE + page * PAGE), STOP], policy)[:2] == (expected, 0)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_no_table_is_left_of_huge_pages(policy):
+    program = [*HUGE, mmap(OTHER, 2 * SLOT), touch(OTHER, PAGE), advise(MADV_COLLAPSE, OTHER, SLOT), fork(0), EXIT]
+
+    assert run_one(program, policy)[3] == 0
+
+
+def test_a_huge_page_that_is_released_as_a_whole_takes_its_table_along():
+    for policy in POLICIES:
+        assert run_one([*HUGE, STOP], policy)[3] == 12
+        assert run_one([*HUGE, dontneed(BASE, SLOT), STOP], policy)[3] == 8
+
+
+def test_frames_of_huge_pages_are_used_again_one_by_one_when_nothing_else_is_free():
+    rounds = [insn for _ in range(3) for insn in (touch(BASE, SLOT), dontneed(BASE, SLOT))]
+    program = [mmap(BASE, 2 * SLOT, huge=True), *rounds, advise(MADV_NOHUGEPAGE, BASE, SLOT), *rounds, STOP]
+
+    assert run_one(program, frames=1024)[1] == 0
+
+
+def test_a_fault_falls_back_to_small_pages_when_no_block_is_free():
+    assert run_one([*HUGE, load(BASE + 8), STOP], frames=600)[:2] == (7, 0)
+
+
+def test_a_device_stores_to_a_huge_page_that_stays_where_it_is_pinned():
+    assert run_one([*HUGE, gup(BASE, 3 * PAGE, 5), load(BASE + 2 * PAGE), STOP])[:2] == (5, 0)
+    assert run_one([mmap(BASE, SLOT, huge=True), read(BASE, PAGE), gup(BASE, PAGE, 5), load(BASE), STOP])[:2] == (5, 0)
+    assert run_one([*HUGE, mincore(BASE, SLOT), STOP])[:2] == (512, 0)
+
+
+def test_one_fault_fills_a_huge_page_and_another_one_takes_it_back_after_fork(replay):
+    rows = replay("mmapthp 0 4M", "touch 0 0 4K", "fork", "touch 0 0 2M", "forkhold", "touch 0 0 2M", "reap")
+
+    assert rows == [
+        "0\t0\t0\t0\t",
+        "12\t2048\t1\t0\t",
+        "12\t2048\t1\t0\t12:2048:0",
+        "12\t2048\t2\t0\t",
+        "12\t2048\t2\t0\t12:2048:0",
+        "12\t2048\t514\t0\t",
+        "12\t2048\t514\t0\t",
+    ]
+
+
+def test_a_load_maps_the_huge_zero_page_and_a_store_replaces_it(replay):
+    rows = replay("mmapthp 0 2M", "read 0 0 2M", "touch 0 4K 4K", "dontneed 0 0 1M", "munmap 0 0 2M")
+
+    assert rows == ["0\t0\t0\t0\t", "12\t0\t1\t0\t", "12\t2048\t2\t0\t", "12\t1024\t2\t0\t", "0\t0\t2\t0\t"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "error"),
+    [
+        (("mmap 0 2M", "collapse 0 0 2M"), -22),  # no page, so no anon_vma
+        (("mmap 0 2M", "touch 0 0 4K", "nohugepage 0 0 2M", "collapse 0 0 2M"), -22),
+        (("mmap 0 2M 1M", "touch 0 1M 4K", "collapse 0 1M 2M"), -22),  # no aligned 2 MiB
+        (("mmap 0 4M", "touch 0 0 4K", "collapse 0 0 4M"), -22),  # the second has no table
+        (("mmap 0 4M", "touch 0 0 4M 2M", "collapse 0 0 4M"), 0),
+        (("mmap 0 2M", "touch 0 0 4K", "collapse 0 0 4M"), -12),  # a hole behind it
+        (("mmap 0 2M", "touch 0 0 4K", "guard 0 4K 4K", "collapse 0 0 2M"), -22),
+        (("mmap 0 2M", "touch 0 0 4K", "collapse 0 1 2M"), -22),
+        (("mmap 0 2M", "touch 0 0 4K", "forkhold", "collapse 0 0 2M"), 0),  # shared, not pinned
+    ],
+)
+def test_a_collapse_that_cannot_be_says_why(replay, lines, error):
+    assert int(replay(*lines)[-1].split("\t")[3]) == error
+
+
+def test_advice_about_huge_pages_splits_vmas_and_lets_them_merge_again():
+    program = [mmap(BASE, 3 * SLOT), advise(MADV_HUGEPAGE, BASE, SLOT), advise(MADV_HUGEPAGE, BASE, 3 * SLOT)]
+
+    assert run_one([*program, touch(BASE, 3 * SLOT), STOP])[:2] == (0, 0)
