@@ -13,7 +13,7 @@ OPTIONS = $(if $(CPUS),--cpus $(CPUS)) $(if $(POLICY),--policy $(POLICY)) $(if $
 	$(if $(SCALE),--scale $(SCALE)) $(if $(CHECKS),--checks $(CHECKS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scenario list test races explore stress soak bench lint format clean
+.PHONY: help setup scenario list test races explore findings stress soak bench lint format clean
 
 help: ## show the targets
 	@echo "ptelab: make TARGET"
@@ -44,6 +44,9 @@ races: $(READY) ## leave out each piece of the protocol and catch what follows: 
 explore: $(READY) ## every interleaving: prove the claims, find the zoo; writes docs/claims.md [JSON=] [SECONDS= per proof]
 	@$(BIN)/ptelab explore all --write docs/claims.md $(if $(SECONDS),--seconds $(SECONDS)) \
 		$(if $(JSON),--json $(JSON)) $(ARGS)
+
+findings: $(READY) ## what is wrong with the posted series, each defect shown; writes docs/findings.md [JSON=]
+	@$(BIN)/ptelab findings --write docs/findings.md $(if $(JSON),--json $(JSON)) $(ARGS)
 
 stress: $(READY) ## race real processes for longer: make stress STRESS=10 is ten times as long
 	@STRESS=$(or $(STRESS),1) $(BIN)/python -m pytest -n 2 -q -m stress $(ARGS)

@@ -139,6 +139,8 @@ def copy_migrated_page(m, frame, to, slot):
     copy_page(m, to, frame)
     if DEBUG:
         write_once(m.page_stored_by, to, read_once(m.page_stored_by, frame))
+        m.page_memcg[to] = m.page_memcg[frame]  # mem_cgroup_migrate
+        m.page_memcg[frame] = 0
     write_once(m.page.mapping, to, read_once(m.page.mapping, frame))
     smp_wmb()  # the contents before the entries that lead to them
     if slot >= 0:
@@ -212,7 +214,7 @@ def lookup_page(m, cpu, mm, addr):
     """get_page_at if a VMA is there, else 0. Locking: takes and releases mmap_lock for reading."""
     frame = 0
     mmap_read_lock(m, cpu, mm)
-    if is_mapped(m, mm, addr) or knob(m.config.walk_outside_vma):
+    if is_mapped(m, mm, addr):
         took(m, cpu, LOOKUP)
         frame = get_page_at(m, cpu, mm, addr)
     mmap_read_unlock(m, cpu, mm)

@@ -16,6 +16,7 @@ HPAGE_PMD_NR = 512  # frames of a huge page
 PTE_LEVEL, PMD_LEVEL, PUD_LEVEL, PGD_LEVEL = 1, 2, 3, 4
 
 PRESENT, RW, USER, ACCESSED, DIRTY = 0x1, 0x2, 0x4, 0x20, 0x40
+SOFT_DIRTY = 0x8  # stored to since CLEAR_REFS write-protected it: the write fault sets it. Linux has bit 58 for this
 PSE = 0x80  # in a pmd: a leaf, which maps 512 frames; the bit stays while the leaf is not present
 PROTNONE = 0x100  # in place of PRESENT under PROT_NONE: the frame is mapped, no access is allowed
 SPECIAL = 0x200  # a device's frame: not counted, not freed by zap
@@ -24,9 +25,9 @@ FILE = 0x800  # a page of a file: shared with the page cache. Linux asks the pag
 PTE_MARKER = 0x800  # the same bit, with neither PRESENT nor PROTNONE: no frame
 PTE_MARKER_GUARD = 4 << PAGE_SHIFT | PTE_MARKER  # MADV_GUARD_INSTALL: an access is a fault for good
 SWAP_ENTRY = 0x2  # the low 12 bits of an entry whose page is in swap: row of `cache` << 12 | SWAP_ENTRY
-MIGRATION_ENTRY = 0x4  # the page in this frame is on its way to another; ANON_EXCLUSIVE and FILE are kept
-MIGRATION_WRITE, MIGRATION_NONE = 0x8, 0x10  # of a migration entry: the PTE had RW; it had PROTNONE
-ANON_PTE = PRESENT | RW | USER | ACCESSED | DIRTY | ANON_EXCLUSIVE  # of a frame that was mapped for a store
+MIGRATION_ENTRY = 0x4  # the page in this frame is on its way to another; ANON_EXCLUSIVE, SOFT_DIRTY and FILE are kept
+MIGRATION_NONE, MIGRATION_WRITE = 0x10, 0x20  # of a migration entry: the PTE had PROTNONE; it had RW
+ANON_PTE = PRESENT | RW | USER | ACCESSED | DIRTY | SOFT_DIRTY | ANON_EXCLUSIVE  # of a frame mapped for a store
 TABLE_FLAGS = PRESENT | RW | USER | ACCESSED | DIRTY  # _PAGE_TABLE
 POISON = 0x6B6B6B6B6B6B6A6A  # entries of a freed table: not present, not none
 POISON_COUNT = 0x6B6B6B6B  # what a freed table's count reads: another use of the word, like v1's page->index
@@ -83,14 +84,14 @@ def is_migration_entry(entry):
 @kernel
 def to_migration_entry(entry):
     """The migration entry that takes the place of a PTE; what that allowed is kept."""
-    kept = entry & (-PAGE | ANON_EXCLUSIVE | FILE) | MIGRATION_ENTRY
+    kept = entry & (-PAGE | ANON_EXCLUSIVE | SOFT_DIRTY | FILE) | MIGRATION_ENTRY
     return kept | (MIGRATION_WRITE if entry & RW else 0) | (MIGRATION_NONE if entry & PROTNONE else 0)
 
 
 @kernel
 def from_migration_entry(entry, frame):
     """The PTE that a migration entry becomes when the page is in `frame`."""
-    kept = frame << PAGE_SHIFT | entry & (ANON_EXCLUSIVE | FILE) | USER | ACCESSED
+    kept = frame << PAGE_SHIFT | entry & (ANON_EXCLUSIVE | SOFT_DIRTY | FILE) | USER | ACCESSED
     return kept | (RW if entry & MIGRATION_WRITE else 0) | (PROTNONE if entry & MIGRATION_NONE else PRESENT)
 
 

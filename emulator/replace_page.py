@@ -27,7 +27,7 @@ from emulator.page_vma_mapped import (
 )
 from emulator.pagemap import anon_page_row, cache_slot, trylock_anon_page, unlock_anon_page
 from emulator.paths import path_number, took
-from emulator.pgtable import ACCESSED, ANON_EXCLUSIVE, DIRTY, PAGE, PAGE_SHIFT, RW, USER
+from emulator.pgtable import ACCESSED, ANON_EXCLUSIVE, DIRTY, PAGE, PAGE_SHIFT, RW, SOFT_DIRTY, USER
 from emulator.rmap import page_add_new_anon_rmap
 from emulator.shadow import FORKED, shadow_own
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
@@ -95,7 +95,7 @@ def try_to_merge_pages(m, cpu, mm, vma, addr, page, kpage_addr, kpage):
         write_once(m.page_stored_by, kpage, FORKED)
     atomic_add(m.page.refcount, kpage, 1)
     atomic_add(m.page.mapcount, kpage, 1)
-    entry = pte_modify(kpage << PAGE_SHIFT | USER | ACCESSED | DIRTY, m.vma.flags[vma])
+    entry = pte_modify(kpage << PAGE_SHIFT | USER | ACCESSED | DIRTY | SOFT_DIRTY, m.vma.flags[vma])
     if not replace_page(m, cpu, mm, addr, page, kpage, entry):
         put_mapped_page(m, kpage)
 
@@ -169,7 +169,7 @@ def uprobe_replace(m, cpu, mm, vma, addr, old):
         shadow_own(m, mm, new, addr)
     smp_wmb()  # the contents before the entry that leads to them
     page_add_new_anon_rmap(m, mm, vma, addr, new)
-    entry = pte_modify(new << PAGE_SHIFT | USER | ACCESSED | DIRTY | ANON_EXCLUSIVE, m.vma.flags[vma])
+    entry = pte_modify(new << PAGE_SHIFT | USER | ACCESSED | DIRTY | SOFT_DIRTY | ANON_EXCLUSIVE, m.vma.flags[vma])
     if not replace_page(m, cpu, mm, addr, old, new, entry):
         m.page.mapcount[new] = 0
         put_page(m, cpu, new)

@@ -18,6 +18,7 @@ from emulator.pgtable import (
     ANON_EXCLUSIVE,
     DIRTY,
     PAGE_SHIFT,
+    SOFT_DIRTY,
     USER,
     is_migration_entry,
     is_swap_entry,
@@ -113,7 +114,7 @@ def map_swapped_page(m, cpu, slot, entry):
         atomic_add(m.page.refcount, frame, 1)
         atomic_add(m.page.mapcount, frame, 1)
         write_once(m.page.mapping, frame, anon_mapping(m, mm, vma, addr))
-        new = frame << PAGE_SHIFT | USER | ACCESSED | DIRTY
+        new = frame << PAGE_SHIFT | USER | ACCESSED | DIRTY | SOFT_DIRTY  # written, for all that is known
         if swap_free(m, cpu, slot) == SWAP_HAS_CACHE and read_once(m.page.refcount, frame) == 2:
             delete_from_page_cache(m, cpu, slot)
             new |= ANON_EXCLUSIVE

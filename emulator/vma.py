@@ -11,12 +11,15 @@ from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, r
 from emulator.kernel import ENOMEM
 from emulator.mm_types import PAGE_SIZE
 from emulator.mutex import anon_vma_lock, anon_vma_unlock
-from emulator.pgtable import ANON_EXCLUSIVE, DIRTY, PRESENT, PROTNONE, RW, SPECIAL
+from emulator.pgtable import ANON_EXCLUSIVE, DIRTY, PRESENT, PROTNONE, RW, SOFT_DIRTY, SPECIAL
 
 VM_READ, VM_WRITE = 1, 2
 VM_ACCESS_FLAGS = VM_READ | VM_WRITE
 VM_PFNMAP = 4  # maps the device's frame, see device.py
 VM_SHARED = 8  # stores go to the file
+VM_FILE = 0x10  # maps a file: vma.file says which
+VM_UFFD_MISSING = 0x200  # what is missing there is for userfaultfd
+VM_SPECIAL_FAULT = VM_FILE | VM_UFFD_MISSING  # a fault needs more than an anonymous page
 VM_LOCKED = 0x2000  # mlock
 VM_DONTCOPY = 0x20000  # MADV_DONTFORK
 VM_WIPEONFORK = 0x2000000
@@ -45,12 +48,12 @@ def pte_modify(entry, flags):
     """A present entry under the permissions of a VMA with `flags`.
 
     A frame that fork has shared, and the zero page, stay write-protected: the write fault breaks COW. So does a clean
-    page of a file: the write fault makes it dirty.
+    page of a file, which the write fault makes dirty, and what CLEAR_REFS has protected.
     """
     entry &= ~(PRESENT | PROTNONE | RW)
     entry |= PRESENT if flags & VM_ACCESS_FLAGS else PROTNONE
-    own = entry & (ANON_EXCLUSIVE | SPECIAL) or (flags & VM_SHARED and entry & DIRTY)
-    if flags & VM_WRITE and own:
+    own = entry & ANON_EXCLUSIVE or (flags & VM_SHARED and entry & DIRTY)
+    if flags & VM_WRITE and (entry & SPECIAL or (own and entry & SOFT_DIRTY)):
         entry |= RW  # can_change_pte_writable
     return entry
 

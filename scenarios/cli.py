@@ -29,6 +29,7 @@ SCENARIOS = {
         "scenarios.finish_fault",
         "does a fault that allocates its table under the page lock hang against write-back?",
     ),
+    "mremap-oom": ("scenarios.mremap_oom", "does an mremap that runs out of memory leave every page where it was?"),
     "bad-input": ("scenarios.bad_input", "what becomes of a thread that makes a wrong access, and of the machine?"),
     "stress": ("scenarios.stress", "does the protocol survive random programs of every instruction?"),
 }
@@ -37,6 +38,7 @@ LATER = {
     "soak": ("scenarios.soak", "command"),
     "races": ("scenarios.zoo", "races_command"),
     "explore": ("scenarios.explore", "explore_command"),
+    "findings": ("scenarios.findings", "command"),
 }
 
 

@@ -1,32 +1,36 @@
-"""A walker under mmap_lock for reading looks at an address without asking whether a VMA is there still.
+"""A walker takes the first VMA that ends above the address, and begins at the address: where no VMA is.
 
-CPU 0, migrate: look up the page       CPU 1, munmap
-================================       =============
-                                       takes the VMA away, mmap_lock for writing
-                                       downgrades to reading
-mmap_lock for reading
-pins the table: count + 1
-                                       zap: its put is not the last
-                                       free_pgtables: nobody else may be here, but the
-                                         table is
+CPU 0, smaps                           CPU 1, munmap
+============                           =============
+                                       takes the VMA away, downgrades mmap_lock
+find_vma(): one further up
+walks from the address on: finds the
+  PMD table
+                                       no VMA is left in this GiB: frees its
+                                       PMD table, with no lock that CPU 0 has
+reads an entry of it
 """
 
-from scenarios.race import BASE, PAGE, Programs, Race, Scene
-from workers.program import STOP, jump, migrate, mmap, munmap, touch
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
+from workers.program import STOP, jump, mmap, munmap, smaps, touch
+
+ABOVE = BASE + (1 << 30)
 
 
 def programs(seed: int) -> Programs:
-    """CPU 0 migrates a page that CPU 1 maps and unmaps."""
-    return [[migrate(BASE), jump(0)], [mmap(BASE, PAGE), touch(BASE, PAGE), munmap(BASE, PAGE), jump(0)]]
+    """CPU 0 looks at all from BASE on, CPU 1 maps and unmaps there, a VMA further up stays."""
+    look = [mmap(ABOVE, PAGE), touch(ABOVE, PAGE), smaps(BASE, ABOVE + PAGE - BASE), jump(2)]
+    return [look, [mmap(BASE, SLOT), touch(BASE, PAGE), munmap(BASE, SLOT), jump(0)]]
 
 
 RACE = Race(
-    detectors=("table-left-at-teardown", "table-use-after-free", "pmd-changed-under-pin"),
+    detectors=("walked-freed-table", "table-use-after-free", "ptlock-dead"),
     programs=programs,
     scene=Scene(
-        setup=(mmap(BASE, PAGE), touch(BASE, PAGE), STOP),
-        programs=((migrate(BASE), STOP), (munmap(BASE, PAGE), STOP)),
+        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), mmap(ABOVE, PAGE), STOP),
+        programs=((smaps(BASE, ABOVE + PAGE - BASE), STOP), (munmap(BASE, SLOT), STOP)),
     ),
-    steer=(("pte_try_get.pinned", "munmap.zapped", 100, 0),),
-    source="H11; a8b92b8c1eac, dd2283f2605e",
+    steer=(("munmap.zapped", "pagewalk.upper", 100), ("pagewalk.upper", "table.freed", 100)),
+    policy="none",
+    source="H11; a8b92b8c1eac (s390), 3f489c2067c5 (binder)",
 )
