@@ -321,7 +321,7 @@ def execute_walk(m, cpu, mm, op, addr, length, arg):
         return do_walk(m, cpu, mm, addr, length, WALK_CLEAR_SOFT_DIRTY if arg == 4 else WALK_CLEAR_REFS, arg)
     if op == MOVE_CHARGE:
         return do_walk(m, cpu, mm, addr, length, WALK_CHARGE, arg)
-    return -EINVAL
+    return execute_reclaim(m, cpu, mm, op, addr, arg)
 
 
 @kernel
