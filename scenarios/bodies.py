@@ -6,19 +6,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from emulator.anon_reclaim import pageout_page
 from emulator.atomic import read_once, smp_store_release
 from emulator.filemap import map_cached_range
 from emulator.gup_fast import use_page
 from emulator.khugepaged import collapse_one
 from emulator.madvise import MADV_COLLAPSE, zap_page_range
-from emulator.memory import handle_pte_fault
+from emulator.memory import handle_mm_fault, handle_pte_fault
 from emulator.mincore import mincore_pmd
 from emulator.pgtable import pgtable_of, pmd_lookup
 from emulator.pte_ref import pte_alloc_try_get, pte_put
 from emulator.rcu import account_rcu_age, cond_resched, rcu_read_lock, rcu_read_unlock
 from emulator.vma import find_vma
 from scenarios.race import BASE, PAGE, SLOT
-from workers.program import STOP, advise, dontneed, mmap, mmap_file, read, touch
+from workers.program import STOP, advise, dontneed, free, mmap, mmap_file, read, touch
 from workers.scene import Scene
 
 Body = Callable[[Any, int], Any]  # of m and the CPU
@@ -34,6 +35,7 @@ BLOCK = (
     touch(BASE, PAGE),
     STOP,
 )
+LAZYFREE = (*ONE_ENTRY[:-1], free(BASE, PAGE), STOP)  # reclaim may forget the page, and the table with it
 
 
 def at_once(
@@ -42,6 +44,7 @@ def at_once(
     coordinator: bool = False,
     end: Callable[[Any], None] | None = None,
     frames: int = 128,
+    swap_pages: int = 0,
 ) -> Scene:
     """Kernels that run at once, each on a CPU of its own, as kernel threads do: lazy, so that no flush needs them.
 
@@ -55,7 +58,15 @@ def at_once(
             world.mem[m.cpu.lazy.base + cpu] = 1  # it always was: no store of this execution
         return [partial(body, m, cpu) for cpu, body in enumerate(bodies)]
 
-    return Scene(setup, bodies=tasks, cpus=len(bodies), coordinator=coordinator, end=end, frames=frames)
+    return Scene(
+        setup,
+        bodies=tasks,
+        cpus=len(bodies),
+        coordinator=coordinator,
+        end=end,
+        frames=frames,
+        swap_pages=swap_pages,
+    )
 
 
 def zap(m: Any, cpu: int) -> None:
@@ -67,6 +78,16 @@ def fault(m: Any, cpu: int, page: int = 0) -> None:
     """A read fault on a page."""
     addr = BASE + page * PAGE
     handle_pte_fault(m, cpu, 0, find_vma(m, 0, addr), pmd_lookup(m, 0, addr), addr, 0)
+
+
+def access(m: Any, cpu: int) -> None:
+    """A read fault on the first page that takes mmap_lock, and drops it where it has to wait."""
+    handle_mm_fault(m, cpu, 0, BASE, 0)
+
+
+def reclaim(m: Any, cpu: int) -> None:
+    """Reclaim of the first page."""
+    pageout_page(m, cpu, 0, BASE)
 
 
 def walk(m: Any, cpu: int) -> None:
