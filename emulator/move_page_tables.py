@@ -201,11 +201,11 @@ def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
     table = pte_try_get_retry(m, cpu, old_pmd)
     if table == 0:
         return False
+    point(m, cpu, MOVING_TABLE, table, old_pmd)
     lock_rmap(m, cpu, mm)
     if DEBUG:
         shadow_move_range(m, mm, table, 0, PMD_SIZE, 0)
     took(m, cpu, MOVE_PMD)
-    point(m, cpu, MOVING_TABLE, table, old_pmd)
     done = move_table(m, cpu, mm, old_pmd, new_pmd, old, PMD_SIZE)
     if DEBUG:
         shadow_move_range(m, mm, table, new if done else old, (new if done else old) + PMD_SIZE, new - old)
@@ -215,27 +215,32 @@ def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
 
 
 @kernel
-def move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
-    """Move a huge page with its table; False if there is none, or something at `new_pmd`. Locking: as move_table."""
-    entry = read_once(m.entry, old_pmd)
-    if not pmd_trans_huge(entry):
-        return False
-    head = entry >> PAGE_SHIFT  # an rmap walker may split it, no more
-    if DEBUG:
-        shadow_move_leaf(m, mm, head, old, 0)
-    take_rmap_locks(m, cpu, mm)
+def move_leaf(m, cpu, mm, old_pmd, new_pmd, old):
+    """Let the leaf at `old_pmd` stand at `new_pmd`, with its table, and flush. Locking: takes both pmd_locks."""
     spin_lock_pair(m, cpu, m.ptdesc.ptl, old_pmd >> 9, new_pmd >> 9, PMD_LOCK)
-    done = pmd_trans_huge(read_once(m.entry, old_pmd)) and read_once(m.entry, new_pmd) == 0
+    entry = xchg(m.entry, old_pmd, 0)  # the hardware may be setting the dirty bit
+    pgtable_trans_huge_deposit(m, mm, new_pmd, pgtable_trans_huge_withdraw(m, old_pmd))
+    smp_store_release(m.entry, new_pmd, entry)
+    flush_tlb_mm_range(m, cpu, mm, old, old + PMD_SIZE, 0)
+    spin_unlock_pair(m, cpu, m.ptdesc.ptl, old_pmd >> 9, new_pmd >> 9, PMD_LOCK)
+
+
+@kernel
+def move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
+    """Move a huge page; False if there is none, or something at `new_pmd`. Locking: caller must hold mmap_lock for
+    writing; takes and releases the rmap locks, without which a walker may split it.
+    """
+    lock_rmap(m, cpu, mm)
+    entry = read_once(m.entry, old_pmd)
+    done = pmd_trans_huge(entry) and read_once(m.entry, new_pmd) == 0
     if done:
         took(m, cpu, MOVE_HUGE)
-        entry = xchg(m.entry, old_pmd, 0)  # the hardware may be setting the dirty bit
-        pgtable_trans_huge_deposit(m, mm, new_pmd, pgtable_trans_huge_withdraw(m, old_pmd))
-        smp_store_release(m.entry, new_pmd, entry)
-        flush_tlb_mm_range(m, cpu, mm, old, old + PMD_SIZE, 0)
-    spin_unlock_pair(m, cpu, m.ptdesc.ptl, old_pmd >> 9, new_pmd >> 9, PMD_LOCK)
-    drop_rmap_locks(m, cpu, mm)
-    if DEBUG:
-        shadow_move_leaf(m, mm, head, new if done else old, 1)
+        if DEBUG:
+            shadow_move_leaf(m, mm, entry >> PAGE_SHIFT, old, 0)
+        move_leaf(m, cpu, mm, old_pmd, new_pmd, old)
+        if DEBUG:
+            shadow_move_leaf(m, mm, entry >> PAGE_SHIFT, new, 1)
+    unlock_rmap(m, cpu, mm)
     return done
 
 
