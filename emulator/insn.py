@@ -132,6 +132,7 @@ def touch(m, cpu, mm, addr, length, step, value):
         error = store(m, cpu, mm, at, value)
         if error != 0:
             return error
+    m.cpu.accesses[cpu] += (length + step - 1) // step
     return 0
 
 
@@ -146,6 +147,7 @@ def read(m, cpu, mm, addr, length, step):
         error = load(m, cpu, mm, at)
         if error != 0:
             return error
+    m.cpu.accesses[cpu] += (length + step - 1) // step
     return 0
 
 
