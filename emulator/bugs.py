@@ -44,6 +44,7 @@ class Bug(IntEnum):
     BAD_MM_AT_EXIT = 41
     PIN_NOT_MAPPED = 50
     DEPOSIT_LEFT = 51
+    WALKED_FREED_TABLE = 60
 
     @property
     def detector(self) -> str:
@@ -101,6 +102,10 @@ BUGS = {
     Bug.WALK_FREED_TABLE: BugText(
         "the hardware walk read table {subject}, which was freed (generation {was}, now {seen})",
         "the upper levels named it when the walk began: it was freed before this CPU took the flush",
+    ),
+    Bug.WALKED_FREED_TABLE: BugText(
+        "a page walk read table {subject}, above the PTE tables, which was freed (generation {was}, now {seen})",
+        "munmap frees the tables of addresses that no VMA has under mmap_lock for reading: a walker must stay in VMAs",
     ),
     Bug.PSC_HIT_FREED_TABLE: BugText(
         "the paging-structure cache led to table {subject} of generation {was}; it is at generation {seen}",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from emulator.mm_types import FRAMES, PCP_ROOM, PSC_ENTRIES, PTRS_PER_TABLE, TABLES, TLB_ENTRIES, Geometry
+from emulator.mm_types import FRAMES, NR_MEMCGS, PCP_ROOM, PSC_ENTRIES, PTRS_PER_TABLE, TABLES, TLB_ENTRIES, Geometry
 from emulator.pgtable import (
     DIRTY,
     FILE,
@@ -261,6 +261,16 @@ def _joined(ranges: list[tuple[int, int, int, int, int]]) -> set[tuple[int, int,
     return set(joined)
 
 
+def memcg(frozen: Frozen) -> int:
+    """Every control group is charged for the frames that say so, and those are in use (debug build)."""
+    v = frozen.views
+    if not frozen.geometry.debug:
+        return 0
+    groups = v["page_memcg"]["word"][: frozen.used_frames]
+    charged = np.bincount(groups, minlength=NR_MEMCGS)[1:]
+    return int(np.abs(v["memcg"]["charged"][1:] - charged).sum() + np.count_nonzero(groups[frozen.free(FRAMES)]))
+
+
 def tables(frozen: Frozen) -> int:
     """Tables free + installed, or under a huge page = all that were ever handed out; none is both, or on two lists."""
     free = frozen.free(TABLES)
@@ -355,6 +365,7 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
     "rmap": rmap,
     "page_cache": page_cache,
     "i_mmap": i_mmap,
+    "memcg": memcg,
     "tables": tables,
     "huge_pages": huge_pages,
     "limbo": limbo,

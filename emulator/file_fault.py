@@ -45,6 +45,7 @@ from emulator.pgtable import (
     PAGE_SHIFT,
     PRESENT,
     RW,
+    SOFT_DIRTY,
     USER,
     pmd_addr_end,
     pte_offset,
@@ -152,7 +153,7 @@ def do_fault_around(m, cpu):
         return False
     start = max(addr & -(FAULT_AROUND * PAGE), m.vma.start[vma])
     beyond = m.vma.start[vma] + (read_once(m.file.size, m.vma.file[vma] - 1) - m.vma.pgoff[vma]) * PAGE
-    end = min((addr & -(FAULT_AROUND * PAGE)) + FAULT_AROUND * PAGE, pmd_addr_end(addr, m.vma.end[vma]), beyond)
+    end = min(start + FAULT_AROUND * PAGE, pmd_addr_end(addr, m.vma.end[vma]), beyond)
     return start < end and filemap_map_pages(m, cpu, start, end)
 
 
@@ -217,7 +218,7 @@ def do_shared_fault(m, cpu):
     if result == 0:
         slot = m.vmf.slot[cpu]
         page_mkwrite(m, cpu, slot)
-        result = min(0, finish_fault(m, cpu, m.cache.frame[slot], FILE | RW | DIRTY))
+        result = min(0, finish_fault(m, cpu, m.cache.frame[slot], FILE | RW | DIRTY | SOFT_DIRTY))
         unlock_page(m, cpu, slot)
     return result
 
@@ -261,7 +262,9 @@ def wp_page_shared(m, cpu, entry):
         pte_lock(m, cpu, table)
         current = read_once(m.entry, pte)
         if current & ~(ACCESSED | DIRTY) == entry & ~(ACCESSED | DIRTY):
-            xchg(m.entry, pte, current | RW | ACCESSED | DIRTY)  # more rights: no flush, the fault forgets the old
+            xchg(
+                m.entry, pte, current | RW | ACCESSED | DIRTY | SOFT_DIRTY
+            )  # more rights: no flush, the fault forgets the old
         pte_unlock(m, cpu, table)
     unlock_page(m, cpu, slot)
     return 0

@@ -28,10 +28,9 @@ from emulator.pagemap import (
     wait_on_page_locked,
 )
 from emulator.paths import path_number, took
-from emulator.pgtable import ACCESSED, DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, USER, pte_offset
+from emulator.pgtable import ACCESSED, DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, SOFT_DIRTY, USER, pte_offset
 from emulator.points import point_number
 from emulator.pte_ref import pmd_install, pte_get_many, pte_lock, pte_put, pte_try_get, pte_unlock
-from emulator.rcu import cond_resched
 from emulator.spinlock import mmap_read_unlock
 from emulator.tlb import point
 from emulator.vma import VM_SHARED, VM_WRITE, linear_page_index
@@ -109,32 +108,6 @@ def filemap_fault(m, cpu, file, pgoff):
 
 
 @kernel
-def force_page_cache_readahead(m, cpu, vma, start, end):
-    """MADV_WILLNEED: read the pages of [start, end) that are not in memory, as far as the file and memory go.
-
-    Nothing is mapped. Pages of shared memory have nowhere to be read from. Locking: caller must hold mmap_lock; page
-    locks by trylock alone.
-    """
-    file = m.vma.file[vma] - 1
-    first = linear_page_index(m, vma, start)
-    for pgoff in range(first, min(first + (end - start) // PAGE, read_once(m.file.size, file))):
-        slot = cache_slot(m, file, pgoff)
-        if m.file.shmem[file] != 0 or read_once(m.cache.frame, slot) != 0:
-            continue
-        frame = alloc_page(m, cpu)
-        if frame == 0:
-            return
-        if trylock_page(m, cpu, slot):
-            if m.cache.frame[slot] == 0 and pgoff < read_once(m.file.size, file):
-                add_to_page_cache(m, slot, frame)
-                frame = 0
-            unlock_page(m, cpu, slot)
-        if frame != 0:
-            put_page(m, cpu, frame)
-        cond_resched(m, cpu)
-
-
-@kernel
 def page_prot(m, vma):
     """The bits beside FILE of an entry that a read fault sets: none, so that the first store is noticed.
 
@@ -143,7 +116,7 @@ def page_prot(m, vma):
     """
     if m.file.shmem[m.vma.file[vma] - 1] == 0 or m.vma.flags[vma] & VM_SHARED == 0:
         return 0
-    return DIRTY | (RW if m.vma.flags[vma] & VM_WRITE else 0)
+    return DIRTY | SOFT_DIRTY | (RW if m.vma.flags[vma] & VM_WRITE else 0)
 
 
 @kernel

@@ -71,6 +71,7 @@ from emulator.tlb import flush_tlb_mm_range, point, switch_mm
 from emulator.vma import (
     VM_DONTCOPY,
     VM_LOCKED,
+    VM_UFFD_MISSING,
     VM_WIPEONFORK,
     join_family,
     vma_copy,
@@ -241,7 +242,7 @@ def copy_vma_to_child(m, cpu, child, row):
     vmas_lock(m, cpu, child)
     to = vma_limit(m, child)
     vma_copy(m, to, row)
-    m.vma.flags[to] &= ~VM_LOCKED
+    m.vma.flags[to] &= ~(VM_LOCKED | VM_UFFD_MISSING)
     if m.vma.flags[row] & VM_WIPEONFORK:
         m.vma.anon_vma[to] = 0
     if m.vma.anon_vma[to] != 0:

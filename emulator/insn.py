@@ -33,6 +33,7 @@ from emulator.gup_fast import gup
 from emulator.insert_pages import insert_pages
 from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, stopped, waits_for
 from emulator.madvise import MADV_REMOVE, do_madvise, process_madvise
+from emulator.mfill_atomic import mfill_atomic, move_pages
 from emulator.mincore import do_mincore
 from emulator.mlock import do_mlock
 from emulator.mm_types import NR_BARRIERS
@@ -41,6 +42,14 @@ from emulator.mmu import access_ok, load, store
 from emulator.mprotect import do_mprotect
 from emulator.mremap import do_mremap, do_mremap_fixed
 from emulator.page_writeback import do_msync, write_cache_pages
+from emulator.pagewalk import (
+    WALK_CHARGE,
+    WALK_CLEAR_REFS,
+    WALK_CLEAR_SOFT_DIRTY,
+    WALK_PAGEMAP,
+    WALK_SMAPS,
+    do_walk,
+)
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
 from emulator.retract import retract_page_tables
@@ -48,7 +57,8 @@ from emulator.rss import sync_mm_rss
 from emulator.signal import SEGV_MAPERR, SIGSEGV, do_signal, force_sig_fault
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, switch_mm, take_interrupts
 from emulator.truncate import do_truncate, madvise_remove, punch_hole
-from emulator.vma import VM_LOCKED
+from emulator.userfaultfd import userfaultfd_register
+from emulator.vma import VM_LOCKED, VM_UFFD_MISSING
 
 WAIT_BARRIER, WAIT_NOTHING = int(Wait.BARRIER), int(Wait.NOTHING)
 ARRIVED, BUG_NO_PROGRESS = point_number("barrier.arrived"), int(Bug.NO_PROGRESS)
@@ -87,6 +97,14 @@ class Op(IntEnum):
     PUNCH_HOLE = 34  # take `length` pages out of file `addr`, from page `arg` on
     GUP = 50  # a device stores `arg` to the first word of each page, which it pins for that; 0: it loads
     RETRACT = 51  # take the empty PTE tables of the ranges that map file `addr` out
+    UFFD_REGISTER = 61  # missing pages of a range are for userfaultfd; a fault waits `arg` microseconds, 0: for ever
+    UFFD_UNREGISTER = 62
+    UFFD_COPY = 63  # fill missing pages with the word `arg`, or map the zero page if that is 0
+    UFFD_MOVE = 64  # move pages to the missing ones at `arg`
+    SMAPS = 65  # look at a range: m.smaps has what is there
+    PAGEMAP = 66  # cpu.loaded is what pagemap says of the last page of a range
+    CLEAR_REFS = 67  # clear the accessed bits of a range, or with `arg` 4 the soft-dirty bits, and write-protect it
+    MOVE_CHARGE = 68  # charge the pages of a range to control group `arg`
     MSYNC = 60  # write the dirty pages that a range maps, shared
 
 
@@ -100,6 +118,9 @@ MPROTECT, MLOCK, PROCESS_MADVISE = int(Op.MPROTECT), int(Op.MLOCK), int(Op.PROCE
 MREMAP, MREMAP_FIXED = int(Op.MREMAP), int(Op.MREMAP_FIXED)
 FORK, FORK_HOLD, REAP = int(Op.FORK), int(Op.FORK_HOLD), int(Op.REAP)
 GUP, RETRACT = int(Op.GUP), int(Op.RETRACT)
+UFFD_REGISTER, UFFD_UNREGISTER = int(Op.UFFD_REGISTER), int(Op.UFFD_UNREGISTER)
+UFFD_COPY, UFFD_MOVE = int(Op.UFFD_COPY), int(Op.UFFD_MOVE)
+SMAPS, PAGEMAP, CLEAR_REFS, MOVE_CHARGE = int(Op.SMAPS), int(Op.PAGEMAP), int(Op.CLEAR_REFS), int(Op.MOVE_CHARGE)
 WRITEBACK, TRUNCATE, PUNCH_HOLE, MSYNC = int(Op.WRITEBACK), int(Op.TRUNCATE), int(Op.PUNCH_HOLE), int(Op.MSYNC)
 
 
@@ -267,6 +288,34 @@ def execute_more(m, cpu, mm, op, addr, length, step, arg):
 
 
 @kernel
+def execute_uffd(m, cpu, mm, op, addr, length, arg):
+    """The instructions of userfaultfd: 0 or -errno."""
+    if op == UFFD_REGISTER:
+        return userfaultfd_register(m, cpu, mm, addr, length, VM_UFFD_MISSING, arg)
+    if op == UFFD_UNREGISTER:
+        return userfaultfd_register(m, cpu, mm, addr, length, 0, 0)
+    if op == UFFD_COPY:
+        return mfill_atomic(m, cpu, mm, addr, length, arg)
+    if op == UFFD_MOVE:
+        return move_pages(m, cpu, mm, addr, arg, length)
+    return execute_walk(m, cpu, mm, op, addr, length, arg)
+
+
+@kernel
+def execute_walk(m, cpu, mm, op, addr, length, arg):
+    """The instructions that walk page tables to look, or to change bits: 0 or -errno."""
+    if op == SMAPS:
+        return do_walk(m, cpu, mm, addr, length, WALK_SMAPS, arg)
+    if op == PAGEMAP:
+        return do_walk(m, cpu, mm, addr, length, WALK_PAGEMAP, arg)
+    if op == CLEAR_REFS:
+        return do_walk(m, cpu, mm, addr, length, WALK_CLEAR_SOFT_DIRTY if arg == 4 else WALK_CLEAR_REFS, arg)
+    if op == MOVE_CHARGE:
+        return do_walk(m, cpu, mm, addr, length, WALK_CHARGE, arg)
+    return -EINVAL
+
+
+@kernel
 def execute_file(m, cpu, mm, op, addr, length, arg):
     """The instructions on files: 0 or -errno."""
     if op == WRITEBACK:
@@ -279,7 +328,7 @@ def execute_file(m, cpu, mm, op, addr, length, arg):
         return punch_hole(m, cpu, addr, arg, length)
     if op == MSYNC:
         return do_msync(m, cpu, mm, addr, length)
-    return -EINVAL
+    return execute_uffd(m, cpu, mm, op, addr, length, arg)
 
 
 @kernel

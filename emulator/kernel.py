@@ -15,7 +15,8 @@ from emulator.atomic import (
     write_once,
 )
 
-EINTR, ENXIO, ECHILD, EAGAIN, ENOMEM, EACCES, EFAULT, EINVAL = 4, 6, 10, 11, 12, 13, 14, 22
+ENOENT, EINTR, ENXIO, ECHILD, EAGAIN, ENOMEM, EACCES = 2, 4, 6, 10, 11, 12, 13
+EFAULT, EBUSY, EEXIST, EINVAL = 14, 16, 17, 22
 EBUS = ENXIO  # what an instruction ends with where Linux sends SIGBUS; EFAULT is SIGSEGV
 
 
@@ -38,6 +39,7 @@ class Wait(IntEnum):
     WRITEBACK = 20
     RECLAIM = 21
     IRQ_OFF = 22
+    USERFAULT = 40
 
 
 WAIT_TEXT = {
@@ -52,6 +54,7 @@ WAIT_TEXT = {
     Wait.WRITEBACK: "write-back of {}",
     Wait.RECLAIM: "write-back of {}, in reclaim",
     Wait.IRQ_OFF: "CPU {} to let interrupts in",
+    Wait.USERFAULT: "somebody to fill a missing page of mm {}",
 }
 
 

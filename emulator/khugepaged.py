@@ -57,6 +57,7 @@ from emulator.pgtable import (
     PROTNONE,
     PSE,
     RW,
+    SOFT_DIRTY,
     USER,
     pgtable_of,
     pmd_lookup,
@@ -83,6 +84,7 @@ from emulator.vma import (
     VM_ACCESS_FLAGS,
     VM_NOHUGEPAGE,
     VM_PFNMAP,
+    VM_UFFD_MISSING,
     VM_WRITE,
     find_vma,
     vma_limit,
@@ -215,7 +217,7 @@ def collapse_huge_page(m, cpu, mm, row, addr, head):
     page_add_huge_anon_rmap(m, mm, row, addr, head)
     pages = collapse_copy(m, cpu, mm, table, head, addr)
     smp_wmb()  # the contents before the entry that leads to them
-    entry = head << PAGE_SHIFT | PSE | USER | ACCESSED | DIRTY | ANON_EXCLUSIVE
+    entry = head << PAGE_SHIFT | PSE | USER | ACCESSED | DIRTY | SOFT_DIRTY | ANON_EXCLUSIVE
     flags = m.vma.flags[row]
     entry |= PRESENT if flags & VM_ACCESS_FLAGS else PROTNONE
     set_collapsed(m, cpu, mm, pmd, table, entry | (RW if flags & VM_WRITE else 0))
@@ -232,7 +234,7 @@ def hugepage_vma(m, mm, addr):
     row = find_vma(m, mm, addr)
     if row == vma_limit(m, mm) or not transhuge_vma_suitable(m, row, addr):
         return -1
-    allowed = m.vma.flags[row] & (VM_NOHUGEPAGE | VM_PFNMAP) == 0
+    allowed = m.vma.flags[row] & (VM_NOHUGEPAGE | VM_PFNMAP | VM_UFFD_MISSING) == 0  # no hole is filled there
     return row if allowed and read_once(m.vma.anon_vma, row) != 0 else -1
 
 

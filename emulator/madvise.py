@@ -7,7 +7,7 @@ Source: mm/madvise.c.
 """
 
 from emulator.atomic import kernel, kernel_inline, read_once, write_once, xchg
-from emulator.filemap import force_page_cache_readahead
+from emulator.file_advice import force_page_cache_readahead, pageout_file_range
 from emulator.guard import guard_install, guard_remove_pte_range
 from emulator.gup import faultin_page_range
 from emulator.huge_memory import split_huge_pmd
@@ -203,6 +203,8 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
     if advice == MADV_WILLNEED and m.vma.file[row] != 0:
         force_page_cache_readahead(m, cpu, row, start, end)
         return 0
+    if advice == MADV_PAGEOUT and m.vma.file[row] != 0:
+        pageout_file_range(m, cpu, mm, row, start, end)
     if walks_entries(advice):
         madvise_walk_ptes(m, cpu, mm, start, end, advice)
     else:

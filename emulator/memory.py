@@ -20,8 +20,8 @@ from emulator.atomic import (
 )
 from emulator.file_fault import do_fault, do_wp_file
 from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf
-from emulator.huge_memory import pte_alloc_or_huge, split_huge_pmd, zap_huge_pmd
-from emulator.kernel import EACCES, EFAULT, ENOMEM, detecting
+from emulator.huge_memory import pte_alloc_or_huge, pte_alloc_split, split_huge_pmd, zap_huge_pmd
+from emulator.kernel import EACCES, EFAULT, EINTR, ENOMEM, detecting, stopped
 from emulator.mmu_gather import (
     tlb_finish_mmu,
     tlb_flush_mmu,
@@ -45,6 +45,7 @@ from emulator.pgtable import (
     PRESENT,
     PUD_LEVEL,
     RW,
+    SOFT_DIRTY,
     SPECIAL,
     USER,
     mm_inc_nr_tables,
@@ -76,7 +77,8 @@ from emulator.shadow import shadow_own, shadow_release
 from emulator.signal import mm_fault_error
 from emulator.spinlock import PMD_LOCK, mmap_read_lock, mmap_read_unlock, spin_lock, spin_unlock
 from emulator.tlb import flush_tlb_mm_range, point
-from emulator.vma import VM_ACCESS_FLAGS, VM_WRITE, anon_vma_prepare, find_vma, vma_limit
+from emulator.userfaultfd import handle_userfault
+from emulator.vma import VM_ACCESS_FLAGS, VM_SPECIAL_FAULT, VM_WRITE, anon_vma_prepare, find_vma, vma_limit
 from emulator.vmscan import try_to_free_pages
 
 TABLE_THERE = path_number("fault, table there")
@@ -189,7 +191,7 @@ def wp_page_reuse(m, mm, pte, addr):
     entry = read_once(m.entry, pte)
     if DEBUG:
         shadow_own(m, mm, entry >> PAGE_SHIFT, addr)
-    while cmpxchg(m.entry, pte, entry, entry | RW | ACCESSED | DIRTY | ANON_EXCLUSIVE) != entry:
+    while cmpxchg(m.entry, pte, entry, entry | RW | ACCESSED | DIRTY | SOFT_DIRTY | ANON_EXCLUSIVE) != entry:
         entry = read_once(m.entry, pte)  # the hardware of other CPUs sets bits
 
 
@@ -320,6 +322,42 @@ def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
     return result
 
 
+@kernel
+def handle_missing_fault(m, cpu, mm, vma, pmd, addr, flags):
+    """As handle_pte_fault, in a VMA that userfaultfd watches: what is missing is waited for. As handle_file_fault.
+
+    A leaf that is there from before is split.
+    """
+    table = pte_alloc_split(m, cpu, mm, pmd, addr)
+    if table < 0:
+        return table
+    m.vmf.mm[cpu] = mm
+    m.vmf.vma[cpu] = vma
+    m.vmf.pmd[cpu] = pmd
+    m.vmf.addr[cpu] = addr
+    m.vmf.flags[cpu] = flags
+    m.vmf.table[cpu] = table
+    pte = pte_offset(table, addr)
+    entry = read_once(m.entry, pte)
+    result = 0
+    if entry == 0:
+        result = handle_userfault(m, cpu)
+    elif entry & PRESENT == 0:
+        result = -EFAULT  # a guard
+    elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
+        result = do_wp_page(m, cpu, mm, vma, table, pte, addr, entry)
+    pte_put_vmf(m, cpu)
+    return result
+
+
+@kernel
+def handle_special_fault(m, cpu, mm, vma, pmd, addr, flags):
+    """A fault that is not that of plain anonymous memory. As handle_file_fault."""
+    if m.vma.file[vma] != 0:
+        return handle_file_fault(m, cpu, mm, vma, pmd, addr, flags)
+    return handle_missing_fault(m, cpu, mm, vma, pmd, addr, flags)
+
+
 @kernel_inline
 def __handle_mm_fault(m, cpu, mm, vma, addr, flags):
     """Resolve a page fault that the VMA allows: 0, -ENOMEM, -EFAULT at a guard, or what handle_file_fault returns.
@@ -327,8 +365,8 @@ def __handle_mm_fault(m, cpu, mm, vma, addr, flags):
     Locking: caller must hold mmap_lock for reading.
     """
     result = pmd_alloc(m, cpu, mm, addr)
-    if result >= 0 and m.vma.file[vma] != 0:
-        result = handle_file_fault(m, cpu, mm, vma, result, addr, flags)
+    if result >= 0 and m.vma.flags[vma] & VM_SPECIAL_FAULT:
+        result = handle_special_fault(m, cpu, mm, vma, result, addr, flags)
     elif result >= 0:
         result = handle_pte_fault(m, cpu, mm, vma, result, addr, flags & FAULT_FLAG_WRITE)
     if result == 0:
@@ -355,6 +393,8 @@ def handle_mm_fault(m, cpu, mm, addr, write):
                 result = __handle_mm_fault(m, cpu, mm, vma, addr, flags)
         if result == VM_FAULT_RETRY:
             flags |= FAULT_FLAG_TRIED
+            if stopped(m):
+                return -EINTR
             continue
         mmap_read_unlock(m, cpu, mm)
         if result == 0:

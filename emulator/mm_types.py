@@ -45,6 +45,7 @@ WRITE_BATCH = 8  # pages one CPU collects for write-back before it submits them
 PCP_ROOM = max(PCP_HIGH) + PCP_BATCH + 1
 GP_BUCKETS = 40  # grace-period latencies, log2 of nanoseconds
 NR_BARRIERS = 8
+NR_MEMCGS = 8  # memory control groups, the root's included
 
 Line = dict[str, str]
 
@@ -108,7 +109,7 @@ CONFIG = struct(
         no_gather_batch="a gather gets no batch for tables: each goes alone; before the start",
         broadcast_flush="flushes reach a CPU that has interrupts off; 2: and collapse sends no IPI; before the start",
         rcu_retract="retract takes no mmap_lock, as since 6.5, where walkers look twice; before the start",
-        rcu_walk="mincore takes no reference: RCU, ptl and a second look at the pmd, as since 6.5; before the start",
+        rcu_walk="mincore and UFFD_MOVE take no reference, but look at the pmd again, as since 6.5; before the start",
     ),
     line(  # knobs: one removed or reordered piece of the protocol each, see policy.py; before the start
         publish_before_init="pmd_populate before pte_ref_init",
@@ -139,6 +140,9 @@ CONFIG = struct(
         mkclean_unflushed="write-back does not flush what it write-protects",
         dirty_zap_unflushed="zap drops ptl before it flushes a dirty page of a file",
         fork_unflushed="fork does not flush the parent",
+        walk_outside_vma="a walker begins below the VMA that find_vma returned",
+        uffd_seq_late="a userfault notes uffd_seq after its last look at the entry",
+        uffd_move_unchecked="UFFD_MOVE does not look at the pmd again",
         mremap_late_flush="mremap flushes after it has dropped the ptls",
         move_without_rmap_lock="mremap moves a table without the rmap locks",
         stale_pmd_move="mremap moves a table without a second look at the pmd",
@@ -234,6 +238,9 @@ CPU = struct(
         rss_cache="frames mapped and not yet in mm.rss_anon; this CPU",
         batch_pages="pages collected in batch; this CPU",
         child_faults="page faults it resolved in children; this CPU",
+        walk_pmd="the pmd that next_table has found; this CPU",
+        walk_arg="what a page walk is to do it with: a control group, or the last page of the range; this CPU",
+        uffd_tired="1 if its latest userfault was waited for in vain; this CPU",
         sigpending="signal that the current instruction has got, or 0; this CPU",
     ),
     line(
@@ -311,6 +318,18 @@ RCU = struct(
     line(taking="1 while callbacks are on their way from the CPUs' lists into a grace period; coordinator"),
 )
 
+SMAPS = struct(
+    line(  # what the latest SMAPS of a CPU has found, struct mem_size_stats: pages; its CPU
+        rss="that map a frame other than the zero page",
+        anonymous="of these, anonymous",
+        shared="of these, mapped more than once",
+        referenced="with the accessed bit",
+        dirty="with the dirty bit",
+        soft_dirty="stored to since CLEAR_REFS",
+        swap="in swap, or under migration",
+    )
+)
+
 GP_HISTOGRAM = struct(line(count="grace periods of 2**index nanoseconds; coordinator"), align=8)
 
 MM = struct(
@@ -325,6 +344,11 @@ MM = struct(
     line(
         rss_anon="anonymous frames mapped, less the rss_cache of CPUs; atomic",
         rss_file="entries that map a page of a file; atomic",
+    ),
+    line(
+        uffd_seq="bumped when faults that wait for userfaultfd must look again; atomic",
+        uffd_sleepers="CPUs that sleep on uffd_seq; atomic",
+        uffd_patience="microseconds that a userfault waits, 0 for ever; holder of mmap_lock for write",
     ),
     line(pgtables_bytes="PTE, PMD and PUD tables, bytes; atomic"),
     line(tlb_gen="bumped before each flush of this mm; atomic"),
@@ -493,6 +517,8 @@ LOCK_ORDER = struct(line(taken="1 once the inner class was taken while the outer
 
 RCU_AGE = struct(line(count="readers that left a section with a table of that age; atomic"), align=8)
 
+MEMCG = struct(line(charged="frames charged to it; atomic"))  # but for the root's, row 0
+
 DEVICE = struct(
     line(
         frame="the frame the device owns, 0 if none; holder of i_mmap_lock",
@@ -585,6 +611,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "device": (DEVICE, "one"),
     "cpu": (CPU, "agents"),
     "siginfo": (SIGINFO, "siginfos"),
+    "smaps": (SMAPS, "smapses"),
     "trace": (TRACE, "traces"),
     "shadow": (SHADOW, "shadows"),
     "file": (FILE, "files"),
@@ -613,6 +640,11 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "page": (PAGE, "frames"),
     "page_stored_by": (WORD, "page_values"),  # whose words a frame holds, see shadow.py, debug build; cmpxchg
     "page_values": (WORD, "page_values"),  # which words were ever stored: a bit each, see shadow.py, debug build
+    "page_memcg": (
+        WORD,
+        "page_memcgs",
+    ),  # control group that a frame is charged to, 0 the root's, debug build; xchg
+    "memcg": (MEMCG, "memcgs"),
     "page_slot": (WORD, "page_slots"),  # row of `cache` + 1 whose page a frame holds; holder of the page lock
     "disk": (WORD, "disk_words"),  # contents of each row of `cache` as written; holder of the page lock, or its writer
     "frame": (WORD, "frame_words"),
@@ -686,6 +718,9 @@ class Geometry:
             "slots": max(1, slots),
             "vmfs": self.cpus,
             "siginfos": 2 * self.cpus,
+            "smapses": self.cpus,
+            "page_memcgs": self.frames if self.debug else 1,
+            "memcgs": NR_MEMCGS,
             "batches": self.cpus * WRITE_BATCH,
             "page_slots": self.frames if self.files else 1,
             "disk_words": max(1, slots * self.frame_words),

@@ -31,6 +31,7 @@ from emulator.rmap import link_file_vma, unlink_file_vmas
 from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
 from emulator.tlb import point
 from emulator.vma import (
+    VM_FILE,
     VM_PFNMAP,
     detach_vmas,
     find_vma,
@@ -213,7 +214,7 @@ def do_mmap(m, cpu, mm, start, length, flags, backing):
         unmap_region(m, cpu, mm, start, end)
     row = find_vma(m, mm, start)
     vmas_lock(m, cpu, mm)
-    vma_insert(m, mm, row, start, end, flags, 0, start // PAGE)
+    vma_insert(m, mm, row, start, end, flags | (VM_FILE if file >= 0 else 0), 0, start // PAGE)
     if file >= 0:
         m.vma.file[row] = file + 1
         m.vma.pgoff[row] = backing >> 8

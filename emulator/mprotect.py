@@ -22,6 +22,7 @@ from emulator.pgtable import (
     PRESENT,
     PROTNONE,
     RW,
+    SOFT_DIRTY,
     SPECIAL,
     pmd_addr_end,
     pmd_lookup,
@@ -45,12 +46,12 @@ def pte_modify(entry, flags):
     """A present entry under the permissions of a VMA with `flags`.
 
     A frame that fork has shared, and the zero page, stay write-protected: the write fault breaks COW. So does a clean
-    page of a file: the write fault makes it dirty.
+    page of a file, which the write fault makes dirty, and what CLEAR_REFS has protected.
     """
     entry &= ~(PRESENT | PROTNONE | RW)
     entry |= PRESENT if flags & VM_ACCESS_FLAGS else PROTNONE
-    own = entry & (ANON_EXCLUSIVE | SPECIAL) or (flags & VM_SHARED and entry & DIRTY)
-    if flags & VM_WRITE and own:
+    own = entry & ANON_EXCLUSIVE or (flags & VM_SHARED and entry & DIRTY)
+    if flags & VM_WRITE and (entry & SPECIAL or (own and entry & SOFT_DIRTY)):
         entry |= RW  # can_change_pte_writable
     return entry
 

@@ -19,6 +19,7 @@ from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write
 from emulator.vma import (
     VM_LOCKED,
     VM_PFNMAP,
+    VM_UFFD_MISSING,
     detach_vmas,
     find_vma,
     linear_page_index,
@@ -34,9 +35,10 @@ from emulator.vma import (
 def copy_vma(m, cpu, mm, row, addr, end, new):
     """Enter a VMA at `new` like that of [addr, end), which lies in the VMA at `row`, and link it if it maps a file.
 
-    An anonymous one without pages belongs wholly to its new place. Locking: caller must hold mmap_lock for writing.
+    An anonymous one without pages belongs wholly to its new place, and userfaultfd does not follow.
+    Locking: caller must hold mmap_lock for writing.
     """
-    flags, anon_vma, file = m.vma.flags[row], m.vma.anon_vma[row], m.vma.file[row]
+    flags, anon_vma, file = m.vma.flags[row] & ~VM_UFFD_MISSING, m.vma.anon_vma[row], m.vma.file[row]
     pgoff = linear_page_index(m, row, addr)
     if anon_vma == 0 and file == 0:
         pgoff = new // PAGE
@@ -90,6 +92,8 @@ def remap_move(m, cpu, mm, addr, end, new):
     while row < vma_limit(m, mm) and m.vma.start[row] < end:
         addr = max(addr, m.vma.start[row])
         until = min(m.vma.end[row], end)
+        if m.vma.flags[row] & VM_UFFD_MISSING and (addr + offset != new or until < end):
+            return -EFAULT  # such a VMA moves alone, if at all: vma_multi_allowed
         error = munmap_locked(m, cpu, mm, addr + offset, until + offset)
         if error == 0:
             error = move_vma(m, cpu, mm, find_vma(m, mm, addr), addr, until, addr + offset)

@@ -7,6 +7,7 @@ are freed and zeroed when they are allocated again.
 
 from emulator.atomic import (
     DEBUG,
+    atomic_add,
     atomic_add_return,
     kernel,
     kernel_inline,
@@ -175,6 +176,13 @@ def copy_page(m, to, source):
         write_once(m.page_values, to, read_once(m.page_values, source))
 
 
+@kernel
+def uncharge_page(m, frame):
+    """A frame that a control group is charged for is free. Source: uncharge_folio, mm/memcontrol.c."""
+    atomic_add(m.memcg.charged, m.page_memcg[frame], -1)
+    m.page_memcg[frame] = 0
+
+
 @kernel_inline
 def put_page_testzero(m, cpu, frame):
     """Drop a user of a frame; True if it was the last, and the frame is the caller's to free."""
@@ -188,6 +196,8 @@ def put_page_testzero(m, cpu, frame):
         BUG(m, cpu, BUG_FRAME_DOUBLE_FREE, frame, 0, m.page.mapcount[frame])
     write_once(m.page.generation, frame, m.page.generation[frame] + 1)  # a stale translation may be looking
     write_once(m.page.mapping, frame, 0)
+    if DEBUG and m.page_memcg[frame] != 0:
+        uncharge_page(m, frame)
     return True
 
 

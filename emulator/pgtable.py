@@ -16,6 +16,7 @@ HPAGE_PMD_NR = 512  # frames of a huge page
 PTE_LEVEL, PMD_LEVEL, PUD_LEVEL, PGD_LEVEL = 1, 2, 3, 4
 
 PRESENT, RW, USER, ACCESSED, DIRTY = 0x1, 0x2, 0x4, 0x20, 0x40
+SOFT_DIRTY = 0x8  # stored to since CLEAR_REFS write-protected it: the write fault sets it. Linux has bit 58 for this
 PSE = 0x80  # in a pmd: a leaf, which maps 512 frames; the bit stays while the leaf is not present
 PROTNONE = 0x100  # in place of PRESENT under PROT_NONE: the frame is mapped, no access is allowed
 SPECIAL = 0x200  # a device's frame: not counted, not freed by zap
@@ -23,7 +24,9 @@ ANON_EXCLUSIVE = 0x400  # PageAnonExclusive, kept in the one entry of such a fra
 FILE = 0x800  # a page of a file: shared with the page cache. Linux asks the page; a bit costs anonymous faults nothing
 PTE_MARKER = 0x800  # the same bit, with neither PRESENT nor PROTNONE: no frame
 PTE_MARKER_GUARD = 4 << PAGE_SHIFT | PTE_MARKER  # MADV_GUARD_INSTALL: an access is a fault for good
-ANON_PTE = PRESENT | RW | USER | ACCESSED | DIRTY | ANON_EXCLUSIVE  # of a frame that was mapped for a store
+ANON_PTE = (
+    PRESENT | RW | USER | ACCESSED | DIRTY | SOFT_DIRTY | ANON_EXCLUSIVE
+)  # of a frame that was mapped for a store
 TABLE_FLAGS = PRESENT | RW | USER | ACCESSED | DIRTY  # _PAGE_TABLE
 POISON = 0x6B6B6B6B6B6B6A6A  # entries of a freed table: not present, not none
 POISON_COUNT = 0x6B6B6B6B  # what a freed table's count reads: another use of the word, like v1's page->index

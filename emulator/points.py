@@ -204,6 +204,35 @@ POINTS: dict[str, Point] = {
     "mincore.walking": Point(
         "mincore.py:mincore_pte_range", "the table is found, ptl is not held", "count", "mincore(2)"
     ),
+    "pagewalk.upper": Point(
+        "pagewalk.py:next_table", "the PMD table is found, its entry not read", "address", "walk_pud_range"
+    ),
+    "uffd.waiting": Point(
+        "userfaultfd.py:handle_userfault",
+        "mmap_lock is dropped, the page is not waited for",
+        "uffd_seq",
+        "handle_userfault",
+        "address",
+        needs="UFFD_REGISTER",
+    ),
+    "uffd.looked": Point(
+        "userfaultfd.py:handle_userfault",
+        "the entry is none, what to sleep on is not noted",
+        "uffd_seq",
+        "userfaultfd_must_wait",
+        "address",
+        needs="--knob uffd-seq-late",
+    ),
+    "uffd.woken": Point(
+        "userfaultfd.py:wake_userfault", "uffd_seq is counted up, nobody is woken", "uffd_seq", "wake_userfault", "mm"
+    ),
+    "uffd.mapped": Point(
+        "mfill_atomic.py:move_page_rcu",
+        "both tables are found, inside rcu_read_lock, no ptl is held",
+        "source",
+        "move_pages_pte",
+        needs="setting rcu_walk",
+    ),
     "mprotect.changed": Point(
         "mprotect.py:change_pte_range",
         "the entries are changed, ptl is held, nothing is flushed",

@@ -74,6 +74,9 @@ KNOBS = _fields(
         "mkclean-unflushed": "write-back write-protects a page and leaves the translations that allow stores",
         "dirty-zap-unflushed": "zap drops ptl before it flushes the dirty page of a file that it unmaps (1cf35d47712d)",
         "fork-unflushed": "fork does not flush the parent's TLBs after it has write-protected its entries",
+        "walk-outside-vma": "a page walk begins in the gap below the VMA that find_vma returned (H11, 3f489c2067c5)",
+        "uffd-seq-late": "a userfault notes what it sleeps on after its last look at the entry",
+        "uffd-move-unchecked": "UFFD_MOVE trusts the destination table it found before it took the ptl (H18a)",
         "mremap-late-flush": "mremap flushes the old range after it has dropped the ptls (CVE-2018-18281)",
         "gup-no-pmd-recheck": "fast GUP looks at the entry again after it has counted the frame, not at the pmd (H6)",
         "move-without-rmap-lock": "mremap moves a whole table without i_mmap_lock and anon_vma lock (H4)",
@@ -94,5 +97,5 @@ SETTINGS = {
     "no_gather_batch": "memory is short: a gather gets no batch for tables",
     "broadcast_flush": "flushes reach CPUs with interrupts off (arm64's TLBI); 2: and collapse sends no IPI of its own",
     "rcu_retract": "retract takes i_mmap_lock and pmd_lock, no mmap_lock (since 6.5)",
-    "rcu_walk": "mincore takes RCU, ptl and a second look at the pmd instead of a reference (since 6.5)",
+    "rcu_walk": "mincore and UFFD_MOVE take RCU, ptl and a second look at the pmd instead of a reference (since 6.5)",
 }

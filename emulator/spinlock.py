@@ -116,8 +116,9 @@ def spin_lock_pair(m, cpu, lock, i, j, lock_class):
 def spin_unlock_pair(m, cpu, lock, i, j, lock_class):
     """Release the locks of spin_lock_pair. Locking: caller must hold both."""
     if i != j:
-        if lock[max(i, j)] != cpu + 1:
-            BUG(m, cpu, BUG_UNLOCK, max(i, j), cpu + 1, lock[max(i, j)])
+        owner = data_race(lock, max(i, j))
+        if owner != cpu + 1:
+            BUG(m, cpu, BUG_UNLOCK, max(i, j), cpu + 1, owner)
         smp_store_release(lock, max(i, j), 0)  # pairs with the cmpxchg in spin_lock_pair
     spin_unlock(m, cpu, lock, min(i, j), lock_class)
 

@@ -287,6 +287,25 @@ TRACES = {
         pageout 0 0 2M             |  12     0   530    0
         willneed 0 0 2M            |  12     0   530    0
     """,
+    "pageout unmaps what is shared, and frees what is clean": """
+        mmapsh 0 2M                |   0     0     0    0
+        touch 0 0 1M               |  12     0   256    0
+        pageout 0 0 1M             |  12     0   256    0
+        touch 0 0 1M               |  12     0   512    0
+        mmapfile 1 2M              |  12     0   512    0
+        read 1 0 1M                |  20     0   768    0
+        touch 1 0 64K              |  20    64   784    0
+        pageout 1 0 1M             |  20    64   784    0
+        read 1 0 1M                |  20    64  1024    0
+        dontneed 1 0 1M            |  20     0  1024    0
+    """,
+    "a window of sixteen pages begins where the mapping does": """
+        mmapfile 0 2M 4K           |   0     0     0    0
+        read 0 4K 1M               |  12     0   256    0
+        dontneed 0 4K 1M           |  12     0   256    0
+        read 0 4K 64K              |  12     0   257    0
+        read 0 68K 4K              |  12     0   258    0
+    """,
     "shared memory under mprotect": """
         mmapsh 0 2M                |   0     0     0    0
         read 0 0 1M                |  12     0   256    0

@@ -16,6 +16,17 @@ ADVICE = {number: name for name, number in vars(madvise).items() if name.startsw
 PROT = {0: "none", VM_READ: "r", VM_READ | VM_WRITE: "rw"}
 
 
+RANGES = (  # operations of an address and a length, and no more that is worth saying
+    *(Op.TOUCH, Op.READ, Op.MMAP, Op.MUNMAP, Op.MINCORE, Op.INSERT_PAGES, Op.GUP),
+    *(Op.MSYNC, Op.UFFD_UNREGISTER, Op.SMAPS, Op.PAGEMAP),
+)
+
+
+RANGES_AND_MORE = (  # of an address, a length and one operand
+    *(Op.MREMAP, Op.MREMAP_FIXED, Op.UFFD_REGISTER, Op.UFFD_COPY, Op.UFFD_MOVE, Op.CLEAR_REFS, Op.MOVE_CHARGE),
+)
+
+
 class Insn(NamedTuple):
     """One instruction; emulator/mm_types.py (INSN) says what the operands are."""
 
@@ -34,13 +45,13 @@ class Insn(NamedTuple):
             case Op.MMAP if self.step:
                 kind = "shared" if self.arg & VM_SHARED else "private"
                 return f"mmap {self.addr:#x} {self.length:#x} {kind} file {(self.step & 255) - 1} page {self.step >> 8}"
-            case Op.TOUCH | Op.READ | Op.MMAP | Op.MUNMAP | Op.MINCORE | Op.INSERT_PAGES | Op.GUP | Op.MSYNC:
+            case op if op in RANGES:
                 return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x}"
             case Op.MADVISE | Op.PROCESS_MADVISE:
                 return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x} {ADVICE.get(self.arg, self.arg)}"
             case Op.MPROTECT:
                 return f"mprotect {self.addr:#x} {self.length:#x} {PROT.get(self.arg, self.arg)}"
-            case Op.MREMAP | Op.MREMAP_FIXED:
+            case op if op in RANGES_AND_MORE:
                 return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x} {self.arg:#x}"
             case Op.MLOCK:
                 return f"{'mlock' if self.arg else 'munlock'} {self.addr:#x} {self.length:#x}"
@@ -183,6 +194,51 @@ def writeback(file: int) -> Insn:
 def msync(addr: int, length: int) -> Insn:
     """Write the dirty pages that a range maps, shared, to the disk."""
     return Insn(Op.MSYNC, addr, length)
+
+
+def smaps(addr: int, length: int) -> Insn:
+    """Count what a range maps, as /proc/PID/smaps does."""
+    return Insn(Op.SMAPS, addr, length)
+
+
+def pagemap(addr: int, length: int) -> Insn:
+    """Walk a range; the word that /proc/PID/pagemap has for its last page is what is loaded."""
+    return Insn(Op.PAGEMAP, addr, length)
+
+
+def clear_refs(addr: int, length: int, soft_dirty: bool = False) -> Insn:
+    """Clear accessed bits, or soft-dirty bits, as /proc/PID/clear_refs does."""
+    return Insn(Op.CLEAR_REFS, addr, length, arg=4 if soft_dirty else 1)
+
+
+def move_charge(addr: int, length: int, group: int) -> Insn:
+    """Charge the pages of a range to a memory control group; 0 is the root's."""
+    return Insn(Op.MOVE_CHARGE, addr, length, arg=group)
+
+
+def uffd_register(addr: int, length: int, patience: int = 0) -> Insn:
+    """Missing pages of a range are for userfaultfd; a fault waits so many microseconds, 0: for ever."""
+    return Insn(Op.UFFD_REGISTER, addr, length, arg=patience)
+
+
+def uffd_unregister(addr: int, length: int) -> Insn:
+    """Missing pages of a range are empty again."""
+    return Insn(Op.UFFD_UNREGISTER, addr, length)
+
+
+def uffd_copy(addr: int, length: int, value: int) -> Insn:
+    """Fill missing pages with a word, not 0."""
+    return Insn(Op.UFFD_COPY, addr, length, arg=value)
+
+
+def uffd_zeropage(addr: int, length: int) -> Insn:
+    """Map the zero page where pages are missing."""
+    return Insn(Op.UFFD_COPY, addr, length)
+
+
+def uffd_move(addr: int, length: int, to: int) -> Insn:
+    """Move pages to where they are missing."""
+    return Insn(Op.UFFD_MOVE, addr, length, arg=to)
 
 
 def truncate(file: int, pages: int) -> Insn:

@@ -30,7 +30,7 @@ from emulator.madvise import (
     MADV_WILLNEED,
     MADV_WIPEONFORK,
 )
-from emulator.mm_types import NR_BARRIERS, PAGE_SIZE, PCP_BATCH, Geometry
+from emulator.mm_types import NR_BARRIERS, NR_MEMCGS, PAGE_SIZE, PCP_BATCH, Geometry
 from workers.program import (
     DEVICE_REMOVE,
     EXIT,
@@ -40,6 +40,7 @@ from workers.program import (
     Insn,
     advise,
     barrier,
+    clear_refs,
     compute,
     dontneed,
     fork,
@@ -53,20 +54,28 @@ from workers.program import (
     mmap,
     mmap_device,
     mmap_file,
+    move_charge,
     mprotect,
     mremap,
     mremap_fixed,
     msync,
     munlock,
     munmap,
+    pagemap,
     process_madvise,
     punch_hole,
     read,
     remove,
     retract,
+    smaps,
     store,
     touch,
     truncate,
+    uffd_copy,
+    uffd_move,
+    uffd_register,
+    uffd_unregister,
+    uffd_zeropage,
     writeback,
 )
 
@@ -259,13 +268,34 @@ class Author:
         advice, back = self.rng.choice(((MADV_DONTFORK, MADV_DOFORK), (MADV_WIPEONFORK, MADV_KEEPONFORK)))
         return [advise(advice, addr, length), *self.fork(), advise(back, addr, length)]
 
+    def userfault(self) -> list[Insn]:
+        """Watch a range with userfaultfd, miss pages there, fill them or move others there; mostly watch no more."""
+        addr, length = self.piece()
+        fill = self.rng.choice((uffd_copy(addr, length, self.value()), uffd_zeropage(addr, length)))
+        move = uffd_move(self.piece()[0], min(length, 16 * PAGE_SIZE), addr)
+        body = [dontneed(addr, length), fill, dontneed(addr, length), move, touch(addr, length, value=self.value())]
+        body += self.anything() if self.rng.random() < 0.3 else []
+        between = [insn for insn in body if self.rng.random() < 0.6]
+        again = [uffd_unregister(addr, length)] if self.rng.random() < 0.9 else []
+        return [uffd_register(addr, length, self.rng.choice((1, 100, 400))), *between, *again]
+
+    def resolve(self) -> list[Insn]:
+        """Fill what another CPU may be missing."""
+        return [uffd_copy(*self.piece(), self.value()) if self.rng.random() < 0.7 else uffd_zeropage(*self.piece())]
+
     def map(self) -> list[Insn]:
         """mmap over what is there; rarely read-only."""
         return [mmap(*self.piece(), writable=self.rng.random() < 0.9)]
 
     def look(self) -> list[Insn]:
-        """mincore."""
-        return [mincore(*self.piece())]
+        """mincore, or what reads a file of /proc/PID."""
+        return [self.rng.choice((mincore, mincore, smaps, pagemap))(*self.piece())]
+
+    def forget(self) -> list[Insn]:
+        """Clear accessed or soft-dirty bits, or charge pages to another control group."""
+        if self.rng.random() < 0.3:
+            return [move_charge(*self.piece(), self.rng.randrange(NR_MEMCGS))]
+        return [clear_refs(*self.piece(), soft_dirty=self.rng.random() < 0.4)]
 
     def map_file(self, piece: tuple[int, int] | None = None) -> list[Insn]:
         """Map a file over what is there: a part that fits, or more than it has."""
@@ -365,7 +395,10 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.resize: 1,
     Author.fork: 4,
     Author.inherit: 1,
-    Author.look: 4,
+    Author.look: 5,
+    Author.forget: 2,
+    Author.userfault: 3,
+    Author.resolve: 3,
     Author.map_file: 4,
     Author.write_back: 3,
     Author.cut_file: 2,

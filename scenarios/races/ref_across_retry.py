@@ -9,16 +9,42 @@ the page is locked: drops mmap_lock
                                        last, the table is still there
   or: mmap again, another table
 pte_put(): reads the pmd again. Whose table is that?
+
+A fault that waits for userfaultfd is the second place (handle_userfault, patch 5): hunts with an odd seed are there.
 """
 
 from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, jump, mmap, mmap_file, munmap, read, touch, writeback
+from workers.program import (
+    STOP,
+    barrier,
+    jump,
+    mmap,
+    mmap_file,
+    munmap,
+    read,
+    touch,
+    uffd_copy,
+    uffd_register,
+    writeback,
+)
 
 OTHER = BASE + 4 * SLOT
 
 
+def userfaults(seed: int) -> Programs:
+    """CPU 0 misses a page beside one that is there, CPU 1 unmaps both, CPU 2 fills the page if it comes in time."""
+    setup = [munmap(BASE, SLOT), mmap(BASE, 2 * PAGE), uffd_register(BASE + PAGE, PAGE, 200)]
+    return [
+        [barrier(), touch(BASE, PAGE), read(BASE + PAGE, PAGE), barrier(), jump(0)],
+        [*setup, barrier(), munmap(BASE, SLOT), barrier(), jump(0)],
+        [barrier(), *[uffd_copy(BASE + PAGE, PAGE, 7)] * 4, barrier(), jump(0)],
+    ]
+
+
 def programs(seed: int) -> Programs:
     """CPU 0 reads a page beside one that is there, CPU 1 unmaps both, CPU 2 writes the page back."""
+    if seed % 2:
+        return userfaults(seed)
     reader = [barrier(), touch(BASE, PAGE), read(BASE + PAGE, PAGE), barrier(), jump(0)]
     setup = [munmap(BASE, SLOT), mmap(BASE, PAGE), mmap_file(BASE + PAGE, PAGE, 0)]
     unmapper = [*setup, barrier(), munmap(BASE, SLOT), barrier(), jump(0)]
@@ -41,6 +67,10 @@ RACE = Race(
         ),
         programs=((read(BASE + PAGE, PAGE), STOP), (writeback(0), munmap(BASE, 2 * PAGE), STOP)),
     ),
-    steer=(("page.locked", "fault.retrying", 50), ("fault.retrying", "munmap.zapped", 100)),
+    steer=(
+        ("page.locked", "fault.retrying", 50),
+        ("fault.retrying", "munmap.zapped", 100),
+        ("uffd.waiting", "munmap.zapped", 100),
+    ),
     source="patch 4: lock_page_or_retry(page, vmf)",
 )

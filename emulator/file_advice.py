@@ -1,0 +1,61 @@
+"""Advice about pages of files: MADV_WILLNEED reads them in, MADV_PAGEOUT unmaps them and takes them out of memory.
+
+Source: madvise_willneed and madvise_pageout, mm/madvise.c; shrink_folio_list, mm/vmscan.c: without swap a dirty page of
+shared memory is unmapped and stays. Linux leaves pages alone that others map as well.
+"""
+
+from emulator.atomic import kernel, read_once
+from emulator.memory import unmap_page_range
+from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.page_alloc import alloc_page, put_page
+from emulator.pagemap import add_to_page_cache, cache_slot, trylock_page, unlock_page
+from emulator.paths import path_number, took
+from emulator.pgtable import FILE, PAGE
+from emulator.rcu import cond_resched
+from emulator.vma import linear_page_index
+from emulator.vmscan import reclaim_page
+
+PAGEOUT = path_number("MADV_PAGEOUT of a file")
+
+
+@kernel
+def force_page_cache_readahead(m, cpu, vma, start, end):
+    """MADV_WILLNEED: read the pages of [start, end) that are not in memory, as far as the file and memory go.
+
+    Nothing is mapped. Pages of shared memory have nowhere to be read from. Locking: caller must hold mmap_lock; page
+    locks by trylock alone.
+    """
+    file = m.vma.file[vma] - 1
+    first = linear_page_index(m, vma, start)
+    for pgoff in range(first, min(first + (end - start) // PAGE, read_once(m.file.size, file))):
+        slot = cache_slot(m, file, pgoff)
+        if m.file.shmem[file] != 0 or read_once(m.cache.frame, slot) != 0:
+            continue
+        frame = alloc_page(m, cpu)
+        if frame == 0:
+            return
+        if trylock_page(m, cpu, slot):
+            if m.cache.frame[slot] == 0 and pgoff < read_once(m.file.size, file):
+                add_to_page_cache(m, slot, frame)
+                frame = 0
+            unlock_page(m, cpu, slot)
+        if frame != 0:
+            put_page(m, cpu, frame)
+        cond_resched(m, cpu)
+
+
+@kernel
+def pageout_file_range(m, cpu, mm, vma, start, end):
+    """MADV_PAGEOUT: unmap the pages of the file in [start, end), and take those out of memory that are clean.
+
+    Private copies stay. Locking: caller must hold mmap_lock; page locks by trylock alone.
+    """
+    took(m, cpu, PAGEOUT)
+    tlb_gather_mmu(m, cpu, mm, 0)
+    m.cpu.gather_only[cpu] = FILE
+    unmap_page_range(m, cpu, mm, start, end, 0)
+    tlb_finish_mmu(m, cpu)
+    file = m.vma.file[vma] - 1
+    first = linear_page_index(m, vma, start)
+    for pgoff in range(first, min(first + (end - start) // PAGE, m.config.file_pages[0])):
+        reclaim_page(m, cpu, cache_slot(m, file, pgoff))
