@@ -45,6 +45,7 @@ class Bug(IntEnum):
     PIN_NOT_MAPPED = 50
     DEPOSIT_LEFT = 51
     WALKED_FREED_TABLE = 60
+    SWAP_COUNT_UNDERFLOW = 70
 
     @property
     def detector(self) -> str:
@@ -160,6 +161,11 @@ BUGS = {
         "write-back takes the right to store away before it takes the page for clean: this translation is stale, and "
         "what is stored will not be written",
         "address",
+    ),
+    Bug.SWAP_COUNT_UNDERFLOW: BugText(
+        "swap_free: the count of swap slot {subject} fell from {was} to {seen}",
+        "more swap entries were cleared than made: the slot is, or will be, somebody else's page",
+        "slot",
     ),
     Bug.PIN_NOT_MAPPED: BugText(
         "a device has stored to frame {was}, which it has pinned for {subject}; frame {seen} is mapped there",

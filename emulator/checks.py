@@ -12,16 +12,19 @@ from typing import Any
 import numpy as np
 
 from emulator.mm_types import FRAMES, NR_MEMCGS, PCP_ROOM, PSC_ENTRIES, PTRS_PER_TABLE, TABLES, TLB_ENTRIES, Geometry
+from emulator.pagemap import SWAP_HAS_CACHE
 from emulator.pgtable import (
     DIRTY,
     FILE,
     HPAGE_PMD_NR,
+    MIGRATION_ENTRY,
     PAGE,
     PRESENT,
     PROTNONE,
     PSE,
     RW,
     SPECIAL,
+    SWAP_ENTRY,
     TABLE_ALLOCATED,
     TABLE_DEPOSITED,
     TABLE_FREE,
@@ -29,6 +32,7 @@ from emulator.pgtable import (
     TABLE_LIMBO,
     TABLE_UNHOOKED,
 )
+from emulator.rmap import LAZYFREE, MAPPING_SHIFT
 from emulator.tlb import EPOCH_BITS, EPOCH_MAX
 
 Views = Mapping[str, Any]
@@ -138,6 +142,7 @@ def rss(frozen: Frozen) -> int:
     """RSS of every mm is the number of its entries that map a frame other than the zero page, files' counted apart."""
     anon = np.zeros(frozen.geometry.mms, np.int64)
     file = np.zeros(frozen.geometry.mms, np.int64)
+    swapped = np.zeros(frozen.geometry.mms, np.int64)
     for at in range(0, len(frozen.live_pte), _CHUNK):
         tables = frozen.live_pte[at : at + _CHUNK]
         entries = frozen.entries[tables]
@@ -146,12 +151,14 @@ def rss(frozen: Frozen) -> int:
         owners = frozen.views["ptdesc"]["mm"][tables] - 1
         np.add.at(anon, owners, np.count_nonzero(mapped & ~of_file, axis=1))
         np.add.at(file, owners, np.count_nonzero(mapped & of_file, axis=1))
+        np.add.at(swapped, owners, np.count_nonzero(entries & (PAGE - 1) == SWAP_ENTRY, axis=1))
     owners = frozen.views["ptdesc"]["mm"][frozen.leaves[frozen.heads != 0] >> 9] - 1
     np.add.at(anon, owners, HPAGE_PMD_NR)
     claimed = frozen.views["mm"]["rss_anon"].copy()
     mm = frozen.views["cpu"]["mm"]
     np.add.at(claimed, mm[mm >= 0], frozen.views["cpu"]["rss_cache"][mm >= 0])
-    return int(np.abs(claimed - anon).sum() + np.abs(frozen.views["mm"]["rss_file"] - file).sum())
+    wrong = np.abs(claimed - anon) + np.abs(frozen.views["mm"]["rss_file"] - file)
+    return int((wrong + np.abs(frozen.views["mm"]["rss_swap"] - swapped)).sum())
 
 
 def mapcount(frozen: Frozen) -> int:
@@ -176,7 +183,7 @@ def frames(frozen: Frozen) -> int:
 
 
 def rmap(frozen: Frozen) -> int:
-    """Every entry that maps an anonymous frame lies where the frame's mapping says: family and page index."""
+    """Every entry of an anonymous frame lies where the frame's mapping, if it has one, says: family and page index."""
     wrong = 0
     for table in frozen.live_pte[frozen.nonempty[frozen.live_pte] != 0]:
         entries = frozen.entries[table]
@@ -198,7 +205,8 @@ def _misplaced(frozen: Frozen, table: int, entries: np.ndarray, frames: np.ndarr
     vmas = v["vma"][mm * frozen.geometry.vmas :][: int(v["mm"]["vmas"][mm])]
     vma = vmas[np.searchsorted(vmas["end"], addresses, side="right")]
     index = vma["pgoff"] + (addresses - vma["start"]) // PAGE
-    wrong = int(np.count_nonzero(v["page"]["mapping"][frames] != index << 12 | v["mm"]["family"][mm]))
+    mapping = v["page"]["mapping"][frames] & ~LAZYFREE
+    wrong = int(np.count_nonzero((mapping != 0) & (mapping != index << MAPPING_SHIFT | v["mm"]["family"][mm])))
     return wrong + int(np.count_nonzero((vma["start"] > addresses) | (vma["anon_vma"] == 0)))
 
 
@@ -228,9 +236,37 @@ def page_cache(frozen: Frozen) -> int:
     if geometry.files:
         wrong += int(np.count_nonzero(v["page_slot"]["word"][frames] != slots + 1))
         in_memory = v["frame"]["word"].reshape(-1, geometry.frame_words)[frames]
-        on_disk = v["disk"]["word"].reshape(-1, geometry.frame_words)[slots]
+        on_disk = v["disk"]["word"][: geometry.slots * geometry.frame_words].reshape(-1, geometry.frame_words)[slots]
         wrong += int(np.count_nonzero((in_memory != on_disk).any(axis=1) & (cache["dirty"][slots] == 0)))
     return wrong
+
+
+def swap(frozen: Frozen) -> int:
+    """A slot of swap counts the entries that name it, and its frame, which names it and holds what the disk has unless
+    it is dirty; nothing else is counted. No page is being migrated."""
+    v, geometry = frozen.views, frozen.geometry
+    first = geometry.slots - geometry.swap_pages
+    cache = v["cache"][first : first + geometry.swap_pages]
+    named = np.zeros(geometry.slots + 1, np.int64)  # the last: slots that do not exist
+    wrong = 0
+    for table in frozen.live_pte[frozen.nonempty[frozen.live_pte] != 0]:
+        entries = frozen.entries[table]
+        slots = entries[entries & (PAGE - 1) == SWAP_ENTRY] >> 12
+        np.add.at(named, np.where((first <= slots) & (slots < geometry.slots), slots, geometry.slots), 1)
+        low = entries & (PRESENT | PROTNONE | MIGRATION_ENTRY | SWAP_ENTRY)
+        wrong += int(np.count_nonzero(low == MIGRATION_ENTRY))
+    has_cache = (cache["frame"] != 0) * SWAP_HAS_CACHE
+    wrong += int(np.count_nonzero(cache["swap_map"] != named[first:-1] + has_cache) + named[-1])
+    slots = np.flatnonzero(cache["frame"])
+    frames = cache["frame"][slots]
+    wrong += int(np.count_nonzero(v["page_slot"]["word"][frames] != first + slots + 1))
+    in_memory = v["frame"]["word"].reshape(-1, geometry.frame_words)[frames]
+    on_disk = v["disk"]["word"][: geometry.slots * geometry.frame_words].reshape(-1, geometry.frame_words)[
+        first + slots
+    ]
+    wrong += int(np.count_nonzero((in_memory != on_disk).any(axis=1) & (cache["dirty"][slots] == 0)))
+    wrong += abs(int(v["swap"]["used"][0]) - int(np.count_nonzero(cache["swap_map"])))
+    return wrong + int(v["swap"]["off"][0])
 
 
 def i_mmap(frozen: Frozen) -> int:
@@ -364,6 +400,7 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
     "frames": frames,
     "rmap": rmap,
     "page_cache": page_cache,
+    "swap": swap,
     "i_mmap": i_mmap,
     "memcg": memcg,
     "tables": tables,

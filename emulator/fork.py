@@ -36,11 +36,14 @@ from emulator.pgtable import (
     ANON_EXCLUSIVE,
     DIRTY,
     FILE,
+    MIGRATION_WRITE,
     PAGE,
     PAGE_SHIFT,
     RW,
     TASK_SIZE,
     huge_piece,
+    is_migration_entry,
+    is_swap_entry,
     pgd_addr_end,
     pgtable_of,
     pmd_addr_end,
@@ -65,8 +68,9 @@ from emulator.pte_ref import (
 )
 from emulator.rcu import cond_resched
 from emulator.rmap import drop_rmap_locks, link_file_vma, take_rmap_locks
-from emulator.shadow import shadow_own, shadow_share
+from emulator.shadow import FORKED, owner_tag, shadow_own, shadow_share, shadow_swapped
 from emulator.spinlock import mmap_write_lock, mmap_write_unlock
+from emulator.swap_state import swap_duplicate
 from emulator.tlb import flush_tlb_mm_range, point, switch_mm
 from emulator.vma import (
     VM_DONTCOPY,
@@ -87,19 +91,11 @@ COPIED, UNFLUSHED = point_number("fork.copied"), point_number("fork.unflushed")
 
 @kernel
 def alloc_mm(m):
-    """An mm that nobody uses, now with one user; or -EAGAIN."""
+    """An mm that is not in use, and has no user yet; or -EAGAIN."""
     for mm in range(m.config.n_mm[0]):
         if read_once(m.mm.in_use, mm) == 0 and cmpxchg(m.mm.in_use, mm, 0, 1) == 0:
-            write_once(m.mm.mm_users, mm, 1)
             return mm
     return -EAGAIN
-
-
-@kernel
-def free_mm(m, mm):
-    """Give an mm back. Locking: it must be torn down, and no CPU may have it loaded."""
-    m.mm.anon_vmas[mm] = 0
-    smp_store_release(m.mm.in_use, mm, 0)  # pairs with the cmpxchg in alloc_mm
 
 
 @kernel
@@ -145,6 +141,23 @@ def copy_present_pte(m, cpu, child, pte, addr):
 
 
 @kernel
+def copy_nonpresent_pte(m, child, pte, entry):
+    """The child's entry for one of the parent's that is neither none nor present, or 0: a page of a file that is being
+    migrated is found again by a fault. Locking: caller must hold both ptls.
+    """
+    if is_swap_entry(entry):
+        swap_duplicate(m, entry >> PAGE_SHIFT)
+        atomic_add(m.mm.rss_swap, child, 1)
+    elif is_migration_entry(entry):
+        if entry & FILE:
+            return 0
+        entry &= ~(MIGRATION_WRITE | ANON_EXCLUSIVE)
+        write_once(m.entry, pte, entry)
+        atomic_add(m.mm.rss_anon, child, 1)
+    return entry
+
+
+@kernel
 def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
     """Copy the entries of [addr, end) from one table to the child's, at `pmd`, and count them there; guards as well.
     0 or -ENOMEM.
@@ -164,6 +177,8 @@ def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
                 files += 1
             elif entry >> PAGE_SHIFT != ZERO_PAGE:
                 frames += 1
+        elif entry != 0:
+            entry = copy_nonpresent_pte(m, child, pte, entry)
         if entry != 0:
             write_once(m.entry, pte_offset(child_table, addr), entry)
             copied += 1
@@ -190,11 +205,11 @@ def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     child_table = pte_alloc_try_get(m, cpu, child, child_pmd)
     error = min(child_table, 0)
     if child_table > 0:
-        take_rmap_locks(m, cpu)
+        take_rmap_locks(m, cpu, mm)
         pte_lock_pair(m, cpu, table, child_table)
         error = copy_ptes(m, cpu, child, child_pmd, child_table, table, addr, end)
         pte_unlock_pair(m, cpu, table, child_table)
-        drop_rmap_locks(m, cpu)
+        drop_rmap_locks(m, cpu, mm)
         pte_put(m, cpu, child, child_pmd, addr)
     pte_put(m, cpu, mm, pmd, addr)
     pin_alone(m, cpu)
@@ -286,8 +301,9 @@ def entry_at(m, pmd, addr):
 
 
 @kernel
-def shadow_share_all(m, child):
-    """Detector: every frame that the child maps is shared from now on."""
+def shadow_share_all(m, cpu, child, mm):
+    """Detector: every page that the child has is shared from now on, in memory or in swap."""
+    vmas_lock(m, cpu, child)  # no page is swapped out or migrated between the look at its entry and the note
     for row in range(child * m.config.vma_per_mm[0], vma_limit(m, child)):
         addr = m.vma.start[row]
         while addr < m.vma.end[row]:
@@ -297,8 +313,11 @@ def shadow_share_all(m, child):
                 entry = entry_at(m, pmd, addr)
                 if pte_present(entry) and entry & FILE == 0 and entry >> PAGE_SHIFT != ZERO_PAGE:
                     shadow_share(m, entry >> PAGE_SHIFT, addr)
+                elif is_swap_entry(entry):
+                    shadow_swapped(m, mm, addr, entry >> PAGE_SHIFT, owner_tag(0, addr, FORKED))
                 addr += PAGE
             addr = following
+    vmas_unlock(m, cpu, child)
 
 
 @kernel
@@ -316,31 +335,29 @@ def fork(m, cpu, mm):
     if not knob(m.config.fork_unflushed):
         flush_tlb_mm_range(m, cpu, mm, 0, TASK_SIZE, 0)
     if DEBUG:
-        shadow_share_all(m, child)
+        shadow_share_all(m, cpu, child, mm)
     mmap_write_unlock(m, cpu, mm)
+    smp_store_release(m.mm.mm_users, child, 1)  # pairs with mmget_not_zero in swapoff
     if error != 0:
         exit_mmap(m, cpu, child)
-        free_mm(m, child)
         return error
     return child
 
 
 @kernel
 def end_child(m, cpu, child, mm):
-    """Tear down a child whose mm is loaded, and load `mm` again."""
-    exit_mmap(m, cpu, child)
+    """Load `mm` again in place of a child's, which goes with its last user."""
     switch_mm(m, cpu, mm)
-    free_mm(m, child)
+    exit_mmap(m, cpu, child)
 
 
 @kernel
-def reap(m, cpu, mm):
+def reap(m, cpu):
     """Let the children that this CPU has kept exit: 0, or -ECHILD if there is none."""
     result = -ECHILD
     for child in range(m.config.n_mm[0]):
         if m.mm.held_by[child] == cpu + 1:
             m.mm.held_by[child] = 0
-            switch_mm(m, cpu, child)
-            end_child(m, cpu, child, mm)
+            exit_mmap(m, cpu, child)
             result = 0
     return result

@@ -10,20 +10,24 @@ lost (FOLL_LONGTERM refuses them for that reason, 8ac268436e6d).
 Source: __get_user_pages and faultin_page_range, mm/gup.c; follow_page_pte in patch 5.
 """
 
-from emulator.atomic import atomic_add, kernel, read_once
+from emulator.atomic import atomic_add, kernel, knob, read_once
 from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY
 from emulator.huge_memory import follow_trans_huge_pmd
 from emulator.kernel import EBUS, EFAULT, EINTR, EINVAL, ENOMEM, stopped
 from emulator.memory import ZERO_PAGE, __handle_mm_fault
 from emulator.paths import path_number, took
-from emulator.pgtable import PAGE, PAGE_SHIFT, PRESENT, RW, pmd_lookup, pmd_trans_huge, pte_offset
+from emulator.pgtable import PAGE, PAGE_SHIFT, PRESENT, RW, is_migration_entry, pmd_lookup, pmd_trans_huge, pte_offset
+from emulator.points import point_number
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
+from emulator.swap_fault import migration_entry_wait
+from emulator.tlb import point
 from emulator.vma import VM_ACCESS_FLAGS, VM_PFNMAP, VM_SHARED, VM_WRITE, find_vma, vma_limit
 
 PAGE_IS_THERE = 2  # beside what a fault returns
 
+UNPINNED = point_number("gup.unpinned")
 FOLLOW = path_number("populate, mlock: the look")
 PIN = path_number("GUP, slow")
 POPULATE = path_number("populate, mlock: the fault")
@@ -33,8 +37,9 @@ POPULATE = path_number("populate, mlock: the fault")
 def follow_page_pte(m, cpu, mm, addr, write, get):
     """The entry for `addr`, or 0 if no page is there, or none that may be written if that is wanted.
 
-    With `get` (FOLL_GET) its frame has one more user, the zero page excepted. Locking: caller must hold mmap_lock;
-    takes and releases ptl.
+    With `get` (FOLL_GET) its frame has one more user, the zero page excepted. A page that is being migrated is waited
+    for while the table is pinned still: the wait looks into it (in v1 it is put before, D6). Locking: caller must hold
+    mmap_lock; takes and releases ptl.
     """
     pmd = pmd_lookup(m, mm, addr)
     if pmd == 0:
@@ -47,12 +52,18 @@ def follow_page_pte(m, cpu, mm, addr, write, get):
     took(m, cpu, FOLLOW)
     pte_lock(m, cpu, table)
     entry = read_once(m.entry, pte_offset(table, addr))
+    migrating = is_migration_entry(entry)
     if entry & PRESENT == 0 or (write and entry & RW == 0):
         entry = 0
     elif get and entry >> PAGE_SHIFT != ZERO_PAGE:
         atomic_add(m.page.refcount, entry >> PAGE_SHIFT, 1)
     pte_unlock(m, cpu, table)
+    if migrating and not knob(m.config.wait_after_put):
+        migration_entry_wait(m, cpu, pmd, addr)
     pte_put(m, cpu, mm, pmd, addr)
+    if migrating and knob(m.config.wait_after_put):
+        point(m, cpu, UNPINNED, addr, pmd)
+        migration_entry_wait(m, cpu, pmd, addr)
     return entry
 
 

@@ -7,6 +7,7 @@ multi-fault, a recorded trace and a stress run differ only in their rows.
 
 from enum import IntEnum
 
+from emulator.anon_reclaim import shrink_anon
 from emulator.atomic import (
     atomic_add,
     atomic_add_return,
@@ -34,6 +35,7 @@ from emulator.insert_pages import insert_pages
 from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, stopped, waits_for
 from emulator.madvise import MADV_REMOVE, do_madvise, process_madvise
 from emulator.mfill_atomic import mfill_atomic, move_pages
+from emulator.migrate import do_migrate
 from emulator.mincore import do_mincore
 from emulator.mlock import do_mlock
 from emulator.mm_types import NR_BARRIERS
@@ -52,9 +54,11 @@ from emulator.pagewalk import (
 )
 from emulator.points import point_number
 from emulator.rcu import coordinator_loop, rcu_qs
+from emulator.replace_page import ksm_merge, uprobe
 from emulator.retract import retract_page_tables
 from emulator.rss import sync_mm_rss
 from emulator.signal import SEGV_MAPERR, SIGSEGV, do_signal, force_sig_fault
+from emulator.swapfile import swapoff
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, switch_mm, take_interrupts
 from emulator.truncate import do_truncate, madvise_remove, punch_hole
 from emulator.userfaultfd import userfaultfd_register
@@ -95,6 +99,11 @@ class Op(IntEnum):
     WRITEBACK = 32  # write the dirty pages of file `addr`
     TRUNCATE = 33  # make file `addr` `arg` pages long
     PUNCH_HOLE = 34  # take `length` pages out of file `addr`, from page `arg` on
+    SWAPOUT = 70  # reclaim `arg` anonymous pages
+    SWAPOFF = 71  # bring every page back from swap
+    MIGRATE = 72  # move the page at `addr` to another frame, or `arg` pages of anybody if that is 0
+    KSM = 73  # let `addr` and `arg` map one frame if they hold the same
+    UPROBE = 74  # replace the page at `addr` by a copy, or by nothing
     GUP = 50  # a device stores `arg` to the first word of each page, which it pins for that; 0: it loads
     RETRACT = 51  # take the empty PTE tables of the ranges that map file `addr` out
     UFFD_REGISTER = 61  # missing pages of a range are for userfaultfd; a fault waits `arg` microseconds, 0: for ever
@@ -117,6 +126,8 @@ MINCORE, INSERT_PAGES, COMPUTE, DEVICE_REMOVE = (
 MPROTECT, MLOCK, PROCESS_MADVISE = int(Op.MPROTECT), int(Op.MLOCK), int(Op.PROCESS_MADVISE)
 MREMAP, MREMAP_FIXED = int(Op.MREMAP), int(Op.MREMAP_FIXED)
 FORK, FORK_HOLD, REAP = int(Op.FORK), int(Op.FORK_HOLD), int(Op.REAP)
+SWAPOUT, SWAPOFF, MIGRATE = int(Op.SWAPOUT), int(Op.SWAPOFF), int(Op.MIGRATE)
+KSM, UPROBE = int(Op.KSM), int(Op.UPROBE)
 GUP, RETRACT = int(Op.GUP), int(Op.RETRACT)
 UFFD_REGISTER, UFFD_UNREGISTER = int(Op.UFFD_REGISTER), int(Op.UFFD_UNREGISTER)
 UFFD_COPY, UFFD_MOVE = int(Op.UFFD_COPY), int(Op.UFFD_MOVE)
@@ -267,7 +278,7 @@ def execute_more(m, cpu, mm, op, addr, length, step, arg):
     if op == MLOCK:
         return do_mlock(m, cpu, mm, addr, length, VM_LOCKED if arg else 0)
     if op == REAP:
-        return reap(m, cpu, mm)
+        return reap(m, cpu)
     if op == MREMAP:
         return do_mremap(m, cpu, mm, addr, length, arg)
     if op == MREMAP_FIXED:
@@ -312,7 +323,7 @@ def execute_walk(m, cpu, mm, op, addr, length, arg):
         return do_walk(m, cpu, mm, addr, length, WALK_CLEAR_SOFT_DIRTY if arg == 4 else WALK_CLEAR_REFS, arg)
     if op == MOVE_CHARGE:
         return do_walk(m, cpu, mm, addr, length, WALK_CHARGE, arg)
-    return -EINVAL
+    return execute_reclaim(m, cpu, mm, op, addr, arg)
 
 
 @kernel
@@ -329,6 +340,23 @@ def execute_file(m, cpu, mm, op, addr, length, arg):
     if op == MSYNC:
         return do_msync(m, cpu, mm, addr, length)
     return execute_uffd(m, cpu, mm, op, addr, length, arg)
+
+
+@kernel
+def execute_reclaim(m, cpu, mm, op, addr, arg):
+    """What the kernel does to pages on its own account: 0 or -errno."""
+    if op == SWAPOUT:
+        shrink_anon(m, cpu, arg)
+        return 0
+    if op == SWAPOFF:
+        return swapoff(m, cpu)
+    if op == MIGRATE:
+        return do_migrate(m, cpu, mm, addr, arg)
+    if op == KSM:
+        return ksm_merge(m, cpu, mm, addr, arg)
+    if op == UPROBE:
+        return uprobe(m, cpu, mm, addr)
+    return -EINVAL
 
 
 @kernel
@@ -400,7 +428,7 @@ def run_child(m, cpu, mm, pc):
 @kernel
 def do_exit(m, cpu, mm):
     """The end of a program: its children go, and the mm with its last CPU."""
-    reap(m, cpu, mm)
+    reap(m, cpu)
     exit_mmap(m, cpu, mm)
     m.cpu.insns[cpu] += 1
 

@@ -6,12 +6,13 @@ Every walk over entries is the same: slice by slice, each table pinned by pte_tr
 Source: mm/madvise.c.
 """
 
-from emulator.atomic import kernel, kernel_inline, read_once, write_once, xchg
+from emulator.anon_reclaim import pageout_range
+from emulator.atomic import atomic_add, kernel, kernel_inline, read_once, write_once, xchg
 from emulator.file_advice import force_page_cache_readahead, pageout_file_range
 from emulator.guard import guard_install, guard_remove_pte_range
 from emulator.gup import faultin_page_range
 from emulator.huge_memory import split_huge_pmd
-from emulator.kernel import EINVAL, ENOMEM
+from emulator.kernel import EINVAL, ENOMEM, detecting
 from emulator.khugepaged import madvise_collapse
 from emulator.memory import ZERO_PAGE, zap_page_range
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
@@ -21,6 +22,7 @@ from emulator.pgtable import (
     DIRTY,
     PAGE,
     PAGE_SHIFT,
+    is_swap_entry,
     pmd_addr_end,
     pmd_lookup,
     pte_offset,
@@ -28,7 +30,10 @@ from emulator.pgtable import (
 )
 from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
+from emulator.rmap import LAZYFREE
+from emulator.shadow import shadow_forget
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from emulator.swap_state import free_swap_and_cache, read_swap_cache_async
 from emulator.vma import (
     VM_DONTCOPY,
     VM_HUGEPAGE,
@@ -43,6 +48,7 @@ from emulator.vma import (
 
 YOUNG_DIRTY = path_number("MADV_FREE, COLD, PAGEOUT")
 WILLNEED = path_number("MADV_WILLNEED")
+FREE_SWAP = path_number("MADV_FREE of swap entries")
 
 MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_REMOVE = 3, 4, 8, 9
 MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLLAPSE = 14, 15, 25
@@ -86,6 +92,17 @@ def madvise_behavior_valid(advice):
 
 
 @kernel
+def mark_lazyfree(m, frame):
+    """Reclaim may forget an anonymous page unless it is stored to; not one that others have, too.
+
+    Locking: caller must hold the ptl of the PTE that maps it.
+    """
+    mapping = read_once(m.page.mapping, frame)
+    if mapping != 0 and read_once(m.page.mapcount, frame) == 1 and read_once(m.page_slot, frame) == 0:
+        write_once(m.page.mapping, frame, mapping | LAZYFREE)
+
+
+@kernel
 def clear_young_dirty_ptes(m, cpu, table, addr, end, bits):
     """Clear `bits` of the present entries of [addr, end) in one PTE table; the hardware sets them again, without a
     fault: MADV_FREE makes pages clean and old, MADV_COLD old.
@@ -101,22 +118,48 @@ def clear_young_dirty_ptes(m, cpu, table, addr, end, bits):
             entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting these bits
             write_once(m.entry, pte, entry & ~bits)
             tlb_remove_tlb_entry(m, cpu, addr)
+            if bits & DIRTY:
+                mark_lazyfree(m, entry >> PAGE_SHIFT)
         addr += PAGE
     pte_unlock(m, cpu, table)
 
 
 @kernel
-def swapin_walk_pte_range(m, cpu, table, addr, end):
-    """MADV_WILLNEED: look for swap entries in [addr, end) of one PTE table. There is no swap, so none is read in.
+def free_swap_ptes(m, cpu, mm, pmd, table, addr, end):
+    """MADV_FREE: clear the swap entries of [addr, end) in one PTE table, and take them out of its count.
 
-    Locking: takes and releases ptl; caller must hold a reference on the table.
+    Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
-    took(m, cpu, WILLNEED)
+    start = addr
+    cleared = 0
     pte_lock(m, cpu, table)
     while addr < end:
-        read_once(m.entry, pte_offset(table, addr))
+        pte = pte_offset(table, addr)
+        entry = read_once(m.entry, pte)
+        if is_swap_entry(entry):
+            took(m, cpu, FREE_SWAP)
+            write_once(m.entry, pte, 0)
+            free_swap_and_cache(m, cpu, entry >> PAGE_SHIFT)
+            cleared += 1
         addr += PAGE
     pte_unlock(m, cpu, table)
+    if cleared != 0:
+        atomic_add(m.mm.rss_swap, mm, -cleared)
+        pte_put_many_tlb(m, cpu, mm, pmd, start, cleared)
+
+
+@kernel
+def swapin_walk_pte_range(m, cpu, table, addr, end):
+    """MADV_WILLNEED: read the pages of the swap entries of [addr, end) in one PTE table into the swap cache.
+
+    Locking: caller must hold a reference on the table.
+    """
+    took(m, cpu, WILLNEED)
+    while addr < end:
+        entry = read_once(m.entry, pte_offset(table, addr))
+        if is_swap_entry(entry):
+            read_swap_cache_async(m, cpu, entry >> PAGE_SHIFT)
+        addr += PAGE
 
 
 @kernel
@@ -128,14 +171,18 @@ def madvise_pte_range(m, cpu, mm, pmd, table, addr, end, advice):
         swapin_walk_pte_range(m, cpu, table, addr, end)
     else:
         clear_young_dirty_ptes(m, cpu, table, addr, end, ACCESSED | DIRTY if advice == MADV_FREE else ACCESSED)
+        if advice == MADV_FREE:
+            free_swap_ptes(m, cpu, mm, pmd, table, addr, end)
 
 
 @kernel
 def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
-    """Walk the PTE tables of [addr, end), which lies in one VMA. Without reclaim the frames stay.
+    """Walk the PTE tables of [addr, end), which lies in one VMA. Frames stay; MADV_FREE allows reclaim to forget them.
 
     Locking: caller must hold mmap_lock.
     """
+    if detecting(m) and advice == MADV_FREE:
+        shadow_forget(m, cpu, mm, addr, end)
     tlb_gather_mmu(m, cpu, mm, 0)
     while addr < end:
         following = pmd_addr_end(addr, end)
@@ -207,6 +254,8 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
         pageout_file_range(m, cpu, mm, row, start, end)
     if walks_entries(advice):
         madvise_walk_ptes(m, cpu, mm, start, end, advice)
+        if advice == MADV_PAGEOUT and m.config.n_swap[0] != 0:
+            pageout_range(m, cpu, mm, start, end)
     else:
         zap_page_range(m, cpu, mm, start, end)
     return 0

@@ -5,6 +5,7 @@ last, and mmap_lock (faults and MADV_DONTNEED for reading, mmap and exit for wri
 change under ptl.
 """
 
+from emulator.anon_reclaim import try_to_free_pages
 from emulator.atomic import (
     DEBUG,
     atomic_add,
@@ -48,6 +49,8 @@ from emulator.pgtable import (
     SOFT_DIRTY,
     SPECIAL,
     USER,
+    is_migration_entry,
+    is_swap_entry,
     mm_inc_nr_tables,
     pgd_addr_end,
     pgd_offset,
@@ -76,20 +79,21 @@ from emulator.rss import add_mm_rss, sync_mm_rss
 from emulator.shadow import shadow_own, shadow_release
 from emulator.signal import mm_fault_error
 from emulator.spinlock import PMD_LOCK, mmap_read_lock, mmap_read_unlock, spin_lock, spin_unlock
+from emulator.swap_fault import do_swap_page, set_vmf
+from emulator.swap_state import free_page_and_swap_cache, free_swap_and_cache
 from emulator.tlb import flush_tlb_mm_range, point
 from emulator.userfaultfd import handle_userfault
 from emulator.vma import VM_ACCESS_FLAGS, VM_SPECIAL_FAULT, VM_WRITE, anon_vma_prepare, find_vma, vma_limit
-from emulator.vmscan import try_to_free_pages
 
 TABLE_THERE = path_number("fault, table there")
 NONE_ENTRY = path_number("fault on a none entry")
 WRITE_ZERO_PAGE = path_number("write to the zero page")
 WRITE_SHARED = path_number("write to a shared frame")
 WRITE_REUSE = path_number("write to a frame of one user")
-GUARD = path_number("fault on a guard")
 FAULT_END = path_number("end of a fault")
 ZAP_TABLE = path_number("zap, per table")
 ZAP_ENTRIES = path_number("zap, entries")
+ZAP_NONPRESENT = path_number("zap of a swap or migration entry")
 FILE_TABLE = path_number("fault on a file, table there")
 
 ZERO_PAGE = 0  # frame 0: never written, never counted
@@ -231,8 +235,22 @@ def wp_page_copy(m, cpu, mm, vma, table, pte, addr, orig):
     if not same:
         put_page(m, cpu, frame)
     elif old != ZERO_PAGE:
-        put_page(m, cpu, old)
+        free_page_and_swap_cache(m, cpu, old)
     return 0
+
+
+@kernel
+def get_page_of(m, cpu, table, pte, orig):
+    """Take a reference on the frame of a PTE if that is the same still; True if so.
+
+    Locking: takes and releases ptl; caller must hold a reference on the table.
+    """
+    pte_lock(m, cpu, table)
+    same = same_but_bits(read_once(m.entry, pte), orig)
+    if same:
+        atomic_add(m.page.refcount, orig >> PAGE_SHIFT, 1)
+    pte_unlock(m, cpu, table)
+    return same
 
 
 @kernel
@@ -245,10 +263,13 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
     frame = orig >> PAGE_SHIFT
     if frame == ZERO_PAGE:
         return wp_page_copy(m, cpu, mm, vma, table, pte, addr, orig)
+    if read_once(m.page_slot, frame) != 0 and get_page_of(m, cpu, table, pte, orig):
+        free_page_and_swap_cache(m, cpu, frame)  # or the cache would be taken for somebody who shares it
     pte_lock(m, cpu, table)
     entry = read_once(m.entry, pte)
     same = same_but_bits(entry, orig)
-    shared = same and entry & ANON_EXCLUSIVE == 0 and read_once(m.page.refcount, frame) != 1
+    alone = read_once(m.page.refcount, frame) == 1 and read_once(m.page.mapping, frame) != 0  # KSM's are copied
+    shared = same and entry & ANON_EXCLUSIVE == 0 and not alone
     if shared:
         took(m, cpu, WRITE_SHARED)
         atomic_add(m.page.refcount, frame, 1)  # get_page: it stays while it is copied
@@ -263,12 +284,23 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
     return result
 
 
-@kernel_inline
-def handle_pte_fault(m, cpu, mm, vma, pmd, addr, write):
-    """Pin the PTE table and resolve the fault in it, or with a huge page. 0, -ENOMEM, or -EFAULT at a guard.
+@kernel
+def handle_nonpresent_fault(m, cpu, mm, vma, pmd, table, addr, flags, entry):
+    """do_swap_page for an anonymous VMA: what that returns. The caller's reference is used up."""
+    set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
+    result = do_swap_page(m, cpu, entry)
+    pte_put_vmf(m, cpu)
+    return result
 
-    Locking: caller must hold mmap_lock for reading.
+
+@kernel_inline
+def handle_pte_fault(m, cpu, mm, vma, pmd, addr, flags):
+    """Pin the PTE table and resolve the fault in it, or with a huge page. 0, -ENOMEM, -EFAULT at a guard, or
+    VM_FAULT_RETRY.
+
+    Locking: caller must hold mmap_lock for reading, which VM_FAULT_RETRY means was dropped.
     """
+    write = flags & FAULT_FLAG_WRITE
     table = pte_try_get(m, cpu, pmd)
     if table == 0:
         table = pte_alloc_or_huge(m, cpu, mm, vma, pmd, addr, write)
@@ -282,8 +314,7 @@ def handle_pte_fault(m, cpu, mm, vma, pmd, addr, write):
     if entry == 0:
         result = do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write)
     elif entry & PRESENT == 0:
-        took(m, cpu, GUARD)
-        result = -EFAULT  # do_swap_page, handle_pte_marker: a guard
+        return handle_nonpresent_fault(m, cpu, mm, vma, pmd, table, addr, flags, entry)
     elif write and entry & RW == 0:
         result = do_wp_page(m, cpu, mm, vma, table, pte, addr, entry)
     if write or not knob(m.config.missing_pte_put):
@@ -298,21 +329,16 @@ def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
 
     Where there is no table yet, the fault finds its page first and installs one at the end, as in v1.
     """
-    m.vmf.mm[cpu] = mm
-    m.vmf.vma[cpu] = vma
-    m.vmf.pmd[cpu] = pmd
-    m.vmf.addr[cpu] = addr
-    m.vmf.flags[cpu] = flags
     table = pte_try_get_retry(m, cpu, pmd)
-    m.vmf.table[cpu] = table
+    set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
     if table != 0:
         took(m, cpu, FILE_TABLE)
     entry = 0 if table == 0 else read_once(m.entry, pte_offset(table, addr))
     result = 0
     if entry == 0:
         result = do_fault(m, cpu)
-    elif entry & PRESENT == 0:
-        result = -EFAULT  # a guard
+    elif not pte_present(entry):
+        result = do_swap_page(m, cpu, entry)
     elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
         if entry & FILE:
             result = do_wp_file(m, cpu, entry)
@@ -331,19 +357,14 @@ def handle_missing_fault(m, cpu, mm, vma, pmd, addr, flags):
     table = pte_alloc_split(m, cpu, mm, pmd, addr)
     if table < 0:
         return table
-    m.vmf.mm[cpu] = mm
-    m.vmf.vma[cpu] = vma
-    m.vmf.pmd[cpu] = pmd
-    m.vmf.addr[cpu] = addr
-    m.vmf.flags[cpu] = flags
-    m.vmf.table[cpu] = table
+    set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
     pte = pte_offset(table, addr)
     entry = read_once(m.entry, pte)
     result = 0
     if entry == 0:
         result = handle_userfault(m, cpu)
-    elif entry & PRESENT == 0:
-        result = -EFAULT  # a guard
+    elif not pte_present(entry):
+        result = do_swap_page(m, cpu, entry)
     elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
         result = do_wp_page(m, cpu, mm, vma, table, pte, addr, entry)
     pte_put_vmf(m, cpu)
@@ -360,15 +381,15 @@ def handle_special_fault(m, cpu, mm, vma, pmd, addr, flags):
 
 @kernel_inline
 def __handle_mm_fault(m, cpu, mm, vma, addr, flags):
-    """Resolve a page fault that the VMA allows: 0, -ENOMEM, -EFAULT at a guard, or what handle_file_fault returns.
+    """Resolve a page fault that the VMA allows: 0, -errno (-EFAULT at a guard), or VM_FAULT_RETRY.
 
-    Locking: caller must hold mmap_lock for reading.
+    Locking: caller must hold mmap_lock for reading, which VM_FAULT_RETRY means was dropped: not with FAULT_FLAG_TRIED.
     """
     result = pmd_alloc(m, cpu, mm, addr)
     if result >= 0 and m.vma.flags[vma] & VM_SPECIAL_FAULT:
         result = handle_special_fault(m, cpu, mm, vma, result, addr, flags)
     elif result >= 0:
-        result = handle_pte_fault(m, cpu, mm, vma, result, addr, flags & FAULT_FLAG_WRITE)
+        result = handle_pte_fault(m, cpu, mm, vma, result, addr, flags)
     if result == 0:
         m.cpu.faults[cpu] += 1  # mm_account_fault: those that fail do not count
     return result
@@ -420,6 +441,27 @@ def zap_present_pte(m, cpu, mm, pte, addr):
 
 
 @kernel
+def zap_nonpresent_pte(m, cpu, mm, pte, entry, drop_markers):
+    """Clear a swap entry, a migration entry, or a marker if told to; True if cleared. No hardware looks at them, so
+    nothing is flushed. Locking: caller must hold ptl.
+    """
+    only = m.cpu.gather_only[cpu]
+    if entry & only != only:
+        return False
+    if is_swap_entry(entry):
+        atomic_add(m.mm.rss_swap, mm, -1)
+        free_swap_and_cache(m, cpu, entry >> PAGE_SHIFT)
+    elif is_migration_entry(entry):
+        atomic_add(m.mm.rss_file, mm, -1 if entry & FILE else 0)
+        atomic_add(m.mm.rss_anon, mm, 0 if entry & FILE else -1)
+    elif not drop_markers:
+        return False
+    took(m, cpu, ZAP_NONPRESENT)
+    write_once(m.entry, pte, 0)
+    return True
+
+
+@kernel
 def zap_pte_range(m, cpu, mm, pmd, table, addr, end, drop_markers):
     """Clear the entries of [addr, end) in one PTE table, markers only if told to; the address where it stopped: short
     of `end` if the gather was full, which is flushed then.
@@ -440,9 +482,8 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end, drop_markers):
             if entry & only == only:
                 cleared += 1
                 full = zap_present_pte(m, cpu, mm, pte, addr)
-        elif entry != 0 and drop_markers:
+        elif entry != 0 and zap_nonpresent_pte(m, cpu, mm, pte, entry, drop_markers):
             cleared += 1
-            write_once(m.entry, pte, 0)  # no hardware looks at a marker: nothing to flush
         addr += PAGE
     sync_mm_rss(m, cpu, mm)
     if m.cpu.gather_force[cpu] != 0:

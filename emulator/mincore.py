@@ -13,7 +13,18 @@ from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, write_onc
 from emulator.kernel import ENOMEM
 from emulator.pagemap import cache_slot
 from emulator.paths import path_number, took
-from emulator.pgtable import PAGE, pmd_addr_end, pmd_lookup, pmd_pgtable, pmd_trans_huge, pte_offset, pte_present
+from emulator.pgtable import (
+    PAGE,
+    PAGE_SHIFT,
+    is_migration_entry,
+    is_swap_entry,
+    pmd_addr_end,
+    pmd_lookup,
+    pmd_pgtable,
+    pmd_trans_huge,
+    pte_offset,
+    pte_present,
+)
 from emulator.points import point_number
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched, rcu_read_lock, rcu_read_unlock
@@ -49,6 +60,14 @@ def mincore_unmapped_range(m, row, addr, end):
 
 
 @kernel
+def mincore_entry(m, row, addr, entry):
+    """1 if the page of an entry is in memory, be it in the swap cache or the page cache. Locking: as mincore_page."""
+    if is_swap_entry(entry):
+        return 1 if read_once(m.cache.frame, entry >> PAGE_SHIFT) != 0 else 0
+    return 1 if pte_present(entry) or is_migration_entry(entry) else mincore_page(m, row, addr)
+
+
+@kernel
 def mincore_pte_range(m, cpu, row, pmd, table, addr, end):
     """Pages of [addr, end) that are in memory by one table and the page cache, -1 if the pmd names it no longer.
 
@@ -60,8 +79,7 @@ def mincore_pte_range(m, cpu, row, pmd, table, addr, end):
     if pmd_pgtable(read_once(m.entry, pmd)) == table:
         present = 0
         while addr < end:
-            entry = read_once(m.entry, pte_offset(table, addr))
-            present += 1 if pte_present(entry) else mincore_page(m, row, addr)
+            present += mincore_entry(m, row, addr, read_once(m.entry, pte_offset(table, addr)))
             addr += PAGE
     pte_unlock(m, cpu, table)
     return present

@@ -41,6 +41,7 @@ GATHER_TABLES = 512  # tables one mmu_gather collects before it must flush
 GATHER_BLOCKS = 32  # huge pages one mmu_gather collects before it must flush
 PCP_BATCH = 63  # frames or tables moved between a CPU and the zone at once, Linux's pcp->batch
 PCP_HIGH = (2048, 2 * PCP_BATCH)  # most frames and tables that a CPU keeps for itself
+NR_PAGE_LOCKS = 16  # page locks that all anonymous frames share
 WRITE_BATCH = 8  # pages one CPU collects for write-back before it submits them
 PCP_ROOM = max(PCP_HIGH) + PCP_BATCH + 1
 GP_BUCKETS = 40  # grace-period latencies, log2 of nanoseconds
@@ -90,6 +91,7 @@ CONFIG = struct(
     line(
         n_file="files; before the start",
         file_pages="room for pages in each file; before the start",
+        n_swap="pages of swap, the last rows of `cache`; before the start",
         n_slot="rows of `cache`; before the start",
         memcg_limit="pages of files and tables above which a new PTE table reclaims first, 0 none; before the start",
     ),
@@ -144,6 +146,9 @@ CONFIG = struct(
         uffd_seq_late="a userfault notes uffd_seq after its last look at the entry",
         uffd_move_unchecked="UFFD_MOVE does not look at the pmd again",
         mremap_late_flush="mremap flushes after it has dropped the ptls",
+        migrate_late_flush="migration flushes after it has dropped the ptl",
+        swap_uncounted="reclaim puts for an entry that becomes a swap entry",
+        wait_after_put="slow GUP puts the table, then waits for the migration entry in it",
         move_without_rmap_lock="mremap moves a table without the rmap locks",
         stale_pmd_move="mremap moves a table without a second look at the pmd",
         pmd_read_twice="mincore reads the pmd twice, and clears a leaf that it finds at the second look",
@@ -284,6 +289,9 @@ CPU = struct(
         retries="page faults that dropped mmap_lock to wait for a page, and began again",
         reclaimed="pages of files taken out of memory",
         written="pages of files written back",
+        swapped_out="anonymous pages that reclaim took out of memory",
+        swapped_in="pages read from swap",
+        migrated="pages that moved to another frame",
         oom="allocations that failed",
         sigsegv="accesses outside of every VMA, to a guard, or not allowed: SIGSEGV",
         sigbus="accesses past the end of a file: SIGBUS",
@@ -344,6 +352,7 @@ MM = struct(
     line(
         rss_anon="anonymous frames mapped, less the rss_cache of CPUs; atomic",
         rss_file="entries that map a page of a file; atomic",
+        rss_swap="swap entries; atomic",
     ),
     line(
         uffd_seq="bumped when faults that wait for userfaultfd must look again; atomic",
@@ -402,7 +411,7 @@ LINK = struct(
 )
 
 CACHE = struct(
-    line(
+    line(  # a page of a file, or of swap
         frame="the frame that holds the page, 0 if none does; holder of the page lock",
         uptodate="1 once it has been read from the disk; holder of the page lock",
         dirty="1 if the disk has something else; anyone sets, holder of the page lock clears",
@@ -410,7 +419,36 @@ CACHE = struct(
         written="times its write-back ended; the CPU that wrote it",
         values="which words were ever stored, see shadow.py, debug build; cmpxchg",
         stored_by="0, CPU + 1, or SHARED: who stored since it was empty, see shadow.py, debug build; cmpxchg",
+        swap_map="of swap: entries that name it, and SWAP_HAS_CACHE while it has a frame, 0 if free; atomic",
     )
+)
+
+SWAP = struct(
+    line(
+        off="swapoffs under way: no slot is handed out; atomic",
+        used="slots in use; atomic",
+        hand="frames that reclaim and migration have looked at, in turn; atomic",
+    )
+)
+
+PVMW = struct(
+    line(  # the rmap walk a CPU is in, struct page_vma_mapped_walk
+        frame="the page; this CPU",
+        flags="PVMW_MIGRATION; this CPU",
+        family="the family whose VMAs it goes through, -1 for a file's links; this CPU",
+        file="the file, if so; this CPU",
+        index="page index in the VMAs, or page of the file; this CPU",
+        seen="mms it is done with; this CPU",
+        row="VMAs of the present mm, or links, that it has looked at; this CPU",
+        mm="the mm of the PTE at hand; this CPU",
+    ),
+    line(
+        vma="its VMA, a row of `vma`, if anonymous; this CPU",
+        addr="its address; this CPU",
+        pmd="its pmd; this CPU",
+        table="its table, which is pinned and locked, or 0; this CPU",
+        cleared="1 if the entry became none; this CPU",
+    ),
 )
 
 MUTEX = struct(
@@ -458,8 +496,8 @@ PAGE = struct(
         refcount="users of the frame; atomic",
         mapcount="PTEs that map it; atomic",
         generation="times it was freed; whoever frees it",
-        mapping="linear page index << 12 | number + 1 of its family, 0 if it is not anonymous; whoever maps it first,"
-        " whoever frees it",
+        mapping="linear page index << 12 | LAZYFREE | number + 1 of its family, 0 if it is not anonymous or KSM's; who"
+        " maps it first, holder of the ptl of its only PTE or of the page lock, who frees it",
     ),
     align=32,
 )
@@ -619,6 +657,8 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "mutex": (MUTEX, "mutexes"),
     "cache": (CACHE, "slots"),
     "vmf": (VMF, "vmfs"),
+    "pvmw": (PVMW, "vmfs"),
+    "swap": (SWAP, "one"),
     "batch": (WORD, "batches"),  # pages a CPU has put under write-back and not submitted
     "own_zaps": (WORD, "own_zaps"),  # gathers that a CPU has opened on an mm, debug build
     "pcp": (PCP, "pcps"),
@@ -662,8 +702,9 @@ class Geometry:
     """How large a machine is; everything the layout of its segment depends on.
 
     cpus, mms, vmas per mm, insns and records over all CPUs; frames (frame 0 is the zero page) and tables (table 0 is
-    never used) that exist; words of contents per frame; files, pages in each, and pages of files and tables that may be
-    in use before a new PTE table reclaims (0: no limit); whether there is room for what the debug build writes.
+    never used) that exist; words of contents per frame; files, pages in each, pages of swap, and pages of files and
+    tables that may be in use before a new PTE table reclaims (0: no limit); whether there is room for what the debug
+    build writes.
     """
 
     cpus: int = 1
@@ -676,13 +717,19 @@ class Geometry:
     frame_words: int = 8
     files: int = 0
     file_pages: int = 64
+    swap_pages: int = 0
     memcg_limit: int = 0
     debug: bool = field(default_factory=engine.debug)
+
+    @property
+    def slots(self) -> int:
+        """Rows of `cache`: the pages of all files, then those of swap."""
+        return self.files * self.file_pages + self.swap_pages
 
     def counts(self) -> dict[str, int]:
         """Rows of each view. The coordinator has a row of `cpu` too, the last: it takes locks and reads the clock."""
         agents = self.cpus + 1
-        slots = self.files * self.file_pages
+        slots = self.slots
         return {
             "one": 1,
             "gp_buckets": GP_BUCKETS,
@@ -714,7 +761,7 @@ class Geometry:
             "vmas": self.mms * self.vmas,
             "files": max(1, self.files),
             "links": max(1, self.files * self.mms * self.vmas),
-            "mutexes": slots + 2 * self.files + 1 + self.mms,
+            "mutexes": slots + 2 * self.files + 1 + self.mms + NR_PAGE_LOCKS,
             "slots": max(1, slots),
             "vmfs": self.cpus,
             "siginfos": 2 * self.cpus,
@@ -722,7 +769,7 @@ class Geometry:
             "page_memcgs": self.frames if self.debug else 1,
             "memcgs": NR_MEMCGS,
             "batches": self.cpus * WRITE_BATCH,
-            "page_slots": self.frames if self.files else 1,
+            "page_slots": self.frames,
             "disk_words": max(1, slots * self.frame_words),
             "insns": self.insns,
             "records": self.records,

@@ -4,7 +4,7 @@ A table of any level goes when the unmapped range overlapped what it maps and no
 whether or not it was empty.
 """
 
-from emulator.atomic import atomic_add_return, kernel, knob, read_once, write_once
+from emulator.atomic import atomic_add_return, kernel, knob, read_once, smp_store_release, write_once
 from emulator.bugs import Bug
 from emulator.device import remap_pfn_range, unlink_file_vma
 from emulator.kernel import BUG, EINVAL, ENOMEM
@@ -231,7 +231,7 @@ def do_mmap(m, cpu, mm, start, length, flags, backing):
 @kernel
 def check_mm(m, cpu, mm):
     """An mm that has exited maps nothing and has no table but its top one. Source: check_mm, kernel/fork.c."""
-    pages = read_once(m.mm.rss_anon, mm) + read_once(m.mm.rss_file, mm)
+    pages = read_once(m.mm.rss_anon, mm) + read_once(m.mm.rss_file, mm) + read_once(m.mm.rss_swap, mm)
     tables = read_once(m.mm.pgtables_bytes, mm)
     if pages != 0 or tables != 0:
         BUG(m, cpu, BUG_BAD_MM, mm, pages, tables)
@@ -239,9 +239,13 @@ def check_mm(m, cpu, mm):
 
 @kernel
 def exit_mmap(m, cpu, mm):
-    """End of a program: the last CPU of the mm unmaps everything. Locking: takes and releases mmap_lock."""
+    """One user of the mm less; the last unmaps everything, and gives a child's mm back: mmput and exit_mmap.
+
+    Locking: takes and releases mmap_lock. No CPU may have a child's mm loaded.
+    """
     if atomic_add_return(m.mm.mm_users, mm, -1) != 0:
         return
+    root = m.mm.family[mm] == mm + 1
     mmap_write_lock(m, cpu, mm)
     took(m, cpu, EXIT)
     point(m, cpu, EXIT_LOCKED, mm, m.mm.vmas[mm])
@@ -260,3 +264,6 @@ def exit_mmap(m, cpu, mm):
     m.mm.total_vm[mm] = 0
     check_mm(m, cpu, mm)
     mmap_write_unlock(m, cpu, mm)
+    if not root:
+        m.mm.anon_vmas[mm] = 0
+        smp_store_release(m.mm.in_use, mm, 0)  # pairs with the cmpxchg in alloc_mm

@@ -23,6 +23,7 @@ from emulator.page_alloc import free_table, put_page
 from emulator.pgtable import PAGE, TASK_SIZE
 from emulator.points import mark_life, point_number
 from emulator.rcu import call_rcu
+from emulator.swap_state import try_to_free_swap
 from emulator.tlb import flush_tlb_mm_range, point
 
 UNFLUSHED, FLUSHED = point_number("gather.unflushed"), point_number("gather.flushed")
@@ -156,6 +157,9 @@ def tlb_flush_mmu(m, cpu):
     tlb_flush_mmu_tlbonly(m, cpu)
     tlb_table_flush(m, cpu)
     first = cpu * GATHER_PAGES
+    if m.config.n_swap[0] != 0:  # free_pages_and_swap_cache
+        for i in range(m.cpu.gather_pages[cpu]):
+            try_to_free_swap(m, cpu, m.gather_page[first + i])
     for i in range(m.cpu.gather_pages[cpu]):
         put_page(m, cpu, m.gather_page[first + i])
     m.cpu.gather_pages[cpu] = 0

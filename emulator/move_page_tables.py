@@ -37,6 +37,7 @@ from emulator.pgtable import (
     PUD_SIZE,
     SPECIAL,
     TABLE_INSTALLED,
+    is_swap_entry,
     pgtable_of,
     pmd_addr_end,
     pmd_lookup,
@@ -61,7 +62,7 @@ from emulator.pte_ref import (
 )
 from emulator.rcu import cond_resched
 from emulator.rmap import drop_rmap_locks, take_rmap_locks
-from emulator.shadow import shadow_move, shadow_moved
+from emulator.shadow import SHARED, owner_tag, shadow_move, shadow_moved, shadow_swapped
 from emulator.spinlock import PMD_LOCK, spin_lock_pair, spin_unlock_pair
 from emulator.tlb import flush_tlb_mm_range, point
 
@@ -76,9 +77,14 @@ MOVING_TABLE = point_number("mremap.table")
 
 @kernel
 def shadow_move_range(m, mm, table, addr, end, moved):
-    """Detector: tell the frames that [addr, end) of a table maps that they are about to move, or have moved there."""
+    """Detector: tell the frames that [addr, end) of a table maps that they are about to move, or have `moved` so far.
+
+    Swap entries need telling once: a fault on one waits for mmap_lock. Locking: caller must hold the anon_vma lock.
+    """
     while addr < end:
         entry = data_race(m.entry, pte_offset(table, addr))  # the driver may zap it
+        if is_swap_entry(entry) and moved:
+            shadow_swapped(m, mm, addr - moved, entry >> PAGE_SHIFT, owner_tag(mm, addr, SHARED))
         if pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and not entry & (SPECIAL | FILE):
             if moved:
                 shadow_moved(m, mm, entry >> PAGE_SHIFT, addr)
@@ -115,8 +121,9 @@ def move_entries(m, old_table, new_table, old, end, new):
 def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
     """Move the entries of [old, old + length) of one table to `new`, in one table: 0 or -ENOMEM.
 
-    Locking: caller must hold mmap_lock for writing; takes i_mmap_lock and both ptls, and flushes under them. Nothing is
-    allocated under i_mmap_lock: reclaim may wait for who writes back, and wants it.
+    Locking: caller must hold mmap_lock for writing; takes i_mmap_lock and the anon_vma lock, or an rmap walk could miss
+    the entry at both addresses, and both ptls, and flushes under them. Nothing is allocated under i_mmap_lock: reclaim
+    may wait for who writes back, and wants it.
     """
     old_table = pte_try_get_retry(m, cpu, old_pmd)
     if old_table == 0:
@@ -127,7 +134,7 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
         pte_put(m, cpu, mm, old_pmd, old)
         pin_alone(m, cpu)
         return new_table
-    take_rmap_locks(m, cpu)
+    take_rmap_locks(m, cpu, mm)
     pte_lock_pair(m, cpu, old_table, new_table)
     took(m, cpu, MOVE_ENTRIES)
     if DEBUG:
@@ -138,13 +145,13 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
     if moved != 0 and not knob(m.config.mremap_late_flush):
         flush_tlb_mm_range(m, cpu, mm, old, old + length, 0)
     pte_unlock_pair(m, cpu, old_table, new_table)
-    drop_rmap_locks(m, cpu)
     point(m, cpu, UNLOCKED, new_table, moved)
     if knob(m.config.mremap_late_flush):
         cond_resched(m, cpu)  # interrupts may come before the flush
         flush_tlb_mm_range(m, cpu, mm, old, old + length, 0)
     if DEBUG:
-        shadow_move_range(m, mm, new_table, new, new + length, 1)
+        shadow_move_range(m, mm, new_table, new, new + length, new - old)
+    drop_rmap_locks(m, cpu, mm)
     pte_put(m, cpu, mm, new_pmd, new)
     pte_put_many(m, cpu, mm, old_pmd, old, moved + 1)
     pin_alone(m, cpu)
@@ -157,11 +164,9 @@ def move_table(m, cpu, mm, old_entry, new_entry, old, size):
 
     Both entries are looked at under the locks: retract may have taken the table meanwhile, where it needs no mmap_lock.
     The old range is flushed, paging-structure caches too, before the locks are dropped.
-    Locking: caller must hold mmap_lock for writing; takes i_mmap_lock, or who has found an entry at its old address
-    clears it and flushes that (97113eb39fa7), and the locks of both upper tables. Source: move_normal_pmd, _pud.
+    Locking: caller must hold mmap_lock for writing and lock_rmap, or who has found an entry at its old address
+    clears it and flushes that (97113eb39fa7); takes the locks of both upper tables. Source: move_normal_pmd, _pud.
     """
-    if not knob(m.config.move_without_rmap_lock):
-        take_rmap_locks(m, cpu)
     spin_lock_pair(m, cpu, m.ptdesc.ptl, old_entry >> 9, new_entry >> 9, PMD_LOCK)
     entry = read_once(m.entry, old_entry)
     done = (entry != 0 or knob(m.config.stale_pmd_move)) and read_once(m.entry, new_entry) == 0
@@ -172,9 +177,21 @@ def move_table(m, cpu, mm, old_entry, new_entry, old, size):
         populate(m, mm, new_entry, pgtable_of(entry))  # and pte_migrate_pmd
         flush_tlb_mm_range(m, cpu, mm, old, old + size, 1)
     spin_unlock_pair(m, cpu, m.ptdesc.ptl, old_entry >> 9, new_entry >> 9, PMD_LOCK)
-    if not knob(m.config.move_without_rmap_lock):
-        drop_rmap_locks(m, cpu)
     return done
+
+
+@kernel
+def lock_rmap(m, cpu, mm):
+    """take_rmap_locks, before a table moves."""
+    if not knob(m.config.move_without_rmap_lock):
+        take_rmap_locks(m, cpu, mm)
+
+
+@kernel
+def unlock_rmap(m, cpu, mm):
+    """drop_rmap_locks."""
+    if not knob(m.config.move_without_rmap_lock):
+        drop_rmap_locks(m, cpu, mm)
 
 
 @kernel
@@ -183,13 +200,15 @@ def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
     table = pte_try_get_retry(m, cpu, old_pmd)
     if table == 0:
         return False
+    lock_rmap(m, cpu, mm)
     if DEBUG:
         shadow_move_range(m, mm, table, 0, PMD_SIZE, 0)
     took(m, cpu, MOVE_PMD)
     point(m, cpu, MOVING_TABLE, table, old_pmd)
     done = move_table(m, cpu, mm, old_pmd, new_pmd, old, PMD_SIZE)
     if DEBUG:
-        shadow_move_range(m, mm, table, new if done else old, (new if done else old) + PMD_SIZE, 1)
+        shadow_move_range(m, mm, table, new if done else old, (new if done else old) + PMD_SIZE, new - old)
+    unlock_rmap(m, cpu, mm)
     pte_put(m, cpu, mm, new_pmd if done else old_pmd, new if done else old)
     return done
 
@@ -200,12 +219,14 @@ def move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
     if read_once(m.entry, old_pud) == 0:
         return False
     pmds = pgtable_of(read_once(m.entry, old_pud)) << 9
+    lock_rmap(m, cpu, mm)
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new, 0)
     took(m, cpu, MOVE_PUD)
     done = move_table(m, cpu, mm, old_pud, new_pud, old, PUD_SIZE)
     if DEBUG:
-        shadow_move_tables(m, mm, pmds, new if done else old, 1)
+        shadow_move_tables(m, mm, pmds, new if done else old, new - old)
+    unlock_rmap(m, cpu, mm)
     return done
 
 

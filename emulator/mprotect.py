@@ -10,55 +10,39 @@
 Source: change_protection and do_mprotect_pkey, mm/mprotect.c.
 """
 
-from emulator.atomic import kernel, kernel_inline, read_once, write_once, xchg
+from emulator.atomic import kernel, read_once, write_once, xchg
 from emulator.huge_memory import split_huge_pmd
 from emulator.kernel import EINVAL, ENOMEM
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
 from emulator.paths import path_number, took
 from emulator.pgtable import (
-    ANON_EXCLUSIVE,
-    DIRTY,
     PAGE,
+    PAGE_SHIFT,
     PRESENT,
-    PROTNONE,
     RW,
-    SOFT_DIRTY,
-    SPECIAL,
+    from_migration_entry,
+    is_migration_entry,
     pmd_addr_end,
     pmd_lookup,
     pte_offset,
     pte_present,
+    to_migration_entry,
 )
 from emulator.points import point_number
 from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get_retry, pte_unlock
 from emulator.rcu import cond_resched
 from emulator.spinlock import mmap_write_lock, mmap_write_unlock
 from emulator.tlb import point
-from emulator.vma import VM_ACCESS_FLAGS, VM_SHARED, VM_WRITE, find_vma, vma_limit, vma_modify_flags
+from emulator.vma import VM_ACCESS_FLAGS, find_vma, pte_modify, vma_limit, vma_modify_flags
 
 MPROTECT = path_number("mprotect")
 
 PROTECTED = point_number("mprotect.changed")
 
 
-@kernel_inline
-def pte_modify(entry, flags):
-    """A present entry under the permissions of a VMA with `flags`.
-
-    A frame that fork has shared, and the zero page, stay write-protected: the write fault breaks COW. So does a clean
-    page of a file, which the write fault makes dirty, and what CLEAR_REFS has protected.
-    """
-    entry &= ~(PRESENT | PROTNONE | RW)
-    entry |= PRESENT if flags & VM_ACCESS_FLAGS else PROTNONE
-    own = entry & ANON_EXCLUSIVE or (flags & VM_SHARED and entry & DIRTY)
-    if flags & VM_WRITE and (entry & SPECIAL or (own and entry & SOFT_DIRTY)):
-        entry |= RW  # can_change_pte_writable
-    return entry
-
-
 @kernel
 def change_pte_range(m, cpu, table, addr, end, flags):
-    """Give the present entries of [addr, end) in one PTE table the permissions of `flags`.
+    """Give the pages of [addr, end) in one PTE table the permissions of `flags`; those in swap get them when they come.
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
@@ -66,7 +50,11 @@ def change_pte_range(m, cpu, table, addr, end, flags):
     pte_lock(m, cpu, table)
     while addr < end:
         pte = pte_offset(table, addr)
-        if pte_present(read_once(m.entry, pte)):
+        entry = read_once(m.entry, pte)
+        if is_migration_entry(entry):
+            changed = pte_modify(from_migration_entry(entry, entry >> PAGE_SHIFT), flags)
+            write_once(m.entry, pte, to_migration_entry(changed))
+        elif pte_present(entry):
             entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting the dirty bit
             changed = pte_modify(entry, flags)
             write_once(m.entry, pte, changed)

@@ -1,22 +1,61 @@
-"""The page cache: pages of files in memory, the locks and flags of each, and the disk behind them.
+"""The page cache: pages of files, and of swap, in memory, the locks and flags of each, and the disk behind them.
 
-Page `pgoff` of file `file` is row `slot` of `m.cache`. Its frame is shared by all who map it: the frame's refcount is
-one for the page cache and one per PTE. The page lock is taken to put a page in, to take it out, and to map it, so a
-page that is locked and in the cache stays there (truncate.py). Contents go to the disk by write-back alone.
+Page `pgoff` of file `file` is row `slot` of `m.cache`; behind the files' come the rows of swap (swap_state.py). Its
+frame is shared by all who map it: the frame's refcount is one for the page cache and one per PTE. The page lock is
+taken to put a page in, to take it out, and to map it, so a page that is locked and in the cache stays there
+(truncate.py). Contents go to the disk by write-back alone, those of swap by reclaim.
 
 Source: include/linux/pagemap.h, mm/filemap.c.
 """
 
-from emulator.atomic import DEBUG, atomic_add, kernel, kernel_inline, read_once, smp_load_acquire, write_once
+from emulator.atomic import (
+    DEBUG,
+    atomic_add,
+    atomic_add_return,
+    kernel,
+    kernel_inline,
+    read_once,
+    smp_load_acquire,
+    write_once,
+)
 from emulator.kernel import Wait, waits_for
-from emulator.mutex import mutex_lock, mutex_sleep, mutex_trylock, mutex_unlock, mutex_wait
+from emulator.mm_types import NR_PAGE_LOCKS
+from emulator.mutex import i_mmap_row, mutex_lock, mutex_sleep, mutex_trylock, mutex_unlock, mutex_wait
 from emulator.page_alloc import put_page
 from emulator.points import point_number
 from emulator.tlb import point
 
 INODE_LOCK, PAGE_LOCK = int(Wait.INODE_LOCK), int(Wait.PAGE_LOCK)
 WRITEBACK, RECLAIM, WAIT_NOTHING = int(Wait.WRITEBACK), int(Wait.RECLAIM), int(Wait.NOTHING)
+SWAP_HAS_CACHE = 1 << 20  # of cache.swap_map
 PAGE_LOCKED, PAGE_GONE = point_number("page.locked"), point_number("page.gone")
+
+
+@kernel
+def page_lock_row(m, frame):
+    """The row of `mutex` of a frame's page lock: its page's if it is of a file, else one that it shares with others."""
+    slot = read_once(m.page_slot, frame) - 1
+    if 0 <= slot < m.config.n_file[0] * m.config.file_pages[0]:
+        return slot
+    return anon_page_row(m, frame)
+
+
+@kernel_inline
+def anon_page_row(m, frame):
+    """The row of `mutex` of an anonymous frame's page lock."""
+    return i_mmap_row(m, m.config.n_file[0] + 1) + m.config.n_mm[0] + frame % NR_PAGE_LOCKS
+
+
+@kernel_inline
+def trylock_anon_page(m, cpu, frame):
+    """Take the page lock of an anonymous frame if it is free; True if so."""
+    return mutex_trylock(m, cpu, anon_page_row(m, frame), PAGE_LOCK)
+
+
+@kernel
+def unlock_anon_page(m, cpu, frame):
+    """Release the page lock of an anonymous frame."""
+    mutex_unlock(m, cpu, anon_page_row(m, frame), PAGE_LOCK)
 
 
 @kernel_inline
@@ -113,20 +152,32 @@ def add_to_page_cache(m, slot, frame):
     """
     m.page_slot[frame] = slot + 1
     if DEBUG:
-        m.page_stored_by[frame] = 0
+        write_once(m.page_stored_by, frame, 0)
     write_once(m.cache.frame, slot, frame)
     copy_from_disk(m, slot, frame)
     m.cache.uptodate[slot] = 1
 
 
 @kernel
+def swap_map_sub(m, slot, n):
+    """Take n from the count of a slot of swap, which is free at zero; what is left."""
+    left = atomic_add_return(m.cache.swap_map, slot, -n)
+    if left == 0:
+        atomic_add(m.swap.used, 0, -1)
+    return left
+
+
+@kernel
 def delete_from_page_cache(m, cpu, slot):
-    """Take the page out of memory. Locking: caller must hold the page lock; nobody may map it."""
+    """Take the page out of memory; of a file nobody may map it. Locking: caller must hold the page lock."""
     frame = m.cache.frame[slot]
     write_once(m.page_slot, frame, 0)
+    swap = read_once(m.cache.swap_map, slot) & SWAP_HAS_CACHE
     m.cache.uptodate[slot] = 0
     write_once(m.cache.dirty, slot, 0)
     write_once(m.cache.frame, slot, 0)
+    if swap != 0:
+        swap_map_sub(m, slot, SWAP_HAS_CACHE)  # the last: the slot may be somebody else's now
     point(m, cpu, PAGE_GONE, frame, slot)
     put_page(m, cpu, frame)
 

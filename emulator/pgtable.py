@@ -2,7 +2,7 @@
 
 A kernel pointer (`pgd_t *` ... `pte_t *`) is an index into `m.entry`; its table is `index >> 9`. An entry that names a
 table or a frame holds its number << 12. An entry is none (0), present to the kernel (PRESENT, or PROTNONE where the
-hardware must fault), or something else that counts: a marker.
+hardware must fault), or something else that counts: a swap entry, a migration entry, a marker.
 """
 
 from emulator.atomic import atomic_add, kernel, kernel_inline, knob, read_once, smp_store_release, write_once
@@ -24,9 +24,10 @@ ANON_EXCLUSIVE = 0x400  # PageAnonExclusive, kept in the one entry of such a fra
 FILE = 0x800  # a page of a file: shared with the page cache. Linux asks the page; a bit costs anonymous faults nothing
 PTE_MARKER = 0x800  # the same bit, with neither PRESENT nor PROTNONE: no frame
 PTE_MARKER_GUARD = 4 << PAGE_SHIFT | PTE_MARKER  # MADV_GUARD_INSTALL: an access is a fault for good
-ANON_PTE = (
-    PRESENT | RW | USER | ACCESSED | DIRTY | SOFT_DIRTY | ANON_EXCLUSIVE
-)  # of a frame that was mapped for a store
+SWAP_ENTRY = 0x2  # the low 12 bits of an entry whose page is in swap: row of `cache` << 12 | SWAP_ENTRY
+MIGRATION_ENTRY = 0x4  # the page in this frame is on its way to another; ANON_EXCLUSIVE, SOFT_DIRTY and FILE are kept
+MIGRATION_NONE, MIGRATION_WRITE = 0x10, 0x20  # of a migration entry: the PTE had PROTNONE; it had RW
+ANON_PTE = PRESENT | RW | USER | ACCESSED | DIRTY | SOFT_DIRTY | ANON_EXCLUSIVE  # of a frame mapped for a store
 TABLE_FLAGS = PRESENT | RW | USER | ACCESSED | DIRTY  # _PAGE_TABLE
 POISON = 0x6B6B6B6B6B6B6A6A  # entries of a freed table: not present, not none
 POISON_COUNT = 0x6B6B6B6B  # what a freed table's count reads: another use of the word, like v1's page->index
@@ -66,6 +67,32 @@ def huge_piece(entry, addr):
 def pte_present(entry):
     """True if an entry maps a frame, whether or not the hardware may use it."""
     return entry & (PRESENT | PROTNONE) != 0
+
+
+@kernel_inline
+def is_swap_entry(entry):
+    """True if the page of an entry is in swap."""
+    return entry & (PAGE - 1) == SWAP_ENTRY
+
+
+@kernel_inline
+def is_migration_entry(entry):
+    """True if the page of an entry is being migrated."""
+    return entry & (PRESENT | PROTNONE | MIGRATION_ENTRY | SWAP_ENTRY) == MIGRATION_ENTRY
+
+
+@kernel
+def to_migration_entry(entry):
+    """The migration entry that takes the place of a PTE; what that allowed is kept."""
+    kept = entry & (-PAGE | ANON_EXCLUSIVE | SOFT_DIRTY | FILE) | MIGRATION_ENTRY
+    return kept | (MIGRATION_WRITE if entry & RW else 0) | (MIGRATION_NONE if entry & PROTNONE else 0)
+
+
+@kernel
+def from_migration_entry(entry, frame):
+    """The PTE that a migration entry becomes when the page is in `frame`."""
+    kept = frame << PAGE_SHIFT | entry & (ANON_EXCLUSIVE | SOFT_DIRTY | FILE) | USER | ACCESSED
+    return kept | (RW if entry & MIGRATION_WRITE else 0) | (PROTNONE if entry & MIGRATION_NONE else PRESENT)
 
 
 @kernel_inline

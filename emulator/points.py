@@ -269,6 +269,46 @@ POINTS: dict[str, Point] = {
     "device.freed": Point(
         "device.py:device_remove", "the device's frame is free", "generation", "unmap_mapping_range", "frame"
     ),
+    "reclaim.unmapped": Point(
+        "anon_reclaim.py:swap_out_to",
+        "the page is unmapped where it can be, not written",
+        "slot",
+        "pageout",
+        "frame",
+    ),
+    "swap.page-locked": Point(
+        "swap_fault.py:swap_in", "the slot's page is locked, nothing is mapped", "address", "do_swap_page", "slot"
+    ),
+    "migration.waiting": Point(
+        "swap_fault.py:migration_wait_or_retry",
+        "mmap_lock is dropped, the page is not waited for",
+        "address",
+        "migration_entry_wait",
+        "lock",
+    ),
+    "migrate.unmapped": Point(
+        "migrate.py:move_to_new_page",
+        "migration entries are set, not copied",
+        "new frame",
+        "migrate_page",
+        "frame",
+    ),
+    "migrate.unflushed": Point(
+        "migrate.py:flush_late",
+        "the migration entry is set, ptl is dropped, nothing is flushed",
+        "mm",
+        "60bae7370896",
+        "address",
+        needs="--knob migrate-late-flush",
+    ),
+    "gup.unpinned": Point(
+        "gup.py:follow_page_pte",
+        "the table is put, the migration entry in it not waited for",
+        "pmd no.",
+        "D6",
+        "address",
+        needs="--knob wait-after-put",
+    ),
     "alloc.zone-locked": Point(
         "page_alloc.py:rmqueue_bulk", "the zone lock is held", "recycled", "rmqueue_bulk", "zone"
     ),

@@ -14,9 +14,11 @@ from emulator.paths import path_number, took
 from emulator.pgtable import DIRTY, FILE, PAGE, PAGE_SHIFT, RW, pmd_lookup, pte_offset, pte_present
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.tlb import flush_tlb_mm_range
-from emulator.vma import linear_page_index
+from emulator.vma import linear_page_index, vmas_lock, vmas_unlock
 
 MAPPING_SHIFT = 12  # page.mapping: the linear page index is above it
+LAZYFREE = 0x800  # of page.mapping: MADV_FREE has said that nobody needs the page, unless it is stored to
+FAMILY = LAZYFREE - 1  # of page.mapping
 
 MKCLEAN = path_number("write-back")
 
@@ -106,19 +108,21 @@ def unlink_file_vmas(m, cpu, mm, start, end):
 
 
 @kernel
-def take_rmap_locks(m, cpu):
-    """Keep who walks i_mmap away from entries that are about to be at another address, or at two.
+def take_rmap_locks(m, cpu, mm):
+    """Keep rmap walkers away from entries that are about to be at another address, or at two.
 
     Locking: caller must hold mmap_lock for writing and no spinlock. Source: take_rmap_locks, mm/mremap.c; Linux can do
     without where the walker comes to the new VMA after the old one, but for whole tables (97113eb39fa7).
     """
     if m.cpu.rmap_file[cpu] != 0:
         i_mmap_lock(m, cpu, m.cpu.rmap_file[cpu] - 1)
+    vmas_lock(m, cpu, mm)
 
 
 @kernel
-def drop_rmap_locks(m, cpu):
+def drop_rmap_locks(m, cpu, mm):
     """Let them walk again."""
+    vmas_unlock(m, cpu, mm)
     if m.cpu.rmap_file[cpu] != 0:
         i_mmap_unlock(m, cpu, m.cpu.rmap_file[cpu] - 1)
 

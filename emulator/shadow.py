@@ -267,3 +267,72 @@ def shadow_moved(m, mm, frame, addr):
     """After the flush of a frame's old address."""
     if read_once(m.page_stored_by, frame) == MOVING:
         shadow_own(m, mm, frame, addr)
+
+
+@kernel
+def shadow_unshare(m, mm, frame, addr):
+    """A frame from swap is this address's alone; if fork had shared it, what each CPU stored is not known."""
+    if read_once(m.page_stored_by, frame) & SHARED == FORKED:
+        shadow_own(m, mm, frame, addr)
+
+
+@kernel
+def shadow_swap_out(m, slot, frame):
+    """What is known of a frame is known of its slot from now on, unless fork or mremap has just told the slot."""
+    tag = read_once(m.cache.stored_by, slot)
+    cmpxchg(m.cache.stored_by, slot, tag, read_once(m.page_stored_by, frame))
+    write_once(m.cache.values, slot, read_once(m.page_values, frame))
+
+
+@kernel
+def moved_tag(before, mm, addr, tag):
+    """What becomes of the tag `before` of a page that was at `addr` of `mm` when `tag` is to hold; -1 for nothing.
+
+    A page that fork has shared stays shared, and may be anywhere once it is at another address.
+    """
+    if before & SHARED == FORKED:
+        moved = tag & SHARED != FORKED and before >> WHO_BITS == owner_tag(0, addr, 0) >> WHO_BITS
+        return FORKED if moved else -1
+    return tag if before >> WHO_BITS == owner_tag(mm, addr, 0) >> WHO_BITS else -1
+
+
+@kernel
+def shadow_swapped(m, mm, addr, slot, tag):
+    """fork has shared, or mremap has moved, the page in `slot` that was at `addr`: `tag` is what holds from now on.
+
+    The frame that the swap cache may have comes first (see shadow_swap_out); it may be another page's by now.
+    """
+    frame = read_once(m.cache.frame, slot)
+    after = -1
+    if frame != 0:
+        before = read_once(m.page_stored_by, frame)
+        after = moved_tag(before, mm, addr, tag)
+        if after >= 0:
+            cmpxchg(m.page_stored_by, frame, before, after)
+    known = read_once(m.cache.stored_by, slot)
+    if known != 0:
+        after = moved_tag(known, mm, addr, tag)
+    if after >= 0:
+        write_once(m.cache.stored_by, slot, after)
+
+
+@kernel
+def shadow_migrated(m, mm, frame, addr, shared):
+    """The frame a page has moved to is mapped at `addr`, and elsewhere if `shared`: fork or mremap came meanwhile."""
+    tag = read_once(m.page_stored_by, frame)
+    page = owner_tag(0, addr, 0) >> WHO_BITS
+    if tag & SHARED == FORKED:
+        if tag >> WHO_BITS != page:
+            write_once(m.page_stored_by, frame, FORKED)
+    elif shared:
+        write_once(m.page_stored_by, frame, owner_tag(0, addr, FORKED))
+    elif tag >> WHO_BITS != owner_tag(mm, addr, 0) >> WHO_BITS and tag != 0:
+        shadow_own(m, mm, frame, addr)
+
+
+@kernel
+def shadow_forget(m, cpu, mm, start, end):
+    """This CPU says that nobody needs [start, end): what it stored there may be zero at any time."""
+    for slot in range(cpu * SHADOW_ENTRIES, (cpu + 1) * SHADOW_ENTRIES):
+        if shadow_key(mm, start) <= m.shadow.key[slot] < shadow_key(mm, end):
+            m.shadow.key[slot] = 0

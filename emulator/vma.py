@@ -11,6 +11,7 @@ from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, r
 from emulator.kernel import ENOMEM
 from emulator.mm_types import PAGE_SIZE
 from emulator.mutex import anon_vma_lock, anon_vma_unlock
+from emulator.pgtable import ANON_EXCLUSIVE, DIRTY, PRESENT, PROTNONE, RW, SOFT_DIRTY, SPECIAL
 
 VM_READ, VM_WRITE = 1, 2
 VM_ACCESS_FLAGS = VM_READ | VM_WRITE
@@ -43,9 +44,31 @@ def find_vma(m, mm, addr):
 
 
 @kernel_inline
+def pte_modify(entry, flags):
+    """A present entry under the permissions of a VMA with `flags`.
+
+    A frame that fork has shared, and the zero page, stay write-protected: the write fault breaks COW. So does a clean
+    page of a file, which the write fault makes dirty, and what CLEAR_REFS has protected.
+    """
+    entry &= ~(PRESENT | PROTNONE | RW)
+    entry |= PRESENT if flags & VM_ACCESS_FLAGS else PROTNONE
+    own = entry & ANON_EXCLUSIVE or (flags & VM_SHARED and entry & DIRTY)
+    if flags & VM_WRITE and (entry & SPECIAL or (own and entry & SOFT_DIRTY)):
+        entry |= RW  # can_change_pte_writable
+    return entry
+
+
+@kernel_inline
 def vma_limit(m, mm):
     """The row behind the mm's last VMA."""
     return mm * m.config.vma_per_mm[0] + m.mm.vmas[mm]
+
+
+@kernel
+def is_mapped(m, mm, addr):
+    """True if a VMA is at `addr`. Locking: caller must hold mmap_lock."""
+    row = find_vma(m, mm, addr)
+    return row < vma_limit(m, mm) and m.vma.start[row] <= addr
 
 
 @kernel

@@ -6,27 +6,33 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from emulator.anon_reclaim import pageout_page
 from emulator.atomic import read_once
 from emulator.filemap import map_cached_range
 from emulator.madvise import zap_page_range
-from emulator.memory import handle_pte_fault
+from emulator.memory import handle_mm_fault, handle_pte_fault
 from emulator.mincore import mincore_pmd
 from emulator.pgtable import pgtable_of, pmd_lookup
 from emulator.pte_ref import pte_alloc_try_get, pte_put
 from emulator.rcu import account_rcu_age, cond_resched, rcu_read_lock, rcu_read_unlock
 from emulator.vma import find_vma
 from scenarios.race import BASE, PAGE, SLOT
-from workers.program import STOP, dontneed, mmap, mmap_file, read, touch
+from workers.program import STOP, dontneed, free, mmap, mmap_file, read, touch
 from workers.scene import Scene
 
 Body = Callable[[Any, int], Any]  # of m and the CPU
 EMPTY = (mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, PAGE), STOP)  # leaves an empty pmd, and a poisoned table
 CACHED = (mmap_file(BASE, SLOT, 0), read(BASE, 2 * PAGE), dontneed(BASE, 2 * PAGE), STOP)  # the same, of a file
 ONE_ENTRY = (mmap(BASE, SLOT), touch(BASE, PAGE), STOP)
+LAZYFREE = (*ONE_ENTRY[:-1], free(BASE, PAGE), STOP)  # reclaim may forget the page, and the table with it
 
 
 def at_once(
-    setup: tuple[Any, ...], *bodies: Body, coordinator: bool = False, end: Callable[[Any], None] | None = None
+    setup: tuple[Any, ...],
+    *bodies: Body,
+    coordinator: bool = False,
+    end: Callable[[Any], None] | None = None,
+    swap_pages: int = 0,
 ) -> Scene:
     """Kernels that run at once, each on a CPU of its own, as kernel threads do: lazy, so that no flush needs them.
 
@@ -40,7 +46,7 @@ def at_once(
             world.mem[m.cpu.lazy.base + cpu] = 1  # it always was: no store of this execution
         return [partial(body, m, cpu) for cpu, body in enumerate(bodies)]
 
-    return Scene(setup, bodies=tasks, cpus=len(bodies), coordinator=coordinator, end=end)
+    return Scene(setup, bodies=tasks, cpus=len(bodies), coordinator=coordinator, end=end, swap_pages=swap_pages)
 
 
 def zap(m: Any, cpu: int) -> None:
@@ -52,6 +58,16 @@ def fault(m: Any, cpu: int, page: int = 0) -> None:
     """A read fault on a page."""
     addr = BASE + page * PAGE
     handle_pte_fault(m, cpu, 0, find_vma(m, 0, addr), pmd_lookup(m, 0, addr), addr, 0)
+
+
+def access(m: Any, cpu: int) -> None:
+    """A read fault on the first page that takes mmap_lock, and drops it where it has to wait."""
+    handle_mm_fault(m, cpu, 0, BASE, 0)
+
+
+def reclaim(m: Any, cpu: int) -> None:
+    """Reclaim of the first page."""
+    pageout_page(m, cpu, 0, BASE)
 
 
 def walk(m: Any, cpu: int) -> None:

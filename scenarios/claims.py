@@ -12,7 +12,21 @@ from functools import partial
 from typing import Any
 
 from emulator.pgtable import pgtable_of, pmd_lookup
-from scenarios.bodies import CACHED, EMPTY, ONE_ENTRY, around, at_once, fault, read_nested, walk, zap, zap_then_fault
+from scenarios.bodies import (
+    CACHED,
+    EMPTY,
+    LAZYFREE,
+    ONE_ENTRY,
+    access,
+    around,
+    at_once,
+    fault,
+    read_nested,
+    reclaim,
+    walk,
+    zap,
+    zap_then_fault,
+)
 from scenarios.race import BASE, PAGE, SLOT, load_race
 from workers.program import STOP, dontneed, mincore, mmap, touch
 from workers.scene import Scene
@@ -91,6 +105,22 @@ CLAIMS = {
         (*COUNT, "pmd-changed-under-pin", "freed-table-not-empty", "table-use-after-free"),
         "patch 5: zap_pte_range",
         bound=1,
+    ),
+    "reclaim-puts-last": Claim(
+        "reclaim that forgets the last page of a table frees it, unless a fault has come to it, with no mmap_lock",
+        at_once(LAZYFREE, reclaim, partial(fault, page=1), end=counted),
+        "plain-count",
+        (*COUNT, "pmd-changed-under-pin", "freed-table-not-empty", "table-use-after-free"),
+        "patch 5: page_vma_mapped_walk, try_to_unmap_one",
+        bound=2,
+    ),
+    "swap-entry-counts": Claim(
+        "a page that reclaim takes while a fault wants it is mapped, or in swap, and its entry counted once",
+        at_once(ONE_ENTRY, reclaim, access, end=counted, swap_pages=1),
+        "swap-uncounted",
+        ("freed-table-not-empty", "count-underflow", "pmd-changed-under-pin", "claim-broken"),
+        "patch 5: try_to_unmap_one, do_swap_page",
+        bound=2,
     ),
     "two-installs": Claim(
         "of two faults on one empty pmd one installs, the other uses that table, and both entries are counted",

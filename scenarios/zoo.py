@@ -52,6 +52,7 @@ def geometry(race: Race, programs: Any) -> Any:
         tables=1024 + len(programs) * 256,
         files=1,
         memcg_limit=race.scene.memcg_limit,
+        swap_pages=race.scene.swap_pages,
     )
 
 

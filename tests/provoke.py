@@ -26,6 +26,7 @@ from emulator.shadow import (
     shadow_store,
 )
 from emulator.spinlock import PMD_LOCK, PTE_LOCK, ZONE_LOCK, mmap_read_unlock, spin_lock, spin_unlock
+from emulator.swap_state import swap_free
 from emulator.tlb import psc_fill, tlb_fill
 from workers.instruments import Instruments
 from workers.machine import FORK, Machine
@@ -177,7 +178,13 @@ def frame_double_free(m: Any) -> None:
     put_page(m, CPU, FRAME)
 
 
+def swap_count(m: Any) -> None:
+    """A slot that nothing names is freed."""
+    swap_free(m, CPU, 0)
+
+
 PROVOCATIONS = {
+    "swap_count": swap_count,
     "unlock": lambda m: spin_unlock(m, CPU, m.ptdesc.ptl, 3, PTE_LOCK),
     "mmap_unlock": lambda m: mmap_read_unlock(m, CPU, MM),
     "lock_order": lock_order,
@@ -207,7 +214,7 @@ PROVOCATIONS = {
 
 def provoke(action: Any, online: bool = True) -> str:
     """Run one provocation in a process of its own: the detector that fired, or `none`."""
-    with Machine(Geometry(cpus=2), "none", Instruments(online=online)) as machine:
+    with Machine(Geometry(cpus=2, swap_pages=1), "none", Instruments(online=online)) as machine:
         process = FORK.Process(target=action, args=(machine.m,), daemon=True)
         process.start()
         deadline = time.monotonic() + 20

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from support import BASE, SLOT, geometry_for
 
-from emulator.madvise import MADV_GUARD_INSTALL
+from emulator.madvise import MADV_COLD, MADV_GUARD_INSTALL, MADV_POPULATE_READ
 from emulator.mm_types import PAGE_SIZE
 from workers.instruments import Instruments, Stop
 from workers.machine import Machine
@@ -25,6 +25,7 @@ from workers.program import (
     dontneed,
     fork,
     jump,
+    migrate,
     mincore,
     mmap,
     mmap_device,
@@ -34,6 +35,7 @@ from workers.program import (
     munmap,
     punch_hole,
     read,
+    swapout,
     touch,
     truncate,
     writeback,
@@ -49,6 +51,12 @@ MAPS_TOO = [mmap(BASE, SLOT), touch(BASE, SLOT), dontneed(BASE, SLOT), munmap(BA
 READS_FILE = [mmap_file(BASE, PAGE_SIZE, 0), read(BASE, PAGE_SIZE), munmap(BASE, SLOT), jump(0)]
 STORES_FILE = [mmap_file(BASE, PAGE_SIZE, 0, shared=True), touch(BASE, PAGE_SIZE), dontneed(BASE, SLOT), jump(1)]
 WRITES_BACK = [mmap_file(BASE, PAGE_SIZE, 0, shared=True), touch(BASE, PAGE_SIZE), writeback(0), jump(1)]
+
+
+SWAPS = [mmap(BASE, SLOT), touch(BASE, 16 * PAGE_SIZE), swapout(16), read(BASE, SLOT), jump(1)]
+MIGRATES = [mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), migrate(BASE), jump(1)]
+MIGRATED = [touch(BASE, PAGE_SIZE), advise(MADV_COLD, BASE, PAGE_SIZE), touch(BASE, PAGE_SIZE), jump(0)]
+POPULATES = [advise(MADV_POPULATE_READ, BASE, PAGE_SIZE), jump(0)]
 
 
 def _then(insn: Insn) -> list[Insn]:
@@ -70,6 +78,7 @@ class Case(NamedTuple):
     coordinator: bool = False
     mm_of_cpu: tuple[int, ...] | None = None
     memcg_limit: int = 0
+    swap_pages: int = 0
 
 
 _READING, _WRITING = "mmap_lock of mm 0 for reading", "mmap_lock of mm 0 for writing"
@@ -132,6 +141,12 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
         ("mmap_lock of mm 0 for", _GATHER),
     ),
     "device.freed": Case(([mmap_device(BASE), DEVICE_REMOVE, jump(0)], MAPS_TOO), ("no lock",)),
+    "reclaim.unmapped": Case((SWAPS, FAULTS_TOO), ("page lock", "page of swap|of swap"), swap_pages=64, free=True),
+    "swap.page-locked": Case((SWAPS, MAPS_TOO), (_READING, "the page lock of page .* of swap"), swap_pages=64),
+    "migration.waiting": Case((MIGRATED, MIGRATES), ("no lock",), free=True),
+    "migrate.unmapped": Case((MIGRATES, MIGRATED), ("anonymous page lock",)),
+    "migrate.unflushed": Case((MIGRATES, MIGRATED), ("the anon_vma lock",), knobs=("migrate-late-flush",), free=True),
+    "gup.unpinned": Case((POPULATES, MIGRATES), (_READING,), knobs=("wait-after-put",)),
     "alloc.zone-locked": Case(holds=(_READING, "zone lock")),
     "exit.mmap-locked": Case(
         ([mmap(BASE, SLOT), touch(BASE, SLOT), EXIT], [compute(1000), STOP]), (_WRITING,), free=True, mm_of_cpu=(0, 1)
@@ -169,6 +184,7 @@ def stop(name: str, seconds: float | None, nth: int = 1) -> Outcome:
     instruments = Instruments(knobs=case.knobs, stops=(Stop(victim, point_of(name), nth, seconds),))
     verdict = None
     geometry = dataclasses.replace(geometry_for(programs, 2 if case.mm_of_cpu else 1), memcg_limit=case.memcg_limit)
+    geometry = dataclasses.replace(geometry, swap_pages=case.swap_pages)
     with Machine(geometry, case.policy, instruments, case.mm_of_cpu) as m:
         for cpu, program in enumerate(programs):
             m.load(cpu, program)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -68,9 +69,10 @@ def race(
     knobs: Sequence[str] = (),
     mm_of_cpu: Sequence[int] | None = None,
     online: bool = False,
+    swap_pages: int = 0,
 ) -> tuple[dict[str, int], str | None]:
     """Run programs on real processes to their end: the audit's violations by name, and what BUG reported."""
-    geometry = geometry_for(programs, max(mm_of_cpu or [0]) + 1)
+    geometry = dataclasses.replace(geometry_for(programs, max(mm_of_cpu or [0]) + 1), swap_pages=swap_pages)
     instruments = Instruments(online=online, knobs=tuple(knobs))
     with Machine(geometry, policy, instruments, mm_of_cpu) as machine:
         for cpu, program in enumerate(programs):

@@ -6,6 +6,7 @@ from emulator.bugs import BUGS, Bug
 from scenarios.race import RACES, load_race
 
 EXPECTED = {
+    "swap_count": "swap-count-underflow",
     "unlock": "unlock-not-owner",
     "mmap_unlock": "unlock-not-owner",
     "lock_order": "lock-order",

@@ -101,6 +101,7 @@ class ExploredMachine:
             files=1,
             file_pages=FILE_PAGES,
             memcg_limit=scene.memcg_limit,
+            swap_pages=scene.swap_pages,
         )
         self.segment = Segment(self.geometry, shared=False)  # searches in several processes must not meet here
         power_up(self.segment.views, self.geometry, policy, instruments, [0] * cpus, 1000)

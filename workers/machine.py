@@ -82,7 +82,8 @@ def power_up(
     config["n_cpu"], config["n_mm"], config["vma_per_mm"] = geometry.cpus, geometry.mms, geometry.vmas
     config["frame_words"], config["tick_us"] = geometry.frame_words, tick_us
     config["n_file"], config["file_pages"] = geometry.files, geometry.file_pages
-    config["memcg_limit"], config["n_slot"] = geometry.memcg_limit, geometry.files * geometry.file_pages
+    config["memcg_limit"], config["n_slot"] = geometry.memcg_limit, geometry.slots
+    config["n_swap"] = geometry.swap_pages
     views["file"]["size"][: geometry.files] = geometry.file_pages
     config["flush_ceiling"] = FLUSH_CEILING
     config["spin"] = LONG_SPIN if geometry.cpus <= processors() else SHORT_SPIN

@@ -110,23 +110,30 @@ def locks_held(views: Views, cpu: int) -> list[str]:
 
 
 def _page(views: Views, slot: int) -> str:
-    """A page of a file, by its row of `cache`."""
-    pages = int(views["config"]["file_pages"][0])
+    """A page of a file or of swap, by its row of `cache`."""
+    config = views["config"][0]
+    files, pages = int(config["n_file"]), int(config["file_pages"])
+    if slot >= files * pages:
+        return f"page {slot - files * pages} of swap"
     return f"page {slot % pages} of file {slot // pages}"
 
 
 def _mutex(views: Views, row: int) -> str:
-    """A page lock, inode lock, i_mmap_lock or anon_vma lock, by its row of `mutex`."""
-    files, pages = int(views["config"]["n_file"][0]), int(views["config"]["file_pages"][0])
-    if row < files * pages:
+    """A sleeping lock, by its row of `mutex`."""
+    config = views["config"][0]
+    files = int(config["n_file"])
+    if row < config["n_slot"]:
         return f"the page lock of {_page(views, row)}"
-    lock, file = divmod(row - files * pages, max(files, 1))
-    if lock == 0 and files:
-        return f"the inode lock of file {file}"
-    family = row - files * (pages + 2) - 1
-    if family >= 0:
-        return f"the anon_vma lock of the family of mm {family}"
-    return f"i_mmap_lock of {f'file {file}' if row < files * (pages + 2) else 'the device file'}"
+    row -= int(config["n_slot"])
+    if row < files:
+        return f"the inode lock of file {row}"
+    row -= files
+    if row <= files:
+        return f"i_mmap_lock of {f'file {row}' if row < files else 'the device file'}"
+    row -= files + 1
+    if row < config["n_mm"]:
+        return f"the anon_vma lock of the family of mm {row}"
+    return f"anonymous page lock {row - int(config['n_mm'])}"
 
 
 def waiting_for(views: Views, cpu: int) -> str | None:

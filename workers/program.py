@@ -59,6 +59,14 @@ class Insn(NamedTuple):
                 return f"barrier {self.addr}"
             case Op.WRITEBACK:
                 return f"writeback file {self.addr}"
+            case Op.KSM:
+                return f"ksm {self.addr:#x} {self.arg:#x}"
+            case Op.UPROBE:
+                return f"uprobe {self.addr:#x}"
+            case Op.SWAPOUT:
+                return f"swapout {self.arg} pages"
+            case Op.MIGRATE:
+                return f"migrate {self.addr:#x}" if self.addr else f"migrate {self.arg} pages"
             case Op.RETRACT:
                 return f"retract file {self.addr}"
             case Op.TRUNCATE:
@@ -251,6 +259,26 @@ def punch_hole(file: int, page: int, pages: int) -> Insn:
     return Insn(Op.PUNCH_HOLE, file, pages, arg=page)
 
 
+def swapout(pages: int) -> Insn:
+    """Reclaim anonymous pages, whose ever."""
+    return Insn(Op.SWAPOUT, arg=pages)
+
+
+def migrate(addr: int = 0, pages: int = 1) -> Insn:
+    """Move the page at an address to another frame, or so many pages of anybody."""
+    return Insn(Op.MIGRATE, addr, arg=pages)
+
+
+def ksm(addr: int, other: int) -> Insn:
+    """Let two addresses map one frame, if their pages hold the same."""
+    return Insn(Op.KSM, addr, arg=other)
+
+
+def uprobe(addr: int) -> Insn:
+    """Put a copy in place of a page, or nothing if the original is the same."""
+    return Insn(Op.UPROBE, addr)
+
+
 def gup(addr: int, length: int = PAGE_SIZE, value: int = 0) -> Insn:
     """A device pins each page and stores a word to it, or loads one if `value` is 0."""
     return Insn(Op.GUP, addr, length, arg=value)
@@ -274,6 +302,7 @@ def mmap_device(addr: int) -> Insn:
 
 
 DEVICE_REMOVE = Insn(Op.DEVICE_REMOVE)
+SWAPOFF = Insn(Op.SWAPOFF)
 EXIT, STOP, MARK, REAP = Insn(Op.EXIT), Insn(Op.STOP), Insn(Op.MARK), Insn(Op.REAP)
 
 

@@ -37,6 +37,7 @@ from workers.program import (
     MARK,
     REAP,
     STOP,
+    SWAPOFF,
     Insn,
     advise,
     barrier,
@@ -48,7 +49,9 @@ from workers.program import (
     gup,
     insert_pages,
     jump,
+    ksm,
     load,
+    migrate,
     mincore,
     mlock,
     mmap,
@@ -69,6 +72,7 @@ from workers.program import (
     retract,
     smaps,
     store,
+    swapout,
     touch,
     truncate,
     uffd_copy,
@@ -76,6 +80,7 @@ from workers.program import (
     uffd_register,
     uffd_unregister,
     uffd_zeropage,
+    uprobe,
     writeback,
 )
 
@@ -88,6 +93,7 @@ DEVICE_PAGE = SLOTS[1] + 300 * PAGE_SIZE  # of mm 0 alone: the device's file has
 GIB = 1 << 30
 GIBS = (7 * GIB, 9 * GIB)  # where whole PMD tables move to and fro
 FILES, FILE_PAGES = 2, 96  # of all mms
+SWAP_PAGES = 256  # fewer than there are pages: it is full now and then
 CHILDREN = 2  # of each CPU at a time: one that stays, one that runs
 MEETINGS = 4  # barriers in a program; all CPUs have the same number, none in a loop, so nobody waits for ever
 
@@ -120,6 +126,7 @@ class Workload:
             tables=16 + 8 * mms + children + cpus * 2 * PCP_BATCH // 3 if self.scarce else 1024 + cpus * 512,
             files=FILES,
             file_pages=FILE_PAGES,
+            swap_pages=SWAP_PAGES,
             memcg_limit=FILES * FILE_PAGES // 2 if self.scarce else 0,
         )
 
@@ -354,6 +361,32 @@ class Author:
         addr, length, _ = (*self.piece(), 0) if self.rng.random() < 0.7 else self.own()
         return [gup(addr, min(length, 16 * PAGE_SIZE), self.value() if self.rng.random() < 0.7 else 0)]
 
+    def reclaim(self) -> list[Insn]:
+        """Pages go to swap: anybody's, or those of a range; rarely all come back."""
+        kind = self.rng.randrange(8)
+        if kind == 0:
+            return [SWAPOFF]
+        if kind < 4:
+            return [swapout(self.rng.choice((1, 4, 40)))]
+        addr, length = self.piece()
+        between = [advise(MADV_WILLNEED, addr, length)] if kind == 7 else self.anything() if kind == 6 else []
+        return [advise(MADV_PAGEOUT, addr, min(length, 64 * PAGE_SIZE)), *between, read(addr, length)]
+
+    def migrate(self) -> list[Insn]:
+        """Pages move to other frames: anybody's, or those of a range."""
+        if self.rng.random() < 0.5:
+            return [migrate(pages=self.rng.choice((1, 3, 20)))]
+        addr, length = self.piece()
+        return [migrate(at) for at in range(addr, addr + min(length, 4 * PAGE_SIZE), PAGE_SIZE)]
+
+    def replace(self) -> list[Insn]:
+        """Pages with the same words become one frame; or a page is replaced by a copy, or taken away."""
+        (addr, _), (other, _) = self.piece(), self.piece()
+        if self.rng.random() < 0.4:
+            return [uprobe(addr)]
+        value = self.value()
+        return [touch(addr, PAGE_SIZE, value=value), touch(other, PAGE_SIZE, value=value), ksm(addr, other)]
+
     def pause(self) -> list[Insn]:
         """compute."""
         return [compute(self.rng.randrange(20)), MARK]
@@ -405,6 +438,9 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.insert: 3,
     Author.retract: 2,
     Author.pin: 5,
+    Author.reclaim: 6,
+    Author.migrate: 6,
+    Author.replace: 3,
     Author.huge: 5,
     Author.collapse: 3,
     Author.pause: 2,

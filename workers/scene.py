@@ -16,7 +16,7 @@ class Scene:
 
     `bodies(m)` takes the place of the programs: a function per CPU that calls kernels directly; without `coordinator`
     nobody flushes and no grace period ends. `end(m)` is called after an execution that has come to its end: it raises
-    AssertionError, with a sentence, if what must hold does not. There is one file; `memcg_limit` and
+    AssertionError, with a sentence, if what must hold does not. There is one file; `memcg_limit`, `swap_pages` and
     `frames` are as in Geometry: a huge page needs 1,024 frames.
     """
 
@@ -26,5 +26,6 @@ class Scene:
     cpus: int = 0  # of the bodies
     coordinator: bool = True
     memcg_limit: int = 0
+    swap_pages: int = 0
     frames: int = 128
     end: Callable[[Any], None] | None = None

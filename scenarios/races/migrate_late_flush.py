@@ -1,0 +1,35 @@
+"""Migration flushes after it has dropped the ptl under which it set the migration entry.
+
+CPU 0, migrate                         CPU 1
+==============                         =====
+                                       stores: its TLB has the translation
+ptl: clears the PTE, sets the
+  migration entry; drops ptl
+                                       MADV_DONTNEED: clears the migration entry, which no
+                                         TLB can hold: nothing to flush, returns
+                                       loads through its TLB: what it has just given back
+flushes, too late
+"""
+
+from scenarios.race import BASE, PAGE, Programs, Race, Scene
+from workers.program import STOP, dontneed, jump, migrate, mmap, read, touch
+
+
+def programs(seed: int) -> Programs:
+    """CPU 0 migrates a page that CPU 1 stores to, releases and reads."""
+    return [
+        [mmap(BASE, PAGE), migrate(BASE), jump(1)],
+        [touch(BASE, PAGE), dontneed(BASE, PAGE), read(BASE, PAGE), jump(0)],
+    ]
+
+
+RACE = Race(
+    detectors=("stale-after-dontneed",),
+    programs=programs,
+    scene=Scene(
+        setup=(mmap(BASE, PAGE), STOP),
+        programs=((migrate(BASE), STOP), (touch(BASE, PAGE), dontneed(BASE, PAGE), read(BASE, PAGE), STOP)),
+    ),
+    steer=(("migrate.unflushed", "zap.cleared", 100),),
+    source="H22; 60bae7370896",
+)
