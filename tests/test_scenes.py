@@ -9,7 +9,7 @@ from scenarios.race import RACES, load_race
 
 TASKS = 4  # the coordinator among them
 NAMES = [f"race/{name}" for name in RACES]
-DEEP = ("race/ipi-for-grace-period", "race/null-prealloc")  # longer than a minute
+DEEP = ("race/ipi-for-grace-period", "race/null-prealloc", "race/move-without-rmap-lock")  # longer than a minute
 
 
 @pytest.mark.parametrize("name", RACES)
