@@ -312,6 +312,8 @@ def move_pages_range(m, cpu, mm, src, dst, end):
             result = move_page(m, cpu, mm, src_pmd, dst_pmd, src, dst)
         if result != 0:
             return result
+        if detecting(m):
+            shadow_release(m, cpu, mm, src, src + PAGE)
         src += PAGE
         dst += PAGE
         cond_resched(m, cpu)
@@ -339,8 +341,6 @@ def move_pages(m, cpu, mm, src, dst, length):
             anon_vma_prepare(m, mm, to)
             m.vmf.vma[cpu] = to
             tlb_gather_mmu(m, cpu, mm, 0)
-            if detecting(m):
-                shadow_release(m, cpu, mm, src, src + length)
             result = move_pages_range(m, cpu, mm, src, dst, src + length)
             tlb_finish_mmu(m, cpu)
     mmap_read_unlock(m, cpu, mm)
