@@ -26,6 +26,7 @@ from emulator.atomic import (
     write_once,
 )
 from emulator.huge_fork import copy_huge_pmd
+from emulator.huge_memory import split_huge_pmd
 from emulator.kernel import EAGAIN, ECHILD, ENOMEM
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.mmap import exit_mmap
@@ -39,6 +40,7 @@ from emulator.pgtable import (
     MIGRATION_WRITE,
     PAGE,
     PAGE_SHIFT,
+    PMD_SIZE,
     RW,
     TASK_SIZE,
     huge_piece,
@@ -224,13 +226,15 @@ def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
 @kernel
 def copy_slice(m, cpu, child, mm, pud, addr, end):
     """Copy [addr, end) of one PTE table under `pud`; the child gets the tables above it even if there is none: 0 or
-    -ENOMEM. Locking: as copy_pte_range.
+    -ENOMEM. A leaf that the VMA has a part of is split, as by vma_adjust_trans_huge. Locking: as copy_pte_range.
     """
     child_pmd = pmd_alloc(m, cpu, child, addr)
     if child_pmd < 0:
         return child_pmd
     pmd = pmd_offset(m, pud, addr)
-    if pmd_trans_huge(read_once(m.entry, pmd)):
+    if end - addr < PMD_SIZE:
+        split_huge_pmd(m, cpu, mm, pmd, addr)
+    elif pmd_trans_huge(read_once(m.entry, pmd)):
         error = copy_huge_pmd(m, cpu, child, mm, child_pmd, pmd, addr)
         if error <= 0:
             return error

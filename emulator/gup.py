@@ -112,6 +112,8 @@ def get_user_page(m, cpu, mm, addr, write):
         entry = pin_user_page(m, cpu, mm, addr, flags)
         if entry != VM_FAULT_RETRY:
             break
+        if stopped(m):
+            return -EINTR
         flags |= FAULT_FLAG_TRIED
     mmap_read_unlock(m, cpu, mm)
     return entry if entry < 0 else entry >> PAGE_SHIFT

@@ -34,7 +34,7 @@ from emulator.gup_fast import gup
 from emulator.insert_pages import insert_pages
 from emulator.kernel import EFAULT, EINTR, EINVAL, Wait, stopped, waits_for
 from emulator.madvise import MADV_REMOVE, do_madvise, process_madvise
-from emulator.mfill_atomic import mfill_atomic, move_pages
+from emulator.mfill_atomic import mfill_atomic
 from emulator.migrate import do_migrate
 from emulator.mincore import do_mincore
 from emulator.mlock import do_mlock
@@ -61,6 +61,7 @@ from emulator.signal import SEGV_MAPERR, SIGSEGV, do_signal, force_sig_fault
 from emulator.swapfile import swapoff
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, switch_mm, take_interrupts
 from emulator.truncate import do_truncate, madvise_remove, punch_hole
+from emulator.uffd_move import move_pages
 from emulator.userfaultfd import userfaultfd_register
 from emulator.vma import VM_LOCKED, VM_UFFD_MISSING
 
@@ -164,6 +165,7 @@ def touch(m, cpu, mm, addr, length, step, value):
         error = store(m, cpu, mm, at, value)
         if error != 0:
             return error
+    m.cpu.accesses[cpu] += (length + step - 1) // step
     return 0
 
 
@@ -178,6 +180,7 @@ def read(m, cpu, mm, addr, length, step):
         error = load(m, cpu, mm, at)
         if error != 0:
             return error
+    m.cpu.accesses[cpu] += (length + step - 1) // step
     return 0
 
 

@@ -97,6 +97,7 @@ ZAP_NONPRESENT = path_number("zap of a swap or migration entry")
 FILE_TABLE = path_number("fault on a file, table there")
 
 ZERO_PAGE = 0  # frame 0: never written, never counted
+ZERO_PTE = ZERO_PAGE << PAGE_SHIFT | PRESENT | USER | ACCESSED
 MMAP_LOCKED, SET_PTE_LOCKED = point_number("fault.mmap-locked"), point_number("set_pte.locked")
 SET_PTE_DONE = point_number("set_pte.done")
 ZAP_LOCKED, ZAP_CLEARED = point_number("zap.locked"), point_number("zap.cleared")
@@ -166,7 +167,7 @@ def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write):
     Locking: takes and releases ptl; caller must hold mmap_lock and a reference on the table.
     """
     if not write:
-        set_pte(m, cpu, mm, table, pmd, pte, ZERO_PAGE << PAGE_SHIFT | PRESENT | USER | ACCESSED)
+        set_pte(m, cpu, mm, table, pmd, pte, ZERO_PTE)
         return 0
     anon_vma_prepare(m, mm, vma)
     frame = alloc_page(m, cpu)

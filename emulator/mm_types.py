@@ -268,6 +268,7 @@ CPU = struct(
     ),
     line(  # statistics, all counted up by this CPU alone
         insns="instructions completed",
+        accesses="loads and stores of instructions that completed",
         errors="instructions that ended with -errno",
         faults="page faults resolved",
         zapped="entries cleared",

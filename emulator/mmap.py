@@ -253,13 +253,13 @@ def exit_mmap(m, cpu, mm):
     tlb_gather_mmu(m, cpu, mm, 1)
     for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
         unmap_page_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], 1)
+    if m.device.mm[0] == mm + 1:
+        unlink_file_vma(m, cpu, mm)  # before the tables go: the driver walks them
     unlink_file_vmas(m, cpu, mm, 0, TASK_SIZE)
     for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
         ceiling = m.vma.start[row + 1] if row + 1 < vma_limit(m, mm) else USER_PGTABLES_CEILING
         free_pgd_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], 0, ceiling)
     tlb_finish_mmu(m, cpu)
-    if m.device.mm[0] == mm + 1:
-        unlink_file_vma(m, cpu, mm)
     m.mm.vmas[mm] = 0
     m.mm.total_vm[mm] = 0
     check_mm(m, cpu, mm)

@@ -227,7 +227,7 @@ POINTS: dict[str, Point] = {
         "userfaultfd.py:wake_userfault", "uffd_seq is counted up, nobody is woken", "uffd_seq", "wake_userfault", "mm"
     ),
     "uffd.mapped": Point(
-        "mfill_atomic.py:move_page_rcu",
+        "uffd_move.py:move_page_rcu",
         "both tables are found, inside rcu_read_lock, no ptl is held",
         "source",
         "move_pages_pte",

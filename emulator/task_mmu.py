@@ -11,10 +11,11 @@ from emulator.pgtable import (
     DIRTY,
     FILE,
     PAGE_SHIFT,
-    PTE_MARKER,
     RW,
     SOFT_DIRTY,
     SPECIAL,
+    is_migration_entry,
+    is_swap_entry,
     pte_present,
 )
 
@@ -25,7 +26,7 @@ PM_SOFT_DIRTY, PM_MMAP_EXCLUSIVE, PM_FILE, PM_SWAP, PM_PRESENT = 1 << 55, 1 << 5
 def smaps_pte_entry(m, cpu, entry):
     """Add an entry to the sums of this CPU's SMAPS. Locking: caller must hold ptl, or pmd_lock of a leaf."""
     if not pte_present(entry):
-        if entry != 0 and entry & PTE_MARKER == 0:
+        if is_swap_entry(entry) or is_migration_entry(entry):
             m.smaps.swap[cpu] += 1
         return
     frame = entry >> PAGE_SHIFT
@@ -52,7 +53,7 @@ def pagemap_word(entry):
     if entry == 0:
         return 0
     if not pte_present(entry):
-        return PM_SWAP if entry & PTE_MARKER == 0 else 0
+        return PM_SWAP if is_swap_entry(entry) or is_migration_entry(entry) else 0
     word = entry >> PAGE_SHIFT | PM_PRESENT
     if entry & FILE:
         word |= PM_FILE

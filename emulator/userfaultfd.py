@@ -135,6 +135,18 @@ def vma_can_userfault(m, mm, start, end):
 
 
 @kernel
+def uffd_vma(m, mm, start, end, armed):
+    """The row of the anonymous VMA that has all of [start, end), and is watched if `armed` says so, or -1.
+
+    Locking: caller must hold mmap_lock.
+    """
+    row = find_vma(m, mm, start)
+    if row == vma_limit(m, mm) or m.vma.start[row] > start or m.vma.end[row] < end or m.vma.file[row] != 0:
+        return -1
+    return row if m.vma.flags[row] & armed == armed else -1
+
+
+@kernel
 def userfaultfd_register(m, cpu, mm, start, length, armed, patience):
     """UFFDIO_REGISTER for missing pages if `armed` is VM_UFFD_MISSING, UFFDIO_UNREGISTER if it is 0: 0 or -errno.
 

@@ -146,6 +146,18 @@ DEFECTS = (
         "Analysis of this project.",
     ),
     Defect(
+        "D6",
+        "wait-after-put",
+        "slow GUP waits for a migration in a table that it has put",
+        "patch 5, follow_page_pte",
+        "v1",
+        "follow_page_pte puts its reference and then calls migration_entry_wait, which reads the pmd again and takes "
+        "the ptl of the table that it finds. The page may have moved by then and its range may have been zapped: the "
+        "pmd is none, or names another table.",
+        "not known",
+        "Analysis of this project.",
+    ),
+    Defect(
         "D7",
         "null-prealloc",
         "fault-around installs a table it has not",

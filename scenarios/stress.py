@@ -21,7 +21,17 @@ from scenarios.errors import UserError
 from scenarios.progress import Progress
 from scenarios.record import Record
 
-COUNTERS = ("insns", "faults", "zapped", "tables_freed", "flushes_local", "flushes_remote", "ipis", "errors")
+COUNTERS = (
+    "insns",
+    "accesses",
+    "faults",
+    "zapped",
+    "tables_freed",
+    "flushes_local",
+    "flushes_remote",
+    "ipis",
+    "errors",
+)
 SIGNALS = ("sigsegv", "sigbus", "oom_kills")
 FIGURES = (*COUNTERS, *SIGNALS, "grace_periods", "seconds")
 
@@ -139,7 +149,18 @@ def show(record: Record, setup: Setup) -> None:
         f"engine {lab.engine}, checks {lab.checks}{instruments}"
     )
     report.write()
-    names = ("instructions", "faults", "zaps", "tables freed", "flushes local", "remote", "IPIs", "errors", "signals")
+    names = (
+        "instructions",
+        "accesses",
+        "faults",
+        "zaps",
+        "tables freed",
+        "flushes local",
+        "remote",
+        "IPIs",
+        "errors",
+        "signals",
+    )
     lines = []
     for row in record.rows:
         seeds = str(row["first_seed"]) + (f" - {row['first_seed'] + row['seeds'] - 1}" if row["seeds"] > 1 else "")

@@ -4,7 +4,14 @@ import pytest
 from support import BASE, SLOT
 from test_walkers import run_one
 
-from emulator.madvise import MADV_COLD, MADV_COLLAPSE, MADV_HUGEPAGE, MADV_NOHUGEPAGE
+from emulator.madvise import (
+    MADV_COLD,
+    MADV_COLLAPSE,
+    MADV_DONTFORK,
+    MADV_HUGEPAGE,
+    MADV_NOHUGEPAGE,
+    MADV_WIPEONFORK,
+)
 from emulator.mm_types import PAGE_SIZE
 from emulator.policy import POLICIES
 from scenarios.replay import run_replay
@@ -18,6 +25,7 @@ from workers.program import (
     gup,
     load,
     mincore,
+    mlock,
     mmap,
     mprotect,
     mremap_fixed,
@@ -120,6 +128,15 @@ def test_a_device_stores_to_a_huge_page_that_stays_where_it_is_pinned():
     assert run_one([*HUGE, gup(BASE, 3 * PAGE, 5), load(BASE + 2 * PAGE), STOP])[:2] == (5, 0)
     assert run_one([mmap(BASE, SLOT, huge=True), read(BASE, PAGE), gup(BASE, PAGE, 5), load(BASE), STOP])[:2] == (5, 0)
     assert run_one([*HUGE, mincore(BASE, SLOT), STOP])[:2] == (512, 0)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("advice", [MADV_DONTFORK, MADV_WIPEONFORK, None])
+def test_a_child_gets_of_a_huge_page_what_its_vmas_have(policy, advice):
+    part = mlock(BASE, 16 * PAGE) if advice is None else advise(advice, BASE + 16 * PAGE, 16 * PAGE)
+    program = [*HUGE, part, fork(1), store(BASE + 8, 1), fork(1, hold=True), store(BASE + 8, 2), REAP, load(BASE + 8)]
+
+    assert run_one([*program, STOP], policy)[:2] == (7, 0)
 
 
 def test_one_fault_fills_a_huge_page_and_another_one_takes_it_back_after_fork(replay):

@@ -1,5 +1,7 @@
 """What reads and clears bits through a page walk: smaps, pagemap, clear_refs; the charge that a walk moves."""
 
+import dataclasses
+
 import pytest
 from support import BASE, SLOT, geometry_for, race
 
@@ -7,7 +9,7 @@ from emulator import madvise
 from emulator.checks import audit
 from emulator.mm_types import PAGE_SIZE, SMAPS
 from emulator.policy import POLICIES
-from emulator.task_mmu import PM_FILE, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY
+from emulator.task_mmu import PM_FILE, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP
 from workers.instruments import Instruments
 from workers.machine import Machine
 from workers.program import (
@@ -40,8 +42,8 @@ CLEAN = ({}, None)
 class Walked:
     """What one CPU left: sums of its SMAPS, the word it loaded, charges of the groups, faults and errors."""
 
-    def __init__(self, program, policy="refcount"):
-        geometry = geometry_for([program])
+    def __init__(self, program, policy="refcount", swap_pages=0):
+        geometry = dataclasses.replace(geometry_for([program]), swap_pages=swap_pages)
         with Machine(geometry, policy, Instruments(online=True)) as machine:
             machine.load(0, program)
             machine.start()
@@ -81,6 +83,15 @@ def test_smaps_sees_what_fork_shares():
     sums = Walked(program).sums
 
     assert (sums["rss"], sums["shared"]) == (4, 3)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_smaps_and_pagemap_tell_a_page_in_swap_from_none(policy):
+    out = [mmap(BASE, SLOT), touch(BASE, 8 * PAGE), advise(madvise.MADV_PAGEOUT, BASE, 3 * PAGE)]
+
+    walked = Walked([*out, smaps(BASE, SLOT), pagemap(BASE, PAGE), STOP], policy, swap_pages=64)
+
+    assert (walked.sums["rss"], walked.sums["swap"], walked.word) == (5, 3, PM_SWAP)
 
 
 def test_what_is_not_used_after_clear_refs_is_not_referenced():

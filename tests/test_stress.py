@@ -116,7 +116,19 @@ def test_stress_writes_the_documented_rows():
 
     record = json.loads(run.stdout)
 
-    documented = {"policy", "engine", "cpus", "mms", "length", "perturb", "first_seed", "seeds", "insns", "faults"}
+    documented = {
+        "policy",
+        "engine",
+        "cpus",
+        "mms",
+        "length",
+        "perturb",
+        "first_seed",
+        "seeds",
+        "insns",
+        "faults",
+        "accesses",
+    }
     documented |= {"zapped", "tables_freed", "flushes_local", "flushes_remote", "ipis", "errors", "grace_periods"}
     assert (run.returncode, record["verdict"]) == (0, "pass")
     assert [row["policy"] for row in record["rows"]] == list(POLICIES)

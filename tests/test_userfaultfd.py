@@ -137,6 +137,15 @@ def test_what_cannot_be_filled_or_moved_is_said():
     assert run.errors[5:12] == [-EEXIST, -ENOENT, -EINVAL, -ENOENT, -EEXIST, -EINVAL, -ENOENT]
 
 
+def test_a_move_that_stops_half_way_leaves_the_rest_where_it_was():
+    at = [mmap(BASE, SLOT), touch(BASE, 4 * PAGE, value=7), mmap(OTHER, SLOT), touch(OTHER + 2 * PAGE, PAGE)]
+    tried = [uffd_register(OTHER, SLOT), uffd_move(BASE, 4 * PAGE, OTHER), load(OTHER + PAGE), load(BASE + 3 * PAGE)]
+
+    run = Run([*at, *tried, STOP])
+
+    assert (run.errors[5], run.loaded[0], run.signals) == (-EEXIST, 7, [])
+
+
 def test_a_page_that_a_child_shares_does_not_move():
     program = [mmap(BASE, SLOT), store(BASE, 7), mmap(OTHER, SLOT), uffd_register(OTHER, SLOT), fork(hold=True)]
 

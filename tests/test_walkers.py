@@ -166,3 +166,10 @@ def test_the_driver_finds_its_frame_wherever_mremap_has_it():
     loops = [[*moves, jump(0, 300), STOP], [DEVICE_REMOVE, jump(0, 300), STOP], [touch(BASE, SLOT), jump(0, 300), STOP]]
 
     assert race(loops, "refcount", online=True) == CLEAN
+
+
+def test_the_driver_comes_while_the_mm_that_maps_its_frame_ends():
+    maps = [[mmap_device(BASE), touch(BASE, PAGE), EXIT]] * 2
+    drivers = [[DEVICE_REMOVE, jump(0, 2000), STOP]] * 2
+
+    assert race([*maps, *drivers], "none", mm_of_cpu=(0, 1, 2, 2), online=True) == CLEAN

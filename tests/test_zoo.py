@@ -6,10 +6,13 @@ import pytest
 from test_cli import ptelab
 
 from emulator.bugs import Bug
+from emulator.mm_types import Geometry
 from emulator.policy import KNOBS
 from scenarios.claims import CLAIMS
 from scenarios.race import RACES, load_race
 from scenarios.zoo import PERTURB, hunt
+from workers.instruments import Instruments
+from workers.machine import Machine
 from workers.violation import report_lines
 
 PATIENT = 30.0  # seconds a hunt may take on a busy machine
@@ -104,3 +107,10 @@ def test_an_unknown_race_is_refused_with_the_known_ones():
         assert run.returncode == 2
         assert "unknown race 'nonsense'; known: publish-before-init" in run.stderr
         assert run.stderr.count("\n") == 1
+
+
+def test_a_setting_that_the_policy_cannot_have_is_refused():
+    tools = Instruments(settings={"any_zero_frees": 1})
+
+    with pytest.raises(ValueError, match="needs a policy with a grace period"):
+        Machine(Geometry(), "refcount-lock", tools)

@@ -54,7 +54,10 @@ class Instruments:
         return bool(self.online or self.knobs or self.settings or self.perturb or self.steer or self.stops)
 
     def apply(self, views: Mapping[str, Any]) -> None:
-        """Enter it into a machine that has not run. Raises ValueError in the plain build."""
+        """Enter it into a machine that has its policy and has not run.
+
+        Raises ValueError in the plain build, for an unknown setting, and for one that the policy cannot have.
+        """
         if self.needs_debug and not engine.debug():
             raise ValueError("detectors, knobs, perturbation, steering and signals need the debug build")
         config, point = views["config"], views["point"]
@@ -65,6 +68,8 @@ class Instruments:
             if name not in SETTINGS:
                 raise ValueError(f"unknown setting '{name}'; known: {', '.join(SETTINGS)}")
             config[name] = value
+        if self.settings.get("any_zero_frees") and not config["table_free_rcu"][0]:
+            raise ValueError("any_zero_frees needs a policy with a grace period: who looks last may find a freed table")
         for cpu in range(len(views["cpu"])):
             views["cpu"]["random"][cpu] = 1 + (self.seed * 7919 + cpu * 104729) % 0x7FFFFFFE
         for steer in self.steer:
