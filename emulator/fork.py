@@ -8,8 +8,8 @@
     flush the parent
     unlock; the child runs                          page fault: copies the page, or takes it if it is the only user
 
-The child's mm is private until it runs, so nobody takes its locks. What a VMA without anon_vma has, a fault finds
-again: its tables are not copied.
+The child's mm is private until it runs, but who comes by a file or a family may find it, so fork holds its mmap_lock.
+What a VMA without anon_vma has, a fault finds again: its tables are not copied.
 
 Source: dup_mmap, kernel/fork.c; copy_page_range and copy_pte_range, mm/memory.c; patch 5.
 """
@@ -71,7 +71,12 @@ from emulator.pte_ref import (
 from emulator.rcu import cond_resched
 from emulator.rmap import drop_rmap_locks, link_file_vma, take_rmap_locks
 from emulator.shadow import FORKED, owner_tag, shadow_own, shadow_share, shadow_swapped
-from emulator.spinlock import mmap_write_lock, mmap_write_unlock
+from emulator.spinlock import (
+    mmap_write_lock,
+    mmap_write_lock_nested,
+    mmap_write_unlock,
+    mmap_write_unlock_nested,
+)
 from emulator.swap_state import swap_duplicate
 from emulator.tlb import flush_tlb_mm_range, point, switch_mm
 from emulator.vma import (
@@ -328,18 +333,20 @@ def shadow_share_all(m, cpu, child, mm):
 def fork(m, cpu, mm):
     """fork(2) without a process: the child's mm, loaded nowhere; or -errno.
 
-    Locking: takes and releases mmap_lock for writing.
+    Locking: takes and releases mmap_lock for writing, the child's too: retract would find its tables empty still.
     """
     child = alloc_mm(m)
     if child < 0:
         return child
     mmap_write_lock(m, cpu, mm)
+    mmap_write_lock_nested(m, cpu, child)
     error = dup_mmap(m, cpu, child, mm)
     point(m, cpu, UNFLUSHED, mm, child)
     if not knob(m.config.fork_unflushed):
         flush_tlb_mm_range(m, cpu, mm, 0, TASK_SIZE, 0)
     if DEBUG:
         shadow_share_all(m, cpu, child, mm)
+    mmap_write_unlock_nested(m, child)
     mmap_write_unlock(m, cpu, mm)
     smp_store_release(m.mm.mm_users, child, 1)  # pairs with mmget_not_zero in swapoff
     if error != 0:

@@ -235,6 +235,23 @@ def mmap_write_trylock(m, cpu, mm):
 
 
 @kernel
+def mmap_write_lock_nested(m, cpu, mm):
+    """Take mmap_lock of a child that fork has just begun, beside the parent's: nobody else has it, or waits for it yet.
+
+    Who comes to the child by i_mmap or its family finds it held until fork is done. Lockdep is told of the parent's
+    only, as with SINGLE_DEPTH_NESTING.
+    """
+    cmpxchg(m.mm.mmap_writer, mm, 0, cpu + 1)
+
+
+@kernel
+def mmap_write_unlock_nested(m, mm):
+    """Release the child's mmap_lock."""
+    smp_store_release(m.mm.mmap_writer, mm, 0)
+    mmap_lock_wake(m, mm)
+
+
+@kernel
 def mmap_write_unlock(m, cpu, mm):
     """Release mmap_lock. Locking: caller must hold it for writing."""
     if m.cpu.mmap_lock_held[cpu] != 2 * mm + 2:

@@ -16,9 +16,9 @@ from workers.program import STOP, dontneed, jump, migrate, mmap, read, touch
 
 
 def programs(seed: int) -> Programs:
-    """CPU 0 migrates a page that CPU 1 stores to, releases and reads."""
+    """CPU 0 migrates a page that CPU 1 stores to, releases and reads; another page keeps the table."""
     return [
-        [mmap(BASE, PAGE), migrate(BASE), jump(1)],
+        [mmap(BASE, 2 * PAGE), touch(BASE + PAGE, PAGE), migrate(BASE), jump(2)],
         [touch(BASE, PAGE), dontneed(BASE, PAGE), read(BASE, PAGE), jump(0)],
     ]
 
@@ -27,9 +27,9 @@ RACE = Race(
     detectors=("stale-after-dontneed",),
     programs=programs,
     scene=Scene(
-        setup=(mmap(BASE, PAGE), STOP),
+        setup=(mmap(BASE, 2 * PAGE), touch(BASE + PAGE, PAGE), STOP),
         programs=((migrate(BASE), STOP), (touch(BASE, PAGE), dontneed(BASE, PAGE), read(BASE, PAGE), STOP)),
     ),
-    steer=(("migrate.unflushed", "zap.cleared", 100),),
+    steer=(("pte_try_get.pinned", "migrate.unflushed", 100, 1), ("migrate.unflushed", "access.translated", 100)),
     source="H22; 60bae7370896",
 )
