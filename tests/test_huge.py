@@ -33,6 +33,7 @@ from workers.program import (
     read,
     store,
     touch,
+    uffd_register,
 )
 
 PAGE, OTHER = PAGE_SIZE, BASE + 4 * SLOT
@@ -190,6 +191,13 @@ def test_a_vma_that_ends_inside_of_a_huge_page_splits_it(replay, change):
     rows = replay("mmapthp 0 2M", "touch 0 0 4K", change, "fork", "touch 0 4K 1020K", "touch 0 0 4K")
 
     assert rows[-1] == ("12\t2048\t256\t0\t" if "dontfork" in change else "12\t2048\t257\t0\t")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_child_gets_a_huge_page_that_userfaultfd_has_split_once(policy):
+    program = [*HUGE, uffd_register(BASE, SLOT // 2), fork(1), load(BASE + 8), load(BASE + 8), EXIT]
+
+    assert run_one(program, policy)[:2] == (7, 0)
 
 
 def test_advice_about_huge_pages_splits_vmas_and_lets_them_merge_again():

@@ -30,7 +30,7 @@ def programs(seed: int) -> Programs:
 
 
 RACE = Race(
-    detectors=("store-to-clean-page",),
+    detectors=("store-to-clean-page", "table-use-after-free"),
     programs=programs,
     scene=Scene(  # CPU 0 writes back, and stores afterwards
         setup=(mmap_file(BASE, SLOT, 0, shared=True), touch(BASE, PAGE), STOP),
