@@ -319,12 +319,19 @@ def tables(frozen: Frozen) -> int:
 
 
 def huge_pages(frozen: Frozen) -> int:
-    """Every leaf maps an aligned block, and has one table deposited, of its mm, which no other leaf has."""
+    """Every leaf maps an aligned block, and has one table deposited, of its mm, which no other leaf has.
+
+    It lies in one VMA.
+    """
     ptdesc = frozen.views["ptdesc"]
     wrong = int(np.count_nonzero(frozen.heads % HPAGE_PMD_NR))
     wrong += len(np.setxor1d(frozen.leaves, ptdesc["pmd"][frozen.deposited]))
     wrong += len(frozen.leaves) != len(frozen.deposited)
     owner = ptdesc["mm"][ptdesc["pmd"][frozen.deposited] >> 9]
+    for table in frozen.deposited:
+        addr, mm = _address(frozen, int(table)), int(ptdesc["mm"][table]) - 1
+        vmas = frozen.views["vma"][mm * frozen.geometry.vmas :][: int(frozen.views["mm"]["vmas"][mm])]
+        wrong += not np.any((vmas["start"] <= addr) & (addr + HPAGE_PMD_NR * PAGE <= vmas["end"]))
     return wrong + int(np.count_nonzero(ptdesc["mm"][frozen.deposited] != owner))
 
 

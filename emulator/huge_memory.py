@@ -10,7 +10,8 @@ takes pmd_lock and looks again; whoever wants a table and finds a leaf splits it
 leaf for a table, nor wait for it to become one.
 
 A split makes the leaf not present and flushes, but the bit that says leaf stays: nobody takes it for none meanwhile.
-A leaf allows stores if its VMA does, unless fork has shared it or it is the huge zero page: mprotect splits.
+A leaf allows stores if its VMA does, unless fork has shared it or it is the huge zero page. A VMA that begins or ends
+inside of a leaf splits it.
 
 A deposited table counts in VmPTE and belongs to its pmd (in Linux to a PMD table, any leaf of which may take it).
 Nobody can reach it, so its count means nothing; it is 0, and 512 once it is withdrawn.
@@ -24,6 +25,7 @@ from emulator.atomic import (
     cmpxchg,
     kernel,
     kernel_inline,
+    memset,
     read_once,
     smp_store_release,
     smp_wmb,
@@ -52,12 +54,13 @@ from emulator.pgtable import (
     huge_piece,
     mm_dec_nr_tables,
     mm_inc_nr_tables,
+    pmd_lookup,
     pmd_trans_huge,
     populate,
 )
 from emulator.points import mark_life, point_number
 from emulator.pte_ref import pte_alloc_try_get, pte_alloc_try_get_slow, pte_ref_init
-from emulator.rmap import page_add_new_anon_rmap
+from emulator.rmap import MAPPING_SHIFT, anon_mapping
 from emulator.rss import add_mm_rss
 from emulator.shadow import shadow_own
 from emulator.spinlock import PMD_LOCK, spin_lock, spin_unlock
@@ -131,8 +134,10 @@ def install_huge_pmd(m, cpu, mm, pmd, table, entry):
 @kernel
 def page_add_huge_anon_rmap(m, mm, row, addr, head):
     """The first leaf is about to map a fresh block, at the 2 MiB of `addr`. Locking: as page_add_new_anon_rmap."""
+    first = anon_mapping(m, mm, row, addr & -PMD_SIZE)
+    memset(m.page.mapcount, head, HPAGE_PMD_NR, 1)
     for i in range(HPAGE_PMD_NR):
-        page_add_new_anon_rmap(m, mm, row, (addr & -PMD_SIZE) + i * PAGE, head + i)
+        write_once(m.page.mapping, head + i, first + (i << MAPPING_SHIFT))
 
 
 @kernel
@@ -275,6 +280,20 @@ def split_huge_pmd(m, cpu, mm, pmd, addr):
         split_huge_pmd_locked(m, cpu, mm, pmd, addr)
     spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
     point(m, cpu, HUGE_SPLIT, 0, pmd)
+
+
+@kernel
+def vma_adjust_trans_huge(m, cpu, mm, start, end):
+    """VMAs are about to begin at `start` and at `end`: no leaf may reach across either.
+
+    Locking: caller must hold mmap_lock for writing.
+    """
+    pmd = pmd_lookup(m, mm, start)
+    if start & (PMD_SIZE - 1) and pmd != 0:
+        split_huge_pmd(m, cpu, mm, pmd, start)
+    pmd = pmd_lookup(m, mm, end)
+    if end & (PMD_SIZE - 1) and pmd != 0:
+        split_huge_pmd(m, cpu, mm, pmd, end)
 
 
 @kernel

@@ -49,7 +49,8 @@ def alloc_huge_page(m, cpu):
 def clear_huge_page(m, head):
     """Zero the contents of a block."""
     words = m.config.frame_words[0]
-    memset(m.frame, head * words, HPAGE_PMD_NR * words, 0)
+    for part in range(words):
+        memset(m.frame, head * words + part * HPAGE_PMD_NR, HPAGE_PMD_NR, 0)
     if DEBUG:
         memset(m.page_stored_by, head, HPAGE_PMD_NR, 0)
         memset(m.page_values, head, HPAGE_PMD_NR, 0)

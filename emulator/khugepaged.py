@@ -28,10 +28,11 @@ from emulator.atomic import (
     atomic_add,
     kernel,
     kernel_inline,
-    memset,
+    or_words,
     read_once,
     smp_store_release,
     smp_wmb,
+    write_once,
     xchg,
 )
 from emulator.huge_memory import (
@@ -92,6 +93,7 @@ from emulator.vma import (
     vmas_unlock,
 )
 
+ENTRIES_PER_LINE = 8  # an empty cache line of a table is passed over at once
 SCAN_SUCCEED, SCAN_PMD_MAPPED, SCAN_PMD_NULL, SCAN_FAIL = 0, 1, 2, 3
 SCAN_PTE_NON_PRESENT, SCAN_PAGE_COUNT, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_VMA_CHECK = 4, 5, 6, 7
 SCAN = path_number("collapse, scan")
@@ -108,14 +110,10 @@ def madvise_collapse_errno(result):
 
 
 @kernel
-def collapse_entries(m, table):
-    """SCAN_SUCCEED if the entries of a table are pages that nobody else uses, the zero page, or none.
-
-    A page in use by more than those who map it is pinned. Locking: caller must hold the ptl, or know that nobody else
-    can change an entry.
-    """
+def collapse_line(m, first):
+    """collapse_entries for one line of a table, the entries from `first` on."""
     result = SCAN_SUCCEED
-    for pte in range(table << 9, (table << 9) + HPAGE_PMD_NR):
+    for pte in range(first, first + ENTRIES_PER_LINE):
         entry = read_once(m.entry, pte)
         frame = entry >> PAGE_SHIFT
         if entry != 0 and not pte_present(entry):
@@ -125,6 +123,23 @@ def collapse_entries(m, table):
         if entry != 0 and frame != HUGE_ZERO_PAGE:
             if read_once(m.page.refcount, frame) != read_once(m.page.mapcount, frame):
                 result = SCAN_PAGE_COUNT
+    return result
+
+
+@kernel
+def collapse_entries(m, table):
+    """SCAN_SUCCEED if the entries of a table are pages that nobody else uses, the zero page, or none.
+
+    A page in use by more than those who map it is pinned. Locking: caller must hold the ptl, or know that nobody else
+    can change an entry.
+    """
+    result = SCAN_SUCCEED
+    for first in range(table << 9, (table << 9) + HPAGE_PMD_NR, ENTRIES_PER_LINE):
+        if or_words(m.entry, first, ENTRIES_PER_LINE) != 0:
+            line = collapse_line(m, first)
+            if line != SCAN_SUCCEED and line != SCAN_PAGE_COUNT:
+                return line
+            result = max(result, line)
     return result
 
 
@@ -150,21 +165,30 @@ def hpage_collapse_scan_pmd(m, cpu, mm, addr):
 
 
 @kernel
+def collapse_copy_page(m, cpu, mm, entry, frame, addr):
+    """Bring the page that `entry` maps at `addr` into `frame`, and let go of it: 1, or 0 if it maps none."""
+    old = entry >> PAGE_SHIFT
+    if entry == 0 or old == HUGE_ZERO_PAGE:
+        return 0
+    copy_page(m, frame, old)
+    if DEBUG:
+        shadow_own(m, mm, frame, addr)
+    atomic_add(m.page.mapcount, old, -1)
+    put_page(m, cpu, old)
+    return 1
+
+
+@kernel
 def collapse_copy(m, cpu, mm, table, head, addr):
     """Bring the pages of a table, which nobody can reach, into a block, and empty it. How many pages it had."""
     clear_huge_page(m, head)
     pages = 0
-    for i in range(HPAGE_PMD_NR):
-        entry = read_once(m.entry, table << 9 | i)
-        frame = entry >> PAGE_SHIFT
-        if entry != 0 and frame != HUGE_ZERO_PAGE:
-            copy_page(m, head + i, frame)
-            if DEBUG:
-                shadow_own(m, mm, head + i, addr + i * PAGE)
-            atomic_add(m.page.mapcount, frame, -1)
-            put_page(m, cpu, frame)
-            pages += 1
-    memset(m.entry, table << 9, HPAGE_PMD_NR, 0)
+    for first in range(0, HPAGE_PMD_NR, ENTRIES_PER_LINE):
+        if or_words(m.entry, table << 9 | first, ENTRIES_PER_LINE) != 0:
+            for i in range(first, first + ENTRIES_PER_LINE):
+                entry = read_once(m.entry, table << 9 | i)
+                write_once(m.entry, table << 9 | i, 0)
+                pages += collapse_copy_page(m, cpu, mm, entry, head + i, addr + i * PAGE)
     return pages
 
 

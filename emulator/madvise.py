@@ -11,20 +11,23 @@ from emulator.atomic import atomic_add, kernel, kernel_inline, read_once, write_
 from emulator.file_advice import force_page_cache_readahead, pageout_file_range
 from emulator.guard import guard_install, guard_remove_pte_range
 from emulator.gup import faultin_page_range
-from emulator.huge_memory import split_huge_pmd
+from emulator.huge_memory import split_huge_pmd, vma_adjust_trans_huge
 from emulator.kernel import EINVAL, ENOMEM, detecting
 from emulator.khugepaged import madvise_collapse
 from emulator.memory import ZERO_PAGE, zap_page_range
-from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
+from emulator.mmu_gather import tlb_adjust_range, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
 from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     DIRTY,
     PAGE,
     PAGE_SHIFT,
+    PMD_SIZE,
+    PSE,
     is_swap_entry,
     pmd_addr_end,
     pmd_lookup,
+    pmd_trans_huge,
     pte_offset,
     pte_present,
 )
@@ -32,7 +35,15 @@ from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
 from emulator.rmap import LAZYFREE
 from emulator.shadow import shadow_forget
-from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from emulator.spinlock import (
+    PMD_LOCK,
+    mmap_read_lock,
+    mmap_read_unlock,
+    mmap_write_lock,
+    mmap_write_unlock,
+    spin_lock,
+    spin_unlock,
+)
 from emulator.swap_state import free_swap_and_cache, read_swap_cache_async
 from emulator.vma import (
     VM_DONTCOPY,
@@ -176,6 +187,34 @@ def madvise_pte_range(m, cpu, mm, pmd, table, addr, end, advice):
 
 
 @kernel
+def clear_young_huge_pmd(m, cpu, pmd, addr):
+    """If a leaf stands at `pmd`, make it old. Reclaim splits it first, so MADV_FREE says no more of its pages; Linux
+    marks them.
+
+    Locking: takes and releases pmd_lock; caller must hold an open gather. Source: madvise_free_huge_pmd.
+    """
+    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    if pmd_trans_huge(read_once(m.entry, pmd)):
+        entry = xchg(m.entry, pmd, PSE)  # a leaf still, for whoever looks
+        write_once(m.entry, pmd, entry & ~ACCESSED)
+        tlb_adjust_range(m, cpu, addr, PMD_SIZE)
+    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+
+
+@kernel
+def madvise_leaf(m, cpu, mm, pmd, addr, end, advice):
+    """What the advice means for [addr, end) in a huge page: it is split if that is a part of it. It has neither swap
+    entries nor guards. Locking: as madvise_walk_ptes.
+    """
+    if advice == MADV_WILLNEED or advice == MADV_GUARD_REMOVE:
+        return
+    if end - addr == PMD_SIZE:
+        clear_young_huge_pmd(m, cpu, pmd, addr)
+    else:
+        split_huge_pmd(m, cpu, mm, pmd, addr)
+
+
+@kernel
 def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
     """Walk the PTE tables of [addr, end), which lies in one VMA. Frames stay; MADV_FREE allows reclaim to forget them.
 
@@ -189,8 +228,8 @@ def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
         pmd = pmd_lookup(m, mm, addr)
         table = 0
         if pmd != 0:
-            if advice != MADV_WILLNEED and advice != MADV_GUARD_REMOVE:
-                split_huge_pmd(m, cpu, mm, pmd, addr)  # else a leaf is skipped: it has neither swap entries nor guards
+            if pmd_trans_huge(read_once(m.entry, pmd)):
+                madvise_leaf(m, cpu, mm, pmd, addr, following, advice)
             table = pte_try_get(m, cpu, pmd)
         if table != 0:
             madvise_pte_range(m, cpu, mm, pmd, table, addr, following, advice)
@@ -222,6 +261,7 @@ def madvise_update_vma(m, cpu, mm, row, start, end, advice):
         flags &= ~VM_DONTCOPY
     if flags == m.vma.flags[row]:
         return 0
+    vma_adjust_trans_huge(m, cpu, mm, start, end)
     return min(vma_modify_flags(m, cpu, mm, row, start, end, flags), 0)
 
 

@@ -5,6 +5,7 @@ Source: mm/mlock.c.
 
 from emulator.atomic import kernel
 from emulator.gup import mm_populate
+from emulator.huge_memory import vma_adjust_trans_huge
 from emulator.kernel import EAGAIN, EFAULT, EINVAL, ENOMEM
 from emulator.pgtable import PAGE
 from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
@@ -21,6 +22,7 @@ def apply_vma_lock_flags(m, cpu, mm, start, end, locked):
         until = min(m.vma.end[row], end)
         flags = m.vma.flags[row] & ~VM_LOCKED | locked
         if flags != m.vma.flags[row] and not flags & VM_PFNMAP:
+            vma_adjust_trans_huge(m, cpu, mm, start, until)
             if vma_modify_flags(m, cpu, mm, row, start, until, flags) < 0:
                 return -ENOMEM
         start = until

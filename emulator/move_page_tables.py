@@ -21,9 +21,9 @@ frees its table.
 Source: move_page_tables, move_ptes and move_normal_pmd, mm/mremap.c; eb66ae030829; pte_migrate_pmd in patch 5.
 """
 
-from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, write_once, xchg
+from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, smp_store_release, write_once, xchg
 from emulator.bugs import Bug
-from emulator.huge_memory import split_huge_pmd
+from emulator.huge_memory import pgtable_trans_huge_deposit, pgtable_trans_huge_withdraw, split_huge_pmd
 from emulator.kernel import BUG, detecting
 from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
 from emulator.paths import path_number, took
@@ -69,6 +69,7 @@ from emulator.tlb import flush_tlb_mm_range, point
 MOVE_ENTRIES = path_number("mremap, entries")
 MOVE_PMD = path_number("mremap, 2 MiB")
 MOVE_PUD = path_number("mremap, 1 GiB")
+MOVE_HUGE = path_number("huge page, mremap")
 
 BUG_USE_AFTER_FREE = int(Bug.TABLE_USE_AFTER_FREE)
 MOVED, UNLOCKED = point_number("mremap.moved"), point_number("mremap.unlocked")
@@ -200,16 +201,46 @@ def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
     table = pte_try_get_retry(m, cpu, old_pmd)
     if table == 0:
         return False
+    point(m, cpu, MOVING_TABLE, table, old_pmd)
     lock_rmap(m, cpu, mm)
     if DEBUG:
         shadow_move_range(m, mm, table, 0, PMD_SIZE, 0)
     took(m, cpu, MOVE_PMD)
-    point(m, cpu, MOVING_TABLE, table, old_pmd)
     done = move_table(m, cpu, mm, old_pmd, new_pmd, old, PMD_SIZE)
     if DEBUG:
         shadow_move_range(m, mm, table, new if done else old, (new if done else old) + PMD_SIZE, new - old)
     unlock_rmap(m, cpu, mm)
     pte_put(m, cpu, mm, new_pmd if done else old_pmd, new if done else old)
+    return done
+
+
+@kernel
+def move_leaf(m, cpu, mm, old_pmd, new_pmd, old):
+    """Let the leaf at `old_pmd` stand at `new_pmd`, with its table, and flush. Locking: takes both pmd_locks."""
+    spin_lock_pair(m, cpu, m.ptdesc.ptl, old_pmd >> 9, new_pmd >> 9, PMD_LOCK)
+    entry = xchg(m.entry, old_pmd, 0)  # the hardware may be setting the dirty bit
+    pgtable_trans_huge_deposit(m, mm, new_pmd, pgtable_trans_huge_withdraw(m, old_pmd))
+    smp_store_release(m.entry, new_pmd, entry)
+    flush_tlb_mm_range(m, cpu, mm, old, old + PMD_SIZE, 0)
+    spin_unlock_pair(m, cpu, m.ptdesc.ptl, old_pmd >> 9, new_pmd >> 9, PMD_LOCK)
+
+
+@kernel
+def move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
+    """Move a huge page; False if there is none, or something at `new_pmd`. Locking: caller must hold mmap_lock for
+    writing; takes and releases the rmap locks, without which a walker may split it.
+    """
+    lock_rmap(m, cpu, mm)
+    entry = read_once(m.entry, old_pmd)
+    done = pmd_trans_huge(entry) and read_once(m.entry, new_pmd) == 0
+    if done:
+        took(m, cpu, MOVE_HUGE)
+        if DEBUG:
+            shadow_move_leaf(m, mm, entry >> PAGE_SHIFT, old, 0)
+        move_leaf(m, cpu, mm, old_pmd, new_pmd, old)
+        if DEBUG:
+            shadow_move_leaf(m, mm, entry >> PAGE_SHIFT, new, 1)
+    unlock_rmap(m, cpu, mm)
     return done
 
 
@@ -261,10 +292,13 @@ def move_slice(m, cpu, mm, old, new, left):
     old_pmd = pmd_lookup(m, mm, old)
     if old_pmd == 0 or read_once(m.entry, old_pmd) == 0:
         return extent
-    split_huge_pmd(m, cpu, mm, old_pmd, old)
     new_pmd = pmd_alloc(m, cpu, mm, new)
     if new_pmd < 0:
         return new_pmd
+    if pmd_trans_huge(read_once(m.entry, old_pmd)):
+        if extent == PMD_SIZE and move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
+            return extent
+        split_huge_pmd(m, cpu, mm, old_pmd, old)
     if extent == PMD_SIZE and move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
         return extent
     error = move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, extent)

@@ -20,14 +20,17 @@ Source: page_vma_mapped_walk, mm/page_vma_mapped.c; rmap_walk_anon and rmap_walk
 """
 
 from emulator.atomic import atomic_add, kernel, read_once, write_once, xchg
+from emulator.huge_memory import split_huge_pmd
 from emulator.mutex import anon_vma_lock, anon_vma_unlock, i_mmap_lock, i_mmap_unlock
 from emulator.pgtable import (
     ANON_EXCLUSIVE,
     PAGE,
     PAGE_SHIFT,
     SPECIAL,
+    huge_piece,
     is_migration_entry,
     pmd_lookup,
+    pmd_trans_huge,
     pte_offset,
     pte_present,
 )
@@ -129,9 +132,15 @@ def page_vma_mapped_walk_done(m, cpu):
 
 @kernel
 def map_pte(m, cpu):
-    """Pin and lock the table for the address of the walk: its PTE, or 0 with nothing held if it is another page's."""
+    """Pin and lock the table for the address of the walk: its PTE, or 0 with nothing held if it is another page's.
+
+    A huge page that the page is part of is split first. Source: TTU_SPLIT_HUGE_PMD.
+    """
     addr = m.pvmw.addr[cpu]
     pmd = pmd_lookup(m, m.pvmw.mm[cpu], addr)
+    named = 0 if pmd == 0 else read_once(m.entry, pmd)
+    if pmd_trans_huge(named) and huge_piece(named, addr) >> PAGE_SHIFT == m.pvmw.frame[cpu]:
+        split_huge_pmd(m, cpu, m.pvmw.mm[cpu], pmd, addr)
     table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
     if table == 0:
         return 0
@@ -180,6 +189,8 @@ def get_page_at(m, cpu, mm, addr):
     Takes and releases ptl.
     """
     pmd = pmd_lookup(m, mm, addr)
+    if pmd != 0:
+        split_huge_pmd(m, cpu, mm, pmd, addr)
     table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
     if table == 0:
         return 0

@@ -35,6 +35,8 @@ PATHS = (
     "huge page, zap",
     "huge page, split",
     "huge page, fork",
+    "huge page, mprotect",
+    "huge page, mremap",
     "collapse, scan",
     "collapse",
     "retract",

@@ -155,11 +155,15 @@ def pte_get_unless_zero(m, cpu, table):
 
 @kernel
 def pinned(m, cpu, pmd, table):
-    """Detector: what was pinned is the table at `pmd`, and a count; remember which one it is."""
+    """Detector: what was pinned is the table at `pmd`, and a count; remember which one it is.
+
+    With the setting rcu_retract nothing is pinned by mmap_lock: who found a table looks at the pmd again.
+    """
     if m.config.pte_counted[0]:
         check_count(m, cpu, table, 1, read_once(m.ptdesc.pte_refcount, table))
     generation = m.ptdesc.generation[table]
-    if read_once(m.ptdesc.state, table) != TABLE_INSTALLED or m.ptdesc.pmd[table] != pmd:
+    installed = read_once(m.ptdesc.state, table) == TABLE_INSTALLED and m.ptdesc.pmd[table] == pmd
+    if not installed and m.config.rcu_retract[0] == 0:
         BUG(m, cpu, BUG_USE_AFTER_FREE, table, generation, m.ptdesc.state[table])
     m.cpu.pin_table[cpu] = table
     m.cpu.pin_generation[cpu] = generation

@@ -31,6 +31,7 @@ from emulator.atomic import (
     write_once,
 )
 from emulator.filemap import FAULT_FLAG_TRIED, VM_FAULT_RETRY, pte_put_vmf
+from emulator.huge_memory import vma_adjust_trans_huge
 from emulator.kernel import EBUS, EINVAL, ENOMEM, Wait, stopped, waits_for
 from emulator.paths import path_number, took
 from emulator.pgtable import PAGE, pte_offset
@@ -115,8 +116,10 @@ def userfaultfd_modify(m, cpu, mm, start, end, armed):
             break
         start, until = max(start, m.vma.start[row]), min(m.vma.end[row], end)
         flags = m.vma.flags[row] & ~VM_UFFD_MISSING | armed
-        if flags != m.vma.flags[row] and vma_modify_flags(m, cpu, mm, row, start, until, flags) < 0:
-            return -ENOMEM
+        if flags != m.vma.flags[row]:
+            vma_adjust_trans_huge(m, cpu, mm, start, until)
+            if vma_modify_flags(m, cpu, mm, row, start, until, flags) < 0:
+                return -ENOMEM
         start = until
     return 0
 

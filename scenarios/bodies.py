@@ -7,9 +7,11 @@ from functools import partial
 from typing import Any
 
 from emulator.anon_reclaim import pageout_page
-from emulator.atomic import read_once
+from emulator.atomic import read_once, smp_store_release
 from emulator.filemap import map_cached_range
-from emulator.madvise import zap_page_range
+from emulator.gup_fast import use_page
+from emulator.khugepaged import collapse_one
+from emulator.madvise import MADV_COLLAPSE, zap_page_range
 from emulator.memory import handle_mm_fault, handle_pte_fault
 from emulator.mincore import mincore_pmd
 from emulator.pgtable import pgtable_of, pmd_lookup
@@ -17,13 +19,22 @@ from emulator.pte_ref import pte_alloc_try_get, pte_put
 from emulator.rcu import account_rcu_age, cond_resched, rcu_read_lock, rcu_read_unlock
 from emulator.vma import find_vma
 from scenarios.race import BASE, PAGE, SLOT
-from workers.program import STOP, dontneed, free, mmap, mmap_file, read, touch
+from workers.program import STOP, advise, dontneed, free, mmap, mmap_file, read, touch
 from workers.scene import Scene
 
 Body = Callable[[Any, int], Any]  # of m and the CPU
 EMPTY = (mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, PAGE), STOP)  # leaves an empty pmd, and a poisoned table
 CACHED = (mmap_file(BASE, SLOT, 0), read(BASE, 2 * PAGE), dontneed(BASE, 2 * PAGE), STOP)  # the same, of a file
 ONE_ENTRY = (mmap(BASE, SLOT), touch(BASE, PAGE), STOP)
+# One page, and a free block of frames.
+BLOCK = (
+    mmap(BASE, SLOT),
+    touch(BASE, PAGE),
+    advise(MADV_COLLAPSE, BASE, SLOT),
+    dontneed(BASE, SLOT),
+    touch(BASE, PAGE),
+    STOP,
+)
 LAZYFREE = (*ONE_ENTRY[:-1], free(BASE, PAGE), STOP)  # reclaim may forget the page, and the table with it
 
 
@@ -32,6 +43,7 @@ def at_once(
     *bodies: Body,
     coordinator: bool = False,
     end: Callable[[Any], None] | None = None,
+    frames: int = 128,
     swap_pages: int = 0,
 ) -> Scene:
     """Kernels that run at once, each on a CPU of its own, as kernel threads do: lazy, so that no flush needs them.
@@ -46,7 +58,15 @@ def at_once(
             world.mem[m.cpu.lazy.base + cpu] = 1  # it always was: no store of this execution
         return [partial(body, m, cpu) for cpu, body in enumerate(bodies)]
 
-    return Scene(setup, bodies=tasks, cpus=len(bodies), coordinator=coordinator, end=end, swap_pages=swap_pages)
+    return Scene(
+        setup,
+        bodies=tasks,
+        cpus=len(bodies),
+        coordinator=coordinator,
+        end=end,
+        frames=frames,
+        swap_pages=swap_pages,
+    )
 
 
 def zap(m: Any, cpu: int) -> None:
@@ -87,6 +107,23 @@ def zap_then_fault(m: Any, cpu: int) -> None:
     """MADV_DONTNEED, then a fault in the same slot."""
     zap(m, cpu)
     fault(m, cpu, 1)
+
+
+def use(m: Any, cpu: int) -> None:
+    """A device pins the first page and stores to it. Nobody need flush this CPU, also after it has slept."""
+    smp_store_release(m.cpu.mm, cpu, -1)
+    use_page(m, cpu, 0, BASE, 7)
+
+
+def collapse(m: Any, cpu: int) -> None:
+    """MADV_COLLAPSE; this one takes mmap_lock."""
+    collapse_one(m, cpu, 0, BASE)
+
+
+def collapse_then_zap(m: Any, cpu: int) -> None:
+    """MADV_COLLAPSE, then MADV_DONTNEED of the huge page."""
+    collapse(m, cpu)
+    zap_page_range(m, cpu, 0, BASE, BASE + SLOT)
 
 
 def read_nested(m: Any, cpu: int) -> None:

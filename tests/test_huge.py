@@ -177,6 +177,21 @@ def test_a_collapse_that_cannot_be_says_why(replay, lines, error):
     assert int(replay(*lines)[-1].split("\t")[3]) == error
 
 
+def test_a_huge_page_that_is_moved_or_protected_as_a_whole_stays_one(replay):
+    begin = ("mmapthp 0 4M", "touch 0 0 4K")
+    for change in (("mremapmv 0 0 2M 1 0",), ("mprotect 0 0 2M none", "mprotect 0 0 2M rw")):
+        window = int("mremapmv" in change[0])
+        rows = replay(*begin, *change, "fork", f"touch {window} 0 2M")
+        assert rows[-1].split("\t")[1:4] == ["2048", "2", "0"], change  # one fault takes all of it back from fork
+
+
+@pytest.mark.parametrize("change", ["mlock 0 0 1M", "dontfork 0 0 4K", "mprotect 0 1M 1M r", "nohugepage 0 0 1M"])
+def test_a_vma_that_ends_inside_of_a_huge_page_splits_it(replay, change):
+    rows = replay("mmapthp 0 2M", "touch 0 0 4K", change, "fork", "touch 0 4K 1020K", "touch 0 0 4K")
+
+    assert rows[-1] == ("12\t2048\t256\t0\t" if "dontfork" in change else "12\t2048\t257\t0\t")
+
+
 def test_advice_about_huge_pages_splits_vmas_and_lets_them_merge_again():
     program = [mmap(BASE, 3 * SLOT), advise(MADV_HUGEPAGE, BASE, SLOT), advise(MADV_HUGEPAGE, BASE, 3 * SLOT)]
 

@@ -13,7 +13,7 @@ import pytest
 
 from emulator.mm_types import GATHER_PAGES, PAGE_SIZE, PTRS_PER_TABLE
 from emulator.policy import POLICIES
-from emulator.vma import VM_DONTCOPY, VM_LOCKED, VM_READ, VM_WIPEONFORK, VM_WRITE
+from emulator.vma import VM_DONTCOPY, VM_HUGEPAGE, VM_LOCKED, VM_NOHUGEPAGE, VM_READ, VM_WIPEONFORK, VM_WRITE
 from scenarios.footprint import geometry_for
 from scenarios.replay import run_replay
 from scenarios.trace import parse
@@ -28,7 +28,8 @@ WINDOWS, WINDOW = 1 << 32, 1 << 24
 
 ZERO, FRAME, SHARED, GUARD = range(4)  # what a page is: the zero page, its own frame, one that fork shared, a guard
 START, END, FLAGS, ANON, PGOFF = range(5)  # of a VMA
-R, W, LOCKED, DONTFORK, WIPEONFORK = 1, 2, 4, 8, 16
+R, W, LOCKED, DONTFORK, WIPEONFORK, HUGE, NOHUGE = 1, 2, 4, 8, 16, 32, 64
+SLOT = 512  # pages of a huge page
 
 
 class Oracle:
@@ -38,6 +39,7 @@ class Oracle:
         self.vmas = []  # [start, end, flags, anon_vma or 0, page it first began at], sorted
         self.pages = {}  # page -> what it is
         self.tables = {level: set() for level in LEVELS}
+        self.leaves = {}  # number of 2 MiB that are one huge page -> whether another mm has it as well
         self.faults = self.anon_vmas = 0
         self.sizes = {}  # of what was mapped last at the beginning of each window
         self.child = ""
@@ -57,6 +59,8 @@ class Oracle:
     def split(self, page):
         vma = self.vma_at(page)
         if vma is not None and vma[0] != page:
+            if page % SLOT:
+                self.leaves.pop(page // SLOT, None)
             self.vmas.insert(self.vmas.index(vma) + 1, [page, *vma[1:PGOFF], vma[PGOFF] + page - vma[0]])
             vma[1] = page
 
@@ -70,6 +74,9 @@ class Oracle:
         gone = self.within(start, end)
         self.vmas = [vma for vma in self.vmas if vma not in gone]
         self.pages = {page: has for page, has in self.pages.items() if not start <= page < end}
+        self.leaves = {
+            slot: has for slot, has in self.leaves.items() if slot * SLOT >= end or (slot + 1) * SLOT <= start
+        }
         for level, tables in self.tables.items():
             for table in list(tables):
                 first, last = table << level, table + 1 << level
@@ -95,7 +102,7 @@ class Oracle:
         while self.merge():
             pass
 
-    def mmap(self, start, length, writable):
+    def mmap(self, start, length, flags):
         if length == 0:
             return EINVAL
         end = start + -(-length // 4096)
@@ -105,7 +112,7 @@ class Oracle:
             return EINVAL
         start, end = int(start), int(end)
         self.unmap(start, end)
-        self.vmas = sorted([*self.vmas, [start, end, R | W if writable else R, 0, start]])
+        self.vmas = sorted([*self.vmas, [start, end, flags, 0, start]])
         self.merge_all()
         return 0
 
@@ -132,8 +139,17 @@ class Oracle:
     def zap(self, vma, inside, allowed=0):
         if vma[FLAGS] & LOCKED & ~allowed:
             return EINVAL
+        for slot in self.slots(inside):
+            if slot in self.leaves and slot * SLOT in inside and slot * SLOT + SLOT - 1 in inside:
+                self.tables[LEVELS[0]].remove(slot)
+            self.leaves.pop(slot, None)
         self.pages = {page: what for page, what in self.pages.items() if page not in inside or what == GUARD}
         return 0
+
+    @staticmethod
+    def slots(inside):
+        """The numbers of the 2 MiB that a range of pages touches."""
+        return range(inside.start // SLOT, (inside.stop - 1) // SLOT + 1)
 
     def dontneed(self, start, length):
         return self.each_vma(start, length, self.zap)
@@ -142,7 +158,15 @@ class Oracle:
         return self.each_vma(start, length, lambda vma, inside: self.zap(vma, inside, LOCKED))
 
     def free(self, start, length):
-        return self.each_vma(start, length, lambda vma, inside: EINVAL if vma[FLAGS] & LOCKED else 0)
+        def clean(vma, inside):
+            if vma[FLAGS] & LOCKED:
+                return EINVAL
+            for slot in self.slots(inside):
+                if slot * SLOT not in inside or slot * SLOT + SLOT - 1 not in inside:
+                    self.leaves.pop(slot, None)
+            return 0
+
+        return self.each_vma(start, length, clean)
 
     cold = pageout = free
 
@@ -172,15 +196,43 @@ class Oracle:
 
     def change_flags(self, start, end, clear, add):
         """Change the flags of what is mapped in a range."""
-        for vma in self.within(start, end):
-            vma[FLAGS] = vma[FLAGS] & ~clear | add
+        for vma in [vma for vma in self.vmas if vma[START] < end and start < vma[END]]:
+            flags = vma[FLAGS] & ~clear | add
+            for part in self.within(max(start, vma[START]), min(end, vma[END])) if flags != vma[FLAGS] else []:
+                part[FLAGS] = flags
         self.merge_all()
 
-    def inherit(self, start, length, flag):
+    def inherit(self, start, length, flag, clear=0):
         error = self.each_vma(start, length, lambda vma, inside: 0)
         if error != EINVAL:
-            self.change_flags(int(start), int(start) + -(-length // 4096), 0, flag)
+            self.change_flags(int(start), int(start) + -(-length // 4096), clear, flag)
         return error
+
+    def hugepage(self, start, length):
+        return self.inherit(start, length, HUGE, NOHUGE)
+
+    def nohugepage(self, start, length):
+        return self.inherit(start, length, NOHUGE, HUGE)
+
+    def collapse(self, start, length):
+        def one(vma, inside):
+            last = vma[END] // SLOT - 1
+            if last * SLOT < vma[START] or vma[FLAGS] & NOHUGE or not vma[ANON]:
+                return EINVAL
+            slots = range(-(-inside.start // SLOT), inside.stop // SLOT)
+            return 0 if slots.start <= slots.stop and all([self.collapse_slot(slot) for slot in slots]) else EINVAL
+
+        return self.each_vma(start, length, one)
+
+    def collapse_slot(self, slot):
+        """True if 2 MiB are a huge page then."""
+        pages = range(slot * SLOT, slot * SLOT + SLOT)
+        if slot not in self.tables[LEVELS[0]] or any(self.pages.get(page) == GUARD for page in pages):
+            return False
+        if slot not in self.leaves:
+            self.pages.update(dict.fromkeys(pages, FRAME))
+            self.leaves[slot] = False
+        return True
 
     def dontfork(self, start, length):
         return self.inherit(start, length, DONTFORK)
@@ -274,9 +326,12 @@ class Oracle:
             self.vmas = sorted([*self.vmas, [at + offset, until + offset, vma[FLAGS], vma[ANON], pgoff]])
             self.merge_all()
             self.move_tables(at, until, offset)
+            whole = [slot for slot in self.leaves if at <= slot * SLOT and slot * SLOT + SLOT <= until]
+            leaves = {} if offset % SLOT else {slot + offset // SLOT: self.leaves[slot] for slot in whole}
             moved = {page + offset: what for page, what in self.pages.items() if at <= page < until}
             self.pages.update(moved)
             self.unmap(at, until)
+            self.leaves |= leaves
         return 0
 
     def move_tables(self, start, end, offset):
@@ -314,8 +369,22 @@ class Oracle:
     def fault(self, vma, page, write):
         """Access a page that the VMA allows: 0, or -EFAULT at a guard."""
         what = self.pages.get(page)
+        slot = page // SLOT
         if what == GUARD:
             return EFAULT
+        covers = vma[FLAGS] & HUGE and vma[START] <= slot * SLOT and slot * SLOT + SLOT <= vma[END]
+        if covers and slot not in self.tables[LEVELS[0]]:
+            self.faults += 1
+            self.add_tables(page)
+            self.prepare_anon_vma(vma)
+            self.fill(slot, FRAME if write else ZERO)
+            return 0
+        if slot in self.leaves and write and what != FRAME and (what == ZERO or not self.leaves[slot]):
+            self.faults += 1
+            self.fill(slot, FRAME)
+            return 0
+        if slot in self.leaves and write and what != FRAME:
+            del self.leaves[slot]
         if what is None or (write and what != FRAME):
             self.faults += 1
             self.pages[page] = FRAME if write else ZERO
@@ -323,6 +392,11 @@ class Oracle:
             if write:
                 self.prepare_anon_vma(vma)
         return 0
+
+    def fill(self, slot, what):
+        """Let 2 MiB be one huge page that nobody else has."""
+        self.pages.update(dict.fromkeys(range(slot * SLOT, slot * SLOT + SLOT), what))
+        self.leaves[slot] = False
 
     def access(self, at, end, stride, write):
         while at < end:
@@ -350,8 +424,8 @@ class Oracle:
     def may_share(one, other):
         return (one[FLAGS] ^ other[FLAGS]) & ~(R | W) == 0
 
-    def fork(self, line=""):
-        """A child that follows a line and exits."""
+    def fork(self, line="", hold=False):
+        """A child that follows a line and exits, or stays."""
         child = Oracle()
         child.vmas = [list(vma) for vma in self.vmas if not vma[FLAGS] & DONTFORK]
         copied = [vma for vma in child.vmas if vma[ANON] and not vma[FLAGS] & WIPEONFORK]
@@ -363,6 +437,10 @@ class Oracle:
             for page, what in self.pages.items():
                 if vma[START] <= page < vma[END]:
                     child.pages[page] = SHARED if what == FRAME else what
+            for slot in self.leaves:
+                if vma[START] <= slot * SLOT < vma[END]:
+                    child.leaves[slot] = True
+                    self.leaves[slot] = self.leaves[slot] or hold
             for table in self.tables[LEVELS[0]]:
                 if vma[START] < table + 1 << LEVELS[0] and table << LEVELS[0] < vma[END]:
                     child.add_tables(table << LEVELS[0])
@@ -383,18 +461,20 @@ class Oracle:
             return self.fork(" ".join(words))
         if name in ("fork", "forkhold"):
             self.held = self.held or name == "forkhold"
-            return self.fork()
+            return self.fork(hold=name == "forkhold")
         if name == "reap":
             held, self.held = self.held, False
+            self.leaves = dict.fromkeys(self.leaves, False)
             return 0 if held else ECHILD
         if name == "mark":
             return 0
         number = [int(word, 0) if word.isdigit() else word for word in words]
         window = WINDOWS + number[0] * WINDOW
-        if name in ("mmap", "mmapr"):
+        if name in ("mmap", "mmapr", "mmapthp"):
             if number[2] == 0:
                 self.sizes[number[0]] = number[1]
-            return self.mmap(window + number[2] / 4096, number[1], name == "mmap")
+            flags = {"mmap": R | W, "mmapr": R, "mmapthp": R | W | HUGE}[name]
+            return self.mmap(window + number[2] / 4096, number[1], flags)
         if name == "mremap":
             before, self.sizes[number[0]] = self.sizes.get(number[0], 0), number[1]
             return self.mremap(window, number[1], before)
@@ -429,6 +509,7 @@ NAMES = ("mmap", "mmap", "mmap", "mmapr", "touch", "touch", "touch", "read", "mu
 ADVICE = ("cold", "pageout", "populate", "populate_read", "willneed", "remove", "dontneed_locked", "guard", "unguard")
 MORE = (*NAMES, *ADVICE, "dontfork", "wipeonfork", "vdontneed", "mlock", "munlock")
 MORE = (*MORE, *("mprotect",) * 4, *("mremapmv",) * 4, "mremap", *("forkdo",) * 2, "fork", "forkhold", "reap")
+HUGE_PAGES = (*MORE, *("mmapthp",) * 4, "hugepage", "hugepage", "nohugepage", *("collapse",) * 4)
 STRIDES = (4096, 4096, 4096, 8192, 100_000, 1 << 20, 2 << 20)
 
 
@@ -452,7 +533,7 @@ def random_line(rng, names=NAMES):
         return name
     if name == "forkdo":
         return f"forkdo {random_line(rng, [name for name in names if name not in FORKS])}"
-    if name in ("mmap", "mmapr", "munmap", "mremapmv") and rng.random() < 0.1:
+    if name in ("mmap", "mmapr", "munmap", "mremapmv", "collapse") and rng.random() < 0.1:
         length = rng.choice((1 << 30, (1 << 30) + 4096, 3 << 29, 1 << 21))
     if name in ("touch", "read"):
         stride = rng.choice(STRIDES)
@@ -462,7 +543,7 @@ def random_line(rng, names=NAMES):
         return f"mremap {window} {length}"
     if rng.random() < 0.03:
         offset += rng.choice((1, 2048))
-    if name in ("mmap", "mmapr"):
+    if name in ("mmap", "mmapr", "mmapthp"):
         return f"{name} {window} {length} {offset}"
     if name in ("mlock", "munlock"):
         return f"{name} {window} {offset} {length}"
@@ -479,11 +560,11 @@ def random_line(rng, names=NAMES):
 
 def random_trace(seed):
     rng = random.Random(seed)
-    names = NAMES if seed % 4 == 0 else MORE
+    names = NAMES if seed % 4 == 0 else MORE if seed < 100 else HUGE_PAGES
     return [random_line(rng, names) for _ in range(rng.randrange(20, 90))]
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", [*range(60), *range(100, 160)])
 def test_a_random_trace_gives_the_rows_of_the_naive_model(seed, tmp_path):
     lines = random_trace(seed)
     path = tmp_path / f"seed{seed}.trace"
@@ -500,6 +581,7 @@ def test_a_random_trace_gives_the_rows_of_the_naive_model(seed, tmp_path):
 
 
 KERNEL_FLAGS = {VM_READ: R, VM_WRITE: W, VM_LOCKED: LOCKED, VM_DONTCOPY: DONTFORK, VM_WIPEONFORK: WIPEONFORK}
+KERNEL_FLAGS |= {VM_HUGEPAGE: HUGE, VM_NOHUGEPAGE: NOHUGE}
 
 
 def vmas_of(path: Path):
@@ -514,7 +596,7 @@ def vmas_of(path: Path):
         return np.stack([rows["start"] >> 12, rows["end"] >> 12, flags, rows["anon_vma"], rows["pgoff"]], 1).tolist()
 
 
-@pytest.mark.parametrize("seed", range(60, 80))
+@pytest.mark.parametrize("seed", [*range(60, 80), *range(160, 175)])
 def test_a_random_trace_leaves_the_vmas_of_the_naive_model(seed, tmp_path):
     lines = random_trace(seed)
     path = tmp_path / f"seed{seed}.trace"

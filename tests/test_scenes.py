@@ -9,7 +9,7 @@ from scenarios.race import RACES, load_race
 
 TASKS = 4  # the coordinator among them
 NAMES = [f"race/{name}" for name in RACES]
-DEEP = ("race/ipi-for-grace-period", "race/null-prealloc")  # longer than a minute
+DEEP = ("race/ipi-for-grace-period", "race/null-prealloc", "race/move-without-rmap-lock")  # longer than a minute
 
 
 @pytest.mark.parametrize("name", RACES)
@@ -29,14 +29,14 @@ def test_what_a_race_may_be_seen_by_exists(name):
     assert set(load_race(name)[0].detectors) <= {bug.detector for bug in Bug} | {"deadlock"}
 
 
-@pytest.mark.parametrize("names", pieces(NAMES, 3))
+@pytest.mark.parametrize("names", pieces(NAMES, 5))
 def test_scenes_are_clean_without_preemptions_and_with_their_piece_in_place(names):
     found = in_engine("explore", f"__import__('litmus').searched({names!r}, False, 0)")
 
     assert {name: [word, what] for name, (word, what, *_) in found.items() if not word.startswith("pass")} == {}
 
 
-@pytest.mark.parametrize("names", pieces([name for name in NAMES if name not in DEEP], 4))
+@pytest.mark.parametrize("names", pieces([name for name in NAMES if name not in DEEP], 7))
 def test_scenes_meet_their_race_and_its_short_schedule_repeats_it_ten_times_in_ten(names):
     found = in_engine("explore", f"__import__('litmus').searched({names!r}, True, 4)")
 

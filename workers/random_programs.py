@@ -345,7 +345,9 @@ class Author:
         setup = rng.choice(([], [dontneed(slot, SLOT)], [mmap(slot, SLOT)]))
         first = rng.choice((read, touch))(slot + rng.randrange(SLOT_PAGES) * PAGE_SIZE, PAGE_SIZE)
         between = self.anything() if rng.random() < 0.5 else []
-        last = rng.choice(([], [], [dontneed(slot, SLOT)], [advise(MADV_NOHUGEPAGE, slot, SLOT)]))
+        last = rng.choice(
+            ([], [dontneed(slot, SLOT)], [advise(MADV_NOHUGEPAGE, slot, SLOT)], *[[mmap(slot, SLOT)]] * 3)
+        )
         return [*setup, advise(MADV_HUGEPAGE, slot, SLOT), first, *self.word(), *between, *last]
 
     def collapse(self) -> list[Insn]:
@@ -404,6 +406,11 @@ class Author:
         ]
         return [insn for insn in whole if self.rng.random() < 0.6]
 
+    def collide(self, slot: int) -> list[Insn]:
+        """What all do at once after a barrier: fault in a slot that the others release."""
+        addr = slot + self.rank * PAGE_SIZE
+        return [insn for _ in range(8) for insn in (store(addr, self.value()), dontneed(slot, SLOT))]
+
     def anything(self) -> list[Insn]:
         """One of the above, by weight."""
         return self.rng.choices(STEPS, _WEIGHTS)[0](self)
@@ -454,6 +461,7 @@ def random_program(author: Author, length: int, end: Insn) -> list[Insn]:
     """Setup, about `length` instructions with a few short loops, MEETINGS barriers on the way, `end`."""
     rng, program = author.rng, [*SETUP, barrier()]
     for meeting in range(MEETINGS):
+        program += author.collide(SLOTS[meeting % len(SLOTS)])
         start, until = len(program), len(program) + length // MEETINGS
         while len(program) < until:
             program += author.anything()

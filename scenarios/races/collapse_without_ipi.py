@@ -12,8 +12,9 @@ takes T for something else
 """
 
 from emulator.madvise import MADV_COLLAPSE
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, advise, dontneed, gup, jump, mmap, touch
+from scenarios.bodies import BLOCK, at_once, collapse_then_zap, use
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import advise, dontneed, gup, jump, mmap, touch
 
 COLLAPSE = advise(MADV_COLLAPSE, BASE, SLOT)
 
@@ -29,11 +30,7 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("table-use-after-free",),
     programs=programs,
-    scene=Scene(
-        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), COLLAPSE, dontneed(BASE, SLOT), touch(BASE, PAGE), STOP),
-        programs=((gup(BASE, PAGE, 7), STOP), (COLLAPSE, dontneed(BASE, SLOT), STOP)),
-        frames=1024,
-    ),
+    scene=at_once(BLOCK, use, collapse_then_zap, frames=1024),
     settings={"broadcast_flush": 1},
     steer=(("gup.read-pmd", "table.freed", 200),),
     source="H7, 2ba99c5e0881",

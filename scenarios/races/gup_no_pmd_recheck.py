@@ -14,8 +14,9 @@ copies F into the huge page
 """
 
 from emulator.madvise import MADV_COLLAPSE
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, advise, barrier, dontneed, gup, jump, mmap, touch
+from scenarios.bodies import BLOCK, at_once, collapse, use
+from scenarios.race import BASE, PAGE, SLOT, Programs, Race
+from workers.program import advise, barrier, dontneed, gup, jump, mmap, touch
 
 COLLAPSE = advise(MADV_COLLAPSE, BASE, SLOT)
 
@@ -31,11 +32,7 @@ def programs(seed: int) -> Programs:
 RACE = Race(
     detectors=("pin-not-mapped",),
     programs=programs,
-    scene=Scene(
-        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), COLLAPSE, dontneed(BASE, SLOT), touch(BASE, PAGE), STOP),
-        programs=((gup(BASE, PAGE, 7), STOP), (COLLAPSE, STOP)),
-        frames=1024,
-    ),
+    scene=at_once(BLOCK, use, collapse, frames=1024),
     settings={"broadcast_flush": 2},
     steer=(("gup.read-pte", "collapse.isolated", 300), ("collapse.isolated", "gup.pinned", 100)),
     source="H6, 70cbc3cc78a9",

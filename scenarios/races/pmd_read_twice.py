@@ -26,8 +26,8 @@ RACE = Race(
     detectors=("deposit-left", "lost-store"),
     programs=programs,
     scene=Scene(  # the huge zero page is one as well
-        setup=(mmap(BASE, 2 * SLOT, huge=True), read(BASE, PAGE), STOP),
-        programs=((mincore(BASE + SLOT, SLOT), STOP), (read(BASE + SLOT, PAGE), munmap(BASE, 2 * SLOT), STOP)),
+        setup=(mmap(BASE - SLOT, 2 * SLOT, huge=True), read(BASE, PAGE), STOP),
+        programs=((mincore(BASE - SLOT, SLOT), STOP), (read(BASE - SLOT, PAGE), munmap(BASE - SLOT, 2 * SLOT), STOP)),
     ),
     steer=(("mincore.read-pmd", "huge.installed", 200),),
     source="H21, 1a5a9906d4e8, CVE-2012-1179",
