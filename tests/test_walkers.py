@@ -23,10 +23,12 @@ from workers.program import (
     mlock,
     mmap,
     mmap_device,
+    mmap_file,
     mprotect,
     mremap_fixed,
     munlock,
     read,
+    retract,
     store,
     touch,
 )
@@ -173,3 +175,9 @@ def test_the_driver_comes_while_the_mm_that_maps_its_frame_ends():
     drivers = [[DEVICE_REMOVE, jump(0, 2000), STOP]] * 2
 
     assert race([*maps, *drivers], "none", mm_of_cpu=(0, 1, 2, 2), online=True) == CLEAN
+
+
+def test_retract_leaves_the_tables_of_a_child_alone_that_fork_is_filling():
+    forks = [mmap_file(BASE, SLOT, 0), touch(BASE, PAGE), barrier(), fork(), jump(3, 300), STOP]
+
+    assert race([forks, [barrier(), retract(0), jump(1, 3000), STOP]], "refcount", online=True) == CLEAN
