@@ -199,6 +199,7 @@ def shrink_anon(m, cpu, pages):
         if isolate_anon_page(m, frame):
             done += reclaim_anon_page(m, cpu, frame)
             put_page(m, cpu, frame)
+            cond_resched(m, cpu)
     return done
 
 

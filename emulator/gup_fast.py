@@ -116,8 +116,8 @@ def get_user_page_fast_only(m, cpu, mm, addr, write):
 
 
 @kernel
-def check_pin(m, cpu, mm, addr, frame, since):
-    """Detector: a page pinned for a store is the one mapped at `addr`, unless somebody has unmapped it since.
+def check_pin(m, cpu, mm, addr, frame, zaps, moves):
+    """Detector: a page pinned for a store is the one mapped at `addr`, unless somebody has zapped or moved pages since.
 
     Without a VMA munmap may be taking the tables down there, with mmap_lock for reading as well.
     """
@@ -125,7 +125,8 @@ def check_pin(m, cpu, mm, addr, frame, since):
     row = find_vma(m, mm, addr)
     mapped = row < vma_limit(m, mm) and m.vma.start[row] <= addr
     entry = follow_page_pte(m, cpu, mm, addr, 0, 0) if mapped else 0
-    if entry >> PAGE_SHIFT != frame and since >= 0 and zaps_of_others(m, cpu, mm) == since:
+    same = zaps >= 0 and zaps_of_others(m, cpu, mm) == zaps and read_once(m.mm.moves, mm) == moves
+    if entry >> PAGE_SHIFT != frame and same:
         BUG(m, cpu, BUG_PIN_NOT_MAPPED, addr, frame, entry >> PAGE_SHIFT)
     mmap_read_unlock(m, cpu, mm)
 
@@ -134,7 +135,8 @@ def check_pin(m, cpu, mm, addr, frame, since):
 def use_page(m, cpu, mm, addr, value):
     """What a device does with a page of user memory: pin it, store `value` to its word at `addr`, or load that if
     `value` is 0, unpin it. 0 or -errno."""
-    since = zaps_of_others(m, cpu, mm) if detecting(m) else 0
+    zaps = zaps_of_others(m, cpu, mm) if detecting(m) else 0
+    moves = read_once(m.mm.moves, mm)
     frame = get_user_page_fast_only(m, cpu, mm, addr, value)
     if frame == 0:
         frame = get_user_page(m, cpu, mm, addr, value)
@@ -150,7 +152,7 @@ def use_page(m, cpu, mm, addr, value):
         write_once(m.frame, word, value)
     point(m, cpu, USED, frame, value)
     if detecting(m) and value != 0:
-        check_pin(m, cpu, mm, addr, frame, since)
+        check_pin(m, cpu, mm, addr, frame, zaps, moves)
     put_page(m, cpu, frame)
     return 0
 

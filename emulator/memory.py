@@ -23,6 +23,7 @@ from emulator.file_fault import do_fault, do_wp_file
 from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf
 from emulator.huge_memory import pte_alloc_or_huge, pte_alloc_split, split_huge_pmd, zap_huge_pmd
 from emulator.kernel import EACCES, EFAULT, EINTR, ENOMEM, detecting, stopped
+from emulator.mm_types import FRAMES
 from emulator.mmu_gather import (
     tlb_finish_mmu,
     tlb_flush_mmu,
@@ -415,14 +416,15 @@ def handle_mm_fault(m, cpu, mm, addr, write):
                 result = __handle_mm_fault(m, cpu, mm, vma, addr, flags)
         if result == VM_FAULT_RETRY:
             flags |= FAULT_FLAG_TRIED
-            if stopped(m):
-                return -EINTR
-            continue
-        mmap_read_unlock(m, cpu, mm)
-        if result == 0:
-            return 0
-        if result != -ENOMEM or not try_to_free_pages(m, cpu):
-            return mm_fault_error(m, cpu, mm, addr, result)
+        else:
+            mmap_read_unlock(m, cpu, mm)
+            if result == 0:
+                return 0
+            if result != -ENOMEM or m.cpu.oom_zone[cpu] != FRAMES or not try_to_free_pages(m, cpu):
+                return mm_fault_error(m, cpu, mm, addr, result)
+        cond_resched(m, cpu)
+        if stopped(m):
+            return -EINTR
 
 
 @kernel_inline

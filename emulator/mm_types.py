@@ -246,6 +246,7 @@ CPU = struct(
         walk_pmd="the pmd that next_table has found; this CPU",
         walk_arg="what a page walk is to do it with: a control group, or the last page of the range; this CPU",
         uffd_tired="1 if its latest userfault was waited for in vain; this CPU",
+        oom_zone="zone of its latest allocation that failed; this CPU",
         sigpending="signal that the current instruction has got, or 0; this CPU",
     ),
     line(
@@ -364,6 +365,7 @@ MM = struct(
     line(
         tlb_flush_pending="gathers open on this mm; atomic",
         zaps="gathers ever opened, debug build; atomic",
+        moves="times that mremap moved pages; holder of mmap_lock for write",
     ),
     line(
         pgd="its top-level table; parent",

@@ -144,6 +144,7 @@ def alloc_slowpath(m, cpu, zone):
     if rmqueue_bulk(m, cpu, zone) != 0:
         return True
     m.cpu.oom[cpu] += 1
+    m.cpu.oom_zone[cpu] = zone
     return False
 
 
