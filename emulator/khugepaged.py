@@ -228,7 +228,8 @@ def put_table_back(m, cpu, mm, pmd, table):
 def collapse_huge_page(m, cpu, mm, row, addr, head):
     """Move the pages of the 2 MiB at `addr` into the block `head`, and map that: a SCAN result.
 
-    If it fails the block is still the caller's. Locking: caller must hold mmap_lock for writing, and vmas_lock.
+    If it fails the block is still the caller's. Locking: caller must hold mmap_lock for writing, and vmas_lock since it
+    has seen the table.
     """
     pmd = pmd_lookup(m, mm, addr)
     table = pgtable_of(take_table_out(m, cpu, mm, pmd, addr))
@@ -275,10 +276,12 @@ def collapse_one(m, cpu, mm, addr):
         return SCAN_ALLOC_HUGE_PAGE_FAIL
     mmap_write_lock(m, cpu, mm)
     row = hugepage_vma(m, mm, addr)
-    result = SCAN_VMA_CHECK if row < 0 else hpage_collapse_scan_pmd(m, cpu, mm, addr)
-    if result == SCAN_SUCCEED:
-        vmas_lock(m, cpu, mm)  # no rmap walker may be in the table
-        result = collapse_huge_page(m, cpu, mm, row, addr, head)
+    result = SCAN_VMA_CHECK
+    if row >= 0:
+        vmas_lock(m, cpu, mm)  # no rmap walker may be in the table; reclaim may have freed it before
+        result = hpage_collapse_scan_pmd(m, cpu, mm, addr)
+        if result == SCAN_SUCCEED:
+            result = collapse_huge_page(m, cpu, mm, row, addr, head)
         vmas_unlock(m, cpu, mm)
     mmap_write_unlock(m, cpu, mm)
     if result != SCAN_SUCCEED:
