@@ -28,6 +28,7 @@ from emulator.atomic import (
     atomic_add,
     kernel,
     kernel_inline,
+    knob,
     or_words,
     read_once,
     smp_store_release,
@@ -35,6 +36,7 @@ from emulator.atomic import (
     write_once,
     xchg,
 )
+from emulator.bugs import Bug
 from emulator.huge_memory import (
     HUGE_ZERO_PAGE,
     page_add_huge_anon_rmap,
@@ -42,7 +44,7 @@ from emulator.huge_memory import (
     transhuge_vma_suitable,
 )
 from emulator.huge_page import alloc_huge_page, clear_huge_page, put_huge_page
-from emulator.kernel import EAGAIN, EINTR, EINVAL, ENOMEM, stopped
+from emulator.kernel import BUG, EAGAIN, EINTR, EINVAL, ENOMEM, stopped
 from emulator.page_alloc import copy_page, put_page
 from emulator.paths import path_number, took
 from emulator.pgtable import (
@@ -97,8 +99,10 @@ ENTRIES_PER_LINE = 8  # an empty cache line of a table is passed over at once
 SCAN_SUCCEED, SCAN_PMD_MAPPED, SCAN_PMD_NULL, SCAN_FAIL = 0, 1, 2, 3
 SCAN_PTE_NON_PRESENT, SCAN_PAGE_COUNT, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_VMA_CHECK = 4, 5, 6, 7
 SCAN = path_number("collapse, scan")
+BUG_PMD_CHANGED = int(Bug.PMD_CHANGED_UNDER_PIN)
 COLLAPSE = path_number("collapse")
 COLLAPSING, ISOLATED = point_number("collapse.unhooked"), point_number("collapse.isolated")
+SCANNED = point_number("collapse.scanned")
 
 
 @kernel_inline
@@ -233,6 +237,8 @@ def collapse_huge_page(m, cpu, mm, row, addr, head):
     """
     pmd = pmd_lookup(m, mm, addr)
     table = pgtable_of(take_table_out(m, cpu, mm, pmd, addr))
+    if table == 0:
+        BUG(m, cpu, BUG_PMD_CHANGED, pmd, m.cpu.pin_table[cpu], 0)
     result = collapse_entries(m, table)
     if result != SCAN_SUCCEED:
         put_table_back(m, cpu, mm, pmd, table)
@@ -278,8 +284,13 @@ def collapse_one(m, cpu, mm, addr):
     row = hugepage_vma(m, mm, addr)
     result = SCAN_VMA_CHECK
     if row >= 0:
+        early = knob(m.config.collapse_stale_scan)
+        if early:
+            result = hpage_collapse_scan_pmd(m, cpu, mm, addr)
+            point(m, cpu, SCANNED, pmd_lookup(m, mm, addr), addr)
         vmas_lock(m, cpu, mm)  # no rmap walker may be in the table; reclaim may have freed it before
-        result = hpage_collapse_scan_pmd(m, cpu, mm, addr)
+        if not early:
+            result = hpage_collapse_scan_pmd(m, cpu, mm, addr)
         if result == SCAN_SUCCEED:
             result = collapse_huge_page(m, cpu, mm, row, addr, head)
         vmas_unlock(m, cpu, mm)

@@ -153,6 +153,7 @@ CONFIG = struct(
         stale_pmd_move="mremap moves a table without a second look at the pmd",
         pmd_read_twice="mincore reads the pmd twice, and clears a leaf that it finds at the second look",
         retract_unlocked="retract holds mmap_lock and pmd_lock alone",
+        collapse_stale_scan="collapse takes the anon_vma lock after it has looked at the table",
         collapse_without_ipi="collapse does not wait for CPUs that have interrupts off",
         gup_no_pmd_recheck="fast GUP looks at the entry again, not at the pmd",
         lost_wakeup="the coordinator goes to sleep without a second look",

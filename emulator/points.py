@@ -301,6 +301,14 @@ POINTS: dict[str, Point] = {
         "address",
         needs="--knob migrate-late-flush",
     ),
+    "collapse.scanned": Point(
+        "khugepaged.py:collapse_one",
+        "the table is fine, the anon_vma lock not yet taken",
+        "pmd no.",
+        "patch 5, collapse_huge_page",
+        "address",
+        needs="--knob collapse-stale-scan",
+    ),
     "gup.unpinned": Point(
         "gup.py:follow_page_pte",
         "the table is put, the migration entry in it not waited for",

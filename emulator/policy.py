@@ -86,6 +86,7 @@ KNOBS = _fields(
         "stale-pmd-move": "mremap moves a whole table without a second look at the pmd, under the locks (H5)",
         "pmd-read-twice": "a walker reads the pmd twice: a huge page that comes in between is cleared as bad (H21)",
         "retract-unlocked": "retract takes a table out with mmap_lock and pmd_lock alone, not the rmap locks (H8)",
+        "collapse-stale-scan": "collapse looks at the table before it takes the anon_vma lock: reclaim frees it (A2)",
         "collapse-without-ipi": "collapse does not wait for CPUs that have interrupts off (H7)",
         "lost-wakeup": "the coordinator goes to sleep without a second look for work",
         "callbacks-in-hand": "the coordinator takes callbacks without a note of it in memory: a crash loses them",

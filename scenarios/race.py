@@ -55,6 +55,7 @@ RACES = (
     "mkclean-unflushed",
     "dirty-zap-unflushed",
     "gup-no-pmd-recheck",
+    "collapse-stale-scan",
     "collapse-without-ipi",
     "pmd-read-twice",
     "retract-unlocked",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from support import BASE, SLOT, geometry_for
 
-from emulator.madvise import MADV_COLD, MADV_GUARD_INSTALL, MADV_POPULATE_READ
+from emulator.madvise import MADV_COLD, MADV_COLLAPSE, MADV_GUARD_INSTALL, MADV_HUGEPAGE, MADV_POPULATE_READ
 from emulator.mm_types import PAGE_SIZE
 from workers.instruments import Instruments, Stop
 from workers.machine import Machine
@@ -24,6 +24,7 @@ from workers.program import (
     compute,
     dontneed,
     fork,
+    gup,
     jump,
     migrate,
     mincore,
@@ -35,9 +36,14 @@ from workers.program import (
     munmap,
     punch_hole,
     read,
+    retract,
+    smaps,
     swapout,
     touch,
     truncate,
+    uffd_copy,
+    uffd_move,
+    uffd_register,
     writeback,
 )
 from workers.stops import LONGEST_STALL
@@ -56,6 +62,17 @@ WRITES_BACK = [mmap_file(BASE, PAGE_SIZE, 0, shared=True), touch(BASE, PAGE_SIZE
 SWAPS = [mmap(BASE, SLOT), touch(BASE, 16 * PAGE_SIZE), swapout(16), read(BASE, SLOT), jump(1)]
 MIGRATES = [mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), migrate(BASE), jump(1)]
 MIGRATED = [touch(BASE, PAGE_SIZE), advise(MADV_COLD, BASE, PAGE_SIZE), touch(BASE, PAGE_SIZE), jump(0)]
+ELSEWHERE = [mmap(BASE + SLOT, SLOT), touch(BASE + SLOT, SLOT), munmap(BASE + SLOT, SLOT), jump(0)]
+COLLAPSES = [mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), advise(MADV_COLLAPSE, BASE, SLOT), munmap(BASE, SLOT), jump(0)]
+USES = [mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), gup(BASE, PAGE_SIZE, 7), munmap(BASE, SLOT), jump(0)]
+HUGE = [mmap(BASE, SLOT), advise(MADV_HUGEPAGE, BASE, SLOT), touch(BASE, PAGE_SIZE), dontneed(BASE, PAGE_SIZE)]
+HUGE += [munmap(BASE, SLOT), jump(0)]
+RETRACTS = [mmap_file(BASE, SLOT, 0), read(BASE, PAGE_SIZE), dontneed(BASE, SLOT), retract(0), jump(0)]
+MISSES = [mmap(BASE, SLOT), uffd_register(BASE, SLOT, 1000), read(BASE, PAGE_SIZE), munmap(BASE, SLOT), jump(0)]
+FILLS = [mmap(BASE, SLOT), uffd_register(BASE, SLOT), uffd_copy(BASE, PAGE_SIZE, 7), munmap(BASE, SLOT), jump(0)]
+BESIDE = [mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), uffd_register(BASE + PAGE_SIZE, PAGE_SIZE)]
+BESIDE += [mmap(BASE + SLOT, SLOT), touch(BASE + SLOT, PAGE_SIZE), uffd_move(BASE + SLOT, PAGE_SIZE, BASE + PAGE_SIZE)]
+BESIDE += [jump(0)]
 POPULATES = [advise(MADV_POPULATE_READ, BASE, PAGE_SIZE), jump(0)]
 
 
@@ -79,6 +96,7 @@ class Case(NamedTuple):
     mm_of_cpu: tuple[int, ...] | None = None
     memcg_limit: int = 0
     swap_pages: int = 0
+    settings: tuple[tuple[str, int], ...] = ()
 
 
 _READING, _WRITING = "mmap_lock of mm 0 for reading", "mmap_lock of mm 0 for writing"
@@ -147,6 +165,23 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     "migrate.unmapped": Case((MIGRATES, MIGRATED), ("anonymous page lock",)),
     "migrate.unflushed": Case((MIGRATES, MIGRATED), ("the anon_vma lock",), knobs=("migrate-late-flush",), free=True),
     "gup.unpinned": Case((POPULATES, MIGRATES), (_READING,), knobs=("wait-after-put",)),
+    "gup.read-pmd": Case((USES, ELSEWHERE), ("no lock",)),
+    "gup.read-pte": Case((USES, ELSEWHERE), ("no lock",)),
+    "gup.pinned": Case((USES, ELSEWHERE), ("no lock",)),
+    "gup.used": Case((USES, ELSEWHERE), ("no lock",)),
+    "huge.installed": Case((HUGE, ELSEWHERE)),
+    "huge.split": Case((HUGE, ELSEWHERE)),
+    "collapse.scanned": Case((COLLAPSES, ELSEWHERE), (_WRITING,), knobs=("collapse-stale-scan",)),
+    "collapse.unhooked": Case((COLLAPSES, ELSEWHERE), (_WRITING, "the anon_vma lock")),
+    "collapse.isolated": Case((COLLAPSES, ELSEWHERE), (_WRITING, "the anon_vma lock")),
+    "retract.empty": Case((RETRACTS, ELSEWHERE), (_WRITING, "the anon_vma lock"), policy="none"),
+    "mincore.read-pmd": Case((_then(mincore(BASE, SLOT)), MAPS_TOO)),
+    "pagewalk.upper": Case((_then(smaps(BASE, SLOT)), MAPS_TOO)),
+    "mremap.table": Case((_then(mremap_fixed(BASE, SLOT, BASE + SLOT)), MAPS_TOO), (_WRITING,)),
+    "uffd.waiting": Case((MISSES, ELSEWHERE), ("no lock",), free=True),
+    "uffd.looked": Case((MISSES, ELSEWHERE), knobs=("uffd-seq-late",)),
+    "uffd.woken": Case((FILLS, ELSEWHERE), ("no lock",), free=True),
+    "uffd.mapped": Case((BESIDE, MAPS_TOO), (_READING, "rcu_read_lock"), settings=(("rcu_walk", 1),)),
     "alloc.zone-locked": Case(holds=(_READING, "zone lock")),
     "exit.mmap-locked": Case(
         ([mmap(BASE, SLOT), touch(BASE, SLOT), EXIT], [compute(1000), STOP]), (_WRITING,), free=True, mm_of_cpu=(0, 1)
@@ -181,7 +216,8 @@ def stop(name: str, seconds: float | None, nth: int = 1) -> Outcome:
     case = CASES[name]
     programs: Any = case.programs
     victim = len(programs) if case.coordinator else 0
-    instruments = Instruments(knobs=case.knobs, stops=(Stop(victim, point_of(name), nth, seconds),))
+    stops = (Stop(victim, point_of(name), nth, seconds),)
+    instruments = Instruments(knobs=case.knobs, settings=dict(case.settings), stops=stops)
     verdict = None
     geometry = dataclasses.replace(geometry_for(programs, 2 if case.mm_of_cpu else 1), memcg_limit=case.memcg_limit)
     geometry = dataclasses.replace(geometry, swap_pages=case.swap_pages)
