@@ -172,7 +172,8 @@ def reclaim_anon_page(m, cpu, frame):
     done = False
     mapping = read_once(m.page.mapping, frame)
     if mapping & LAZYFREE and read_once(m.page_slot, frame) == 0:
-        done = try_to_unmap(m, cpu, frame, -1)
+        # an open gather may still have it: then nothing is won, and who counts on it would ask for ever
+        done = try_to_unmap(m, cpu, frame, -1) and read_once(m.page.refcount, frame) == 1
     elif mapping != 0:
         slot = add_to_swap(m, cpu, frame)
         if slot >= 0:
