@@ -181,6 +181,20 @@ DEFECTS = (
         "the RFC was not continued",
         "Analysis of this project. v1 to v3 do not have it: there only who made the count zero frees.",
     ),
+    Defect(
+        "A2",
+        "collapse-stale-scan",
+        "collapse takes a table out that reclaim has just freed",
+        "patch 5, collapse_huge_page",
+        "v1",
+        "collapse looks at the pmd under mmap_lock and then waits for the anon_vma lock, which rmap walkers hold. "
+        "Before the series they emptied a table at most. Now one that discards the last page of a table, which "
+        "MADV_FREE gave up, puts the last reference and frees it: collapse comes back to a pmd that is none, or to a "
+        "dying table.",
+        "not known; here the pmd is looked at again under the anon_vma lock",
+        "Analysis of this project, confirmed by nobody: v1 changes the scan of khugepaged, and leaves these two looks "
+        "of 5.13's collapse_huge_page as they are. Random programs of the emulator met it.",
+    ),
 )
 IDS = [one.id for one in (*DEFECTS, *LOSSES)]
 REST = """## Looked at, and not shown
