@@ -165,7 +165,7 @@ def in_engine(name: str, expression: str, build: str = "debug") -> Any:
     environment = {**os.environ, "PTELAB_ENGINE": name, "PTELAB_BUILD": build}
     environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
     run = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT, timeout=100 * STRESS
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT, timeout=300 * STRESS
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)

@@ -16,7 +16,7 @@ QUICK = ["run", "multi-fault", "--cpus", "1", "--repeat", "2", "--seconds", "0.0
 
 def ptelab(*arguments):
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=100
+        [*COMMAND, *arguments], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=300
     )
 
 

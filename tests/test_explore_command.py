@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def explore(*words):
     command = [sys.executable, "-c", "from scenarios.cli import main; main()", "explore", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 
 def test_a_race_is_found_and_its_report_ends_with_the_command_that_repeats_it(tmp_path):
