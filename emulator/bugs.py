@@ -44,6 +44,7 @@ class Bug(IntEnum):
     BAD_MM_AT_EXIT = 41
     PIN_NOT_MAPPED = 50
     DEPOSIT_LEFT = 51
+    DEPOSIT_MISSING = 52
     WALKED_FREED_TABLE = 60
     SWAP_COUNT_UNDERFLOW = 70
 
@@ -171,6 +172,11 @@ BUGS = {
         "a device has stored to frame {was}, which it has pinned for {subject}; frame {seen} is mapped there",
         "who takes a page away looks whether it is pinned: this store is lost to the program",
         "address",
+    ),
+    Bug.DEPOSIT_MISSING: BugText(
+        "the huge page at the pmd {subject}, which reads {seen}, has no table deposited",
+        "a split has nothing to put in its place: the table went another way, or the leaf stands where none was set",
+        "pmd",
     ),
     Bug.DEPOSIT_LEFT: BugText(
         "PMD table {subject} is freed with table {seen} deposited in it",

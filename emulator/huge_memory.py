@@ -32,8 +32,9 @@ from emulator.atomic import (
     write_once,
     xchg,
 )
+from emulator.bugs import Bug
 from emulator.huge_page import add_mapcounts, alloc_huge_page, clear_huge_page, put_huge_page, sole_user
-from emulator.kernel import ENOMEM
+from emulator.kernel import BUG, ENOMEM
 from emulator.mmu_gather import tlb_adjust_range, tlb_flush_mmu, tlb_remove_huge_page
 from emulator.page_alloc import free_table
 from emulator.paths import path_number, took
@@ -68,6 +69,7 @@ from emulator.tlb import flush_tlb_mm_range, point
 from emulator.vma import VM_HUGEPAGE, anon_vma_prepare
 from emulator.vmscan import pte_alloc_one
 
+BUG_DEPOSIT_MISSING = int(Bug.DEPOSIT_MISSING)
 HUGE_ZERO_PAGE = 0  # in a leaf: the zero page, 512 times
 FALLBACK = 1  # no huge page: go on with a PTE table
 FOLLOW_HUGE = path_number("GUP, slow, huge page")
@@ -92,12 +94,14 @@ def pgtable_trans_huge_deposit(m, mm, pmd, table):
 
 
 @kernel
-def pgtable_trans_huge_withdraw(m, pmd):
+def pgtable_trans_huge_withdraw(m, cpu, pmd):
     """Take back the table that was deposited for `pmd`. Locking: caller must hold pmd_lock."""
     before = 0
     table = m.ptdesc.deposit[pmd >> 9]
-    while m.ptdesc.pmd[table] != pmd:
+    while table != 0 and m.ptdesc.pmd[table] != pmd:
         before, table = table, m.ptdesc.next[table]
+    if table == 0:
+        BUG(m, cpu, BUG_DEPOSIT_MISSING, pmd, 0, read_once(m.entry, pmd))
     if before == 0:
         m.ptdesc.deposit[pmd >> 9] = m.ptdesc.next[table]
     else:
@@ -258,7 +262,7 @@ def split_huge_pmd_locked(m, cpu, mm, pmd, addr):
         entry = read_once(m.entry, pmd)  # the hardware of other CPUs sets bits
     start = addr & -PMD_SIZE
     flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 0)
-    table = pgtable_trans_huge_withdraw(m, pmd)
+    table = pgtable_trans_huge_withdraw(m, cpu, pmd)
     took(m, cpu, SPLIT)
     for i in range(HPAGE_PMD_NR):
         write_once(m.entry, table << 9 | i, huge_piece(entry, i << PAGE_SHIFT))
@@ -322,7 +326,7 @@ def zap_huge_pmd(m, cpu, mm, pmd, addr):
     if pmd_trans_huge(read_once(m.entry, pmd)):
         entry = xchg(m.entry, pmd, 0)
         tlb_adjust_range(m, cpu, addr & -PMD_SIZE, PMD_SIZE)
-        table = pgtable_trans_huge_withdraw(m, pmd)
+        table = pgtable_trans_huge_withdraw(m, cpu, pmd)
     spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
     if table == 0:
         return

@@ -10,6 +10,7 @@ from typing import Any
 
 from emulator import pte_ref
 from emulator.bugs import Bug
+from emulator.huge_memory import pgtable_trans_huge_withdraw
 from emulator.mm_types import Geometry
 from emulator.mmap import check_mm
 from emulator.page_alloc import free_table, put_page
@@ -194,6 +195,7 @@ PROVOCATIONS = {
     "frame_double_free": frame_double_free,
     "table_double_free": lambda m: free_table(m, CPU, TABLE),
     "bad_mm_at_exit": bad_mm_at_exit,
+    "deposit_missing": lambda m: pgtable_trans_huge_withdraw(m, CPU, TABLE << 9),
     "foreign_contents": foreign_contents,
     "foreign_store": foreign_store,
     "lost_store": lost_store,

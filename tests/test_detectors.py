@@ -16,6 +16,7 @@ EXPECTED = {
     "frame_double_free": "frame-double-free",
     "table_double_free": "table-double-free",
     "bad_mm_at_exit": "bad-mm-at-exit",
+    "deposit_missing": "deposit-missing",
     "foreign_contents": "foreign-contents",
     "foreign_store": "foreign-contents",
     "lost_store": "lost-store",
