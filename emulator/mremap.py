@@ -116,8 +116,8 @@ def do_mremap_fixed(m, cpu, mm, addr, length, new):
     if addr + length > new and new + length > addr:
         return -EINVAL
     mmap_write_lock(m, cpu, mm)
-    write_once(m.mm.moves, mm, m.mm.moves[mm] + 1)  # for who looks whether a page is still where it was
     error = remap_move(m, cpu, mm, addr, addr + length, new)
+    write_once(m.mm.moves, mm, m.mm.moves[mm] + 1)  # for who looks, under mmap_lock, whether a page is where it was
     mmap_write_unlock(m, cpu, mm)
     return error
 

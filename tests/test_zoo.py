@@ -20,7 +20,8 @@ PATIENT = 30.0  # seconds a hunt may take on a busy machine
 
 @pytest.mark.parametrize("name", RACES)
 def test_a_race_is_caught_by_a_detector_it_names(name):
-    violation = hunt(name, seed=1, seconds=PATIENT).violation
+    hunts = (hunt(name, seed, seconds=PATIENT / 2).violation for seed in range(1, 6))  # by chance: not by every seed
+    violation = next(filter(None, hunts), None)
 
     assert violation is not None
     assert violation.detector in load_race(name)[0].detectors
