@@ -117,7 +117,7 @@ def get_user_page_fast_only(m, cpu, mm, addr, write):
 
 @kernel
 def check_pin(m, cpu, mm, addr, frame, zaps, moves):
-    """Detector: a page pinned for a store is the one mapped at `addr`, unless somebody has zapped or moved pages since.
+    """Detector: no other page than the one pinned for a store is mapped at `addr`, unless pages were zapped or moved.
 
     Without a VMA munmap may be taking the tables down there, with mmap_lock for reading as well.
     """
@@ -126,7 +126,9 @@ def check_pin(m, cpu, mm, addr, frame, zaps, moves):
     mapped = row < vma_limit(m, mm) and m.vma.start[row] <= addr
     entry = follow_page_pte(m, cpu, mm, addr, 0, 0) if mapped else 0
     same = zaps >= 0 and zaps_of_others(m, cpu, mm) == zaps and read_once(m.mm.moves, mm) == moves
-    if entry >> PAGE_SHIFT != frame and same:
+    if (
+        entry >> PAGE_SHIFT != frame and entry >> PAGE_SHIFT != ZERO_PAGE and same
+    ):  # gone altogether: somebody's release
         BUG(m, cpu, BUG_PIN_NOT_MAPPED, addr, frame, entry >> PAGE_SHIFT)
     mmap_read_unlock(m, cpu, mm)
 
