@@ -126,10 +126,9 @@ def check_pin(m, cpu, mm, addr, frame, zaps, moves):
     mapped = row < vma_limit(m, mm) and m.vma.start[row] <= addr
     entry = follow_page_pte(m, cpu, mm, addr, 0, 0) if mapped else 0
     same = zaps >= 0 and zaps_of_others(m, cpu, mm) == zaps and read_once(m.mm.moves, mm) == moves
-    if (
-        entry >> PAGE_SHIFT != frame and entry >> PAGE_SHIFT != ZERO_PAGE and same
-    ):  # gone altogether: somebody's release
-        BUG(m, cpu, BUG_PIN_NOT_MAPPED, addr, frame, entry >> PAGE_SHIFT)
+    found = entry >> PAGE_SHIFT
+    if found != frame and found != ZERO_PAGE and same:  # the zero page, or none: somebody has released it
+        BUG(m, cpu, BUG_PIN_NOT_MAPPED, addr, frame, found)
     mmap_read_unlock(m, cpu, mm)
 
 
@@ -138,7 +137,7 @@ def use_page(m, cpu, mm, addr, value):
     """What a device does with a page of user memory: pin it, store `value` to its word at `addr`, or load that if
     `value` is 0, unpin it. 0 or -errno."""
     zaps = zaps_of_others(m, cpu, mm) if detecting(m) else 0
-    moves = read_once(m.mm.moves, mm)
+    moves = read_once(m.mm.moves, mm) if detecting(m) else 0
     frame = get_user_page_fast_only(m, cpu, mm, addr, value)
     if frame == 0:
         frame = get_user_page(m, cpu, mm, addr, value)

@@ -211,14 +211,18 @@ REST = """## Looked at, and not shown
 """
 
 
-def race_row(name: str, seeds: int) -> dict[str, Any]:
-    """The row of `ptelab races --only NAME`: real processes, in a process of their own (another engine)."""
-    command = [sys.executable, "-c", "from scenarios.cli import main; main()", "races", "--only", name]
-    run = subprocess.run([*command, "--seeds", str(seeds), "--json", "-"], capture_output=True, text=True)
-    if run.returncode not in (errors.OK, errors.VIOLATION):
-        raise errors.UserError(f"ptelab races --only {name}: {run.stderr.strip()}")
-    row: dict[str, Any] = json.loads(run.stdout)["rows"][0]
-    return row
+def run_ptelab(*arguments: str) -> tuple[str, list[dict[str, Any]]]:
+    """Run a command in a process of its own, for its engine is another: what it printed, and its rows.
+
+    Raises UserError unless it passed or found a violation.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        command = [sys.executable, "-c", "from scenarios.cli import main; main()", *arguments, "--json", file.name]
+        run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode not in (errors.OK, errors.VIOLATION):
+            raise errors.UserError(f"ptelab {' '.join(arguments)}: {run.stderr.strip()}")
+        rows: list[dict[str, Any]] = json.load(file)["rows"]
+    return run.stdout, rows
 
 
 def show_defect(defect: Defect, seeds: int, seconds: float) -> tuple[Finding, Finding, dict[str, Any]]:
@@ -226,7 +230,8 @@ def show_defect(defect: Defect, seeds: int, seconds: float) -> tuple[Finding, Fi
     of = subject(f"race/{defect.race}")
     found = explore(of, Plan(True, of.memory, of.bound, seconds=seconds, targets=defect.near))
     clean = explore(of, Plan(False, of.memory, of.bound, seconds=PROOF))
-    return found, clean, race_row(defect.race, seeds)
+    _, rows = run_ptelab("races", "--only", defect.race, "--seeds", str(seeds))
+    return found, clean, rows[0]
 
 
 def _cells(defect: Defect, found: Finding, clean: Finding, row: dict[str, Any]) -> list[str]:
@@ -264,15 +269,9 @@ def _wrapped(text: str) -> list[str]:
 
 
 def measured(loss: Loss) -> tuple[list[str], list[dict[str, Any]]]:
-    """What the scenario of a loss printed, without its audit, and its rows."""
-    command = [sys.executable, "-c", "from scenarios.cli import main; main()", "run", *loss.scenario]
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        run = subprocess.run([*command, "--json", file.name], capture_output=True, text=True)
-        if run.returncode not in (errors.OK, errors.VIOLATION):
-            raise errors.UserError(f"ptelab run {loss.scenario[0]}: {run.stderr.strip()}")
-        rows: list[dict[str, Any]] = json.load(file)["rows"]
-    lines = [line for line in run.stdout.splitlines() if not line.endswith(" ok")]
-    return lines, rows
+    """What the scenario of a loss printed, without the checks that hold, and its rows."""
+    printed, rows = run_ptelab("run", *loss.scenario)
+    return [line for line in printed.splitlines() if not line.endswith(" ok")], rows
 
 
 def loss_section(loss: Loss, lines: list[str]) -> list[str]:
