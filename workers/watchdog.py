@@ -6,7 +6,8 @@ swapped out, is slow and not stuck; a look at it counts for nothing. One that co
 named, may be in a long instruction that moves no counter: it gets ten times the patience.
 
 A CPU stands still for good if it waits for something, and neither it nor anybody it waits for, directly or through
-others, moves. If nobody moves at all, all do.
+others, moves. If nobody moves at all, all do. It must be found so twice, with a chance in between: who was let go just
+before the first look has not run yet.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Watchdog:
         self._moved_at = np.full(geometry.cpus + 1, time.monotonic())
         self._still = np.zeros(geometry.cpus + 1)  # looks that count, without a change; the coordinator's last
         self._had = np.zeros(geometry.cpus + 1)  # processor time at the last look that counted
+        self._suspects: dict[int, float] = {}  # found to stand still, and their looks then
 
     def _figures(self) -> np.ndarray:
         """One row per process: its counters; they only grow, but for pc."""
@@ -73,9 +75,9 @@ class Watchdog:
         for number, pid in enumerate(pids):
             if not moved[number]:
                 self._count(number, *process_state(pid))
-        if self._still[:-1].max() < self._looks:
-            return []
-        return self._stuck()
+        stuck = self._stuck() if self._still[:-1].max() >= self._looks else []
+        self._suspects = {cpu: self._suspects.get(cpu, self._still[cpu]) for cpu in stuck}
+        return [cpu for cpu, looks in self._suspects.items() if self._still[cpu] > looks]
 
     def _count(self, number: int, state: str, seconds: float) -> None:
         """Enter a look at a process that has not moved: the first notes its processor time, later ones ask for more."""
