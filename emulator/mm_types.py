@@ -147,6 +147,7 @@ CONFIG = struct(
         uffd_move_unchecked="UFFD_MOVE does not look at the pmd again",
         mremap_late_flush="mremap flushes after it has dropped the ptls",
         migrate_late_flush="migration flushes after it has dropped the ptl",
+        put_to_last_table="an rmap walk over a run of pages puts for all of them in the table it ends in",
         swap_uncounted="reclaim puts for an entry that becomes a swap entry",
         wait_after_put="slow GUP puts the table, then waits for the migration entry in it",
         move_without_rmap_lock="mremap moves a table without the rmap locks",
@@ -436,7 +437,7 @@ SWAP = struct(
 
 PVMW = struct(
     line(  # the rmap walk a CPU is in, struct page_vma_mapped_walk
-        frame="the page; this CPU",
+        frame="the page at hand; this CPU",
         flags="PVMW_MIGRATION; this CPU",
         family="the family whose VMAs it goes through, -1 for a file's links; this CPU",
         file="the file, if so; this CPU",
@@ -450,7 +451,10 @@ PVMW = struct(
         addr="its address; this CPU",
         pmd="its pmd; this CPU",
         table="its table, which is pinned and locked, or 0; this CPU",
-        cleared="1 if the entry became none; this CPU",
+        cleared="entries of that table that have become none; this CPU",
+        first="first frame of the run of pages; this CPU",
+        pages="pages of the run; this CPU",
+        end="where the run ends in the VMA; this CPU",
     ),
 )
 
