@@ -12,8 +12,10 @@ Source: change_protection and do_mprotect_pkey, mm/mprotect.c.
 
 from emulator.atomic import kernel, read_once, write_once, xchg
 from emulator.huge_memory import split_huge_pmd
+from emulator.hugetlb import hugetlb_file, hugetlb_unshare_pmds
 from emulator.kernel import EINVAL, ENOMEM
 from emulator.mmu_gather import tlb_adjust_range, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
+from emulator.mutex import i_mmap_unlock
 from emulator.paths import path_number, took
 from emulator.pgtable import (
     PAGE,
@@ -36,7 +38,7 @@ from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get_retry, pte_
 from emulator.rcu import cond_resched
 from emulator.spinlock import PMD_LOCK, mmap_write_lock, mmap_write_unlock, spin_lock, spin_unlock
 from emulator.tlb import point
-from emulator.vma import VM_ACCESS_FLAGS, find_vma, pte_modify, vma_limit, vma_modify_flags
+from emulator.vma import VM_ACCESS_FLAGS, VM_HUGETLB, find_vma, may_split, pte_modify, vma_limit, vma_modify_flags
 
 MPROTECT = path_number("mprotect")
 CHANGE_HUGE = path_number("huge page, mprotect")
@@ -119,13 +121,19 @@ def change_protection(m, cpu, mm, addr, end, flags):
 
 @kernel
 def mprotect_fixup(m, cpu, mm, row, start, end, prot):
-    """mprotect for [start, end), which lies in the VMA at `row`: 0 or -ENOMEM. Locking: as change_protection."""
+    """mprotect for [start, end), which lies in the VMA at `row`: 0 or -errno. Locking: as change_protection."""
     flags = m.vma.flags[row] & ~VM_ACCESS_FLAGS | prot
     if flags == m.vma.flags[row]:
         return 0
+    if not (may_split(m, mm, start) and may_split(m, mm, end)):
+        return -EINVAL
     if vma_modify_flags(m, cpu, mm, row, start, end, flags) < 0:
         return -ENOMEM
+    if flags & VM_HUGETLB:
+        hugetlb_unshare_pmds(m, cpu, mm, start, end)
     change_protection(m, cpu, mm, start, end, flags)
+    if flags & VM_HUGETLB:
+        i_mmap_unlock(m, cpu, hugetlb_file(m))
     return 0
 
 

@@ -37,7 +37,7 @@ from emulator.points import point_number
 from emulator.rmap import first_link
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.tlb import point
-from emulator.vma import VM_LOCKED, VM_SHARED, find_vma, linear_page_index, vma_limit
+from emulator.vma import VM_FILE, VM_LOCKED, VM_SHARED, find_vma, linear_page_index, vma_limit
 
 UNMAP_MAPPING = path_number("truncate, hole punch")
 
@@ -135,8 +135,9 @@ def find_mapped_file(m, cpu, mm, start, end):
         if result <= start:
             result = min(end, m.vma.end[row])
             m.vmf.flags[cpu] = m.vma.flags[row]
-            file = m.vma.file[row] - 1
-            m.vmf.slot[cpu] = -1 if file < 0 else cache_slot(m, file, 0)
+            m.vmf.slot[cpu] = -1
+            if m.vma.flags[row] & VM_FILE:
+                m.vmf.slot[cpu] = cache_slot(m, m.vma.file[row] - 1, 0)
             m.vmf.addr[cpu] = linear_page_index(m, row, start)
     mmap_read_unlock(m, cpu, mm)
     return result
