@@ -13,7 +13,6 @@ from emulator.guard import guard_install, guard_remove_pte_range
 from emulator.gup import faultin_page_range
 from emulator.huge_memory import split_huge_pmd, vma_adjust_trans_huge
 from emulator.kernel import EINVAL, ENOMEM, detecting
-from emulator.khugepaged import madvise_collapse
 from emulator.memory import ZERO_PAGE, zap_page_range
 from emulator.mmu_gather import tlb_adjust_range, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
 from emulator.paths import path_number, took
@@ -56,6 +55,7 @@ from emulator.vma import (
     vma_limit,
     vma_modify_flags,
 )
+from emulator.vma_pieces import madvise_collapse
 
 YOUNG_DIRTY = path_number("MADV_FREE, COLD, PAGEOUT")
 WILLNEED = path_number("MADV_WILLNEED")
@@ -275,7 +275,7 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
         return madvise_update_vma(m, cpu, mm, row, start, end, advice)
     flags = m.vma.flags[row]
     if advice == MADV_REMOVE:
-        return -EINVAL  # truncate.py:madvise_remove has it; process_madvise has not
+        return -EINVAL  # vma_pieces.py:madvise_remove has it; process_madvise has not
     forbidden = VM_PFNMAP | VM_LOCKED
     if advice == MADV_WILLNEED or advice == MADV_DONTNEED_LOCKED:
         forbidden = 0

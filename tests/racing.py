@@ -10,6 +10,10 @@ import numpy as np
 from litmus import fresh, run_all
 
 from emulator.engines.explore import (
+    COUNT_BIT,
+    COUNT_MASK,
+    TASK_BIT,
+    WORD_MASK,
     Field,
     atomic_add,
     cmpxchg,
@@ -199,6 +203,28 @@ def twins() -> dict[str, str]:
     return found
 
 
+def stretches(*sizes: int) -> list[list[int]]:
+    """What the log says of a memset of each size: the task, the first word and the number of words; [] if refused."""
+    logged = []
+    for size in sizes:
+        words = fresh(max(sizes))
+        world.log.clear()
+        try:
+            memset(words, 0, size, 1)
+        except ValueError:
+            logged.append([])
+            continue
+        (entry,) = world.log
+        logged.append([entry >> TASK_BIT, entry & WORD_MASK, (entry >> COUNT_BIT & COUNT_MASK) + 1])
+    return logged
+
+
 def everything() -> dict[str, Any]:
     """All of it in one process."""
-    return {"programs": len(PROGRAMS), "wrong": wrong(), "scenes": scenes(), "twins": twins()}
+    return {
+        "programs": len(PROGRAMS),
+        "wrong": wrong(),
+        "scenes": scenes(),
+        "twins": twins(),
+        "stretches": stretches(1, 1024, 1025, 0),
+    }

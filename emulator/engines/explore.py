@@ -35,6 +35,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 # One entry of the log: task << TASK_BIT | kind << KIND_BIT | (words - 1) << COUNT_BIT | first word.
 WORD_BITS, COUNT_BIT, KIND_BIT, TASK_BIT = 22, 22, 32, 36
 WORD_MASK, COUNT_MASK, KIND_MASK = (1 << WORD_BITS) - 1, (1 << 10) - 1, 15
+MOST_WORDS = COUNT_MASK + 1  # of one entry
 KINDS = (
     "read_once",
     "smp_load_acquire",
@@ -419,22 +420,29 @@ def data_race(field: Field, i: int) -> int:
     return w.mem[word] if w.buffers is None else w.buffers.load(word)
 
 
+def _more(n: int) -> int:
+    """What the log says of an access to `n` words. Raises ValueError if it has no room for them."""
+    if not 0 < n <= MOST_WORDS:
+        raise ValueError(f"{n} words in one access: the log has room for 1 to {MOST_WORDS}")
+    return (n - 1) << COUNT_BIT
+
+
 def memset(field: Field, i: int, n: int, value: int) -> None:
-    """Plain stores to `n` words, at most 1024, as one."""
+    """Plain stores to `n` words, at most MOST_WORDS, as one."""
     word, w = field.base + i, world
     if w.buffers is not None:
-        w.buffers.issue(PLAIN_STORE | (n - 1) << COUNT_BIT, word, value)
+        w.buffers.issue(PLAIN_STORE | _more(n), word, value)
         return
-    w.append(w.tag | PLAIN_STORE | (n - 1) << COUNT_BIT | word)
+    w.append(w.tag | PLAIN_STORE | _more(n) | word)
     for one in w.waited.intersection(range(word, word + n)):
         w.wake(one)
     w.mem[word : word + n] = [value] * n
 
 
 def or_words(field: Field, i: int, n: int) -> int:
-    """Plain loads of `n` words, at most 1024, or-ed together."""
+    """Plain loads of `n` words, at most MOST_WORDS, or-ed together."""
     word, w = field.base + i, world
-    w.append(w.tag | PLAIN_LOAD | (n - 1) << COUNT_BIT | word)
+    w.append(w.tag | PLAIN_LOAD | _more(n) | word)
     words = w.mem[word : word + n] if w.buffers is None else [w.buffers.load(k) for k in range(word, word + n)]
     result = 0
     for value in set(words):
