@@ -204,7 +204,7 @@ def twins() -> dict[str, str]:
 
 
 def stretches(*sizes: int) -> list[list[int]]:
-    """What the log says of a memset of each size: the task, the first word and the number of words; [] if refused."""
+    """What the log says of a memset of each size: task (0: its own), first word and number of words; [] if refused."""
     logged = []
     for size in sizes:
         words = fresh(max(sizes))
@@ -215,7 +215,7 @@ def stretches(*sizes: int) -> list[list[int]]:
             logged.append([])
             continue
         (entry,) = world.log
-        logged.append([entry >> TASK_BIT, entry & WORD_MASK, (entry >> COUNT_BIT & COUNT_MASK) + 1])
+        logged.append([(entry ^ world.tag) >> TASK_BIT, entry & WORD_MASK, (entry >> COUNT_BIT & COUNT_MASK) + 1])
     return logged
 
 
