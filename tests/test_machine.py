@@ -5,7 +5,7 @@ import random
 import signal
 
 import pytest
-from support import BASE, SLOT, geometry_for, hammer
+from support import BASE, SLOT, geometry_for, hammer, run_programs
 
 from emulator.checks import audit
 from emulator.mm_types import Geometry
@@ -81,10 +81,7 @@ def test_a_cpu_that_others_stopped_is_found():
 def test_cpus_that_wait_for_one_that_computes_do_not_stand_still():
     programs = [[compute(900_000), barrier(), STOP], [barrier(), STOP], [barrier(), STOP]]
     with Machine(geometry_for(programs), "refcount", patience=0.2) as machine:
-        for cpu, program in enumerate(programs):
-            machine.load(cpu, program)
-        machine.start()
-        machine.wait()
+        run_programs(machine, programs)
 
         assert not machine.frozen
 
@@ -134,9 +131,7 @@ def test_running_out_of_tables_is_an_error_and_not_a_hang():
     program = [mmap(BASE, 64 * SLOT), touch(BASE, 64 * SLOT, SLOT), STOP]
     geometry = Geometry(insns=3, tables=20)
     with Machine(geometry, "none") as machine:
-        machine.load(0, program)
-        machine.start()
-        machine.wait()
+        run_programs(machine, [program])
 
         assert machine.views["cpu"]["oom"][0] > 0
         assert not any(audit(machine.views, geometry).values())
@@ -146,9 +141,7 @@ def test_a_small_pool_of_tables_is_fed_by_grace_periods():
     program = [mmap(BASE, SLOT), touch(BASE, SLOT), dontneed(BASE, SLOT), jump(1, 2000), STOP]
     geometry = Geometry(insns=5, tables=12)
     with Machine(geometry, "refcount") as machine:
-        machine.load(0, program)
-        machine.start()
-        machine.wait()
+        run_programs(machine, [program])
 
         assert machine.views["cpu"]["oom"][0] == 0
         assert machine.views["cpu"]["tables_freed"][0] == 2001
