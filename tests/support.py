@@ -66,8 +66,7 @@ def geometry_for(programs: Sequence[Sequence[Insn]], mms: int = 1) -> Geometry:
 
 def run_programs(machine: Machine, programs: Sequence[Sequence[Insn]]) -> None:
     """Run a program on each CPU, to the end."""
-    for cpu, program in enumerate(programs):
-        machine.load(cpu, program)
+    machine.load_all(programs)
     machine.start()
     machine.wait()
 

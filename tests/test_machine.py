@@ -39,8 +39,7 @@ def test_a_killed_cpu_ends_the_run_with_its_name_and_instruction(seed):
     rng = random.Random(seed)
     programs = [FOREVER] * 3
     with Machine(geometry_for(programs), "refcount") as machine:
-        for cpu, program in enumerate(programs):
-            machine.load(cpu, program)
+        machine.load_all(programs)
         machine.start()
         machine.run_for(rng.random() / 20)
         victim = rng.randrange(3)
@@ -66,8 +65,7 @@ def test_a_killed_coordinator_ends_the_run():
 def test_a_cpu_that_others_stopped_is_found():
     programs = hammer(2, 0)
     with Machine(geometry_for(programs), "refcount", patience=0.5) as machine:
-        for cpu, program in enumerate(programs):
-            machine.load(cpu, program)
+        machine.load_all(programs)
         machine.start()
         os.kill(machine.pids[0], signal.SIGSTOP)
         machine.wait()
@@ -100,8 +98,7 @@ def test_a_stopped_machine_is_sound_wherever_it_was():
     programs = hammer(4, 0)
     geometry = geometry_for(programs)
     with Machine(geometry, "refcount") as machine:
-        for cpu, program in enumerate(programs):
-            machine.load(cpu, program)
+        machine.load_all(programs)
         machine.start()
         machine.run_for(0.05)
         machine.stop()
@@ -112,8 +109,7 @@ def test_a_stopped_machine_is_sound_wherever_it_was():
 def test_sixteen_cpus_meet_at_a_barrier():
     programs = [[barrier(), barrier(), STOP]] * 16
     with Machine(geometry_for(programs), "none") as machine:
-        for cpu, program in enumerate(programs):
-            machine.load(cpu, program)
+        machine.load_all(programs)
         machine.start()
 
         assert machine.wait()

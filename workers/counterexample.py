@@ -124,11 +124,9 @@ def counterexample(machine: ExploredMachine, choices: Sequence[int]) -> Countere
     return Counterexample(outcome.what, list(choices), strategy.switches, strategy.preemptions, machine.crash_at)
 
 
-def shrink(
-    machine: ExploredMachine, outcome: Outcome, alike: Collection[str] = (), seconds: float = SHRINK_SECONDS
-) -> Counterexample:
+def shrink(machine: ExploredMachine, outcome: Outcome, alike: Collection[str] = ()) -> Counterexample:
     """A counterexample with fewer preemptions and fewer steps: of the same kind, or of one of those in `alike`."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + SHRINK_SECONDS
     best = counterexample(machine, outcome.choices)
     better = True
     while better and time.monotonic() < until:
