@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from scenarios import report
-
-if TYPE_CHECKING:
-    from scenarios.explore import Finding
+from scenarios.finding import Finding
 
 
 def verdict_line(found: Finding) -> str:
