@@ -9,11 +9,8 @@ from typing import Any
 import numpy as np
 from litmus import fresh, run_all
 
+from emulator.engines.access_log import COUNT_BIT, COUNT_MASK, TASK_BIT, WORD_MASK
 from emulator.engines.explore import (
-    COUNT_BIT,
-    COUNT_MASK,
-    TASK_BIT,
-    WORD_MASK,
     Field,
     atomic_add,
     cmpxchg,

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import CodeType, FrameType
 
-from emulator.engines.explore import (
+from emulator.engines.access_log import (
     BLOCKED,
     COUNT_BIT,
     COUNT_MASK,
@@ -22,8 +22,8 @@ from emulator.engines.explore import (
     WMB,
     WOKEN,
     WORD_MASK,
-    World,
 )
+from emulator.engines.explore import World
 from workers.story import Access
 
 _ENGINES = str(Path(__file__).resolve().parent.parent / "emulator" / "engines")
