@@ -205,7 +205,7 @@ def run_all(record: Record, names: list[str], seeds: int) -> None:
 
 def show_all(record: Record, seeds: int) -> None:
     """The table: race, detector, time and operations until caught, the gain of perturbation, clean operations."""
-    from workers.postmortem import many
+    from workers.whereabouts import many
 
     hunts, bare = many(seeds, "seed"), many(min(seeds, BARE_SEEDS), "seed")
     report.write(

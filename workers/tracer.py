@@ -24,7 +24,7 @@ from emulator.engines.access_log import (
     WORD_MASK,
 )
 from emulator.engines.explore import World
-from workers.story import Access
+from workers.access import Access
 
 _ENGINES = str(Path(__file__).resolve().parent.parent / "emulator" / "engines")
 _KERNELS = str(Path(__file__).resolve().parent.parent / "emulator")

@@ -13,19 +13,8 @@ from emulator.mm_types import RCU_AGES, TRACE_ENTRIES, Geometry
 from emulator.pgtable import POISON, TABLE_STATES
 from emulator.points import POINTS, point_name
 from workers.columns import Row, column_lines
-from workers.postmortem import (
-    cycle_line,
-    instruction,
-    last_point,
-    life_of,
-    locks_held,
-    number_text,
-    stamp,
-    unquiet,
-    wait_for_graph,
-    waiting_for,
-    who,
-)
+from workers.waits import cycle_line, unquiet, wait_for_graph
+from workers.whereabouts import instruction, last_point, life_of, locks_held, number_text, stamp, waiting_for, who
 
 STORY_EVENTS = 24
 KEPT_EVENTS = 3  # of the CPU that saw it, from before those
