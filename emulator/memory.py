@@ -97,6 +97,7 @@ ZAP_ENTRIES = path_number("zap, entries")
 ZAP_NONPRESENT = path_number("zap of a swap or migration entry")
 FILE_TABLE = path_number("fault on a file, table there")
 
+MAX_RECLAIM_RETRIES = 16
 ZERO_PAGE = 0  # frame 0: never written, never counted
 ZERO_PTE = ZERO_PAGE << PAGE_SHIFT | PRESENT | USER | ACCESSED
 MMAP_LOCKED, SET_PTE_LOCKED = point_number("fault.mmap-locked"), point_number("set_pte.locked")
@@ -287,10 +288,27 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
 
 
 @kernel
-def handle_nonpresent_fault(m, cpu, mm, vma, pmd, table, addr, flags, entry):
-    """do_swap_page for an anonymous VMA: what that returns. The caller's reference is used up."""
-    set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
+def swap_and_wp_fault(m, cpu, entry):
+    """do_swap_page, and do_wp_page behind it for a write to a page that others have as well: what those return.
+
+    One fault does both, as in Linux: a page that comes in, is write-protected, and is reclaimed for its own copy would
+    otherwise be let in for ever.
+    """
     result = do_swap_page(m, cpu, entry)
+    if result == 0 and m.vmf.flags[cpu] & FAULT_FLAG_WRITE:
+        mm, table, addr = m.vmf.mm[cpu], m.vmf.table[cpu], m.vmf.addr[cpu]
+        pte = pte_offset(table, addr)
+        entry = read_once(m.entry, pte)
+        if pte_present(entry) and entry & (RW | FILE) == 0:
+            return do_wp_page(m, cpu, mm, m.vmf.vma[cpu], table, pte, addr, entry)
+    return result
+
+
+@kernel
+def handle_nonpresent_fault(m, cpu, mm, vma, pmd, table, addr, flags, entry):
+    """swap_and_wp_fault for an anonymous VMA: what that returns. The caller's reference is used up."""
+    set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
+    result = swap_and_wp_fault(m, cpu, entry)
     pte_put_vmf(m, cpu)
     return result
 
@@ -340,7 +358,7 @@ def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
     if entry == 0:
         result = do_fault(m, cpu)
     elif not pte_present(entry):
-        result = do_swap_page(m, cpu, entry)
+        result = swap_and_wp_fault(m, cpu, entry)
     elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
         if entry & FILE:
             result = do_wp_file(m, cpu, entry)
@@ -366,7 +384,7 @@ def handle_missing_fault(m, cpu, mm, vma, pmd, addr, flags):
     if entry == 0:
         result = handle_userfault(m, cpu)
     elif not pte_present(entry):
-        result = do_swap_page(m, cpu, entry)
+        result = swap_and_wp_fault(m, cpu, entry)
     elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
         result = do_wp_page(m, cpu, mm, vma, table, pte, addr, entry)
     pte_put_vmf(m, cpu)
@@ -401,9 +419,11 @@ def __handle_mm_fault(m, cpu, mm, vma, addr, flags):
 def handle_mm_fault(m, cpu, mm, addr, write):
     """Resolve a page fault: 0, or -EFAULT if no VMA allows it, -EBUS past the end of a file, -ENOMEM, with a signal.
 
+    What reclaim wins may be what the fault itself needs, so it is asked a few times and no more (should_reclaim_retry).
     Locking: takes and releases mmap_lock for reading. Source: do_user_addr_fault and handle_mm_fault.
     """
     flags = write
+    retries = 0
     while True:
         mmap_read_lock(m, cpu, mm)
         point(m, cpu, MMAP_LOCKED, addr, write)
@@ -420,7 +440,9 @@ def handle_mm_fault(m, cpu, mm, addr, write):
             mmap_read_unlock(m, cpu, mm)
             if result == 0:
                 return 0
-            if result != -ENOMEM or m.cpu.oom_zone[cpu] != FRAMES or not try_to_free_pages(m, cpu):
+            retries += 1
+            reclaim = result == -ENOMEM and m.cpu.oom_zone[cpu] == FRAMES and retries <= MAX_RECLAIM_RETRIES
+            if not reclaim or not try_to_free_pages(m, cpu):
                 return mm_fault_error(m, cpu, mm, addr, result)
         cond_resched(m, cpu)
         if stopped(m):

@@ -5,6 +5,7 @@ from support import BASE, SLOT, at_rest, race, run_programs
 
 from emulator import madvise
 from emulator.checks import audit
+from emulator.kernel import ENOMEM
 from emulator.mm_types import PAGE_SIZE, Geometry
 from emulator.pgtable import SWAP_ENTRY
 from emulator.policy import POLICIES
@@ -161,6 +162,18 @@ def test_memory_that_runs_out_goes_to_swap_if_there_is_any():
     assert (left.errors, left.loaded) == (0, 7)
     assert left.anon + left.swap == 60
     assert run(program, frames=40, swap_pages=0).errors != 0
+
+
+def test_a_store_to_a_shared_page_in_swap_needs_two_frames_and_with_one_it_ends_out_of_memory():
+    def stored(others):
+        program = [mmap(BASE, SLOT), mmap(OTHER, SLOT), touch(BASE, PAGES * PAGE, value=7), fork(hold=True)]
+        program += [swapout(100), touch(OTHER, others * PAGE), store(BASE, 8), REAP, load(BASE)]
+        return run(program, frames=16, swap_pages=PAGES)
+
+    enough, short = stored(13), stored(14)
+
+    assert (enough.error[6], enough.loaded) == (0, 8)
+    assert (short.error[6], short.loaded) == (-ENOMEM, 7)  # what reclaim wins is the page that is to be copied
 
 
 def test_locked_pages_stay_and_private_copies_of_a_file_go():
