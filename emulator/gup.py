@@ -23,7 +23,7 @@ from emulator.rcu import cond_resched
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.swap_fault import migration_entry_wait
 from emulator.tlb import point
-from emulator.vma import VM_ACCESS_FLAGS, VM_PFNMAP, VM_SHARED, VM_WRITE, find_vma, vma_limit
+from emulator.vma import VM_ACCESS_FLAGS, VM_FILE, VM_PFNMAP, VM_SHARED, VM_WRITE, find_vma, vma_limit
 
 UNPINNED = point_number("gup.unpinned")
 FOLLOW = path_number("populate, mlock: the look")
@@ -83,7 +83,7 @@ def pin_user_page(m, cpu, mm, addr, flags):
         return -EFAULT
     if not m.vma.flags[row] & (VM_WRITE if write else VM_ACCESS_FLAGS) or m.vma.flags[row] & VM_PFNMAP:
         return -EFAULT
-    if write and m.vma.file[row] != 0:
+    if write and m.vma.flags[row] & VM_FILE:
         return -EFAULT
     while True:
         entry = follow_page_pte(m, cpu, mm, addr, write, 1)

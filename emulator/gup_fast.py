@@ -33,6 +33,7 @@ from emulator.pgtable import (
     RW,
     SPECIAL,
     huge_piece,
+    is_hugetlb,
     is_migration_entry,
     is_swap_entry,
     pgtable_of,
@@ -54,6 +55,8 @@ GUP_FAST = path_number("GUP, fast")
 
 GUP_FAST_HUGE = path_number("GUP, fast, huge page")
 BUG_USE_AFTER_FREE, BUG_PIN_NOT_MAPPED = int(Bug.TABLE_USE_AFTER_FREE), int(Bug.PIN_NOT_MAPPED)
+BUG_FOREIGN_PIN = int(Bug.FOREIGN_PIN)
+READ_PUD = point_number("gup.read-pud")
 READ_PMD, READ_PTE, PINNED = point_number("gup.read-pmd"), point_number("gup.read-pte"), point_number("gup.pinned")
 USED = point_number("gup.used")
 
@@ -103,6 +106,18 @@ def gup_huge_pmd(m, cpu, pmd, named, addr, write):
 
 
 @kernel
+def check_owner(m, cpu, mm, pmd, named, frame):
+    """Detector: a frame that fast GUP has counted is mapped in this mm, or is a page of hugetlbfs, which many map.
+
+    Locking: caller must have interrupts off still.
+    """
+    table = pmd >> 9 if pmd_trans_huge(named) else pgtable_of(named)
+    owner = data_race(m.ptdesc.mm, table) - 1
+    if owner != mm and not is_hugetlb(named):
+        BUG(m, cpu, BUG_FOREIGN_PIN, frame, mm, owner)
+
+
+@kernel
 def get_user_page_fast_only(m, cpu, mm, addr, write):
     """Pin the page at `addr` if it is there, and may be written if that is wanted: its frame, or 0.
 
@@ -111,11 +126,14 @@ def get_user_page_fast_only(m, cpu, mm, addr, write):
     frame = 0
     local_irq_disable(m, cpu)
     pmd = pmd_offset_lockless(m, mm, addr)
+    point(m, cpu, READ_PUD, pmd >> 9, addr)
     named = 0 if pmd == 0 else read_once(m.entry, pmd)
     if named & PRESENT and pmd_trans_huge(named):
         frame = gup_huge_pmd(m, cpu, pmd, named, addr, write)
     elif named & PRESENT:
         frame = gup_pte_range(m, cpu, pmd, named, addr, write)
+    if detecting(m) and frame != 0:
+        check_owner(m, cpu, mm, pmd, named, frame)
     local_irq_enable(m, cpu)
     return frame
 

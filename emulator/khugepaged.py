@@ -207,7 +207,8 @@ def take_table_out(m, cpu, mm, pmd, addr):
     flush_tlb_mm_range(m, cpu, mm, addr, addr + PMD_SIZE, 1)
     spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
     point(m, cpu, COLLAPSING, pgtable_of(entry), pmd)
-    tlb_remove_table_sync_one(m, cpu)
+    if not (knob(m.config.collapse_without_ipi) or (DEBUG and m.config.broadcast_flush[0] == 2)):
+        tlb_remove_table_sync_one(m, cpu)
     return entry
 
 

@@ -20,6 +20,7 @@ from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock,
 from emulator.vma import (
     VM_DONTCOPY,
     VM_HUGEPAGE,
+    VM_HUGETLB,
     VM_LOCKED,
     VM_NOHUGEPAGE,
     VM_PFNMAP,
@@ -126,9 +127,11 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
 
     Locking: caller must hold mmap_lock, for writing where the advice changes the VMA.
     """
+    flags = m.vma.flags[row]
+    if flags & VM_HUGETLB:
+        return -EINVAL  # of Linux's advice, MADV_DONTNEED before 5.18
     if changes_vma(advice):
         return madvise_update_vma(m, cpu, mm, row, start, end, advice)
-    flags = m.vma.flags[row]
     if advice == MADV_REMOVE:
         return -EINVAL  # vma_pieces.py:madvise_remove has it; process_madvise has not
     forbidden = VM_PFNMAP | VM_LOCKED

@@ -70,7 +70,7 @@ from emulator.spinlock import (
 from emulator.swap_fault import unuse_pte_range
 from emulator.task_mmu import clear_refs_pte, clear_soft_dirty_pte, pagemap_word, smaps_clear, smaps_pte_entry
 from emulator.tlb import point
-from emulator.vma import find_vma, vma_limit
+from emulator.vma import VM_HUGETLB, find_vma, vma_limit
 
 BUG_WALKED_FREED = int(Bug.WALKED_FREED_TABLE)
 WALK = path_number("smaps, pagemap, clear_refs, memcg")
@@ -249,7 +249,8 @@ def walk_vmas(m, cpu, mm, start, end, walk):
         if not knob(m.config.walk_outside_vma):
             start = max(start, m.vma.start[row])
         until = min(end, m.vma.end[row])
-        walk_page_range(m, cpu, mm, start, until, walk)
+        if walk == WALK_PAGEMAP or not m.vma.flags[row] & VM_HUGETLB:
+            walk_page_range(m, cpu, mm, start, until, walk)
         start = until
         if stopped(m):
             return -EINTR

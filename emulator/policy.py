@@ -88,6 +88,7 @@ KNOBS = _fields(
         "retract-unlocked": "retract takes a table out with mmap_lock and pmd_lock alone, not the rmap locks (H8)",
         "collapse-stale-scan": "collapse looks at the table before it takes the anon_vma lock: reclaim frees it (A2)",
         "collapse-without-ipi": "collapse does not wait for CPUs that have interrupts off (H7)",
+        "unshare-without-ipi": "who gives a shared PMD table up does not wait for CPUs with interrupts off (H15)",
         "lost-wakeup": "the coordinator goes to sleep without a second look for work",
         "callbacks-in-hand": "the coordinator takes callbacks without a note of it in memory: a crash loses them",
         "no-publish-wmb": "a table is published by WRITE_ONCE, without the smp_wmb of patch 3 before it",

@@ -12,7 +12,7 @@ from emulator.pagemap import cache_slot
 from emulator.pgtable import PAGE
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.truncate import punch_hole
-from emulator.vma import VM_LOCKED, VM_SHARED, find_vma, linear_page_index, vma_limit
+from emulator.vma import VM_FILE, VM_LOCKED, VM_SHARED, find_vma, linear_page_index, vma_limit
 
 NO_FILE, GAP = -1, -2  # in the place of a slot
 SYNC, REMOVE, COLLAPSE = range(3)
@@ -34,8 +34,9 @@ def find_piece(m, cpu, mm, start, end):
         if result <= start:
             result = min(end, m.vma.end[row])
             m.vmf.flags[cpu] = m.vma.flags[row]
-            file = m.vma.file[row] - 1
-            m.vmf.slot[cpu] = NO_FILE if file < 0 else cache_slot(m, file, 0)
+            m.vmf.slot[cpu] = NO_FILE
+            if m.vma.flags[row] & VM_FILE:
+                m.vmf.slot[cpu] = cache_slot(m, m.vma.file[row] - 1, 0)
             m.vmf.addr[cpu] = linear_page_index(m, row, start)
     mmap_read_unlock(m, cpu, mm)
     return result

@@ -57,6 +57,7 @@ RACES = (
     "gup-no-pmd-recheck",
     "collapse-stale-scan",
     "collapse-without-ipi",
+    "unshare-without-ipi",
     "pmd-read-twice",
     "retract-unlocked",
     "move-without-rmap-lock",

@@ -10,7 +10,7 @@ import numpy as np
 from emulator import madvise
 from emulator.insn import Op
 from emulator.mm_types import INSN, PAGE_SIZE
-from emulator.vma import VM_DONTCOPY, VM_HUGEPAGE, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
+from emulator.vma import VM_DONTCOPY, VM_HUGEPAGE, VM_HUGETLB, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
 
 ADVICE = {number: name for name, number in vars(madvise).items() if name.startswith("MADV_")}
 PROT = {0: "none", VM_READ: "r", VM_READ | VM_WRITE: "rw"}
@@ -63,6 +63,8 @@ class Insn(NamedTuple):
         """The instruction as a user would write it."""
         name, form = self.op.name.lower(), OPERANDS.get(self.op, "")
         match self.op:
+            case Op.MMAP if self.arg & VM_HUGETLB:
+                form += f" hugetlbfs page {self.step >> 8}"
             case Op.MMAP if self.step:
                 kind = "shared" if self.arg & VM_SHARED else "private"
                 form += f" {kind} file {(self.step & 255) - 1} page {self.step >> 8}"
@@ -186,6 +188,12 @@ def mmap_file(addr: int, length: int, file: int, shared: bool = False, page: int
     """Map a file from page `page` on."""
     flags = VM_READ | (VM_WRITE if writable else 0) | (VM_SHARED if shared else 0)
     return Insn(Op.MMAP, addr, length, page << 8 | file + 1, flags)
+
+
+def mmap_hugetlb(addr: int, length: int, page: int = 0, writable: bool = True) -> Insn:
+    """Map the hugetlbfs file, shared, from its 4 KiB page `page` on."""
+    flags = VM_READ | (VM_WRITE if writable else 0) | VM_SHARED | VM_HUGETLB
+    return Insn(Op.MMAP, addr, length, page << 8, flags)
 
 
 def writeback(file: int) -> Insn:

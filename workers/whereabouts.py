@@ -120,9 +120,9 @@ def _mutex(views: Views, row: int) -> str:
     if row < files:
         return f"the inode lock of file {row}"
     row -= files
-    if row <= files:
-        return f"i_mmap_lock of {f'file {row}' if row < files else 'the device file'}"
-    row -= files + 1
+    if row <= files + 1:
+        return f"i_mmap_lock of {f'file {row}' if row < files else ('the device file', 'hugetlbfs')[row - files]}"
+    row -= files + 2
     if row < config["n_mm"]:
         return f"the anon_vma lock of the family of mm {row}"
     return f"anonymous page lock {row - int(config['n_mm'])}"
