@@ -302,8 +302,26 @@ def collapse_one(m, cpu, mm, addr):
 
 
 @kernel
+def collapse_allowed(m, cpu, mm, start):
+    """True if the VMA of `start` has room for a huge page and may have one: else MADV_COLLAPSE does not look further.
+
+    Locking: takes and releases mmap_lock for reading.
+    """
+    mmap_read_lock(m, cpu, mm)
+    row = find_vma(m, mm, start)
+    allowed = row < vma_limit(m, mm) and hugepage_vma(m, mm, (m.vma.end[row] & -PMD_SIZE) - PMD_SIZE) == row
+    mmap_read_unlock(m, cpu, mm)
+    return allowed
+
+
+@kernel
 def collapse_vma(m, cpu, mm, start, end):
-    """MADV_COLLAPSE of [start, end), which lay in one VMA: 0 or -errno. Locking: as collapse_one."""
+    """MADV_COLLAPSE of [start, end), which lay in one VMA: 0 or -errno.
+
+    Locking: as collapse_one, for each 2 MiB; in between VMAs may change.
+    """
+    if not collapse_allowed(m, cpu, mm, start):
+        return -EINVAL
     first, until = (start + PMD_SIZE - 1) & -PMD_SIZE, end & -PMD_SIZE
     done = 0
     result = SCAN_FAIL
@@ -321,55 +339,3 @@ def collapse_vma(m, cpu, mm, start, end):
         if stopped(m):
             return -EINTR
     return 0 if done * PMD_SIZE == until - first else madvise_collapse_errno(result)
-
-
-@kernel
-def collapse_target(m, cpu, mm, start, end):
-    """Where the VMA of `start` ends, or `end`; at a hole where the next one begins, negative; 0 if none comes.
-
-    Locking: takes and releases mmap_lock for reading.
-    """
-    result = 0
-    mmap_read_lock(m, cpu, mm)
-    row = find_vma(m, mm, start)
-    if row < vma_limit(m, mm) and m.vma.start[row] < end:
-        result = min(m.vma.end[row], end) if m.vma.start[row] <= start else -m.vma.start[row]
-    mmap_read_unlock(m, cpu, mm)
-    return result
-
-
-@kernel
-def collapse_allowed(m, cpu, mm, start):
-    """True if the VMA of `start` has room for a huge page and may have one: else MADV_COLLAPSE does not look further.
-
-    Locking: takes and releases mmap_lock for reading.
-    """
-    mmap_read_lock(m, cpu, mm)
-    row = find_vma(m, mm, start)
-    allowed = row < vma_limit(m, mm) and hugepage_vma(m, mm, (m.vma.end[row] & -PMD_SIZE) - PMD_SIZE) == row
-    mmap_read_unlock(m, cpu, mm)
-    return allowed
-
-
-@kernel
-def madvise_collapse(m, cpu, mm, start, length):
-    """MADV_COLLAPSE: 0 or -errno of the first VMA that cannot be. Holes are skipped and reported as -ENOMEM at the end.
-
-    Locking: as collapse_one, for each 2 MiB; in between VMAs may change.
-    """
-    end = start + ((length + PAGE - 1) & -PAGE)
-    if start & (PAGE - 1) or length < 0:
-        return -EINVAL
-    result = 0
-    while start < end:
-        until = collapse_target(m, cpu, mm, start, end)
-        if until == 0:
-            return -ENOMEM
-        if until < 0:
-            start, result = -until, -ENOMEM
-            continue
-        error = collapse_vma(m, cpu, mm, start, until) if collapse_allowed(m, cpu, mm, start) else -EINVAL
-        if error != 0:
-            return error
-        start = until
-    return result

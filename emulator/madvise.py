@@ -1,50 +1,22 @@
 """madvise: advice about pages. MADV_DONTNEED gives the frames back now, the others look at entries, fill them, or set
 flags of the VMA.
 
-Every walk over entries is the same: slice by slice, each table pinned by pte_try_get or skipped, ptl, put.
-
 Source: mm/madvise.c.
 """
 
 from emulator.anon_reclaim import pageout_range
-from emulator.atomic import atomic_add, kernel, kernel_inline, read_once, write_once, xchg
+from emulator.atomic import kernel, kernel_inline
 from emulator.file_advice import force_page_cache_readahead, pageout_file_range
-from emulator.guard import guard_install, guard_remove_pte_range
+from emulator.guard import guard_install
 from emulator.gup import faultin_page_range
-from emulator.huge_memory import split_huge_pmd, vma_adjust_trans_huge
+from emulator.huge_memory import vma_adjust_trans_huge
 from emulator.kernel import EINVAL, ENOMEM, detecting
-from emulator.khugepaged import madvise_collapse
-from emulator.memory import ZERO_PAGE, zap_page_range
-from emulator.mmu_gather import tlb_adjust_range, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
-from emulator.paths import path_number, took
-from emulator.pgtable import (
-    ACCESSED,
-    DIRTY,
-    PAGE,
-    PAGE_SHIFT,
-    PMD_SIZE,
-    PSE,
-    is_swap_entry,
-    pmd_addr_end,
-    pmd_lookup,
-    pmd_trans_huge,
-    pte_offset,
-    pte_present,
-)
-from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get, pte_unlock
-from emulator.rcu import cond_resched
-from emulator.rmap import LAZYFREE
+from emulator.memory import zap_page_range
+from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.pagewalk import WALK_COLD, WALK_FREE, WALK_GUARD_REMOVE, WALK_WILLNEED, walk_page_range
+from emulator.pgtable import PAGE
 from emulator.shadow import shadow_forget
-from emulator.spinlock import (
-    PMD_LOCK,
-    mmap_read_lock,
-    mmap_read_unlock,
-    mmap_write_lock,
-    mmap_write_unlock,
-    spin_lock,
-    spin_unlock,
-)
-from emulator.swap_state import free_swap_and_cache, read_swap_cache_async
+from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
 from emulator.vma import (
     VM_DONTCOPY,
     VM_HUGEPAGE,
@@ -57,10 +29,7 @@ from emulator.vma import (
     vma_limit,
     vma_modify_flags,
 )
-
-YOUNG_DIRTY = path_number("MADV_FREE, COLD, PAGEOUT")
-WILLNEED = path_number("MADV_WILLNEED")
-FREE_SWAP = path_number("MADV_FREE of swap entries")
+from emulator.vma_pieces import madvise_collapse
 
 MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_REMOVE = 3, 4, 8, 9
 MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLLAPSE = 14, 15, 25
@@ -103,116 +72,14 @@ def madvise_behavior_valid(advice):
     )
 
 
-@kernel
-def mark_lazyfree(m, frame):
-    """Reclaim may forget an anonymous page unless it is stored to; not one that others have, too.
-
-    Locking: caller must hold the ptl of the PTE that maps it.
-    """
-    mapping = read_once(m.page.mapping, frame)
-    if mapping != 0 and read_once(m.page.mapcount, frame) == 1 and read_once(m.page_slot, frame) == 0:
-        write_once(m.page.mapping, frame, mapping | LAZYFREE)
-
-
-@kernel
-def clear_young_dirty_ptes(m, cpu, table, addr, end, bits):
-    """Clear `bits` of the present entries of [addr, end) in one PTE table; the hardware sets them again, without a
-    fault: MADV_FREE makes pages clean and old, MADV_COLD old.
-
-    Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
-    """
-    took(m, cpu, YOUNG_DIRTY)
-    pte_lock(m, cpu, table)
-    while addr < end:
-        pte = pte_offset(table, addr)
-        entry = read_once(m.entry, pte)
-        if pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and entry & bits:
-            entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting these bits
-            write_once(m.entry, pte, entry & ~bits)
-            tlb_remove_tlb_entry(m, cpu, addr)
-            if bits & DIRTY:
-                mark_lazyfree(m, entry >> PAGE_SHIFT)
-        addr += PAGE
-    pte_unlock(m, cpu, table)
-
-
-@kernel
-def free_swap_ptes(m, cpu, mm, pmd, table, addr, end):
-    """MADV_FREE: clear the swap entries of [addr, end) in one PTE table, and take them out of its count.
-
-    Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
-    """
-    start = addr
-    cleared = 0
-    pte_lock(m, cpu, table)
-    while addr < end:
-        pte = pte_offset(table, addr)
-        entry = read_once(m.entry, pte)
-        if is_swap_entry(entry):
-            took(m, cpu, FREE_SWAP)
-            write_once(m.entry, pte, 0)
-            free_swap_and_cache(m, cpu, entry >> PAGE_SHIFT)
-            cleared += 1
-        addr += PAGE
-    pte_unlock(m, cpu, table)
-    if cleared != 0:
-        atomic_add(m.mm.rss_swap, mm, -cleared)
-        pte_put_many_tlb(m, cpu, mm, pmd, start, cleared)
-
-
-@kernel
-def swapin_walk_pte_range(m, cpu, table, addr, end):
-    """MADV_WILLNEED: read the pages of the swap entries of [addr, end) in one PTE table into the swap cache.
-
-    Locking: caller must hold a reference on the table.
-    """
-    took(m, cpu, WILLNEED)
-    while addr < end:
-        entry = read_once(m.entry, pte_offset(table, addr))
-        if is_swap_entry(entry):
-            read_swap_cache_async(m, cpu, entry >> PAGE_SHIFT)
-        addr += PAGE
-
-
-@kernel
-def madvise_pte_range(m, cpu, mm, pmd, table, addr, end, advice):
-    """What the advice means for [addr, end) in one PTE table. Locking: caller must hold a reference on the table."""
-    if advice == MADV_GUARD_REMOVE:
-        guard_remove_pte_range(m, cpu, mm, pmd, table, addr, end)
-    elif advice == MADV_WILLNEED:
-        swapin_walk_pte_range(m, cpu, table, addr, end)
-    else:
-        clear_young_dirty_ptes(m, cpu, table, addr, end, ACCESSED | DIRTY if advice == MADV_FREE else ACCESSED)
-        if advice == MADV_FREE:
-            free_swap_ptes(m, cpu, mm, pmd, table, addr, end)
-
-
-@kernel
-def clear_young_huge_pmd(m, cpu, pmd, addr):
-    """If a leaf stands at `pmd`, make it old. Reclaim splits it first, so MADV_FREE says no more of its pages; Linux
-    marks them.
-
-    Locking: takes and releases pmd_lock; caller must hold an open gather. Source: madvise_free_huge_pmd.
-    """
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
-    if pmd_trans_huge(read_once(m.entry, pmd)):
-        entry = xchg(m.entry, pmd, PSE)  # a leaf still, for whoever looks
-        write_once(m.entry, pmd, entry & ~ACCESSED)
-        tlb_adjust_range(m, cpu, addr, PMD_SIZE)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
-
-
-@kernel
-def madvise_leaf(m, cpu, mm, pmd, addr, end, advice):
-    """What the advice means for [addr, end) in a huge page: it is split if that is a part of it. It has neither swap
-    entries nor guards. Locking: as madvise_walk_ptes.
-    """
-    if advice == MADV_WILLNEED or advice == MADV_GUARD_REMOVE:
-        return
-    if end - addr == PMD_SIZE:
-        clear_young_huge_pmd(m, cpu, pmd, addr)
-    else:
-        split_huge_pmd(m, cpu, mm, pmd, addr)
+@kernel_inline
+def walk_of(advice):
+    """The page walk of advice that looks at entries."""
+    if advice == MADV_FREE:
+        return WALK_FREE
+    if advice == MADV_WILLNEED:
+        return WALK_WILLNEED
+    return WALK_GUARD_REMOVE if advice == MADV_GUARD_REMOVE else WALK_COLD
 
 
 @kernel
@@ -224,19 +91,7 @@ def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
     if detecting(m) and advice == MADV_FREE:
         shadow_forget(m, cpu, mm, addr, end)
     tlb_gather_mmu(m, cpu, mm, 0)
-    while addr < end:
-        following = pmd_addr_end(addr, end)
-        pmd = pmd_lookup(m, mm, addr)
-        table = 0
-        if pmd != 0:
-            if pmd_trans_huge(read_once(m.entry, pmd)):
-                madvise_leaf(m, cpu, mm, pmd, addr, following, advice)
-            table = pte_try_get(m, cpu, pmd)
-        if table != 0:
-            madvise_pte_range(m, cpu, mm, pmd, table, addr, following, advice)
-            pte_put_many_tlb(m, cpu, mm, pmd, addr, 1)
-        addr = following
-        cond_resched(m, cpu)
+    walk_page_range(m, cpu, mm, addr, end, walk_of(advice))
     tlb_finish_mmu(m, cpu)
 
 
@@ -278,7 +133,7 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
     if changes_vma(advice):
         return madvise_update_vma(m, cpu, mm, row, start, end, advice)
     if advice == MADV_REMOVE:
-        return -EINVAL  # truncate.py:madvise_remove has it; process_madvise has not
+        return -EINVAL  # vma_pieces.py:madvise_remove has it; process_madvise has not
     forbidden = VM_PFNMAP | VM_LOCKED
     if advice == MADV_WILLNEED or advice == MADV_DONTNEED_LOCKED:
         forbidden = 0

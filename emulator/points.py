@@ -247,7 +247,7 @@ POINTS: dict[str, Point] = {
         needs="setting rcu_walk",
     ),
     "mprotect.changed": Point(
-        "mprotect.py:change_pte_range",
+        "change_ptes.py:change_pte_range",
         "the entries are changed, ptl is held, nothing is flushed",
         "flags",
         "mprotect(2)",

@@ -226,8 +226,7 @@ def stop(name: str, seconds: float | None, nth: int = 1) -> Outcome:
     geometry = dataclasses.replace(geometry_for(programs, 2 if case.mm_of_cpu else 1), memcg_limit=case.memcg_limit)
     geometry = dataclasses.replace(geometry, swap_pages=case.swap_pages)
     with Machine(geometry, case.policy, instruments, case.mm_of_cpu) as m:
-        for cpu, program in enumerate(programs):
-            m.load(cpu, program)
+        m.load_all(programs)
         m.start()
         try:
             if seconds is not None and seconds <= LONGEST_STALL:

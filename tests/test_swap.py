@@ -1,7 +1,7 @@
 """Anonymous memory in swap: what goes, what comes back, what the entries count, and who may be in the way."""
 
 import pytest
-from support import BASE, SLOT, race
+from support import BASE, SLOT, at_rest, race, run_programs
 
 from emulator import madvise
 from emulator.checks import audit
@@ -9,7 +9,6 @@ from emulator.kernel import ENOMEM
 from emulator.mm_types import PAGE_SIZE, Geometry
 from emulator.pgtable import SWAP_ENTRY
 from emulator.policy import POLICIES
-from workers.instruments import Instruments
 from workers.machine import Machine
 from workers.program import (
     EXIT,
@@ -37,7 +36,6 @@ from workers.program import (
     swapout,
     touch,
 )
-from workers.violation import violation_of
 
 PAGE, OTHER, PAGES = PAGE_SIZE, BASE + 4 * SLOT, 8
 COUNTED = [policy for policy in POLICIES if POLICIES[policy].pte_counted]
@@ -50,19 +48,13 @@ class Left:
 
     def __init__(self, program, policy="refcount", **sizes):
         sizes = {"mms": 3, "frames": 8192, "tables": 256, "files": 1, "swap_pages": 64, **sizes}
-        geometry = Geometry(insns=len(program), records=len(program), **sizes)
-        with Machine(geometry, policy, Instruments(online=True)) as machine:
-            machine.load(0, [insn._replace(record=i) for i, insn in enumerate(program)])
-            machine.start()
-            machine.wait()
-            assert violation_of(machine.views, geometry) is None
-            assert not any(audit(machine.views, geometry).values())
-            cpu, mm, cache = machine.views["cpu"][0], machine.views["mm"][0], machine.views["cache"]
+        with at_rest([program], Geometry(insns=len(program), **sizes), policy) as views:
+            cpu, mm, cache = views["cpu"][0], views["mm"][0], views["cache"]
             self.loaded, self.freed, self.errors = (int(cpu[n]) for n in ("loaded", "tables_freed", "errors"))
             self.anon, self.swap, self.file = (int(mm[n]) for n in ("rss_anon", "rss_swap", "rss_file"))
             self.slots = int((cache["swap_map"] != 0).sum())
             self.cached = int((cache["frame"] != 0).sum())
-            self.error = [int(error) for error in machine.views["record"]["error"]]
+            self.error = [int(error) for error in views["record"]["error"]]
             self.moved = int(cpu["migrated"])
 
 
@@ -208,9 +200,7 @@ def test_the_audit_misses_no_swap_entry_slot_or_mapping(view, row, field):
     program = [*SOME, advise(madvise.MADV_PAGEOUT, BASE, PAGE), STOP]
     geometry = Geometry(insns=len(program), frames=64, tables=64, swap_pages=4)
     with Machine(geometry, "refcount") as machine:
-        machine.load(0, program)
-        machine.start()
-        machine.wait()
+        run_programs(machine, [program])
         assert not any(audit(machine.views, geometry).values())
         rows = machine.views[view][field]
         if view == "entry":
