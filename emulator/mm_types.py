@@ -150,6 +150,7 @@ CONFIG = struct(
         migrate_late_flush="migration flushes after it has dropped the ptl",
         put_to_last_table="an rmap walk over a run of pages puts for all of them in the table it ends in",
         swap_uncounted="reclaim puts for an entry that becomes a swap entry",
+        reuse_by_mapcount="a write fault takes a frame that one PTE maps, whoever else uses it",
         wait_after_put="slow GUP puts the table, then waits for the migration entry in it",
         move_without_rmap_lock="mremap moves a table without the rmap locks",
         stale_pmd_move="mremap moves a table without a second look at the pmd",

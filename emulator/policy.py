@@ -81,6 +81,7 @@ KNOBS = _fields(
         "migrate-late-flush": "migration flushes after it has dropped the ptl (60bae7370896, H22)",
         "put-to-last-table": "an rmap walk puts for all it cleared in the table where it ends, as in v1 (D9)",
         "swap-uncounted": "an entry that becomes a swap entry is taken out of its table's count",
+        "reuse-by-mapcount": "a write fault takes a frame for its own that one PTE maps, whoever else uses it (H25)",
         "wait-after-put": "slow GUP puts the table, then looks for the migration entry to wait for in it (D6)",
         "gup-no-pmd-recheck": "fast GUP looks at the entry again after it has counted the frame, not at the pmd (H6)",
         "move-without-rmap-lock": "mremap moves a whole table without i_mmap_lock and anon_vma lock (H4)",
