@@ -7,7 +7,7 @@ from support import ROOT
 
 from emulator.bugs import Bug
 from emulator.paths import PATHS
-from emulator.policy import SETTINGS
+from emulator.policy import KNOBS, SETTINGS
 from scenarios.claims import CLAIMS
 from scenarios.race import RACES, load_race
 from workers.violation import Event, Participant, Violation
@@ -67,6 +67,16 @@ def test_a_race_that_needs_a_policy_or_setting_is_listed_with_it():
             needed[name] = needs
     assert listed == needed
     assert [names(row[0])[0] for row in tables("races.md")["setting", "the machine"]] == list(SETTINGS)
+
+
+def test_the_documents_count_races_and_knobs_right():
+    said = {
+        "README.md": [f"the zoo: {len(RACES)} pieces"],
+        "docs/races.md": [f"all {len(RACES)}, 20 seeds each"],
+        "docs/protocol.md": [f"{len(KNOBS)} of them, in the debug build. {len(RACES)} have"],
+    }
+    for document, sentences in said.items():
+        assert all(sentence in (ROOT / document).read_text() for sentence in sentences), document
 
 
 def test_every_detector_is_explained():
