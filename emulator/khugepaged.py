@@ -90,6 +90,7 @@ from emulator.vma import (
     VM_UFFD_MISSING,
     VM_WRITE,
     find_vma,
+    linear_page_index,
     vma_limit,
     vmas_lock,
     vmas_unlock,
@@ -338,6 +339,18 @@ def collapse_target(m, cpu, mm, start, end):
 
 
 @kernel
+def shmem_suitable(m, row, addr):
+    """True if Linux would make a huge page of the shared memory that the VMA at `row` maps at `addr`.
+
+    Here none is made: -EINVAL, unless the range has no 2 MiB.
+    """
+    file = m.vma.file[row] - 1
+    if file < 0 or m.file.shmem[file] == 0 or m.vma.flags[row] & VM_NOHUGEPAGE or addr < m.vma.start[row]:
+        return False
+    return linear_page_index(m, row, addr) % HPAGE_PMD_NR == 0
+
+
+@kernel
 def collapse_allowed(m, cpu, mm, start):
     """True if the VMA of `start` has room for a huge page and may have one: else MADV_COLLAPSE does not look further.
 
@@ -345,7 +358,10 @@ def collapse_allowed(m, cpu, mm, start):
     """
     mmap_read_lock(m, cpu, mm)
     row = find_vma(m, mm, start)
-    allowed = row < vma_limit(m, mm) and hugepage_vma(m, mm, (m.vma.end[row] & -PMD_SIZE) - PMD_SIZE) == row
+    allowed = row < vma_limit(m, mm)
+    if allowed:
+        last = (m.vma.end[row] & -PMD_SIZE) - PMD_SIZE
+        allowed = shmem_suitable(m, row, last) or hugepage_vma(m, mm, last) == row
     mmap_read_unlock(m, cpu, mm)
     return allowed
 

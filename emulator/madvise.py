@@ -9,9 +9,10 @@ Source: mm/madvise.c.
 from emulator.anon_reclaim import pageout_range
 from emulator.atomic import atomic_add, kernel, kernel_inline, read_once, write_once, xchg
 from emulator.file_advice import force_page_cache_readahead, pageout_file_range
+from emulator.folio import folio_busy, maps_whole_folio, split_folios
 from emulator.guard import guard_install, guard_remove_pte_range
 from emulator.gup import faultin_page_range
-from emulator.huge_memory import split_huge_pmd, vma_adjust_trans_huge
+from emulator.huge_memory import HUGE_ZERO_PAGE, vma_adjust_trans_huge
 from emulator.kernel import EINVAL, ENOMEM, detecting
 from emulator.khugepaged import madvise_collapse
 from emulator.memory import ZERO_PAGE, zap_page_range
@@ -20,6 +21,7 @@ from emulator.paths import path_number, took
 from emulator.pgtable import (
     ACCESSED,
     DIRTY,
+    HPAGE_PMD_NR,
     PAGE,
     PAGE_SHIFT,
     PMD_SIZE,
@@ -33,7 +35,7 @@ from emulator.pgtable import (
 )
 from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
-from emulator.rmap import LAZYFREE
+from emulator.rmap import LARGE, LAZYFREE
 from emulator.shadow import shadow_forget
 from emulator.spinlock import (
     PMD_LOCK,
@@ -44,7 +46,7 @@ from emulator.spinlock import (
     spin_lock,
     spin_unlock,
 )
-from emulator.swap_state import free_swap_and_cache, read_swap_cache_async
+from emulator.swap_state import free_swap_and_cache, read_swap_cache_async, swap_has_room
 from emulator.vma import (
     VM_DONTCOPY,
     VM_HUGEPAGE,
@@ -66,6 +68,7 @@ MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLLAPSE = 14, 15, 25
 MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK = 10, 11, 18, 19
 MADV_COLD, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE = 20, 21, 22, 23
 MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE = 24, 102, 103
+UIO_MAXIOV = 1024  # pieces of a vector
 
 
 @kernel_inline
@@ -82,6 +85,18 @@ def changes_vma(advice):
 def walks_entries(advice):
     """True for advice that looks at the entries that are there, and clears bits or markers."""
     return advice in (MADV_WILLNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_GUARD_REMOVE)
+
+
+@kernel_inline
+def takes_folios_apart(advice):
+    """True for advice that splits the folios it means a part of."""
+    return advice == MADV_FREE or advice == MADV_COLD or advice == MADV_PAGEOUT
+
+
+@kernel_inline
+def young_dirty(advice):
+    """The bits of an entry that the advice clears."""
+    return ACCESSED | DIRTY if advice == MADV_FREE else ACCESSED
 
 
 @kernel_inline
@@ -104,28 +119,33 @@ def madvise_behavior_valid(advice):
 
 @kernel
 def mark_lazyfree(m, frame):
-    """Reclaim may forget an anonymous page unless it is stored to; not one that others have, too.
+    """Reclaim may forget an anonymous page unless it is stored to.
 
-    Locking: caller must hold the ptl of the PTE that maps it.
+    Where there is swap, not one that others have as well: their entries may be clean since it was read from there.
+    Locking: caller must hold the ptl of a PTE that maps it.
     """
     mapping = read_once(m.page.mapping, frame)
-    if mapping != 0 and read_once(m.page.mapcount, frame) == 1 and read_once(m.page_slot, frame) == 0:
+    alone = m.config.n_swap[0] == 0 or read_once(m.page.mapcount, frame) == 1
+    if mapping != 0 and alone and read_once(m.page_slot, frame) == 0:
         write_once(m.page.mapping, frame, mapping | LAZYFREE)
 
 
 @kernel
 def clear_young_dirty_ptes(m, cpu, table, addr, end, bits):
     """Clear `bits` of the present entries of [addr, end) in one PTE table; the hardware sets them again, without a
-    fault: MADV_FREE makes pages clean and old, MADV_COLD old.
+    fault: MADV_FREE makes pages clean and old, MADV_COLD old. Pages of a folio that could not be split are spared.
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
     took(m, cpu, YOUNG_DIRTY)
     pte_lock(m, cpu, table)
+    whole = maps_whole_folio(m, table) if end - addr == PMD_SIZE else 0
+    spared = LARGE if whole == 0 or folio_busy(m, whole) else 0
     while addr < end:
         pte = pte_offset(table, addr)
         entry = read_once(m.entry, pte)
-        if pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and entry & bits:
+        due = pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and entry & bits
+        if due and read_once(m.page.mapping, entry >> PAGE_SHIFT) & spared == 0:
             entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting these bits
             write_once(m.entry, pte, entry & ~bits)
             tlb_remove_tlb_entry(m, cpu, addr)
@@ -181,37 +201,36 @@ def madvise_pte_range(m, cpu, mm, pmd, table, addr, end, advice):
     elif advice == MADV_WILLNEED:
         swapin_walk_pte_range(m, cpu, table, addr, end)
     else:
-        clear_young_dirty_ptes(m, cpu, table, addr, end, ACCESSED | DIRTY if advice == MADV_FREE else ACCESSED)
+        clear_young_dirty_ptes(m, cpu, table, addr, end, young_dirty(advice))
         if advice == MADV_FREE:
             free_swap_ptes(m, cpu, mm, pmd, table, addr, end)
 
 
 @kernel
-def clear_young_huge_pmd(m, cpu, pmd, addr):
-    """If a leaf stands at `pmd`, make it old. Reclaim splits it first, so MADV_FREE says no more of its pages; Linux
-    marks them.
+def clear_young_huge_pmd(m, cpu, pmd, addr, bits):
+    """If a leaf stands at `pmd` that nobody else maps, clear `bits` of it, as clear_young_dirty_ptes does.
 
     Locking: takes and releases pmd_lock; caller must hold an open gather. Source: madvise_free_huge_pmd.
     """
     spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
-    if pmd_trans_huge(read_once(m.entry, pmd)):
+    entry = read_once(m.entry, pmd)
+    head = entry >> PAGE_SHIFT
+    if pmd_trans_huge(entry) and head != HUGE_ZERO_PAGE and not folio_busy(m, head):
         entry = xchg(m.entry, pmd, PSE)  # a leaf still, for whoever looks
-        write_once(m.entry, pmd, entry & ~ACCESSED)
+        write_once(m.entry, pmd, entry & ~bits)
         tlb_adjust_range(m, cpu, addr, PMD_SIZE)
+        for frame in range(head, head + HPAGE_PMD_NR if bits & DIRTY else head):
+            mark_lazyfree(m, frame)
     spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
 
 
 @kernel
-def madvise_leaf(m, cpu, mm, pmd, addr, end, advice):
-    """What the advice means for [addr, end) in a huge page: it is split if that is a part of it. It has neither swap
-    entries nor guards. Locking: as madvise_walk_ptes.
+def madvise_leaf(m, cpu, pmd, addr, end, advice):
+    """What the advice means for [addr, end) in a huge page: nothing if that is a part of it: others map it, or it came
+    meanwhile. It has neither swap entries nor guards. Locking: as madvise_walk_ptes.
     """
-    if advice == MADV_WILLNEED or advice == MADV_GUARD_REMOVE:
-        return
-    if end - addr == PMD_SIZE:
-        clear_young_huge_pmd(m, cpu, pmd, addr)
-    else:
-        split_huge_pmd(m, cpu, mm, pmd, addr)
+    if end - addr == PMD_SIZE and takes_folios_apart(advice):
+        clear_young_huge_pmd(m, cpu, pmd, addr, young_dirty(advice))
 
 
 @kernel
@@ -222,6 +241,8 @@ def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
     """
     if detecting(m) and advice == MADV_FREE:
         shadow_forget(m, cpu, mm, addr, end)
+    if takes_folios_apart(advice):
+        split_folios(m, cpu, mm, addr, end, advice == MADV_PAGEOUT and not swap_has_room(m))
     tlb_gather_mmu(m, cpu, mm, 0)
     while addr < end:
         following = pmd_addr_end(addr, end)
@@ -229,7 +250,7 @@ def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
         table = 0
         if pmd != 0:
             if pmd_trans_huge(read_once(m.entry, pmd)):
-                madvise_leaf(m, cpu, mm, pmd, addr, following, advice)
+                madvise_leaf(m, cpu, pmd, addr, following, advice)
             table = pte_try_get(m, cpu, pmd)
         if table != 0:
             madvise_pte_range(m, cpu, mm, pmd, table, addr, following, advice)
@@ -277,12 +298,10 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
     if advice == MADV_REMOVE:
         return -EINVAL  # truncate.py:madvise_remove has it; process_madvise has not
     forbidden = VM_PFNMAP | VM_LOCKED
-    if advice == MADV_WILLNEED or advice == MADV_DONTNEED_LOCKED:
+    if advice == MADV_WILLNEED:
         forbidden = 0
-    elif advice == MADV_GUARD_REMOVE:
+    elif advice == MADV_GUARD_REMOVE or advice == MADV_DONTNEED_LOCKED:
         forbidden = VM_PFNMAP
-    elif advice == MADV_DONTNEED or advice == MADV_FREE:
-        forbidden = VM_LOCKED
     if flags & forbidden or (m.vma.file[row] != 0 and advice == MADV_FREE):
         return -EINVAL
     if advice == MADV_GUARD_INSTALL:
@@ -294,7 +313,7 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
         pageout_file_range(m, cpu, mm, row, start, end)
     if walks_entries(advice):
         madvise_walk_ptes(m, cpu, mm, start, end, advice)
-        if advice == MADV_PAGEOUT and m.config.n_swap[0] != 0:
+        if advice == MADV_PAGEOUT:
             pageout_range(m, cpu, mm, start, end)
     else:
         zap_page_range(m, cpu, mm, start, end)
@@ -351,6 +370,8 @@ def process_madvise(m, cpu, mm, start, length, step, advice):
     Locking: takes and releases mmap_lock, for writing where the advice changes VMAs.
     """
     if start & (PAGE - 1) or length < 0 or step < min(length, 1) or not madvise_behavior_valid(advice):
+        return -EINVAL
+    if length > step * UIO_MAXIOV:
         return -EINVAL
     if changes_vma(advice):
         mmap_write_lock(m, cpu, mm)

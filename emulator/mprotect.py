@@ -11,6 +11,7 @@ Source: change_protection and do_mprotect_pkey, mm/mprotect.c.
 """
 
 from emulator.atomic import kernel, read_once, write_once, xchg
+from emulator.gup import populate_private_locked
 from emulator.huge_memory import split_huge_pmd
 from emulator.kernel import EINVAL, ENOMEM
 from emulator.mmu_gather import tlb_adjust_range, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
@@ -36,7 +37,16 @@ from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get_retry, pte_
 from emulator.rcu import cond_resched
 from emulator.spinlock import PMD_LOCK, mmap_write_lock, mmap_write_unlock, spin_lock, spin_unlock
 from emulator.tlb import point
-from emulator.vma import VM_ACCESS_FLAGS, find_vma, pte_modify, vma_limit, vma_modify_flags
+from emulator.vma import (
+    VM_ACCESS_FLAGS,
+    VM_LOCKED,
+    VM_SHARED,
+    VM_WRITE,
+    find_vma,
+    pte_modify,
+    vma_limit,
+    vma_modify_flags,
+)
 
 MPROTECT = path_number("mprotect")
 CHANGE_HUGE = path_number("huge page, mprotect")
@@ -120,12 +130,16 @@ def change_protection(m, cpu, mm, addr, end, flags):
 @kernel
 def mprotect_fixup(m, cpu, mm, row, start, end, prot):
     """mprotect for [start, end), which lies in the VMA at `row`: 0 or -ENOMEM. Locking: as change_protection."""
-    flags = m.vma.flags[row] & ~VM_ACCESS_FLAGS | prot
-    if flags == m.vma.flags[row]:
+    before = m.vma.flags[row]
+    flags = before & ~VM_ACCESS_FLAGS | prot
+    if flags == before:
         return 0
-    if vma_modify_flags(m, cpu, mm, row, start, end, flags) < 0:
+    row = vma_modify_flags(m, cpu, mm, row, start, end, flags)
+    if row < 0:
         return -ENOMEM
     change_protection(m, cpu, mm, start, end, flags)
+    if before & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED and flags & VM_WRITE:
+        populate_private_locked(m, cpu, mm, row, start, end)
     return 0
 
 

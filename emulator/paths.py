@@ -37,6 +37,7 @@ PATHS = (
     "huge page, fork",
     "huge page, mprotect",
     "huge page, mremap",
+    "folio, split",
     "collapse, scan",
     "collapse",
     "retract",
