@@ -127,8 +127,7 @@ def starts(figures: dict[str, Figure], record: Record, repeats: int) -> None:
         figures["warm start"].values.append(wall([*ptelab, *quick]) - 3.0)  # two policies and the host, 1 s each
         figures["ptelab --help"].values.append(wall([*ptelab, "--help"]))
         with Machine(Geometry(cpus=16), "refcount") as machine:
-            for cpu in range(16):
-                machine.load(cpu, [STOP])
+            machine.load_all([[STOP]] * 16)
             start = time.perf_counter()
             machine.start()
             figures["16 CPUs ready"].values.append(time.perf_counter() - start)

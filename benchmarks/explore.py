@@ -23,7 +23,7 @@ from emulator.pgtable import pgtable_of, pmd_lookup, pte_offset  # noqa: E402
 from emulator.pte_ref import pte_put, pte_try_get  # noqa: E402
 from scenarios.bodies import BASE, ONE_ENTRY, at_once  # noqa: E402
 from scenarios.claims import freed_once  # noqa: E402
-from scenarios.explore import Plan, explore, machine_for  # noqa: E402
+from scenarios.finding import Plan, explore, machine_for  # noqa: E402
 from scenarios.progress import note  # noqa: E402
 from scenarios.race import RACES  # noqa: E402
 from scenarios.subject import subject  # noqa: E402

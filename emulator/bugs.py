@@ -45,6 +45,7 @@ class Bug(IntEnum):
     PIN_NOT_MAPPED = 50
     DEPOSIT_LEFT = 51
     DEPOSIT_MISSING = 52
+    FOREIGN_PIN = 53
     WALKED_FREED_TABLE = 60
     SWAP_COUNT_UNDERFLOW = 70
 
@@ -172,6 +173,11 @@ BUGS = {
         "a device has stored to frame {was}, which it has pinned for {subject}; frame {seen} is mapped there",
         "who takes a page away looks whether it is pinned: this store is lost to the program",
         "address",
+    ),
+    Bug.FOREIGN_PIN: BugText(
+        "fast GUP of mm {was} has pinned frame {subject} through a table of mm {seen}",
+        "the table was shared and has been given up: it is the other mm's alone, and what it maps is not ours",
+        "frame",
     ),
     Bug.DEPOSIT_MISSING: BugText(
         "the huge page at the pmd {subject}, which reads {seen}, has no table deposited",

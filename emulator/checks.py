@@ -74,10 +74,15 @@ class Frozen:
             self.dirty[file_entries[file_entries & DIRTY != 0] >> 12] = True
         pmd_tables = np.flatnonzero((self.state == TABLE_INSTALLED) & (self.level == 2))
         rows, columns = np.nonzero(self.entries[pmd_tables] & PSE)
-        self.leaves = pmd_tables[rows] * PTRS_PER_TABLE + columns  # the pmds that are leaves
-        self.heads = views["entry"]["word"][self.leaves] >> 12  # the first frame of each, 0 the huge zero page
-        for head in self.heads[self.heads != 0]:
+        leaves = pmd_tables[rows] * PTRS_PER_TABLE + columns  # the pmds that are leaves
+        heads = views["entry"]["word"][leaves] >> 12  # the first frame of each, 0 the huge zero page
+        for head in heads[heads != 0]:
             self.mapped[head : head + HPAGE_PMD_NR] += 1
+        for head in views["hugetlb_page"]["word"][views["hugetlb_page"]["word"] != 0]:
+            self.cached[head : head + HPAGE_PMD_NR] += 1
+        anon = views["entry"]["word"][leaves] & FILE == 0
+        self.leaves, self.heads = leaves[anon], heads[anon]
+        self.hugetlb_heads = heads[~anon]
 
     def needed(self) -> np.ndarray:
         """Tables that hold something: PTE tables with an entry, and the PMD and PUD tables above those."""
@@ -119,7 +124,8 @@ def tables_installed(frozen: Frozen) -> int:
 
 
 def tables_reachable(frozen: Frozen) -> int:
-    """Every live table is named by exactly the entry it points back to, every present entry but a leaf names one."""
+    """Every live table is named by the entry it points back to, and by as many more as share it; every present entry
+    but a leaf names one."""
     wrong = 0
     flat = frozen.views["entry"]["word"]
     upper = frozen.live[frozen.level[frozen.live] >= 2]
@@ -127,14 +133,35 @@ def tables_reachable(frozen: Frozen) -> int:
     named = flat[frozen.views["ptdesc"]["pmd"][lower]]
     wrong += int(np.count_nonzero((named >> 12 != lower) | (named & PRESENT == 0)))
     names = sum(int(np.count_nonzero(frozen.entries[t] & (PRESENT | PSE) == PRESENT)) for t in upper)
-    return wrong + abs(names - len(lower))
+    return wrong + abs(names - len(lower) - int(frozen.views["ptdesc"]["pt_share_count"][lower].sum()))
+
+
+def shared_tables(frozen: Frozen) -> int:
+    """A PMD table that several puds name has been counted that often, and maps pages of hugetlbfs only; its pages are
+    those of the file."""
+    shares = frozen.views["ptdesc"]["pt_share_count"][: frozen.used]
+    puds = np.flatnonzero((frozen.state == TABLE_INSTALLED) & (frozen.level == 3))
+    named = np.bincount(_present(frozen.entries[puds]) >> 12, minlength=frozen.used)
+    wrong = int(np.count_nonzero(shares != np.maximum(named - 1, 0)))
+    entries = frozen.entries[shares != 0]
+    wrong += int(np.count_nonzero((entries != 0) & (entries & (PSE | FILE) != PSE | FILE)))
+    return wrong + int(np.count_nonzero(~np.isin(frozen.hugetlb_heads, frozen.views["hugetlb_page"]["word"])))
+
+
+def _present(entries: np.ndarray) -> np.ndarray:
+    """Those of the entries that are present."""
+    return entries[entries & PRESENT != 0]
 
 
 def pgtables_bytes(frozen: Frozen) -> int:
-    """VmPTE of every mm is 4 kB per live PTE, PMD and PUD table that belongs to it, also under a huge page."""
-    lower = np.concatenate([frozen.live[frozen.level[frozen.live] <= 3], frozen.deposited])
-    owner = frozen.views["ptdesc"]["mm"][lower] - 1
-    tables = np.bincount(owner, minlength=frozen.geometry.mms)
+    """VmPTE of every mm is 4 kB per live PTE, PMD and PUD table that belongs to it, also under a huge page; a PMD table
+    belongs to each whose pud names it."""
+    level = frozen.level[frozen.live]
+    puds = frozen.live[level == 3]
+    own = np.concatenate([frozen.live[level == 1], puds, frozen.deposited])
+    owner = frozen.views["ptdesc"]["mm"]
+    tables = np.bincount(owner[own] - 1, minlength=frozen.geometry.mms)
+    np.add.at(tables, owner[puds] - 1, np.count_nonzero(frozen.entries[puds] & PRESENT, axis=1))
     return int(np.count_nonzero(frozen.views["mm"]["pgtables_bytes"] != tables * PAGE))
 
 
@@ -276,7 +303,7 @@ def i_mmap(frozen: Frozen) -> int:
     for mm in range(geometry.mms):
         rows = v["vma"][mm * geometry.vmas :][: int(v["mm"]["vmas"][mm])]
         mapped += [(int(vma["file"]) - 1, mm, *_range(vma)) for vma in rows[rows["file"] != 0]]
-    for file in range(geometry.files):
+    for file in (*range(geometry.files), geometry.files + 1):
         rows = v["link"][file * geometry.mms * geometry.vmas :][: int(v["file"]["links"][file])]
         linked += [(file, int(link["mm"]), *_range(link)) for link in rows]
     return len(_joined(mapped) ^ _joined(linked))
@@ -401,6 +428,7 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
     "empty_tables": empty_tables,
     "tables_installed": tables_installed,
     "tables_reachable": tables_reachable,
+    "shared_tables": shared_tables,
     "pgtables_bytes": pgtables_bytes,
     "rss": rss,
     "mapcount": mapcount,

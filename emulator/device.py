@@ -15,10 +15,11 @@ Source: CVE-2022-39188; remap_pfn_range and unmap_mapping_range, mm/memory.c.
 
 from emulator.atomic import data_race, kernel, read_once, write_once
 from emulator.kernel import ENOMEM
-from emulator.memory import pmd_alloc, zap_page_range
+from emulator.memory import zap_page_range
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.page_alloc import alloc_page, put_page
 from emulator.paths import path_number, took
+from emulator.pgalloc import pmd_alloc
 from emulator.pgtable import (
     ACCESSED,
     DIRTY,

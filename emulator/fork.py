@@ -28,10 +28,11 @@ from emulator.atomic import (
 from emulator.huge_fork import copy_huge_pmd
 from emulator.huge_memory import split_huge_pmd
 from emulator.kernel import EAGAIN, ECHILD, ENOMEM
-from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
+from emulator.memory import ZERO_PAGE
 from emulator.mmap import exit_mmap
 from emulator.page_alloc import alloc_page, copy_page
 from emulator.paths import path_number, took
+from emulator.pgalloc import pmd_alloc, pud_alloc
 from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,

@@ -9,8 +9,9 @@ Source: madvise_guard_install and madvise_guard_remove, mm/madvise.c, since 6.13
 from emulator.atomic import kernel, read_once, write_once
 from emulator.huge_memory import pte_alloc_split
 from emulator.kernel import EINTR, stopped
-from emulator.memory import pmd_alloc, zap_page_range
+from emulator.memory import zap_page_range
 from emulator.paths import path_number, took
+from emulator.pgalloc import pmd_alloc
 from emulator.pgtable import PAGE, PTE_MARKER_GUARD, pmd_addr_end, pte_offset
 from emulator.points import point_number
 from emulator.pte_ref import pte_get_many, pte_lock, pte_put, pte_put_many_tlb, pte_unlock

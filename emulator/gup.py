@@ -33,9 +33,7 @@ from emulator.rcu import cond_resched
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.swap_fault import migration_entry_wait
 from emulator.tlb import point
-from emulator.vma import VM_ACCESS_FLAGS, VM_PFNMAP, VM_SHARED, VM_WRITE, find_vma, vma_limit
-
-PAGE_IS_THERE = 2  # beside what a fault returns
+from emulator.vma import VM_ACCESS_FLAGS, VM_FILE, VM_PFNMAP, VM_SHARED, VM_WRITE, find_vma, vma_limit
 
 UNPINNED = point_number("gup.unpinned")
 FOLLOW = path_number("populate, mlock: the look")
@@ -97,7 +95,7 @@ def pin_user_page(m, cpu, mm, addr, flags):
         return -EFAULT
     if not m.vma.flags[row] & (VM_WRITE if write else VM_ACCESS_FLAGS) or m.vma.flags[row] & VM_PFNMAP:
         return -EFAULT
-    if write and m.vma.file[row] != 0:
+    if write and m.vma.flags[row] & VM_FILE:
         return -EFAULT
     while True:
         entry = follow_page_pte(m, cpu, mm, addr, write, 1)
@@ -132,83 +130,70 @@ def get_user_page(m, cpu, mm, addr, write):
 
 
 @kernel
-def populate_page(m, cpu, mm, row, addr, flags):
-    """One look at the page at `addr` in the VMA at `row`, and one fault if it is not there: PAGE_IS_THERE, 0, -errno,
-    or VM_FAULT_RETRY: mmap_lock was dropped, and taken again.
+def populate_page(m, cpu, mm, row, at, write):
+    """One look at the page at `at` in the VMA at `row`, and one fault if it is not there: where to look next or -errno.
 
-    Locking: caller must hold mmap_lock for reading.
+    A look after VM_FAULT_RETRY, for which mmap_lock was dropped and taken again, has FAULT_FLAG_TRIED in the low bits
+    of its address. Locking: caller must hold mmap_lock for reading.
     """
-    if follow_page_pte(m, cpu, mm, addr, flags & FAULT_FLAG_WRITE, 0) != 0:
-        return PAGE_IS_THERE
+    addr = at & -PAGE
+    if follow_page_pte(m, cpu, mm, addr, write, 0) != 0:
+        return addr + PAGE
     took(m, cpu, POPULATE)
-    result = faultin_page(m, cpu, mm, row, addr, flags)
+    result = faultin_page(m, cpu, mm, row, addr, write | at & FAULT_FLAG_TRIED)
     if result == VM_FAULT_RETRY:
         mmap_read_lock(m, cpu, mm)
     cond_resched(m, cpu)
-    if result >= 0 and stopped(m):
+    if result < 0:
+        return -EFAULT if result == -EBUS else result
+    if stopped(m):
         return -EINTR
-    return -EFAULT if result == -EBUS else result
+    return addr | FAULT_FLAG_TRIED if result == VM_FAULT_RETRY else addr
 
 
 @kernel
-def faultin_page_range(m, cpu, mm, start, end, write):
+def faultin_page_range(m, cpu, mm, at, end, write):
     """MADV_POPULATE_READ and MADV_POPULATE_WRITE: 0, -ENOMEM at a hole, -EINVAL where it is not allowed, -EFAULT.
 
     Locking: caller must hold mmap_lock for reading, which may be dropped and taken again.
     """
-    flags = FAULT_FLAG_WRITE if write else 0
-    tried = 0
-    while start < end:
-        row = find_vma(m, mm, start)
-        if row == vma_limit(m, mm) or m.vma.start[row] > start:
+    while 0 <= at < end:
+        row = find_vma(m, mm, at)
+        if row == vma_limit(m, mm) or m.vma.start[row] > at:
             return -ENOMEM
         if m.vma.flags[row] & VM_PFNMAP or not m.vma.flags[row] & (VM_WRITE if write else VM_ACCESS_FLAGS):
             return -EINVAL
-        result = populate_page(m, cpu, mm, row, start, flags | tried)
-        if result < 0:
-            return result
-        tried = FAULT_FLAG_TRIED if result == VM_FAULT_RETRY else 0
-        if result == PAGE_IS_THERE:
-            start += PAGE
-    return 0
+        at = populate_page(m, cpu, mm, row, at, FAULT_FLAG_WRITE if write else 0)
+    return min(at, 0)
 
 
 @kernel
-def populate_private_locked(m, cpu, mm, row, start, end):
-    """A private, locked VMA, at `row`, has become writable: its pages of [start, end) get copies now, as far as that
-    goes. Locking: caller must hold mmap_lock for writing, which is kept. Source: mprotect_fixup.
+def populate_private_locked(m, cpu, mm, row, at, end):
+    """A private, locked VMA, at `row`, has become writable: its pages of [at, end) get copies now, as far as that goes.
+
+    Locking: caller must hold mmap_lock for writing, which is kept: no fault retries, and userfaultfd must not watch.
+    Source: mprotect_fixup.
     """
-    while start < end:
-        result = populate_page(m, cpu, mm, row, start, FAULT_FLAG_WRITE | FAULT_FLAG_TRIED)
-        if result < 0:
-            return
-        if result == PAGE_IS_THERE:
-            start += PAGE
+    while 0 <= at < end:
+        at = populate_page(m, cpu, mm, row, at | FAULT_FLAG_TRIED, FAULT_FLAG_WRITE)
 
 
 @kernel
-def mm_populate(m, cpu, mm, start, end):
+def mm_populate(m, cpu, mm, at, end):
     """Fault in what mlock has locked: for writing where the VMA allows it, unless it is shared. 0 or -errno.
 
     Locking: as faultin_page_range. Source: __mm_populate, populate_vma_page_range.
     """
-    tried = 0
-    while start < end:
-        row = find_vma(m, mm, start)
+    while 0 <= at < end:
+        row = find_vma(m, mm, at)
         if row == vma_limit(m, mm) or m.vma.start[row] >= end:
             return 0
-        vm_flags = m.vma.flags[row]
-        if vm_flags & VM_PFNMAP:
-            start = m.vma.end[row]
-            continue
-        if not vm_flags & VM_ACCESS_FLAGS:
+        flags = m.vma.flags[row]
+        if flags & VM_PFNMAP:
+            at = m.vma.end[row]
+        elif not flags & VM_ACCESS_FLAGS:
             return -EFAULT
-        start = max(start, m.vma.start[row])
-        flags = FAULT_FLAG_WRITE if vm_flags & (VM_WRITE | VM_SHARED) == VM_WRITE else 0
-        result = populate_page(m, cpu, mm, row, start, flags | tried)
-        if result < 0:
-            return result
-        tried = FAULT_FLAG_TRIED if result == VM_FAULT_RETRY else 0
-        if result == PAGE_IS_THERE:
-            start += PAGE
-    return 0
+        else:
+            write = FAULT_FLAG_WRITE if flags & (VM_WRITE | VM_SHARED) == VM_WRITE else 0
+            at = populate_page(m, cpu, mm, row, max(at, m.vma.start[row]), write)
+    return min(at, 0)

@@ -19,7 +19,7 @@ Source: gup_pte_range and lockless_pages_from_mm, mm/gup.c; 70cbc3cc78a9 (the se
 
 from emulator.atomic import atomic_inc_not_zero, data_race, kernel, knob, read_once, write_once
 from emulator.bugs import Bug
-from emulator.gup import follow_page_pte, get_user_page
+from emulator.gup import get_user_page
 from emulator.kernel import BUG, EFAULT, EINTR, detecting, stopped
 from emulator.memory import ZERO_PAGE
 from emulator.mmu import access_ok
@@ -33,12 +33,18 @@ from emulator.pgtable import (
     RW,
     SPECIAL,
     huge_piece,
+    is_hugetlb,
+    is_migration_entry,
+    is_swap_entry,
     pgtable_of,
+    pmd_lookup,
     pmd_offset_lockless,
     pmd_trans_huge,
     pte_offset,
+    pte_present,
 )
 from emulator.points import point_number
+from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
 from emulator.shadow import shadow_device_store, zaps_of_others
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
@@ -49,6 +55,8 @@ GUP_FAST = path_number("GUP, fast")
 
 GUP_FAST_HUGE = path_number("GUP, fast, huge page")
 BUG_USE_AFTER_FREE, BUG_PIN_NOT_MAPPED = int(Bug.TABLE_USE_AFTER_FREE), int(Bug.PIN_NOT_MAPPED)
+BUG_FOREIGN_PIN = int(Bug.FOREIGN_PIN)
+READ_PUD = point_number("gup.read-pud")
 READ_PMD, READ_PTE, PINNED = point_number("gup.read-pmd"), point_number("gup.read-pte"), point_number("gup.pinned")
 USED = point_number("gup.used")
 
@@ -98,6 +106,18 @@ def gup_huge_pmd(m, cpu, pmd, named, addr, write):
 
 
 @kernel
+def check_owner(m, cpu, mm, pmd, named, frame):
+    """Detector: a frame that fast GUP has counted is mapped in this mm, or is a page of hugetlbfs, which many map.
+
+    Locking: caller must have interrupts off still.
+    """
+    table = pmd >> 9 if pmd_trans_huge(named) else pgtable_of(named)
+    owner = data_race(m.ptdesc.mm, table) - 1
+    if owner != mm and not is_hugetlb(named):
+        BUG(m, cpu, BUG_FOREIGN_PIN, frame, mm, owner)
+
+
+@kernel
 def get_user_page_fast_only(m, cpu, mm, addr, write):
     """Pin the page at `addr` if it is there, and may be written if that is wanted: its frame, or 0.
 
@@ -106,28 +126,55 @@ def get_user_page_fast_only(m, cpu, mm, addr, write):
     frame = 0
     local_irq_disable(m, cpu)
     pmd = pmd_offset_lockless(m, mm, addr)
+    point(m, cpu, READ_PUD, pmd >> 9, addr)
     named = 0 if pmd == 0 else read_once(m.entry, pmd)
     if named & PRESENT and pmd_trans_huge(named):
         frame = gup_huge_pmd(m, cpu, pmd, named, addr, write)
     elif named & PRESENT:
         frame = gup_pte_range(m, cpu, pmd, named, addr, write)
+    if detecting(m) and frame != 0:
+        check_owner(m, cpu, mm, pmd, named, frame)
     local_irq_enable(m, cpu)
     return frame
 
 
 @kernel
+def frame_of_entry(m, entry):
+    """The frame that an entry maps or will map again: with no access, being migrated, in the swap cache. Else 0."""
+    if is_swap_entry(entry):
+        return read_once(m.cache.frame, entry >> PAGE_SHIFT)
+    return entry >> PAGE_SHIFT if pte_present(entry) or is_migration_entry(entry) else 0
+
+
+@kernel
+def frame_at(m, cpu, mm, addr):
+    """frame_of_entry for `addr`. Locking: caller must hold mmap_lock, and know a VMA there; takes and releases ptl."""
+    pmd = pmd_lookup(m, mm, addr)
+    named = 0 if pmd == 0 else read_once(m.entry, pmd)
+    if pmd_trans_huge(named):
+        return huge_piece(named, addr) >> PAGE_SHIFT
+    table = 0 if named == 0 else pte_try_get(m, cpu, pmd)
+    if table == 0:
+        return 0
+    pte_lock(m, cpu, table)
+    frame = frame_of_entry(m, read_once(m.entry, pte_offset(table, addr)))
+    pte_unlock(m, cpu, table)
+    pte_put(m, cpu, mm, pmd, addr)
+    return frame
+
+
+@kernel
 def check_pin(m, cpu, mm, addr, frame, zaps, moves):
-    """Detector: no other page than the one pinned for a store is mapped at `addr`, unless pages were zapped or moved.
+    """Detector: the page pinned for a store is the one mapped at `addr`, unless pages were zapped or moved meanwhile.
 
     Without a VMA munmap may be taking the tables down there, with mmap_lock for reading as well.
     """
     mmap_read_lock(m, cpu, mm)
     row = find_vma(m, mm, addr)
     mapped = row < vma_limit(m, mm) and m.vma.start[row] <= addr
-    entry = follow_page_pte(m, cpu, mm, addr, 0, 0) if mapped else 0
+    found = frame_at(m, cpu, mm, addr) if mapped else frame
     same = zaps >= 0 and zaps_of_others(m, cpu, mm) == zaps and read_once(m.mm.moves, mm) == moves
-    found = entry >> PAGE_SHIFT
-    if found != frame and found != ZERO_PAGE and same:  # the zero page, or none: somebody has released it
+    if found != frame and same:
         BUG(m, cpu, BUG_PIN_NOT_MAPPED, addr, frame, found)
     mmap_read_unlock(m, cpu, mm)
 

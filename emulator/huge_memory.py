@@ -53,6 +53,7 @@ from emulator.pgtable import (
     TABLE_DEPOSITED,
     USER,
     huge_piece,
+    is_hugetlb,
     mm_dec_nr_tables,
     mm_inc_nr_tables,
     pmd_lookup,
@@ -273,11 +274,12 @@ def split_huge_pmd_locked(m, cpu, mm, pmd, addr):
 
 @kernel
 def split_huge_pmd(m, cpu, mm, pmd, addr):
-    """If a leaf stands at `pmd`, let the table that was deposited for it map the same pages.
+    """If a leaf stands at `pmd`, other than of hugetlbfs, let the table that was deposited for it map the same pages.
 
     Locking: takes and releases pmd_lock, and flushes under it; caller must hold mmap_lock. Source: __split_huge_pmd.
     """
-    if not pmd_trans_huge(read_once(m.entry, pmd)):
+    entry = read_once(m.entry, pmd)
+    if not pmd_trans_huge(entry) or is_hugetlb(entry):
         return
     spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
     if pmd_trans_huge(read_once(m.entry, pmd)):

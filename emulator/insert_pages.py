@@ -6,12 +6,12 @@ Source: insert_pages, mm/memory.c. v1 takes a reference per PMD iteration and pu
 from emulator.atomic import kernel, knob
 from emulator.filemap import map_cached_range
 from emulator.kernel import EFAULT, EINVAL
-from emulator.memory import pmd_alloc
 from emulator.paths import path_number, took
+from emulator.pgalloc import pmd_alloc
 from emulator.pgtable import PAGE, pmd_addr_end
 from emulator.pte_ref import pte_alloc_try_get, pte_put
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
-from emulator.vma import find_vma, vma_limit
+from emulator.vma import VM_FILE, find_vma, vma_limit
 
 INSERT = path_number("driver inserts pages")
 
@@ -47,7 +47,7 @@ def insert_pages(m, cpu, mm, addr, length):
     vma = find_vma(m, mm, addr)
     if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr:
         result = -EINVAL
-        if m.vma.file[vma] != 0:
+        if m.vma.flags[vma] & VM_FILE:
             room = m.vma.start[vma] + (m.config.file_pages[0] - m.vma.pgoff[vma]) * PAGE
             end = min(addr + length, m.vma.end[vma], room) & -PAGE
             result = insert_range(m, cpu, mm, vma, addr & -PAGE, end)

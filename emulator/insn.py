@@ -43,7 +43,7 @@ from emulator.mmap import do_mmap, do_munmap, exit_mmap
 from emulator.mmu import access_ok, load, store
 from emulator.mprotect import do_mprotect
 from emulator.mremap import do_mremap, do_mremap_fixed
-from emulator.page_writeback import do_msync, write_cache_pages
+from emulator.page_writeback import write_cache_pages
 from emulator.pagewalk import (
     WALK_CHARGE,
     WALK_CLEAR_REFS,
@@ -60,10 +60,11 @@ from emulator.rss import sync_mm_rss
 from emulator.signal import SEGV_MAPERR, SIGSEGV, do_signal, force_sig_fault
 from emulator.swapfile import swapoff
 from emulator.tlb import coordinator_wake, enter_idle, exit_idle, point, switch_mm, take_interrupts
-from emulator.truncate import do_truncate, madvise_remove, punch_hole
+from emulator.truncate import do_truncate, punch_hole
 from emulator.uffd_move import move_pages
 from emulator.userfaultfd import userfaultfd_register
 from emulator.vma import VM_LOCKED, VM_UFFD_MISSING
+from emulator.vma_pieces import do_msync, madvise_remove
 
 WAIT_BARRIER, WAIT_NOTHING = int(Wait.BARRIER), int(Wait.NOTHING)
 ARRIVED, BUG_NO_PROGRESS = point_number("barrier.arrived"), int(Bug.NO_PROGRESS)

@@ -85,6 +85,7 @@ from emulator.spinlock import (
 from emulator.tlb import flush_tlb_mm_range, point, tlb_remove_table_sync_one
 from emulator.vma import (
     VM_ACCESS_FLAGS,
+    VM_FILE,
     VM_NOHUGEPAGE,
     VM_PFNMAP,
     VM_UFFD_MISSING,
@@ -208,7 +209,8 @@ def take_table_out(m, cpu, mm, pmd, addr):
     flush_tlb_mm_range(m, cpu, mm, addr, addr + PMD_SIZE, 1)
     spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
     point(m, cpu, COLLAPSING, pgtable_of(entry), pmd)
-    tlb_remove_table_sync_one(m, cpu)
+    if not (knob(m.config.collapse_without_ipi) or (DEBUG and m.config.broadcast_flush[0] == 2)):
+        tlb_remove_table_sync_one(m, cpu)
     return entry
 
 
@@ -302,52 +304,14 @@ def collapse_one(m, cpu, mm, addr):
 
 
 @kernel
-def collapse_vma(m, cpu, mm, start, end):
-    """MADV_COLLAPSE of [start, end), which lay in one VMA: 0 or -errno. Locking: as collapse_one."""
-    first, until = (start + PMD_SIZE - 1) & -PMD_SIZE, end & -PMD_SIZE
-    done = 0
-    result = SCAN_FAIL
-    addr = first
-    while addr < until:
-        last = collapse_one(m, cpu, mm, addr)
-        if last == SCAN_SUCCEED or last == SCAN_PMD_MAPPED:
-            done += 1
-        else:
-            result = last
-            if last not in (SCAN_PMD_NULL, SCAN_PTE_NON_PRESENT, SCAN_PAGE_COUNT):
-                break
-        addr += PMD_SIZE
-        cond_resched(m, cpu)
-        if stopped(m):
-            return -EINTR
-    return 0 if done * PMD_SIZE == until - first else madvise_collapse_errno(result)
-
-
-@kernel
-def collapse_target(m, cpu, mm, start, end):
-    """Where the VMA of `start` ends, or `end`; at a hole where the next one begins, negative; 0 if none comes.
-
-    Locking: takes and releases mmap_lock for reading.
-    """
-    result = 0
-    mmap_read_lock(m, cpu, mm)
-    row = find_vma(m, mm, start)
-    if row < vma_limit(m, mm) and m.vma.start[row] < end:
-        result = min(m.vma.end[row], end) if m.vma.start[row] <= start else -m.vma.start[row]
-    mmap_read_unlock(m, cpu, mm)
-    return result
-
-
-@kernel
 def shmem_suitable(m, row, addr):
     """True if Linux would make a huge page of the shared memory that the VMA at `row` maps at `addr`.
 
     Here none is made: -EINVAL, unless the range has no 2 MiB.
     """
-    file = m.vma.file[row] - 1
-    if file < 0 or m.file.shmem[file] == 0 or m.vma.flags[row] & VM_NOHUGEPAGE or addr < m.vma.start[row]:
+    if m.vma.flags[row] & (VM_FILE | VM_NOHUGEPAGE) != VM_FILE or m.file.shmem[m.vma.file[row] - 1] == 0:
         return False
-    return linear_page_index(m, row, addr) % HPAGE_PMD_NR == 0
+    return addr >= m.vma.start[row] and linear_page_index(m, row, addr) % HPAGE_PMD_NR == 0
 
 
 @kernel
@@ -367,24 +331,27 @@ def collapse_allowed(m, cpu, mm, start):
 
 
 @kernel
-def madvise_collapse(m, cpu, mm, start, length):
-    """MADV_COLLAPSE: 0 or -errno of the first VMA that cannot be. Holes are skipped and reported as -ENOMEM at the end.
+def collapse_vma(m, cpu, mm, start, end):
+    """MADV_COLLAPSE of [start, end), which lay in one VMA: 0 or -errno.
 
     Locking: as collapse_one, for each 2 MiB; in between VMAs may change.
     """
-    end = start + ((length + PAGE - 1) & -PAGE)
-    if start & (PAGE - 1) or length < 0:
+    if not collapse_allowed(m, cpu, mm, start):
         return -EINVAL
-    result = 0
-    while start < end:
-        until = collapse_target(m, cpu, mm, start, end)
-        if until == 0:
-            return -ENOMEM
-        if until < 0:
-            start, result = -until, -ENOMEM
-            continue
-        error = collapse_vma(m, cpu, mm, start, until) if collapse_allowed(m, cpu, mm, start) else -EINVAL
-        if error != 0:
-            return error
-        start = until
-    return result
+    first, until = (start + PMD_SIZE - 1) & -PMD_SIZE, end & -PMD_SIZE
+    done = 0
+    result = SCAN_FAIL
+    addr = first
+    while addr < until:
+        last = collapse_one(m, cpu, mm, addr)
+        if last == SCAN_SUCCEED or last == SCAN_PMD_MAPPED:
+            done += 1
+        else:
+            result = last
+            if last not in (SCAN_PMD_NULL, SCAN_PTE_NON_PRESENT, SCAN_PAGE_COUNT):
+                break
+        addr += PMD_SIZE
+        cond_resched(m, cpu)
+        if stopped(m):
+            return -EINTR
+    return 0 if done * PMD_SIZE == until - first else madvise_collapse_errno(result)

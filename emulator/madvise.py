@@ -1,55 +1,28 @@
 """madvise: advice about pages. MADV_DONTNEED gives the frames back now, the others look at entries, fill them, or set
 flags of the VMA.
 
-Every walk over entries is the same: slice by slice, each table pinned by pte_try_get or skipped, ptl, put.
-
 Source: mm/madvise.c.
 """
 
 from emulator.anon_reclaim import pageout_range
-from emulator.atomic import atomic_add, kernel, kernel_inline, read_once, write_once, xchg
+from emulator.atomic import kernel, kernel_inline
 from emulator.file_advice import force_page_cache_readahead, pageout_file_range
-from emulator.folio import folio_busy, maps_whole_folio, split_folios
-from emulator.guard import guard_install, guard_remove_pte_range
+from emulator.folio import split_folios
+from emulator.guard import guard_install
 from emulator.gup import faultin_page_range
-from emulator.huge_memory import HUGE_ZERO_PAGE, vma_adjust_trans_huge
+from emulator.huge_memory import vma_adjust_trans_huge
 from emulator.kernel import EINVAL, ENOMEM, detecting
-from emulator.khugepaged import madvise_collapse
-from emulator.memory import ZERO_PAGE, zap_page_range
-from emulator.mmu_gather import tlb_adjust_range, tlb_finish_mmu, tlb_gather_mmu, tlb_remove_tlb_entry
-from emulator.paths import path_number, took
-from emulator.pgtable import (
-    ACCESSED,
-    DIRTY,
-    HPAGE_PMD_NR,
-    PAGE,
-    PAGE_SHIFT,
-    PMD_SIZE,
-    PSE,
-    is_swap_entry,
-    pmd_addr_end,
-    pmd_lookup,
-    pmd_trans_huge,
-    pte_offset,
-    pte_present,
-)
-from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get, pte_unlock
-from emulator.rcu import cond_resched
-from emulator.rmap import LARGE, LAZYFREE
+from emulator.memory import zap_page_range
+from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.pagewalk import WALK_COLD, WALK_FREE, WALK_GUARD_REMOVE, WALK_WILLNEED, walk_page_range
+from emulator.pgtable import PAGE
 from emulator.shadow import shadow_forget
-from emulator.spinlock import (
-    PMD_LOCK,
-    mmap_read_lock,
-    mmap_read_unlock,
-    mmap_write_lock,
-    mmap_write_unlock,
-    spin_lock,
-    spin_unlock,
-)
-from emulator.swap_state import free_swap_and_cache, read_swap_cache_async, swap_has_room
+from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from emulator.swap_state import swap_has_room
 from emulator.vma import (
     VM_DONTCOPY,
     VM_HUGEPAGE,
+    VM_HUGETLB,
     VM_LOCKED,
     VM_NOHUGEPAGE,
     VM_PFNMAP,
@@ -58,10 +31,7 @@ from emulator.vma import (
     vma_limit,
     vma_modify_flags,
 )
-
-YOUNG_DIRTY = path_number("MADV_FREE, COLD, PAGEOUT")
-WILLNEED = path_number("MADV_WILLNEED")
-FREE_SWAP = path_number("MADV_FREE of swap entries")
+from emulator.vma_pieces import madvise_collapse
 
 MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_REMOVE = 3, 4, 8, 9
 MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLLAPSE = 14, 15, 25
@@ -94,12 +64,6 @@ def takes_folios_apart(advice):
 
 
 @kernel_inline
-def young_dirty(advice):
-    """The bits of an entry that the advice clears."""
-    return ACCESSED | DIRTY if advice == MADV_FREE else ACCESSED
-
-
-@kernel_inline
 def is_populate(advice):
     """True for advice that faults pages in."""
     return advice == MADV_POPULATE_READ or advice == MADV_POPULATE_WRITE
@@ -117,120 +81,14 @@ def madvise_behavior_valid(advice):
     )
 
 
-@kernel
-def mark_lazyfree(m, frame):
-    """Reclaim may forget an anonymous page unless it is stored to.
-
-    Where there is swap, not one that others have as well: their entries may be clean since it was read from there.
-    Locking: caller must hold the ptl of a PTE that maps it.
-    """
-    mapping = read_once(m.page.mapping, frame)
-    alone = m.config.n_swap[0] == 0 or read_once(m.page.mapcount, frame) == 1
-    if mapping != 0 and alone and read_once(m.page_slot, frame) == 0:
-        write_once(m.page.mapping, frame, mapping | LAZYFREE)
-
-
-@kernel
-def clear_young_dirty_ptes(m, cpu, table, addr, end, bits):
-    """Clear `bits` of the present entries of [addr, end) in one PTE table; the hardware sets them again, without a
-    fault: MADV_FREE makes pages clean and old, MADV_COLD old. Pages of a folio that could not be split are spared.
-
-    Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
-    """
-    took(m, cpu, YOUNG_DIRTY)
-    pte_lock(m, cpu, table)
-    whole = maps_whole_folio(m, table) if end - addr == PMD_SIZE else 0
-    spared = LARGE if whole == 0 or folio_busy(m, whole) else 0
-    while addr < end:
-        pte = pte_offset(table, addr)
-        entry = read_once(m.entry, pte)
-        due = pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and entry & bits
-        if due and read_once(m.page.mapping, entry >> PAGE_SHIFT) & spared == 0:
-            entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting these bits
-            write_once(m.entry, pte, entry & ~bits)
-            tlb_remove_tlb_entry(m, cpu, addr)
-            if bits & DIRTY:
-                mark_lazyfree(m, entry >> PAGE_SHIFT)
-        addr += PAGE
-    pte_unlock(m, cpu, table)
-
-
-@kernel
-def free_swap_ptes(m, cpu, mm, pmd, table, addr, end):
-    """MADV_FREE: clear the swap entries of [addr, end) in one PTE table, and take them out of its count.
-
-    Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
-    """
-    start = addr
-    cleared = 0
-    pte_lock(m, cpu, table)
-    while addr < end:
-        pte = pte_offset(table, addr)
-        entry = read_once(m.entry, pte)
-        if is_swap_entry(entry):
-            took(m, cpu, FREE_SWAP)
-            write_once(m.entry, pte, 0)
-            free_swap_and_cache(m, cpu, entry >> PAGE_SHIFT)
-            cleared += 1
-        addr += PAGE
-    pte_unlock(m, cpu, table)
-    if cleared != 0:
-        atomic_add(m.mm.rss_swap, mm, -cleared)
-        pte_put_many_tlb(m, cpu, mm, pmd, start, cleared)
-
-
-@kernel
-def swapin_walk_pte_range(m, cpu, table, addr, end):
-    """MADV_WILLNEED: read the pages of the swap entries of [addr, end) in one PTE table into the swap cache.
-
-    Locking: caller must hold a reference on the table.
-    """
-    took(m, cpu, WILLNEED)
-    while addr < end:
-        entry = read_once(m.entry, pte_offset(table, addr))
-        if is_swap_entry(entry):
-            read_swap_cache_async(m, cpu, entry >> PAGE_SHIFT)
-        addr += PAGE
-
-
-@kernel
-def madvise_pte_range(m, cpu, mm, pmd, table, addr, end, advice):
-    """What the advice means for [addr, end) in one PTE table. Locking: caller must hold a reference on the table."""
-    if advice == MADV_GUARD_REMOVE:
-        guard_remove_pte_range(m, cpu, mm, pmd, table, addr, end)
-    elif advice == MADV_WILLNEED:
-        swapin_walk_pte_range(m, cpu, table, addr, end)
-    else:
-        clear_young_dirty_ptes(m, cpu, table, addr, end, young_dirty(advice))
-        if advice == MADV_FREE:
-            free_swap_ptes(m, cpu, mm, pmd, table, addr, end)
-
-
-@kernel
-def clear_young_huge_pmd(m, cpu, pmd, addr, bits):
-    """If a leaf stands at `pmd` that nobody else maps, clear `bits` of it, as clear_young_dirty_ptes does.
-
-    Locking: takes and releases pmd_lock; caller must hold an open gather. Source: madvise_free_huge_pmd.
-    """
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
-    entry = read_once(m.entry, pmd)
-    head = entry >> PAGE_SHIFT
-    if pmd_trans_huge(entry) and head != HUGE_ZERO_PAGE and not folio_busy(m, head):
-        entry = xchg(m.entry, pmd, PSE)  # a leaf still, for whoever looks
-        write_once(m.entry, pmd, entry & ~bits)
-        tlb_adjust_range(m, cpu, addr, PMD_SIZE)
-        for frame in range(head, head + HPAGE_PMD_NR if bits & DIRTY else head):
-            mark_lazyfree(m, frame)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
-
-
-@kernel
-def madvise_leaf(m, cpu, pmd, addr, end, advice):
-    """What the advice means for [addr, end) in a huge page: nothing if that is a part of it: others map it, or it came
-    meanwhile. It has neither swap entries nor guards. Locking: as madvise_walk_ptes.
-    """
-    if end - addr == PMD_SIZE and takes_folios_apart(advice):
-        clear_young_huge_pmd(m, cpu, pmd, addr, young_dirty(advice))
+@kernel_inline
+def walk_of(advice):
+    """The page walk of advice that looks at entries."""
+    if advice == MADV_FREE:
+        return WALK_FREE
+    if advice == MADV_WILLNEED:
+        return WALK_WILLNEED
+    return WALK_GUARD_REMOVE if advice == MADV_GUARD_REMOVE else WALK_COLD
 
 
 @kernel
@@ -244,19 +102,7 @@ def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
     if takes_folios_apart(advice):
         split_folios(m, cpu, mm, addr, end, advice == MADV_PAGEOUT and not swap_has_room(m))
     tlb_gather_mmu(m, cpu, mm, 0)
-    while addr < end:
-        following = pmd_addr_end(addr, end)
-        pmd = pmd_lookup(m, mm, addr)
-        table = 0
-        if pmd != 0:
-            if pmd_trans_huge(read_once(m.entry, pmd)):
-                madvise_leaf(m, cpu, pmd, addr, following, advice)
-            table = pte_try_get(m, cpu, pmd)
-        if table != 0:
-            madvise_pte_range(m, cpu, mm, pmd, table, addr, following, advice)
-            pte_put_many_tlb(m, cpu, mm, pmd, addr, 1)
-        addr = following
-        cond_resched(m, cpu)
+    walk_page_range(m, cpu, mm, addr, end, walk_of(advice))
     tlb_finish_mmu(m, cpu)
 
 
@@ -292,11 +138,13 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
 
     Locking: caller must hold mmap_lock, for writing where the advice changes the VMA.
     """
+    flags = m.vma.flags[row]
+    if flags & VM_HUGETLB:
+        return -EINVAL  # of Linux's advice, MADV_DONTNEED before 5.18
     if changes_vma(advice):
         return madvise_update_vma(m, cpu, mm, row, start, end, advice)
-    flags = m.vma.flags[row]
     if advice == MADV_REMOVE:
-        return -EINVAL  # truncate.py:madvise_remove has it; process_madvise has not
+        return -EINVAL  # vma_pieces.py:madvise_remove has it; process_madvise has not
     forbidden = VM_PFNMAP | VM_LOCKED
     if advice == MADV_WILLNEED:
         forbidden = 0

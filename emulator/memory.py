@@ -22,6 +22,7 @@ from emulator.atomic import (
 from emulator.file_fault import do_fault, do_wp_file
 from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf
 from emulator.huge_memory import pte_alloc_or_huge, pte_alloc_split, split_huge_pmd, zap_huge_pmd
+from emulator.hugetlb import hugetlb_fault
 from emulator.kernel import EACCES, EFAULT, EINTR, ENOMEM, detecting, stopped
 from emulator.mm_types import FRAMES
 from emulator.mmu_gather import (
@@ -32,8 +33,9 @@ from emulator.mmu_gather import (
     tlb_remove_page,
     tlb_remove_tlb_entry,
 )
-from emulator.page_alloc import alloc_page, alloc_table, clear_page, copy_page, free_table, put_page
+from emulator.page_alloc import alloc_page, clear_page, copy_page, put_page
 from emulator.paths import path_number, took
+from emulator.pgalloc import pmd_alloc
 from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,
@@ -42,23 +44,19 @@ from emulator.pgtable import (
     FILE,
     PAGE,
     PAGE_SHIFT,
-    PMD_LEVEL,
     PMD_SIZE,
     PRESENT,
-    PUD_LEVEL,
     RW,
     SOFT_DIRTY,
     SPECIAL,
     USER,
     is_migration_entry,
     is_swap_entry,
-    mm_inc_nr_tables,
     pgd_addr_end,
     pgd_offset,
     pmd_addr_end,
     pmd_offset,
     pmd_trans_huge,
-    populate,
     pte_offset,
     pte_present,
     pud_addr_end,
@@ -79,12 +77,21 @@ from emulator.rmap import page_add_new_anon_rmap, zap_file_pte
 from emulator.rss import add_mm_rss, sync_mm_rss
 from emulator.shadow import shadow_own, shadow_release
 from emulator.signal import mm_fault_error
-from emulator.spinlock import PMD_LOCK, mmap_read_lock, mmap_read_unlock, spin_lock, spin_unlock
+from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.swap_fault import do_swap_page, set_vmf
 from emulator.swap_state import free_page_and_swap_cache, free_swap_and_cache
 from emulator.tlb import flush_tlb_mm_range, point
 from emulator.userfaultfd import handle_userfault
-from emulator.vma import VM_ACCESS_FLAGS, VM_SPECIAL_FAULT, VM_WRITE, anon_vma_prepare, find_vma, vma_limit
+from emulator.vma import (
+    VM_ACCESS_FLAGS,
+    VM_FILE,
+    VM_HUGETLB,
+    VM_SPECIAL_FAULT,
+    VM_WRITE,
+    anon_vma_prepare,
+    find_vma,
+    vma_limit,
+)
 
 TABLE_THERE = path_number("fault, table there")
 NONE_ENTRY = path_number("fault on a none entry")
@@ -97,50 +104,12 @@ ZAP_ENTRIES = path_number("zap, entries")
 ZAP_NONPRESENT = path_number("zap of a swap or migration entry")
 FILE_TABLE = path_number("fault on a file, table there")
 
+MAX_RECLAIM_RETRIES = 16
 ZERO_PAGE = 0  # frame 0: never written, never counted
 ZERO_PTE = ZERO_PAGE << PAGE_SHIFT | PRESENT | USER | ACCESSED
 MMAP_LOCKED, SET_PTE_LOCKED = point_number("fault.mmap-locked"), point_number("set_pte.locked")
 SET_PTE_DONE = point_number("set_pte.done")
 ZAP_LOCKED, ZAP_CLEARED = point_number("zap.locked"), point_number("zap.cleared")
-
-
-@kernel
-def alloc_upper(m, cpu, mm, entry, level):
-    """Install a PMD or PUD table at `entry` unless one is there: pmd_alloc and pud_alloc. 0 or -ENOMEM.
-
-    Locking: takes and releases the lock of the table that holds `entry`.
-    """
-    table = alloc_table(m, cpu, level)
-    if table == 0:
-        return -ENOMEM
-    lock = entry >> 9
-    spin_lock(m, cpu, m.ptdesc.ptl, lock, PMD_LOCK)
-    free = read_once(m.entry, entry) == 0
-    if free:
-        mm_inc_nr_tables(m, mm)
-        populate(m, mm, entry, table)
-    spin_unlock(m, cpu, m.ptdesc.ptl, lock, PMD_LOCK)
-    if not free:
-        free_table(m, cpu, table)
-    return 0
-
-
-@kernel_inline
-def pud_alloc(m, cpu, mm, addr):
-    """The PUD entry for `addr`, with the table above it; or -ENOMEM. Locking: caller must hold mmap_lock."""
-    pgd = pgd_offset(m, mm, addr)
-    if read_once(m.entry, pgd) == 0 and alloc_upper(m, cpu, mm, pgd, PUD_LEVEL) != 0:
-        return -ENOMEM
-    return pud_offset(m, pgd, addr)
-
-
-@kernel
-def pmd_alloc(m, cpu, mm, addr):
-    """The PMD entry for `addr`, with the tables above it; or -ENOMEM. Locking: caller must hold mmap_lock."""
-    pud = pud_alloc(m, cpu, mm, addr)
-    if pud < 0 or (read_once(m.entry, pud) == 0 and alloc_upper(m, cpu, mm, pud, PMD_LEVEL) != 0):
-        return -ENOMEM
-    return pmd_offset(m, pud, addr)
 
 
 @kernel_inline
@@ -270,7 +239,10 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
     pte_lock(m, cpu, table)
     entry = read_once(m.entry, pte)
     same = same_but_bits(entry, orig)
-    alone = read_once(m.page.refcount, frame) == 1 and read_once(m.page.mapping, frame) != 0  # KSM's are copied
+    users = read_once(m.page.refcount, frame)
+    if knob(m.config.reuse_by_mapcount):
+        users = read_once(m.page.mapcount, frame)
+    alone = users == 1 and read_once(m.page.mapping, frame) != 0  # KSM's are copied
     shared = same and entry & ANON_EXCLUSIVE == 0 and not alone
     if shared:
         took(m, cpu, WRITE_SHARED)
@@ -287,10 +259,27 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
 
 
 @kernel
-def handle_nonpresent_fault(m, cpu, mm, vma, pmd, table, addr, flags, entry):
-    """do_swap_page for an anonymous VMA: what that returns. The caller's reference is used up."""
-    set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
+def swap_and_wp_fault(m, cpu, entry):
+    """do_swap_page, and do_wp_page behind it for a write to a page that others have as well: what those return.
+
+    One fault does both, as in Linux: a page that comes in, is write-protected, and is reclaimed for its own copy would
+    otherwise be let in for ever.
+    """
     result = do_swap_page(m, cpu, entry)
+    if result == 0 and m.vmf.flags[cpu] & FAULT_FLAG_WRITE:
+        mm, table, addr = m.vmf.mm[cpu], m.vmf.table[cpu], m.vmf.addr[cpu]
+        pte = pte_offset(table, addr)
+        entry = read_once(m.entry, pte)
+        if pte_present(entry) and entry & (RW | FILE) == 0:
+            return do_wp_page(m, cpu, mm, m.vmf.vma[cpu], table, pte, addr, entry)
+    return result
+
+
+@kernel
+def handle_nonpresent_fault(m, cpu, mm, vma, pmd, table, addr, flags, entry):
+    """swap_and_wp_fault for an anonymous VMA: what that returns. The caller's reference is used up."""
+    set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
+    result = swap_and_wp_fault(m, cpu, entry)
     pte_put_vmf(m, cpu)
     return result
 
@@ -340,7 +329,7 @@ def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
     if entry == 0:
         result = do_fault(m, cpu)
     elif not pte_present(entry):
-        result = do_swap_page(m, cpu, entry)
+        result = swap_and_wp_fault(m, cpu, entry)
     elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
         if entry & FILE:
             result = do_wp_file(m, cpu, entry)
@@ -366,7 +355,7 @@ def handle_missing_fault(m, cpu, mm, vma, pmd, addr, flags):
     if entry == 0:
         result = handle_userfault(m, cpu)
     elif not pte_present(entry):
-        result = do_swap_page(m, cpu, entry)
+        result = swap_and_wp_fault(m, cpu, entry)
     elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
         result = do_wp_page(m, cpu, mm, vma, table, pte, addr, entry)
     pte_put_vmf(m, cpu)
@@ -374,9 +363,14 @@ def handle_missing_fault(m, cpu, mm, vma, pmd, addr, flags):
 
 
 @kernel
-def handle_special_fault(m, cpu, mm, vma, pmd, addr, flags):
+def handle_special_fault(m, cpu, mm, vma, addr, flags):
     """A fault that is not that of plain anonymous memory. As handle_file_fault."""
-    if m.vma.file[vma] != 0:
+    if m.vma.flags[vma] & VM_HUGETLB:
+        return hugetlb_fault(m, cpu, mm, vma, addr)
+    pmd = pmd_alloc(m, cpu, mm, addr)
+    if pmd < 0:
+        return pmd
+    if m.vma.flags[vma] & VM_FILE:
         return handle_file_fault(m, cpu, mm, vma, pmd, addr, flags)
     return handle_missing_fault(m, cpu, mm, vma, pmd, addr, flags)
 
@@ -387,11 +381,12 @@ def __handle_mm_fault(m, cpu, mm, vma, addr, flags):
 
     Locking: caller must hold mmap_lock for reading, which VM_FAULT_RETRY means was dropped: not with FAULT_FLAG_TRIED.
     """
-    result = pmd_alloc(m, cpu, mm, addr)
-    if result >= 0 and m.vma.flags[vma] & VM_SPECIAL_FAULT:
-        result = handle_special_fault(m, cpu, mm, vma, result, addr, flags)
-    elif result >= 0:
-        result = handle_pte_fault(m, cpu, mm, vma, result, addr, flags)
+    if m.vma.flags[vma] & VM_SPECIAL_FAULT:
+        result = handle_special_fault(m, cpu, mm, vma, addr, flags)
+    else:
+        result = pmd_alloc(m, cpu, mm, addr)
+        if result >= 0:
+            result = handle_pte_fault(m, cpu, mm, vma, result, addr, flags)
     if result == 0:
         m.cpu.faults[cpu] += 1  # mm_account_fault: those that fail do not count
     return result
@@ -401,9 +396,11 @@ def __handle_mm_fault(m, cpu, mm, vma, addr, flags):
 def handle_mm_fault(m, cpu, mm, addr, write):
     """Resolve a page fault: 0, or -EFAULT if no VMA allows it, -EBUS past the end of a file, -ENOMEM, with a signal.
 
+    What reclaim wins may be what the fault itself needs, so it is asked a few times and no more (should_reclaim_retry).
     Locking: takes and releases mmap_lock for reading. Source: do_user_addr_fault and handle_mm_fault.
     """
     flags = write
+    retries = 0
     while True:
         mmap_read_lock(m, cpu, mm)
         point(m, cpu, MMAP_LOCKED, addr, write)
@@ -420,7 +417,9 @@ def handle_mm_fault(m, cpu, mm, addr, write):
             mmap_read_unlock(m, cpu, mm)
             if result == 0:
                 return 0
-            if result != -ENOMEM or m.cpu.oom_zone[cpu] != FRAMES or not try_to_free_pages(m, cpu):
+            retries += 1
+            reclaim = result == -ENOMEM and m.cpu.oom_zone[cpu] == FRAMES and retries <= MAX_RECLAIM_RETRIES
+            if not reclaim or not try_to_free_pages(m, cpu):
                 return mm_fault_error(m, cpu, mm, addr, result)
         cond_resched(m, cpu)
         if stopped(m):

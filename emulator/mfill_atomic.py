@@ -12,9 +12,10 @@ Source: mfill_atomic, mm/userfaultfd.c.
 
 from emulator.atomic import DEBUG, kernel, memset, smp_wmb
 from emulator.kernel import EEXIST, EINTR, EINVAL, ENOENT, ENOMEM, stopped
-from emulator.memory import ZERO_PTE, pmd_alloc, set_pte
+from emulator.memory import ZERO_PTE, set_pte
 from emulator.page_alloc import alloc_page, clear_page, put_page
 from emulator.paths import path_number, took
+from emulator.pgalloc import pmd_alloc
 from emulator.pgtable import ANON_PTE, PAGE, PAGE_SHIFT, pte_offset
 from emulator.pte_ref import pte_alloc_try_get, pte_put
 from emulator.rcu import cond_resched

@@ -9,7 +9,7 @@ from emulator.huge_memory import vma_adjust_trans_huge
 from emulator.kernel import EAGAIN, EFAULT, EINVAL, ENOMEM
 from emulator.pgtable import PAGE
 from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
-from emulator.vma import VM_LOCKED, VM_PFNMAP, find_vma, vma_limit, vma_modify_flags
+from emulator.vma import VM_HUGETLB, VM_LOCKED, VM_PFNMAP, find_vma, vma_limit, vma_modify_flags
 
 
 @kernel
@@ -21,7 +21,7 @@ def apply_vma_lock_flags(m, cpu, mm, start, end, locked):
             return -ENOMEM
         until = min(m.vma.end[row], end)
         flags = m.vma.flags[row] & ~VM_LOCKED | locked
-        if flags != m.vma.flags[row] and not flags & VM_PFNMAP:
+        if flags != m.vma.flags[row] and not flags & (VM_PFNMAP | VM_HUGETLB):
             vma_adjust_trans_huge(m, cpu, mm, start, until)
             if vma_modify_flags(m, cpu, mm, row, start, until, flags) < 0:
                 return -ENOMEM

@@ -46,6 +46,7 @@ WRITE_BATCH = 8  # pages one CPU collects for write-back before it submits them
 PCP_ROOM = max(PCP_HIGH) + PCP_BATCH + 1
 GP_BUCKETS = 40  # grace-period latencies, log2 of nanoseconds
 NR_BARRIERS = 8
+HUGETLB_PAGES = 2  # huge pages of the hugetlbfs file
 NR_MEMCGS = 8  # memory control groups, the root's included
 
 Line = dict[str, str]
@@ -148,6 +149,7 @@ CONFIG = struct(
         mremap_late_flush="mremap flushes after it has dropped the ptls",
         migrate_late_flush="migration flushes after it has dropped the ptl",
         swap_uncounted="reclaim puts for an entry that becomes a swap entry",
+        reuse_by_mapcount="a write fault takes a frame that one PTE maps, whoever else uses it",
         wait_after_put="slow GUP puts the table, then waits for the migration entry in it",
         move_without_rmap_lock="mremap moves a table without the rmap locks",
         stale_pmd_move="mremap moves a table without a second look at the pmd",
@@ -155,6 +157,7 @@ CONFIG = struct(
         retract_unlocked="retract holds mmap_lock and pmd_lock alone",
         collapse_stale_scan="collapse takes the anon_vma lock after it has looked at the table",
         collapse_without_ipi="collapse does not wait for CPUs that have interrupts off",
+        unshare_without_ipi="who gives a shared PMD table up does not wait for CPUs that have interrupts off",
         gup_no_pmd_recheck="fast GUP looks at the entry again, not at the pmd",
         lost_wakeup="the coordinator goes to sleep without a second look",
         callbacks_in_hand="the coordinator takes callbacks without a note of it in memory",
@@ -245,7 +248,7 @@ CPU = struct(
         batch_pages="pages collected in batch; this CPU",
         child_faults="page faults it resolved in children; this CPU",
         walk_pmd="the pmd that next_table has found; this CPU",
-        walk_arg="what a page walk is to do it with: a control group, or the last page of the range; this CPU",
+        walk_arg="what a page walk is to do it with: control group, flags, VMA, last page of the range; this CPU",
         uffd_tired="1 if its latest userfault was waited for in vain; this CPU",
         oom_zone="zone of its latest allocation that failed; this CPU",
         sigpending="signal that the current instruction has got, or 0; this CPU",
@@ -491,6 +494,7 @@ PTDESC = struct(
         gp_seq="grace periods completed when it was unhooked, debug build; whoever unhooks it",
         ptl_dead="1 once its ptl was destroyed, debug build; whoever frees the table",
         deposit="PMD table: first of the PTE tables kept under its leaves, 0 ends the list; holder of pmd_lock",
+        pt_share_count="PMD table: other puds that name it, see hugetlb.py; holder of the file's i_mmap_lock",
     ),
 )
 
@@ -689,6 +693,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     ),  # control group that a frame is charged to, 0 the root's, debug build; xchg
     "memcg": (MEMCG, "memcgs"),
     "page_slot": (WORD, "page_slots"),  # row of `cache` + 1 whose page a frame holds; holder of the page lock
+    "hugetlb_page": (WORD, "hugetlb_pages"),  # first frames of the hugetlbfs file, 0 none; holder of i_mmap_lock
     "disk": (WORD, "disk_words"),  # contents of each row of `cache` as written; holder of the page lock, or its writer
     "frame": (WORD, "frame_words"),
     "ptdesc": (PTDESC, "tables"),
@@ -762,9 +767,9 @@ class Geometry:
             "block_slots": self.frames // PTRS_PER_TABLE + 1,
             "mms": self.mms,
             "vmas": self.mms * self.vmas,
-            "files": max(1, self.files),
-            "links": max(1, self.files * self.mms * self.vmas),
-            "mutexes": slots + 2 * self.files + 1 + self.mms + NR_PAGE_LOCKS,
+            "files": self.files + 2,  # then the device's and that of hugetlbfs
+            "links": (self.files + 2) * self.mms * self.vmas,
+            "mutexes": slots + 2 * self.files + 2 + self.mms + NR_PAGE_LOCKS,
             "slots": max(1, slots),
             "vmfs": self.cpus,
             "siginfos": 2 * self.cpus,
@@ -773,6 +778,7 @@ class Geometry:
             "memcgs": NR_MEMCGS,
             "batches": self.cpus * WRITE_BATCH,
             "page_slots": self.frames,
+            "hugetlb_pages": HUGETLB_PAGES,
             "disk_words": max(1, slots * self.frame_words),
             "insns": self.insns,
             "records": self.records,

@@ -7,6 +7,7 @@ whether or not it was empty.
 from emulator.atomic import atomic_add_return, kernel, knob, read_once, smp_store_release, write_once
 from emulator.bugs import Bug
 from emulator.device import remap_pfn_range, unlink_file_vma
+from emulator.hugetlb import hugetlb_file, unmap_hugetlb_vmas
 from emulator.kernel import BUG, EINVAL, ENOMEM
 from emulator.memory import unmap_page_range
 from emulator.mmu_gather import pte_free_tlb, tlb_finish_mmu, tlb_flush_mmu, tlb_gather_mmu
@@ -32,10 +33,13 @@ from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write
 from emulator.tlb import point
 from emulator.vma import (
     VM_FILE,
+    VM_HUGETLB,
     VM_PFNMAP,
+    VM_SHARED,
     detach_vmas,
     find_vma,
     leave_family,
+    may_split,
     vma_insert,
     vma_limit,
     vma_merge,
@@ -144,6 +148,7 @@ def unmap_region(m, cpu, mm, start, end):
     if row < vma_limit(m, mm):
         ceiling = m.vma.start[row]
     tlb_gather_mmu(m, cpu, mm, 0)
+    unmap_hugetlb_vmas(m, cpu, mm, start, end)
     unmap_page_range(m, cpu, mm, start, end, 1)
     point(m, cpu, ZAPPED, start, end)
     if m.device.mm[0] == mm + 1 and start <= m.device.addr[0] < end:
@@ -157,10 +162,22 @@ def unmap_region(m, cpu, mm, start, end):
 
 
 @kernel
-def munmap_locked(m, cpu, mm, start, end):
-    """Unmap [start, end): 0 or -ENOMEM. Locking: caller must hold mmap_lock for writing."""
-    if m.mm.vmas[mm] + 2 > m.config.vma_per_mm[0]:
+def can_unmap(m, mm, start, end, more):
+    """0, or -errno if the VMAs of [start, end) cannot be taken out, which may leave `more` VMAs than there are.
+
+    Locking: caller must hold mmap_lock for writing.
+    """
+    if m.mm.vmas[mm] + more > m.config.vma_per_mm[0]:
         return -ENOMEM
+    return 0 if may_split(m, mm, start) and may_split(m, mm, end) else -EINVAL
+
+
+@kernel
+def munmap_locked(m, cpu, mm, start, end):
+    """Unmap [start, end): 0 or -errno. Locking: caller must hold mmap_lock for writing."""
+    error = can_unmap(m, mm, start, end, 2)
+    if error != 0:
+        return error
     if detach_vmas(m, cpu, mm, start, end) != 0:
         unmap_region(m, cpu, mm, start, end)
     return 0
@@ -176,9 +193,10 @@ def do_munmap(m, cpu, mm, start, length):
     if start & (PAGE - 1) or length <= 0 or start < 0 or length > TASK_SIZE or end > TASK_SIZE:
         return -EINVAL
     mmap_write_lock(m, cpu, mm)
-    if m.mm.vmas[mm] + 2 > m.config.vma_per_mm[0]:
+    error = can_unmap(m, mm, start, end, 2)
+    if error != 0:
         mmap_write_unlock(m, cpu, mm)
-        return -ENOMEM
+        return error
     if detach_vmas(m, cpu, mm, start, end) == 0:
         mmap_write_unlock(m, cpu, mm)
         return 0
@@ -190,8 +208,22 @@ def do_munmap(m, cpu, mm, start, length):
 
 
 @kernel
+def file_to_map(m, start, length, flags, backing):
+    """The number of the file that do_mmap is to map, -1 for anonymous memory, or -EINVAL."""
+    file = (backing & 255) - 1
+    if file >= m.config.n_file[0] or backing < 0:
+        return -EINVAL
+    if flags & VM_HUGETLB == 0:
+        return file
+    if (start | length | (backing >> 8) * PAGE) & (PMD_SIZE - 1) or file >= 0 or flags & VM_SHARED == 0:
+        return -EINVAL
+    return hugetlb_file(m)
+
+
+@kernel
 def do_mmap(m, cpu, mm, start, length, flags, backing):
-    """mmap(2) with MAP_FIXED: 0 or -errno. `backing` is 0 for anonymous memory, else pgoff << 8 | file + 1.
+    """mmap(2) with MAP_FIXED: 0 or -errno. `backing` is 0 for anonymous memory, else pgoff << 8 | file + 1; for
+    VM_HUGETLB it is pgoff << 8.
 
     Locking: takes and releases mmap_lock.
     """
@@ -202,19 +234,22 @@ def do_mmap(m, cpu, mm, start, length, flags, backing):
         return -ENOMEM
     if start & (PAGE - 1) or start < 0:
         return -EINVAL
-    file = (backing & 255) - 1
-    if file >= m.config.n_file[0] or backing < 0:
-        return -EINVAL
+    file = file_to_map(m, start, length, flags, backing)
+    if file == -EINVAL:
+        return file
     mmap_write_lock(m, cpu, mm)
     point(m, cpu, MMAP_LOCKED, start, length)
-    if m.mm.vmas[mm] + 3 > m.config.vma_per_mm[0]:
+    error = can_unmap(m, mm, start, end, 3)
+    if error != 0:
         mmap_write_unlock(m, cpu, mm)
-        return -ENOMEM
+        return error
     if detach_vmas(m, cpu, mm, start, end) != 0:
         unmap_region(m, cpu, mm, start, end)
     row = find_vma(m, mm, start)
     vmas_lock(m, cpu, mm)
-    vma_insert(m, mm, row, start, end, flags | (VM_FILE if file >= 0 else 0), 0, start // PAGE)
+    if 0 <= file < m.config.n_file[0]:
+        flags |= VM_FILE
+    vma_insert(m, mm, row, start, end, flags, 0, start // PAGE)
     if file >= 0:
         m.vma.file[row] = file + 1
         m.vma.pgoff[row] = backing >> 8
@@ -251,6 +286,7 @@ def exit_mmap(m, cpu, mm):
     point(m, cpu, EXIT_LOCKED, mm, m.mm.vmas[mm])
     leave_family(m, cpu, mm)
     tlb_gather_mmu(m, cpu, mm, 1)
+    unmap_hugetlb_vmas(m, cpu, mm, 0, TASK_SIZE)
     for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
         unmap_page_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], 1)
     if m.device.mm[0] == mm + 1:

@@ -25,8 +25,9 @@ from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, smp_store
 from emulator.bugs import Bug
 from emulator.huge_memory import pgtable_trans_huge_deposit, pgtable_trans_huge_withdraw, split_huge_pmd
 from emulator.kernel import BUG, detecting
-from emulator.memory import ZERO_PAGE, pmd_alloc, pud_alloc
+from emulator.memory import ZERO_PAGE
 from emulator.paths import path_number, took
+from emulator.pgalloc import pmd_alloc, pud_alloc
 from emulator.pgtable import (
     FILE,
     HPAGE_PMD_NR,

@@ -17,6 +17,7 @@ from emulator.pgtable import PAGE, TASK_SIZE
 from emulator.rmap import link_file_vma
 from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
 from emulator.vma import (
+    VM_HUGETLB,
     VM_LOCKED,
     VM_PFNMAP,
     VM_UFFD_MISSING,
@@ -90,6 +91,8 @@ def remap_move(m, cpu, mm, addr, end, new):
         return -EFAULT
     offset = new - addr
     while row < vma_limit(m, mm) and m.vma.start[row] < end:
+        if m.vma.flags[row] & VM_HUGETLB:
+            return -EINVAL  # as before 5.16
         addr = max(addr, m.vma.start[row])
         until = min(m.vma.end[row], end)
         if m.vma.flags[row] & VM_UFFD_MISSING and (addr + offset != new or until < end):
@@ -137,6 +140,8 @@ def expand_vma(m, cpu, mm, addr, end, new_end):
         return -EINVAL
     if m.vma.end[row] < end:
         return -EFAULT
+    if m.vma.flags[row] & VM_HUGETLB:
+        return -EINVAL
     if m.vma.flags[row] & VM_PFNMAP:
         return -EFAULT
     if m.vma.end[row] != end or new_end > TASK_SIZE:

@@ -1,10 +1,10 @@
 """Sleeping locks: page locks, the inode lock and the i_mmap_lock of each file, the anon_vma lock of each family of mms.
 
 They are rows of `m.mutex`: page locks first, in the order of `m.cache`, then inode locks, then i_mmap_locks, of which
-the last is that of the device's file, then anon_vma locks. A CPU that waits sleeps and is idle; so it may hold
-mmap_lock, references and an open gather, but no spinlock. What a waiter sleeps on is a word that counts releases, and
-the end of a page's write-back as well: whoever waits for either looks again. The first who sleeps is the next to get
-the lock (handoff), or a CPU that takes it over and over would keep it.
+the last two are those of the device's file and of hugetlbfs, then anon_vma locks. A CPU that waits sleeps and is idle;
+so it may hold mmap_lock, references and an open gather, but no spinlock. What a waiter sleeps on is a word that counts
+releases, and the end of a page's write-back as well: whoever waits for either looks again. The first who sleeps is the
+next to get the lock (handoff), or a CPU that takes it over and over would keep it.
 """
 
 from emulator.atomic import (
@@ -107,7 +107,7 @@ def mutex_wait(m, cpu, i, lock_class):
 
 @kernel_inline
 def i_mmap_row(m, file):
-    """The row of a file's i_mmap_lock; the device's file is number config.n_file."""
+    """The row of a file's i_mmap_lock; the device's file is number config.n_file, that of hugetlbfs the next."""
     return m.config.n_slot[0] + m.config.n_file[0] + file
 
 
@@ -123,16 +123,22 @@ def i_mmap_unlock(m, cpu, file):
     mutex_unlock(m, cpu, i_mmap_row(m, file), I_MMAP_LOCK)
 
 
+@kernel_inline
+def anon_vma_row(m, family):
+    """The row of the anon_vma lock of a family."""
+    return i_mmap_row(m, m.config.n_file[0] + 2) + family
+
+
 @kernel
 def anon_vma_lock(m, cpu, family):
     """Keep the VMA arrays of a family of mms, and so the upper tables of what they map.
 
     Locking: caller must hold no spinlock. Who changes an array holds mmap_lock as well, a walker this lock alone.
     """
-    mutex_lock(m, cpu, i_mmap_row(m, m.config.n_file[0] + 1) + family, ANON_VMA_LOCK)
+    mutex_lock(m, cpu, anon_vma_row(m, family), ANON_VMA_LOCK)
 
 
 @kernel
 def anon_vma_unlock(m, cpu, family):
     """Release the anon_vma lock."""
-    mutex_unlock(m, cpu, i_mmap_row(m, m.config.n_file[0] + 1) + family, ANON_VMA_LOCK)
+    mutex_unlock(m, cpu, anon_vma_row(m, family), ANON_VMA_LOCK)

@@ -11,18 +11,26 @@ of patch 1's deadlock that is lawful.
 Source: write_cache_pages, mm/page-writeback.c; ext4_writepages keeps its bio open in that way.
 """
 
-from emulator.atomic import kernel, read_once, smp_store_release, write_once
-from emulator.kernel import EINVAL, ENOMEM
+from emulator.atomic import kernel, knob, read_once, smp_store_release, write_once
+from emulator.kernel import EINVAL
 from emulator.mm_types import WRITE_BATCH
 from emulator.mutex import mutex_wake
-from emulator.pagemap import WRITEBACK, cache_slot, copy_to_disk, lock_page, unlock_page, wait_on_page_writeback
-from emulator.pgtable import PAGE
+from emulator.page_vma_mapped import clear_mapped_pte, page_vma_mapped_walk, rmap_walk_begin, rmap_walk_end
+from emulator.pagemap import (
+    WRITEBACK,
+    cache_slot,
+    copy_to_disk,
+    lock_page,
+    set_page_dirty,
+    unlock_page,
+    wait_on_page_writeback,
+)
+from emulator.paths import path_number, took
+from emulator.pgtable import DIRTY, RW
 from emulator.points import point_number
-from emulator.rmap import page_mkclean
 from emulator.tlb import point
-from emulator.truncate import find_mapped_file
-from emulator.vma import VM_SHARED
 
+MKCLEAN = path_number("write-back")
 COLLECTED, SUBMITTING = point_number("writeback.collected"), point_number("writeback.submitting")
 
 
@@ -45,6 +53,26 @@ def submit_batch(m, cpu):
         end_page_writeback(m, slot)
         m.cpu.written[cpu] += 1
     m.cpu.batch_pages[cpu] = 0
+
+
+@kernel
+def page_mkclean(m, cpu, slot):
+    """Write-protect a page wherever it is mapped; what the PTEs knew of stores goes to the page.
+
+    The flush is under ptl: who stores to the page now faults, and waits for the page lock. Locking: caller must hold
+    the page lock; takes and releases i_mmap_lock. Source: page_mkclean_one, mm/rmap.c.
+    """
+    rmap_walk_begin(m, cpu, m.cache.frame[slot], 0)
+    pte = page_vma_mapped_walk(m, cpu)
+    while pte != 0:
+        took(m, cpu, MKCLEAN)
+        if read_once(m.entry, pte) & (RW | DIRTY):
+            entry = clear_mapped_pte(m, cpu, pte, not knob(m.config.mkclean_unflushed))
+            write_once(m.entry, pte, entry & ~(RW | DIRTY))
+            if entry & DIRTY:
+                set_page_dirty(m, slot)
+        pte = page_vma_mapped_walk(m, cpu)
+    rmap_walk_end(m, cpu)
 
 
 @kernel
@@ -88,27 +116,3 @@ def write_cache_pages(m, cpu, file, first, end):
                 submit_batch(m, cpu)
     submit_batch(m, cpu)
     return 0
-
-
-@kernel
-def do_msync(m, cpu, mm, start, length):
-    """msync(2) with MS_SYNC: write what the range maps, shared, VMA by VMA, without mmap_lock: 0 or -errno.
-
-    Gaps are skipped and reported as -ENOMEM at the end. Source: mm/msync.c.
-    """
-    end = start + ((length + PAGE - 1) & -PAGE)
-    if start & (PAGE - 1) or length < 0:
-        return -EINVAL
-    result = 0
-    while start < end:
-        until = find_mapped_file(m, cpu, mm, start, end)
-        if until < 0:
-            return until
-        slot = m.vmf.slot[cpu]
-        if slot == -2:
-            result = -ENOMEM
-        elif slot >= 0 and m.vmf.flags[cpu] & VM_SHARED:
-            first = m.vmf.addr[cpu]
-            write_cache_pages(m, cpu, slot // m.config.file_pages[0], first, first + (until - start) // PAGE)
-        start = until
-    return result

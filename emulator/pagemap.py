@@ -20,7 +20,7 @@ from emulator.atomic import (
 )
 from emulator.kernel import Wait, waits_for
 from emulator.mm_types import NR_PAGE_LOCKS
-from emulator.mutex import i_mmap_row, mutex_lock, mutex_sleep, mutex_trylock, mutex_unlock, mutex_wait
+from emulator.mutex import anon_vma_row, mutex_lock, mutex_sleep, mutex_trylock, mutex_unlock, mutex_wait
 from emulator.page_alloc import put_page
 from emulator.points import point_number
 from emulator.tlb import point
@@ -43,7 +43,7 @@ def page_lock_row(m, frame):
 @kernel_inline
 def anon_page_row(m, frame):
     """The row of `mutex` of an anonymous frame's page lock."""
-    return i_mmap_row(m, m.config.n_file[0] + 1) + m.config.n_mm[0] + frame % NR_PAGE_LOCKS
+    return anon_vma_row(m, m.config.n_mm[0]) + frame % NR_PAGE_LOCKS
 
 
 @kernel_inline

@@ -1,8 +1,8 @@
-"""The page walk of those who only look at entries, or change bits of them: one loop for all.
+"""The page walk of those who look at entries, or change them where they are: one loop for all.
 
-Linux hands a table of functions to walk_page_range; a kernel here gets the number of the walk, and walk_pte branches on
-it per entry. madvise, mprotect, fork, mremap and zap have loops of their own: they put through a gather, wait for a
-dying table instead of skipping it, or hold two tables.
+Linux hands a table of functions to walk_page_range; a kernel here gets the number of the walk, and branches on it: per
+table, and in the walks of /proc per entry. Zap has a loop of its own, as it is what the plain figures measure; fork and
+mremap hold two tables.
 
 A walker stays inside of VMAs. mmap_lock for reading keeps those, and the VMAs keep the upper tables. Outside,
 
@@ -21,6 +21,15 @@ Source: walk_page_range, mm/pagewalk.c.
 
 from emulator.atomic import DEBUG, kernel, knob, read_once
 from emulator.bugs import Bug
+from emulator.change_ptes import (
+    change_huge_pmd,
+    change_pte_range,
+    clear_young_dirty_ptes,
+    clear_young_huge_pmd,
+    free_swap_ptes,
+    swapin_walk_pte_range,
+)
+from emulator.guard import guard_remove_pte_range
 from emulator.huge_memory import split_huge_pmd
 from emulator.kernel import BUG, EINTR, EINVAL, detecting, stopped
 from emulator.memcontrol import move_charge_pte
@@ -28,8 +37,11 @@ from emulator.mm_types import NR_MEMCGS
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.paths import path_number, took
 from emulator.pgtable import (
+    ACCESSED,
+    DIRTY,
     PAGE,
     PMD_SHIFT,
+    PMD_SIZE,
     PRESENT,
     PUD_SHIFT,
     TABLE_INSTALLED,
@@ -44,7 +56,7 @@ from emulator.pgtable import (
     pud_addr_end,
 )
 from emulator.points import point_number
-from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
+from emulator.pte_ref import pte_lock, pte_put, pte_put_many_tlb, pte_try_get, pte_try_get_retry, pte_unlock
 from emulator.rcu import cond_resched
 from emulator.spinlock import (
     PMD_LOCK,
@@ -55,16 +67,20 @@ from emulator.spinlock import (
     spin_lock,
     spin_unlock,
 )
+from emulator.swap_fault import unuse_pte_range
 from emulator.task_mmu import clear_refs_pte, clear_soft_dirty_pte, pagemap_word, smaps_clear, smaps_pte_entry
 from emulator.tlb import point
-from emulator.vma import find_vma, vma_limit
+from emulator.vma import VM_HUGETLB, find_vma, vma_limit
 
 BUG_WALKED_FREED = int(Bug.WALKED_FREED_TABLE)
 WALK = path_number("smaps, pagemap, clear_refs, memcg")
 UPPER = point_number("pagewalk.upper")
 WALK_SMAPS, WALK_PAGEMAP, WALK_CLEAR_REFS, WALK_CLEAR_SOFT_DIRTY, WALK_CHARGE = range(5)
+WALK_PROTECT, WALK_FREE, WALK_COLD, WALK_WILLNEED, WALK_GUARD_REMOVE, WALK_UNUSE = range(5, 11)
 LOOKS = (WALK_SMAPS, WALK_PAGEMAP)
 CLEARS = (WALK_CLEAR_REFS, WALK_CLEAR_SOFT_DIRTY)
+GATHERS = (WALK_PROTECT, WALK_FREE, WALK_COLD, WALK_WILLNEED, WALK_GUARD_REMOVE)  # they put through their gather
+NOT_IN_LEAVES = (WALK_WILLNEED, WALK_GUARD_REMOVE, WALK_UNUSE)  # a huge page has neither swap entries nor guards
 
 
 @kernel
@@ -150,26 +166,79 @@ def walk_pte_range(m, cpu, walk, table, addr, end):
 
 
 @kernel
+def walk_table(m, cpu, mm, walk, pmd, table, addr, end):
+    """Walk [addr, end) of one PTE table: 0, or the -errno of a walk that cannot go on.
+
+    Locking: caller must hold a reference, and have a gather open if entries change.
+    """
+    if walk == WALK_PROTECT:
+        change_pte_range(m, cpu, table, addr, end, m.cpu.walk_arg[cpu])
+    elif walk == WALK_FREE:
+        clear_young_dirty_ptes(m, cpu, table, addr, end, ACCESSED | DIRTY)
+        free_swap_ptes(m, cpu, mm, pmd, table, addr, end)
+    elif walk == WALK_COLD:
+        clear_young_dirty_ptes(m, cpu, table, addr, end, ACCESSED)
+    elif walk == WALK_WILLNEED:
+        swapin_walk_pte_range(m, cpu, table, addr, end)
+    elif walk == WALK_GUARD_REMOVE:
+        guard_remove_pte_range(m, cpu, mm, pmd, table, addr, end)
+    elif walk == WALK_UNUSE:
+        return unuse_pte_range(m, cpu, mm, m.cpu.walk_arg[cpu], pmd, table, addr, end)
+    else:
+        walk_pte_range(m, cpu, walk, table, addr, end)
+    return 0
+
+
+@kernel
+def change_leaf(m, cpu, mm, walk, pmd, addr, end):
+    """What a walk that changes entries does to [addr, end) of the leaf at `pmd`, which it splits if that is a part.
+
+    MADV_FREE and COLD have split it before (folio.py), unless it came meanwhile, or others map it: then they leave it.
+    /proc and memcg go on page by page. Locking: caller must have a gather open, where there is one.
+    """
+    if walk in NOT_IN_LEAVES:
+        return
+    if walk == WALK_FREE or walk == WALK_COLD:
+        if end - addr == PMD_SIZE:
+            clear_young_huge_pmd(m, cpu, pmd, addr, ACCESSED | DIRTY if walk == WALK_FREE else ACCESSED)
+    elif walk == WALK_PROTECT and end - addr == PMD_SIZE:
+        change_huge_pmd(m, cpu, pmd, addr, m.cpu.walk_arg[cpu])
+    else:
+        split_huge_pmd(m, cpu, mm, pmd, addr)
+
+
+@kernel
+def walk_put(m, cpu, mm, walk, pmd, addr):
+    """Drop the reference of a walk."""
+    if walk in GATHERS:
+        pte_put_many_tlb(m, cpu, mm, pmd, addr, 1)
+    else:
+        pte_put(m, cpu, mm, pmd, addr)
+
+
+@kernel
 def walk_page_range(m, cpu, mm, addr, end, walk):
-    """Walk the entries of [addr, end), which lies in a VMA: a table that is dying is empty, and skipped. Who changes
-    entries splits a leaf.
+    """Walk the entries of [addr, end), which lies in a VMA: 0 or -errno. A table that is dying is empty, and skipped;
+    mprotect waits for it, as in v1.
 
     Locking: caller must hold mmap_lock, and have a gather open if entries change.
     """
+    error = 0
     addr = next_table(m, cpu, mm, addr, end)
-    while addr < end:
+    while addr < end and error == 0:
         following = pmd_addr_end(addr, end)
         pmd = m.cpu.walk_pmd[cpu]
-        if walk not in LOOKS:
-            split_huge_pmd(m, cpu, mm, pmd, addr)
-        table = pte_try_get(m, cpu, pmd)
+        if walk not in LOOKS and pmd_trans_huge(read_once(m.entry, pmd)):
+            change_leaf(m, cpu, mm, walk, pmd, addr, following)
+        table = pte_try_get_retry(m, cpu, pmd) if walk == WALK_PROTECT else pte_try_get(m, cpu, pmd)
         if table != 0:
-            walk_pte_range(m, cpu, walk, table, addr, following)
-            pte_put(m, cpu, mm, pmd, addr)
+            error = walk_table(m, cpu, mm, walk, pmd, table, addr, following)
+            walk_put(m, cpu, mm, walk, pmd, addr)
         elif walk in LOOKS:
             walk_huge_pmd(m, cpu, walk, pmd, addr, following)
         cond_resched(m, cpu)
         addr = next_table(m, cpu, mm, following, end)
+    return error
 
 
 @kernel
@@ -182,7 +251,8 @@ def walk_vmas(m, cpu, mm, start, end, walk):
         if not knob(m.config.walk_outside_vma):
             start = max(start, m.vma.start[row])
         until = min(end, m.vma.end[row])
-        walk_page_range(m, cpu, mm, start, until, walk)
+        if walk == WALK_PAGEMAP or not m.vma.flags[row] & VM_HUGETLB:
+            walk_page_range(m, cpu, mm, start, until, walk)
         start = until
         if stopped(m):
             return -EINTR

@@ -51,6 +51,12 @@ def pmd_trans_huge(entry):
 
 
 @kernel_inline
+def is_hugetlb(entry):
+    """True if a pmd is a leaf that maps a page of hugetlbfs: no table is deposited under it, and none splits it."""
+    return entry & (PSE | FILE) == PSE | FILE
+
+
+@kernel_inline
 def pmd_pgtable(entry):
     """The PTE table that a pmd names, or 0 if it is none or a leaf."""
     return pgtable_of(entry) if entry & (PRESENT | PSE) == PRESENT else 0

@@ -165,6 +165,12 @@ POINTS: dict[str, Point] = {
     "access.translated": Point(
         "mmu.py:translate", "the translation is there, the word is not yet accessed", "entry", "hardware", "address"
     ),
+    "gup.read-pud": Point(
+        "gup_fast.py:get_user_page_fast_only",
+        "the pud is read, the PMD table that it names is not",
+        "address",
+        "gup_fast_pud_range",
+    ),
     "gup.read-pmd": Point(
         "gup_fast.py:gup_pte_range", "interrupts are off, the pmd is read, no entry", "pmd", "gup_pte_range"
     ),
@@ -180,6 +186,13 @@ POINTS: dict[str, Point] = {
         "value",
         "pin_user_pages",
         "frame",
+    ),
+    "hugetlb.unshared": Point(
+        "hugetlb.py:unmap_hugetlb_vmas",
+        "the range is unmapped, flushed and out of i_mmap",
+        "address",
+        "1013af4f585f",
+        "-",
     ),
     "huge.installed": Point("huge_memory.py:install_huge_pmd", "a leaf stands at the pmd", "pmd no.", "set_huge_pmd"),
     "huge.split": Point(
@@ -234,7 +247,7 @@ POINTS: dict[str, Point] = {
         needs="setting rcu_walk",
     ),
     "mprotect.changed": Point(
-        "mprotect.py:change_pte_range",
+        "change_ptes.py:change_pte_range",
         "the entries are changed, ptl is held, nothing is flushed",
         "flags",
         "mprotect(2)",

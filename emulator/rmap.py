@@ -1,4 +1,4 @@
-"""From a page of a file to those who map it: the i_mmap of each file, and what walks it without any mmap_lock.
+"""From a page of a file to those who map it: the i_mmap of each file; page_vma_mapped.py walks it.
 
 A link is a range of one mm that maps a range of the file. Links are cut where VMAs are unmapped, after the zap and
 before the tables go: whoever walks a table through a link holds i_mmap_lock, so the table's upper levels stay, and a
@@ -7,21 +7,16 @@ PTE table stays while it is pinned. VMAs that are split keep their link.
 Source: mm/rmap.c, mm/interval_tree.c; unlink_file_vma, mm/mmap.c.
 """
 
-from emulator.atomic import atomic_add, kernel, kernel_inline, knob, read_once, write_once, xchg
+from emulator.atomic import atomic_add, kernel, kernel_inline, knob, write_once
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.pagemap import set_page_dirty
-from emulator.paths import path_number, took
-from emulator.pgtable import DIRTY, FILE, PAGE, PAGE_SHIFT, RW, pmd_lookup, pte_offset, pte_present
-from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
-from emulator.tlb import flush_tlb_mm_range
+from emulator.pgtable import DIRTY, PAGE, PAGE_SHIFT
 from emulator.vma import linear_page_index, vmas_lock, vmas_unlock
 
 MAPPING_SHIFT = 12  # page.mapping: the linear page index is above it
 LAZYFREE = 0x800  # of page.mapping: MADV_FREE has said that nobody needs the page, unless it is stored to
 LARGE = 0x400  # of page.mapping: the page is part of a folio of 512
 FAMILY = LARGE - 1  # of page.mapping
-
-MKCLEAN = path_number("write-back")
 
 
 @kernel_inline
@@ -160,46 +155,3 @@ def zap_file_pte(m, cpu, mm, entry):
         set_page_dirty(m, m.page_slot[frame] - 1)
         m.cpu.gather_force[cpu] = 0 if knob(m.config.dirty_zap_unflushed) else 1
     page_remove_rmap(m, mm, frame)
-
-
-@kernel
-def page_mkclean_one(m, cpu, mm, table, addr, frame):
-    """Write-protect and clean the PTE for `addr` if it maps `frame`; True if it was dirty.
-
-    The flush is under ptl: who stores to the page now faults, and waits for the page lock. Locking: takes and releases
-    ptl; caller must hold i_mmap_lock and a reference.
-    """
-    pte = pte_offset(table, addr)
-    pte_lock(m, cpu, table)
-    entry = read_once(m.entry, pte)
-    mapped = pte_present(entry) and entry & FILE != 0 and entry >> PAGE_SHIFT == frame
-    if mapped and entry & (RW | DIRTY):
-        entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting the dirty bit
-        if not knob(m.config.mkclean_unflushed):
-            flush_tlb_mm_range(m, cpu, mm, addr, addr + PAGE, 0)
-        write_once(m.entry, pte, entry & ~(RW | DIRTY))
-    pte_unlock(m, cpu, table)
-    return mapped and entry & DIRTY != 0
-
-
-@kernel
-def page_mkclean(m, cpu, slot):
-    """Write-protect a page wherever it is mapped; what the PTEs knew of stores goes to the page.
-
-    A table that is dying is empty: skipped. Locking: caller must hold the page lock; takes and releases i_mmap_lock.
-    """
-    file = slot // m.config.file_pages[0]
-    pgoff = slot - file * m.config.file_pages[0]
-    i_mmap_lock(m, cpu, file)
-    for row in range(first_link(m, file), first_link(m, file) + m.file.links[file]):
-        addr = m.link.start[row] + (pgoff - m.link.pgoff[row]) * PAGE
-        if m.link.start[row] <= addr < m.link.end[row]:
-            mm = m.link.mm[row]
-            pmd = pmd_lookup(m, mm, addr)
-            table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
-            if table != 0:
-                took(m, cpu, MKCLEAN)
-                if page_mkclean_one(m, cpu, mm, table, addr, m.cache.frame[slot]):
-                    set_page_dirty(m, slot)
-                pte_put(m, cpu, mm, pmd, addr)
-    i_mmap_unlock(m, cpu, file)

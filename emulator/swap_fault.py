@@ -17,6 +17,7 @@ from emulator.pgtable import (
     ACCESSED,
     ANON_EXCLUSIVE,
     DIRTY,
+    PAGE,
     PAGE_SHIFT,
     SOFT_DIRTY,
     USER,
@@ -40,6 +41,7 @@ SWAP_FAULT = path_number("fault on a swap entry")
 MIGRATION_FAULT = path_number("fault on a migration entry")
 ENTRY_WAIT = path_number("wait for a migration entry")
 GUARD = path_number("fault on a guard")
+UNUSE = path_number("swapoff")
 SWAP_LOCKED, MIGRATION_WAIT = point_number("swap.page-locked"), point_number("migration.waiting")
 
 
@@ -170,3 +172,21 @@ def do_swap_page(m, cpu, entry):
         return 0
     took(m, cpu, GUARD)
     return -EFAULT
+
+
+@kernel
+def unuse_pte_range(m, cpu, mm, vma, pmd, table, addr, end):
+    """swapoff: map the pages of the swap entries of [addr, end) in one table: 0 or -ENOMEM.
+
+    Locking: caller must hold mmap_lock for reading and a reference on the table.
+    """
+    error = 0
+    while addr < end and error == 0:
+        entry = read_once(m.entry, pte_offset(table, addr))
+        if is_swap_entry(entry):
+            took(m, cpu, UNUSE)
+            set_vmf(m, cpu, mm, vma, pmd, table, addr, FAULT_FLAG_TRIED)
+            error = do_swap_page(m, cpu, entry)
+        addr += PAGE
+    m.vmf.table[cpu] = 0
+    return error

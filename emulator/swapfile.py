@@ -7,57 +7,24 @@ Source: try_to_unuse and unuse_pte_range, mm/swapfile.c; patch 5.
 """
 
 from emulator.atomic import atomic_add, atomic_inc_not_zero, kernel, read_once, sched_yield
-from emulator.filemap import FAULT_FLAG_TRIED
 from emulator.kernel import EBUSY, EINTR, stopped
 from emulator.mmap import exit_mmap
 from emulator.pagemap import trylock_page, unlock_page
-from emulator.paths import path_number, took
-from emulator.pgtable import PAGE, is_swap_entry, pmd_addr_end, pmd_lookup, pte_offset
-from emulator.pte_ref import pte_put, pte_try_get
+from emulator.pagewalk import WALK_UNUSE, walk_page_range
 from emulator.rcu import cond_resched
 from emulator.rss import sync_mm_rss
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
-from emulator.swap_fault import do_swap_page, set_vmf
 from emulator.swap_state import delete_unused_swap_cache, first_swap_slot
 from emulator.vma import vma_limit
 
-UNUSE = path_number("swapoff")
 _ROUNDS = 200  # over all mms, until swapoff gives up: a fork may bring entries to where it has been
 
 
 @kernel
-def unuse_pte_range(m, cpu, mm, vma, pmd, table, addr, end):
-    """Map the pages of the swap entries of [addr, end) in one table: 0 or -ENOMEM.
-
-    Locking: caller must hold mmap_lock for reading and a reference on the table.
-    """
-    error = 0
-    while addr < end and error == 0:
-        entry = read_once(m.entry, pte_offset(table, addr))
-        if is_swap_entry(entry):
-            took(m, cpu, UNUSE)
-            set_vmf(m, cpu, mm, vma, pmd, table, addr, FAULT_FLAG_TRIED)
-            error = do_swap_page(m, cpu, entry)
-        addr += PAGE
-    m.vmf.table[cpu] = 0
-    return error
-
-
-@kernel
 def unuse_vma(m, cpu, mm, vma):
-    """Map the pages of all swap entries of a VMA: 0 or -ENOMEM. A dying table is empty: skipped."""
-    addr, end = m.vma.start[vma], m.vma.end[vma]
-    error = 0
-    while addr < end and error == 0:
-        following = pmd_addr_end(addr, end)
-        pmd = pmd_lookup(m, mm, addr)
-        table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
-        if table != 0:
-            error = unuse_pte_range(m, cpu, mm, vma, pmd, table, addr, following)
-            pte_put(m, cpu, mm, pmd, addr)
-        addr = following
-        cond_resched(m, cpu)
-    return error
+    """Map the pages of all swap entries of a VMA: 0 or -ENOMEM."""
+    m.cpu.walk_arg[cpu] = vma
+    return walk_page_range(m, cpu, mm, m.vma.start[vma], m.vma.end[vma], WALK_UNUSE)
 
 
 @kernel

@@ -353,8 +353,6 @@ def tlb_remove_table_sync_one(m, cpu):
     have been acknowledged says the same of the CPUs that run the mm; one that reaches CPUs in another way (setting
     broadcast_flush) does not. Locking: caller must hold no spinlock. Source: mm/mmu_gather.c.
     """
-    if knob(m.config.collapse_without_ipi) or (DEBUG and m.config.broadcast_flush[0] == 2):
-        return
     smp_mb()  # what it has cleared comes first; pairs with the barrier in local_irq_disable
     for other in range(m.config.n_cpu[0]):
         waits_for(m, cpu, WAIT_IRQ, other)

@@ -17,7 +17,7 @@ Source: truncate_pagecache and truncate_inode_pages_range, mm/truncate.c; unmap_
 """
 
 from emulator.atomic import kernel, memset, read_once, write_once
-from emulator.kernel import EACCES, EINVAL, ENOMEM
+from emulator.kernel import EINVAL
 from emulator.memory import unmap_page_range
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.mutex import i_mmap_lock, i_mmap_unlock
@@ -35,9 +35,7 @@ from emulator.paths import path_number, took
 from emulator.pgtable import FILE, PAGE
 from emulator.points import point_number
 from emulator.rmap import first_link
-from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.tlb import point
-from emulator.vma import VM_LOCKED, VM_SHARED, find_vma, linear_page_index, vma_limit
 
 UNMAP_MAPPING = path_number("truncate, hole punch")
 
@@ -117,54 +115,3 @@ def punch_hole(m, cpu, file, first, pages):
     truncate_range(m, cpu, file, first, first + pages, 0)
     inode_unlock(m, cpu, file)
     return 0
-
-
-@kernel
-def find_mapped_file(m, cpu, mm, start, end):
-    """Note in this CPU's `vmf` what [start, end) maps, as far as its first VMA goes: the VMA's flags, the first page,
-    and the file's first slot, -1 where no file is mapped, -2 in a gap. The end of that, -ENOMEM if there is none.
-
-    Locking: takes and releases mmap_lock for reading.
-    """
-    result = -ENOMEM
-    mmap_read_lock(m, cpu, mm)
-    row = find_vma(m, mm, start)
-    if row < vma_limit(m, mm) and m.vma.start[row] < end:
-        result = m.vma.start[row]
-        m.vmf.slot[cpu] = -2
-        if result <= start:
-            result = min(end, m.vma.end[row])
-            m.vmf.flags[cpu] = m.vma.flags[row]
-            file = m.vma.file[row] - 1
-            m.vmf.slot[cpu] = -1 if file < 0 else cache_slot(m, file, 0)
-            m.vmf.addr[cpu] = linear_page_index(m, row, start)
-    mmap_read_unlock(m, cpu, mm)
-    return result
-
-
-@kernel
-def madvise_remove(m, cpu, mm, start, length):
-    """MADV_REMOVE: punch a hole where the range is mapped, VMA by VMA: 0 or -errno of the first that cannot be.
-
-    Gaps are skipped and reported as -ENOMEM at the end. The hole is punched without mmap_lock: the inode lock comes
-    before it. Source: madvise_remove, mm/madvise.c.
-    """
-    end = start + ((length + PAGE - 1) & -PAGE)
-    if start & (PAGE - 1) or length < 0:
-        return -EINVAL
-    result = 0
-    while start < end:
-        until = find_mapped_file(m, cpu, mm, start, end)
-        if until < 0:
-            return until
-        slot = m.vmf.slot[cpu]
-        if slot == -2:
-            result = -ENOMEM
-        elif slot == -1 or m.vmf.flags[cpu] & VM_LOCKED:
-            return -EINVAL
-        elif m.vmf.flags[cpu] & VM_SHARED == 0:
-            return -EACCES
-        else:
-            punch_hole(m, cpu, slot // m.config.file_pages[0], m.vmf.addr[cpu], (until - start) // PAGE)
-        start = until
-    return result

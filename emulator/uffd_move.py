@@ -18,10 +18,11 @@ Source: move_pages, mm/userfaultfd.c.
 from emulator.atomic import DEBUG, atomic_inc_not_zero, kernel, knob, read_once, write_once, xchg
 from emulator.huge_memory import split_huge_pmd
 from emulator.kernel import EAGAIN, EBUSY, EEXIST, EINTR, EINVAL, ENOENT, detecting, stopped
-from emulator.memory import ZERO_PAGE, ZERO_PTE, pmd_alloc
+from emulator.memory import ZERO_PAGE, ZERO_PTE
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.mutex import anon_vma_lock, anon_vma_unlock
 from emulator.paths import path_number, took
+from emulator.pgalloc import pmd_alloc
 from emulator.pgtable import (
     ANON_EXCLUSIVE,
     ANON_PTE,

@@ -11,7 +11,7 @@ from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, r
 from emulator.kernel import ENOMEM
 from emulator.mm_types import PAGE_SIZE
 from emulator.mutex import anon_vma_lock, anon_vma_unlock
-from emulator.pgtable import ANON_EXCLUSIVE, DIRTY, PRESENT, PROTNONE, RW, SOFT_DIRTY, SPECIAL
+from emulator.pgtable import ANON_EXCLUSIVE, DIRTY, PMD_SIZE, PRESENT, PROTNONE, RW, SOFT_DIRTY, SPECIAL
 
 VM_READ, VM_WRITE = 1, 2
 VM_ACCESS_FLAGS = VM_READ | VM_WRITE
@@ -19,11 +19,12 @@ VM_PFNMAP = 4  # maps the device's frame, see device.py
 VM_SHARED = 8  # stores go to the file
 VM_FILE = 0x10  # maps a file: vma.file says which
 VM_UFFD_MISSING = 0x200  # what is missing there is for userfaultfd
-VM_SPECIAL_FAULT = VM_FILE | VM_UFFD_MISSING  # a fault needs more than an anonymous page
 VM_LOCKED = 0x2000  # mlock
 VM_DONTCOPY = 0x20000  # MADV_DONTFORK
+VM_HUGETLB = 0x400000  # maps the hugetlbfs file: vma.file says so as well
 VM_WIPEONFORK = 0x2000000
 VM_HUGEPAGE, VM_NOHUGEPAGE = 0x20000000, 0x40000000  # MADV_HUGEPAGE, MADV_NOHUGEPAGE
+VM_SPECIAL_FAULT = VM_FILE | VM_UFFD_MISSING | VM_HUGETLB  # a fault needs more than an anonymous page
 
 
 @kernel
@@ -143,6 +144,17 @@ def split_vma(m, mm, row, addr):
     m.vma.start[row + 1] = addr
     m.vma.file[row] = m.vma.file[row + 1]
     m.vma.pgoff[row + 1] += (addr - start) // PAGE_SIZE
+
+
+@kernel
+def may_split(m, mm, addr):
+    """False if a huge page of hugetlbfs would reach across `addr` if a VMA began there.
+
+    Locking: caller must hold mmap_lock. Source: hugetlb_vm_op_split.
+    """
+    row = find_vma(m, mm, addr)
+    inside = addr & (PMD_SIZE - 1) != 0 and row < vma_limit(m, mm) and m.vma.start[row] < addr
+    return not inside or m.vma.flags[row] & VM_HUGETLB == 0
 
 
 @kernel_inline

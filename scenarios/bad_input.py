@@ -7,6 +7,7 @@ finds its own page as it was. With --fatal the signal ends its program instead. 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import click
@@ -56,6 +57,23 @@ def _hog() -> list[Any]:
     return [mmap(BASE + PAGE, 2 * FRAMES * PAGE), touch(BASE + PAGE, 2 * FRAMES * PAGE)]
 
 
+def judge(views: Mapping[str, Any], cpu: int, first: Any, fatal: bool) -> dict[str, Any]:
+    """What came of one program, whose first signal this is, and whether it is as it should be."""
+    case = CASES[cpu]
+    due = first is not None and (first.signal, first.code) == case[1:3] and case.addr in (None, first.addr)
+    ended = int(views["mm"]["vmas"][cpu]) == 0  # by exit, which leaves nothing
+    kept = int(views["cpu"]["loaded"][cpu]) == WORD
+    return {
+        "cpu": cpu,
+        "input": case.title,
+        "signal": first and first.signal,
+        "code": first and first.code,
+        "addr": first and first.addr,
+        "as_due": due and ended == fatal and (fatal or kept),
+        "ended": ended,
+    }
+
+
 def measure(policy: str, record: Record, lab: options.Lab, fatal: bool) -> list[dict[str, Any]]:
     """Run the four programs under one policy: a row each."""
     from emulator.mm_types import Geometry
@@ -67,32 +85,13 @@ def measure(policy: str, record: Record, lab: options.Lab, fatal: bool) -> list[
     mms = range(len(bodies))
     instruments = lab.instruments(len(bodies))
     with Machine(geometry, policy, instruments, mms, fatal_signals=fatal) as machine:
-        for cpu, program in enumerate(bodies):
-            machine.load(cpu, program)
+        machine.load_all(bodies)
         machine.start()
         machine.wait()
         session.finish(machine, record, lab)
-        seen = {of.cpu: of for of in signals_of(machine.views, geometry)}
-        rows = []
-        for cpu, case in enumerate(CASES):
-            first = seen[cpu].first if cpu in seen else None
-            due = first is not None and (first.signal, first.code) == case[1:3] and case.addr in (None, first.addr)
-            ended = int(machine.views["mm"]["vmas"][cpu]) == 0  # by exit, which leaves nothing
-            kept = int(machine.views["cpu"]["loaded"][cpu]) == WORD
-            rows.append(
-                {
-                    "policy": policy,
-                    "engine": lab.engine,
-                    "cpu": cpu,
-                    "input": case.title,
-                    "signal": first and first.signal,
-                    "code": first and first.code,
-                    "addr": first and first.addr,
-                    "as_due": due and ended == fatal and (fatal or kept),
-                    "ended": ended,
-                }
-            )
-        return rows
+        first = {of.cpu: of.first for of in signals_of(machine.views, geometry)}
+        row = {"policy": policy, "engine": lab.engine}
+        return [row | judge(machine.views, cpu, first.get(cpu), fatal) for cpu in range(len(CASES))]
 
 
 def run(record: Record, lab: options.Lab, fatal: bool) -> None:

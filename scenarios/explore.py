@@ -10,180 +10,22 @@ Exit status: 0 passed, 1 a violation was found, 2 usage, 3 internal, 4 inconclus
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from scenarios import errors, options, session
+from scenarios.explore_all import conduct_all
 from scenarios.explore_report import page_of, show_all
+from scenarios.finding import NEVER, SECONDS, Finding, Plan, enter, explore, replay
 from scenarios.progress import Progress
-from scenarios.record import Record
+from scenarios.record import Record, check_writable
 from scenarios.subject import Subject, subject
 
 MODELS = ("sc", "tso", "pso")
-SECONDS = 30.0
-NEVER = 1 << 60
 HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the options ask for. `broken`: the piece is left out."""
-
-    broken: bool
-    memory: str
-    bound: int | None = None
-    demanded: bool = False  # the user wants this bound, and no less
-    seconds: float = SECONDS
-    executions: int = NEVER
-    seed: int = 0
-    jobs: int = 2
-    targets: tuple[str, ...] = ()
-    races: bool = True  # look for data races
-
-    def command(self, of: Subject, schedule: str | None = None) -> str:
-        """The command line of this plan."""
-        words = ["ptelab", "explore", of.name]
-        if self.broken == of.is_claim:
-            words.append("--twin" if of.is_claim else "--fixed")
-        if self.memory != of.memory:
-            words += ["--memory", self.memory]
-        if schedule is not None:
-            words += ["--schedule", schedule or "-"]
-        return shlex.join(words)
-
-
-@dataclass
-class Finding:
-    """What came of one subject: the verdict, and the counterexample with its trace if there is one."""
-
-    of: Subject
-    plan: Plan
-    verdict: Any
-    crash: int = 0  # the step behind which the coordinator died
-    example: Any = None
-    trace: Any = None
-    lines: list[str] = field(default_factory=list)  # the report of a data race, a deadlock or a broken claim
-    others: dict[str, str] = field(default_factory=dict)  # memory model -> verdict, where the twin must show nothing
-
-    @property
-    def what(self) -> str | None:
-        """What was found."""
-        return self.example.what if self.example is not None else None
-
-    @property
-    def as_expected(self) -> bool:
-        """True if a broken subject failed in a way it should, and a whole one passed."""
-        if self.plan.broken:
-            return self.what in self.of.detectors and all(word.startswith("pass") for word in self.others.values())
-        return bool(self.verdict.passed)
-
-    def row(self) -> dict[str, Any]:
-        """The row of --json."""
-        example, verdict = self.example, self.verdict
-        return {
-            "subject": self.of.name,
-            "knob": self.of.knob if self.plan.broken else None,
-            "memory": self.plan.memory,
-            "policy": self.of.policy,
-            "verdict": verdict.word,
-            "found": self.what,
-            "executions": verdict.executions,
-            "steps": verdict.steps,
-            "seconds": verdict.seconds,
-            "bound_complete": verdict.completed if verdict.completed >= 0 else None,
-            "executions_by_bound": verdict.bounds,
-            "executions_that_differ": verdict.differ or None,
-            "covered": verdict.covered,
-            "schedule": example.schedule if example is not None else None,
-            "preemptions": example.preemptions if example is not None else None,
-            "schedule_steps": len(example.choices) if example is not None else None,
-            "coordinator_died_behind_step": self.crash or None,
-            "other_memory": self.others,
-            "as_expected": self.as_expected,
-        }
-
-
-def machine_for(of: Subject, plan: Plan, crash_at: int = 0) -> Any:
-    """The explored machine of a subject."""
-    from workers.explorer import ExploredMachine
-    from workers.instruments import Instruments
-
-    knobs = (of.knob,) if plan.broken else ()
-    tools = Instruments(online=True, knobs=knobs, settings=of.settings)
-    return ExploredMachine(of.scene, of.policy, tools, plan.memory, crash_at, plan.races and not plan.broken)
-
-
-def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Finding:
-    """Search; if something fails, make it short and trace it. Raises UserError if the program is too large."""
-    from emulator.engines.store_buffer import TooManyTasks
-    from workers.hunt import Budget, Verdict, hunt, portfolio, search
-
-    budget = Budget(plan.seconds, plan.executions)
-    total, crash = Verdict(), 0
-    try:
-        while True:
-            crash += of.crashes
-            machine = machine_for(of, plan, crash)
-            lots = plan.seed if plan.broken or plan.jobs > 1 else None  # those who draw lots prove nothing
-            searches = portfolio(machine, plan.bound, plan.targets, lots)
-            if of.crashes:  # one search for each step of the coordinator
-                verdict = search(machine, searches[0], budget)
-            else:
-                verdict = hunt(machine, searches, budget, plan.jobs, progress)
-            total = _added(total, verdict)
-            if verdict.failure is not None:
-                return _told(Finding(of, plan, total, crash), machine)
-            if not of.crashes or not verdict.passed or not machine.crashed:
-                short = plan.demanded and total.word != "pass (complete)" and total.completed < (plan.bound or 0)
-                return Finding(of, plan, replace(total, word="inconclusive (budget)") if short else total)
-    except TooManyTasks as error:
-        raise errors.UserError(f"{of.name} under {plan.memory}: {error}") from None
-
-
-def _added(total: Any, verdict: Any) -> Any:
-    """Several searches taken together."""
-    return replace(
-        verdict,
-        executions=total.executions + verdict.executions,
-        steps=total.steps + verdict.steps,
-        seconds=total.seconds + verdict.seconds,
-    )
-
-
-def _told(found: Finding, machine: Any) -> Finding:
-    """Shrink and trace the failure of a finding."""
-    from workers.counterexample import shrink, trace_of
-
-    found.example = shrink(machine, found.verdict.failure, found.of.detectors)
-    outcome, found.trace = trace_of(machine, found.example, found.plan.command(found.of, found.example.schedule))
-    found.lines = _report(machine, outcome, found.trace)
-    return found
-
-
-def _report(machine: Any, outcome: Any, trace: Any) -> list[str]:
-    """What is said of a failure that no detector has seen."""
-    from workers.counterexample import waits_of
-    from workers.data_race import DataRace, data_race_lines, why_unordered
-    from workers.deadlock import deadlock_lines
-
-    if outcome.what == "deadlock":
-        return deadlock_lines(machine.segment.views, machine.geometry, waits_of(machine))
-    if outcome.what == "data-race":
-        first, second = (next(a for a in trace.accesses if a.step == step) for step in trace.guilty)
-        why = why_unordered(first, second, trace.tasks)
-        return data_race_lines(DataRace(first.field, first.index, first, second, why), trace.tasks, trace.levels)
-    if outcome.violation is not None:
-        seen = outcome.violation
-        return [f"VIOLATION  {seen.detector}, seen by CPU {seen.cpu}", f"  {seen.saw}", f"  wrong, because {seen.why}"]
-    if outcome.broken:
-        return [f"BROKEN  {outcome.broken}"]
-    if outcome.ended == "endless":
-        return ["ENDLESS  a loop that changes what it reads never comes to its end"]
-    return [f"AUDIT  {name}: {count} wrong at the end" for name, count in (outcome.checks or {}).items() if count]
 
 
 def _watch(bar: Progress, name: str, seconds: float) -> Any:
@@ -202,9 +44,6 @@ def _watch(bar: Progress, name: str, seconds: float) -> Any:
     return update
 
 
-# --- the command ----------------------------------------------------------------------------------------------------
-
-
 def run_one(of: Subject, plan: Plan, schedule: str | None, html: str | None, record: Record) -> list[Finding]:
     """Explore one subject, or run one schedule of it; enter it into the record."""
     if schedule is not None:
@@ -220,44 +59,6 @@ def run_one(of: Subject, plan: Plan, schedule: str | None, html: str | None, rec
     if html is not None:
         Path(html).write_text(page_of(found))
     return [found]
-
-
-def replay(of: Subject, plan: Plan, schedule: str) -> Finding:
-    """Run a schedule. Raises UserError if it does not fit."""
-    from workers.counterexample import counterexample, scheduled, trace_of
-    from workers.hunt import Verdict
-    from workers.schedule import DoesNotFit, parse
-
-    crash, _, switches = schedule.rpartition("!")
-    try:
-        machine = machine_for(of, plan, int(crash or 0))
-        outcome, strategy = scheduled(machine, parse(switches))
-    except (DoesNotFit, ValueError) as error:
-        raise errors.UserError(f"--schedule: {error}") from None
-    if (why := strategy.misfit()) is not None:
-        raise errors.UserError(f"--schedule does not fit: {why}")
-    choices = machine.choices()
-    verdict = Verdict("fail" if outcome.failed else "pass (this schedule)", 1, len(choices), 0.0, outcome)
-    found = Finding(of, plan, verdict, int(crash or 0))
-    found.example = counterexample(machine, choices)
-    outcome, found.trace = trace_of(machine, found.example, plan.command(of, schedule))
-    found.lines = _report(machine, outcome, found.trace)
-    return found
-
-
-def enter(record: Record, found: Finding) -> None:
-    """Enter a finding into the record."""
-    from workers.story import story_of
-
-    row = found.row()
-    if found.trace is not None:
-        row["story"] = story_of(found.trace).as_json()
-        row["report"] = found.lines
-        if found.verdict.word == "fail":
-            record.found.append(f"{found.of.name}: {found.what}")
-    elif not found.verdict.passed:
-        record.inconclusive = True
-    record.rows.append(row)
 
 
 @click.command("explore", help=HELP, short_help="Try every interleaving of a small program.")
@@ -294,8 +95,6 @@ def explore_command(
     json_file: str | None,
 ) -> int:
     """Run it; the exit status."""
-    from scenarios.record import check_writable
-
     if memory is not None and memory not in MODELS:
         raise errors.UserError(f"unknown memory model '{memory}'; known: {', '.join(MODELS)}")
     if bound is not None and not bound.isdecimal():
@@ -308,28 +107,19 @@ def explore_command(
     record = Record(f"explore {name}", seed)
     findings: list[Finding] = []
     if name == "all":
-        from scenarios.explore_all import conduct_all
-
         return conduct_all(record, lab, limit, write)
     of = subject(name)
-    if fixed and of.is_claim:
-        raise errors.UserError(f"{name} is a claim, which is whole as it is; --twin leaves its piece out")
-    if twin and not of.is_claim:
-        raise errors.UserError(f"{name} is a race, which has its piece left out; --fixed puts it in place")
-    most = of.bound if bound is None and of.is_claim else None if bound is None else int(bound)
-    functions = tuple(filter(None, (word.strip() for word in target.split(","))))
-    broken = twin if of.is_claim else not fixed
+    most = None if bound is None else int(bound)
     plan = Plan(
-        broken,
+        _broken(of, fixed, twin),
         memory or of.memory,
-        most,
-        bound is not None,
-        limit or SECONDS,
-        int(executions),
-        seed,
-        2,
-        functions,
-        races,
+        bound=of.bound if most is None and of.is_claim else most,
+        demanded=most is not None,
+        seconds=limit or SECONDS,
+        executions=int(executions),
+        seed=seed,
+        targets=tuple(filter(None, (word.strip() for word in target.split(",")))),
+        races=races,
     )
     return session.conduct(
         record,
@@ -337,6 +127,15 @@ def explore_command(
         lambda: findings.extend(run_one(of, plan, schedule, html, record)),
         lambda: show_all(findings),
     )
+
+
+def _broken(of: Subject, fixed: bool, twin: bool) -> bool:
+    """True if the piece is to be left out."""
+    if fixed and of.is_claim:
+        raise errors.UserError(f"{of.name} is a claim, which is whole as it is; --twin leaves its piece out")
+    if twin and not of.is_claim:
+        raise errors.UserError(f"{of.name} is a race, which has its piece left out; --fixed puts it in place")
+    return twin if of.is_claim else not fixed
 
 
 def _seconds(text: str) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios import report, session
-from scenarios.explore import Plan, enter, explore
+from scenarios.finding import Plan, enter, explore
 from scenarios.options import Lab
 from scenarios.progress import Progress
 from scenarios.record import Record

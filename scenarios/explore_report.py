@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from scenarios import report
-
-if TYPE_CHECKING:
-    from scenarios.explore import Finding
+from scenarios.finding import Finding
 
 
 def verdict_line(found: Finding) -> str:
     """The verdict in words: what was tried, and how much of it."""
-    from workers.postmortem import many
+    from workers.whereabouts import many
 
     verdict = found.verdict
     tried = f"{verdict.executions:,} executions, {verdict.steps:,} steps, {verdict.seconds:.1f} s, {found.plan.memory}"
@@ -37,8 +34,8 @@ def verdict_line(found: Finding) -> str:
 
 def show(found: Finding) -> None:
     """The report of one subject."""
-    from workers.postmortem import many
     from workers.story import story_of, story_text
+    from workers.whereabouts import many
 
     report.write(found.of.text)
     report.write(f"\nsource: {found.of.source}")

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from scenarios import errors, report, session
-from scenarios.explore import Finding, Plan, enter, explore
+from scenarios.finding import Finding, Plan, enter, explore
 from scenarios.options import Lab, number, some_of
 from scenarios.progress import Progress
 from scenarios.record import Record, check_writable

@@ -31,8 +31,7 @@ def measure(policy: str, seconds: float, record: Record, lab: options.Lab) -> di
     race, _ = load_race(RACE)
     programs = race.programs(lab.seed)
     with Machine(geometry(race, programs), policy, lab.instruments(len(programs)), patience=race.patience) as machine:
-        for cpu, program in enumerate(programs):
-            machine.load(cpu, program)
+        machine.load_all(programs)
         machine.start()
         machine.run_for(seconds)
         machine.stop()

@@ -320,7 +320,7 @@ class Footprint:
                     tables.discard(index)
 
 
-def geometry_for(insns: Sequence[Insn], frame_words: int, files: Collection[int] = ()) -> Geometry:
+def geometry_for(insns: Sequence[Insn], files: Collection[int] = ()) -> Geometry:
     """A machine of one CPU in which the instructions, and one more that ends them, fit; `files`: pages of each file."""
     footprint = Footprint()
     program = iter(insns)
@@ -339,7 +339,6 @@ def geometry_for(insns: Sequence[Insn], frame_words: int, files: Collection[int]
         + (footprint.blocks + 1) * bool(footprint.blocks) * (PMD_SIZE // PAGE_SIZE)
         + _SPARE_FRAMES,
         tables=footprint.tables + footprint.children + _SPARE_TABLES,
-        frame_words=frame_words,
         files=len(files),
         file_pages=max(files, default=1),
     )

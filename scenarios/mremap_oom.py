@@ -53,8 +53,7 @@ def measure(policy: str, record: Record, lab: options.Lab) -> dict[str, int]:
     mover, taker = programs()
     geometry = Geometry(cpus=2, mms=2, insns=len(mover) + len(taker), records=2 * BATCH, frames=4096, tables=TABLES)
     with Machine(geometry, policy, lab.instruments(2), (0, 1)) as machine:
-        machine.load(0, mover)
-        machine.load(1, taker)
+        machine.load_all((mover, taker))
         machine.start()
         machine.wait()
         session.finish(machine, record, lab)

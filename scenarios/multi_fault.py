@@ -80,8 +80,7 @@ def measure(
     code = programs(cpus, variant, seed)
     mm_of_cpu = range(cpus) if variant == "processes" else None
     with Machine(geometry(cpus, variant), policy, lab.instruments(cpus), mm_of_cpu) as machine:
-        for cpu, program in enumerate(code):
-            machine.load(cpu, program)
+        machine.load_all(code)
         machine.start()
         machine.run_for(max(WARM_UP, seconds / 10))
         samples = []

@@ -44,16 +44,14 @@ class ReplayResult:
         return self.violation is None and not any(self.checks.values())
 
 
-def run_replay(
-    path: str | Path, policy: str = "none", instruments: Instruments = PLAIN, frame_words: int = 8
-) -> ReplayResult:
+def run_replay(path: str | Path, policy: str = "none", instruments: Instruments = PLAIN) -> ReplayResult:
     """Run a trace on a machine of its size and audit what is left.
 
     Raises TraceError before anything runs, SegmentTooLarge if no machine of that size fits, MachineFailed if it dies.
     """
     trace = parse(path)
     program = trace.program()
-    with Machine(geometry_for(program, frame_words, trace.files), policy, instruments) as machine:
+    with Machine(geometry_for(program, trace.files), policy, instruments) as machine:
         machine.views["file"]["size"][: len(trace.files)] = trace.files
         machine.views["file"]["shmem"] = 1  # the recorded machine's files were in shared memory, too
         machine.load(0, [*program, STOP])

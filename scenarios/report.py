@@ -39,10 +39,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | Non
     write()
 
 
-def mean_spread(values: Sequence[float], digits: int = 0) -> str:
+def mean_spread(values: Sequence[float]) -> str:
     """The mean with the standard deviation of the mean in per cent, as perf stat --repeat prints it."""
     mean = statistics.fmean(values)
-    text = f"{mean:,.{digits}f}"
+    text = f"{mean:,.0f}"
     if len(values) < 2 or mean == 0:
         return text
     spread = statistics.stdev(values) / len(values) ** 0.5

@@ -116,8 +116,7 @@ def loop_round(variant: str, policy: str, seconds: float, lab: options.Lab, reco
     command += f"--checks {lab.checks}" + (f" --knob {','.join(lab.knobs)}" if lab.knobs else "")
     mm_of_cpu = range(CPUS) if variant == "processes" else None
     with Machine(multi_fault.geometry(CPUS, variant), policy, lab.instruments(CPUS), mm_of_cpu) as machine:
-        for cpu, program in enumerate(multi_fault.programs(CPUS, variant, lab.seed)):
-            machine.load(cpu, program)
+        machine.load_all(multi_fault.programs(CPUS, variant, lab.seed))
         machine.start()
         machine.run_for(seconds)
         machine.stop()

@@ -7,7 +7,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workers.story import Access, Story, StoryLine, Trace
+    from workers.access import Access
+    from workers.story import Story, StoryLine, Trace
 
 STYLE = """
 :root { color-scheme: light dark; --line: #d0d0d0; --quiet: #666; --mark: #fff0c2; --edge: #c47f00; --code: #f4f4f4; }

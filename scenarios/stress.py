@@ -78,8 +78,7 @@ def run_once(policy: str, setup: Setup, record: Record) -> dict[str, Any]:
     workload = random_workload(setup.lab.seed, setup.cpus, setup.mms, setup.length)
     instruments = setup.lab.instruments(setup.cpus)
     with Machine(workload.geometry(), policy, instruments, workload.mm_of_cpu) as machine:
-        for cpu, program in enumerate(workload.programs):
-            machine.load(cpu, program)
+        machine.load_all(workload.programs)
         began = time.perf_counter()
         machine.start()
         machine.wait()

@@ -82,8 +82,7 @@ def hunt(name: str, seed: int, perturb: int = PERTURB, fixed: bool = False, seco
     programs = race.programs(seed)
     tools = instruments(name, race, seed, perturb, fixed)
     with Machine(geometry(race, programs), race.policy, tools, tick_us=race.tick_us, patience=race.patience) as machine:
-        for cpu, program in enumerate(programs):
-            machine.load(cpu, program)
+        machine.load_all(programs)
         machine.start()
         machine.run_for(seconds)
         machine.stop()
@@ -206,7 +205,7 @@ def run_all(record: Record, names: list[str], seeds: int) -> None:
 
 def show_all(record: Record, seeds: int) -> None:
     """The table: race, detector, time and operations until caught, the gain of perturbation, clean operations."""
-    from workers.postmortem import many
+    from workers.whereabouts import many
 
     hunts, bare = many(seeds, "seed"), many(min(seeds, BARE_SEEDS), "seed")
     report.write(

@@ -410,7 +410,7 @@ def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int
 def searched(names: list[str], broken: bool, bound: int | None = None) -> dict[str, list[Any]]:
     """Per race's scene or claim: the verdict, what was found, whether that is as it should be, preemptions, and what
     its schedule comes to in ten more runs. Without a bound its own is searched."""
-    from scenarios.explore import Plan, explore, machine_for
+    from scenarios.finding import Plan, explore, machine_for
     from scenarios.subject import subject
     from workers.counterexample import scheduled
     from workers.schedule import parse
@@ -434,7 +434,7 @@ def searched(names: list[str], broken: bool, bound: int | None = None) -> dict[s
 def edited() -> list[str]:
     """What a schedule of publish-before-init comes to: as it is, and after unrelated edits of the kernels."""
     from emulator import pte_ref, tlb
-    from scenarios.explore import Plan, explore, machine_for
+    from scenarios.finding import Plan, explore, machine_for
     from scenarios.subject import subject
     from workers.counterexample import scheduled
 
@@ -458,7 +458,7 @@ def edited() -> list[str]:
 def misfit(text: str) -> str:
     """Why a schedule does not fit publish-before-init."""
     from scenarios.errors import UserError
-    from scenarios.explore import Plan, replay
+    from scenarios.finding import Plan, replay
     from scenarios.subject import subject
 
     try:

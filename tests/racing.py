@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from litmus import fresh, run_all
 
+from emulator.engines.access_log import COUNT_BIT, COUNT_MASK, TASK_BIT, WORD_MASK
 from emulator.engines.explore import (
     Field,
     atomic_add,
@@ -199,6 +200,28 @@ def twins() -> dict[str, str]:
     return found
 
 
+def stretches(*sizes: int) -> list[list[int]]:
+    """What the log says of a memset of each size: task (0: its own), first word and number of words; [] if refused."""
+    logged = []
+    for size in sizes:
+        words = fresh(max(sizes))
+        world.log.clear()
+        try:
+            memset(words, 0, size, 1)
+        except ValueError:
+            logged.append([])
+            continue
+        (entry,) = world.log
+        logged.append([(entry ^ world.tag) >> TASK_BIT, entry & WORD_MASK, (entry >> COUNT_BIT & COUNT_MASK) + 1])
+    return logged
+
+
 def everything() -> dict[str, Any]:
     """All of it in one process."""
-    return {"programs": len(PROGRAMS), "wrong": wrong(), "scenes": scenes(), "twins": twins()}
+    return {
+        "programs": len(PROGRAMS),
+        "wrong": wrong(),
+        "scenes": scenes(),
+        "twins": twins(),
+        "stretches": stretches(1, 1024, 1025, 0),
+    }

@@ -31,6 +31,7 @@ from workers.program import (
     mmap,
     mmap_device,
     mmap_file,
+    mmap_hugetlb,
     mprotect,
     mremap_fixed,
     munmap,
@@ -67,6 +68,7 @@ COLLAPSES = [mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), advise(MADV_COLLAPSE, BAS
 USES = [mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), gup(BASE, PAGE_SIZE, 7), munmap(BASE, SLOT), jump(0)]
 HUGE = [mmap(BASE, SLOT), advise(MADV_HUGEPAGE, BASE, SLOT), touch(BASE, PAGE_SIZE), dontneed(BASE, PAGE_SIZE)]
 HUGE += [munmap(BASE, SLOT), jump(0)]
+SHARES = [mmap_hugetlb(7 << 30, 1 << 30), munmap(7 << 30, 1 << 30), jump(0)]
 RETRACTS = [mmap_file(BASE, SLOT, 0), read(BASE, PAGE_SIZE), dontneed(BASE, SLOT), retract(0), jump(0)]
 MISSES = [mmap(BASE, SLOT), uffd_register(BASE, SLOT, 1000), read(BASE, PAGE_SIZE), munmap(BASE, SLOT), jump(0)]
 FILLS = [mmap(BASE, SLOT), uffd_register(BASE, SLOT), uffd_copy(BASE, PAGE_SIZE, 7), munmap(BASE, SLOT), jump(0)]
@@ -165,10 +167,12 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     "migrate.unmapped": Case((MIGRATES, MIGRATED), ("anonymous page lock",)),
     "migrate.unflushed": Case((MIGRATES, MIGRATED), ("the anon_vma lock",), knobs=("migrate-late-flush",), free=True),
     "gup.unpinned": Case((POPULATES, MIGRATES), (_READING,), knobs=("wait-after-put",)),
+    "gup.read-pud": Case((USES, ELSEWHERE), ("no lock",)),
     "gup.read-pmd": Case((USES, ELSEWHERE), ("no lock",)),
     "gup.read-pte": Case((USES, ELSEWHERE), ("no lock",)),
     "gup.pinned": Case((USES, ELSEWHERE), ("no lock",)),
     "gup.used": Case((USES, ELSEWHERE), ("no lock",)),
+    "hugetlb.unshared": Case((SHARES, MAPS_TOO), ("mmap_lock of mm 0 for", _GATHER)),
     "huge.installed": Case((HUGE, ELSEWHERE)),
     "huge.split": Case((HUGE, ELSEWHERE)),
     "collapse.scanned": Case((COLLAPSES, ELSEWHERE), (_WRITING,), knobs=("collapse-stale-scan",)),
@@ -222,8 +226,7 @@ def stop(name: str, seconds: float | None, nth: int = 1) -> Outcome:
     geometry = dataclasses.replace(geometry_for(programs, 2 if case.mm_of_cpu else 1), memcg_limit=case.memcg_limit)
     geometry = dataclasses.replace(geometry, swap_pages=case.swap_pages)
     with Machine(geometry, case.policy, instruments, case.mm_of_cpu) as m:
-        for cpu, program in enumerate(programs):
-            m.load(cpu, program)
+        m.load_all(programs)
         m.start()
         try:
             if seconds is not None and seconds <= LONGEST_STALL:

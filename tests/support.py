@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -9,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from emulator.checks import audit
 from emulator.mm_types import PCP_ROOM, Geometry
 from scenarios.options import Lab
 from scenarios.stress import Setup, failures
-from workers.instruments import Instruments
+from workers.instruments import PLAIN, Instruments
 from workers.machine import Machine
 from workers.program import STOP, Insn, barrier, dontneed, jump, mmap, read, touch
 from workers.random_programs import CHILDREN, random_workload
@@ -63,6 +64,36 @@ def geometry_for(programs: Sequence[Sequence[Insn]], mms: int = 1) -> Geometry:
     )
 
 
+def run_programs(machine: Machine, programs: Sequence[Sequence[Insn]]) -> None:
+    """Run a program on each CPU, to the end."""
+    machine.load_all(programs)
+    machine.start()
+    machine.wait()
+
+
+ONLINE = Instruments(online=True)
+
+
+@contextlib.contextmanager
+def at_rest(
+    programs: Sequence[Sequence[Insn]],
+    geometry: Geometry,
+    policy: str = "refcount",
+    instruments: Instruments = ONLINE,
+    shmem: int = 0,
+    **machine: Any,
+) -> Iterator[dict[str, Any]]:
+    """What programs leave, the instructions of CPU 0 recorded: the views of a machine in which nothing was found."""
+    geometry = dataclasses.replace(geometry, records=len(programs[0]))
+    recorded = [insn._replace(record=i) for i, insn in enumerate(programs[0])]
+    with Machine(geometry, policy, instruments, **machine) as running:
+        running.views["file"]["shmem"] = shmem
+        run_programs(running, [recorded, *programs[1:]])
+        assert violation_of(running.views, geometry) is None
+        assert not any(audit(running.views, geometry).values())
+        yield running.views
+
+
 def race(
     programs: Sequence[Sequence[Insn]],
     policy: str,
@@ -75,10 +106,7 @@ def race(
     geometry = dataclasses.replace(geometry_for(programs, max(mm_of_cpu or [0]) + 1), swap_pages=swap_pages)
     instruments = Instruments(online=online, knobs=tuple(knobs))
     with Machine(geometry, policy, instruments, mm_of_cpu) as machine:
-        for cpu, program in enumerate(programs):
-            machine.load(cpu, program)
-        machine.start()
-        machine.wait()
+        run_programs(machine, programs)
         violation = violation_of(machine.views, geometry)
         if violation is not None:
             return {}, violation.headline()
@@ -145,9 +173,7 @@ def state_after(program: Sequence[Insn], policy: str) -> dict[str, str]:
     """The fingerprint one CPU leaves. Few enough tables that none is used again: reuse depends on when they return."""
     geometry = Geometry(mms=1 + CHILDREN, vmas=256, insns=len(program), frames=8192, tables=1024)
     with Machine(geometry, policy) as machine:
-        machine.load(0, program)
-        machine.start()
-        machine.wait()
+        run_programs(machine, [program])
         return fingerprint(machine)
 
 
@@ -173,7 +199,10 @@ def in_engine(name: str, expression: str, build: str = "debug") -> Any:
 
 __all__ = [
     "BASE",
+    "ONLINE",
+    "PLAIN",
     "SLOT",
+    "at_rest",
     "geometry_for",
     "hammer",
     "in_engine",
@@ -181,6 +210,7 @@ __all__ = [
     "race",
     "random_program",
     "run_one",
+    "run_programs",
     "state_after",
     "stress",
 ]

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support import BASE, SLOT, geometry_for
+from support import BASE, SLOT, geometry_for, run_programs
 from test_cli import ptelab
 
 from emulator import madvise
@@ -36,9 +36,7 @@ def signal_of(program, policy="refcount", fatal=False, **sizes):
     """What one CPU got: its first signal as (signal, code, addr, insn), how many, and the machine's views."""
     geometry = Geometry(**{"mms": 3, "insns": len(program), "frames": 8192, "tables": 256, "files": 1, **sizes})
     with Machine(geometry, policy, Instruments(online=True), fatal_signals=fatal) as machine:
-        machine.load(0, program)
-        machine.start()
-        machine.wait()
+        run_programs(machine, [program])
         assert not any(audit(machine.views, geometry).values())
         found = signals_of(machine.views, geometry)
         if not found:
@@ -108,10 +106,7 @@ def test_signals_of_several_cpus_are_told_apart_and_the_latest_is_kept():
     programs = [[mmap(BASE, PAGE), load(BASE - 8), load(BASE - 16), EXIT], [mmap(BASE + SLOT, PAGE), STOP]]
     geometry = geometry_for(programs, 2)
     with Machine(geometry, "refcount", mm_of_cpu=(0, 1)) as machine:
-        for cpu, program in enumerate(programs):
-            machine.load(cpu, program)
-        machine.start()
-        machine.wait()
+        run_programs(machine, programs)
         lines = [str(of) for of in signals_of(machine.views, geometry)]
 
     assert lines == [

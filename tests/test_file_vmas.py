@@ -3,15 +3,13 @@
 import dataclasses
 
 import pytest
-from support import BASE, SLOT, geometry_for, race
+from support import BASE, PLAIN, SLOT, at_rest, geometry_for, race
 
 from emulator import madvise
-from emulator.checks import audit
 from emulator.kernel import EFAULT, EINVAL
 from emulator.mm_types import PAGE_SIZE
 from emulator.policy import POLICIES
 from scenarios.replay import run_replay
-from workers.machine import Machine
 from workers.program import (
     EXIT,
     STOP,
@@ -47,14 +45,8 @@ class After:
     """What one CPU left: errors and faults of its instructions, cpu.loaded, and figures of the files and of mm 0."""
 
     def __init__(self, program, policy="refcount", shmem=0, **machine):
-        geometry = dataclasses.replace(geometry_for([program]), records=len(program), **machine)
-        with Machine(geometry, policy) as running:
-            running.views["file"]["shmem"] = shmem
-            running.load(0, [insn._replace(record=i) for i, insn in enumerate(program)])
-            running.start()
-            running.wait()
-            views = running.views
-            assert not any(audit(views, geometry).values())
+        geometry = dataclasses.replace(geometry_for([program]), **machine)
+        with at_rest([program], geometry, policy, PLAIN, shmem) as views:
             self.errors = [int(error) for error in views["record"]["error"]]
             self.minflt = [int(faults) for faults in views["record"]["minflt"]]
             self.rss = int(views["mm"]["rss_anon"][0]), int(views["mm"]["rss_file"][0])

@@ -5,7 +5,7 @@ import random
 import signal
 
 import pytest
-from support import BASE, SLOT, geometry_for, hammer
+from support import BASE, SLOT, geometry_for, hammer, run_programs
 
 from emulator.checks import audit
 from emulator.mm_types import Geometry
@@ -39,8 +39,7 @@ def test_a_killed_cpu_ends_the_run_with_its_name_and_instruction(seed):
     rng = random.Random(seed)
     programs = [FOREVER] * 3
     with Machine(geometry_for(programs), "refcount") as machine:
-        for cpu, program in enumerate(programs):
-            machine.load(cpu, program)
+        machine.load_all(programs)
         machine.start()
         machine.run_for(rng.random() / 20)
         victim = rng.randrange(3)
@@ -66,8 +65,7 @@ def test_a_killed_coordinator_ends_the_run():
 def test_a_cpu_that_others_stopped_is_found():
     programs = hammer(2, 0)
     with Machine(geometry_for(programs), "refcount", patience=0.5) as machine:
-        for cpu, program in enumerate(programs):
-            machine.load(cpu, program)
+        machine.load_all(programs)
         machine.start()
         os.kill(machine.pids[0], signal.SIGSTOP)
         machine.wait()
@@ -81,10 +79,7 @@ def test_a_cpu_that_others_stopped_is_found():
 def test_cpus_that_wait_for_one_that_computes_do_not_stand_still():
     programs = [[compute(900_000), barrier(), STOP], [barrier(), STOP], [barrier(), STOP]]
     with Machine(geometry_for(programs), "refcount", patience=0.2) as machine:
-        for cpu, program in enumerate(programs):
-            machine.load(cpu, program)
-        machine.start()
-        machine.wait()
+        run_programs(machine, programs)
 
         assert not machine.frozen
 
@@ -103,8 +98,7 @@ def test_a_stopped_machine_is_sound_wherever_it_was():
     programs = hammer(4, 0)
     geometry = geometry_for(programs)
     with Machine(geometry, "refcount") as machine:
-        for cpu, program in enumerate(programs):
-            machine.load(cpu, program)
+        machine.load_all(programs)
         machine.start()
         machine.run_for(0.05)
         machine.stop()
@@ -115,8 +109,7 @@ def test_a_stopped_machine_is_sound_wherever_it_was():
 def test_sixteen_cpus_meet_at_a_barrier():
     programs = [[barrier(), barrier(), STOP]] * 16
     with Machine(geometry_for(programs), "none") as machine:
-        for cpu, program in enumerate(programs):
-            machine.load(cpu, program)
+        machine.load_all(programs)
         machine.start()
 
         assert machine.wait()
@@ -134,9 +127,7 @@ def test_running_out_of_tables_is_an_error_and_not_a_hang():
     program = [mmap(BASE, 64 * SLOT), touch(BASE, 64 * SLOT, SLOT), STOP]
     geometry = Geometry(insns=3, tables=20)
     with Machine(geometry, "none") as machine:
-        machine.load(0, program)
-        machine.start()
-        machine.wait()
+        run_programs(machine, [program])
 
         assert machine.views["cpu"]["oom"][0] > 0
         assert not any(audit(machine.views, geometry).values())
@@ -146,9 +137,7 @@ def test_a_small_pool_of_tables_is_fed_by_grace_periods():
     program = [mmap(BASE, SLOT), touch(BASE, SLOT), dontneed(BASE, SLOT), jump(1, 2000), STOP]
     geometry = Geometry(insns=5, tables=12)
     with Machine(geometry, "refcount") as machine:
-        machine.load(0, program)
-        machine.start()
-        machine.wait()
+        run_programs(machine, [program])
 
         assert machine.views["cpu"]["oom"][0] == 0
         assert machine.views["cpu"]["tables_freed"][0] == 2001

@@ -3,15 +3,12 @@
 import dataclasses
 
 import pytest
-from support import BASE, SLOT, geometry_for, race
+from support import BASE, SLOT, at_rest, geometry_for, race
 
 from emulator import madvise
-from emulator.checks import audit
 from emulator.mm_types import PAGE_SIZE, SMAPS
 from emulator.policy import POLICIES
 from emulator.task_mmu import PM_FILE, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP
-from workers.instruments import Instruments
-from workers.machine import Machine
 from workers.program import (
     REAP,
     STOP,
@@ -33,7 +30,6 @@ from workers.program import (
     touch,
     writeback,
 )
-from workers.violation import violation_of
 
 PAGE, OTHER = PAGE_SIZE, BASE + 4 * SLOT
 CLEAN = ({}, None)
@@ -44,13 +40,7 @@ class Walked:
 
     def __init__(self, program, policy="refcount", swap_pages=0):
         geometry = dataclasses.replace(geometry_for([program]), swap_pages=swap_pages)
-        with Machine(geometry, policy, Instruments(online=True)) as machine:
-            machine.load(0, program)
-            machine.start()
-            machine.wait()
-            views = machine.views
-            assert violation_of(views, geometry) is None
-            assert not any(audit(views, geometry).values())
+        with at_rest([program], geometry, policy) as views:
             self.sums = {name: int(views["smaps"][name][0]) for name in SMAPS.comments}
             self.word = int(views["cpu"]["loaded"][0])
             self.charged = [int(pages) for pages in views["memcg"]["charged"]]

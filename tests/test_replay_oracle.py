@@ -678,7 +678,7 @@ KERNEL_FLAGS |= {VM_HUGEPAGE: HUGE, VM_NOHUGEPAGE: NOHUGE}
 def vmas_of(path: Path):
     """The VMAs a trace leaves, in pages, as the model has them."""
     program = [insn._replace(record=-1) for insn in parse(path).program()]
-    with Machine(geometry_for(program, 8)) as machine:
+    with Machine(geometry_for(program)) as machine:
         machine.load(0, [*program, STOP])
         machine.start()
         machine.wait()

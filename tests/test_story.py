@@ -14,10 +14,11 @@ from emulator.segment import Segment
 from emulator.tlb import EPOCH_BITS, REQUESTED
 from scenarios.story_html import page
 from workers import phrases, telling
+from workers.access import HELPERS, Access
 from workers.columns import COLUMN, GAP
 from workers.data_race import DataRace, data_race_lines, why_unordered
 from workers.deadlock import deadlock_lines
-from workers.story import STORY_LINES, Access, Trace, story_of, story_text
+from workers.story import STORY_LINES, Trace, story_of, story_text
 
 TASKS = ["CPU 0", "CPU 1", "the coordinator"]
 PMD_TABLE, TABLE = 3, 4  # an upper table and a PTE table
@@ -296,7 +297,7 @@ def test_every_word_and_function_the_story_knows_exists():
 
     assert known <= fields
     assert set(VIEWS) >= telling.PRIVATE_VIEWS
-    assert {node.name for _, node in kernels()} >= telling.HELPERS
+    assert {node.name for _, node in kernels()} >= HELPERS
 
 
 # --- text and page --------------------------------------------------------------------------------------------------

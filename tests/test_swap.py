@@ -1,14 +1,14 @@
 """Anonymous memory in swap: what goes, what comes back, what the entries count, and who may be in the way."""
 
 import pytest
-from support import BASE, SLOT, race
+from support import BASE, SLOT, at_rest, race, run_programs
 
 from emulator import madvise
 from emulator.checks import audit
+from emulator.kernel import ENOMEM
 from emulator.mm_types import PAGE_SIZE, Geometry
 from emulator.pgtable import SWAP_ENTRY
 from emulator.policy import POLICIES
-from workers.instruments import Instruments
 from workers.machine import Machine
 from workers.program import (
     EXIT,
@@ -36,7 +36,6 @@ from workers.program import (
     swapout,
     touch,
 )
-from workers.violation import violation_of
 
 PAGE, OTHER, PAGES = PAGE_SIZE, BASE + 4 * SLOT, 8
 COUNTED = [policy for policy in POLICIES if POLICIES[policy].pte_counted]
@@ -49,19 +48,13 @@ class Left:
 
     def __init__(self, program, policy="refcount", **sizes):
         sizes = {"mms": 3, "frames": 8192, "tables": 256, "files": 1, "swap_pages": 64, **sizes}
-        geometry = Geometry(insns=len(program), records=len(program), **sizes)
-        with Machine(geometry, policy, Instruments(online=True)) as machine:
-            machine.load(0, [insn._replace(record=i) for i, insn in enumerate(program)])
-            machine.start()
-            machine.wait()
-            assert violation_of(machine.views, geometry) is None
-            assert not any(audit(machine.views, geometry).values())
-            cpu, mm, cache = machine.views["cpu"][0], machine.views["mm"][0], machine.views["cache"]
+        with at_rest([program], Geometry(insns=len(program), **sizes), policy) as views:
+            cpu, mm, cache = views["cpu"][0], views["mm"][0], views["cache"]
             self.loaded, self.freed, self.errors = (int(cpu[n]) for n in ("loaded", "tables_freed", "errors"))
             self.anon, self.swap, self.file = (int(mm[n]) for n in ("rss_anon", "rss_swap", "rss_file"))
             self.slots = int((cache["swap_map"] != 0).sum())
             self.cached = int((cache["frame"] != 0).sum())
-            self.error = [int(error) for error in machine.views["record"]["error"]]
+            self.error = [int(error) for error in views["record"]["error"]]
             self.moved = int(cpu["migrated"])
 
 
@@ -171,6 +164,18 @@ def test_memory_that_runs_out_goes_to_swap_if_there_is_any():
     assert run(program, frames=40, swap_pages=0).errors != 0
 
 
+def test_a_store_to_a_shared_page_in_swap_needs_two_frames_and_with_one_it_ends_out_of_memory():
+    def stored(others):
+        program = [mmap(BASE, SLOT), mmap(OTHER, SLOT), touch(BASE, PAGES * PAGE, value=7), fork(hold=True)]
+        program += [swapout(100), touch(OTHER, others * PAGE), store(BASE, 8), REAP, load(BASE)]
+        return run(program, frames=16, swap_pages=PAGES)
+
+    enough, short = stored(13), stored(14)
+
+    assert (enough.error[6], enough.loaded) == (0, 8)
+    assert (short.error[6], short.loaded) == (-ENOMEM, 7)  # what reclaim wins is the page that is to be copied
+
+
 def test_locked_pages_stay_and_private_copies_of_a_file_go():
     locked = [mlock(BASE, 2 * PAGE), swapout(100)]
     private = [mmap_file(BASE, 4 * PAGE, 0), touch(BASE, 4 * PAGE, value=7), PAGEOUT, load(BASE + PAGE)]
@@ -195,9 +200,7 @@ def test_the_audit_misses_no_swap_entry_slot_or_mapping(view, row, field):
     program = [*SOME, advise(madvise.MADV_PAGEOUT, BASE, PAGE), STOP]
     geometry = Geometry(insns=len(program), frames=64, tables=64, swap_pages=4)
     with Machine(geometry, "refcount") as machine:
-        machine.load(0, program)
-        machine.start()
-        machine.wait()
+        run_programs(machine, [program])
         assert not any(audit(machine.views, geometry).values())
         rows = machine.views[view][field]
         if view == "entry":

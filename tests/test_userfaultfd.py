@@ -1,15 +1,13 @@
 """userfaultfd: who misses a page waits, holding nothing; who fills it wakes; a page moves with its reference."""
 
 import pytest
-from support import BASE, SLOT, geometry_for, race
+from support import BASE, SLOT, at_rest, geometry_for, race
 
 from emulator import madvise
-from emulator.checks import audit
 from emulator.kernel import EBUSY, EEXIST, EFAULT, EINVAL, ENOENT
 from emulator.mm_types import PAGE_SIZE
 from emulator.policy import POLICIES
 from workers.instruments import Instruments, Steer
-from workers.machine import Machine
 from workers.program import (
     STOP,
     advise,
@@ -34,7 +32,6 @@ from workers.program import (
     uffd_zeropage,
 )
 from workers.signals import signals_of
-from workers.violation import violation_of
 
 PAGE, OTHER = PAGE_SIZE, BASE + 4 * SLOT
 CLEAN = ({}, None)
@@ -45,16 +42,8 @@ class Run:
     """Programs to their end under the detectors: errors of CPU 0, loaded words, retries, signals, and mm 0."""
 
     def __init__(self, *programs, policy="refcount", steer=(), **settings):
-        geometry = geometry_for(programs)
-        object.__setattr__(geometry, "records", len(programs[0]))
-        with Machine(geometry, policy, Instruments(online=True, settings=settings, steer=steer)) as machine:
-            for cpu, program in enumerate(programs):
-                machine.load(cpu, [insn._replace(record=i if cpu == 0 else -1) for i, insn in enumerate(program)])
-            machine.start()
-            machine.wait()
-            views = machine.views
-            assert violation_of(views, geometry) is None
-            assert not any(audit(views, geometry).values())
+        geometry, instruments = geometry_for(programs), Instruments(online=True, settings=settings, steer=steer)
+        with at_rest(programs, geometry, policy, instruments) as views:
             self.errors = [int(error) for error in views["record"]["error"]]
             self.loaded = [int(word) for word in views["cpu"]["loaded"][: len(programs)]]
             self.retries = int(views["cpu"]["retries"].sum())

@@ -1,14 +1,11 @@
 """The walkers of PTE tables beside fault and zap: what they leave, and that no detector takes it for wrong."""
 
 import pytest
-from support import BASE, SLOT, race
+from support import BASE, SLOT, at_rest, race
 
 from emulator import madvise
-from emulator.checks import audit
 from emulator.mm_types import PAGE_SIZE, Geometry
 from emulator.policy import POLICIES
-from workers.instruments import Instruments
-from workers.machine import Machine
 from workers.program import (
     DEVICE_REMOVE,
     EXIT,
@@ -32,7 +29,6 @@ from workers.program import (
     store,
     touch,
 )
-from workers.violation import violation_of
 
 CLEAN = ({}, None)
 COUNTED = [policy for policy in POLICIES if POLICIES[policy].pte_counted]
@@ -42,14 +38,9 @@ PAGE, OTHER = PAGE_SIZE, BASE + 4 * SLOT
 def run_one(program, policy="refcount", **sizes):
     """One CPU to its end, under the detectors: what it loaded last, its errors, tables freed, VmPTE of mm 0 in kB."""
     geometry = Geometry(**{"mms": 3, "insns": len(program), "frames": 8192, "tables": 256, **sizes})
-    with Machine(geometry, policy, Instruments(online=True)) as machine:
-        machine.load(0, program)
-        machine.start()
-        machine.wait()
-        assert violation_of(machine.views, geometry) is None
-        assert not any(audit(machine.views, geometry).values())
-        cpu = machine.views["cpu"][0]
-        vmpte = int(machine.views["mm"]["pgtables_bytes"][0]) // 1024
+    with at_rest([program], geometry, policy) as views:
+        cpu = views["cpu"][0]
+        vmpte = int(views["mm"]["pgtables_bytes"][0]) // 1024
         return int(cpu["loaded"]), int(cpu["errors"]), int(cpu["tables_freed"]), vmpte
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from emulator.engines.explore import NEVER, WORD_MASK, World
+from emulator.engines.access_log import WORD_MASK
+from emulator.engines.explore import NEVER, World
 from workers.search import carry_on
 
 

@@ -16,11 +16,12 @@ import numpy as np
 from emulator.engines import partial_order
 from emulator.engines.explore import MAX_STEPS, MAX_TASKS, NEVER, World, world
 from emulator.engines.partial_order import S_FROM, S_TASK, S_TO
+from workers.access import Access
 from workers.chance import Chance, Follow
 from workers.explorer import ExploredMachine, Outcome
 from workers.schedule import Described, Places, Scheduled, Switch
 from workers.search import Strategy, carry_on, tasks_of
-from workers.story import Access, Trace
+from workers.story import Trace
 from workers.tracer import Tracer
 
 SHRINK_SECONDS = 10.0
@@ -124,11 +125,9 @@ def counterexample(machine: ExploredMachine, choices: Sequence[int]) -> Countere
     return Counterexample(outcome.what, list(choices), strategy.switches, strategy.preemptions, machine.crash_at)
 
 
-def shrink(
-    machine: ExploredMachine, outcome: Outcome, alike: Collection[str] = (), seconds: float = SHRINK_SECONDS
-) -> Counterexample:
+def shrink(machine: ExploredMachine, outcome: Outcome, alike: Collection[str] = ()) -> Counterexample:
     """A counterexample with fewer preemptions and fewer steps: of the same kind, or of one of those in `alike`."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + SHRINK_SECONDS
     best = counterexample(machine, outcome.choices)
     better = True
     while better and time.monotonic() < until:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from workers.access import Access
 from workers.phrases import noun
-from workers.story import Access
 
 WORD_BYTES = 8
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from emulator.mm_types import Geometry
 from workers.phrases import noun, value
-from workers.postmortem import Views, find_cycle, instruction, locks_held, owners, several, wait_for_graph, who
+from workers.waits import find_cycle, owners, wait_for_graph
+from workers.whereabouts import Views, instruction, locks_held, several, who
 
 Waits = Mapping[int, Sequence[tuple[str, int, int]]]  # task -> (field, index, the value it saw) of each word
 

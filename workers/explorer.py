@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from emulator.tlb import coordinator_wake, enter_idle, exit_idle
 from workers.chance import Follow
 from workers.instruments import PLAIN, Instruments
 from workers.machine import power_up
-from workers.program import assemble, disassemble
+from workers.program import Insn, assemble, disassemble
 from workers.scene import Scene
 from workers.search import Strategy, tasks_of
 from workers.tracer import Words
@@ -71,6 +71,22 @@ class Outcome:
         return next((name for name, count in (self.checks or {}).items() if count), self.ended)
 
 
+def _geometry(scene: Scene, programs: Sequence[Sequence[Insn]]) -> Geometry:
+    """A machine on which a scene has room."""
+    return Geometry(
+        cpus=len(programs),
+        mms=MMS,
+        vmas=8,
+        insns=max(1, len(scene.setup) + sum(len(program) for program in programs)),
+        frames=scene.frames,
+        tables=TABLES,
+        files=1,
+        file_pages=FILE_PAGES,
+        memcg_limit=scene.memcg_limit,
+        swap_pages=scene.swap_pages,
+    )
+
+
 class ExploredMachine:
     """A machine in one process; `execute` runs its programs from the same state every time.
 
@@ -88,35 +104,17 @@ class ExploredMachine:
     ) -> None:
         engine.prepare()
         programs = scene.programs or [()] * scene.cpus
-        cpus = len(programs)
-        insns = len(scene.setup) + sum(len(program) for program in programs)
         self.scene, self.crash_at = scene, crash_at
-        self.geometry = Geometry(
-            cpus=cpus,
-            mms=MMS,
-            vmas=8,
-            insns=max(insns, 1),
-            frames=scene.frames,
-            tables=TABLES,
-            files=1,
-            file_pages=FILE_PAGES,
-            memcg_limit=scene.memcg_limit,
-            swap_pages=scene.swap_pages,
-        )
+        self.geometry = _geometry(scene, programs)
         self.segment = Segment(self.geometry, shared=False)  # searches in several processes must not meet here
-        power_up(self.segment.views, self.geometry, policy, instruments, [0] * cpus, 1000)
+        power_up(self.segment.views, self.geometry, policy, instruments, [0] * len(programs), 1000)
         self.segment.views["zone"]["batch"] = self.segment.views["zone"]["pcp_high"] = BATCH
-        at, spans = 0, []
-        for program in (scene.setup, *programs):
-            rows = assemble(program)
-            self.segment.views["insn"][at : at + len(rows)] = rows
-            spans.append((at, at + len(rows)))
-            at += len(rows)
+        setup, *spans = self._load((scene.setup, *programs))
         self.m = attach(self.segment)
-        self._span(0, spans[0])
+        self._span(0, setup)
         self._prepare()
-        for cpu in range(cpus):
-            self._span(cpu, spans[1 + cpu])
+        for cpu, span in enumerate(spans):
+            self._span(cpu, span)
         if memory != "sc":
             world.buffers = Buffers(world, memory == "pso")
             for one in world.fields:
@@ -138,6 +136,16 @@ class ExploredMachine:
         self._mark, self._words = np.zeros(len(world.mem), np.int64), np.zeros(len(world.mem), np.int64)
         self._rests: dict[bytes, dict[str, int]] = {}
         self._races = RaceDetector(len(world.mem), len(self.tasks)) if races else None
+
+    def _load(self, programs: Iterable[Sequence[Insn]]) -> list[tuple[int, int]]:
+        """Write programs to the segment, one behind the other: where each begins and ends."""
+        spans, at = [], 0
+        for program in programs:
+            rows = assemble(program)
+            self.segment.views["insn"][at : at + len(rows)] = rows
+            spans.append((at, at + len(rows)))
+            at += len(rows)
+        return spans
 
     def _map_words(self) -> tuple[np.ndarray, np.ndarray]:
         """Per word of the explorer's memory: its place in the segment, and whether the audit reads it."""

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from workers.access import Access
 from workers.phrases import LOCKS, lock_name
-
-if TYPE_CHECKING:
-    from workers.story import Access
 
 NO_LOCK = "holds no lock"
 

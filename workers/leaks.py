@@ -9,7 +9,7 @@ import numpy as np
 from emulator.checks import Frozen
 from emulator.mm_types import FRAMES, GATHER_PAGES, GATHER_TABLES, TABLES, Geometry
 from emulator.pgtable import TABLE_ALLOCATED, TABLE_FREE, TABLE_LIMBO, TABLE_STATES, TABLE_UNHOOKED
-from workers.postmortem import Fates, Views, life_of, many, several, stamp, who
+from workers.whereabouts import Fates, Views, life_of, many, several, stamp, who
 
 SHOWN = 4  # of each kind, the rest is a number
 EVENTS = 3  # of a table's life, the latest

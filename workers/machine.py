@@ -148,6 +148,11 @@ class Machine:
         self._insns += len(rows)
         self.views["cpu"]["insn_end"][cpu] = self._insns
 
+    def load_all(self, programs: Iterable[Iterable[Insn] | np.ndarray]) -> None:
+        """Give each CPU its program."""
+        for cpu, program in enumerate(programs):
+            self.load(cpu, program)
+
     def start(self) -> None:
         """Fork every process, wait until all are ready, let them go."""
         coordinator = self.geometry.cpus

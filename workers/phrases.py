@@ -6,18 +6,14 @@ A change reads "noun: old -> new" and a look "noun is value" unless the field ha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from emulator.bugs import Bug
 from emulator.mm_types import PTRS_PER_TABLE
 from emulator.pgtable import DIRTY, FILE, POISON, PRESENT, PTE_LEVEL, RW, SPECIAL, TABLE_STATES
 from emulator.tlb import EPOCH_BITS
-from workers.postmortem import many, number_text
+from workers.access import LOADS, Access
+from workers.whereabouts import many, number_text
 
-if TYPE_CHECKING:
-    from workers.story import Access
-
-LOADS = frozenset({"read_once", "smp_load_acquire", "plain load", "or_words", "data_race"})
 ENTRY_NAMES = {1: "pte", 2: "pmd", 3: "pud", 4: "pgd"}
 
 NOUNS = {

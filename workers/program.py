@@ -10,21 +10,43 @@ import numpy as np
 from emulator import madvise
 from emulator.insn import Op
 from emulator.mm_types import INSN, PAGE_SIZE
-from emulator.vma import VM_DONTCOPY, VM_HUGEPAGE, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
+from emulator.vma import VM_DONTCOPY, VM_HUGEPAGE, VM_HUGETLB, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
 
 ADVICE = {number: name for name, number in vars(madvise).items() if name.startswith("MADV_")}
 PROT = {0: "none", VM_READ: "r", VM_READ | VM_WRITE: "rw"}
 
 
-RANGES = (  # operations of an address and a length, and no more that is worth saying
-    *(Op.TOUCH, Op.READ, Op.MMAP, Op.MUNMAP, Op.MINCORE, Op.INSERT_PAGES, Op.GUP),
+_ADDRESSES = (Op.STORE, Op.LOAD, Op.UPROBE)
+_RANGES = (
+    *(Op.TOUCH, Op.READ, Op.MMAP, Op.MUNMAP, Op.MLOCK, Op.MINCORE, Op.INSERT_PAGES, Op.GUP),
     *(Op.MSYNC, Op.UFFD_UNREGISTER, Op.SMAPS, Op.PAGEMAP),
 )
-
-
-RANGES_AND_MORE = (  # of an address, a length and one operand
-    *(Op.MREMAP, Op.MREMAP_FIXED, Op.UFFD_REGISTER, Op.UFFD_COPY, Op.UFFD_MOVE, Op.CLEAR_REFS, Op.MOVE_CHARGE),
+_RANGES_AND_MORE = (
+    Op.MREMAP,
+    Op.MREMAP_FIXED,
+    Op.UFFD_REGISTER,
+    Op.UFFD_COPY,
+    Op.UFFD_MOVE,
+    Op.CLEAR_REFS,
+    Op.MOVE_CHARGE,
 )
+OPERANDS = {  # what is worth saying of the operands of each operation
+    **dict.fromkeys(_ADDRESSES, "{addr:#x}"),
+    **dict.fromkeys(_RANGES, "{addr:#x} {length:#x}"),
+    **dict.fromkeys(_RANGES_AND_MORE, "{addr:#x} {length:#x} {arg:#x}"),
+    **dict.fromkeys((Op.MADVISE, Op.PROCESS_MADVISE), "{addr:#x} {length:#x} {advice}"),
+    **dict.fromkeys((Op.FORK, Op.FORK_HOLD), "{arg}"),
+    **dict.fromkeys((Op.WRITEBACK, Op.RETRACT), "file {addr}"),
+    Op.MPROTECT: "{addr:#x} {length:#x} {prot}",
+    Op.BARRIER: "{addr}",
+    Op.JUMP: "{addr}",
+    Op.KSM: "{addr:#x} {arg:#x}",
+    Op.SWAPOUT: "{arg} pages",
+    Op.MIGRATE: "{arg} pages",
+    Op.TRUNCATE: "file {addr} to {arg} pages",
+    Op.PUNCH_HOLE: "file {addr} page {arg} {length} pages",
+    Op.COMPUTE: "{arg} us",
+}
 
 
 class Insn(NamedTuple):
@@ -39,47 +61,21 @@ class Insn(NamedTuple):
 
     def __str__(self) -> str:
         """The instruction as a user would write it."""
+        name, form = self.op.name.lower(), OPERANDS.get(self.op, "")
         match self.op:
-            case Op.STORE | Op.LOAD:
-                return f"{self.op.name.lower()} {self.addr:#x}"
+            case Op.MMAP if self.arg & VM_HUGETLB:
+                form += f" hugetlbfs page {self.step >> 8}"
             case Op.MMAP if self.step:
                 kind = "shared" if self.arg & VM_SHARED else "private"
-                return f"mmap {self.addr:#x} {self.length:#x} {kind} file {(self.step & 255) - 1} page {self.step >> 8}"
-            case op if op in RANGES:
-                return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x}"
-            case Op.MADVISE | Op.PROCESS_MADVISE:
-                return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x} {ADVICE.get(self.arg, self.arg)}"
-            case Op.MPROTECT:
-                return f"mprotect {self.addr:#x} {self.length:#x} {PROT.get(self.arg, self.arg)}"
-            case op if op in RANGES_AND_MORE:
-                return f"{self.op.name.lower()} {self.addr:#x} {self.length:#x} {self.arg:#x}"
-            case Op.MLOCK:
-                return f"{'mlock' if self.arg else 'munlock'} {self.addr:#x} {self.length:#x}"
-            case Op.BARRIER:
-                return f"barrier {self.addr}"
-            case Op.WRITEBACK:
-                return f"writeback file {self.addr}"
-            case Op.KSM:
-                return f"ksm {self.addr:#x} {self.arg:#x}"
-            case Op.UPROBE:
-                return f"uprobe {self.addr:#x}"
-            case Op.SWAPOUT:
-                return f"swapout {self.arg} pages"
-            case Op.MIGRATE:
-                return f"migrate {self.addr:#x}" if self.addr else f"migrate {self.arg} pages"
-            case Op.RETRACT:
-                return f"retract file {self.addr}"
-            case Op.TRUNCATE:
-                return f"truncate file {self.addr} to {self.arg} pages"
-            case Op.PUNCH_HOLE:
-                return f"punch_hole file {self.addr} page {self.arg} {self.length} pages"
-            case Op.FORK | Op.FORK_HOLD:
-                return f"{self.op.name.lower()} {self.arg}"
-            case Op.COMPUTE:
-                return f"compute {self.arg} us"
-            case Op.JUMP:
-                return f"jump {self.addr}" + (f" ({self.arg} times)" if self.arg else "")
-        return self.op.name.lower()
+                form += f" {kind} file {(self.step & 255) - 1} page {self.step >> 8}"
+            case Op.MLOCK if not self.arg:
+                name = "munlock"
+            case Op.MIGRATE if self.addr:
+                form = "{addr:#x}"
+            case Op.JUMP if self.arg:
+                form += " ({arg} times)"
+        more = {"advice": ADVICE.get(self.arg, self.arg), "prot": PROT.get(self.arg, self.arg)}
+        return f"{name} {form}".rstrip().format(**self._asdict(), **more)
 
 
 def store(addr: int, value: int) -> Insn:
@@ -192,6 +188,12 @@ def mmap_file(addr: int, length: int, file: int, shared: bool = False, page: int
     """Map a file from page `page` on."""
     flags = VM_READ | (VM_WRITE if writable else 0) | (VM_SHARED if shared else 0)
     return Insn(Op.MMAP, addr, length, page << 8 | file + 1, flags)
+
+
+def mmap_hugetlb(addr: int, length: int, page: int = 0, writable: bool = True) -> Insn:
+    """Map the hugetlbfs file, shared, from its 4 KiB page `page` on."""
+    flags = VM_READ | (VM_WRITE if writable else 0) | VM_SHARED | VM_HUGETLB
+    return Insn(Op.MMAP, addr, length, page << 8, flags)
 
 
 def writeback(file: int) -> Insn:

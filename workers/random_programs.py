@@ -57,6 +57,7 @@ from workers.program import (
     mmap,
     mmap_device,
     mmap_file,
+    mmap_hugetlb,
     move_charge,
     mprotect,
     mremap,
@@ -92,6 +93,7 @@ SLOTS = tuple(area + i * SLOT for area in AREAS for i in range(2))
 DEVICE_PAGE = SLOTS[1] + 300 * PAGE_SIZE  # of mm 0 alone: the device's file has one VMA
 GIB = 1 << 30
 GIBS = (7 * GIB, 9 * GIB)  # where whole PMD tables move to and fro
+HUGETLB_GIBS = (11 * GIB, 13 * GIB)  # where hugetlbfs is mapped, so that its tables are shared
 FILES, FILE_PAGES = 2, 96  # of all mms
 SWAP_PAGES = 256  # fewer than there are pages: it is full now and then
 CHILDREN = 2  # of each CPU at a time: one that stays, one that runs
@@ -350,6 +352,30 @@ class Author:
         )
         return [*setup, advise(MADV_HUGEPAGE, slot, SLOT), first, *self.word(), *between, *last]
 
+    def share(self) -> list[Insn]:
+        """Map hugetlbfs over a GiB, use it, map other memory in a hole of it, here or in a child; each of it or not."""
+        rng, at = self.rng, self.rng.choice(HUGETLB_GIBS)
+        hole = at + rng.randrange(3) * SLOT  # the third is past the end of the file
+        word = at + rng.randrange(2 * SLOT_PAGES) * PAGE_SIZE
+        fill = [
+            munmap(hole, SLOT),
+            mmap(hole, SLOT, huge=rng.random() < 0.3),
+            touch(hole, PAGE_SIZE, value=self.value()),
+        ]
+        child = [load(at), *fill[: rng.randrange(4)], store(word, self.value())]
+        parts = [
+            [touch(word, PAGE_SIZE, value=self.value()), read(at, 2 * SLOT, SLOT)],
+            [gup(word, PAGE_SIZE, self.value())],
+            [fork(len(child)), *child],
+            fill,
+            [rng.choice((mincore, smaps, pagemap, clear_refs, mlock))(at, 3 * SLOT)],
+            [mprotect(hole, SLOT, "r"), load(hole), mprotect(at, GIB, "rw")],
+            self.anything(),
+        ]
+        between = [insn for part in parts if rng.random() < 0.5 for insn in part]
+        again = [munmap(at, GIB)] if rng.random() < 0.7 else []
+        return [mmap_hugetlb(at, GIB, writable=rng.random() < 0.8), *between, load(word), *again]
+
     def collapse(self) -> list[Insn]:
         """MADV_COLLAPSE of a slot or more, with something in it or not."""
         addr, length = self.rng.choice(
@@ -449,6 +475,7 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.migrate: 6,
     Author.replace: 3,
     Author.huge: 5,
+    Author.share: 3,
     Author.collapse: 3,
     Author.pause: 2,
     Author.use_device: 3,

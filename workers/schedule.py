@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
 
-from emulator.engines.explore import KIND_BIT, KIND_MASK, MB, WORD_MASK, Task, World
+from emulator.engines.access_log import KIND_BIT, KIND_MASK, MB, WORD_MASK
+from emulator.engines.explore import Task, World
 from workers.chance import Chance
 from workers.search import carry_on
 from workers.tracer import Words, kernel_frames

@@ -18,18 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from emulator.engines import partial_order
-from emulator.engines.explore import (
-    COUNT_BIT,
-    COUNT_MASK,
-    KIND_BIT,
-    KIND_MASK,
-    MAX_STEPS,
-    MAX_TASKS,
-    NEVER,
-    TASK_BIT,
-    WORD_MASK,
-    World,
-)
+from emulator.engines.access_log import COUNT_BIT, COUNT_MASK, KIND_BIT, KIND_MASK, TASK_BIT, WORD_MASK
+from emulator.engines.explore import MAX_STEPS, MAX_TASKS, NEVER, World
 from emulator.engines.partial_order import CHOSEN, NOTHING, S_FROM, S_TASK, S_TO, effect
 
 EFFECTS = [int(effect.py_func(kind)) for kind in range(1 << TASK_BIT - KIND_BIT)]  # by kind of access

@@ -18,20 +18,9 @@ from emulator.mm_types import Geometry
 from emulator.points import POINTS, point_number
 from workers.instruments import Stop
 from workers.leaks import cut, leaks
-from workers.postmortem import (
-    Views,
-    all_of,
-    flush_lines,
-    grace_period_line,
-    grouped,
-    instruction,
-    locks_held,
-    place_of,
-    several,
-    wait_lines,
-    who,
-)
+from workers.waits import flush_lines, grace_period_line, wait_lines
 from workers.watchdog import LOOK_SECONDS, Watchdog, process_state
+from workers.whereabouts import Views, all_of, grouped, instruction, locks_held, place_of, several, who
 
 LONGEST_STALL = 2.0  # seconds; who is to stand still for longer does not come back
 AFTERMATH_SECONDS = 2.0  # how long the others are watched

@@ -12,56 +12,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from emulator.mm_types import PTRS_PER_TABLE
+from workers.access import Access
 from workers.columns import COLUMN, GAP, Row, column_lines
 from workers.held import NO_LOCK, Held
-from workers.phrases import LOADS, phrase, range_phrase
-from workers.postmortem import many
-from workers.telling import BUFFERED, HELPERS, told_steps
+from workers.phrases import phrase, range_phrase
+from workers.telling import told_steps
 from workers.violation import Violation
+from workers.whereabouts import many
 
 STORY_LINES = 40
-
-
-@dataclass(frozen=True)
-class Access:
-    """One access to shared memory of a traced execution; plain ones too.
-
-    `op` is the primitive, "plain load", "plain store", "memset", "or_words", "issue" (a store enters the store buffer)
-    or "commit" (it reaches memory). `callers` begins with the innermost; an entry is a function's name, and behind a
-    space its position, if it is known.
-    """
-
-    step: int  # position among all accesses of the execution
-    task: int  # CPU number; the number of CPUs for the coordinator
-    op: str
-    field: str  # "ptdesc.pte_refcount", "entry" ...; "" for a barrier
-    index: int
-    length: int  # words; 1 but for memset and or_words
-    old: int
-    new: int  # == old for loads
-    function: str
-    source: str  # "pte_ref.py:214"
-    callers: tuple[str, ...]
-    instruction: str  # "touch 0xfffe00000 0x1000" or ""
-
-    @property
-    def is_load(self) -> bool:
-        """True if it changed nothing and was not meant to: a load, or an exchange that found another value."""
-        return self.op in LOADS or (self.op == "cmpxchg" and self.old == self.new)
-
-    @property
-    def changes(self) -> bool:
-        """True if it leaves another value than it found; a store in a store buffer has still to do so."""
-        return self.old != self.new or self.op in BUFFERED
-
-    @property
-    def teller(self) -> tuple[str, str]:
-        """The function the story names, the innermost one that is no helper, and where in it."""
-        for caller in self.callers:
-            name, _, position = caller.partition(" ")
-            if name not in HELPERS:
-                return name, position or self.source
-        return self.function, self.source
 
 
 @dataclass(frozen=True)

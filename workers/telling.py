@@ -2,58 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Container, Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
-
-    from workers.story import Access
+from workers.access import BUFFERED, Access, names
 
 Word = tuple[str, int]
-BUFFERED = ("issue", "commit")  # a store on its way through the store buffer of a CPU
 BARRIERS = ("smp_mb", "smp_wmb", "smp_rmb")  # those beside an atomic go without saying
 
-
-def _names(text: str, prefix: str = "") -> frozenset[str]:
-    return frozenset(prefix + name for name in text.split())
-
-
 # Changes of these are told whoever else looks at them: locks, read sections, counts, states.
-STATES = _names(
+STATES = names(
     """ptdesc.ptl mutex.owner cache.frame cache.dirty cache.writeback mm.mmap_readers mm.mmap_writer cpu.rcu_nesting
     ptdesc.pte_refcount ptdesc.state cpu.tlb_gen rcu.gp_seq rcu.gp_completed run.bug"""
 )
 # Never told: caches of one CPU, free lists, statistics, instruments.
-PRIVATE_VIEWS = _names(
+PRIVATE_VIEWS = names(
     """config gp_histogram waitq point lock_order rcu_age trace shadow pcp pcp_slot zone_slot tlb psc tlb_generation
     psc_generation gather_page gather_table insn record life page_values vmf batch page_slot disk own_zaps"""
 )
-PRIVATE = _names(
+PRIVATE = names(
     """mm.rss_anon mm.rss_file mm.pgtables_bytes mm.zaps mm.anon_vmas mm.vmas mm.total_vm page_stored_by zone.count
     zone.fresh rcu.gp_start_ns rcu.gp_sum_ns rcu.gp_max_ns rcu.freed cpu.cb_taken rcu.ipis rcu.remote_flushes run.stop
     run.ready run.bug_cpu run.bug_subject run.bug_was run.bug_seen run.bug_ns run.bug_cycles"""
 )
 # Private, too, but what a stale translation is about: told of a failure that one of these detectors saw.
-CACHES = _names("tlb.entry psc.table tlb.tag psc.tag cpu.tlb_epoch cpu.psc_epoch")
-CACHE_DETECTORS = _names(
+CACHES = names("tlb.entry psc.table tlb.tag psc.tag cpu.tlb_epoch cpu.psc_epoch")
+CACHE_DETECTORS = names(
     """tlb-hit-freed-frame psc-hit-freed-table walk-freed-table stale-after-dontneed foreign-contents lost-store
     value-never-stored stale_tlb"""
 )
 # Of a CPU's own words only these: what other tasks read.
-CPU_WORDS = _names(
+CPU_WORDS = names(
     "mm lazy idle ipi_request ipi_ack tlb_gen wake wake_sleepers rcu_qs rcu_nesting cb_head flush_state finished",
     "cpu.",
 )
 # Looked at again and again: a look that finds something is followed by a change that is told.
-POLLED = _names("cpu.ipi_request cpu.cb_head cpu.finished rcu.gp_seq rcu.gp_completed rcu.hurry ptdesc.ptl_dead")
-WAKES = _names("rcu.wake cpu.wake")  # looks at these are told of a deadlock only: a wake-up may have been lost
-# Functions that say little by themselves: the story names who called them.
-HELPERS = _names(
-    """spin_lock spin_lock_slow spin_unlock pte_lock pte_unlock rcu_read_lock rcu_read_unlock atomic_inc_not_zero
-    pte_get_unless_zero pte_ref_add pte_get_many pte_put_last pte_try_get_rcu pte_try_get_locked populate
-    mmap_get_reader mmap_put_reader mmap_read_lock mmap_read_lock_slow mmap_read_unlock mmap_write_lock
-    mmap_write_unlock mmap_write_downgrade mmap_lock_wake coordinator_wake BUG"""
-)
+POLLED = names("cpu.ipi_request cpu.cb_head cpu.finished rcu.gp_seq rcu.gp_completed rcu.hurry ptdesc.ptl_dead")
+WAKES = names("rcu.wake cpu.wake")  # looks at these are told of a deadlock only: a wake-up may have been lost
 DETECTORS = ("check_", "shadow_", "pinned", "account_rcu_age")  # how the names of the detectors' functions begin
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import CodeType, FrameType
 
-from emulator.engines.explore import (
+from emulator.engines.access_log import (
     BLOCKED,
     COUNT_BIT,
     COUNT_MASK,
@@ -22,9 +22,9 @@ from emulator.engines.explore import (
     WMB,
     WOKEN,
     WORD_MASK,
-    World,
 )
-from workers.story import Access
+from emulator.engines.explore import World
+from workers.access import Access
 
 _ENGINES = str(Path(__file__).resolve().parent.parent / "emulator" / "engines")
 _KERNELS = str(Path(__file__).resolve().parent.parent / "emulator")

@@ -13,19 +13,8 @@ from emulator.mm_types import RCU_AGES, TRACE_ENTRIES, Geometry
 from emulator.pgtable import POISON, TABLE_STATES
 from emulator.points import POINTS, point_name
 from workers.columns import Row, column_lines
-from workers.postmortem import (
-    cycle_line,
-    instruction,
-    last_point,
-    life_of,
-    locks_held,
-    number_text,
-    stamp,
-    unquiet,
-    wait_for_graph,
-    waiting_for,
-    who,
-)
+from workers.waits import cycle_line, unquiet, wait_for_graph
+from workers.whereabouts import instruction, last_point, life_of, locks_held, number_text, stamp, waiting_for, who
 
 STORY_EVENTS = 24
 KEPT_EVENTS = 3  # of the CPU that saw it, from before those
@@ -218,6 +207,17 @@ def _participants(views: Mapping[str, Any], geometry: Geometry, cpus: list[int])
     return found
 
 
+def _rcu_state(views: Mapping[str, Any], geometry: Geometry) -> dict[str, Any]:
+    """What RCU was about."""
+    return {
+        "gp_seq": int(views["rcu"]["gp_seq"][0]),
+        "gp_completed": int(views["rcu"]["gp_completed"][0]),
+        "waits_for": [who(geometry, n) for n in unquiet(views, geometry)],
+        "in_read_section": [int(n) for n in np.flatnonzero(views["cpu"]["rcu_nesting"])],
+        "ages": [int(n) for n in views["rcu_age"]["count"][:RCU_AGES]],
+    }
+
+
 def violation_of(views: Mapping[str, Any], geometry: Geometry) -> Violation | None:
     """The violation a frozen machine stopped on, or None."""
     run = views["run"]
@@ -237,7 +237,6 @@ def violation_of(views: Mapping[str, Any], geometry: Geometry) -> Violation | No
     involved = [cpu] + [n for n in range(geometry.cpus + 1) if n != cpu and names[n] in told]
     if bug == Bug.NO_PROGRESS:
         involved = [n for n in range(geometry.cpus + 1) if n == geometry.cpus or not views["cpu"]["finished"][n]]
-    rcu = views["rcu"]
     values = {"subject": number_text(subject), "was": number_text(was), "seen": number_text(seen)}
     if "in state {seen}" in text.saw:
         values["seen"] = TABLE_STATES[seen]
@@ -253,13 +252,7 @@ def violation_of(views: Mapping[str, Any], geometry: Geometry) -> Violation | No
         table=table,
         participants=_participants(views, geometry, involved[:6]),
         life=[{"ns": round(at * ns_per_cycle), "who": who(geometry, by), "event": event} for at, by, event in life],
-        rcu={
-            "gp_seq": int(rcu["gp_seq"][0]),
-            "gp_completed": int(rcu["gp_completed"][0]),
-            "waits_for": [who(geometry, n) for n in unquiet(views, geometry)],
-            "in_read_section": [int(n) for n in np.flatnonzero(views["cpu"]["rcu_nesting"])],
-            "ages": [int(n) for n in views["rcu_age"]["count"][:RCU_AGES]],
-        },
+        rcu=_rcu_state(views, geometry),
         waits=[*wait_for_graph(views, geometry), *cycle_line(views, geometry)],
         story=story,
     )

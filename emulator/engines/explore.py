@@ -26,34 +26,32 @@ from typing import Any, TypeVar
 from greenlet import getcurrent, greenlet
 
 from emulator.engines import compile_cache
+from emulator.engines.access_log import (
+    ACQUIRE,
+    ADD,
+    BLOCKED,
+    DATA_RACE,
+    KIND_BIT,
+    KIND_MASK,
+    MB,
+    PLAIN_LOAD,
+    PLAIN_STORE,
+    READ,
+    RELEASE,
+    TASK_BIT,
+    UPDATE,
+    WMB,
+    WOKEN,
+    WORD_MASK,
+    WRITE,
+    more,
+)
 from emulator.mm_types import VIEWS, WORD
 
 NAME = "explore"
 EXPLORES = True
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-# One entry of the log: task << TASK_BIT | kind << KIND_BIT | (words - 1) << COUNT_BIT | first word.
-WORD_BITS, COUNT_BIT, KIND_BIT, TASK_BIT = 22, 22, 32, 36
-WORD_MASK, COUNT_MASK, KIND_MASK = (1 << WORD_BITS) - 1, (1 << 10) - 1, 15
-KINDS = (
-    "read_once",
-    "smp_load_acquire",
-    "write_once",
-    "smp_store_release",
-    "read-modify-write",
-    "atomic_add",
-    "smp_mb",  # a step where there are store buffers: it waits until they are empty
-    "smp_wmb",
-    "plain load",
-    "plain store",
-    "data_race",
-    "issue",  # a store enters a store buffer
-    "blocked",  # the task cannot move from here on
-    "woken",  # ... and can again
-)
-READ, ACQUIRE, WRITE, RELEASE, UPDATE, ADD, MB, WMB, PLAIN_LOAD, PLAIN_STORE, DATA_RACE, ISSUE, BLOCKED, WOKEN = (
-    kind << KIND_BIT for kind in range(len(KINDS))
-)
 MAX_STEPS = 20_000  # of one execution: more is a loop that changes what it reads
 MAX_TASKS = 60  # what fits into a mask, store buffers included
 NEVER = 1 << 60
@@ -264,7 +262,7 @@ entry_point = kernel
 
 
 CACHE_DIRECTORY = compile_cache.directory(
-    tuple(f"emulator/engines/{name}.py" for name in ("explore", "partial_order", "race_detector"))
+    tuple(f"emulator/engines/{name}.py" for name in ("access_log", "partial_order", "race_detector"))
 )
 
 
@@ -275,10 +273,12 @@ def is_prepared() -> bool:
 
 def prepare() -> None:
     """Compile what reads the log, or load it from the cache. Call before the first fork."""
-    from emulator.engines import partial_order
+    from emulator.engines import partial_order, race_detector  # numba looks for its cache when it is imported
+    from emulator.engines.whole_program import whole_program
 
-    with compile_cache.filling(CACHE_DIRECTORY):
+    with compile_cache.filling(CACHE_DIRECTORY), whole_program(partial_order.ENTRIES, frozenset()):
         partial_order.compile_all()
+        race_detector.compile_all()
 
 
 def attach(segment: Any, field: type[Field] = Field) -> SimpleNamespace:
@@ -420,21 +420,21 @@ def data_race(field: Field, i: int) -> int:
 
 
 def memset(field: Field, i: int, n: int, value: int) -> None:
-    """Plain stores to `n` words, at most 1024, as one."""
+    """Plain stores to `n` words, at most MOST_WORDS, as one."""
     word, w = field.base + i, world
     if w.buffers is not None:
-        w.buffers.issue(PLAIN_STORE | (n - 1) << COUNT_BIT, word, value)
+        w.buffers.issue(PLAIN_STORE | more(n), word, value)
         return
-    w.append(w.tag | PLAIN_STORE | (n - 1) << COUNT_BIT | word)
+    w.append(w.tag | PLAIN_STORE | more(n) | word)
     for one in w.waited.intersection(range(word, word + n)):
         w.wake(one)
     w.mem[word : word + n] = [value] * n
 
 
 def or_words(field: Field, i: int, n: int) -> int:
-    """Plain loads of `n` words, at most 1024, or-ed together."""
+    """Plain loads of `n` words, at most MOST_WORDS, or-ed together."""
     word, w = field.base + i, world
-    w.append(w.tag | PLAIN_LOAD | (n - 1) << COUNT_BIT | word)
+    w.append(w.tag | PLAIN_LOAD | more(n) | word)
     words = w.mem[word : word + n] if w.buffers is None else [w.buffers.load(k) for k in range(word, word + n)]
     result = 0
     for value in set(words):

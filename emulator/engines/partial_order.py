@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from emulator.engines.explore import (
+from emulator.engines.access_log import (
     ACQUIRE,
     ADD,
     BLOCKED,
@@ -39,7 +39,6 @@ from emulator.engines.explore import (
     WORD_MASK,
     WRITE,
 )
-from emulator.engines.whole_program import whole_program
 
 inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 called = njit(cache=True)  # from Python
@@ -414,15 +413,7 @@ def choices_of(log: np.ndarray, buffered: bool) -> list[int]:
 
 
 def compile_all() -> None:
-    """Compile everything that Python calls, by calling it with an empty log."""
-    from emulator.engines import race_detector  # it uses the clocks of this file
-
-    with whole_program(ENTRIES, frozenset()):
-        _compile_all()
-        race_detector.compile_all()
-
-
-def _compile_all() -> None:
+    """Compile what Python calls, by calling it with an empty log."""
     log, one = np.zeros(0, np.int64), np.zeros(1, np.int64)
     none, pairs = np.full(1, -1), np.zeros((1, 2), np.int64)
     path, steps, words, after = (np.zeros((2, width), np.int64) for width in (8, 7, 3, 1))

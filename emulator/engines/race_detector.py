@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from emulator.engines.explore import COUNT_BIT, COUNT_MASK, DATA_RACE, KIND_BIT, KIND_MASK, TASK_BIT, WORD_MASK
+from emulator.engines.access_log import COUNT_BIT, COUNT_MASK, DATA_RACE, KIND_BIT, KIND_MASK, TASK_BIT, WORD_MASK
 from emulator.engines.partial_order import (
     _ACQUIRE,
     _ADD,

@@ -18,22 +18,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emulator.engines.explore import (
+from emulator.engines.access_log import (
     BLOCKED,
     COUNT_BIT,
     COUNT_MASK,
     ISSUE,
-    MAX_TASKS,
     PLAIN_LOAD,
     PLAIN_STORE,
     RELEASE,
     WOKEN,
     WRITE,
-    Field,
-    Task,
-    World,
-    world,
 )
+from emulator.engines.explore import MAX_TASKS, Field, Task, World, world
 
 MODELS = ("sc", "tso", "pso")
 
