@@ -239,7 +239,10 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
     pte_lock(m, cpu, table)
     entry = read_once(m.entry, pte)
     same = same_but_bits(entry, orig)
-    alone = read_once(m.page.refcount, frame) == 1 and read_once(m.page.mapping, frame) != 0  # KSM's are copied
+    users = read_once(m.page.refcount, frame)
+    if knob(m.config.reuse_by_mapcount):
+        users = read_once(m.page.mapcount, frame)
+    alone = users == 1 and read_once(m.page.mapping, frame) != 0  # KSM's are copied
     shared = same and entry & ANON_EXCLUSIVE == 0 and not alone
     if shared:
         took(m, cpu, WRITE_SHARED)

@@ -149,6 +149,7 @@ CONFIG = struct(
         mremap_late_flush="mremap flushes after it has dropped the ptls",
         migrate_late_flush="migration flushes after it has dropped the ptl",
         swap_uncounted="reclaim puts for an entry that becomes a swap entry",
+        reuse_by_mapcount="a write fault takes a frame that one PTE maps, whoever else uses it",
         wait_after_put="slow GUP puts the table, then waits for the migration entry in it",
         move_without_rmap_lock="mremap moves a table without the rmap locks",
         stale_pmd_move="mremap moves a table without a second look at the pmd",

@@ -80,6 +80,7 @@ KNOBS = _fields(
         "mremap-late-flush": "mremap flushes the old range after it has dropped the ptls (CVE-2018-18281)",
         "migrate-late-flush": "migration flushes after it has dropped the ptl (60bae7370896, H22)",
         "swap-uncounted": "an entry that becomes a swap entry is taken out of its table's count",
+        "reuse-by-mapcount": "a write fault takes a frame for its own that one PTE maps, whoever else uses it (H25)",
         "wait-after-put": "slow GUP puts the table, then looks for the migration entry to wait for in it (D6)",
         "gup-no-pmd-recheck": "fast GUP looks at the entry again after it has counted the frame, not at the pmd (H6)",
         "move-without-rmap-lock": "mremap moves a whole table without i_mmap_lock and anon_vma lock (H4)",

@@ -38,6 +38,7 @@ RACES = (
     "unlink-before-flush",
     "mremap-late-flush",
     "fork-unflushed",
+    "reuse-by-mapcount",
     "migrate-late-flush",
     "wait-after-put",
     "swap-uncounted",

@@ -22,7 +22,7 @@ from emulator.page_alloc import put_page
 from emulator.vma import VM_READ, VM_WRITE
 from scenarios.bodies import at_once
 from scenarios.race import PAGE, SLOT, Programs, Race
-from workers.program import STOP, barrier, fork, gup, jump, mmap, mmap_hugetlb, munmap, touch
+from workers.program import STOP, barrier, compute, fork, gup, jump, mmap, mmap_hugetlb, munmap, touch
 
 GIB = 1 << 30
 AT = 7 * GIB
@@ -31,10 +31,11 @@ HERE = AT + SLOT  # no page of the file is mapped there
 
 def programs(seed: int) -> Programs:
     """CPU 0 is the device, CPU 1 maps the file and unmaps it, CPU 2 runs a child that shares the table."""
+    parent = (mmap_hugetlb(AT, GIB), touch(AT, PAGE), barrier(), barrier(), compute(50), munmap(AT, GIB), barrier())
     child = (touch(AT, PAGE), barrier(), munmap(HERE, SLOT), mmap(HERE, SLOT), touch(HERE, PAGE))
     return [
-        [barrier(), barrier(), *[gup(HERE, PAGE, 7 + seed)] * 4, barrier(), jump(0)],
-        [mmap_hugetlb(AT, GIB), touch(AT, PAGE), barrier(), barrier(), munmap(AT, GIB), barrier(), jump(0)],
+        [barrier(), barrier(), gup(HERE, PAGE, 7 + seed), barrier(), jump(0)],
+        [*parent, jump(0)],
         [barrier(), fork(len(child)), *child, barrier(), jump(0)],
     ]
 
@@ -64,6 +65,6 @@ RACE = Race(
         frames=1024,
     ),
     settings={"broadcast_flush": 1},
-    steer=(("munmap.detached", "hugetlb.unshared", 300, 2), ("gup.read-pud", "set_pte.done", 400)),
+    steer=(("munmap.detached", "hugetlb.unshared", 5000, 2), ("gup.read-pud", "set_pte.done", 5000)),
     source="H15, 1013af4f585f, CVE-2025-38085",
 )
