@@ -16,6 +16,7 @@ Source: shrink_page_list and pageout, mm/vmscan.c; try_to_unmap_one, mm/rmap.c; 
 """
 
 from emulator.atomic import atomic_add, atomic_add_return, atomic_inc_not_zero, kernel, knob, read_once, write_once
+from emulator.huge_page import sole_user
 from emulator.mm_types import FRAMES
 from emulator.page_alloc import put_page
 from emulator.page_vma_mapped import (
@@ -43,6 +44,7 @@ from emulator.pgtable import (
     SWAP_ENTRY,
     pmd_addr_end,
     pmd_lookup,
+    pmd_trans_huge,
 )
 from emulator.points import point_number
 from emulator.rcu import cond_resched
@@ -233,8 +235,9 @@ def pageout_range(m, cpu, mm, addr, end):
     """MADV_PAGEOUT for [addr, end), which lies in one VMA. Locking: caller must hold mmap_lock."""
     while addr < end:
         pmd = pmd_lookup(m, mm, addr)
-        if pmd == 0 or read_once(m.entry, pmd) == 0:
-            addr = pmd_addr_end(addr, end)
+        entry = 0 if pmd == 0 else read_once(m.entry, pmd)
+        if entry == 0 or (pmd_trans_huge(entry) and not sole_user(m, entry >> PAGE_SHIFT)):
+            addr = pmd_addr_end(addr, end)  # nothing there, or others map the huge page as well
         else:
             pageout_page(m, cpu, mm, addr)
             addr += PAGE

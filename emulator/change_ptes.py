@@ -5,12 +5,14 @@ Source: mm/madvise.c; change_pte_range, mm/mprotect.c.
 """
 
 from emulator.atomic import atomic_add, kernel, read_once, write_once, xchg
+from emulator.folio import folio_busy, maps_whole_folio
+from emulator.huge_memory import HUGE_ZERO_PAGE
 from emulator.memory import ZERO_PAGE
 from emulator.mmu_gather import tlb_adjust_range, tlb_remove_tlb_entry
 from emulator.paths import path_number, took
 from emulator.pgtable import (
-    ACCESSED,
     DIRTY,
+    HPAGE_PMD_NR,
     PAGE,
     PAGE_SHIFT,
     PMD_SIZE,
@@ -27,7 +29,7 @@ from emulator.pgtable import (
 )
 from emulator.points import point_number
 from emulator.pte_ref import pte_lock, pte_put_many_tlb, pte_unlock
-from emulator.rmap import LAZYFREE
+from emulator.rmap import LARGE, LAZYFREE
 from emulator.spinlock import PMD_LOCK, spin_lock, spin_unlock
 from emulator.swap_state import free_swap_and_cache, read_swap_cache_async
 from emulator.tlb import point
@@ -44,28 +46,33 @@ PROTECTED = point_number("mprotect.changed")
 
 @kernel
 def mark_lazyfree(m, frame):
-    """Reclaim may forget an anonymous page unless it is stored to; not one that others have, too.
+    """Reclaim may forget an anonymous page unless it is stored to.
 
-    Locking: caller must hold the ptl of the PTE that maps it.
+    Where there is swap, not one that others have as well: their entries may be clean since it was read from there.
+    Locking: caller must hold the ptl of a PTE that maps it.
     """
     mapping = read_once(m.page.mapping, frame)
-    if mapping != 0 and read_once(m.page.mapcount, frame) == 1 and read_once(m.page_slot, frame) == 0:
+    alone = m.config.n_swap[0] == 0 or read_once(m.page.mapcount, frame) == 1
+    if mapping != 0 and alone and read_once(m.page_slot, frame) == 0:
         write_once(m.page.mapping, frame, mapping | LAZYFREE)
 
 
 @kernel
 def clear_young_dirty_ptes(m, cpu, table, addr, end, bits):
     """Clear `bits` of the present entries of [addr, end) in one PTE table; the hardware sets them again, without a
-    fault: MADV_FREE makes pages clean and old, MADV_COLD old.
+    fault: MADV_FREE makes pages clean and old, MADV_COLD old. Pages of a folio that could not be split are spared.
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
     took(m, cpu, YOUNG_DIRTY)
     pte_lock(m, cpu, table)
+    whole = maps_whole_folio(m, table) if end - addr == PMD_SIZE else 0
+    spared = LARGE if whole == 0 or folio_busy(m, whole) else 0
     while addr < end:
         pte = pte_offset(table, addr)
         entry = read_once(m.entry, pte)
-        if pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and entry & bits:
+        due = pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and entry & bits
+        if due and read_once(m.page.mapping, entry >> PAGE_SHIFT) & spared == 0:
             entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting these bits
             write_once(m.entry, pte, entry & ~bits)
             tlb_remove_tlb_entry(m, cpu, addr)
@@ -114,17 +121,20 @@ def swapin_walk_pte_range(m, cpu, table, addr, end):
 
 
 @kernel
-def clear_young_huge_pmd(m, cpu, pmd, addr):
-    """If a leaf stands at `pmd`, make it old. Reclaim splits it first, so MADV_FREE says no more of its pages; Linux
-    marks them.
+def clear_young_huge_pmd(m, cpu, pmd, addr, bits):
+    """If a leaf stands at `pmd` that nobody else maps, clear `bits` of it, as clear_young_dirty_ptes does.
 
     Locking: takes and releases pmd_lock; caller must hold an open gather. Source: madvise_free_huge_pmd.
     """
     spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
-    if pmd_trans_huge(read_once(m.entry, pmd)):
+    entry = read_once(m.entry, pmd)
+    head = entry >> PAGE_SHIFT
+    if pmd_trans_huge(entry) and head != HUGE_ZERO_PAGE and not folio_busy(m, head):
         entry = xchg(m.entry, pmd, PSE)  # a leaf still, for whoever looks
-        write_once(m.entry, pmd, entry & ~ACCESSED)
+        write_once(m.entry, pmd, entry & ~bits)
         tlb_adjust_range(m, cpu, addr, PMD_SIZE)
+        for frame in range(head, head + HPAGE_PMD_NR if bits & DIRTY else head):
+            mark_lazyfree(m, frame)
     spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
 
 

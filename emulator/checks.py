@@ -32,7 +32,7 @@ from emulator.pgtable import (
     TABLE_LIMBO,
     TABLE_UNHOOKED,
 )
-from emulator.rmap import LAZYFREE, MAPPING_SHIFT
+from emulator.rmap import LARGE, LAZYFREE, MAPPING_SHIFT
 from emulator.tlb import EPOCH_BITS, EPOCH_MAX
 
 Views = Mapping[str, Any]
@@ -232,7 +232,7 @@ def _misplaced(frozen: Frozen, table: int, entries: np.ndarray, frames: np.ndarr
     vmas = v["vma"][mm * frozen.geometry.vmas :][: int(v["mm"]["vmas"][mm])]
     vma = vmas[np.searchsorted(vmas["end"], addresses, side="right")]
     index = vma["pgoff"] + (addresses - vma["start"]) // PAGE
-    mapping = v["page"]["mapping"][frames] & ~LAZYFREE
+    mapping = v["page"]["mapping"][frames] & ~(LAZYFREE | LARGE)
     wrong = int(np.count_nonzero((mapping != 0) & (mapping != index << MAPPING_SHIFT | v["mm"]["family"][mm])))
     return wrong + int(np.count_nonzero((vma["start"] > addresses) | (vma["anon_vma"] == 0)))
 

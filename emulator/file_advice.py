@@ -1,7 +1,7 @@
 """Advice about pages of files: MADV_WILLNEED reads them in, MADV_PAGEOUT unmaps them and takes them out of memory.
 
 Source: madvise_willneed and madvise_pageout, mm/madvise.c; shrink_folio_list, mm/vmscan.c: without swap a dirty page of
-shared memory is unmapped and stays. Linux leaves pages alone that others map as well.
+shared memory is unmapped and stays. Pages that others map as well are left alone.
 """
 
 from emulator.atomic import kernel, read_once
@@ -46,16 +46,21 @@ def force_page_cache_readahead(m, cpu, vma, start, end):
 
 @kernel
 def pageout_file_range(m, cpu, mm, vma, start, end):
-    """MADV_PAGEOUT: unmap the pages of the file in [start, end), and take those out of memory that are clean.
+    """MADV_PAGEOUT: unmap the pages of the file in [start, end) that nobody else maps, and take the clean ones out of
+    memory.
 
     Private copies stay. Locking: caller must hold mmap_lock; page locks by trylock alone.
     """
     took(m, cpu, PAGEOUT)
-    tlb_gather_mmu(m, cpu, mm, 0)
-    m.cpu.gather_only[cpu] = FILE
-    unmap_page_range(m, cpu, mm, start, end, 0)
-    tlb_finish_mmu(m, cpu)
     file = m.vma.file[vma] - 1
     first = linear_page_index(m, vma, start)
-    for pgoff in range(first, min(first + (end - start) // PAGE, m.config.file_pages[0])):
-        reclaim_page(m, cpu, cache_slot(m, file, pgoff))
+    pages = min((end - start) // PAGE, m.config.file_pages[0] - first)
+    tlb_gather_mmu(m, cpu, mm, 0)
+    m.cpu.gather_only[cpu] = FILE
+    for page in range(pages):
+        frame = read_once(m.cache.frame, cache_slot(m, file, first + page))
+        if frame != 0 and read_once(m.page.mapcount, frame) == 1:
+            unmap_page_range(m, cpu, mm, start + page * PAGE, start + (page + 1) * PAGE, 0)
+    tlb_finish_mmu(m, cpu)
+    for page in range(pages):
+        reclaim_page(m, cpu, cache_slot(m, file, first + page))

@@ -70,7 +70,7 @@ from emulator.pte_ref import (
     pte_unlock_pair,
 )
 from emulator.rcu import cond_resched
-from emulator.rmap import drop_rmap_locks, link_file_vma, take_rmap_locks
+from emulator.rmap import LARGE, drop_rmap_locks, link_file_vma, take_rmap_locks
 from emulator.shadow import FORKED, owner_tag, shadow_own, shadow_share, shadow_swapped
 from emulator.spinlock import (
     mmap_write_lock,
@@ -116,7 +116,7 @@ def copy_pinned_page(m, cpu, child, entry, addr):
         return 0
     copy_page(m, copy, entry >> PAGE_SHIFT)
     m.page.mapcount[copy] = 1
-    write_once(m.page.mapping, copy, m.page.mapping[entry >> PAGE_SHIFT])  # the same index, the same family
+    write_once(m.page.mapping, copy, m.page.mapping[entry >> PAGE_SHIFT] & ~LARGE)  # the same index, the same family
     if DEBUG:
         shadow_own(m, child, copy, addr)
     return copy << PAGE_SHIFT | entry & (PAGE - 1) & ~(RW | ANON_EXCLUSIVE | ACCESSED)

@@ -12,11 +12,21 @@ Source: __get_user_pages and faultin_page_range, mm/gup.c; follow_page_pte in pa
 
 from emulator.atomic import atomic_add, kernel, knob, read_once
 from emulator.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY
-from emulator.huge_memory import follow_trans_huge_pmd
+from emulator.huge_memory import follow_trans_huge_pmd, mark_touched
 from emulator.kernel import EBUS, EFAULT, EINTR, EINVAL, ENOMEM, stopped
 from emulator.memory import ZERO_PAGE, __handle_mm_fault
 from emulator.paths import path_number, took
-from emulator.pgtable import PAGE, PAGE_SHIFT, PRESENT, RW, is_migration_entry, pmd_lookup, pmd_trans_huge, pte_offset
+from emulator.pgtable import (
+    FILE,
+    PAGE,
+    PAGE_SHIFT,
+    PRESENT,
+    RW,
+    is_migration_entry,
+    pmd_lookup,
+    pmd_trans_huge,
+    pte_offset,
+)
 from emulator.points import point_number
 from emulator.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rcu import cond_resched
@@ -53,7 +63,9 @@ def follow_page_pte(m, cpu, mm, addr, write, get):
     migrating = is_migration_entry(entry)
     if entry & PRESENT == 0 or (write and entry & RW == 0):
         entry = 0
-    elif get and entry >> PAGE_SHIFT != ZERO_PAGE:
+    elif write and entry & FILE == 0:
+        mark_touched(m, pte_offset(table, addr))
+    if get and entry >> PAGE_SHIFT != ZERO_PAGE:
         atomic_add(m.page.refcount, entry >> PAGE_SHIFT, 1)
     pte_unlock(m, cpu, table)
     if migrating and not knob(m.config.wait_after_put):
@@ -153,6 +165,17 @@ def faultin_page_range(m, cpu, mm, at, end, write):
             return -EINVAL
         at = populate_page(m, cpu, mm, row, at, FAULT_FLAG_WRITE if write else 0)
     return min(at, 0)
+
+
+@kernel
+def populate_private_locked(m, cpu, mm, row, at, end):
+    """A private, locked VMA, at `row`, has become writable: its pages of [at, end) get copies now, as far as that goes.
+
+    Locking: caller must hold mmap_lock for writing, which is kept: no fault retries, and userfaultfd must not watch.
+    Source: mprotect_fixup.
+    """
+    while 0 <= at < end:
+        at = populate_page(m, cpu, mm, row, at | FAULT_FLAG_TRIED, FAULT_FLAG_WRITE)
 
 
 @kernel

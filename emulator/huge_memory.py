@@ -62,7 +62,7 @@ from emulator.pgtable import (
 )
 from emulator.points import mark_life, point_number
 from emulator.pte_ref import pte_alloc_try_get, pte_alloc_try_get_slow, pte_ref_init
-from emulator.rmap import MAPPING_SHIFT, anon_mapping
+from emulator.rmap import LARGE, MAPPING_SHIFT, anon_mapping
 from emulator.rss import add_mm_rss
 from emulator.shadow import shadow_own
 from emulator.spinlock import PMD_LOCK, spin_lock, spin_unlock
@@ -139,7 +139,7 @@ def install_huge_pmd(m, cpu, mm, pmd, table, entry):
 @kernel
 def page_add_huge_anon_rmap(m, mm, row, addr, head):
     """The first leaf is about to map a fresh block, at the 2 MiB of `addr`. Locking: as page_add_new_anon_rmap."""
-    first = anon_mapping(m, mm, row, addr & -PMD_SIZE)
+    first = anon_mapping(m, mm, row, addr & -PMD_SIZE) | LARGE
     memset(m.page.mapcount, head, HPAGE_PMD_NR, 1)
     for i in range(HPAGE_PMD_NR):
         write_once(m.page.mapping, head + i, first + (i << MAPPING_SHIFT))
@@ -345,6 +345,17 @@ def zap_huge_pmd(m, cpu, mm, pmd, addr):
 
 
 @kernel
+def mark_touched(m, entry):
+    """Who looked at an entry is about to store: FOLL_TOUCH. MADV_FREE before that says nothing any more.
+
+    Locking: caller must hold the lock of the entry.
+    """
+    seen = read_once(m.entry, entry)
+    while seen & DIRTY == 0 and cmpxchg(m.entry, entry, seen, seen | ACCESSED | DIRTY) != seen:
+        seen = read_once(m.entry, entry)  # the hardware of other CPUs sets bits
+
+
+@kernel
 def follow_trans_huge_pmd(m, cpu, pmd, addr, write, get):
     """As follow_page_pte where a leaf stood; 0 as well if it is gone. Locking: takes and releases pmd_lock."""
     found = 0
@@ -352,6 +363,8 @@ def follow_trans_huge_pmd(m, cpu, pmd, addr, write, get):
     entry = read_once(m.entry, pmd)
     if pmd_trans_huge(entry) and entry & PRESENT and (not write or entry & RW):
         took(m, cpu, FOLLOW_HUGE)
+        if write:
+            mark_touched(m, pmd)
         found = huge_piece(entry, addr)
         if get and found >> PAGE_SHIFT != HUGE_ZERO_PAGE:
             atomic_add(m.page.refcount, found >> PAGE_SHIFT, 1)

@@ -85,11 +85,13 @@ from emulator.spinlock import (
 from emulator.tlb import flush_tlb_mm_range, point, tlb_remove_table_sync_one
 from emulator.vma import (
     VM_ACCESS_FLAGS,
+    VM_FILE,
     VM_NOHUGEPAGE,
     VM_PFNMAP,
     VM_UFFD_MISSING,
     VM_WRITE,
     find_vma,
+    linear_page_index,
     vma_limit,
     vmas_lock,
     vmas_unlock,
@@ -302,6 +304,17 @@ def collapse_one(m, cpu, mm, addr):
 
 
 @kernel
+def shmem_suitable(m, row, addr):
+    """True if Linux would make a huge page of the shared memory that the VMA at `row` maps at `addr`.
+
+    Here none is made: -EINVAL, unless the range has no 2 MiB.
+    """
+    if m.vma.flags[row] & (VM_FILE | VM_NOHUGEPAGE) != VM_FILE or m.file.shmem[m.vma.file[row] - 1] == 0:
+        return False
+    return addr >= m.vma.start[row] and linear_page_index(m, row, addr) % HPAGE_PMD_NR == 0
+
+
+@kernel
 def collapse_allowed(m, cpu, mm, start):
     """True if the VMA of `start` has room for a huge page and may have one: else MADV_COLLAPSE does not look further.
 
@@ -309,7 +322,10 @@ def collapse_allowed(m, cpu, mm, start):
     """
     mmap_read_lock(m, cpu, mm)
     row = find_vma(m, mm, start)
-    allowed = row < vma_limit(m, mm) and hugepage_vma(m, mm, (m.vma.end[row] & -PMD_SIZE) - PMD_SIZE) == row
+    allowed = row < vma_limit(m, mm)
+    if allowed:
+        last = (m.vma.end[row] & -PMD_SIZE) - PMD_SIZE
+        allowed = shmem_suitable(m, row, last) or hugepage_vma(m, mm, last) == row
     mmap_read_unlock(m, cpu, mm)
     return allowed
 

@@ -7,6 +7,7 @@ Source: mm/madvise.c.
 from emulator.anon_reclaim import pageout_range
 from emulator.atomic import kernel, kernel_inline
 from emulator.file_advice import force_page_cache_readahead, pageout_file_range
+from emulator.folio import split_folios
 from emulator.guard import guard_install
 from emulator.gup import faultin_page_range
 from emulator.huge_memory import vma_adjust_trans_huge
@@ -17,6 +18,7 @@ from emulator.pagewalk import WALK_COLD, WALK_FREE, WALK_GUARD_REMOVE, WALK_WILL
 from emulator.pgtable import PAGE
 from emulator.shadow import shadow_forget
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from emulator.swap_state import swap_has_room
 from emulator.vma import (
     VM_DONTCOPY,
     VM_HUGEPAGE,
@@ -36,6 +38,7 @@ MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLLAPSE = 14, 15, 25
 MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK = 10, 11, 18, 19
 MADV_COLD, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE = 20, 21, 22, 23
 MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE = 24, 102, 103
+UIO_MAXIOV = 1024  # pieces of a vector
 
 
 @kernel_inline
@@ -52,6 +55,12 @@ def changes_vma(advice):
 def walks_entries(advice):
     """True for advice that looks at the entries that are there, and clears bits or markers."""
     return advice in (MADV_WILLNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_GUARD_REMOVE)
+
+
+@kernel_inline
+def takes_folios_apart(advice):
+    """True for advice that splits the folios it means a part of."""
+    return advice == MADV_FREE or advice == MADV_COLD or advice == MADV_PAGEOUT
 
 
 @kernel_inline
@@ -90,6 +99,8 @@ def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
     """
     if detecting(m) and advice == MADV_FREE:
         shadow_forget(m, cpu, mm, addr, end)
+    if takes_folios_apart(advice):
+        split_folios(m, cpu, mm, addr, end, advice == MADV_PAGEOUT and not swap_has_room(m))
     tlb_gather_mmu(m, cpu, mm, 0)
     walk_page_range(m, cpu, mm, addr, end, walk_of(advice))
     tlb_finish_mmu(m, cpu)
@@ -135,12 +146,10 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
     if advice == MADV_REMOVE:
         return -EINVAL  # vma_pieces.py:madvise_remove has it; process_madvise has not
     forbidden = VM_PFNMAP | VM_LOCKED
-    if advice == MADV_WILLNEED or advice == MADV_DONTNEED_LOCKED:
+    if advice == MADV_WILLNEED:
         forbidden = 0
-    elif advice == MADV_GUARD_REMOVE:
+    elif advice == MADV_GUARD_REMOVE or advice == MADV_DONTNEED_LOCKED:
         forbidden = VM_PFNMAP
-    elif advice == MADV_DONTNEED or advice == MADV_FREE:
-        forbidden = VM_LOCKED
     if flags & forbidden or (m.vma.file[row] != 0 and advice == MADV_FREE):
         return -EINVAL
     if advice == MADV_GUARD_INSTALL:
@@ -152,7 +161,7 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
         pageout_file_range(m, cpu, mm, row, start, end)
     if walks_entries(advice):
         madvise_walk_ptes(m, cpu, mm, start, end, advice)
-        if advice == MADV_PAGEOUT and m.config.n_swap[0] != 0:
+        if advice == MADV_PAGEOUT:
             pageout_range(m, cpu, mm, start, end)
     else:
         zap_page_range(m, cpu, mm, start, end)
@@ -209,6 +218,8 @@ def process_madvise(m, cpu, mm, start, length, step, advice):
     Locking: takes and releases mmap_lock, for writing where the advice changes VMAs.
     """
     if start & (PAGE - 1) or length < 0 or step < min(length, 1) or not madvise_behavior_valid(advice):
+        return -EINVAL
+    if length > step * UIO_MAXIOV:
         return -EINVAL
     if changes_vma(advice):
         mmap_write_lock(m, cpu, mm)

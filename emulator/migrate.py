@@ -53,7 +53,7 @@ from emulator.pgtable import (
 )
 from emulator.points import point_number
 from emulator.rcu import cond_resched
-from emulator.rmap import LAZYFREE
+from emulator.rmap import LARGE, LAZYFREE
 from emulator.shadow import shadow_migrated
 from emulator.spinlock import mmap_read_lock, mmap_read_unlock
 from emulator.swap_state import first_swap_slot
@@ -141,7 +141,7 @@ def copy_migrated_page(m, frame, to, slot):
         write_once(m.page_stored_by, to, read_once(m.page_stored_by, frame))
         m.page_memcg[to] = m.page_memcg[frame]  # mem_cgroup_migrate
         m.page_memcg[frame] = 0
-    write_once(m.page.mapping, to, read_once(m.page.mapping, frame))
+    write_once(m.page.mapping, to, read_once(m.page.mapping, frame) & ~LARGE)
     smp_wmb()  # the contents before the entries that lead to them
     if slot >= 0:
         atomic_add(m.page.refcount, to, 1)

@@ -503,8 +503,8 @@ PAGE = struct(
         refcount="users of the frame; atomic",
         mapcount="PTEs that map it; atomic",
         generation="times it was freed; whoever frees it",
-        mapping="linear page index << 12 | LAZYFREE | number + 1 of its family, 0 if it is not anonymous or KSM's; who"
-        " maps it first, holder of the ptl of its only PTE or of the page lock, who frees it",
+        mapping="linear page index << 12 | LAZYFREE | LARGE | number + 1 of its family, 0 if it is none, or KSM's; who"
+        " maps it first, holder of the ptl of a PTE or of the page lock, who frees it",
     ),
     align=32,
 )

@@ -248,8 +248,6 @@ def move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
 @kernel
 def move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
     """Move a whole PMD table, 1 GiB; True if done. Locking: as move_table."""
-    if read_once(m.entry, old_pud) == 0:
-        return False
     pmds = pgtable_of(read_once(m.entry, old_pud)) << 9
     lock_rmap(m, cpu, mm)
     if DEBUG:
@@ -278,11 +276,11 @@ def shadow_move_tables(m, mm, pmds, addr, moved):
 def move_slice(m, cpu, mm, old, new, left):
     """Move what both addresses have of one PTE table each, or a GiB: the bytes moved, or -ENOMEM.
 
-    The destination gets a PUD table wherever the source has one, whatever is in it.
+    The destination gets a PUD table wherever the source has a PMD table, whatever is in it.
     """
     extent = min(pud_addr_end(old, old + left) - old, pud_addr_end(new, new + left) - new)
     old_pud = pud_lookup(m, mm, old)
-    if old_pud == 0:
+    if old_pud == 0 or read_once(m.entry, old_pud) == 0:
         return extent
     new_pud = pud_alloc(m, cpu, mm, new)
     if new_pud < 0:

@@ -11,6 +11,7 @@ Source: change_protection and do_mprotect_pkey, mm/mprotect.c.
 """
 
 from emulator.atomic import kernel
+from emulator.gup import populate_private_locked
 from emulator.hugetlb import hugetlb_file, hugetlb_unshare_pmds
 from emulator.kernel import EINVAL, ENOMEM
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
@@ -18,7 +19,18 @@ from emulator.mutex import i_mmap_unlock
 from emulator.pagewalk import WALK_PROTECT, walk_page_range
 from emulator.pgtable import PAGE
 from emulator.spinlock import mmap_write_lock, mmap_write_unlock
-from emulator.vma import VM_ACCESS_FLAGS, VM_HUGETLB, find_vma, may_split, vma_limit, vma_modify_flags
+from emulator.vma import (
+    VM_ACCESS_FLAGS,
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_SHARED,
+    VM_UFFD_MISSING,
+    VM_WRITE,
+    find_vma,
+    may_split,
+    vma_limit,
+    vma_modify_flags,
+)
 
 
 @kernel
@@ -36,18 +48,22 @@ def change_protection(m, cpu, mm, addr, end, flags):
 @kernel
 def mprotect_fixup(m, cpu, mm, row, start, end, prot):
     """mprotect for [start, end), which lies in the VMA at `row`: 0 or -errno. Locking: as change_protection."""
-    flags = m.vma.flags[row] & ~VM_ACCESS_FLAGS | prot
-    if flags == m.vma.flags[row]:
+    before = m.vma.flags[row]
+    flags = before & ~VM_ACCESS_FLAGS | prot
+    if flags == before:
         return 0
     if not (may_split(m, mm, start) and may_split(m, mm, end)):
         return -EINVAL
-    if vma_modify_flags(m, cpu, mm, row, start, end, flags) < 0:
+    row = vma_modify_flags(m, cpu, mm, row, start, end, flags)
+    if row < 0:
         return -ENOMEM
     if flags & VM_HUGETLB:
         hugetlb_unshare_pmds(m, cpu, mm, start, end)
     change_protection(m, cpu, mm, start, end, flags)
     if flags & VM_HUGETLB:
         i_mmap_unlock(m, cpu, hugetlb_file(m))
+    if before & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED and flags & (VM_WRITE | VM_UFFD_MISSING) == VM_WRITE:
+        populate_private_locked(m, cpu, mm, row, start, end)
     return 0
 
 

@@ -132,12 +132,14 @@ def expand_vma(m, cpu, mm, addr, end, new_end):
     Locking: caller must hold mmap_lock for writing.
     """
     row = find_vma(m, mm, addr)
-    if row == vma_limit(m, mm) or m.vma.start[row] > addr or m.vma.end[row] < end:
+    if row == vma_limit(m, mm) or m.vma.start[row] > addr:
         return -EFAULT
+    if new_end == end:
+        return 0  # also where the range goes on behind its VMA
     if end == addr:
         return -EINVAL
-    if new_end == end:
-        return 0
+    if m.vma.end[row] < end:
+        return -EFAULT
     if m.vma.flags[row] & VM_HUGETLB:
         return -EINVAL
     if m.vma.flags[row] & VM_PFNMAP:

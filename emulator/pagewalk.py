@@ -193,16 +193,18 @@ def walk_table(m, cpu, mm, walk, pmd, table, addr, end):
 def change_leaf(m, cpu, mm, walk, pmd, addr, end):
     """What a walk that changes entries does to [addr, end) of the leaf at `pmd`, which it splits if that is a part.
 
+    MADV_FREE and COLD have split it before (folio.py), unless it came meanwhile, or others map it: then they leave it.
     /proc and memcg go on page by page. Locking: caller must have a gather open, where there is one.
     """
     if walk in NOT_IN_LEAVES:
         return
-    if end - addr < PMD_SIZE or walk not in GATHERS:
-        split_huge_pmd(m, cpu, mm, pmd, addr)
-    elif walk == WALK_PROTECT:
+    if walk == WALK_FREE or walk == WALK_COLD:
+        if end - addr == PMD_SIZE:
+            clear_young_huge_pmd(m, cpu, pmd, addr, ACCESSED | DIRTY if walk == WALK_FREE else ACCESSED)
+    elif walk == WALK_PROTECT and end - addr == PMD_SIZE:
         change_huge_pmd(m, cpu, pmd, addr, m.cpu.walk_arg[cpu])
     else:
-        clear_young_huge_pmd(m, cpu, pmd, addr)
+        split_huge_pmd(m, cpu, mm, pmd, addr)
 
 
 @kernel

@@ -37,6 +37,7 @@ PATHS = (
     "huge page, fork",
     "huge page, mprotect",
     "huge page, mremap",
+    "folio, split",
     "hugetlb, fault",
     "hugetlb, table shared",
     "hugetlb, table given up",

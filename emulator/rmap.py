@@ -15,7 +15,8 @@ from emulator.vma import linear_page_index, vmas_lock, vmas_unlock
 
 MAPPING_SHIFT = 12  # page.mapping: the linear page index is above it
 LAZYFREE = 0x800  # of page.mapping: MADV_FREE has said that nobody needs the page, unless it is stored to
-FAMILY = LAZYFREE - 1  # of page.mapping
+LARGE = 0x400  # of page.mapping: the page is part of a folio of 512
+FAMILY = LARGE - 1  # of page.mapping
 
 
 @kernel_inline

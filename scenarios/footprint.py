@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from emulator.insn import Op
 from emulator.madvise import (
+    MADV_COLD,
     MADV_COLLAPSE,
     MADV_DONTFORK,
     MADV_DONTNEED,
@@ -24,6 +25,7 @@ from emulator.madvise import (
     MADV_GUARD_INSTALL,
     MADV_HUGEPAGE,
     MADV_NOHUGEPAGE,
+    MADV_PAGEOUT,
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
     MADV_WIPEONFORK,
@@ -139,6 +141,7 @@ class Footprint:
         for insn in insns:
             child.follow(insn)
             self.note(child)
+        self.file_pages = child.file_pages  # what it brings into memory stays there
         if hold:
             self._held.append(child)
 
@@ -161,7 +164,7 @@ class Footprint:
         elif insn.arg == MADV_COLLAPSE:
             for slot in _within(self._tables[PMD_SHIFT], PMD_SHIFT, insn.addr, end):
                 self._fill(slot)
-        elif insn.arg == MADV_FREE:
+        elif insn.arg in (MADV_FREE, MADV_COLD, MADV_PAGEOUT):
             self._whole = set()
 
     def _fill(self, slot: int) -> None:
@@ -202,6 +205,8 @@ class Footprint:
             parts = [region._replace(end=inside.start), inside, region._replace(start=inside.end)]
             row = self._regions.index(region)
             self._regions[row : row + 1] = [part for part in parts if part.start < part.end]
+            if self._locks and prot & VM_WRITE:
+                self._populate(inside.start, inside.end)
             at = region.end
 
     def _resize(self, start: int, end: int, new_end: int) -> None:
@@ -253,6 +258,12 @@ class Footprint:
         first = bisect_right(self._regions, start, key=lambda region: region.end)
         return first, bisect_left(self._regions, end, key=lambda region: region.start)
 
+    def _covered(self, base: int) -> bool:
+        """True if all of 2 MiB is mapped: VMAs are merged, so by one for all that is known."""
+        first, last = self._overlapping(base, base + PMD_SIZE)
+        inside = self._regions[first:last]
+        return sum(min(one.end, base + PMD_SIZE) - max(one.start, base) for one in inside) == PMD_SIZE
+
     def _access(self, at: int, length: int, step: int, write: bool) -> None:
         end = at + length
         while at < end:
@@ -271,7 +282,7 @@ class Footprint:
                     tables.add(at >> shift)
                 if region.file:
                     self.file_pages += _pages(at - base, limit, step).bit_count()
-                if write and region.huge and region.start <= base and base + PMD_SIZE <= region.end:
+                if write and region.huge and self._covered(base):
                     if slot not in self._written:
                         self._fill(slot)
                 if write:

@@ -8,8 +8,10 @@ from emulator.madvise import (
     MADV_COLD,
     MADV_COLLAPSE,
     MADV_DONTFORK,
+    MADV_FREE,
     MADV_HUGEPAGE,
     MADV_NOHUGEPAGE,
+    MADV_PAGEOUT,
     MADV_WIPEONFORK,
 )
 from emulator.mm_types import PAGE_SIZE
@@ -55,6 +57,19 @@ def replay(tmp_path):
     return run
 
 
+@pytest.mark.parametrize("before", ["cold 0 0 4K", "pageout 0 0 2M", "free 0 1M 1M"])
+def test_of_a_folio_that_is_split_what_nobody_stored_to_is_the_zero_page(before, replay):
+    rows = replay("mmapthp 0 2M", "touch 0 0 64K", before, "touch 0 0 2M")
+
+    assert rows[2:] == ["12\t64\t1\t0\t", f"12\t2048\t{1 + 512 - 16}\t0\t"]
+
+
+def test_a_folio_that_a_child_maps_as_well_is_left_alone(replay):
+    rows = replay("mmapthp 0 2M", "touch 0 0 64K", "forkhold", "cold 0 0 4K", "reap", "touch 0 0 2M")
+
+    assert rows[-1] == "12\t2048\t2\t0\t"
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize(
     "change",
@@ -65,12 +80,29 @@ def replay(tmp_path):
         (mprotect(BASE, PAGE, "r"),),
         (mprotect(BASE, SLOT, "none"), mprotect(BASE, SLOT, "r")),
         (advise(MADV_COLD, BASE, SLOT),),
+        (advise(MADV_COLD, BASE + SLOT // 2, SLOT // 2),),
+        (advise(MADV_PAGEOUT, BASE, SLOT),),
+        (advise(MADV_FREE, BASE + PAGE, PAGE), advise(MADV_PAGEOUT, BASE, SLOT)),
         (fork(1), store(BASE + 8, 1)),
         (fork(1, hold=True), store(BASE + 8, 1), REAP),
         (fork(0, hold=True), store(BASE + PAGE, 1), REAP),
         (mprotect(BASE, PAGE, "r"), COLLAPSE),
     ],
-    ids=["nothing", "zap", "munmap", "mprotect", "none", "cold", "fork", "held", "parent stores", "not collapsed"],
+    ids=[
+        "nothing",
+        "zap",
+        "munmap",
+        "mprotect",
+        "none",
+        "cold",
+        "half cold",
+        "paged out",
+        "part freed",
+        "fork",
+        "held",
+        "parent stores",
+        "not collapsed",
+    ],
 )
 def test_a_word_in_a_huge_page_stays_whatever_happens_to_the_leaf(policy, change):
     loaded, errors, _, _ = run_one([*HUGE, *change, load(BASE + 8), STOP], policy)

@@ -26,7 +26,9 @@ TASK_SIZE = (1 << 35) - 1
 WINDOWS, WINDOW = 1 << 32, 1 << 24
 
 
-ZERO, FRAME, SHARED, GUARD = range(4)  # what a page is: the zero page, its own frame, one that fork shared, a guard
+# What a page is: the zero page, its own frame, one that a child had, one that somebody else has as well, a guard.
+ZERO, FRAME, SHARED, HELD, GUARD = range(5)
+FRAMES = (FRAME, SHARED, HELD)
 START, END, FLAGS, ANON, PGOFF = range(5)  # of a VMA
 R, W, LOCKED, DONTFORK, WIPEONFORK, HUGE, NOHUGE = 1, 2, 4, 8, 16, 32, 64
 SLOT = 512  # pages of a huge page
@@ -38,16 +40,20 @@ class Oracle:
     def __init__(self):
         self.vmas = []  # [start, end, flags, anon_vma or 0, page it first began at], sorted
         self.pages = {}  # page -> what it is
+        self.folios = {}  # page -> number of the folio that its frame is part of
+        self.stored = set()  # pages that hold something
+        self.lazy = set()  # pages that MADV_FREE was told nobody needs
+        self.clean = set()  # pages that nobody has stored to since
         self.tables = {level: set() for level in LEVELS}
-        self.leaves = {}  # number of 2 MiB that are one huge page -> whether another mm has it as well
-        self.faults = self.anon_vmas = 0
+        self.leaves = set()  # numbers of 2 MiB that are one huge page
+        self.faults = self.anon_vmas = self.last_folio = 0
         self.sizes = {}  # of what was mapped last at the beginning of each window
         self.child = ""
         self.held = False  # a child stays
 
     def figures(self, between="\t"):
         tables = sum(len(tables) for tables in self.tables.values())
-        frames = sum(what in (FRAME, SHARED) for what in self.pages.values())
+        frames = sum(what in FRAMES for what in self.pages.values())
         return between.join(map(str, (4 * tables, 4 * frames, self.faults)))
 
     def row(self, error):
@@ -60,7 +66,7 @@ class Oracle:
         vma = self.vma_at(page)
         if vma is not None and vma[0] != page:
             if page % SLOT:
-                self.leaves.pop(page // SLOT, None)
+                self.leaves.discard(page // SLOT)
             self.vmas.insert(self.vmas.index(vma) + 1, [page, *vma[1:PGOFF], vma[PGOFF] + page - vma[0]])
             vma[1] = page
 
@@ -73,10 +79,8 @@ class Oracle:
     def unmap(self, start, end):
         gone = self.within(start, end)
         self.vmas = [vma for vma in self.vmas if vma not in gone]
-        self.pages = {page: has for page, has in self.pages.items() if not start <= page < end}
-        self.leaves = {
-            slot: has for slot, has in self.leaves.items() if slot * SLOT >= end or (slot + 1) * SLOT <= start
-        }
+        self.drop([page for page in self.pages if start <= page < end])
+        self.leaves = {slot for slot in self.leaves if slot * SLOT >= end or (slot + 1) * SLOT <= start}
         for level, tables in self.tables.items():
             for table in list(tables):
                 first, last = table << level, table + 1 << level
@@ -142,9 +146,17 @@ class Oracle:
         for slot in self.slots(inside):
             if slot in self.leaves and slot * SLOT in inside and slot * SLOT + SLOT - 1 in inside:
                 self.tables[LEVELS[0]].remove(slot)
-            self.leaves.pop(slot, None)
-        self.pages = {page: what for page, what in self.pages.items() if page not in inside or what == GUARD}
+            self.leaves.discard(slot)
+        self.drop([page for page, what in self.pages.items() if page in inside and what != GUARD])
         return 0
+
+    def drop(self, pages):
+        """Nothing is at these pages any more."""
+        for page in pages:
+            del self.pages[page]
+            self.folios.pop(page, None)
+        for marked in (self.stored, self.lazy, self.clean):
+            marked.difference_update(pages)
 
     @staticmethod
     def slots(inside):
@@ -157,18 +169,70 @@ class Oracle:
     def dontneed_locked(self, start, length):
         return self.each_vma(start, length, lambda vma, inside: self.zap(vma, inside, LOCKED))
 
-    def free(self, start, length):
-        def clean(vma, inside):
+    def busy(self, folio):
+        return any(self.pages[page] == HELD for page, number in self.folios.items() if number == folio)
+
+    def split_folio(self, folio):
+        """The zero page takes the place of what nobody stored to, and did not lock."""
+        for page in [page for page, number in self.folios.items() if number == folio]:
+            del self.folios[page]
+            if page not in self.stored and not self.vma_at(page)[FLAGS] & LOCKED:
+                self.drop([page])
+                self.pages[page] = ZERO
+
+    def whole_folio(self, slot, inside):
+        """The folio whose pages are all those of 2 MiB of the range, or None."""
+        pages = range(slot * SLOT, slot * SLOT + SLOT)
+        numbers = {self.folios.get(page) for page in pages}
+        return numbers.pop() if pages[0] in inside and pages[-1] in inside and len(numbers) == 1 else None
+
+    def split_folios(self, slot, inside, whole_too):
+        """Split the folios that the range has a part of; the pages of 2 MiB that the advice is for then."""
+        pages = range(max(slot * SLOT, inside.start), min(slot * SLOT + SLOT, inside.stop))
+        if slot in self.leaves and self.pages[slot * SLOT] == ZERO:
+            return []
+        whole = self.whole_folio(slot, inside)
+        if whole is not None:
+            if self.busy(whole):
+                return []
+            if not whole_too or slot * SLOT in self.lazy:
+                return pages
+        for folio in {self.folios[page] for page in pages if page in self.folios}:
+            if not self.busy(folio):
+                self.leaves.discard(slot)
+                self.split_folio(folio)
+        return [page for page in pages if page not in self.folios]
+
+    def advice(self, start, length, each, whole_too=False):
+        """What MADV_COLD, FREE and PAGEOUT have in common."""
+
+        def advise(vma, inside):
             if vma[FLAGS] & LOCKED:
                 return EINVAL
             for slot in self.slots(inside):
-                if slot * SLOT not in inside or slot * SLOT + SLOT - 1 not in inside:
-                    self.leaves.pop(slot, None)
+                each({page for page in self.split_folios(slot, inside, whole_too) if self.pages.get(page) in FRAMES})
             return 0
 
-        return self.each_vma(start, length, clean)
+        return self.each_vma(start, length, advise)
 
-    cold = pageout = free
+    def cold(self, start, length):
+        return self.advice(start, length, lambda pages: None)
+
+    def free(self, start, length):
+        def mark(pages):
+            self.lazy |= pages
+            self.clean |= pages
+
+        return self.advice(start, length, mark)
+
+    def pageout(self, start, length):
+        def forget(pages):
+            self.leaves -= {page // SLOT for page in pages}
+            alone = {page for page in pages if self.pages[page] != HELD}
+            self.drop(alone & self.lazy & self.clean)
+            self.lazy -= alone - self.clean
+
+        return self.advice(start, length, forget, True)
 
     def willneed(self, start, length):
         return self.each_vma(start, length, lambda vma, inside: 0)
@@ -190,7 +254,7 @@ class Oracle:
 
     def unguard(self, start, length):
         def remove(vma, inside):
-            self.pages = {page: what for page, what in self.pages.items() if page not in inside or what != GUARD}
+            self.drop([page for page, what in self.pages.items() if page in inside and what == GUARD])
 
         return self.each_vma(start, length, remove)
 
@@ -230,8 +294,7 @@ class Oracle:
         if slot not in self.tables[LEVELS[0]] or any(self.pages.get(page) == GUARD for page in pages):
             return False
         if slot not in self.leaves:
-            self.pages.update(dict.fromkeys(pages, FRAME))
-            self.leaves[slot] = False
+            self.fill(slot, FRAME)
         return True
 
     def dontfork(self, start, length):
@@ -250,8 +313,12 @@ class Oracle:
         start, end = int(start), int(start) + -(-length // 4096)
         hole = self.first_hole(start, end)
         flags = {"none": 0, "r": R, "rw": R | W}[prot]
+        before = {page: self.vma_at(page)[FLAGS] for page in range(start, hole)}
         if hole > start:
             self.change_flags(start, hole, R | W, flags)
+        for page in range(start, hole):  # those that were locked are copied at once, as far as it goes
+            if before[page] & (LOCKED | W) == LOCKED and flags & W and self.fault(self.vma_at(page), page, True):
+                break
         return 0 if hole == end else ENOMEM
 
     def populate(self, start, length, write=True):
@@ -297,11 +364,12 @@ class Oracle:
             return EFAULT
         if new_end < end:
             self.unmap(new_end, end)
+        if new_end <= end:
             return 0
-        if vma[END] < end:
-            return EFAULT
         if end == start:
             return EINVAL
+        if vma[END] < end:
+            return EFAULT
         if new_end > end:
             if vma[END] != end or any(end <= other[START] < new_end for other in self.vmas):
                 return ENOMEM
@@ -327,9 +395,12 @@ class Oracle:
             self.merge_all()
             self.move_tables(at, until, offset)
             whole = [slot for slot in self.leaves if at <= slot * SLOT and slot * SLOT + SLOT <= until]
-            leaves = {} if offset % SLOT else {slot + offset // SLOT: self.leaves[slot] for slot in whole}
-            moved = {page + offset: what for page, what in self.pages.items() if at <= page < until}
-            self.pages.update(moved)
+            leaves = set() if offset % SLOT else {slot + offset // SLOT for slot in whole}
+            moved = [page for page in self.pages if at <= page < until]
+            self.pages |= {page + offset: self.pages[page] for page in moved}
+            self.folios |= {page + offset: self.folios[page] for page in moved if page in self.folios}
+            for marked in (self.stored, self.lazy, self.clean):
+                marked |= {page + offset for page in marked.intersection(moved)}
             self.unmap(at, until)
             self.leaves |= leaves
         return 0
@@ -337,10 +408,10 @@ class Oracle:
     def move_tables(self, start, end, offset):
         """A table that is wholly moved leaves its place; of the others the destination gets its own.
 
-        Of the topmost level it gets one wherever the source has one, whatever is in it.
+        Of the topmost level it gets one wherever the source has one of the level below, whatever is in that.
         """
         for at in {start, *range(-(-start // 2**18) * 2**18, end, 2**18)}:
-            if at >> LEVELS[2] in self.tables[LEVELS[2]]:
+            if at >> LEVELS[1] in self.tables[LEVELS[1]]:
                 for page in (at, min((at | 2**18 - 1) + 1, end) - 1):
                     self.tables[LEVELS[2]].add(page + offset >> LEVELS[2])
         level = LEVELS[0]
@@ -372,6 +443,8 @@ class Oracle:
         slot = page // SLOT
         if what == GUARD:
             return EFAULT
+        if write:
+            self.clean.difference_update(range(slot * SLOT, slot * SLOT + SLOT) if slot in self.leaves else (page,))
         covers = vma[FLAGS] & HUGE and vma[START] <= slot * SLOT and slot * SLOT + SLOT <= vma[END]
         if covers and slot not in self.tables[LEVELS[0]]:
             self.faults += 1
@@ -379,14 +452,21 @@ class Oracle:
             self.prepare_anon_vma(vma)
             self.fill(slot, FRAME if write else ZERO)
             return 0
-        if slot in self.leaves and write and what != FRAME and (what == ZERO or not self.leaves[slot]):
+        if slot in self.leaves and write and what == ZERO:
             self.faults += 1
             self.fill(slot, FRAME)
             return 0
+        if slot in self.leaves and write and what == SHARED:
+            self.faults += 1
+            self.pages.update(dict.fromkeys(range(slot * SLOT, slot * SLOT + SLOT), FRAME))
+            return 0
         if slot in self.leaves and write and what != FRAME:
-            del self.leaves[slot]
+            self.leaves.remove(slot)
         if what is None or (write and what != FRAME):
             self.faults += 1
+            if what == HELD:
+                self.folios.pop(page, None)
+                self.lazy.discard(page)
             self.pages[page] = FRAME if write else ZERO
             self.add_tables(page)
             if write:
@@ -395,8 +475,14 @@ class Oracle:
 
     def fill(self, slot, what):
         """Let 2 MiB be one huge page that nobody else has."""
-        self.pages.update(dict.fromkeys(range(slot * SLOT, slot * SLOT + SLOT), what))
-        self.leaves[slot] = False
+        pages = range(slot * SLOT, slot * SLOT + SLOT)
+        self.pages.update(dict.fromkeys(pages, what))
+        self.leaves.add(slot)
+        self.lazy.difference_update(pages)
+        self.clean.difference_update(pages)
+        if what == FRAME:
+            self.last_folio += 1
+            self.folios.update(dict.fromkeys(pages, self.last_folio))
 
     def access(self, at, end, stride, write):
         while at < end:
@@ -405,6 +491,8 @@ class Oracle:
                 return EFAULT
             if error := self.fault(vma, at // 4096, write):
                 return error
+            if write:
+                self.stored.add(at // 4096)
             at += stride
         return 0
 
@@ -436,11 +524,10 @@ class Oracle:
         for vma in copied:
             for page, what in self.pages.items():
                 if vma[START] <= page < vma[END]:
-                    child.pages[page] = SHARED if what == FRAME else what
+                    child.pages[page] = HELD if what in FRAMES else what
             for slot in self.leaves:
                 if vma[START] <= slot * SLOT < vma[END]:
-                    child.leaves[slot] = True
-                    self.leaves[slot] = self.leaves[slot] or hold
+                    child.leaves.add(slot)
             for table in self.tables[LEVELS[0]]:
                 if vma[START] < table + 1 << LEVELS[0] and table << LEVELS[0] < vma[END]:
                     child.add_tables(table << LEVELS[0])
@@ -448,7 +535,11 @@ class Oracle:
                 for table in self.tables[level]:
                     if vma[START] < table + 1 << level and table << level < vma[END]:
                         child.tables[level].add(table)
-        self.pages |= child.pages
+        for page, what in child.pages.items():
+            if what == HELD and self.pages[page] != HELD:
+                self.pages[page] = HELD if hold else SHARED
+        child.folios, child.last_folio = dict(self.folios), self.last_folio
+        child.stored, child.lazy, child.clean = set(self.stored), set(self.lazy), set(self.clean)
         child.sizes = dict(self.sizes)
         error = child.run(line) if line else 0
         self.child = child.figures(":")
@@ -464,7 +555,7 @@ class Oracle:
             return self.fork(hold=name == "forkhold")
         if name == "reap":
             held, self.held = self.held, False
-            self.leaves = dict.fromkeys(self.leaves, False)
+            self.pages = {page: SHARED if what == HELD else what for page, what in self.pages.items()}
             return 0 if held else ECHILD
         if name == "mark":
             return 0
@@ -498,7 +589,7 @@ class Oracle:
                 break
             errors.append(call(at + done / 4096, min(step, length - done)))
         if name == "vdontneed":
-            return errors[0]
+            return errors[0] if len(errors) <= 1024 else EINVAL
         return next((error for error in errors if error), 0)
 
 
