@@ -145,7 +145,7 @@ def copy_migrated_page(m, frame, to, slot):
     smp_wmb()  # the contents before the entries that lead to them
     if slot >= 0:
         atomic_add(m.page.refcount, to, 1)
-        m.page_slot[to] = slot + 1
+        write_once(m.page_slot, to, slot + 1)
         write_once(m.cache.frame, slot, to)
 
 
