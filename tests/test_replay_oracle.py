@@ -281,10 +281,11 @@ class Oracle:
     def collapse(self, start, length):
         def one(vma, inside):
             last = vma[END] // SLOT - 1
-            if last * SLOT < vma[START] or vma[FLAGS] & NOHUGE or not vma[ANON]:
+            if last * SLOT < vma[START] or vma[FLAGS] & NOHUGE:
                 return EINVAL
             slots = range(-(-inside.start // SLOT), inside.stop // SLOT)
-            return 0 if slots.start <= slots.stop and all([self.collapse_slot(slot) for slot in slots]) else EINVAL
+            done = [vma[ANON] and self.collapse_slot(slot) for slot in slots]
+            return 0 if slots.start <= slots.stop and all(done) else EINVAL
 
         return self.each_vma(start, length, one)
 
@@ -564,8 +565,8 @@ class Oracle:
         if name in ("mmap", "mmapr", "mmapthp"):
             if number[2] == 0:
                 self.sizes[number[0]] = number[1]
-            flags = {"mmap": R | W, "mmapr": R, "mmapthp": R | W | HUGE}[name]
-            return self.mmap(window + number[2] / 4096, number[1], flags)
+            error = self.mmap(window + number[2] / 4096, number[1], R if name == "mmapr" else R | W)
+            return self.hugepage(window + number[2] / 4096, number[1]) if name == "mmapthp" and not error else error
         if name == "mremap":
             before, self.sizes[number[0]] = self.sizes.get(number[0], 0), number[1]
             return self.mremap(window, number[1], before)
