@@ -48,7 +48,7 @@ from emulator.pgtable import (
 )
 from emulator.points import point_number
 from emulator.rcu import cond_resched
-from emulator.rmap import LAZYFREE
+from emulator.rmap import LAZYFREE, MAPPING_SHIFT
 from emulator.swap_state import (
     add_to_swap_cache,
     delete_unused_swap_cache,
@@ -60,6 +60,7 @@ from emulator.tlb import point
 from emulator.vma import VM_LOCKED
 from emulator.vmscan import shrink_page_cache, swap_writepage
 
+SWAP_CLUSTER_MAX = 32  # pages that go in one walk
 TO_SWAP = path_number("reclaim to swap")
 DISCARD = path_number("reclaim after MADV_FREE")
 UNMAPPED = point_number("reclaim.unmapped")
@@ -87,43 +88,47 @@ def set_swap_pte(m, cpu, pte, frame, slot):
     write_once(m.entry, pte, slot << PAGE_SHIFT | SWAP_ENTRY)
     put_mapped_page(m, frame)
     if knob(m.config.swap_uncounted):
-        m.pvmw.cleared[cpu] = 1
+        m.pvmw.cleared[cpu] += 1
     atomic_add(m.mm.rss_anon, m.pvmw.mm[cpu], -1)
     atomic_add(m.mm.rss_swap, m.pvmw.mm[cpu], 1)
     return True
 
 
 @kernel
-def discard_pte(m, cpu, pte, frame):
+def discard_pte(m, cpu, pte):
     """Clear a PTE of the walk, whose page nobody needs; False if somebody has stored to it, or pinned it.
 
-    Locking: caller must hold ptl and the page lock.
+    Locking: caller must hold ptl and a reference on the page.
     """
+    frame = m.pvmw.frame[cpu]
     entry = clear_mapped_pte(m, cpu, pte, True)
     if entry == 0:
         return False
-    if entry & DIRTY or read_once(m.page.refcount, frame) != 1 + read_once(m.page.mapcount, frame):
+    lazyfree = read_once(m.page.mapping, frame) & LAZYFREE != 0
+    if not lazyfree or entry & DIRTY or read_once(m.page.refcount, frame) != 1 + read_once(m.page.mapcount, frame):
         write_once(m.entry, pte, entry)
         write_once(m.page.mapping, frame, read_once(m.page.mapping, frame) & ~LAZYFREE)  # SetPageSwapBacked
         return False
     took(m, cpu, DISCARD)
-    m.pvmw.cleared[cpu] = 1
+    m.pvmw.cleared[cpu] += 1
     put_mapped_page(m, frame)
     atomic_add(m.mm.rss_anon, m.pvmw.mm[cpu], -1)
     return True
 
 
 @kernel
-def try_to_unmap(m, cpu, frame, slot):
-    """Take an anonymous page away from all who map it: swap entries of `slot` take its place, or nothing if that is
-    negative. True if nobody maps it any more. Locking: caller must hold the page lock and a reference.
+def try_to_unmap(m, cpu, frame, pages, slot):
+    """Take a run of anonymous pages away from all who map them: swap entries of `slot` take the place of one, nothing
+    that of each if `slot` is negative. True if nobody maps the first any more.
+
+    Locking: caller must hold the page lock of the first and a reference on each.
     """
-    rmap_walk_begin(m, cpu, frame, 0)
+    rmap_walk_begin(m, cpu, frame, pages, 0)
     while True:
         pte = page_vma_mapped_walk(m, cpu)
         if pte == 0 or m.vma.flags[m.pvmw.vma[cpu]] & VM_LOCKED:
             break
-        if not (set_swap_pte(m, cpu, pte, frame, slot) if slot >= 0 else discard_pte(m, cpu, pte, frame)):
+        if not (set_swap_pte(m, cpu, pte, frame, slot) if slot >= 0 else discard_pte(m, cpu, pte)):
             break
     rmap_walk_end(m, cpu)
     return read_once(m.page.mapcount, frame) == 0
@@ -136,7 +141,7 @@ def swap_out_to(m, cpu, frame, slot):
     A page that is pinned stays in the cache: what is stored to it must not be lost. Locking: caller must hold both page
     locks and a reference.
     """
-    unmapped = try_to_unmap(m, cpu, frame, slot)
+    unmapped = try_to_unmap(m, cpu, frame, 1, slot)
     point(m, cpu, UNMAPPED, frame, slot)
     if not unmapped or read_once(m.page.refcount, frame) != 2:
         delete_unused_swap_cache(m, cpu, slot)
@@ -167,6 +172,48 @@ def add_to_swap(m, cpu, frame):
 
 
 @kernel
+def get_lazyfree_page(m, cpu, frame, mapping):
+    """Take a reference on a frame if `mapping`, which says MADV_FREE, is what it is; True if so. It may be another page
+    by the time it is held.
+    """
+    if read_once(m.page.mapping, frame) != mapping or not atomic_inc_not_zero(m.page.refcount, frame):
+        return False
+    if read_once(m.page.mapping, frame) == mapping and read_once(m.page_slot, frame) == 0:
+        return True
+    put_page(m, cpu, frame)
+    return False
+
+
+@kernel
+def get_lazyfree_run(m, cpu, frame):
+    """Take a reference on each page behind `frame` that MADV_FREE has released with it: how many, with that.
+
+    Their frames and their page indices are side by side, as those of a huge page that was split, which goes like one.
+    """
+    mapping = read_once(m.page.mapping, frame)
+    most = min(SWAP_CLUSTER_MAX, m.zone.limit[FRAMES] - frame)
+    pages = 1
+    while pages < most and get_lazyfree_page(m, cpu, frame + pages, mapping + (pages << MAPPING_SHIFT)):
+        pages += 1
+    return pages
+
+
+@kernel
+def discard_lazyfree_run(m, cpu, frame):
+    """Forget what MADV_FREE has released at `frame` and behind it, in one walk; True if the caller's reference on the
+    first is the last.
+
+    An open gather may still have one: then nothing is won, and who counts on it would ask for ever.
+    Locking: as try_to_unmap. The others' page locks are not taken: whoever works on one has a reference, too.
+    """
+    pages = get_lazyfree_run(m, cpu, frame)
+    unmapped = try_to_unmap(m, cpu, frame, pages, -1)
+    for i in range(1, pages):
+        put_page(m, cpu, frame + i)
+    return unmapped and read_once(m.page.refcount, frame) == 1
+
+
+@kernel
 def reclaim_anon_page(m, cpu, frame):
     """Take an anonymous page out of memory; True if the caller's reference is the last. Locking: none but that."""
     if not trylock_anon_page(m, cpu, frame):
@@ -174,8 +221,7 @@ def reclaim_anon_page(m, cpu, frame):
     done = False
     mapping = read_once(m.page.mapping, frame)
     if mapping & LAZYFREE and read_once(m.page_slot, frame) == 0:
-        # an open gather may still have it: then nothing is won, and who counts on it would ask for ever
-        done = try_to_unmap(m, cpu, frame, -1) and read_once(m.page.refcount, frame) == 1
+        done = discard_lazyfree_run(m, cpu, frame)
     elif mapping != 0:
         slot = add_to_swap(m, cpu, frame)
         if slot >= 0:

@@ -91,7 +91,7 @@ def split_folio_page(m, cpu, frame):
         return
     if trylock_anon_page(m, cpu, frame):
         if read_once(m.page.mapping, frame) & LARGE:
-            rmap_walk_begin(m, cpu, frame, 0)
+            rmap_walk_begin(m, cpu, frame, 1, 0)
             pte = page_vma_mapped_walk(m, cpu)
             write_once(m.page.mapping, frame, read_once(m.page.mapping, frame) & ~LARGE)
             if pte != 0:

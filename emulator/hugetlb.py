@@ -27,6 +27,7 @@ Source: mm/hugetlb.c; 1013af4f585f (CVE-2025-38085), 59d9094df3d7 (pt_share_coun
 
 from emulator.atomic import (
     atomic_add,
+    data_race,
     kernel,
     kernel_inline,
     knob,
@@ -229,7 +230,7 @@ def unmap_hugetlb_vmas(m, cpu, mm, start, end):
     up is flushed before that ends. Locking: caller must hold mmap_lock and an open gather.
     """
     file = hugetlb_file(m)
-    if read_once(m.file.links, file) == 0:
+    if data_race(m.file.links, file) == 0:  # whoever has a range there has entered it
         return
     i_mmap_lock(m, cpu, file)
     for row in range(first_link(m, file), first_link(m, file) + m.file.links[file]):

@@ -100,7 +100,7 @@ def try_to_migrate(m, cpu, frame):
     Locking: caller must hold the page lock and a reference.
     """
     mm = addr = -1
-    rmap_walk_begin(m, cpu, frame, 0)
+    rmap_walk_begin(m, cpu, frame, 1, 0)
     while True:
         page_vma_mapped_walk_done(m, cpu)
         flush_late(m, cpu, mm, addr)
@@ -115,7 +115,7 @@ def try_to_migrate(m, cpu, frame):
 @kernel
 def remove_migration_ptes(m, cpu, frame, to):
     """Let every PTE that waits for `frame` map `to`, which may be the same. Locking: caller must hold the page lock."""
-    rmap_walk_begin(m, cpu, frame, PVMW_MIGRATION)
+    rmap_walk_begin(m, cpu, frame, 1, PVMW_MIGRATION)
     while True:
         pte = page_vma_mapped_walk(m, cpu)
         if pte == 0:
@@ -145,7 +145,7 @@ def copy_migrated_page(m, frame, to, slot):
     smp_wmb()  # the contents before the entries that lead to them
     if slot >= 0:
         atomic_add(m.page.refcount, to, 1)
-        m.page_slot[to] = slot + 1
+        write_once(m.page_slot, to, slot + 1)
         write_once(m.cache.frame, slot, to)
 
 

@@ -148,6 +148,7 @@ CONFIG = struct(
         uffd_move_unchecked="UFFD_MOVE does not look at the pmd again",
         mremap_late_flush="mremap flushes after it has dropped the ptls",
         migrate_late_flush="migration flushes after it has dropped the ptl",
+        put_to_last_table="an rmap walk over a run of pages puts for all of them in the table it ends in",
         swap_uncounted="reclaim puts for an entry that becomes a swap entry",
         reuse_by_mapcount="a write fault takes a frame that one PTE maps, whoever else uses it",
         wait_after_put="slow GUP puts the table, then waits for the migration entry in it",
@@ -439,7 +440,7 @@ SWAP = struct(
 
 PVMW = struct(
     line(  # the rmap walk a CPU is in, struct page_vma_mapped_walk
-        frame="the page; this CPU",
+        frame="the page at hand; this CPU",
         flags="PVMW_MIGRATION; this CPU",
         family="the family whose VMAs it goes through, -1 for a file's links; this CPU",
         file="the file, if so; this CPU",
@@ -453,7 +454,10 @@ PVMW = struct(
         addr="its address; this CPU",
         pmd="its pmd; this CPU",
         table="its table, which is pinned and locked, or 0; this CPU",
-        cleared="1 if the entry became none; this CPU",
+        cleared="entries of that table that have become none; this CPU",
+        first="first frame of the run of pages; this CPU",
+        pages="pages of the run; this CPU",
+        end="where the run ends in the VMA; this CPU",
     ),
 )
 

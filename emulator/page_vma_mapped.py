@@ -16,16 +16,20 @@ The lock keeps the upper tables, the pin the PTE table: it may lose its last ent
 then. A dying table is empty: v1 retries, here it is skipped. What the walk has in hand is in this CPU's row of
 `m.pvmw`, as in struct page_vma_mapped_walk; the reference is kept from one call to the next (walk_done drops it).
 
+A walk may be for a run of pages, frames side by side that are at page indices side by side, as what is left of a huge
+page is. Where it has been moved to an odd address the run lies in two tables, and each is put for its own entries.
+
 Source: page_vma_mapped_walk, mm/page_vma_mapped.c; rmap_walk_anon and rmap_walk_file, mm/rmap.c; patch 5.
 """
 
-from emulator.atomic import atomic_add, kernel, read_once, write_once, xchg
+from emulator.atomic import atomic_add, kernel, knob, read_once, write_once, xchg
 from emulator.huge_memory import split_huge_pmd
 from emulator.mutex import anon_vma_lock, anon_vma_unlock, i_mmap_lock, i_mmap_unlock
 from emulator.pgtable import (
     ANON_EXCLUSIVE,
     PAGE,
     PAGE_SHIFT,
+    PMD_SIZE,
     SPECIAL,
     huge_piece,
     is_migration_entry,
@@ -43,14 +47,15 @@ PVMW_MIGRATION = 1  # look for the migration entries of the page, not for the PT
 
 
 @kernel
-def rmap_walk_begin(m, cpu, frame, flags):
-    """Begin a walk to the PTEs of `frame`: a page of a file, whose lock is held, or an anonymous page.
+def rmap_walk_begin(m, cpu, frame, pages, flags):
+    """Begin a walk to the PTEs of a run of `pages` from `frame` on: of anonymous memory, or one of a file, locked.
 
     Locking: returns with the i_mmap_lock or the anon_vma lock held.
     """
-    m.pvmw.frame[cpu] = frame
+    m.pvmw.first[cpu] = m.pvmw.frame[cpu] = frame
+    m.pvmw.pages[cpu] = pages
     m.pvmw.flags[cpu] = flags
-    m.pvmw.seen[cpu] = m.pvmw.row[cpu] = m.pvmw.table[cpu] = m.pvmw.cleared[cpu] = 0
+    m.pvmw.end[cpu] = m.pvmw.seen[cpu] = m.pvmw.row[cpu] = m.pvmw.table[cpu] = m.pvmw.cleared[cpu] = 0
     mapping = read_once(m.page.mapping, frame)
     m.pvmw.family[cpu] = (mapping & FAMILY) - 1
     m.pvmw.index[cpu] = mapping >> MAPPING_SHIFT
@@ -75,8 +80,9 @@ def rmap_walk_end(m, cpu):
 
 @kernel
 def next_anon_vma(m, cpu):
-    """Go on to the next VMA of the family that covers the page index; False at the end. The root comes first."""
+    """Go on to the next VMA of the family that covers a page of the run; False at the end. The root comes first."""
     mms, family, index = m.config.n_mm[0], m.pvmw.family[cpu], m.pvmw.index[cpu]
+    length = m.pvmw.pages[cpu] * PAGE
     while m.pvmw.seen[cpu] < mms:
         mm = (family + m.pvmw.seen[cpu]) % mms
         first = mm * m.config.vma_per_mm[0]
@@ -84,10 +90,13 @@ def next_anon_vma(m, cpu):
             vma = first + m.pvmw.row[cpu]
             m.pvmw.row[cpu] += 1
             addr = m.vma.start[vma] + (index - m.vma.pgoff[vma]) * PAGE
-            if read_once(m.vma.anon_vma, vma) != 0 and m.vma.start[vma] <= addr < m.vma.end[vma]:
+            begin, end = max(addr, m.vma.start[vma]), min(addr + length, m.vma.end[vma])
+            if read_once(m.vma.anon_vma, vma) != 0 and begin < end:
                 m.pvmw.mm[cpu] = mm
                 m.pvmw.vma[cpu] = vma
-                m.pvmw.addr[cpu] = addr
+                m.pvmw.frame[cpu] = m.pvmw.first[cpu] + (begin - addr >> PAGE_SHIFT)
+                m.pvmw.addr[cpu] = begin
+                m.pvmw.end[cpu] = end
                 return True
         m.pvmw.seen[cpu] += 1
         m.pvmw.row[cpu] = 0
@@ -105,6 +114,7 @@ def next_link(m, cpu):
         if m.link.start[link] <= addr < m.link.end[link]:
             m.pvmw.mm[cpu] = m.link.mm[link]
             m.pvmw.addr[cpu] = addr
+            m.pvmw.end[cpu] = addr + PAGE
             return True
     return False
 
@@ -131,8 +141,26 @@ def page_vma_mapped_walk_done(m, cpu):
 
 
 @kernel
-def map_pte(m, cpu):
-    """Pin and lock the table for the address of the walk: its PTE, or 0 with nothing held if it is another page's.
+def next_page(m, cpu):
+    """Go on to the next page of the run in the present VMA; False at the end. In another table the one at hand is put
+    first, for what was cleared in it. Source: D9, where v1 puts for all of them at the end.
+    """
+    addr = m.pvmw.addr[cpu] + PAGE
+    if addr >= m.pvmw.end[cpu]:
+        return False
+    if addr & (PMD_SIZE - 1) == 0:
+        cleared = m.pvmw.cleared[cpu] if knob(m.config.put_to_last_table) else 0
+        m.pvmw.cleared[cpu] -= cleared
+        page_vma_mapped_walk_done(m, cpu)
+        m.pvmw.cleared[cpu] = cleared
+    m.pvmw.addr[cpu] = addr
+    m.pvmw.frame[cpu] += 1
+    return True
+
+
+@kernel
+def pin_mapped_table(m, cpu):
+    """Pin and lock the table for the address of the walk: the table, or 0.
 
     A huge page that the page is part of is split first. Source: TTU_SPLIT_HUGE_PMD.
     """
@@ -142,26 +170,37 @@ def map_pte(m, cpu):
     if pmd_trans_huge(named) and huge_piece(named, addr) >> PAGE_SHIFT == m.pvmw.frame[cpu]:
         split_huge_pmd(m, cpu, m.pvmw.mm[cpu], pmd, addr)
     table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
+    if table != 0:
+        m.pvmw.pmd[cpu] = pmd
+        m.pvmw.table[cpu] = table
+        pte_lock(m, cpu, table)
+    return table
+
+
+@kernel
+def map_pte(m, cpu):
+    """The PTE at the address of the walk, its table pinned and locked; or 0 if it is another page's."""
+    table = m.pvmw.table[cpu]
     if table == 0:
-        return 0
-    m.pvmw.pmd[cpu] = pmd
-    m.pvmw.table[cpu] = table
-    pte_lock(m, cpu, table)
-    pte = pte_offset(table, addr)
-    if check_pte(m, cpu, read_once(m.entry, pte)):
-        return pte
+        table = pin_mapped_table(m, cpu)
+    pte = pte_offset(table, m.pvmw.addr[cpu])
+    return pte if table != 0 and check_pte(m, cpu, read_once(m.entry, pte)) else 0
+
+
+@kernel
+def next_vma(m, cpu):
+    """Put the table at hand, and go on to the next VMA, or link; False at the end."""
     page_vma_mapped_walk_done(m, cpu)
-    return 0
+    return next_anon_vma(m, cpu) if m.pvmw.family[cpu] >= 0 else next_link(m, cpu)
 
 
 @kernel
 def page_vma_mapped_walk(m, cpu):
     """The next PTE of the walk, or 0 if there is none.
 
-    Locking: returns with its ptl and a reference on its table, which the next call drops.
+    Locking: returns with its ptl and a reference on its table, which the next call drops, or rmap_walk_end.
     """
-    page_vma_mapped_walk_done(m, cpu)
-    while next_anon_vma(m, cpu) if m.pvmw.family[cpu] >= 0 else next_link(m, cpu):
+    while next_page(m, cpu) or next_vma(m, cpu):
         pte = map_pte(m, cpu)
         if pte != 0:
             return pte
@@ -178,7 +217,10 @@ def page_vma_mapped_at(m, cpu, mm, addr, frame):
     m.pvmw.flags[cpu] = m.pvmw.table[cpu] = m.pvmw.cleared[cpu] = 0
     m.pvmw.mm[cpu] = mm
     m.pvmw.addr[cpu] = addr
-    return map_pte(m, cpu)
+    pte = map_pte(m, cpu)
+    if pte == 0:
+        page_vma_mapped_walk_done(m, cpu)
+    return pte
 
 
 @kernel

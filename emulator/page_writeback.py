@@ -62,7 +62,7 @@ def page_mkclean(m, cpu, slot):
     The flush is under ptl: who stores to the page now faults, and waits for the page lock. Locking: caller must hold
     the page lock; takes and releases i_mmap_lock. Source: page_mkclean_one, mm/rmap.c.
     """
-    rmap_walk_begin(m, cpu, m.cache.frame[slot], 0)
+    rmap_walk_begin(m, cpu, m.cache.frame[slot], 1, 0)
     pte = page_vma_mapped_walk(m, cpu)
     while pte != 0:
         took(m, cpu, MKCLEAN)

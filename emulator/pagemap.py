@@ -150,7 +150,7 @@ def add_to_page_cache(m, slot, frame):
 
     Locking: caller must hold the page lock.
     """
-    m.page_slot[frame] = slot + 1
+    write_once(m.page_slot, frame, slot + 1)  # do_wp_page may be looking, by an entry that it will find changed
     if DEBUG:
         write_once(m.page_stored_by, frame, 0)
     write_once(m.cache.frame, slot, frame)

@@ -79,6 +79,7 @@ KNOBS = _fields(
         "uffd-move-unchecked": "UFFD_MOVE trusts the destination table it found before it took the ptl (H18a)",
         "mremap-late-flush": "mremap flushes the old range after it has dropped the ptls (CVE-2018-18281)",
         "migrate-late-flush": "migration flushes after it has dropped the ptl (60bae7370896, H22)",
+        "put-to-last-table": "an rmap walk puts for all it cleared in the table where it ends, as in v1 (D9)",
         "swap-uncounted": "an entry that becomes a swap entry is taken out of its table's count",
         "reuse-by-mapcount": "a write fault takes a frame for its own that one PTE maps, whoever else uses it (H25)",
         "wait-after-put": "slow GUP puts the table, then looks for the migration entry to wait for in it (D6)",

@@ -75,7 +75,7 @@ def replace_page(m, cpu, mm, addr, old, new, entry):
         if entry != 0:
             write_once(m.entry, pte, entry)
         else:
-            m.pvmw.cleared[cpu] = 1
+            m.pvmw.cleared[cpu] += 1
             atomic_add(m.mm.rss_anon, mm, -1)
         put_mapped_page(m, old)
     page_vma_mapped_walk_done(m, cpu)

@@ -285,6 +285,18 @@ def shadow_swap_out(m, slot, frame):
 
 
 @kernel
+def shadow_swap_in(m, slot, frame):
+    """What is known of a slot is known of the frame that the swap cache has got for it. fork or mremap may be telling
+    the slot something else at this moment.
+    """
+    tag = -1
+    while tag != read_once(m.cache.stored_by, slot):
+        tag = read_once(m.cache.stored_by, slot)
+        write_once(m.page_stored_by, frame, tag)
+    write_once(m.page_values, frame, read_once(m.cache.values, slot))
+
+
+@kernel
 def moved_tag(before, mm, addr, tag):
     """What becomes of the tag `before` of a page that was at `addr` of `mm` when `tag` is to hold; -1 for nothing.
 
@@ -297,18 +309,25 @@ def moved_tag(before, mm, addr, tag):
 
 
 @kernel
+def move_tag(tags, i, mm, addr, tag):
+    """Let moved_tag become of `tags[i]`, and return it."""
+    before = read_once(tags, i)
+    after = moved_tag(before, mm, addr, tag)
+    if after >= 0:
+        cmpxchg(tags, i, before, after)
+    return after
+
+
+@kernel
 def shadow_swapped(m, mm, addr, slot, tag):
     """fork has shared, or mremap has moved, the page in `slot` that was at `addr`: `tag` is what holds from now on.
 
-    The frame that the swap cache may have comes first (see shadow_swap_out); it may be another page's by now.
+    The slot is told before the frame that the swap cache may have, for who brings it in (shadow_swap_in), and behind
+    it, for who takes it out (shadow_swap_out). The frame may be another page's by now.
     """
+    move_tag(m.cache.stored_by, slot, mm, addr, tag)
     frame = read_once(m.cache.frame, slot)
-    after = -1
-    if frame != 0:
-        before = read_once(m.page_stored_by, frame)
-        after = moved_tag(before, mm, addr, tag)
-        if after >= 0:
-            cmpxchg(m.page_stored_by, frame, before, after)
+    after = move_tag(m.page_stored_by, frame, mm, addr, tag) if frame != 0 else -1
     known = read_once(m.cache.stored_by, slot)
     if known != 0:
         after = moved_tag(known, mm, addr, tag)

@@ -30,6 +30,7 @@ from emulator.pagemap import (
     trylock_page,
     unlock_page,
 )
+from emulator.shadow import shadow_swap_in
 
 BUG_SWAP_COUNT = int(Bug.SWAP_COUNT_UNDERFLOW)
 
@@ -118,8 +119,7 @@ def read_swap_cache(m, cpu, slot, frame):
         return False
     add_to_page_cache(m, slot, frame)
     if DEBUG:
-        write_once(m.page_stored_by, frame, read_once(m.cache.stored_by, slot))
-        write_once(m.page_values, frame, read_once(m.cache.values, slot))
+        shadow_swap_in(m, slot, frame)
     m.cpu.swapped_in[cpu] += 1
     return True
 

@@ -171,6 +171,19 @@ DEFECTS = (
         ("pte_prealloc", "filemap_map_pmd", "mmap_read_unlock"),
     ),
     Defect(
+        "D9",
+        "put-to-last-table",
+        "an rmap walk puts for all it cleared in the table where it ends",
+        "patch 5, try_to_unmap_one",
+        "v1",
+        "The walk adds up the entries that became none and puts for them behind its loop, to the pmd it has reached. A "
+        "huge page that was split and moved to an odd address has its PTEs in two tables: the second falls below what "
+        "its holders own, the first is never freed. Here the run of pages is what is left of such a page after "
+        "MADV_FREE, or any that lie side by side.",
+        "not known",
+        "Analysis of this project.",
+    ),
+    Defect(
         "D10",
         "pmd-recheck-only",
         "the freer looks whether a table is at the pmd, not which",
@@ -202,8 +215,6 @@ REST = """## Looked at, and not shown
 - **D8**: the frees of patches 5 and 6 outside of a gather use flush_tlb_range, which on x86 said `freed_tables = false`
   until 2025: CPUs in lazy-TLB mode got no IPI and might walk the freed table speculatively. Here a lazy CPU walks
   nothing, nor does it speculate; the flush is made as one that freed tables.
-- **D9**: try_to_unmap_one puts all references at the end, to the pmd it has reached. It needs one page mapped by PTEs
-  of two tables, which a PTE-mapped huge page at an odd address is; no page here is larger than its table.
 - **D11**: do_fault gives SIGBUS when pte_try_get fails in a VMA without a fault handler. That is right, not spurious: a
   dying table is empty, so the entry is none, and before the series a none entry of such a VMA was a SIGBUS as well. An
   entry that is cleared for a moment under the ptl, which do_fault's second look is there for, keeps its reference

@@ -42,6 +42,7 @@ RACES = (
     "migrate-late-flush",
     "wait-after-put",
     "swap-uncounted",
+    "put-to-last-table",
     "early-ptlock-free",
     "lost-wakeup",
     "pte-alloc-under-page-lock",

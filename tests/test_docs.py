@@ -7,7 +7,7 @@ from support import ROOT
 
 from emulator.bugs import Bug
 from emulator.paths import PATHS
-from emulator.policy import SETTINGS
+from emulator.policy import KNOBS, SETTINGS
 from scenarios.claims import CLAIMS
 from scenarios.race import RACES, load_race
 from workers.violation import Event, Participant, Violation
@@ -67,6 +67,15 @@ def test_a_race_that_needs_a_policy_or_setting_is_listed_with_it():
             needed[name] = needs
     assert listed == needed
     assert [names(row[0])[0] for row in tables("races.md")["setting", "the machine"]] == list(SETTINGS)
+
+
+def test_pieces_and_knobs_are_as_many_as_the_documents_say():
+    readme, protocol, races = ((ROOT / name).read_text() for name in ("README.md", "docs/protocol.md", "docs/races.md"))
+
+    assert f"the zoo: {len(RACES)} pieces" in readme
+    assert f"The zoo has {len(RACES)} such pieces" in readme
+    assert f"{len(KNOBS)} of them, in the debug build. {len(RACES)} have" in protocol
+    assert f"all {len(RACES)}, 20 seeds each" in races
 
 
 def test_every_detector_is_explained():

@@ -155,6 +155,18 @@ def test_the_last_page_that_reclaim_forgets_frees_its_table(policy):
     assert (left.freed, left.anon) == (1, 0)
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("odd", [PAGE, 5 * PAGE, SLOT - PAGE], ids=lambda odd: f"{odd // PAGE} pages off")
+def test_what_is_left_of_a_huge_page_is_forgotten_in_runs_and_each_table_put_for_its_own(policy, odd):
+    huge = [mmap(BASE, SLOT), advise(madvise.MADV_HUGEPAGE, BASE, SLOT), touch(BASE, SLOT), mmap(OTHER, 2 * SLOT)]
+    program = [*huge, mremap_fixed(BASE, SLOT, OTHER + odd), free(OTHER, 2 * SLOT), swapout(1)]
+
+    some, all_ = run(program, policy, swap_pages=0), run([*program[:-1], swapout(512)], policy, swap_pages=0)
+
+    assert some.anon == 512 - 32
+    assert all_.anon == 0
+
+
 def test_memory_that_runs_out_goes_to_swap_if_there_is_any():
     program = [mmap(BASE, SLOT), touch(BASE, 60 * PAGE, value=7), read(BASE, 60 * PAGE), load(BASE)]
 

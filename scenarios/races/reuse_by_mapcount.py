@@ -11,7 +11,14 @@ stores to the page, COW not broken
                                                                           swap cache, with the store
 """
 
-from scenarios.race import BASE, SLOT, Programs, Race, Scene
+from typing import Any
+
+from emulator.anon_reclaim import shrink_anon
+from emulator.atomic import smp_store_release
+from emulator.memory import handle_mm_fault
+from emulator.mmu import load as load_word
+from scenarios.bodies import at_once
+from scenarios.race import BASE, SLOT, Programs, Race
 from workers.program import STOP, barrier, fork, jump, load, mmap, store, swapout
 
 
@@ -24,13 +31,22 @@ def programs(seed: int) -> Programs:
     ]
 
 
+def write(m: Any, cpu: int) -> None:
+    """A write fault in the parent, on a CPU that has nothing of it cached."""
+    smp_store_release(m.cpu.mm, cpu, -1)
+    handle_mm_fault(m, cpu, 0, BASE, 1)
+
+
+def reclaim_then_load(m: Any, cpu: int) -> None:
+    """Reclaim of the page, then the child loads from it."""
+    smp_store_release(m.cpu.mm, cpu, 1)
+    shrink_anon(m, cpu, 1)
+    load_word(m, cpu, 1, BASE)
+
+
 RACE = Race(
     detectors=("foreign-contents",),
     programs=programs,
-    scene=Scene(
-        setup=(mmap(BASE, SLOT), store(BASE, 7), STOP),
-        programs=((swapout(1), store(BASE, 8), STOP), (fork(1), load(BASE), STOP)),
-        swap_pages=4,
-    ),
+    scene=at_once((mmap(BASE, SLOT), store(BASE, 7), fork(0, hold=True), STOP), write, reclaim_then_load, swap_pages=4),
     source="H25's class: c444eb564fb1, CVE-2020-29368; 09854ba94c6a",
 )
