@@ -33,6 +33,7 @@ from emulator.spinlock import mmap_read_unlock, mmap_write_downgrade, mmap_write
 from emulator.tlb import point
 from emulator.vma import (
     VM_FILE,
+    VM_HUGEPAGE,
     VM_HUGETLB,
     VM_PFNMAP,
     VM_SHARED,
@@ -43,6 +44,7 @@ from emulator.vma import (
     vma_insert,
     vma_limit,
     vma_merge,
+    vma_modify_flags,
     vmas_lock,
     vmas_unlock,
 )
@@ -223,7 +225,7 @@ def file_to_map(m, start, length, flags, backing):
 @kernel
 def do_mmap(m, cpu, mm, start, length, flags, backing):
     """mmap(2) with MAP_FIXED: 0 or -errno. `backing` is 0 for anonymous memory, else pgoff << 8 | file + 1; for
-    VM_HUGETLB it is pgoff << 8.
+    VM_HUGETLB it is pgoff << 8. With VM_HUGEPAGE as if MADV_HUGEPAGE came next: it may merge before that.
 
     Locking: takes and releases mmap_lock.
     """
@@ -249,16 +251,18 @@ def do_mmap(m, cpu, mm, start, length, flags, backing):
     vmas_lock(m, cpu, mm)
     if 0 <= file < m.config.n_file[0]:
         flags |= VM_FILE
-    vma_insert(m, mm, row, start, end, flags, 0, start // PAGE)
+    vma_insert(m, mm, row, start, end, flags & ~VM_HUGEPAGE, 0, start // PAGE)
     if file >= 0:
         m.vma.file[row] = file + 1
         m.vma.pgoff[row] = backing >> 8
-    vma_merge(m, mm, row)
+    row = vma_merge(m, mm, row)
     vmas_unlock(m, cpu, mm)
     if file >= 0:
         link_file_vma(m, cpu, mm, file, start, end, backing >> 8)
     m.mm.total_vm[mm] += (end - start) // PAGE
     result = remap_pfn_range(m, cpu, mm, start) if flags & VM_PFNMAP else 0
+    if flags & VM_HUGEPAGE:
+        result = min(0, vma_modify_flags(m, cpu, mm, row, start, end, m.vma.flags[row] | VM_HUGEPAGE))
     mmap_write_unlock(m, cpu, mm)
     return result
 

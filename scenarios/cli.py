@@ -35,6 +35,7 @@ SCENARIOS = {
 }
 
 LATER = {
+    "record": ("scenarios.recorder", "command"),
     "soak": ("scenarios.soak", "command"),
     "races": ("scenarios.zoo", "races_command"),
     "explore": ("scenarios.explore", "explore_command"),
@@ -119,12 +120,15 @@ def run() -> None:
 @ptelab.command()
 @click.argument("file")
 @click.option("--policy", default="none", callback=one_of("policy", POLICIES), help="The policy of the run. [none]")
+@click.option("--host", is_flag=True, help="Record the trace on this host, too: where do its figures differ?")
 @engine_options
-def replay(file: str, policy: str, lab: Lab) -> int:
+def replay(file: str, policy: str, host: bool, lab: Lab) -> int:
     """Run a memory trace on one CPU: its figures, line by line."""
+    if host and policy != "none":
+        raise errors.UserError(f"--host compares with policy none, not {policy}")
     from scenarios.replay import command
 
-    return command(file, policy, lab.instruments(1))
+    return command(file, policy, lab.instruments(1), host)
 
 
 @ptelab.command()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.checks import audit
+from emulator.kernel import EBUS, EFAULT
 from emulator.mm_types import PAGE_SIZE
 from scenarios.footprint import geometry_for
 from scenarios.trace import Trace, TraceError, parse
@@ -67,15 +68,16 @@ def run_replay(path: str | Path, policy: str = "none", instruments: Instruments 
         checks["allocations_failed"] = int(cpu["oom"])  # the footprint was too small
         notes = (*machine.stops.stalls(), *filter(None, machine.stops.missed()))
         signals = tuple(str(of) for of in signals_of(machine.views, machine.geometry))
-        return ReplayResult(_rows(trace, machine.views["record"][:done]), checks, violation, seconds, notes, signals)
+        return ReplayResult(rows_of(trace, machine.views["record"][:done]), checks, violation, seconds, notes, signals)
 
 
-def _rows(trace: Trace, records: Any) -> list[str]:
+def rows_of(trace: Trace, records: Any) -> list[str]:
     """The figures of each operation as text: with its line number if the trace is numbered, else with its line."""
     rows = []
     for at, record in zip(trace.operations, records, strict=False):
         vmpte, rss = int(record["pgtables_bytes"]) // 1024, int(record["rss_anon"]) * (PAGE_SIZE // 1024)
-        figures = f"{vmpte}\t{rss}\t{int(record['minflt'])}\t{int(record['error'])}"
+        error = -EFAULT if record["error"] == -EBUS else int(record["error"])  # a signal is a signal
+        figures = f"{vmpte}\t{rss}\t{int(record['minflt'])}\t{error}"
         rows.append(f"{at.line}\t{figures}" if trace.numbered else f"{figures}\t{_child(record)}\t{at.text}")
     return rows
 
@@ -88,8 +90,8 @@ def _child(record: Any) -> str:
     return f"{int(record['child_pgtables_bytes']) // 1024}:{rss}:{int(record['child_minflt'])}"
 
 
-def command(path: str, policy: str, instruments: Instruments) -> int:
-    """Replay a trace and print its rows, and nothing else, on stdout; the exit status."""
+def command(path: str, policy: str, instruments: Instruments, host: bool = False) -> int:
+    """Replay a trace and print its rows, and nothing else, on stdout; the exit status. With `host` compare them."""
     from emulator.segment import SegmentTooLarge
     from scenarios import errors
     from scenarios.progress import note
@@ -110,4 +112,10 @@ def command(path: str, policy: str, instruments: Instruments) -> int:
     for name, violations in result.checks.items():
         if violations:
             note(f"check {name}: {violations} violations")
-    return errors.OK if result.passed else errors.VIOLATION
+    if not result.passed:
+        return errors.VIOLATION
+    if not host:
+        return errors.OK
+    from scenarios.recorder import compare
+
+    return compare(path, result.rows)

@@ -44,6 +44,8 @@ def ptelab(*arguments):
         (["run", "server-snapshot", "--scale", "0"], "--scale '0' is out of range"),
         (["run", "server-snapshot", "--scale", "1"], "the largest that fits is --scale"),
         (["replay", "/nonexistent.trace"], "/nonexistent.trace"),
+        (["record", "/nonexistent.trace"], "/nonexistent.trace"),
+        (["replay", "/nonexistent.trace", "--host", "--policy", "refcount"], "--host compares with policy none"),
         (["run", "multi-fault", "--kill", "0@nowhere"], "--kill: unknown point 'nowhere'; known: fault.mmap-locked,"),
         (["run", "multi-fault", "--stall", "0@nowhere:1"], "--stall: unknown point 'nowhere'; known: fault.mmap-"),
         (["run", "multi-fault", "--kill", "zap.locked"], "--kill 'zap.locked' is not CPU@POINT; known: a number or"),

@@ -564,8 +564,8 @@ class Oracle:
         if name in ("mmap", "mmapr", "mmapthp"):
             if number[2] == 0:
                 self.sizes[number[0]] = number[1]
-            flags = {"mmap": R | W, "mmapr": R, "mmapthp": R | W | HUGE}[name]
-            return self.mmap(window + number[2] / 4096, number[1], flags)
+            error = self.mmap(window + number[2] / 4096, number[1], R if name == "mmapr" else R | W)
+            return self.hugepage(window + number[2] / 4096, number[1]) if name == "mmapthp" and not error else error
         if name == "mremap":
             before, self.sizes[number[0]] = self.sizes.get(number[0], 0), number[1]
             return self.mremap(window, number[1], before)

@@ -75,7 +75,9 @@ def measure_multi_fault(cpus: int, variant: str, seconds: float, warmup: float =
     if cpus < 1:
         raise ValueError(f"cpus must be at least 1, not {cpus}")
 
-    def body(loops: ModuleType, segment: Segment, m: Any) -> HostResult:
+    loops, segment, m = _prepare(cpus)
+
+    def body() -> HostResult:
         before, after = _multi_fault(loops, segment, m, variant, seconds, warmup)
         faults, wall = after.faults - before.faults, after.wall - before.wall
         cpu_seconds = after.cpu_seconds - before.cpu_seconds
@@ -88,7 +90,7 @@ def measure_multi_fault(cpus: int, variant: str, seconds: float, warmup: float =
             cpu_seconds=cpu_seconds,
         )
 
-    result: HostResult = _in_child(cpus, body)
+    result: HostResult = in_child(body)
     return result
 
 
@@ -104,7 +106,9 @@ def measure_madvise_loop(
     if min(total_bytes, piece_bytes) <= 0 or total_bytes % piece_bytes or piece_bytes % mmap.PAGESIZE:
         raise ValueError(f"{total_bytes} bytes are not whole pieces of {piece_bytes}, or those are not whole pages")
 
-    def body(loops: ModuleType, segment: Segment, m: Any) -> dict[str, Any]:
+    loops, segment, m = _prepare(1)
+
+    def body() -> dict[str, Any]:
         address, memory = _map(total_bytes)
         before, first = _footprint(), _sample(segment, [os.getpid()])
         loops.madvise_loop(m, address, total_bytes, piece_bytes)
@@ -119,11 +123,11 @@ def measure_madvise_loop(
             "cpu_seconds": last.cpu_seconds - first.cpu_seconds,
         }
 
-    def look(segment: Segment) -> None:
+    def look() -> None:
         if progress is not None:
             progress(min(1.0, int(segment.views["cpu"]["faults"][0]) * mmap.PAGESIZE / total_bytes))
 
-    result: dict[str, Any] = _in_child(1, body, look)
+    result: dict[str, Any] = in_child(body, look)
     return result
 
 
@@ -179,28 +183,25 @@ def _prepare(cpus: int) -> tuple[ModuleType, Segment, Any]:
     return host_loop, segment, native.attach(segment)
 
 
-def _in_child(
-    cpus: int, body: Callable[[ModuleType, Segment, Any], Any], look: Callable[[Segment], None] | None = None
-) -> Any:
+def in_child(body: Callable[[], Any], look: Callable[[], None] | None = None) -> Any:
     """What `body` returns or raises in a forked child, which never outlives this call; `look` is called meanwhile."""
-    loops, segment, m = _prepare(cpus)
     receiver, sender = FORK.Pipe(duplex=False)
 
-    def run(m: Any, _: int) -> None:
+    def run(_m: Any, _cpu: int) -> None:
         receiver.close()
         try:
-            answer = body(loops, segment, m)
+            answer = body()
         except (HostUnavailable, MachineFailed) as error:
             answer = error
         sender.send(answer)
 
-    leader = FORK.Process(target=child_main, args=(os.getpid(), run, m, 0), name="host")
+    leader = FORK.Process(target=child_main, args=(os.getpid(), run, None, 0), name="host")
     try:
         leader.start()
         sender.close()  # so that its death is an end of file
         while not receiver.poll(_POLL):
             if look is not None:
-                look(segment)
+                look()
         answer = receiver.recv()
     except EOFError:
         leader.join()
@@ -219,7 +220,7 @@ def _in_child(
     if isinstance(answer, Exception):
         raise answer
     if look is not None:
-        look(segment)
+        look()
     return answer
 
 

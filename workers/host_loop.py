@@ -7,14 +7,11 @@ and per thread `m.cpu.faults` (pages touched) and `m.cpu.errors`.
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
-import contextlib
-
 from emulator.engines import native  # before numba: it says where compiled code is kept
 
 # isort: split
 from llvmlite import ir
 from numba import njit, types
-from numba.core import config
 from numba.extending import intrinsic
 
 from emulator.engines import compile_cache
@@ -126,23 +123,10 @@ def _compiled(function, n_numbers):
     return compiled
 
 
-@contextlib.contextmanager
-def _caching():
-    """Inside this block numba keeps code beside the directory of the kernels: each is complete by itself."""
-    kernels_directory = config.CACHE_DIR
-    if _CACHE_DIRECTORY is not None:
-        config.CACHE_DIR = str(_CACHE_DIRECTORY)
-    try:
-        with compile_cache.filling(_CACHE_DIRECTORY):
-            yield
-    finally:
-        config.CACHE_DIR = kernels_directory
-
-
 _CACHE_DIRECTORY = native.CACHE_DIRECTORY and native.CACHE_DIRECTORY.with_name(f"{native.CACHE_DIRECTORY.name}-host")
 
 with (
-    _caching(),
+    compile_cache.kept_in(_CACHE_DIRECTORY),
     whole_program(frozenset({"host_multi_fault", "host_madvise_loop"}), frozenset(native.CALLS)),
 ):
     multi_fault = _compiled(host_multi_fault, 5)

@@ -84,6 +84,21 @@ def filling(cache: Path | None) -> Iterator[None]:
             _forget_old(cache)
 
 
+@contextlib.contextmanager
+def kept_in(cache: Path | None) -> Iterator[None]:
+    """Inside this block numba keeps code in `cache`, not where the kernels are: each is complete by itself."""
+    from numba.core import config
+
+    kernels = config.CACHE_DIR
+    if cache is not None:
+        config.CACHE_DIR = str(cache)
+    try:
+        with filling(cache):
+            yield
+    finally:
+        config.CACHE_DIR = kernels
+
+
 def _forget_old(cache: Path) -> None:
     others = [d for d in cache.parent.iterdir() if d.is_dir() and d != cache]
     for old in sorted(others, key=lambda d: d.stat().st_mtime)[:-_KEPT]:
