@@ -4,7 +4,8 @@ Source: madvise_willneed and madvise_pageout, mm/madvise.c; shrink_folio_list, m
 shared memory is unmapped and stays. Pages that others map as well are left alone.
 """
 
-from emulator.atomic import kernel, read_once
+from emulator.atomic import kernel, read_once, write_once
+from emulator.folio import zero_filled
 from emulator.memory import unmap_page_range
 from emulator.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.page_alloc import alloc_page, put_page
@@ -45,6 +46,19 @@ def force_page_cache_readahead(m, cpu, vma, start, end):
 
 
 @kernel
+def clean_unused_page(m, cpu, slot):
+    """A page of shared memory that nobody maps, nor ever stored to, is clean: in Linux a store makes it dirty, here
+    a read does (page_prot). Locking: takes the page lock by trylock.
+    """
+    if read_once(m.cache.frame, slot) == 0 or not trylock_page(m, cpu, slot):
+        return
+    frame = m.cache.frame[slot]
+    if frame != 0 and read_once(m.page.mapcount, frame) == 0 and zero_filled(m, frame):
+        write_once(m.cache.dirty, slot, 0)
+    unlock_page(m, cpu, slot)
+
+
+@kernel
 def pageout_file_range(m, cpu, mm, vma, start, end):
     """MADV_PAGEOUT: unmap the pages of the file in [start, end) that nobody else maps, and take the clean ones out of
     memory.
@@ -63,4 +77,6 @@ def pageout_file_range(m, cpu, mm, vma, start, end):
             unmap_page_range(m, cpu, mm, start + page * PAGE, start + (page + 1) * PAGE, 0)
     tlb_finish_mmu(m, cpu)
     for page in range(pages):
+        if m.file.shmem[file] != 0:
+            clean_unused_page(m, cpu, cache_slot(m, file, first + page))
         reclaim_page(m, cpu, cache_slot(m, file, first + page))

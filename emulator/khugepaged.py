@@ -260,24 +260,16 @@ def collapse_huge_page(m, cpu, mm, row, addr, head):
 
 
 @kernel
-def anon_suitable(m, row, addr):
-    """True if the VMA at `row` may have a huge page over the 2 MiB at `addr`. No hole is filled where userfaultfd
-    watches. Locking: caller must hold mmap_lock.
-    """
-    forbidden = VM_NOHUGEPAGE | VM_PFNMAP | VM_UFFD_MISSING
-    return m.vma.flags[row] & forbidden == 0 and transhuge_vma_suitable(m, row, addr)
-
-
-@kernel
 def hugepage_vma(m, mm, addr):
-    """The row of the VMA that may have a huge page over the 2 MiB at `addr`, and has had pages, or -1.
+    """The row of the VMA that may have a huge page over the 2 MiB at `addr`, or -1.
 
     Locking: caller must hold mmap_lock.
     """
     row = find_vma(m, mm, addr)
-    if row == vma_limit(m, mm) or not anon_suitable(m, row, addr):
+    if row == vma_limit(m, mm) or not transhuge_vma_suitable(m, row, addr):
         return -1
-    return row if read_once(m.vma.anon_vma, row) != 0 else -1
+    allowed = m.vma.flags[row] & (VM_NOHUGEPAGE | VM_PFNMAP | VM_UFFD_MISSING) == 0  # no hole is filled there
+    return row if allowed and read_once(m.vma.anon_vma, row) != 0 else -1
 
 
 @kernel
@@ -333,7 +325,7 @@ def collapse_allowed(m, cpu, mm, start):
     allowed = row < vma_limit(m, mm)
     if allowed:
         last = (m.vma.end[row] & -PMD_SIZE) - PMD_SIZE
-        allowed = shmem_suitable(m, row, last) or anon_suitable(m, row, last)
+        allowed = shmem_suitable(m, row, last) or hugepage_vma(m, mm, last) == row
     mmap_read_unlock(m, cpu, mm)
     return allowed
 

@@ -15,7 +15,7 @@ from scenarios.subject import names, subject
 CLAIM, PROOF, SEARCH = 6.0, 4.0, 20.0  # seconds for one subject: to prove a claim, a race's bound; to find a race
 PROGRAMS = 3  # preemptions: whole programs have too many interleavings to try all that differ
 # Found by processes (ptelab run race/NAME), and not by the explorer in a minute: too long for two preemptions.
-NOT_MET = ("race/null-prealloc", "race/move-without-rmap-lock")
+NOT_MET = ("race/move-without-rmap-lock",)
 
 HEADER = ["subject", "memory", "verdict", "executions", "s", "twin found", "executions", "s", "preemptions", "steps"]
 ABOUT = """# The claims, and what was tried

@@ -48,6 +48,8 @@ def show(found: Finding) -> None:
         return
     example = found.example
     made = "shrunk to" if found.verdict.executions > 1 else "its schedule has"
+    if found.by_hand:
+        made = "its schedule, written by hand for no search of a minute comes to it, has"
     report.write(f"{made} {many(len(example.choices), 'step')}, {many(example.preemptions, 'preemption')}\n")
     for line in found.lines:
         report.write(line)

@@ -55,6 +55,11 @@ class Finding:
     others: dict[str, str] = field(default_factory=dict)  # memory model -> verdict, where the twin must show nothing
 
     @property
+    def by_hand(self) -> bool:
+        """True if the schedule is the one that comes with the race."""
+        return self.trace is not None and bool(self.of.schedule) and self.trace.command.endswith(self.of.schedule)
+
+    @property
     def what(self) -> str | None:
         """What was found."""
         return self.example.what if self.example is not None else None
@@ -103,10 +108,14 @@ def machine_for(of: Subject, plan: Plan, crash_at: int = 0) -> Any:
 
 
 def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Finding:
-    """Search; if something fails, make it short and trace it. Raises UserError if the program is too large."""
+    """Search; if something fails, make it short and trace it. A race that has a schedule is shown by that, unless the
+    plan says how to search. Raises UserError if the program is too large.
+    """
     from emulator.engines.store_buffer import TooManyTasks
     from workers.hunt import Budget, Verdict, hunt, portfolio, search
 
+    if plan.broken and of.schedule and plan.bound is None and not plan.targets:
+        return replay(of, plan, of.schedule)
     budget = Budget(plan.seconds, plan.executions)
     total, crash = Verdict(), 0
     try:

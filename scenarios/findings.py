@@ -259,6 +259,8 @@ def section(defect: Defect, found: Finding, clean: Finding, row: dict[str, Any])
 
     lines = [f"## {defect.id}: {defect.title}", "", *_wrapped(f"{defect.where} ({defect.versions}). {defect.effect}")]
     lines += ["", *_wrapped(f"Fixed: {defect.fixed}. {defect.known}"), ""]
+    if found.by_hand:
+        lines += ["No search of a minute comes to it; the schedule is written by hand:", ""]
     if found.example is not None:
         lines += [f"    $ {found.trace.command}", ""]
         lines += [f"    {line}".rstrip() for line in [*found.lines, "", *story_text(story_of(found.trace))]]

@@ -73,7 +73,8 @@ class Race:
 
     `programs(seed)` gives a program for each CPU, without an end: each runs until the machine is stopped. `scene` is
     what the explorer runs. `detectors` are the bugs that may be seen first, or deadlock. `steer` lays its windows over
-    each other, (at, until[, us[, cpu]]) as in workers.instruments.Steer. The machine has one file.
+    each other, (at, until[, us[, cpu]]) as in workers.instruments.Steer. `schedule` is for the explorer, written by
+    hand, where no search of a minute comes to the race. The machine has one file.
     """
 
     detectors: tuple[str, ...]
@@ -85,6 +86,7 @@ class Race:
     settings: Mapping[str, int] = field(default_factory=dict)
     tick_us: int = 1000
     patience: float = 3.0
+    schedule: str = ""
 
 
 def load_race(name: str) -> tuple[Race, str]:

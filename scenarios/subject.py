@@ -15,7 +15,7 @@ class Subject:
     """A scene, the knob that takes the piece away which it needs, and what is seen then.
 
     `memory` is the memory model it is about; the broken twin shows nothing under those of `spared`. With `crashes` the
-    coordinator dies behind each of its steps in turn.
+    coordinator dies behind each of its steps in turn. `schedule` shows it where searches do not, or is empty.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Subject:
     spared: tuple[str, ...] = ()
     bound: int | None = None
     crashes: bool = False
+    schedule: str = ""
 
     @property
     def is_claim(self) -> bool:
@@ -53,7 +54,17 @@ def subject(name: str) -> Subject:
     kind, _, short = name.partition("/")
     if kind == "race":
         race, history = load_race(short)
-        return Subject(name, history, race.scene, short, race.detectors, race.policy, race.settings, race.source)
+        return Subject(
+            name,
+            history,
+            race.scene,
+            short,
+            race.detectors,
+            race.policy,
+            race.settings,
+            race.source,
+            schedule=race.schedule,
+        )
     claim = CLAIMS[short]
     return Subject(
         name,

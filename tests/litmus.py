@@ -431,6 +431,19 @@ def searched(names: list[str], broken: bool, bound: int | None = None) -> dict[s
     return found
 
 
+def by_hand(names: list[str]) -> dict[str, list[Any]]:
+    """Per race: whether the schedule that it comes with was run, and what that comes to in ten runs."""
+    from scenarios.finding import Plan, explore
+    from scenarios.subject import subject
+
+    shown: dict[str, list[Any]] = {}
+    for name in names:
+        of = subject(name)
+        runs = [explore(of, Plan(True, of.memory)) for _ in range(10)]
+        shown[name] = [all(one.by_hand for one in runs), sorted({str(one.what) for one in runs})]
+    return shown
+
+
 def edited() -> list[str]:
     """What a schedule of publish-before-init comes to: as it is, and after unrelated edits of the kernels."""
     from emulator import pte_ref, tlb

@@ -281,11 +281,10 @@ class Oracle:
     def collapse(self, start, length):
         def one(vma, inside):
             last = vma[END] // SLOT - 1
-            if last * SLOT < vma[START] or vma[FLAGS] & NOHUGE:
+            if last * SLOT < vma[START] or vma[FLAGS] & NOHUGE or not vma[ANON]:
                 return EINVAL
             slots = range(-(-inside.start // SLOT), inside.stop // SLOT)
-            done = [vma[ANON] and self.collapse_slot(slot) for slot in slots]
-            return 0 if slots.start <= slots.stop and all(done) else EINVAL
+            return 0 if slots.start <= slots.stop and all([self.collapse_slot(slot) for slot in slots]) else EINVAL
 
         return self.each_vma(start, length, one)
 

@@ -44,3 +44,10 @@ def test_scenes_meet_their_race_and_its_short_schedule_repeats_it_ten_times_in_t
         assert as_expected, (name, what)
         assert preemptions <= 4, name
         assert again == [what], name
+
+
+def test_a_schedule_that_comes_with_a_race_shows_it_ten_times_in_ten():
+    races = {f"race/{name}": load_race(name)[0] for name in RACES if load_race(name)[0].schedule}
+    shown = in_engine("explore", f"__import__('litmus').by_hand({list(races)!r})")
+
+    assert shown == {name: [True, [race.detectors[0]]] for name, race in races.items()}

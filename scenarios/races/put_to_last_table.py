@@ -11,23 +11,29 @@ the first table is never freed                   it goes with an entry in it, or
 """
 
 from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, free, jump, mmap, swapout, touch
+from workers.program import STOP, Insn, free, jump, mmap, swapout, touch
 
 AT = BASE + SLOT - PAGE  # the last page of one table, then the next table's first
-RUN = (touch(AT + PAGE, PAGE), touch(AT, PAGE), free(AT, 2 * PAGE))  # frames are handed out from above: side by side
+
+
+def released(start: int, pages: int) -> list[Insn]:
+    """Fill pages from above, for so frames are handed out: they lie side by side. Then say that nobody needs them."""
+    filled = [touch(start + page * PAGE, PAGE) for page in reversed(range(pages))]
+    return [*filled, free(start, pages * PAGE)]
 
 
 def programs(seed: int) -> Programs:
-    """CPU 0 fills, releases and reclaims two pages, one in each of two tables; CPU 1 stores in the second."""
+    """CPU 0 fills, releases and reclaims pages of two tables; CPU 1 stores in the second."""
+    start, other = AT - 3 * PAGE, AT + 8 * PAGE
     return [
-        [mmap(AT, 2 * SLOT), *RUN, swapout(2), jump(1)],
-        [mmap(AT, 2 * SLOT), touch(AT + 2 * PAGE, PAGE), free(AT + 2 * PAGE, PAGE), jump(1)],
+        [mmap(BASE, 2 * SLOT), *released(start, 8), swapout(2), jump(1)],
+        [mmap(BASE, 2 * SLOT), touch(other, PAGE), free(other, PAGE), jump(1)],
     ]
 
 
 RACE = Race(
     detectors=("count-underflow", "freed-table-not-empty", "pmd-changed-under-pin"),
     programs=programs,
-    scene=Scene(setup=(mmap(AT, 2 * PAGE), *RUN, STOP), programs=((swapout(2), STOP),)),
+    scene=Scene(setup=(mmap(AT, 2 * PAGE), *released(AT, 2), STOP), programs=((swapout(2), STOP),)),
     source="v1 of the series: try_to_unmap_one, mm/rmap.c",
 )
