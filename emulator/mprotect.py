@@ -54,14 +54,15 @@ def mprotect_fixup(m, cpu, mm, row, start, end, prot):
         return 0
     if not (may_split(m, mm, start) and may_split(m, mm, end)):
         return -EINVAL
-    row = vma_modify_flags(m, cpu, mm, row, start, end, flags)
-    if row < 0:
-        return -ENOMEM
-    if flags & VM_HUGETLB:
+    if flags & VM_HUGETLB:  # before the flags change: who shares a table by them must find its leaves so
         hugetlb_unshare_pmds(m, cpu, mm, start, end)
-    change_protection(m, cpu, mm, start, end, flags)
+    row = vma_modify_flags(m, cpu, mm, row, start, end, flags)
+    if row >= 0:
+        change_protection(m, cpu, mm, start, end, flags)
     if flags & VM_HUGETLB:
         i_mmap_unlock(m, cpu, hugetlb_file(m))
+    if row < 0:
+        return -ENOMEM
     if before & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED and flags & (VM_WRITE | VM_UFFD_MISSING) == VM_WRITE:
         populate_private_locked(m, cpu, mm, row, start, end)
     return 0

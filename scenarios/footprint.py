@@ -105,8 +105,12 @@ class Footprint:
             )
         elif insn.op == Op.MUNMAP and aligned:
             self._unmap(insn.addr, end)
-        elif insn.op == Op.MUNMAP and insn.length:  # some calls fail: as if all did, but each may split a VMA
-            self._splits += min(-(-insn.length // max(insn.step, 1)), insn.length // PAGE_SIZE + 1)
+        elif insn.op == Op.MUNMAP and insn.length:  # some calls fail, but each may split a VMA
+            calls = range(insn.addr, insn.addr + insn.length, insn.step or insn.length)
+            self._splits += min(len(calls), insn.length // PAGE_SIZE + 1)
+            for at in calls if len(calls) <= MAX_MAP_COUNT else ():
+                if at % PAGE_SIZE == 0:
+                    self._unmap(at, min(-(-(at + calls.step) // PAGE_SIZE) * PAGE_SIZE, end))
         elif insn.op == Op.MADVISE and insn.length:
             self._advise(insn, end, aligned)
         elif insn.op == Op.MPROTECT and aligned:
