@@ -299,7 +299,8 @@ def test_linux_decides_what_an_edge_case_does(write, text, last):
 
 def needed_bytes(write, text):
     """Size of the segment for a trace."""
-    return geometry_for(parse(write(text)).program(), 8).offsets()[1]
+    trace = parse(write(text))
+    return geometry_for(trace.program(), trace.files).offsets()[1]
 
 
 def test_sparse_touches_take_room_for_what_they_touch(write):
