@@ -114,7 +114,7 @@ def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Fi
     from emulator.engines.store_buffer import TooManyTasks
     from workers.hunt import Budget, Verdict, hunt, portfolio, search
 
-    if plan.broken and of.schedule and plan.bound is None and not plan.targets:
+    if plan.broken and of.schedule and not plan.demanded and not plan.targets:
         return replay(of, plan, of.schedule)
     budget = Budget(plan.seconds, plan.executions)
     total, crash = Verdict(), 0
