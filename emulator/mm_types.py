@@ -370,7 +370,7 @@ MM = struct(
     line(
         tlb_flush_pending="gathers open on this mm; atomic",
         zaps="gathers ever opened, debug build; atomic",
-        moves="times that mremap moved pages, or a probe replaced one; holder of mmap_lock for write",
+        moves="times that mremap moved pages, or a probe replaced one, debug build; holder of mmap_lock for write",
     ),
     line(
         pgd="its top-level table; parent",

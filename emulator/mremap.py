@@ -7,7 +7,7 @@ can who walks the i_mmap of a file: it has the range at both places from before 
 Source: do_mremap, move_vma and copy_vma, mm/mremap.c and mm/vma.c.
 """
 
-from emulator.atomic import kernel, write_once
+from emulator.atomic import DEBUG, kernel, write_once
 from emulator.device import move_device_vma
 from emulator.gup import mm_populate
 from emulator.kernel import EFAULT, EINVAL, ENOMEM
@@ -120,7 +120,8 @@ def do_mremap_fixed(m, cpu, mm, addr, length, new):
         return -EINVAL
     mmap_write_lock(m, cpu, mm)
     error = remap_move(m, cpu, mm, addr, addr + length, new)
-    write_once(m.mm.moves, mm, m.mm.moves[mm] + 1)  # for who looks, under mmap_lock, whether a page is where it was
+    if DEBUG:
+        write_once(m.mm.moves, mm, m.mm.moves[mm] + 1)  # for who looks, under mmap_lock, whether a page is where it was
     mmap_write_unlock(m, cpu, mm)
     return error
 

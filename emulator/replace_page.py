@@ -192,6 +192,7 @@ def uprobe(m, cpu, mm, addr):
                 error = uprobe_replace(m, cpu, mm, vma, addr & -PAGE, old)
                 unlock_anon_page(m, cpu, old)
             put_page(m, cpu, old)
-    write_once(m.mm.moves, mm, m.mm.moves[mm] + 1)  # it replaces pinned pages, too, as Linux does
+    if DEBUG:
+        write_once(m.mm.moves, mm, m.mm.moves[mm] + 1)  # it replaces pinned pages, too, as Linux does
     mmap_write_unlock(m, cpu, mm)
     return error
