@@ -20,17 +20,17 @@ engine.choose("explore", debug=True)
 from emulator.atomic import write_once  # noqa: E402
 from emulator.engines.explore import NEVER  # noqa: E402
 from emulator.pgtable import pgtable_of, pmd_lookup, pte_offset  # noqa: E402
-from emulator.pte_ref import pte_put, pte_try_get  # noqa: E402
-from scenarios.bodies import BASE, ONE_ENTRY, at_once  # noqa: E402
-from scenarios.claims import freed_once  # noqa: E402
-from scenarios.finding import Plan, explore, machine_for  # noqa: E402
-from scenarios.progress import note  # noqa: E402
-from scenarios.race import RACES  # noqa: E402
-from scenarios.subject import subject  # noqa: E402
-from workers.explorer import ExploredMachine  # noqa: E402
-from workers.hunt import Budget, search  # noqa: E402
+from emulator.policy.pte_ref import pte_put, pte_try_get  # noqa: E402
+from scenarios.proofs.claims import freed_once  # noqa: E402
+from scenarios.proofs.finding import Plan, explore, machine_for  # noqa: E402
+from scenarios.proofs.subject import subject  # noqa: E402
+from scenarios.session.progress import note  # noqa: E402
+from scenarios.zoo.bodies import BASE, ONE_ENTRY, at_once  # noqa: E402
+from scenarios.zoo.race import RACES  # noqa: E402
+from workers.explorer.explored_machine import ExploredMachine  # noqa: E402
+from workers.explorer.hunt import Budget, search  # noqa: E402
+from workers.explorer.search import Search  # noqa: E402
 from workers.instruments import Instruments  # noqa: E402
-from workers.search import Search  # noqa: E402
 
 SECONDS = 2.0
 

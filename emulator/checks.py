@@ -11,9 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from emulator.mm_types import FRAMES, NR_MEMCGS, PCP_ROOM, PSC_ENTRIES, PTRS_PER_TABLE, TABLES, TLB_ENTRIES, Geometry
-from emulator.pagemap import SWAP_HAS_CACHE
-from emulator.pgtable import (
+from emulator.mm_types import (
+    EPOCH_BITS,
+    EPOCH_MAX,
+    FRAMES,
+    LARGE,
+    LAZYFREE,
+    MAPPING_SHIFT,
+    NR_MEMCGS,
+    PCP_ROOM,
+    PSC_ENTRIES,
+    PTRS_PER_TABLE,
+    SWAP_HAS_CACHE,
+    TABLES,
+    TLB_ENTRIES,
+    Geometry,
+)
+from emulator.pgtable_types import (
     DIRTY,
     FILE,
     HPAGE_PMD_NR,
@@ -32,8 +46,6 @@ from emulator.pgtable import (
     TABLE_LIMBO,
     TABLE_UNHOOKED,
 )
-from emulator.rmap import LARGE, LAZYFREE, MAPPING_SHIFT
-from emulator.tlb import EPOCH_BITS, EPOCH_MAX
 
 Views = Mapping[str, Any]
 _CHUNK = 4096  # tables looked at in one numpy operation, 16 MiB of entries

@@ -49,6 +49,15 @@ NR_BARRIERS = 8
 HUGETLB_PAGES = 2  # huge pages of the hugetlbfs file
 NR_MEMCGS = 8  # memory control groups, the root's included
 
+SWAP_HAS_CACHE = 1 << 20  # of cache.swap_map
+MAPPING_SHIFT = 12  # page.mapping: the linear page index is above it
+LAZYFREE = 0x800  # of page.mapping: MADV_FREE has said that nobody needs the page, unless it is stored to
+LARGE = 0x400  # of page.mapping: the page is part of a folio of 512
+FAMILY = LARGE - 1  # of page.mapping
+EPOCH_BITS = 20  # of a tag in the TLB or the paging-structure cache
+EPOCH_MAX = (1 << EPOCH_BITS) - 1
+FLUSH_CEILING = 33  # pages; above that the whole TLB goes, Linux's tlb_single_page_flush_ceiling
+
 Line = dict[str, str]
 
 

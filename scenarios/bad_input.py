@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from scenarios import options, report, session
-from scenarios.progress import Progress
-from scenarios.record import Record
+from scenarios.session import options, report, session
+from scenarios.session.progress import Progress
+from scenarios.session.record import Record
 
 BASE, PAGE = 0x10_0000_0000, 4096
 FRAMES = 2048
@@ -40,7 +40,7 @@ CASES = (
 
 def programs() -> list[list[Any]]:
     """Each CPU maps and fills a page of its own, waits for the others, makes its access, and looks at its page."""
-    from workers.program import STOP, barrier, load, mmap, mmap_file, munmap, store
+    from workers.programs.program import STOP, barrier, load, mmap, mmap_file, munmap, store
 
     wrong = [
         [load(BASE + 5 * PAGE)],
@@ -52,7 +52,7 @@ def programs() -> list[list[Any]]:
 
 
 def _hog() -> list[Any]:
-    from workers.program import mmap, touch
+    from workers.programs.program import mmap, touch
 
     return [mmap(BASE + PAGE, 2 * FRAMES * PAGE), touch(BASE + PAGE, 2 * FRAMES * PAGE)]
 

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from emulator import engine as engines
-from emulator.policy import POLICIES
-from scenarios import errors
-from scenarios.options import Lab, engine_options, one_of
+from emulator.policy.policies import POLICIES
+from scenarios.session import errors
+from scenarios.session.options import Lab, engine_options, one_of
 from workers import interrupts
 
 # name -> (module, the question it answers)
@@ -35,21 +35,21 @@ SCENARIOS = {
 }
 
 LATER = {
-    "record": ("scenarios.recorder", "command"),
+    "record": ("scenarios.traces.recorder", "command"),
     "soak": ("scenarios.soak", "command"),
-    "races": ("scenarios.zoo", "races_command"),
-    "explore": ("scenarios.explore", "explore_command"),
-    "findings": ("scenarios.findings", "command"),
+    "races": ("scenarios.zoo.zoo", "races_command"),
+    "explore": ("scenarios.proofs.explore", "explore_command"),
+    "findings": ("scenarios.proofs.findings", "command"),
 }
 
 
 def _race(name: str) -> click.Command:
-    from scenarios.race import RACES
+    from scenarios.zoo.race import RACES
 
     if name not in RACES:
         raise errors.UserError(f"unknown race '{name}'; known: {', '.join(RACES)}")
     engines.choose("native", debug=True)
-    from scenarios.zoo import race_command
+    from scenarios.zoo.zoo import race_command
 
     return race_command(name)
 
@@ -98,7 +98,8 @@ def ptelab() -> None:
 def list_() -> None:
     """List scenarios, policies, knobs and engines."""
     from emulator.engine import ENGINES
-    from emulator.policy import KNOBS, POLICIES
+    from emulator.knobs import KNOBS
+    from emulator.policy.policies import POLICIES
 
     parts: list[tuple[str, dict[str, str]]] = [
         ("scenarios", {name: question for name, (_, question) in SCENARIOS.items()}),
@@ -126,7 +127,7 @@ def replay(file: str, policy: str, host: bool, lab: Lab) -> int:
     """Run a memory trace on one CPU: its figures, line by line."""
     if host and policy != "none":
         raise errors.UserError(f"--host compares with policy none, not {policy}")
-    from scenarios.replay import command
+    from scenarios.traces.replay import command
 
     return command(file, policy, lab.instruments(1), host)
 
@@ -134,7 +135,7 @@ def replay(file: str, policy: str, host: bool, lab: Lab) -> int:
 @ptelab.command()
 def points() -> None:
     """List the points where --kill and --stall can stop a process."""
-    from emulator.points import POINTS
+    from emulator.watch.points import POINTS
 
     for name, point in POINTS.items():
         needs = f" ({point.needs})" if point.needs else ""

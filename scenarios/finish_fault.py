@@ -14,10 +14,10 @@ from typing import Any
 
 import click
 
-from scenarios import options, report, session
-from scenarios.progress import Progress
-from scenarios.race import load_race
-from scenarios.record import Record
+from scenarios.session import options, report, session
+from scenarios.session.progress import Progress
+from scenarios.session.record import Record
+from scenarios.zoo.race import load_race
 
 RACE = "pte-alloc-under-page-lock"
 FIGURES = ("faults", "written", "tables_installed")
@@ -25,7 +25,7 @@ FIGURES = ("faults", "written", "tables_installed")
 
 def measure(policy: str, seconds: float, record: Record, lab: options.Lab) -> dict[str, Any]:
     """Run the two programs under one policy for so long, or until they hang: the row."""
-    from scenarios.zoo import geometry
+    from scenarios.zoo.zoo import geometry
     from workers.machine import Machine
 
     race, _ = load_race(RACE)

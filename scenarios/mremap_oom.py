@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 
-from scenarios import options, report, session
-from scenarios.progress import Progress
-from scenarios.record import Record
+from scenarios.session import options, report, session
+from scenarios.session.progress import Progress
+from scenarios.session.record import Record
 
 PAGE, SLOT = 4096, 2 << 20
 SOURCE = 0x10_0000_0000
@@ -31,8 +31,8 @@ ENOMEM = -12
 
 def programs() -> tuple[list[Any], list[Any]]:
     """The mover, with two records for each move, before and after; and who takes the tables, a little later."""
-    from emulator.madvise import MADV_POPULATE_WRITE
-    from workers.program import MARK, STOP, advise, barrier, dontneed, jump, mmap, mremap_fixed, munmap
+    from emulator.uapi import MADV_POPULATE_WRITE
+    from workers.programs.program import MARK, STOP, advise, barrier, dontneed, jump, mmap, mremap_fixed, munmap
 
     wanted = [advise(MADV_POPULATE_WRITE, SOURCE + slot * SLOT, PAGE) for slot in range(2 * SLOTS)]
     filled = wanted[:SLOTS]

@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 
-from scenarios import options, report, session
-from scenarios.progress import Progress, note
-from scenarios.record import Record
+from scenarios.session import options, report, session
+from scenarios.session.progress import Progress, note
+from scenarios.session.record import Record
 
 SLOT, TOUCHED = 8 << 20, 2 << 20
 BASE = 0x7F00_0000_0000
@@ -34,7 +34,7 @@ COVER_LETTER = {
 
 def programs(cpus: int, variant: str, seed: int) -> list[list[Any]]:
     """The program of each CPU."""
-    from workers.program import barrier, dontneed, jump, mmap, touch
+    from workers.programs.program import barrier, dontneed, jump, mmap, touch
 
     result = []
     for cpu in range(cpus):
@@ -194,7 +194,7 @@ def rounds(
 
 def host_round(cpus: int, setup: dict[str, Any], record: Record) -> dict[str, Any] | None:
     """One round of the same loop on this host's real kernel; None if it cannot be measured, said once."""
-    from workers.host import HostUnavailable, measure_multi_fault
+    from workers.host.fault_loop import HostUnavailable, measure_multi_fault
 
     if setup.get("host_missing"):
         return None
@@ -306,7 +306,7 @@ def show_host(record: Record, setup: dict[str, Any]) -> None:
         if setup.get("host_missing"):
             report.write(f"this host's kernel is not measured: {setup['host_missing']}\n")
         return
-    from workers.host import kernel_facts
+    from workers.host.fault_loop import kernel_facts
 
     facts = ", ".join(f"{name} {value}" for name, value in kernel_facts().items())
     lines = []

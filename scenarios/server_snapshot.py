@@ -14,10 +14,11 @@ from typing import Any
 
 import click
 
-from scenarios import madvise_loop, options, report, session
-from scenarios.errors import UserError
-from scenarios.progress import Progress, note
-from scenarios.record import Record
+from scenarios import madvise_loop
+from scenarios.session import options, report, session
+from scenarios.session.errors import UserError
+from scenarios.session.progress import Progress, note
+from scenarios.session.record import Record
 
 VIRT, RES, VMPTE, NEEDED = 55 << 40, 590 << 30, 110 << 30, 1.2
 BASE = 1 << 40
@@ -82,7 +83,7 @@ def choose_scale(wanted: str) -> int:
 
 def program(virt: int, resident: int) -> list[Any]:
     """Touch what stays; then touch every other 2 MiB sparsely and release it, GiB by GiB."""
-    from workers.program import STOP, dontneed, mmap, touch
+    from workers.programs.program import STOP, dontneed, mmap, touch
 
     code = [mmap(BASE, virt), touch(BASE, resident)]
     at = resident

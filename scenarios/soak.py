@@ -20,9 +20,10 @@ from typing import Any
 import click
 
 from emulator import engine
-from scenarios import errors, multi_fault, options, report, session, stress
-from scenarios.progress import Progress
-from scenarios.record import Record, check_writable, commit
+from scenarios import multi_fault, stress
+from scenarios.session import errors, options, report, session
+from scenarios.session.progress import Progress
+from scenarios.session.record import Record, check_writable, commit
 
 SCHEMA = 1
 POLICIES = ("refcount", "refcount-rcu", "refcount-lock")

@@ -1,8 +1,8 @@
 """stress: does the protocol survive random programs of every instruction?
 
-A seed names the programs of all CPUs (workers/random_programs.py), which share few tables and meet at barriers. Every
-policy runs them to their end on a fresh machine, under the detectors, and the audit looks at what is left. With
---seconds the seeds that follow come next, until the time is over.
+A seed names the programs of all CPUs (workers/programs/random_programs.py), which share few tables and meet at
+barriers. Every policy runs them to their end on a fresh machine, under the detectors, and the audit looks at what is
+left. With --seconds the seeds that follow come next, until the time is over.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 import click
 
-from emulator.policy import POLICIES
-from scenarios import options, report, session
-from scenarios.errors import UserError
-from scenarios.progress import Progress
-from scenarios.record import Record
+from emulator.policy.policies import POLICIES
+from scenarios.session import options, report, session
+from scenarios.session.errors import UserError
+from scenarios.session.progress import Progress
+from scenarios.session.record import Record
 
 COUNTERS = (
     "insns",
@@ -64,7 +64,7 @@ class Setup:
 
 def geometry(cpus: int, mms: int, length: int) -> Any:
     """The largest machine a run may need: the programs of a seed differ a little in length."""
-    from workers.random_programs import Workload, random_workload
+    from workers.programs.random_programs import Workload, random_workload
 
     program = random_workload(0, 1, 1, length).programs[0]
     return Workload([[*program, *program]] * cpus, [cpu % mms for cpu in range(cpus)]).geometry()
@@ -73,7 +73,7 @@ def geometry(cpus: int, mms: int, length: int) -> Any:
 def run_once(policy: str, setup: Setup, record: Record) -> dict[str, Any]:
     """One policy, one seed, on a machine of its own: its counters, with grace periods and seconds."""
     from workers.machine import Machine
-    from workers.random_programs import random_workload
+    from workers.programs.random_programs import random_workload
 
     workload = random_workload(setup.lab.seed, setup.cpus, setup.mms, setup.length)
     instruments = setup.lab.instruments(setup.cpus)

@@ -31,7 +31,7 @@ def pytest_terminal_summary(terminalreporter):
             if getattr(report, "when", "") == "teardown":
                 taken.update(dict(report.user_properties).get(TAKEN, {}))
     if taken:
-        from scenarios.report import paths
+        from scenarios.session.report import paths
 
         terminalreporter.section("paths taken by random programs")
         terminalreporter.write("\n".join([*paths(taken), ""]))

@@ -29,8 +29,8 @@ from emulator.engines.explore import (
     xchg,
 )
 from emulator.engines.store_buffer import Buffers
-from workers.chance import Follow, Pct, RandomWalk
-from workers.search import Search, Strategy
+from workers.explorer.chance import Follow, Pct, RandomWalk
+from workers.explorer.search import Search, Strategy
 
 engine.prepare()
 WORDS = 3
@@ -346,11 +346,11 @@ def looks_twice() -> bool:
 
 def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
     """D1 on the explored machine: how the search ends, what it finds, steps of that execution."""
-    from workers.explorer import ExploredMachine
-    from workers.hunt import Budget, search
+    from workers.explorer.explored_machine import ExploredMachine
+    from workers.explorer.hunt import Budget, search
     from workers.instruments import Instruments
-    from workers.program import STOP, dontneed, mmap, touch
-    from workers.scene import Scene
+    from workers.programs.program import STOP, dontneed, mmap, touch
+    from workers.programs.scene import Scene
 
     base, page, slot = 0x4000_0000, 4096, 2 << 20
     setup = [mmap(base, 2 * slot), touch(base + slot, page), touch(base, page), dontneed(base, slot), STOP]
@@ -368,10 +368,10 @@ def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
 def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int]]]:
     """Tasks that read (r), write (w), or write and downgrade (d) two words under mmap_lock: executions of the complete
     search, whether one ended with tasks waiting for ever, and what readers saw of the two words."""
-    from emulator import spinlock
-    from workers.explorer import ExploredMachine
-    from workers.program import STOP
-    from workers.scene import Scene
+    from emulator.locking import spinlock
+    from workers.explorer.explored_machine import ExploredMachine
+    from workers.programs.program import STOP
+    from workers.programs.scene import Scene
 
     spinlock.NAP_US = 0  # nobody looks again by himself: who is not woken waits for ever
     m = ExploredMachine(Scene(programs=[[STOP]] * len(tasks)), "refcount").m
@@ -410,10 +410,10 @@ def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int
 def searched(names: list[str], broken: bool, bound: int | None = None) -> dict[str, list[Any]]:
     """Per race's scene or claim: the verdict, what was found, whether that is as it should be, preemptions, and what
     its schedule comes to in ten more runs. Without a bound its own is searched."""
-    from scenarios.finding import Plan, explore, machine_for
-    from scenarios.subject import subject
-    from workers.counterexample import scheduled
-    from workers.schedule import parse
+    from scenarios.proofs.finding import Plan, explore, machine_for
+    from scenarios.proofs.subject import subject
+    from workers.explorer.counterexample import scheduled
+    from workers.explorer.schedule import parse
 
     found: dict[str, list[Any]] = {}
     for name in names:
@@ -433,8 +433,8 @@ def searched(names: list[str], broken: bool, bound: int | None = None) -> dict[s
 
 def by_hand(names: list[str]) -> dict[str, list[Any]]:
     """Per race: whether the schedule that it comes with was run, and what that comes to in ten runs."""
-    from scenarios.finding import Plan, explore
-    from scenarios.subject import subject
+    from scenarios.proofs.finding import Plan, explore
+    from scenarios.proofs.subject import subject
 
     shown: dict[str, list[Any]] = {}
     for name in names:
@@ -446,10 +446,11 @@ def by_hand(names: list[str]) -> dict[str, list[Any]]:
 
 def edited() -> list[str]:
     """What a schedule of publish-before-init comes to: as it is, and after unrelated edits of the kernels."""
-    from emulator import pte_ref, tlb
-    from scenarios.finding import Plan, explore, machine_for
-    from scenarios.subject import subject
-    from workers.counterexample import scheduled
+    from emulator.cpu import tlb
+    from emulator.policy import pte_ref
+    from scenarios.proofs.finding import Plan, explore, machine_for
+    from scenarios.proofs.subject import subject
+    from workers.explorer.counterexample import scheduled
 
     of, plan = subject("race/publish-before-init"), Plan(True, "sc", jobs=1)
     switches = explore(of, plan).example.switches
@@ -470,9 +471,9 @@ def edited() -> list[str]:
 
 def misfit(text: str) -> str:
     """Why a schedule does not fit publish-before-init."""
-    from scenarios.errors import UserError
-    from scenarios.finding import Plan, replay
-    from scenarios.subject import subject
+    from scenarios.proofs.finding import Plan, replay
+    from scenarios.proofs.subject import subject
+    from scenarios.session.errors import UserError
 
     try:
         replay(subject("race/publish-before-init"), Plan(True, "sc"), text)

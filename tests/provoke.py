@@ -8,15 +8,20 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from emulator import pte_ref
-from emulator.bugs import Bug
-from emulator.huge_memory import pgtable_trans_huge_withdraw
+from emulator.cpu.tlb import psc_fill, tlb_fill
+from emulator.huge.huge_memory import pgtable_trans_huge_withdraw
+from emulator.locking.mmap_lock import mmap_read_unlock
+from emulator.locking.spinlock import PMD_LOCK, PTE_LOCK, ZONE_LOCK, spin_lock, spin_unlock
 from emulator.mm_types import Geometry
-from emulator.mmap import check_mm
-from emulator.page_alloc import free_table, put_page
-from emulator.pgtable import PRESENT, RW, mm_inc_nr_tables
-from emulator.rcu import account_rcu_age
-from emulator.shadow import (
+from emulator.pages.page_alloc import free_table, put_page
+from emulator.pages.swap_state import swap_free
+from emulator.pgtable import mm_inc_nr_tables
+from emulator.pgtable_types import PRESENT, RW
+from emulator.policy import pte_ref
+from emulator.syscalls.mmap import check_mm
+from emulator.tables.rcu import account_rcu_age
+from emulator.watch.bugs import Bug
+from emulator.watch.shadow import (
     check_psc,
     check_tlb,
     shadow_load,
@@ -26,9 +31,6 @@ from emulator.shadow import (
     shadow_share,
     shadow_store,
 )
-from emulator.spinlock import PMD_LOCK, PTE_LOCK, ZONE_LOCK, mmap_read_unlock, spin_lock, spin_unlock
-from emulator.swap_state import swap_free
-from emulator.tlb import psc_fill, tlb_fill
 from workers.instruments import Instruments
 from workers.machine import FORK, Machine
 

@@ -28,7 +28,7 @@ from emulator.engines.explore import (
     xchg,
 )
 from emulator.engines.race_detector import RaceDetector
-from workers.search import Search
+from workers.explorer.search import Search
 
 DATA, FLAG, OTHER, LOCK, WORDS = 0, 1, 2, 3, 8
 Body = Callable[[Field], Any]
@@ -155,9 +155,9 @@ def wrong() -> list[str]:
 
 def explored(name: str, bound: int, policy: str = "") -> str:
     """What a search of a race's scene comes to, every piece in place: what it finds, or its verdict."""
-    from scenarios.race import load_race
-    from workers.explorer import ExploredMachine
-    from workers.hunt import Budget, search
+    from scenarios.zoo.race import load_race
+    from workers.explorer.explored_machine import ExploredMachine
+    from workers.explorer.hunt import Budget, search
     from workers.instruments import Instruments
 
     race, _ = load_race(name)
@@ -173,8 +173,8 @@ SMALL = ("publish-before-init", "count-late", "advanced-address", "missing-pte-p
 
 def scenes() -> dict[str, str]:
     """What the searches of all scenes come to: all with no preemption, small ones with one and under each policy."""
-    from emulator.policy import POLICIES
-    from scenarios.race import RACES
+    from emulator.policy.policies import POLICIES
+    from scenarios.zoo.race import RACES
 
     found = {name: explored(name, int(name in SMALL)) for name in RACES}
     found |= {f"{name}, {policy}": explored(name, 0, policy) for name in SMALL for policy in POLICIES}
@@ -183,9 +183,9 @@ def scenes() -> dict[str, str]:
 
 # module whose releases become write_once -> a scene that needs them
 TWINS = {
-    "spinlock": "nested-reset",  # the VMAs, before mmap_lock is released
+    "locking.mmap_lock": "nested-reset",  # the VMAs, before mmap_lock is released
     "pgtable": "publish-before-init",  # what a table holds, before the pmd that names it
-    "tlb": "missing-pte-put",  # user accesses, before a CPU is lazy
+    "cpu.idle": "missing-pte-put",  # user accesses, before a CPU is lazy
 }
 
 

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 from support import BASE, SLOT, geometry_for
 
-from emulator.madvise import MADV_COLD, MADV_COLLAPSE, MADV_GUARD_INSTALL, MADV_HUGEPAGE, MADV_POPULATE_READ
 from emulator.mm_types import PAGE_SIZE
+from emulator.uapi import MADV_COLD, MADV_COLLAPSE, MADV_GUARD_INSTALL, MADV_HUGEPAGE, MADV_POPULATE_READ
 from workers.instruments import Instruments, Stop
 from workers.machine import Machine
-from workers.postmortem import MachineFailed
-from workers.program import (
+from workers.programs.program import (
     DEVICE_REMOVE,
     EXIT,
     STOP,
@@ -48,6 +47,7 @@ from workers.program import (
     writeback,
 )
 from workers.stops import LONGEST_STALL
+from workers.telling.postmortem import MachineFailed
 from workers.watchdog import process_state
 
 LIMIT = 20.0  # seconds until a run that was not stopped is given up

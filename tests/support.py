@@ -19,13 +19,13 @@ import numpy as np
 from emulator import engine
 from emulator.checks import audit
 from emulator.mm_types import PCP_ROOM, Geometry
-from scenarios.options import Lab
+from scenarios.session.options import Lab
 from scenarios.stress import Setup, failures
 from workers.instruments import PLAIN, Instruments
 from workers.machine import Machine
-from workers.program import STOP, Insn, barrier, dontneed, jump, mmap, read, touch
-from workers.random_programs import CHILDREN, random_workload
-from workers.violation import violation_of
+from workers.programs.program import STOP, Insn, barrier, dontneed, jump, mmap, read, touch
+from workers.programs.random_programs import CHILDREN, random_workload
+from workers.telling.violation import violation_of
 
 BASE = 0x10_0000_0000 - (2 << 20)  # the last table of one GiB, then the next GiB
 SLOT = 2 << 20
@@ -187,7 +187,9 @@ def in_engine(name: str, expression: str, build: str = "debug") -> Any:
 
     `build` is debug or plain.
     """
-    code = f"import json; from support import *; from workers.program import *; print(json.dumps({expression}))"
+    code = (
+        f"import json; from support import *; from workers.programs.program import *; print(json.dumps({expression}))"
+    )
     environment = {**os.environ, "PTELAB_ENGINE": name, "PTELAB_BUILD": build}
     environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
     run = subprocess.run(

@@ -2,11 +2,11 @@
 
 import pytest
 
-from emulator.policy import POLICIES
+from emulator.policy.policies import POLICIES
 from scenarios import madvise_loop, server_snapshot
-from scenarios.options import Lab
-from scenarios.progress import Progress
-from scenarios.record import Record
+from scenarios.session.options import Lab
+from scenarios.session.progress import Progress
+from scenarios.session.record import Record
 
 EXPECTED = {"none": 102_640, "refcount-lock": 240, "refcount-rcu": 240, "refcount": 240}
 

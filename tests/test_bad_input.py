@@ -6,13 +6,13 @@ import pytest
 from support import BASE, SLOT, geometry_for, run_programs
 from test_cli import ptelab
 
-from emulator import madvise
 from emulator.checks import audit
 from emulator.mm_types import PAGE_SIZE, Geometry
-from emulator.policy import POLICIES
+from emulator.policy.policies import POLICIES
+from emulator.syscalls import madvise
 from workers.instruments import Instruments
 from workers.machine import Machine
-from workers.program import (
+from workers.programs.program import (
     EXIT,
     STOP,
     advise,

@@ -3,7 +3,7 @@
 import pytest
 from support import in_engine, pieces
 
-from scenarios.claims import CLAIMS
+from scenarios.proofs.claims import CLAIMS
 
 NAMES = [f"claim/{name}" for name in CLAIMS]
 

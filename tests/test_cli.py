@@ -199,7 +199,7 @@ def test_a_point_that_no_machine_passes_is_noted():
 
 
 def test_points_lists_every_point():
-    from emulator.points import POINTS
+    from emulator.watch.points import POINTS
 
     lines = ptelab("points").stdout.splitlines()
 

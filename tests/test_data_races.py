@@ -3,7 +3,7 @@
 import pytest
 from support import in_engine
 
-from scenarios.race import RACES
+from scenarios.zoo.race import RACES
 
 
 @pytest.fixture(scope="module")

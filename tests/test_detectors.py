@@ -2,8 +2,8 @@
 
 from support import hammer, in_engine, race, random_program
 
-from emulator.bugs import BUGS, Bug
-from scenarios.race import RACES, load_race
+from emulator.watch.bugs import BUGS, Bug
+from scenarios.zoo.race import RACES, load_race
 
 EXPECTED = {
     "swap_count": "swap-count-underflow",

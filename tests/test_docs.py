@@ -5,12 +5,12 @@ from dataclasses import fields
 
 from support import ROOT
 
-from emulator.bugs import Bug
-from emulator.paths import PATHS
-from emulator.policy import KNOBS, SETTINGS
-from scenarios.claims import CLAIMS
-from scenarios.race import RACES, load_race
-from workers.violation import Event, Participant, Violation
+from emulator.knobs import KNOBS, SETTINGS
+from emulator.watch.bugs import Bug
+from emulator.watch.paths import PATHS
+from scenarios.proofs.claims import CLAIMS
+from scenarios.zoo.race import RACES, load_race
+from workers.telling.violation import Event, Participant, Violation
 
 DETECTORS = {bug.detector for bug in Bug if bug != Bug.NONE}
 
@@ -41,7 +41,8 @@ def names_of_code(text):
 
 def source(file):
     """The text of a file of the emulator."""
-    return (ROOT / "emulator" / file).read_text()
+    (path,) = (ROOT / "emulator").rglob(file)
+    return path.read_text()
 
 
 def test_the_zoo_is_listed_with_pieces_sources_and_detectors():

@@ -4,7 +4,7 @@ import pytest
 from support import in_engine, random_program, state_after
 
 from emulator import engine
-from emulator.policy import POLICIES
+from emulator.policy.policies import POLICIES
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -4,9 +4,9 @@ import pytest
 from support import at_rest, race
 
 from emulator.mm_types import PAGE_SIZE, Geometry
-from emulator.policy import POLICIES
-from workers.program import DEVICE_REMOVE, STOP, dontneed, load, mmap, mmap_device, munmap, store
-from workers.random_programs import DEVICE_PAGE, SETUP
+from emulator.policy.policies import POLICIES
+from workers.programs.program import DEVICE_REMOVE, STOP, dontneed, load, mmap, mmap_device, munmap, store
+from workers.programs.random_programs import DEVICE_PAGE, SETUP
 
 CLEAN = ({}, None)
 

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 from support import BASE, PLAIN, SLOT, at_rest, geometry_for, race
 
-from emulator import madvise
-from emulator.kernel import EFAULT, EINVAL
 from emulator.mm_types import PAGE_SIZE
-from emulator.policy import POLICIES
-from scenarios.replay import run_replay
-from workers.program import (
+from emulator.policy.policies import POLICIES
+from emulator.syscalls import madvise
+from emulator.uapi import EFAULT, EINVAL
+from scenarios.traces.replay import run_replay
+from workers.programs.program import (
     EXIT,
     STOP,
     advise,

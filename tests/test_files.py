@@ -8,11 +8,11 @@ from support import BASE, PLAIN, SLOT, at_rest, geometry_for, in_engine, run_pro
 from test_cli import ptelab
 
 from emulator.checks import audit
-from emulator.kernel import EBUS, EFAULT
 from emulator.mm_types import PAGE_SIZE
-from emulator.policy import POLICIES
+from emulator.policy.policies import POLICIES
+from emulator.uapi import EBUS, EFAULT
 from workers.machine import Machine
-from workers.program import (
+from workers.programs.program import (
     EXIT,
     STOP,
     barrier,
@@ -187,7 +187,7 @@ def leaked():
     programs = [[mmap_file(BASE, PAGE_SIZE, 0), touch(BASE, PAGE_SIZE), STOP]]
     geometry = geometry_for(programs)
     with Machine(geometry, "refcount") as machine:
-        from emulator import file_fault
+        from emulator.fault import file_fault
 
         file_fault.free_table = lambda m, cpu, table: None
         machine.m.file.size[0] = 0  # a bus error: what was preallocated is not needed

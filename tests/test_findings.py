@@ -5,8 +5,8 @@ import json
 from support import ROOT
 from test_cli import ptelab
 
-from scenarios.findings import DEFECTS, IDS
-from scenarios.race import RACES
+from scenarios.proofs.findings import DEFECTS, IDS
+from scenarios.zoo.race import RACES
 
 
 def test_every_finding_has_its_section_and_its_race():

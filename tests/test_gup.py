@@ -5,8 +5,21 @@ from support import BASE, SLOT
 from test_walkers import run_one
 
 from emulator.mm_types import PAGE_SIZE
-from emulator.policy import POLICIES
-from workers.program import REAP, STOP, dontneed, fork, gup, load, mmap, mmap_device, mmap_file, mprotect, read, store
+from emulator.policy.policies import POLICIES
+from workers.programs.program import (
+    REAP,
+    STOP,
+    dontneed,
+    fork,
+    gup,
+    load,
+    mmap,
+    mmap_device,
+    mmap_file,
+    mprotect,
+    read,
+    store,
+)
 
 PAGE = PAGE_SIZE
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import multiprocess
 import pytest
 
-from workers import host
-from workers.postmortem import MachineFailed
+from workers.host import fault_loop as host
+from workers.telling.postmortem import MachineFailed
 
 MIB = 1 << 20
 SWEEP = 256 * MIB
@@ -120,7 +120,7 @@ def test_bad_requests_name_what_is_known():
 
 
 def test_the_loops_are_compiled_whatever_engine_emulates():
-    program = "from workers.host import measure_multi_fault as m; print(m(1, 'barrier', 0.1).faults > 0)"
+    program = "from workers.host.fault_loop import measure_multi_fault as m; print(m(1, 'barrier', 0.1).faults > 0)"
     environment = {**os.environ, "PTELAB_ENGINE": "semaphore"}
 
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=150)

@@ -4,7 +4,9 @@ import pytest
 from support import BASE, SLOT
 from test_walkers import run_one
 
-from emulator.madvise import (
+from emulator.mm_types import PAGE_SIZE
+from emulator.policy.policies import POLICIES
+from emulator.uapi import (
     MADV_COLD,
     MADV_COLLAPSE,
     MADV_DONTFORK,
@@ -14,10 +16,8 @@ from emulator.madvise import (
     MADV_PAGEOUT,
     MADV_WIPEONFORK,
 )
-from emulator.mm_types import PAGE_SIZE
-from emulator.policy import POLICIES
-from scenarios.replay import run_replay
-from workers.program import (
+from scenarios.traces.replay import run_replay
+from workers.programs.program import (
     EXIT,
     REAP,
     STOP,

@@ -3,9 +3,9 @@
 import pytest
 from test_walkers import run_one
 
-from emulator.madvise import MADV_DONTNEED, MADV_FREE, MADV_POPULATE_WRITE
-from emulator.policy import POLICIES
-from workers.program import (
+from emulator.policy.policies import POLICIES
+from emulator.uapi import MADV_DONTNEED, MADV_FREE, MADV_POPULATE_WRITE
+from workers.programs.program import (
     EXIT,
     MARK,
     REAP,

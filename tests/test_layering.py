@@ -1,38 +1,104 @@
-"""The layers and the documents: imports go down only, and what the documents name exists."""
+"""The house: imports only go down its storeys, nothing imports its importer, and what the documents name exists."""
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 from support import ROOT
 
-ALLOWED = {
-    "emulator": {"emulator"},
-    "workers": {"emulator", "workers"},
-    "scenarios": {"emulator", "workers", "scenarios"},
-}
-OURS = set(ALLOWED) | {"tests", "benchmarks"}
+from emulator.engines import compile_cache
+
+TOPS = ("benchmarks", "scenarios", "workers", "emulator")
+STOREYS = re.findall(r"^    ((?:\w+/)+)  +\S", (ROOT / "README.md").read_text(), re.MULTILINE)
+# the engine is chosen by name when a process starts; an engine knows the struct layouts and the cache the engine's name
+ENGINES = {"emulator/", "emulator/engines/"}
+FILES = {path.relative_to(ROOT).as_posix(): path for top in TOPS for path in sorted((ROOT / top).rglob("*.py"))}
+
+
+def storey(file):
+    """The folder of a file as the map has it."""
+    return f"{Path(file).parent.as_posix()}/"
 
 
 def imports(path):
+    """The files of ours that a file imports, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (name.name.split(".")[0] for name in node.names)
+            names = [name.name for name in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module.split(".")[0]
+            names = [f"{node.module}.{name.name}" for name in node.names]
+        else:
+            continue
+        for name in names:
+            of_module, of_name = f"{name.replace('.', '/')}.py", f"{name.rpartition('.')[0].replace('.', '/')}.py"
+            yield from (file for file in (of_module, of_name) if file in FILES)
 
 
-@pytest.mark.parametrize("package", ALLOWED)
-def test_imports_go_from_scenarios_to_workers_to_emulator(package):
-    for path in sorted((ROOT / package).rglob("*.py")):
-        assert set(imports(path)) & OURS <= ALLOWED[package], path
+IMPORTS = {file: set(imports(path)) for file, path in FILES.items()}
 
 
 def kernels():
-    for path in sorted((ROOT / "emulator").glob("*.py")):
+    """Name of the file and definition of each function of the emulator."""
+    for path in sorted((ROOT / "emulator").rglob("*.py")):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef):
                 yield path.name, node
+
+
+def is_kernel(node):
+    """True if an engine compiles the function."""
+    names = {decorator.id for decorator in node.decorator_list if isinstance(decorator, ast.Name)}
+    return bool(names & {"kernel", "kernel_inline", "entry_point"})
+
+
+def test_the_map_lists_every_folder_once():
+    assert sorted(STOREYS) == sorted({storey(file) for file in FILES})
+
+
+@pytest.mark.parametrize("folder", STOREYS)
+def test_imports_go_down_the_storeys(folder):
+    below = set(STOREYS[STOREYS.index(folder) :]) | (ENGINES if folder in ENGINES else set())
+    for file in (file for file in FILES if storey(file) == folder):
+        assert {to for to in IMPORTS[file] if storey(to) not in below} == set(), file
+
+
+def circles():
+    """Sets of files that import each other: those that remain when every file that leads nowhere else is taken away."""
+    left = {file: set(to) - {file} for file, to in IMPORTS.items()}
+    while gone := {file for file, to in left.items() if not to & set(left)}:
+        left = {file: to - gone for file, to in left.items() if file not in gone}
+    return left
+
+
+def test_no_file_imports_its_importer():
+    assert circles() == {}
+
+
+def test_the_size_of_the_house_is_printed():
+    rooms = {(storey(file), storey(to)) for file, to in IMPORTS.items() for to in to}
+    print(f"\nthe house: {len(FILES)} files, {len(STOREYS)} storeys, {len(rooms)} imports between them, no circle")
+
+    assert len(STOREYS) > 1
+
+
+def test_every_file_with_a_kernel_is_part_of_the_key_of_the_compile_cache():
+    hashed = {path.resolve() for pattern in compile_cache.KERNELS for path in ROOT.glob(pattern)}
+    for file, path in FILES.items():
+        if any(isinstance(node, ast.FunctionDef) and is_kernel(node) for node in ast.walk(ast.parse(path.read_text()))):
+            assert path.resolve() in hashed, file
+
+
+def test_bare_names_of_kernels_are_unique():
+    """The compiled engine keeps functions apart by bare name."""
+    seen = {}
+    for file, path in FILES.items():
+        if file.startswith("emulator/engines/"):
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and is_kernel(node):
+                assert node.name not in seen, f"{node.name} is in {seen[node.name]} and in {file}"
+                seen[node.name] = file
 
 
 def test_every_function_the_documents_name_exists():
@@ -54,7 +120,8 @@ def test_one_fault_is_followed_through_at_most_five_files():
 
 
 def test_only_the_report_prints():
-    for package in ALLOWED:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-            assert not any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls), path
+    for file, path in FILES.items():
+        if file.startswith("benchmarks/"):
+            continue
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        assert not any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls), path

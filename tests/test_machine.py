@@ -11,9 +11,9 @@ from emulator.checks import audit
 from emulator.mm_types import Geometry
 from emulator.segment import Segment, SegmentTooLarge
 from workers.machine import Machine
-from workers.postmortem import MachineFailed
-from workers.program import STOP, barrier, compute, dontneed, jump, mmap, touch
-from workers.violation import violation_of
+from workers.programs.program import STOP, barrier, compute, dontneed, jump, mmap, touch
+from workers.telling.postmortem import MachineFailed
+from workers.telling.violation import violation_of
 
 FOREVER = [mmap(BASE, SLOT), touch(BASE, SLOT), dontneed(BASE, SLOT), jump(1)]
 

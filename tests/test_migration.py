@@ -4,9 +4,9 @@ import pytest
 from support import BASE, SLOT, race
 from test_swap import OTHER, PAGE, SOME, run
 
-from emulator import madvise
-from emulator.policy import POLICIES
-from workers.program import (
+from emulator.policy.policies import POLICIES
+from emulator.syscalls import madvise
+from workers.programs.program import (
     REAP,
     STOP,
     advise,

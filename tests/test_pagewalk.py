@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 from support import BASE, SLOT, at_rest, geometry_for, race
 
-from emulator import madvise
 from emulator.mm_types import PAGE_SIZE, SMAPS
-from emulator.policy import POLICIES
-from emulator.task_mmu import PM_FILE, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP
-from workers.program import (
+from emulator.policy.policies import POLICIES
+from emulator.syscalls import madvise
+from emulator.uapi import PM_FILE, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP
+from workers.programs.program import (
     REAP,
     STOP,
     advise,

@@ -3,8 +3,8 @@
 import pytest
 from support import BASE, SLOT, hammer, in_engine, race, run_one
 
-from emulator.policy import POLICIES
-from workers.program import STOP, dontneed, mmap, touch
+from emulator.policy.policies import POLICIES
+from workers.programs.program import STOP, dontneed, mmap, touch
 
 CLEAN = ({}, None)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from test_cli import ptelab
 
-from scenarios.recorder import NotTheSame, record, the_same
-from scenarios.trace import parse
-from workers.host import HostUnavailable, kernel_facts
+from scenarios.traces.recorder import NotTheSame, record, the_same
+from scenarios.traces.trace import parse
+from workers.host.fault_loop import HostUnavailable, kernel_facts
 
 CASES = sorted((Path(__file__).parent / "conformance" / "cases").glob("*.trace"))
 RECORDED = "6.18.44"

@@ -4,8 +4,8 @@ import pytest
 from support import BASE, SLOT, race
 from test_swap import OTHER, PAGE, PAGES, SOME, run
 
-from emulator.policy import POLICIES
-from workers.program import (
+from emulator.policy.policies import POLICIES
+from workers.programs.program import (
     STOP,
     barrier,
     dontneed,

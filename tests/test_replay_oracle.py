@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from emulator.mm_types import GATHER_PAGES, PAGE_SIZE, PTRS_PER_TABLE
-from emulator.policy import POLICIES
-from emulator.vma import VM_DONTCOPY, VM_HUGEPAGE, VM_LOCKED, VM_NOHUGEPAGE, VM_READ, VM_WIPEONFORK, VM_WRITE
-from scenarios.footprint import geometry_for
-from scenarios.replay import run_replay
-from scenarios.trace import parse
+from emulator.policy.policies import POLICIES
+from emulator.uapi import VM_DONTCOPY, VM_HUGEPAGE, VM_LOCKED, VM_NOHUGEPAGE, VM_READ, VM_WIPEONFORK, VM_WRITE
+from scenarios.traces.footprint import geometry_for
+from scenarios.traces.replay import run_replay
+from scenarios.traces.trace import parse
 from workers.machine import Machine
-from workers.program import STOP
+from workers.programs.program import STOP
 
 ECHILD, EFAULT, ENOMEM, EINVAL = -10, -14, -12, -22
 LEVELS = (9, 18, 27)  # pages per PTE, PMD and PUD table, as powers of two

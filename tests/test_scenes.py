@@ -3,9 +3,9 @@
 import pytest
 from support import in_engine, pieces
 
-from emulator.bugs import Bug
-from emulator.insn import Op
-from scenarios.race import RACES, load_race
+from emulator.uapi import Op
+from emulator.watch.bugs import Bug
+from scenarios.zoo.race import RACES, load_race
 
 TASKS = 4  # the coordinator among them
 NAMES = [f"race/{name}" for name in RACES]

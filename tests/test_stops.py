@@ -10,7 +10,7 @@ import pytest
 from stopping import CASES, Outcome, point_of
 from support import ROOT
 
-from emulator.points import COORDINATOR_POINTS, POINTS
+from emulator.watch.points import COORDINATOR_POINTS, POINTS
 
 END_SECONDS = 5.0  # from the stop to the end of the run
 FOR_EVER = [None, 60.0]  # killed, or stopped for longer than anybody waits

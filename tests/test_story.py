@@ -7,18 +7,18 @@ from html.parser import HTMLParser
 import pytest
 from test_layering import kernels
 
-from emulator.kernel import Wait
-from emulator.mm_types import VIEWS, WORD, Geometry
-from emulator.pgtable import PMD_LEVEL, POISON, POISON_COUNT, PTE_LEVEL, TABLE_FLAGS
+from emulator.cpu.flush import REQUESTED
+from emulator.mm_types import EPOCH_BITS, VIEWS, WORD, Geometry
+from emulator.pgtable_types import PMD_LEVEL, POISON, POISON_COUNT, PTE_LEVEL, TABLE_FLAGS
 from emulator.segment import Segment
-from emulator.tlb import EPOCH_BITS, REQUESTED
-from scenarios.story_html import page
-from workers import phrases, telling
-from workers.access import HELPERS, Access
-from workers.columns import COLUMN, GAP
-from workers.data_race import DataRace, data_race_lines, why_unordered
-from workers.deadlock import deadlock_lines
-from workers.story import STORY_LINES, Trace, story_of, story_text
+from emulator.watch.waits import Wait
+from scenarios.proofs.story_html import page
+from workers.explorer.data_race import DataRace, data_race_lines, why_unordered
+from workers.explorer.deadlock import deadlock_lines
+from workers.telling import phrases, telling
+from workers.telling.access import HELPERS, Access
+from workers.telling.columns import COLUMN, GAP
+from workers.telling.story import STORY_LINES, Trace, story_of, story_text
 
 TASKS = ["CPU 0", "CPU 1", "the coordinator"]
 PMD_TABLE, TABLE = 3, 4  # an upper table and a PTE table

@@ -10,11 +10,11 @@ import pytest
 from support import STRESS, in_engine, stress, taken
 from test_cli import ptelab
 
-from emulator.paths import PATHS
-from emulator.policy import POLICIES
-from scenarios.options import Lab
+from emulator.policy.policies import POLICIES
+from emulator.watch.paths import PATHS
+from scenarios.session.options import Lab
 from scenarios.stress import SIGNALS, Setup, failures
-from workers.random_programs import random_workload
+from workers.programs.random_programs import random_workload
 
 LENGTH = 3000 * STRESS
 SHAPES = [(2, 1), (3, 1), (4, 2), (8, 1), (8, 3), (16, 1), (16, 3)]  # CPUs, mms

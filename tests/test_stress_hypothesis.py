@@ -5,9 +5,9 @@ import pytest
 from hypothesis import strategies as st
 from support import STRESS, race
 
-from emulator.policy import POLICIES
-from workers.program import STOP, barrier, jump
-from workers.random_programs import SETUP, STEPS, Author
+from emulator.policy.policies import POLICIES
+from workers.programs.program import STOP, barrier, jump
+from workers.programs.random_programs import SETUP, STEPS, Author
 
 CLEAN = ({}, None)
 ROUNDS = 20  # of each program: what needs a race shows again while hypothesis shrinks it

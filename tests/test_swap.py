@@ -3,14 +3,14 @@
 import pytest
 from support import BASE, SLOT, at_rest, race, run_programs
 
-from emulator import madvise
 from emulator.checks import audit
-from emulator.kernel import ENOMEM
 from emulator.mm_types import PAGE_SIZE, Geometry
-from emulator.pgtable import SWAP_ENTRY
-from emulator.policy import POLICIES
+from emulator.pgtable_types import SWAP_ENTRY
+from emulator.policy.policies import POLICIES
+from emulator.syscalls import madvise
+from emulator.uapi import ENOMEM
 from workers.machine import Machine
-from workers.program import (
+from workers.programs.program import (
     EXIT,
     REAP,
     STOP,

@@ -6,13 +6,13 @@ import gzip
 
 import pytest
 
-from emulator import madvise
 from emulator.mm_types import PAGE_SIZE
 from emulator.segment import SegmentTooLarge
-from scenarios.footprint import geometry_for
-from scenarios.replay import run_replay
-from scenarios.trace import TraceError, parse
-from workers.program import (
+from emulator.syscalls import madvise
+from scenarios.traces.footprint import geometry_for
+from scenarios.traces.replay import run_replay
+from scenarios.traces.trace import TraceError, parse
+from workers.programs.program import (
     MARK,
     REAP,
     advise,

@@ -3,12 +3,12 @@
 import pytest
 from support import BASE, SLOT, at_rest, geometry_for, race
 
-from emulator import madvise
-from emulator.kernel import EBUSY, EEXIST, EFAULT, EINVAL, ENOENT
 from emulator.mm_types import PAGE_SIZE
-from emulator.policy import POLICIES
+from emulator.policy.policies import POLICIES
+from emulator.syscalls import madvise
+from emulator.uapi import EBUSY, EEXIST, EFAULT, EINVAL, ENOENT
 from workers.instruments import Instruments, Steer
-from workers.program import (
+from workers.programs.program import (
     STOP,
     advise,
     barrier,

@@ -3,10 +3,10 @@
 import pytest
 from support import BASE, SLOT, at_rest, race
 
-from emulator import madvise
 from emulator.mm_types import PAGE_SIZE, Geometry
-from emulator.policy import POLICIES
-from workers.program import (
+from emulator.policy.policies import POLICIES
+from emulator.syscalls import madvise
+from workers.programs.program import (
     DEVICE_REMOVE,
     EXIT,
     REAP,

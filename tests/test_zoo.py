@@ -5,15 +5,15 @@ import json
 import pytest
 from test_cli import ptelab
 
-from emulator.bugs import Bug
+from emulator.knobs import KNOBS
 from emulator.mm_types import Geometry
-from emulator.policy import KNOBS
-from scenarios.claims import CLAIMS
-from scenarios.race import RACES, load_race
-from scenarios.zoo import PERTURB, hunt
+from emulator.watch.bugs import Bug
+from scenarios.proofs.claims import CLAIMS
+from scenarios.zoo.race import RACES, load_race
+from scenarios.zoo.zoo import PERTURB, hunt
 from workers.instruments import Instruments
 from workers.machine import Machine
-from workers.violation import report_lines
+from workers.telling.violation import report_lines
 
 PATIENT = 30.0  # seconds a hunt may take on a busy machine
 

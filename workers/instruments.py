@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from emulator import engine
-from emulator.points import POINTS, point_number
-from emulator.policy import KNOBS, SETTINGS
+from emulator.knobs import KNOBS, SETTINGS
+from emulator.watch.points import POINTS, point_number
 
 
 class Steer(NamedTuple):

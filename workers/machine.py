@@ -24,17 +24,16 @@ import multiprocess.connection
 import numpy as np
 
 from emulator import engine
-from emulator.insn import report_no_progress, run_coordinator, run_cpu, start_machine, stop_machine
-from emulator.mm_types import PCP_BATCH, PCP_HIGH, Geometry
-from emulator.pgtable import TABLE_INSTALLED
-from emulator.policy import POLICIES
+from emulator.mm_types import FLUSH_CEILING, PCP_BATCH, PCP_HIGH, Geometry
+from emulator.pgtable_types import TABLE_INSTALLED
+from emulator.policy.policies import POLICIES
+from emulator.program.insn import report_no_progress, run_coordinator, run_cpu, start_machine, stop_machine
 from emulator.segment import Segment
-from emulator.tlb import FLUSH_CEILING
 from workers import interrupts
 from workers.instruments import PLAIN, Instruments
-from workers.postmortem import MachineFailed, describe_death, describe_stuck
-from workers.program import Insn, assemble
+from workers.programs.program import Insn, assemble
 from workers.stops import Aftermath, Stops
+from workers.telling.postmortem import MachineFailed, describe_death, describe_stuck
 from workers.watchdog import Watchdog, process_seconds, process_state
 
 _PR_SET_PDEATHSIG = 1

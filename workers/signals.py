@@ -7,16 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from emulator.mm_types import Geometry
-from emulator.signal import (
-    BUS_ADRERR,
-    SEGV_ACCERR,
-    SEGV_MAPERR,
-    SI_KERNEL,
-    SIGBUS,
-    SIGKILL,
-    SIGSEGV,
-)
-from workers.program import disassemble
+from emulator.uapi import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL, SIGBUS, SIGKILL, SIGSEGV
+from workers.programs.program import disassemble
 
 NAMES = {
     (SIGSEGV, SEGV_MAPERR): ("SIGSEGV", "SEGV_MAPERR"),

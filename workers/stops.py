@@ -13,14 +13,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from emulator.insn import stop_machine
 from emulator.mm_types import Geometry
-from emulator.points import POINTS, point_number
+from emulator.program.insn import stop_machine
+from emulator.watch.points import POINTS, point_number
 from workers.instruments import Stop
-from workers.leaks import cut, leaks
-from workers.waits import flush_lines, grace_period_line, wait_lines
+from workers.telling.leaks import cut, leaks
+from workers.telling.waits import flush_lines, grace_period_line, wait_lines
+from workers.telling.whereabouts import Views, all_of, grouped, instruction, locks_held, place_of, several, who
 from workers.watchdog import LOOK_SECONDS, Watchdog, process_state
-from workers.whereabouts import Views, all_of, grouped, instruction, locks_held, place_of, several, who
 
 LONGEST_STALL = 2.0  # seconds; who is to stand still for longer does not come back
 AFTERMATH_SECONDS = 2.0  # how long the others are watched

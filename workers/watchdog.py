@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from emulator.mm_types import Geometry
-from workers.waits import owners
+from workers.telling.waits import owners
 
 LOOK_SECONDS = 0.05
 CHANCE_SECONDS = 0.001  # of processor time: who had it could have moved

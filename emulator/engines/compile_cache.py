@@ -20,7 +20,7 @@ from pathlib import Path
 
 from emulator import engine
 
-KERNELS = ("emulator/*.py", "emulator/engines/*.py", "workers/host_loop.py")  # where kernels are written
+KERNELS = ("emulator/**/*.py", "workers/host/host_loop.py")  # where kernels are written
 _MARKER = "complete"
 _KEPT = 24  # directories of other versions that stay
 

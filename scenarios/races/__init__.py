@@ -1,1 +1,1 @@
-"""The zoo: one file per race, named after its knob. scenarios/race.py says what a race is."""
+"""The zoo: one file per race, named after its knob. scenarios/zoo/race.py says what a race is."""

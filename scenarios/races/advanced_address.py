@@ -12,8 +12,9 @@
 On x86 a flush of 2 MiB empties everything, by tlb_single_page_flush_ceiling; hardware that flushes by address does not.
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import MARK, STOP, barrier, compute, dontneed, jump, mmap, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import MARK, STOP, barrier, compute, dontneed, jump, mmap, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

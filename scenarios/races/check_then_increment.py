@@ -9,9 +9,9 @@ adds 1: a dying table is pinned
 sets an entry in it
 """
 
-from scenarios.bodies import ONE_ENTRY, at_once, walk, zap
-from scenarios.race import Race
 from scenarios.races.unhook_unlocked import programs
+from scenarios.zoo.bodies import ONE_ENTRY, at_once, walk, zap
+from scenarios.zoo.race import Race
 
 RACE = Race(
     detectors=("count-from-zero", "count-saturated"),

@@ -15,9 +15,10 @@ clears the pmd, to collapse T:
 Before tables were counted mmap_lock was enough: reclaim emptied tables, and never took one away.
 """
 
-from emulator.madvise import MADV_COLLAPSE
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, advise, dontneed, free, jump, mmap, swapout, touch
+from emulator.uapi import MADV_COLLAPSE
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, advise, dontneed, free, jump, mmap, swapout, touch
+from workers.programs.scene import Scene
 
 COLLAPSE = advise(MADV_COLLAPSE, BASE, SLOT)
 

@@ -11,10 +11,10 @@ takes T for something else
                                        reads an entry of T: whose is it?
 """
 
-from emulator.madvise import MADV_COLLAPSE
-from scenarios.bodies import BLOCK, at_once, collapse_then_zap, use
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import advise, dontneed, gup, jump, mmap, touch
+from emulator.uapi import MADV_COLLAPSE
+from scenarios.zoo.bodies import BLOCK, at_once, collapse_then_zap, use
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import advise, dontneed, gup, jump, mmap, touch
 
 COLLAPSE = advise(MADV_COLLAPSE, BASE, SLOT)
 

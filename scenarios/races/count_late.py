@@ -10,8 +10,9 @@ sets 2 entries, drops ptl
 pte_get_many(2): of what?              pte_put(): of what?
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, dontneed, jump, mmap_file, read
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, barrier, dontneed, jump, mmap_file, read
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

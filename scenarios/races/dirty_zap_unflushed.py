@@ -12,8 +12,9 @@ drops ptl (not flushed)
 flushes, too late
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, dontneed, jump, mmap_file, touch, writeback
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, barrier, dontneed, jump, mmap_file, touch, writeback
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

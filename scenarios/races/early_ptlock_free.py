@@ -9,8 +9,8 @@ takes the ptl: freed memory
 (would look at the pmd again)
 """
 
-from scenarios.race import Race
 from scenarios.races.uncounted_walker import SCENE, programs
+from scenarios.zoo.race import Race
 
 RACE = Race(
     detectors=("ptlock-dead",),

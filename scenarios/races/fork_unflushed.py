@@ -8,8 +8,9 @@ unlocks mmap_lock
 the child runs                         stores through its TLB: the child sees the word
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import REAP, STOP, barrier, dontneed, fork, jump, mmap, read, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import REAP, STOP, barrier, dontneed, fork, jump, mmap, read, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

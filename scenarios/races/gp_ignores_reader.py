@@ -10,9 +10,9 @@ rcu_read_lock(), reads the pmd
 inc-not-zero on memory that is free
 """
 
-from scenarios.bodies import ONE_ENTRY, at_once, walk, zap
-from scenarios.race import Race
 from scenarios.races.unhook_unlocked import programs
+from scenarios.zoo.bodies import ONE_ENTRY, at_once, walk, zap
+from scenarios.zoo.race import Race
 
 RACE = Race(
     detectors=("count-saturated", "freed-under-rcu-reader", "table-use-after-free"),

@@ -13,10 +13,10 @@ copies F into the huge page
                                        the device stores to F, which nobody maps any more
 """
 
-from emulator.madvise import MADV_COLLAPSE
-from scenarios.bodies import BLOCK, at_once, collapse, use
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import advise, barrier, dontneed, gup, jump, mmap, touch
+from emulator.uapi import MADV_COLLAPSE
+from scenarios.zoo.bodies import BLOCK, at_once, collapse, use
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import advise, barrier, dontneed, gup, jump, mmap, touch
 
 COLLAPSE = advise(MADV_COLLAPSE, BASE, SLOT)
 

@@ -9,10 +9,11 @@ takes the IPI, acknowledges            tlb_remove_table_sync_one: IPI
 inc-not-zero on memory that is free
 """
 
-from scenarios.bodies import ONE_ENTRY
-from scenarios.race import BASE, PAGE, Race, Scene
 from scenarios.races.unhook_unlocked import programs
-from workers.program import STOP, dontneed, mincore
+from scenarios.zoo.bodies import ONE_ENTRY
+from scenarios.zoo.race import BASE, PAGE, Race
+from workers.programs.program import STOP, dontneed, mincore
+from workers.programs.scene import Scene
 
 RACE = Race(
     detectors=("count-saturated", "freed-under-rcu-reader", "table-use-after-free"),

@@ -9,9 +9,10 @@ grace period, free
                                        walks the freed table
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Race, Scene
 from scenarios.races.advanced_address import programs
-from workers.program import MARK, STOP, dontneed, mmap, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Race
+from workers.programs.program import MARK, STOP, dontneed, mmap, touch
+from workers.programs.scene import Scene
 
 RACE = Race(
     detectors=("psc-hit-freed-table",),

@@ -9,8 +9,9 @@ counts rcu.wake up; nobody sleeps
 waits for the flush                    for ever
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, compute, dontneed, jump, mmap, munmap, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, compute, dontneed, jump, mmap, munmap, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

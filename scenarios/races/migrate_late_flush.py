@@ -11,8 +11,9 @@ ptl: clears the PTE, sets the
 flushes, too late
 """
 
-from scenarios.race import BASE, PAGE, Programs, Race, Scene
-from workers.program import STOP, dontneed, jump, migrate, mmap, read, touch
+from scenarios.zoo.race import BASE, PAGE, Programs, Race
+from workers.programs.program import STOP, dontneed, jump, migrate, mmap, read, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

@@ -8,8 +8,9 @@ read fault: pins the table
                                        free_pgtables: the table is still there - BUG() in patch 5
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, jump, mmap, munmap, read, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, barrier, jump, mmap, munmap, read, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

@@ -10,8 +10,9 @@ takes the page for clean, writes it
                                          word is lost when it is reclaimed
 """
 
-from scenarios.race import BASE, PAGE, Programs, Race, Scene
-from workers.program import STOP, dontneed, jump, mmap_file, touch, writeback
+from scenarios.zoo.race import BASE, PAGE, Programs, Race
+from workers.programs.program import STOP, dontneed, jump, mmap_file, touch, writeback
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

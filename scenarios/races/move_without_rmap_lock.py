@@ -13,8 +13,9 @@ sets the new pmd
                                                               stores through its TLB: nobody will write that
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, jump, mmap, mmap_file, mremap_fixed, munmap, touch, writeback
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, barrier, jump, mmap, mmap_file, mremap_fixed, munmap, touch, writeback
+from workers.programs.scene import Scene
 
 OTHER = BASE + 4 * SLOT
 

@@ -13,8 +13,9 @@ drops both ptls
 flushes the old range, too late
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import DEVICE_REMOVE, STOP, barrier, jump, mmap_device, mremap_fixed, munmap, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import DEVICE_REMOVE, STOP, barrier, jump, mmap_device, mremap_fixed, munmap, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

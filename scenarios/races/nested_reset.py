@@ -15,11 +15,12 @@ frees the table
 from functools import partial
 from typing import Any
 
-from emulator.madvise import zap_page_range
-from emulator.mmap import do_munmap
-from emulator.mmu import store
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, dontneed, jump, mmap, munmap, touch
+from emulator.fault.zap import zap_page_range
+from emulator.program.mmu import store
+from emulator.syscalls.mmap import do_munmap
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, barrier, dontneed, jump, mmap, munmap, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

@@ -8,8 +8,9 @@ MADV_DONTNEED clears, unhooks
                                        stores through its TLB into the freed frame
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import EXIT, STOP, dontneed, jump, mmap, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import EXIT, STOP, dontneed, jump, mmap, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

@@ -10,8 +10,9 @@ MADV_DONTNEED clears the entry
 flushes
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, dontneed, jump, mmap, read, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, barrier, dontneed, jump, mmap, read, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

@@ -11,8 +11,8 @@ filemap_map_pmd: the pmd is none,
   installs its table: there is none
 """
 
-from scenarios.race import Race
 from scenarios.races.put_without_get import SCENE, programs
+from scenarios.zoo.race import Race
 
 RACE = Race(
     detectors=("table-use-after-free",),

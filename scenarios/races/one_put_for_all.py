@@ -9,8 +9,9 @@ pte_put(): of the second
                                        free_pgtables: the first table is still there - BUG() in patch 5
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, dontneed, insert_pages, jump, mmap_file, munmap, read
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, barrier, dontneed, insert_pages, jump, mmap_file, munmap, read
+from workers.programs.scene import Scene
 
 AT = BASE + SLOT - PAGE  # the last page of one table, then the next table's first
 

@@ -10,8 +10,9 @@ frees the table
 tlb_finish_mmu: flushes, too late
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, compute, jump, mmap, munmap, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, barrier, compute, jump, mmap, munmap, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

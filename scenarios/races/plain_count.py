@@ -7,8 +7,9 @@ pte_put: reads 2
 writes 1                               its +1 is lost
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import EXIT, STOP, barrier, dontneed, jump, mmap, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import EXIT, STOP, barrier, dontneed, jump, mmap, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

@@ -10,8 +10,9 @@ the huge page is gone, with its table
 munmap: the PMD table still keeps that
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, jump, mincore, mmap, munmap, read, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, jump, mincore, mmap, munmap, read, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

@@ -12,9 +12,9 @@
 Only where whoever sees zero may free, as in the percpu_ref RFC; in v1 the one who made it zero does.
 """
 
-from scenarios.bodies import ONE_ENTRY, at_once, walk, zap_then_fault
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import barrier, dontneed, jump, mmap, touch
+from scenarios.zoo.bodies import ONE_ENTRY, at_once, walk, zap_then_fault
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import barrier, dontneed, jump, mmap, touch
 
 
 def programs(seed: int) -> Programs:

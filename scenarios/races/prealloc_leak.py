@@ -9,8 +9,9 @@ the page is locked: VM_FAULT_RETRY
 second round: takes table B, and A is nobody's
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, dontneed, jump, mmap_file, read, touch, writeback
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, barrier, dontneed, jump, mmap_file, read, touch, writeback
+from workers.programs.scene import Scene
 
 OTHER = BASE + 2 * SLOT
 

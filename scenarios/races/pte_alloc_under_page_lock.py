@@ -12,8 +12,9 @@ wants the lock of page 1
  which page 1 is to join)
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, jump, mmap_file, munmap, touch, writeback
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, jump, mmap_file, munmap, touch, writeback
+from workers.programs.scene import Scene
 
 OTHER = BASE + 2 * SLOT
 

@@ -10,8 +10,9 @@ pte_ref_init(table, 1)                 its +1 is lost
 sets its entry, count 2, puts: 1       sets its entry, count 2, puts: 1 - two entries, one reference
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, dontneed, jump, mmap, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, barrier, dontneed, jump, mmap, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

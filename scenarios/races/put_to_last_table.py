@@ -10,8 +10,9 @@ puts three times: the second's pin, and for
 the first table is never freed                   it goes with an entry in it, or the count falls below zero
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, Insn, free, jump, mmap, swapout, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, Insn, free, jump, mmap, swapout, touch
+from workers.programs.scene import Scene
 
 AT = BASE + SLOT - PAGE  # the last page of one table, then the next table's first
 

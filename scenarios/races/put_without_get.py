@@ -11,8 +11,9 @@ goto put: pte_put() without a pin:
   the pmd is none by now
 """
 
-from scenarios.race import BASE, PAGE, Programs, Race, Scene
-from workers.program import STOP, barrier, dontneed, jump, mmap, mmap_file, read, touch
+from scenarios.zoo.race import BASE, PAGE, Programs, Race
+from workers.programs.program import STOP, barrier, dontneed, jump, mmap, mmap_file, read, touch
+from workers.programs.scene import Scene
 
 SCENE = Scene(
     setup=(mmap_file(BASE, PAGE, 0), read(BASE, PAGE), dontneed(BASE, PAGE), mmap(BASE + PAGE, PAGE), STOP),

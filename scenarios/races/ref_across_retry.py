@@ -13,8 +13,8 @@ pte_put(): reads the pmd again. Whose table is that?
 A fault that waits for userfaultfd is the second place (handle_userfault, patch 5): hunts with an odd seed are there.
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import (
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import (
     STOP,
     barrier,
     jump,
@@ -27,6 +27,7 @@ from workers.program import (
     uffd_register,
     writeback,
 )
+from workers.programs.scene import Scene
 
 OTHER = BASE + 4 * SLOT
 

@@ -10,8 +10,9 @@ frees T
                                        takes the ptl of T, which is somebody else's by now
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, dontneed, jump, mmap_file, read, retract, touch, writeback
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, dontneed, jump, mmap_file, read, retract, touch, writeback
+from workers.programs.scene import Scene
 
 OTHER = BASE + 4 * SLOT
 MAP = (mmap_file(BASE, SLOT, 0, shared=True), mmap_file(OTHER, SLOT, 0, shared=True))

@@ -13,13 +13,13 @@ stores to the page, COW not broken
 
 from typing import Any
 
-from emulator.anon_reclaim import shrink_anon
 from emulator.atomic import smp_store_release
-from emulator.memory import handle_mm_fault
-from emulator.mmu import load as load_word
-from scenarios.bodies import at_once
-from scenarios.race import BASE, SLOT, Programs, Race
-from workers.program import STOP, barrier, fork, jump, load, mmap, store, swapout
+from emulator.fault.memory import handle_mm_fault
+from emulator.program.mmu import load as load_word
+from emulator.rmap_walks.anon_reclaim import shrink_anon
+from scenarios.zoo.bodies import at_once
+from scenarios.zoo.race import BASE, SLOT, Programs, Race
+from workers.programs.program import STOP, barrier, fork, jump, load, mmap, store, swapout
 
 
 def programs(seed: int) -> Programs:

@@ -10,8 +10,9 @@ i_mmap_lock, both pmd_locks
 moves the table that the pmd names: page 0
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, dontneed, jump, mmap_file, mremap_fixed, munmap, read, retract
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, barrier, dontneed, jump, mmap_file, mremap_fixed, munmap, read, retract
+from workers.programs.scene import Scene
 
 OTHER = BASE + 4 * SLOT
 SETUP = (mmap_file(BASE, SLOT, 0, shared=True), read(BASE, PAGE), dontneed(BASE, SLOT))

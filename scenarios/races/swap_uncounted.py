@@ -10,9 +10,10 @@ puts twice: its pin, and the entry
 the table goes with an entry in it
 """
 
-from emulator.madvise import MADV_PAGEOUT
-from scenarios.race import BASE, PAGE, Programs, Race, Scene
-from workers.program import STOP, advise, jump, mmap, read, swapout, touch
+from emulator.uapi import MADV_PAGEOUT
+from scenarios.zoo.race import BASE, PAGE, Programs, Race
+from workers.programs.program import STOP, advise, jump, mmap, read, swapout, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

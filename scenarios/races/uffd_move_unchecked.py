@@ -10,8 +10,9 @@ both ptls; the entry is none still
 sets it: in a table that nobody has
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, dontneed, jump, mmap, touch, uffd_move, uffd_register
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, dontneed, jump, mmap, touch, uffd_move, uffd_register
+from workers.programs.scene import Scene
 
 SOURCE = BASE + 4 * SLOT
 SETUP = (mmap(BASE, SLOT), uffd_register(BASE + PAGE, PAGE), mmap(SOURCE, SLOT), touch(SOURCE, 2 * PAGE))

@@ -9,8 +9,9 @@ notes uffd_seq: the new one
 sleeps until it changes                for ever
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, barrier, dontneed, jump, load, mmap, uffd_copy, uffd_register
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, barrier, dontneed, jump, load, mmap, uffd_copy, uffd_register
+from workers.programs.scene import Scene
 
 SETUP = (mmap(BASE, SLOT), uffd_register(BASE, SLOT))
 

@@ -9,8 +9,9 @@ takes the ptl, reads entries
   of a table that is free
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, dontneed, jump, mincore, mmap, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, dontneed, jump, mincore, mmap, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

@@ -8,9 +8,9 @@ pte_try_get: pmd_lock, reads the pmd
 inc-not-zero on memory that is free
 """
 
-from scenarios.bodies import ONE_ENTRY, at_once, walk, zap
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race
-from workers.program import dontneed, jump, mmap, touch
+from scenarios.zoo.bodies import ONE_ENTRY, at_once, walk, zap
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import dontneed, jump, mmap, touch
 
 
 def programs(seed: int) -> Programs:

@@ -11,8 +11,9 @@ unlinks the VMA from i_mmap
 flushes, too late
 """
 
-from scenarios.race import BASE, PAGE, Programs, Race, Scene
-from workers.program import DEVICE_REMOVE, STOP, barrier, jump, mmap_device, munmap, touch
+from scenarios.zoo.race import BASE, PAGE, Programs, Race
+from workers.programs.program import DEVICE_REMOVE, STOP, barrier, jump, mmap_device, munmap, touch
+from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:

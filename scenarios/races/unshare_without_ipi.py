@@ -15,14 +15,14 @@ pins a page of mm B
 
 from typing import Any
 
-from emulator.gup_fast import get_user_page_fast_only
-from emulator.memory import handle_mm_fault
-from emulator.mmap import do_mmap, do_munmap
-from emulator.page_alloc import put_page
-from emulator.vma import VM_READ, VM_WRITE
-from scenarios.bodies import at_once
-from scenarios.race import PAGE, SLOT, Programs, Race
-from workers.program import STOP, barrier, compute, fork, gup, jump, mmap, mmap_hugetlb, munmap, touch
+from emulator.fault.memory import handle_mm_fault
+from emulator.pages.page_alloc import put_page
+from emulator.syscalls.mmap import do_mmap, do_munmap
+from emulator.uapi import VM_READ, VM_WRITE
+from emulator.walks.gup_fast import get_user_page_fast_only
+from scenarios.zoo.bodies import at_once
+from scenarios.zoo.race import PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, barrier, compute, fork, gup, jump, mmap, mmap_hugetlb, munmap, touch
 
 GIB = 1 << 30
 AT = 7 * GIB

@@ -12,9 +12,10 @@ migration_entry_wait(mm, pmd, addr):
   takes the ptl of that
 """
 
-from emulator.madvise import MADV_POPULATE_READ
-from scenarios.race import BASE, PAGE, Programs, Race, Scene
-from workers.program import STOP, advise, dontneed, jump, migrate, mmap, touch
+from emulator.uapi import MADV_POPULATE_READ
+from scenarios.zoo.race import BASE, PAGE, Programs, Race
+from workers.programs.program import STOP, advise, dontneed, jump, migrate, mmap, touch
+from workers.programs.scene import Scene
 
 POPULATE = advise(MADV_POPULATE_READ, BASE, PAGE)
 

@@ -11,8 +11,9 @@ walks from the address on: finds the
 reads an entry of it
 """
 
-from scenarios.race import BASE, PAGE, SLOT, Programs, Race, Scene
-from workers.program import STOP, jump, mmap, munmap, smaps, touch
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, jump, mmap, munmap, smaps, touch
+from workers.programs.scene import Scene
 
 ABOVE = BASE + (1 << 30)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from emulator.policy import POLICIES
-from scenarios.agreement import first_dependent, first_difference, vmpte_and_rest
-from scenarios.replay import run_replay
-from scenarios.trace import parse
+from emulator.policy.policies import POLICIES
+from scenarios.traces.agreement import first_dependent, first_difference, vmpte_and_rest
+from scenarios.traces.replay import run_replay
+from scenarios.traces.trace import parse
 
 HERE = Path(__file__).parent
 CASES = sorted((HERE / "cases").glob("*.trace"))

@@ -1,0 +1,1 @@
+"""One CPU: TLB, interrupts, idle, flushes, signals. May import watch/ and what lies below it."""

@@ -1,0 +1,199 @@
+"""Flushes of other CPUs, handed to the flush agent in the coordinator.
+
+A flush of an mm concerns the CPUs that have it loaded and are not in lazy-TLB mode. mm.tlb_gen counts the flushes;
+cpu.tlb_gen says up to which a CPU has followed.
+
+    CPU that flushes                     CPU that goes idle and comes back
+    ================                     =================================
+    clear entries
+    tlb_gen += 1     (full barrier)      lazy = 1
+    lazy == 1?  then no IPI                 (sleeps; touches no user memory)
+    lazy == 0?  then IPI, wait for       lazy = 0
+      the ack or for lazy == 1           full barrier
+                                         tlb_gen behind mm's?  then flush everything
+
+Either the first sees lazy == 0 and interrupts, or the second sees the new tlb_gen and flushes before it can use a
+stale entry.
+
+A CPU that loads another mm (idle.py:switch_mm) is the same pattern: cpu.mm is in the place of lazy.
+"""
+
+from emulator.atomic import (
+    atomic_add,
+    atomic_add_return,
+    cpu_relax,
+    kernel,
+    knob,
+    read_once,
+    sched_yield,
+    sleep_on,
+    smp_load_acquire,
+    smp_mb,
+    smp_mb__after_atomic,
+    smp_mb__before_atomic,
+    smp_store_release,
+    wake_all,
+    write_once,
+)
+from emulator.bug import waits_for
+from emulator.cpu.idle import leave_lazy_tlb
+from emulator.cpu.interrupts import coordinator_wake, point, take_interrupts
+from emulator.cpu.tlb import flush_tlb_func
+from emulator.watch.pass_point import point_noirq
+from emulator.watch.points import point_number
+from emulator.watch.waits import Wait
+
+ACKED = point_number("coordinator.acked")
+FLUSH_REQUESTED = point_number("flush.requested")
+IPIS_SENT = point_number("coordinator.ipis-sent")
+WAIT_FLUSH = int(Wait.FLUSH)
+WAIT_IRQ = int(Wait.IRQ_OFF)
+WAIT_NOTHING = int(Wait.NOTHING)
+
+NAP_US = 2000
+_YIELD, _SLEEP = 100, 120
+NONE, REQUESTED, DONE = 0, 1, 2  # cpu.flush_state
+
+
+@kernel
+def has_remote_cpu(m, cpu, mm):
+    """True if another CPU has `mm` loaded and is not lazy."""
+    for other in range(m.config.n_cpu[0]):
+        if other != cpu and smp_load_acquire(m.cpu.mm, other) == mm and smp_load_acquire(m.cpu.lazy, other) == 0:
+            return True
+    return False
+
+
+@kernel
+def flush_tlb_others(m, cpu, mm, start, end, freed_tables, gen):
+    """Hand a flush of `mm` to the flush agent and sleep until all other CPUs that run it have carried it out."""
+    m.cpu.flush_mm[cpu] = mm
+    m.cpu.flush_start[cpu] = start
+    m.cpu.flush_end[cpu] = end
+    m.cpu.flush_freed[cpu] = freed_tables
+    m.cpu.flush_gen[cpu] = gen
+    smp_store_release(m.cpu.flush_state, cpu, REQUESTED)  # pairs with the acquire in flush_agent
+    coordinator_wake(m)
+    point(m, cpu, FLUSH_REQUESTED, start, gen)
+    waits_for(m, cpu, WAIT_FLUSH, gen)
+    write_once(m.cpu.lazy, cpu, 1)  # two CPUs that flush need not wait for each other
+    smp_mb()
+    take_interrupts(m, cpu)
+    turns = 0
+    while smp_load_acquire(m.cpu.flush_state, cpu) != DONE:
+        turns += 1
+        if turns < _YIELD:
+            cpu_relax()
+        elif turns < _SLEEP:
+            sched_yield()
+        else:
+            wake = read_once(m.cpu.wake, cpu)
+            write_once(m.cpu.wake_sleepers, cpu, 1)
+            smp_mb()
+            if smp_load_acquire(m.cpu.flush_state, cpu) != DONE:
+                m.cpu.sleeps[cpu] += 1
+                sleep_on(m, cpu, m.cpu.wake, cpu, wake, NAP_US)
+            write_once(m.cpu.wake_sleepers, cpu, 0)
+    smp_store_release(m.cpu.flush_state, cpu, NONE)
+    leave_lazy_tlb(m, cpu)
+    waits_for(m, cpu, WAIT_NOTHING, 0)
+
+
+@kernel
+def flush_tlb_mm_range(m, cpu, mm, start, end, freed_tables):
+    """Make every CPU forget its translations of [start, end) of `mm`; its table pointers too if tables were freed.
+
+    This CPU may run another mm: it has none of them then. CPUs in lazy-TLB mode forget before they use any again.
+
+    Locking: caller must be outside of rcu_read_lock. Source: flush_tlb_mm_range, arch/x86/mm/tlb.c.
+    """
+    if knob(m.config.leaf_only_flush):
+        freed_tables = 0
+    gen = atomic_add_return(m.mm.tlb_gen, mm, 1)
+    if m.cpu.mm[cpu] == mm:
+        flush_tlb_func(m, cpu, start, end, freed_tables, gen)
+    if has_remote_cpu(m, cpu, mm):
+        m.cpu.flushes_remote[cpu] += 1
+        flush_tlb_others(m, cpu, mm, start, end, freed_tables, gen)
+    else:
+        m.cpu.flushes_local[cpu] += 1
+
+
+@kernel
+def tlb_remove_table_sync_one(m, cpu):
+    """Wait until each CPU has had its interrupts on: whoever looked at a table without a lock is done with it.
+
+    An IPI to all of them, which they take once interrupts are on; here the look takes its place. A flush whose IPIs
+    have been acknowledged says the same of the CPUs that run the mm; one that reaches CPUs in another way (setting
+    broadcast_flush) does not. Locking: caller must hold no spinlock. Source: mm/mmu_gather.c.
+    """
+    smp_mb()  # what it has cleared comes first; pairs with the barrier in local_irq_disable
+    for other in range(m.config.n_cpu[0]):
+        waits_for(m, cpu, WAIT_IRQ, other)
+        while other != cpu and smp_load_acquire(m.cpu.irq_off, other) != 0:
+            take_interrupts(m, cpu)
+            cpu_relax()
+            sched_yield()
+    waits_for(m, cpu, WAIT_NOTHING, 0)
+
+
+@kernel
+def flush_agent(m, me):
+    """Serve one round of flush requests: IPI the CPUs concerned, wait for their acks, release the callers.
+
+    Returns the number served. Runs in the coordinator, whose row of `cpu` is `me`.
+    """
+    served = 0
+    for caller in range(m.config.n_cpu[0]):
+        if smp_load_acquire(m.cpu.flush_state, caller) != REQUESTED:
+            continue
+        mm = m.cpu.flush_mm[caller]
+        m.rcu.remote_flushes[0] += 1
+        for target in range(m.config.n_cpu[0]):
+            if (
+                target == caller
+                or smp_load_acquire(m.cpu.mm, target) != mm
+                or smp_load_acquire(m.cpu.lazy, target) != 0
+            ):
+                continue
+            m.cpu.ipi_mm[target] = mm
+            m.cpu.ipi_start[target] = m.cpu.flush_start[caller]
+            m.cpu.ipi_end[target] = m.cpu.flush_end[caller]
+            m.cpu.ipi_freed[target] = m.cpu.flush_freed[caller]
+            m.cpu.ipi_gen[target] = m.cpu.flush_gen[caller]
+            m.rcu.ipis[0] += 1
+            smp_store_release(m.cpu.ipi_request, target, m.cpu.ipi_request[target] + 1)
+        smp_mb()  # the requests before the look at lazy in wait_for_ack; pairs with the barrier in enter_idle
+        point_noirq(m, me, IPIS_SENT, caller, m.cpu.flush_gen[caller])
+        for target in range(m.config.n_cpu[0]):
+            wait_for_ack(m, me, target)
+        point_noirq(m, me, ACKED, caller, m.cpu.flush_gen[caller])
+        smp_store_release(m.cpu.flush_state, caller, DONE)
+        smp_mb__before_atomic()
+        atomic_add(m.cpu.wake, caller, 1)
+        smp_mb__after_atomic()  # pairs with the barrier between wake_sleepers and flush_state in flush_tlb_others
+        if read_once(m.cpu.wake_sleepers, caller) != 0:
+            wake_all(m, m.cpu.wake, caller)
+        served += 1
+    return served
+
+
+@kernel
+def wait_for_ack(m, me, target):
+    """Wait until `target` has handled its IPI, or is lazy and will catch up by itself."""
+    turns = 0
+    while True:
+        wake = read_once(m.rcu.wake, 0)
+        if smp_load_acquire(m.cpu.ipi_ack, target) == m.cpu.ipi_request[target]:
+            return
+        if smp_load_acquire(m.cpu.lazy, target) != 0:
+            return
+        turns += 1
+        if turns < _YIELD:
+            cpu_relax()
+        else:
+            write_once(m.rcu.asleep, 0, 1)
+            smp_mb()
+            if read_once(m.rcu.wake, 0) == wake:
+                sleep_on(m, me, m.rcu.wake, 0, wake, NAP_US)
+            write_once(m.rcu.asleep, 0, 0)

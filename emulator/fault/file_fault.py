@@ -1,0 +1,302 @@
+"""do_fault: the page fault on an address that maps a file, and the first write to a page that was mapped for reading.
+
+    read fault                     write fault, private           write fault, shared
+    ==========                     ====================           ===================
+    preallocate a table            take a frame                   preallocate a table
+    map what is cached around      preallocate a table
+    lock the page, read it         lock the page, read it         lock the page, read it
+                                   copy it                        wait for write-back, make it dirty
+    finish_fault: install the table, ptl, set the PTE and count it
+    unlock the page
+
+The table is allocated before the page lock: its allocation may reclaim, reclaim may wait for the write-back of another
+page, and whoever writes that back may want this page lock before it submits what it has collected (e4dc3489143f).
+What the fault has in hand is in its row of `m.vmf`, as in struct vm_fault.
+
+Source: do_fault, do_read_fault, do_cow_fault, do_shared_fault, finish_fault and wp_page_shared, mm/memory.c; patch 1.
+"""
+
+from emulator.atomic import kernel, knob, read_once, smp_wmb, write_once, xchg
+from emulator.bug import BUG, detecting
+from emulator.cpu.flush import flush_tlb_mm_range
+from emulator.cpu.interrupts import point
+from emulator.fault.filemap import (
+    FAULT_FLAG_WRITE,
+    VM_FAULT_RETRY,
+    filemap_fault,
+    filemap_map_pages,
+    page_prot,
+)
+from emulator.pages.page_alloc import alloc_page, copy_page, free_table, put_page
+from emulator.pages.pagemap import (
+    WRITEBACK,
+    lock_page,
+    page_add_file_rmap,
+    set_page_dirty,
+    unlock_page,
+    wait_on_page_writeback,
+)
+from emulator.pages.rmap import page_add_new_anon_rmap, page_remove_rmap
+from emulator.pages.rss import add_mm_rss
+from emulator.pages.vma import anon_vma_prepare, linear_page_index
+from emulator.pages.vmscan import pte_alloc_one
+from emulator.pgtable import pmd_addr_end, pte_offset
+from emulator.pgtable_types import ACCESSED, ANON_PTE, DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, SOFT_DIRTY, USER
+from emulator.policy.pte_alloc import pmd_install, pte_alloc_new, pte_try_get_retry
+from emulator.policy.pte_ref import pte_get, pte_lock, pte_unlock
+from emulator.uapi import ENOMEM, VM_SHARED
+from emulator.watch.bugs import Bug
+from emulator.watch.paths import path_number, took
+from emulator.watch.points import point_number
+from emulator.watch.shadow import shadow_copy
+
+FILE_PMD_NONE = path_number("fault on a file, pmd none")
+FILE_NONE_ENTRY = path_number("fault on a file, none entry")
+WRITE_SHARED_FILE = path_number("first write, shared file")
+WRITE_PRIVATE_FILE = path_number("first write, private file")
+
+FAULT_AROUND = 16  # pages, Linux's fault_around_bytes
+BUG_TABLE_LEAKED = int(Bug.TABLE_LEAKED)
+NO_TABLE = point_number("fault.pmd-none")
+PAGE_FOUND = point_number("finish_fault.page-locked")
+
+
+@kernel
+def pte_prealloc(m, cpu):
+    """Have a table in hand if the pmd names none; 0 or -ENOMEM."""
+    if m.vmf.table[cpu] == 0 and m.vmf.prealloc[cpu] == 0 and read_once(m.entry, m.vmf.pmd[cpu]) == 0:
+        m.vmf.prealloc[cpu] = pte_alloc_one(m, cpu)
+        if m.vmf.prealloc[cpu] == 0:
+            return -ENOMEM
+    return 0
+
+
+@kernel
+def find_page(m, cpu):
+    """Lock the page of the fault, reading it if need be: as filemap_fault. Source: __do_fault."""
+    vma = m.vmf.vma[cpu]
+    if not knob(m.config.pte_alloc_under_page_lock) and pte_prealloc(m, cpu) != 0:
+        return -ENOMEM
+    return filemap_fault(m, cpu, m.vma.file[vma] - 1, linear_page_index(m, vma, m.vmf.addr[cpu]))
+
+
+@kernel
+def finish_table(m, cpu):
+    """The table to set the PTE in, or 0 to fault again, or -ENOMEM.
+
+    Nothing is allocated here: the page lock is held. A table that was there when the fault looked, and has gone since,
+    makes it begin again. Source: finish_fault; before e4dc3489143f it called pte_alloc.
+    """
+    while m.vmf.table[cpu] == 0:
+        m.vmf.table[cpu] = pte_try_get_retry(m, cpu, m.vmf.pmd[cpu])
+        if m.vmf.table[cpu] != 0:
+            break
+        if m.vmf.prealloc[cpu] != 0:
+            if pmd_install(m, cpu, m.vmf.mm[cpu], m.vmf.pmd[cpu], m.vmf.prealloc[cpu]):
+                m.vmf.table[cpu] = m.vmf.prealloc[cpu]
+                m.vmf.prealloc[cpu] = 0
+                took(m, cpu, FILE_PMD_NONE)
+        elif knob(m.config.pte_alloc_under_page_lock):
+            table = pte_alloc_new(m, cpu, m.vmf.mm[cpu], m.vmf.pmd[cpu])
+            if table < 0:
+                return table
+            m.vmf.table[cpu] = table
+        else:
+            return 0
+    return m.vmf.table[cpu]
+
+
+@kernel
+def finish_fault(m, cpu, frame, flags):
+    """Map `frame` for the fault with the bits `flags`, if its PTE is empty still: 1, 0 to fault again, or -ENOMEM.
+
+    Locking: caller must hold mmap_lock and the page lock; takes and releases ptl.
+    """
+    point(m, cpu, PAGE_FOUND, frame, m.vmf.prealloc[cpu])
+    table = finish_table(m, cpu)
+    if table <= 0:
+        return table
+    mm = m.vmf.mm[cpu]
+    pte = pte_offset(table, m.vmf.addr[cpu])
+    pte_lock(m, cpu, table)
+    empty = read_once(m.entry, pte) == 0
+    if empty:
+        took(m, cpu, FILE_NONE_ENTRY)
+        if flags & FILE:
+            page_add_file_rmap(m, mm, frame)
+        else:
+            page_add_new_anon_rmap(m, mm, m.vmf.vma[cpu], m.vmf.addr[cpu], frame)
+        write_once(m.entry, pte, frame << PAGE_SHIFT | flags | PRESENT | USER | ACCESSED)
+        pte_get(m, cpu, m.vmf.pmd[cpu])
+    pte_unlock(m, cpu, table)
+    if empty and flags & FILE == 0:
+        add_mm_rss(m, cpu, mm, 1)
+    return 1 if empty else 0
+
+
+@kernel
+def do_fault_around(m, cpu):
+    """Map what is cached of the 16 pages around the address; True if that resolves the fault."""
+    vma, addr = m.vmf.vma[cpu], m.vmf.addr[cpu]
+    if m.vmf.table[cpu] == 0:
+        point(m, cpu, NO_TABLE, addr, m.vmf.pmd[cpu])
+    if pte_prealloc(m, cpu) != 0:
+        return False
+    start = max(addr & -(FAULT_AROUND * PAGE), m.vma.start[vma])
+    beyond = m.vma.start[vma] + (read_once(m.file.size, m.vma.file[vma] - 1) - m.vma.pgoff[vma]) * PAGE
+    end = min(start + FAULT_AROUND * PAGE, pmd_addr_end(addr, m.vma.end[vma]), beyond)
+    return start < end and filemap_map_pages(m, cpu, start, end)
+
+
+@kernel
+def do_read_fault(m, cpu):
+    """Map a page of a file for reading, and what is cached around it: 0, -errno or VM_FAULT_RETRY."""
+    if do_fault_around(m, cpu):
+        return 0
+    result = find_page(m, cpu)
+    if result == 0:
+        slot = m.vmf.slot[cpu]
+        prot = page_prot(m, m.vmf.vma[cpu])
+        if prot & DIRTY:
+            page_mkwrite(m, cpu, slot)
+        result = min(0, finish_fault(m, cpu, m.cache.frame[slot], FILE | prot))
+        unlock_page(m, cpu, slot)
+    return result
+
+
+@kernel
+def copy_user_page(m, cpu, frame, source):
+    """Copy a page of a file into a fresh frame of the fault's address."""
+    copy_page(m, frame, source)
+    shadow_copy(m, m.vmf.mm[cpu], m.vmf.addr[cpu], frame, source)
+    smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
+
+
+@kernel
+def do_cow_fault(m, cpu):
+    """Write fault on a page of a private mapping: a copy of its own. 0, -errno or VM_FAULT_RETRY."""
+    anon_vma_prepare(m, m.vmf.mm[cpu], m.vmf.vma[cpu])
+    frame = alloc_page(m, cpu)
+    if frame == 0:
+        return -ENOMEM
+    result = find_page(m, cpu)
+    mapped = 0
+    if result == 0:
+        slot = m.vmf.slot[cpu]
+        copy_user_page(m, cpu, frame, m.cache.frame[slot])
+        mapped = finish_fault(m, cpu, frame, ANON_PTE)
+        unlock_page(m, cpu, slot)
+        result = min(0, mapped)
+    if mapped != 1:
+        put_page(m, cpu, frame)
+    return result
+
+
+@kernel
+def page_mkwrite(m, cpu, slot):
+    """A page is about to be written through a mapping: wait until its old contents are on the disk, make it dirty.
+
+    Locking: caller must hold the page lock. Source: do_page_mkwrite, filemap_page_mkwrite, wait_for_stable_page.
+    """
+    wait_on_page_writeback(m, cpu, slot, WRITEBACK)
+    set_page_dirty(m, slot)
+
+
+@kernel
+def do_shared_fault(m, cpu):
+    """Write fault on a page of a shared mapping: 0, -errno or VM_FAULT_RETRY."""
+    result = find_page(m, cpu)
+    if result == 0:
+        slot = m.vmf.slot[cpu]
+        page_mkwrite(m, cpu, slot)
+        result = min(0, finish_fault(m, cpu, m.cache.frame[slot], FILE | RW | DIRTY | SOFT_DIRTY))
+        unlock_page(m, cpu, slot)
+    return result
+
+
+@kernel
+def do_fault(m, cpu):
+    """Fault on an empty PTE of a file mapping: 0, -errno or VM_FAULT_RETRY.
+
+    A table that was preallocated and not needed goes back: the next round takes its own (b0b9b3df27d10).
+    Locking: caller must hold mmap_lock for reading, which VM_FAULT_RETRY means was dropped.
+    """
+    if detecting(m) and m.vmf.prealloc[cpu] != 0:
+        BUG(m, cpu, BUG_TABLE_LEAKED, m.vmf.prealloc[cpu], 0, 0)
+    if m.vmf.flags[cpu] & FAULT_FLAG_WRITE == 0:
+        result = do_read_fault(m, cpu)
+    elif m.vma.flags[m.vmf.vma[cpu]] & VM_SHARED:
+        result = do_shared_fault(m, cpu)
+    else:
+        result = do_cow_fault(m, cpu)
+    if m.vmf.prealloc[cpu] != 0 and not (knob(m.config.prealloc_leak) and result == VM_FAULT_RETRY):
+        free_table(m, cpu, m.vmf.prealloc[cpu])
+        m.vmf.prealloc[cpu] = 0
+    return result
+
+
+@kernel
+def wp_page_shared(m, cpu, entry):
+    """First write to a page of a shared mapping: make it dirty, then the PTE writable. 0.
+
+    Locking: takes and releases the page lock and ptl; caller must hold mmap_lock and the fault's reference.
+    """
+    table = m.vmf.table[cpu]
+    pte = pte_offset(table, m.vmf.addr[cpu])
+    slot = read_once(m.page_slot, entry >> PAGE_SHIFT) - 1
+    if slot < 0:
+        return 0  # out of the page cache by now, so unmapped: fault again
+    lock_page(m, cpu, slot)
+    if m.cache.frame[slot] == entry >> PAGE_SHIFT:
+        took(m, cpu, WRITE_SHARED_FILE)
+        page_mkwrite(m, cpu, slot)
+        pte_lock(m, cpu, table)
+        current = read_once(m.entry, pte)
+        if current & ~(ACCESSED | DIRTY) == entry & ~(ACCESSED | DIRTY):
+            xchg(
+                m.entry, pte, current | RW | ACCESSED | DIRTY | SOFT_DIRTY
+            )  # more rights: no flush, the fault forgets the old
+        pte_unlock(m, cpu, table)
+    unlock_page(m, cpu, slot)
+    return 0
+
+
+@kernel
+def wp_file_copy(m, cpu, entry):
+    """First write to a page of a private mapping: a copy of its own, in its place. 0 or -ENOMEM.
+
+    The old translation is flushed before the new one is set, under ptl. The entry stays counted. Locking: as
+    wp_page_shared; the frame stays, for the entry is looked at again under ptl before the copy is used.
+    """
+    mm, table, addr = m.vmf.mm[cpu], m.vmf.table[cpu], m.vmf.addr[cpu] & -PAGE
+    anon_vma_prepare(m, mm, m.vmf.vma[cpu])
+    frame = alloc_page(m, cpu)
+    if frame == 0:
+        return -ENOMEM
+    pte = pte_offset(table, addr)
+    old = entry >> PAGE_SHIFT
+    pte_lock(m, cpu, table)
+    same = read_once(m.entry, pte) & ~(ACCESSED | DIRTY) == entry & ~(ACCESSED | DIRTY)
+    if same:
+        took(m, cpu, WRITE_PRIVATE_FILE)
+        copy_user_page(m, cpu, frame, old)
+        xchg(m.entry, pte, 0)
+        flush_tlb_mm_range(m, cpu, mm, addr, addr + PAGE, 0)
+        page_add_new_anon_rmap(m, mm, m.vmf.vma[cpu], addr, frame)
+        write_once(m.entry, pte, frame << PAGE_SHIFT | ANON_PTE)
+        page_remove_rmap(m, mm, old)
+    pte_unlock(m, cpu, table)
+    if same:
+        add_mm_rss(m, cpu, mm, 1)
+        put_page(m, cpu, old)
+    else:
+        put_page(m, cpu, frame)
+    return 0
+
+
+@kernel
+def do_wp_file(m, cpu, entry):
+    """Write fault on a present read-only PTE that maps a page of a file: 0 or -ENOMEM. Source: do_wp_page."""
+    if m.vma.flags[m.vmf.vma[cpu]] & VM_SHARED:
+        return wp_page_shared(m, cpu, entry)
+    return wp_file_copy(m, cpu, entry)

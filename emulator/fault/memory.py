@@ -1,0 +1,282 @@
+"""The page fault and the zap: where entries appear and disappear.
+
+Both hold a reference on the PTE table they work on (pte_ref.py) from before the first look at an entry until after the
+last, and mmap_lock (faults and MADV_DONTNEED for reading, mmap and exit for writing), so its pmd cannot change. Entries
+change under ptl.
+"""
+
+from emulator.atomic import (
+    data_race,
+    kernel,
+    kernel_inline,
+    knob,
+    read_once,
+    smp_wmb,
+    write_once,
+)
+from emulator.bug import stopped
+from emulator.cpu.interrupts import point
+from emulator.cpu.signal import mm_fault_error
+from emulator.fault.cow import do_wp_page
+from emulator.fault.file_fault import do_fault, do_wp_file
+from emulator.fault.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf
+from emulator.fault.swap_fault import do_swap_page, set_vmf
+from emulator.fault.userfaultfd import handle_userfault
+from emulator.huge.huge_memory import pte_alloc_or_huge, pte_alloc_split
+from emulator.huge.hugetlb import hugetlb_fault
+from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
+from emulator.mm_types import FRAMES
+from emulator.pages.page_alloc import alloc_page, clear_page, put_page
+from emulator.pages.rmap import page_add_new_anon_rmap
+from emulator.pages.rss import add_mm_rss
+from emulator.pages.vma import anon_vma_prepare, find_vma, vma_limit
+from emulator.pgtable import (
+    pte_offset,
+    pte_present,
+)
+from emulator.pgtable_types import (
+    ANON_PTE,
+    FILE,
+    PAGE_SHIFT,
+    PRESENT,
+    RW,
+    ZERO_PTE,
+)
+from emulator.policy.pte_alloc import pte_try_get_retry
+from emulator.policy.pte_ref import pte_get, pte_lock, pte_put, pte_try_get, pte_unlock
+from emulator.rmap_walks.anon_reclaim import try_to_free_pages
+from emulator.tables.pgalloc import pmd_alloc
+from emulator.tables.rcu import cond_resched
+from emulator.uapi import (
+    EACCES,
+    EFAULT,
+    EINTR,
+    ENOMEM,
+    VM_ACCESS_FLAGS,
+    VM_FILE,
+    VM_HUGETLB,
+    VM_SPECIAL_FAULT,
+    VM_WRITE,
+)
+from emulator.watch.paths import path_number, took
+from emulator.watch.points import point_number
+
+TABLE_THERE = path_number("fault, table there")
+NONE_ENTRY = path_number("fault on a none entry")
+FAULT_END = path_number("end of a fault")
+FILE_TABLE = path_number("fault on a file, table there")
+
+MAX_RECLAIM_RETRIES = 16
+MMAP_LOCKED = point_number("fault.mmap-locked")
+SET_PTE_LOCKED = point_number("set_pte.locked")
+SET_PTE_DONE = point_number("set_pte.done")
+
+
+@kernel_inline
+def set_pte(m, cpu, mm, table, pmd, pte, entry):
+    """Fill an empty PTE if it is empty still, and count it; True if done.
+
+    Locking: takes and releases ptl; caller must hold a reference on the table.
+    """
+    pte_lock(m, cpu, table)
+    point(m, cpu, SET_PTE_LOCKED, table, entry)
+    empty = read_once(m.entry, pte) == 0
+    if empty:
+        took(m, cpu, NONE_ENTRY)
+        write_once(m.entry, pte, entry)
+        pte_get(m, cpu, pmd)
+    point(m, cpu, SET_PTE_DONE, table, data_race(m.ptdesc.pte_refcount, table))
+    pte_unlock(m, cpu, table)
+    return empty
+
+
+@kernel_inline
+def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write):
+    """Fault on an empty PTE: map the zero page for a read, a fresh zeroed frame for a write. 0 or -ENOMEM.
+
+    Locking: takes and releases ptl; caller must hold mmap_lock and a reference on the table.
+    """
+    if not write:
+        set_pte(m, cpu, mm, table, pmd, pte, ZERO_PTE)
+        return 0
+    anon_vma_prepare(m, mm, vma)
+    frame = alloc_page(m, cpu)
+    if frame == 0:
+        return -ENOMEM
+    clear_page(m, frame)
+    smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
+    page_add_new_anon_rmap(m, mm, vma, addr, frame)
+    if set_pte(m, cpu, mm, table, pmd, pte, frame << PAGE_SHIFT | ANON_PTE):
+        add_mm_rss(m, cpu, mm, 1)
+    else:
+        m.page.mapcount[frame] = 0
+        put_page(m, cpu, frame)
+    return 0
+
+
+@kernel
+def swap_and_wp_fault(m, cpu, entry):
+    """do_swap_page, and do_wp_page behind it for a write to a page that others have as well: what those return.
+
+    One fault does both, as in Linux: a page that comes in, is write-protected, and is reclaimed for its own copy would
+    otherwise be let in for ever.
+    """
+    result = do_swap_page(m, cpu, entry)
+    if result == 0 and m.vmf.flags[cpu] & FAULT_FLAG_WRITE:
+        mm, table, addr = m.vmf.mm[cpu], m.vmf.table[cpu], m.vmf.addr[cpu]
+        pte = pte_offset(table, addr)
+        entry = read_once(m.entry, pte)
+        if pte_present(entry) and entry & (RW | FILE) == 0:
+            return do_wp_page(m, cpu, mm, m.vmf.vma[cpu], table, pte, addr, entry)
+    return result
+
+
+@kernel
+def handle_nonpresent_fault(m, cpu, mm, vma, pmd, table, addr, flags, entry):
+    """swap_and_wp_fault for an anonymous VMA: what that returns. The caller's reference is used up."""
+    set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
+    result = swap_and_wp_fault(m, cpu, entry)
+    pte_put_vmf(m, cpu)
+    return result
+
+
+@kernel_inline
+def handle_pte_fault(m, cpu, mm, vma, pmd, addr, flags):
+    """Pin the PTE table and resolve the fault in it, or with a huge page. 0, -ENOMEM, -EFAULT at a guard, or
+    VM_FAULT_RETRY.
+
+    Locking: caller must hold mmap_lock for reading, which VM_FAULT_RETRY means was dropped.
+    """
+    write = flags & FAULT_FLAG_WRITE
+    table = pte_try_get(m, cpu, pmd)
+    if table == 0:
+        table = pte_alloc_or_huge(m, cpu, mm, vma, pmd, addr, write)
+        if table <= 0:
+            return table
+    else:
+        took(m, cpu, TABLE_THERE)
+    pte = pte_offset(table, addr)
+    entry = read_once(m.entry, pte)
+    result = 0
+    if entry == 0:
+        result = do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write)
+    elif entry & PRESENT == 0:
+        return handle_nonpresent_fault(m, cpu, mm, vma, pmd, table, addr, flags, entry)
+    elif write and entry & RW == 0:
+        result = do_wp_page(m, cpu, mm, vma, table, pte, addr, entry)
+    if write or not knob(m.config.missing_pte_put):
+        took(m, cpu, FAULT_END)
+        pte_put(m, cpu, mm, pmd, addr)  # pte_put_vmf
+    return result
+
+
+@kernel
+def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
+    """As handle_pte_fault, for an address that maps a file. Returns VM_FAULT_RETRY with mmap_lock dropped.
+
+    Where there is no table yet, the fault finds its page first and installs one at the end, as in v1.
+    """
+    table = pte_try_get_retry(m, cpu, pmd)
+    set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
+    if table != 0:
+        took(m, cpu, FILE_TABLE)
+    entry = 0 if table == 0 else read_once(m.entry, pte_offset(table, addr))
+    result = 0
+    if entry == 0:
+        result = do_fault(m, cpu)
+    elif not pte_present(entry):
+        result = swap_and_wp_fault(m, cpu, entry)
+    elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
+        if entry & FILE:
+            result = do_wp_file(m, cpu, entry)
+        else:
+            result = do_wp_page(m, cpu, mm, vma, table, pte_offset(table, addr), addr, entry)
+    pte_put_vmf(m, cpu)
+    return result
+
+
+@kernel
+def handle_missing_fault(m, cpu, mm, vma, pmd, addr, flags):
+    """As handle_pte_fault, in a VMA that userfaultfd watches: what is missing is waited for. As handle_file_fault.
+
+    A leaf that is there from before is split.
+    """
+    table = pte_alloc_split(m, cpu, mm, pmd, addr)
+    if table < 0:
+        return table
+    set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
+    pte = pte_offset(table, addr)
+    entry = read_once(m.entry, pte)
+    result = 0
+    if entry == 0:
+        result = handle_userfault(m, cpu)
+    elif not pte_present(entry):
+        result = swap_and_wp_fault(m, cpu, entry)
+    elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
+        result = do_wp_page(m, cpu, mm, vma, table, pte, addr, entry)
+    pte_put_vmf(m, cpu)
+    return result
+
+
+@kernel
+def handle_special_fault(m, cpu, mm, vma, addr, flags):
+    """A fault that is not that of plain anonymous memory. As handle_file_fault."""
+    if m.vma.flags[vma] & VM_HUGETLB:
+        return hugetlb_fault(m, cpu, mm, vma, addr)
+    pmd = pmd_alloc(m, cpu, mm, addr)
+    if pmd < 0:
+        return pmd
+    if m.vma.flags[vma] & VM_FILE:
+        return handle_file_fault(m, cpu, mm, vma, pmd, addr, flags)
+    return handle_missing_fault(m, cpu, mm, vma, pmd, addr, flags)
+
+
+@kernel_inline
+def __handle_mm_fault(m, cpu, mm, vma, addr, flags):
+    """Resolve a page fault that the VMA allows: 0, -errno (-EFAULT at a guard), or VM_FAULT_RETRY.
+
+    Locking: caller must hold mmap_lock for reading, which VM_FAULT_RETRY means was dropped: not with FAULT_FLAG_TRIED.
+    """
+    if m.vma.flags[vma] & VM_SPECIAL_FAULT:
+        result = handle_special_fault(m, cpu, mm, vma, addr, flags)
+    else:
+        result = pmd_alloc(m, cpu, mm, addr)
+        if result >= 0:
+            result = handle_pte_fault(m, cpu, mm, vma, result, addr, flags)
+    if result == 0:
+        m.cpu.faults[cpu] += 1  # mm_account_fault: those that fail do not count
+    return result
+
+
+@kernel
+def handle_mm_fault(m, cpu, mm, addr, write):
+    """Resolve a page fault: 0, or -EFAULT if no VMA allows it, -EBUS past the end of a file, -ENOMEM, with a signal.
+
+    What reclaim wins may be what the fault itself needs, so it is asked a few times and no more (should_reclaim_retry).
+    Locking: takes and releases mmap_lock for reading. Source: do_user_addr_fault and handle_mm_fault.
+    """
+    flags = write
+    retries = 0
+    while True:
+        mmap_read_lock(m, cpu, mm)
+        point(m, cpu, MMAP_LOCKED, addr, write)
+        result = -EFAULT
+        vma = find_vma(m, mm, addr)
+        allowed = VM_WRITE if write else VM_ACCESS_FLAGS
+        if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr:
+            result = -EACCES
+            if m.vma.flags[vma] & allowed:
+                result = __handle_mm_fault(m, cpu, mm, vma, addr, flags)
+        if result == VM_FAULT_RETRY:
+            flags |= FAULT_FLAG_TRIED
+        else:
+            mmap_read_unlock(m, cpu, mm)
+            if result == 0:
+                return 0
+            retries += 1
+            reclaim = result == -ENOMEM and m.cpu.oom_zone[cpu] == FRAMES and retries <= MAX_RECLAIM_RETRIES
+            if not reclaim or not try_to_free_pages(m, cpu):
+                return mm_fault_error(m, cpu, mm, addr, result)
+        cond_resched(m, cpu)
+        if stopped(m):
+            return -EINTR

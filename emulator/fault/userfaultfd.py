@@ -1,0 +1,175 @@
+"""userfaultfd: somebody else decides what a missing page holds; who needs the page waits for that.
+
+    fault (handle_userfault)                          another CPU (mfill_atomic.py)
+    ========================                          =============================
+    pins the table; the entry is none
+    reads uffd_seq
+    the entry is none still                           pins the table, sets the entry: UFFD_COPY
+    pte_put_vmf(), mmap_read_unlock()                 uffd_seq += 1, wakes
+      sleeps while uffd_seq is what it was
+    begins again: VM_FAULT_RETRY
+
+So either the fault sees the entry, or its sleep ends. Its table may be gone when it comes back, and so may the VMA:
+what it held on to is dropped before mmap_lock is (patch 5; patch 4 does it for pages).
+
+Watched are anonymous VMAs, for missing pages. Who registers says how long a fault may wait: then it is a SIGBUS, as
+with UFFD_FEATURE_SIGBUS at once; 0 is for ever, as in Linux.
+
+Source: fs/userfaultfd.c.
+"""
+
+from emulator.atomic import (
+    atomic_add,
+    data_race,
+    kernel,
+    knob,
+    read_once,
+    sleep_on,
+    smp_load_acquire,
+    smp_mb__after_atomic,
+    wake_all,
+    write_once,
+)
+from emulator.bug import stopped, waits_for
+from emulator.cpu.idle import enter_idle, exit_idle
+from emulator.cpu.interrupts import point
+from emulator.fault.filemap import FAULT_FLAG_TRIED, VM_FAULT_RETRY, pte_put_vmf
+from emulator.huge.huge_memory import vma_adjust_trans_huge
+from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from emulator.pages.vma import find_vma, vma_limit, vma_modify_flags
+from emulator.pgtable import pte_offset
+from emulator.pgtable_types import PAGE
+from emulator.uapi import EBUS, EINVAL, ENOMEM, VM_PFNMAP, VM_UFFD_MISSING
+from emulator.watch.paths import path_number, took
+from emulator.watch.points import point_number
+from emulator.watch.waits import Wait
+
+USERFAULT = int(Wait.USERFAULT)
+WAIT_NOTHING = int(Wait.NOTHING)
+UFFD_WAITING = point_number("uffd.waiting")
+UFFD_LOOKED = point_number("uffd.looked")
+UFFD_WOKEN = point_number("uffd.woken")
+USERFAULT_PATH = path_number("fault on a watched page")
+NAP_US = 2000
+
+
+@kernel
+def wake_userfault(m, cpu, mm):
+    """Let the faults of an mm that wait look again. Locking: what they wait for must be in place."""
+    atomic_add(m.mm.uffd_seq, mm, 1)
+    point(m, cpu, UFFD_WOKEN, mm, data_race(m.mm.uffd_seq, mm))
+    smp_mb__after_atomic()  # either a sleeper is seen here, or the new uffd_seq when it is about to sleep
+    if read_once(m.mm.uffd_sleepers, mm) != 0:
+        wake_all(m, m.mm.uffd_seq, mm)
+
+
+@kernel
+def wait_for_userfault(m, cpu, mm, seq):
+    """Sleep until somebody wakes the faults of an mm after uffd_seq was `seq`; idle meanwhile. True if it was too long.
+
+    Locking: caller must hold no lock.
+    """
+    patience = read_once(m.mm.uffd_patience, mm)
+    waited = 0
+    waits_for(m, cpu, USERFAULT, mm)
+    enter_idle(m, cpu)
+    atomic_add(m.mm.uffd_sleepers, mm, 1)
+    smp_mb__after_atomic()
+    while read_once(m.mm.uffd_seq, mm) == seq and not stopped(m) and (patience == 0 or waited < patience):
+        nap = NAP_US if patience == 0 else min(NAP_US, patience)
+        m.cpu.sleeps[cpu] += 1
+        sleep_on(m, cpu, m.mm.uffd_seq, mm, seq, nap)
+        waited += nap
+    atomic_add(m.mm.uffd_sleepers, mm, -1)
+    exit_idle(m, cpu)
+    waits_for(m, cpu, WAIT_NOTHING, 0)
+    return patience != 0 and waited >= patience and read_once(m.mm.uffd_seq, mm) == seq
+
+
+@kernel
+def handle_userfault(m, cpu):
+    """Wait until somebody fills the page of the fault: VM_FAULT_RETRY with mmap_lock dropped, or -EBUS if that took too
+    long the last time.
+
+    Locking: caller must hold mmap_lock for reading, and the fault's reference.
+    """
+    took(m, cpu, USERFAULT_PATH)
+    mm = m.vmf.mm[cpu]
+    if m.vmf.flags[cpu] & FAULT_FLAG_TRIED and m.cpu.uffd_tired[cpu] != 0:
+        m.cpu.uffd_tired[cpu] = 0
+        return -EBUS
+    seq = smp_load_acquire(m.mm.uffd_seq, mm)
+    must_wait = read_once(m.entry, pte_offset(m.vmf.table[cpu], m.vmf.addr[cpu])) == 0
+    if knob(m.config.uffd_seq_late):
+        point(m, cpu, UFFD_LOOKED, m.vmf.addr[cpu], seq)
+        seq = read_once(m.mm.uffd_seq, mm)
+    if not knob(m.config.ref_across_retry):
+        pte_put_vmf(m, cpu)
+    mmap_read_unlock(m, cpu, mm)
+    m.cpu.retries[cpu] += 1
+    point(m, cpu, UFFD_WAITING, m.vmf.addr[cpu], seq)
+    tired = must_wait and wait_for_userfault(m, cpu, mm, seq)
+    m.cpu.uffd_tired[cpu] = 1 if tired else 0
+    return VM_FAULT_RETRY
+
+
+@kernel
+def userfaultfd_modify(m, cpu, mm, start, end, armed):
+    """Arm or disarm the VMAs of [start, end): 0 or -errno. Locking: caller must hold mmap_lock for writing."""
+    while start < end:
+        row = find_vma(m, mm, start)
+        if row == vma_limit(m, mm) or m.vma.start[row] >= end:
+            break
+        start, until = max(start, m.vma.start[row]), min(m.vma.end[row], end)
+        flags = m.vma.flags[row] & ~VM_UFFD_MISSING | armed
+        if flags != m.vma.flags[row]:
+            vma_adjust_trans_huge(m, cpu, mm, start, until)
+            if vma_modify_flags(m, cpu, mm, row, start, until, flags) < 0:
+                return -ENOMEM
+        start = until
+    return 0
+
+
+@kernel
+def vma_can_userfault(m, mm, start, end):
+    """True if something is mapped in [start, end), and all of it is anonymous. Locking: caller must hold mmap_lock."""
+    row = find_vma(m, mm, start)
+    if row == vma_limit(m, mm) or m.vma.start[row] >= end:
+        return False
+    while row < vma_limit(m, mm) and m.vma.start[row] < end:
+        if m.vma.file[row] != 0 or m.vma.flags[row] & VM_PFNMAP:
+            return False
+        row += 1
+    return True
+
+
+@kernel
+def uffd_vma(m, mm, start, end, armed):
+    """The row of the anonymous VMA that has all of [start, end), and is watched if `armed` says so, or -1.
+
+    Locking: caller must hold mmap_lock.
+    """
+    row = find_vma(m, mm, start)
+    if row == vma_limit(m, mm) or m.vma.start[row] > start or m.vma.end[row] < end or m.vma.file[row] != 0:
+        return -1
+    return row if m.vma.flags[row] & armed == armed else -1
+
+
+@kernel
+def userfaultfd_register(m, cpu, mm, start, length, armed, patience):
+    """UFFDIO_REGISTER for missing pages if `armed` is VM_UFFD_MISSING, UFFDIO_UNREGISTER if it is 0: 0 or -errno.
+
+    Linux watches shared memory and huge pages as well. Locking: takes and releases mmap_lock for writing.
+    """
+    if (start | length) & (PAGE - 1) or length <= 0 or patience < 0:
+        return -EINVAL
+    result = -EINVAL
+    mmap_write_lock(m, cpu, mm)
+    if vma_can_userfault(m, mm, start, start + length):
+        if armed:
+            write_once(m.mm.uffd_patience, mm, patience)
+        result = userfaultfd_modify(m, cpu, mm, start, start + length, armed)
+    mmap_write_unlock(m, cpu, mm)
+    if armed == 0:
+        wake_userfault(m, cpu, mm)
+    return result

@@ -1,0 +1,182 @@
+"""Zap: entries are cleared into an open mmu_gather, table by table."""
+
+from emulator.atomic import atomic_add, data_race, kernel, kernel_inline, knob, read_once, write_once, xchg
+from emulator.bug import detecting
+from emulator.cpu.interrupts import point
+from emulator.huge.huge_memory import split_huge_pmd, zap_huge_pmd
+from emulator.pages.rmap import zap_file_pte
+from emulator.pages.rss import sync_mm_rss
+from emulator.pages.swap_state import free_swap_and_cache
+from emulator.pgtable import (
+    is_migration_entry,
+    is_swap_entry,
+    pgd_addr_end,
+    pgd_offset,
+    pmd_addr_end,
+    pmd_offset,
+    pmd_trans_huge,
+    pte_offset,
+    pte_present,
+    pud_addr_end,
+    pud_offset,
+)
+from emulator.pgtable_types import FILE, PAGE, PAGE_SHIFT, PMD_SIZE, SPECIAL, ZERO_PAGE
+from emulator.policy.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get, pte_unlock
+from emulator.tables.mmu_gather import (
+    tlb_finish_mmu,
+    tlb_flush_mmu,
+    tlb_flush_mmu_tlbonly,
+    tlb_gather_mmu,
+    tlb_remove_page,
+    tlb_remove_tlb_entry,
+)
+from emulator.tables.rcu import cond_resched
+from emulator.watch.paths import path_number, took
+from emulator.watch.points import point_number
+from emulator.watch.shadow import shadow_release
+
+ZAP_CLEARED = point_number("zap.cleared")
+ZAP_ENTRIES = path_number("zap, entries")
+ZAP_LOCKED = point_number("zap.locked")
+ZAP_NONPRESENT = path_number("zap of a swap or migration entry")
+ZAP_TABLE = path_number("zap, per table")
+
+
+@kernel_inline
+def zap_present_pte(m, cpu, mm, pte, addr):
+    """Clear a PTE and gather its frame; True if the gather is full. Locking: caller must hold ptl."""
+    entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting the dirty bit
+    tlb_remove_tlb_entry(m, cpu, addr)
+    frame = entry >> PAGE_SHIFT
+    if frame == ZERO_PAGE or entry & (SPECIAL | FILE):
+        if entry & FILE == 0:
+            return False
+        zap_file_pte(m, cpu, mm, entry)
+        return tlb_remove_page(m, cpu, frame)
+    atomic_add(m.page.mapcount, frame, -1)
+    m.cpu.rss_cache[cpu] -= 1
+    return tlb_remove_page(m, cpu, frame)
+
+
+@kernel
+def zap_nonpresent_pte(m, cpu, mm, pte, entry, drop_markers):
+    """Clear a swap entry, a migration entry, or a marker if told to; True if cleared. No hardware looks at them, so
+    nothing is flushed. Locking: caller must hold ptl.
+    """
+    only = m.cpu.gather_only[cpu]
+    if entry & only != only:
+        return False
+    if is_swap_entry(entry):
+        atomic_add(m.mm.rss_swap, mm, -1)
+        free_swap_and_cache(m, cpu, entry >> PAGE_SHIFT)
+    elif is_migration_entry(entry):
+        atomic_add(m.mm.rss_file, mm, -1 if entry & FILE else 0)
+        atomic_add(m.mm.rss_anon, mm, 0 if entry & FILE else -1)
+    elif not drop_markers:
+        return False
+    took(m, cpu, ZAP_NONPRESENT)
+    write_once(m.entry, pte, 0)
+    return True
+
+
+@kernel
+def zap_pte_range(m, cpu, mm, pmd, table, addr, end, drop_markers):
+    """Clear the entries of [addr, end) in one PTE table, markers only if told to; the address where it stopped: short
+    of `end` if the gather was full, which is flushed then.
+
+    Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
+    """
+    took(m, cpu, ZAP_ENTRIES)
+    start = addr
+    cleared = 0
+    full = False
+    only = m.cpu.gather_only[cpu]
+    pte_lock(m, cpu, table)
+    point(m, cpu, ZAP_LOCKED, table, data_race(m.ptdesc.pte_refcount, table))
+    while addr < end and not full:
+        pte = pte_offset(table, addr)
+        entry = read_once(m.entry, pte)
+        if pte_present(entry):
+            if entry & only == only:
+                cleared += 1
+                full = zap_present_pte(m, cpu, mm, pte, addr)
+        elif entry != 0 and zap_nonpresent_pte(m, cpu, mm, pte, entry, drop_markers):
+            cleared += 1
+        addr += PAGE
+    sync_mm_rss(m, cpu, mm)
+    if m.cpu.gather_force[cpu] != 0:
+        m.cpu.gather_force[cpu] = 0
+        tlb_flush_mmu_tlbonly(m, cpu)
+    pte_unlock(m, cpu, table)
+    m.cpu.zapped[cpu] += cleared
+    point(m, cpu, ZAP_CLEARED, table, cleared)
+    if full:
+        tlb_flush_mmu(m, cpu)  # also behind the last page: the batch has no room for the next
+    if cleared != 0:
+        pte_put_many_tlb(m, cpu, mm, pmd, start, cleared)
+    return addr
+
+
+@kernel
+def zap_or_split(m, cpu, mm, pmd, addr, end):
+    """Zap the huge page at `pmd` if [addr, end) is all of it, else split it. Locking: as zap_pmd_range."""
+    if end - addr == PMD_SIZE:
+        zap_huge_pmd(m, cpu, mm, pmd, addr)
+    else:
+        split_huge_pmd(m, cpu, mm, pmd, addr)
+
+
+@kernel
+def zap_pmd_range(m, cpu, mm, pud, addr, end, drop_markers):
+    """Zap [addr, end) within one GiB, table by table. A dying table is empty: skip it. A leaf that a fault brings
+    between the two looks came after the call: skip it as well, and do not take it for a table (pmd_trans_unstable).
+
+    Locking: caller must hold mmap_lock and an open gather.
+    """
+    while addr < end:
+        following = pmd_addr_end(addr, end)
+        pmd = pmd_offset(m, pud, addr)
+        if pmd_trans_huge(read_once(m.entry, pmd)):
+            zap_or_split(m, cpu, mm, pmd, addr, following)
+        table = 0
+        if read_once(m.entry, pmd) != 0:
+            table = pte_try_get(m, cpu, pmd)
+        if table != 0:
+            took(m, cpu, ZAP_TABLE)
+            start = addr
+            while addr < following:
+                addr = zap_pte_range(m, cpu, mm, pmd, table, addr, following, drop_markers)
+            if knob(m.config.advanced_address):
+                start = addr
+            pte_put_many_tlb(m, cpu, mm, pmd, start, 1)
+        addr = following
+        cond_resched(m, cpu)
+
+
+@kernel
+def unmap_page_range(m, cpu, mm, addr, end, drop_markers):
+    """Clear every entry of [addr, end) into this CPU's gather; markers only if told to, as where the VMA goes.
+
+    Locking: caller must hold mmap_lock, or i_mmap_lock of the file mapped there. Source: unmap_page_range, mm/memory.c.
+    """
+    if detecting(m) and m.cpu.gather_only[cpu] == 0:
+        shadow_release(m, cpu, mm, addr, end)
+    while addr < end:
+        following = pgd_addr_end(addr, end)
+        pgd = pgd_offset(m, mm, addr)
+        if read_once(m.entry, pgd) != 0:
+            while addr < following:
+                in_pud = pud_addr_end(addr, following)
+                pud = pud_offset(m, pgd, addr)
+                if read_once(m.entry, pud) != 0:
+                    zap_pmd_range(m, cpu, mm, pud, addr, in_pud, drop_markers)
+                addr = in_pud
+        addr = following
+
+
+@kernel
+def zap_page_range(m, cpu, mm, start, end):
+    """Clear [start, end), which lies in one VMA, in one gather. Guards stay. Locking: caller must hold mmap_lock."""
+    tlb_gather_mmu(m, cpu, mm, 0)
+    unmap_page_range(m, cpu, mm, start, end, 0)
+    tlb_finish_mmu(m, cpu)

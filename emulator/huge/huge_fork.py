@@ -1,0 +1,74 @@
+"""fork of a huge page: the child gets a leaf of its own, over a table of its own, and both lose the right to store.
+
+A write fault takes the leaf back if nobody else uses a page of it, or splits it and copies one (huge_memory.py).
+
+Source: copy_huge_pmd, mm/huge_memory.c.
+"""
+
+from emulator.atomic import atomic_add, cmpxchg, kernel, read_once, smp_store_release
+from emulator.huge.huge_memory import (
+    FALLBACK,
+    HUGE_ZERO_PAGE,
+    pgtable_trans_huge_deposit,
+    split_huge_pmd_locked,
+)
+from emulator.locking.spinlock import PMD_LOCK, spin_lock_pair, spin_unlock_pair
+from emulator.pages.huge_page import add_mapcounts, sole_user
+from emulator.pages.page_alloc import free_table
+from emulator.pages.vmscan import pte_alloc_one
+from emulator.pgtable import mm_inc_nr_tables, pmd_trans_huge
+from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, HPAGE_PMD_NR, PAGE_SHIFT, RW
+from emulator.uapi import ENOMEM
+from emulator.watch.paths import path_number, took
+
+FORK_HUGE = path_number("huge page, fork")
+
+
+@kernel
+def share_leaf(m, cpu, child, child_pmd, pmd, table):
+    """Write-protect the leaf at `pmd` and give it to the child; False if a page of it is pinned: it is as it was then.
+
+    The look at the users comes after the write protection, as in copy_present_pte. Locking: caller must hold both
+    pmd_locks.
+    """
+    entry = read_once(m.entry, pmd)
+    while cmpxchg(m.entry, pmd, entry, entry & ~(RW | ANON_EXCLUSIVE)) != entry:
+        entry = read_once(m.entry, pmd)  # the hardware of other CPUs sets bits
+    head = entry >> PAGE_SHIFT
+    if head != HUGE_ZERO_PAGE:
+        if entry & ANON_EXCLUSIVE and not sole_user(m, head):
+            seen = read_once(m.entry, pmd)
+            while cmpxchg(m.entry, pmd, seen, seen | entry & (RW | ANON_EXCLUSIVE)) != seen:
+                seen = read_once(m.entry, pmd)
+            return False
+        for frame in range(head, head + HPAGE_PMD_NR):
+            atomic_add(m.page.refcount, frame, 1)
+        add_mapcounts(m, head, 1)
+        atomic_add(m.mm.rss_anon, child, HPAGE_PMD_NR)
+    took(m, cpu, FORK_HUGE)
+    mm_inc_nr_tables(m, child)
+    pgtable_trans_huge_deposit(m, child, child_pmd, table)
+    smp_store_release(m.entry, child_pmd, entry & ~(RW | ANON_EXCLUSIVE | ACCESSED))
+    m.cpu.tables_installed[cpu] += 1
+    return True
+
+
+@kernel
+def copy_huge_pmd(m, cpu, child, mm, child_pmd, pmd, addr):
+    """Copy a leaf to the child: 0, -ENOMEM, or FALLBACK if it had to be split, or was: its entries are to be copied.
+
+    Locking: caller must hold the parent's mmap_lock for writing; takes and releases both pmd_locks.
+    """
+    table = pte_alloc_one(m, cpu)
+    if table == 0:
+        return -ENOMEM
+    spin_lock_pair(m, cpu, m.ptdesc.ptl, pmd >> 9, child_pmd >> 9, PMD_LOCK)
+    leaf = pmd_trans_huge(read_once(m.entry, pmd))
+    done = leaf and share_leaf(m, cpu, child, child_pmd, pmd, table)
+    if leaf and not done:
+        split_huge_pmd_locked(m, cpu, mm, pmd, addr)
+    spin_unlock_pair(m, cpu, m.ptdesc.ptl, pmd >> 9, child_pmd >> 9, PMD_LOCK)
+    if done:
+        return 0
+    free_table(m, cpu, table)
+    return FALLBACK

@@ -1,0 +1,348 @@
+"""Collapse: the pages of 2 MiB move into a huge page, and the PTE table is kept under it.
+
+    collapse                              fast GUP                        hardware of another CPU
+    ========                              ========                        =======================
+    scan: the table pinned, ptl
+    mmap_lock for writing: no fault,
+      no slow GUP, no walker of the mm
+    anon_vma lock: no rmap walker
+    pmd_lock: clears the pmd              reads the pmd: none
+    flush, tables included                                                forgets the table
+    IPI: waits for who has interrupts off reads the old pmd, counts the
+                                            frame, looks again: changed
+    every page: is it pinned?
+    copies the pages, clears the entries
+    pmd_lock: deposits the table, sets the leaf
+
+After the IPI nobody knows the table, so its pages may be copied, and whoever zaps the leaf may free it at once. Without
+it a fast GUP may pin a page that has been looked at (it must see the pmd gone then: 70cbc3cc78a9), or go on in a table
+that was freed and is somebody else's (2ba99c5e0881).
+
+Here MADV_COLLAPSE alone collapses; no daemon does by itself.
+
+Source: madvise_collapse, hpage_collapse_scan_pmd and collapse_huge_page, mm/khugepaged.c.
+"""
+
+from emulator.atomic import (
+    DEBUG,
+    atomic_add,
+    kernel,
+    kernel_inline,
+    knob,
+    or_words,
+    read_once,
+    smp_store_release,
+    smp_wmb,
+    write_once,
+    xchg,
+)
+from emulator.bug import BUG, stopped
+from emulator.cpu.flush import flush_tlb_mm_range, tlb_remove_table_sync_one
+from emulator.cpu.interrupts import point
+from emulator.huge.huge_memory import (
+    HUGE_ZERO_PAGE,
+    page_add_huge_anon_rmap,
+    pgtable_trans_huge_deposit,
+    transhuge_vma_suitable,
+)
+from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from emulator.locking.spinlock import PMD_LOCK, spin_lock, spin_unlock
+from emulator.pages.huge_page import alloc_huge_page, clear_huge_page, put_huge_page
+from emulator.pages.page_alloc import copy_page, put_page
+from emulator.pages.rss import add_mm_rss
+from emulator.pages.vma import find_vma, linear_page_index, vma_limit, vmas_lock, vmas_unlock
+from emulator.pgtable import pgtable_of, pmd_lookup, pmd_trans_huge, populate, pte_present
+from emulator.pgtable_types import (
+    ACCESSED,
+    ANON_EXCLUSIVE,
+    DIRTY,
+    FILE,
+    HPAGE_PMD_NR,
+    PAGE,
+    PAGE_SHIFT,
+    PMD_SIZE,
+    PRESENT,
+    PROTNONE,
+    PSE,
+    RW,
+    SOFT_DIRTY,
+    USER,
+)
+from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
+from emulator.tables.rcu import cond_resched
+from emulator.uapi import (
+    EAGAIN,
+    EINTR,
+    EINVAL,
+    ENOMEM,
+    VM_ACCESS_FLAGS,
+    VM_FILE,
+    VM_NOHUGEPAGE,
+    VM_PFNMAP,
+    VM_UFFD_MISSING,
+    VM_WRITE,
+)
+from emulator.watch.bugs import Bug
+from emulator.watch.paths import path_number, took
+from emulator.watch.points import point_number
+from emulator.watch.shadow import shadow_own
+
+ENTRIES_PER_LINE = 8  # an empty cache line of a table is passed over at once
+SCAN_SUCCEED, SCAN_PMD_MAPPED, SCAN_PMD_NULL, SCAN_FAIL = 0, 1, 2, 3
+SCAN_PTE_NON_PRESENT, SCAN_PAGE_COUNT, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_VMA_CHECK = 4, 5, 6, 7
+SCAN = path_number("collapse, scan")
+BUG_PMD_CHANGED = int(Bug.PMD_CHANGED_UNDER_PIN)
+COLLAPSE = path_number("collapse")
+COLLAPSING = point_number("collapse.unhooked")
+ISOLATED = point_number("collapse.isolated")
+SCANNED = point_number("collapse.scanned")
+
+
+@kernel_inline
+def madvise_collapse_errno(result):
+    """What MADV_COLLAPSE ends with."""
+    if result == SCAN_ALLOC_HUGE_PAGE_FAIL:
+        return -ENOMEM
+    return -EAGAIN if result == SCAN_PAGE_COUNT else -EINVAL
+
+
+@kernel
+def collapse_line(m, first):
+    """collapse_entries for one line of a table, the entries from `first` on."""
+    result = SCAN_SUCCEED
+    for pte in range(first, first + ENTRIES_PER_LINE):
+        entry = read_once(m.entry, pte)
+        frame = entry >> PAGE_SHIFT
+        if entry != 0 and not pte_present(entry):
+            return SCAN_PTE_NON_PRESENT
+        if entry & FILE:
+            return SCAN_FAIL
+        if entry != 0 and frame != HUGE_ZERO_PAGE:
+            if read_once(m.page.refcount, frame) != read_once(m.page.mapcount, frame):
+                result = SCAN_PAGE_COUNT
+    return result
+
+
+@kernel
+def collapse_entries(m, table):
+    """SCAN_SUCCEED if the entries of a table are pages that nobody else uses, the zero page, or none.
+
+    A page in use by more than those who map it is pinned. Locking: caller must hold the ptl, or know that nobody else
+    can change an entry.
+    """
+    result = SCAN_SUCCEED
+    for first in range(table << 9, (table << 9) + HPAGE_PMD_NR, ENTRIES_PER_LINE):
+        if or_words(m.entry, first, ENTRIES_PER_LINE) != 0:
+            line = collapse_line(m, first)
+            if line != SCAN_SUCCEED and line != SCAN_PAGE_COUNT:
+                return line
+            result = max(result, line)
+    return result
+
+
+@kernel
+def hpage_collapse_scan_pmd(m, cpu, mm, addr):
+    """What a collapse of the 2 MiB at `addr` would meet: a SCAN result.
+
+    Locking: caller must hold mmap_lock; takes and releases ptl.
+    """
+    pmd = pmd_lookup(m, mm, addr)
+    entry = 0 if pmd == 0 else read_once(m.entry, pmd)
+    if pmd_trans_huge(entry):
+        return SCAN_PMD_MAPPED
+    table = 0 if entry == 0 else pte_try_get(m, cpu, pmd)
+    if table == 0:
+        return SCAN_PMD_NULL
+    took(m, cpu, SCAN)
+    pte_lock(m, cpu, table)
+    result = collapse_entries(m, table)
+    pte_unlock(m, cpu, table)
+    pte_put(m, cpu, mm, pmd, addr)
+    return result
+
+
+@kernel
+def collapse_copy_page(m, cpu, mm, entry, frame, addr):
+    """Bring the page that `entry` maps at `addr` into `frame`, and let go of it: 1, or 0 if it maps none."""
+    old = entry >> PAGE_SHIFT
+    if entry == 0 or old == HUGE_ZERO_PAGE:
+        return 0
+    copy_page(m, frame, old)
+    if DEBUG:
+        shadow_own(m, mm, frame, addr)
+    atomic_add(m.page.mapcount, old, -1)
+    put_page(m, cpu, old)
+    return 1
+
+
+@kernel
+def collapse_copy(m, cpu, mm, table, head, addr):
+    """Bring the pages of a table, which nobody can reach, into a block, and empty it. How many pages it had."""
+    clear_huge_page(m, head)
+    pages = 0
+    for first in range(0, HPAGE_PMD_NR, ENTRIES_PER_LINE):
+        if or_words(m.entry, table << 9 | first, ENTRIES_PER_LINE) != 0:
+            for i in range(first, first + ENTRIES_PER_LINE):
+                entry = read_once(m.entry, table << 9 | i)
+                write_once(m.entry, table << 9 | i, 0)
+                pages += collapse_copy_page(m, cpu, mm, entry, head + i, addr + i * PAGE)
+    return pages
+
+
+@kernel
+def take_table_out(m, cpu, mm, pmd, addr):
+    """Clear the pmd, and wait until nobody can be looking at its table: the entry it held.
+
+    Locking: takes and releases pmd_lock; caller must hold mmap_lock for writing.
+    """
+    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    entry = xchg(m.entry, pmd, 0)
+    flush_tlb_mm_range(m, cpu, mm, addr, addr + PMD_SIZE, 1)
+    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    point(m, cpu, COLLAPSING, pgtable_of(entry), pmd)
+    if not (knob(m.config.collapse_without_ipi) or (DEBUG and m.config.broadcast_flush[0] == 2)):
+        tlb_remove_table_sync_one(m, cpu)
+    return entry
+
+
+@kernel
+def set_collapsed(m, cpu, mm, pmd, table, entry):
+    """Let the leaf `entry` stand at `pmd`, over the table that did. Locking: as take_table_out."""
+    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pgtable_trans_huge_deposit(m, mm, pmd, table)
+    smp_store_release(m.entry, pmd, entry)
+    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+
+
+@kernel
+def put_table_back(m, cpu, mm, pmd, table):
+    """The collapse has failed: everything is as it was. Locking: as take_table_out."""
+    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    populate(m, mm, pmd, table)
+    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+
+
+@kernel
+def collapse_huge_page(m, cpu, mm, row, addr, head):
+    """Move the pages of the 2 MiB at `addr` into the block `head`, and map that: a SCAN result.
+
+    If it fails the block is still the caller's. Locking: caller must hold mmap_lock for writing, and vmas_lock since it
+    has seen the table.
+    """
+    pmd = pmd_lookup(m, mm, addr)
+    table = pgtable_of(take_table_out(m, cpu, mm, pmd, addr))
+    if table == 0:
+        BUG(m, cpu, BUG_PMD_CHANGED, pmd, m.cpu.pin_table[cpu], 0)
+    result = collapse_entries(m, table)
+    if result != SCAN_SUCCEED:
+        put_table_back(m, cpu, mm, pmd, table)
+        return result
+    took(m, cpu, COLLAPSE)
+    point(m, cpu, ISOLATED, table, pmd)
+    page_add_huge_anon_rmap(m, mm, row, addr, head)
+    pages = collapse_copy(m, cpu, mm, table, head, addr)
+    smp_wmb()  # the contents before the entry that leads to them
+    entry = head << PAGE_SHIFT | PSE | USER | ACCESSED | DIRTY | SOFT_DIRTY | ANON_EXCLUSIVE
+    flags = m.vma.flags[row]
+    entry |= PRESENT if flags & VM_ACCESS_FLAGS else PROTNONE
+    set_collapsed(m, cpu, mm, pmd, table, entry | (RW if flags & VM_WRITE else 0))
+    add_mm_rss(m, cpu, mm, HPAGE_PMD_NR - pages)
+    return SCAN_SUCCEED
+
+
+@kernel
+def hugepage_vma(m, mm, addr):
+    """The row of the VMA that may have a huge page over the 2 MiB at `addr`, or -1.
+
+    Locking: caller must hold mmap_lock.
+    """
+    row = find_vma(m, mm, addr)
+    if row == vma_limit(m, mm) or not transhuge_vma_suitable(m, row, addr):
+        return -1
+    allowed = m.vma.flags[row] & (VM_NOHUGEPAGE | VM_PFNMAP | VM_UFFD_MISSING) == 0  # no hole is filled there
+    return row if allowed and read_once(m.vma.anon_vma, row) != 0 else -1
+
+
+@kernel
+def collapse_one(m, cpu, mm, addr):
+    """Collapse the 2 MiB at `addr`: a SCAN result. Locking: takes mmap_lock, for reading, then for writing."""
+    mmap_read_lock(m, cpu, mm)
+    result = SCAN_VMA_CHECK if hugepage_vma(m, mm, addr) < 0 else hpage_collapse_scan_pmd(m, cpu, mm, addr)
+    mmap_read_unlock(m, cpu, mm)
+    if result != SCAN_SUCCEED:
+        return result
+    head = alloc_huge_page(m, cpu)
+    if head == 0:
+        return SCAN_ALLOC_HUGE_PAGE_FAIL
+    mmap_write_lock(m, cpu, mm)
+    row = hugepage_vma(m, mm, addr)
+    result = SCAN_VMA_CHECK
+    if row >= 0:
+        early = knob(m.config.collapse_stale_scan)
+        if early:
+            result = hpage_collapse_scan_pmd(m, cpu, mm, addr)
+            point(m, cpu, SCANNED, pmd_lookup(m, mm, addr), addr)
+        vmas_lock(m, cpu, mm)  # no rmap walker may be in the table; reclaim may have freed it before
+        if not early:
+            result = hpage_collapse_scan_pmd(m, cpu, mm, addr)
+        if result == SCAN_SUCCEED:
+            result = collapse_huge_page(m, cpu, mm, row, addr, head)
+        vmas_unlock(m, cpu, mm)
+    mmap_write_unlock(m, cpu, mm)
+    if result != SCAN_SUCCEED:
+        put_huge_page(m, cpu, head)
+    return result
+
+
+@kernel
+def shmem_suitable(m, row, addr):
+    """True if Linux would make a huge page of the shared memory that the VMA at `row` maps at `addr`.
+
+    Here none is made: -EINVAL, unless the range has no 2 MiB.
+    """
+    if m.vma.flags[row] & (VM_FILE | VM_NOHUGEPAGE) != VM_FILE or m.file.shmem[m.vma.file[row] - 1] == 0:
+        return False
+    return addr >= m.vma.start[row] and linear_page_index(m, row, addr) % HPAGE_PMD_NR == 0
+
+
+@kernel
+def collapse_allowed(m, cpu, mm, start):
+    """True if the VMA of `start` has room for a huge page and may have one: else MADV_COLLAPSE does not look further.
+
+    Locking: takes and releases mmap_lock for reading.
+    """
+    mmap_read_lock(m, cpu, mm)
+    row = find_vma(m, mm, start)
+    allowed = row < vma_limit(m, mm)
+    if allowed:
+        last = (m.vma.end[row] & -PMD_SIZE) - PMD_SIZE
+        allowed = shmem_suitable(m, row, last) or hugepage_vma(m, mm, last) == row
+    mmap_read_unlock(m, cpu, mm)
+    return allowed
+
+
+@kernel
+def collapse_vma(m, cpu, mm, start, end):
+    """MADV_COLLAPSE of [start, end), which lay in one VMA: 0 or -errno.
+
+    Locking: as collapse_one, for each 2 MiB; in between VMAs may change.
+    """
+    if not collapse_allowed(m, cpu, mm, start):
+        return -EINVAL
+    first, until = (start + PMD_SIZE - 1) & -PMD_SIZE, end & -PMD_SIZE
+    done = 0
+    result = SCAN_FAIL
+    addr = first
+    while addr < until:
+        last = collapse_one(m, cpu, mm, addr)
+        if last == SCAN_SUCCEED or last == SCAN_PMD_MAPPED:
+            done += 1
+        else:
+            result = last
+            if last not in (SCAN_PMD_NULL, SCAN_PTE_NON_PRESENT, SCAN_PAGE_COUNT):
+                break
+        addr += PMD_SIZE
+        cond_resched(m, cpu)
+        if stopped(m):
+            return -EINTR
+    return 0 if done * PMD_SIZE == until - first else madvise_collapse_errno(result)

@@ -1,0 +1,93 @@
+"""Retract: khugepaged takes the empty PTE tables of a file's ranges out, where nobody counts their users.
+
+    retract                              who walks a table
+    =======                              =================
+    i_mmap_lock of the file              a fault, madvise: mmap_lock
+    mmap_lock for writing, if it is free write-back, truncate: i_mmap_lock
+    anon_vma lock                        swap-out, migration: anon_vma lock
+    is the table empty?
+    clears the pmd under pmd_lock
+    flush; frees the table               fast GUP: interrupts are off
+
+A walk needs any one of the three locks. ptl lets its holder change entries, pmd_lock put a table in; neither lets
+anybody take a table out, and so retract needs all three. Where tables are counted there is no empty one to be found.
+
+Source: retract_page_tables, mm/khugepaged.c; 8d3c106e19e8. Since 6.5 it is RCU and a second look by every walker.
+"""
+
+from emulator.atomic import DEBUG, kernel, knob, or_words, read_once
+from emulator.cpu.interrupts import point
+from emulator.locking.mmap_lock import mmap_write_trylock, mmap_write_unlock
+from emulator.locking.mutex import i_mmap_lock, i_mmap_unlock
+from emulator.pages.rmap import first_link
+from emulator.pages.vma import vmas_lock, vmas_unlock
+from emulator.pgtable import pmd_lookup, pmd_pgtable
+from emulator.pgtable_types import PMD_SIZE, PTRS_PER_PTE
+from emulator.tables.unhook import free_pte_table
+from emulator.uapi import EINVAL
+from emulator.watch.paths import path_number, took
+from emulator.watch.points import point_number
+
+RETRACT = path_number("retract")
+EMPTY = point_number("retract.empty")
+
+
+@kernel
+def retract_table(m, cpu, mm, addr):
+    """Take the PTE table for the 2 MiB at `addr` out if there is one and it is empty.
+
+    Locking: caller must hold mmap_lock for writing, i_mmap_lock and vmas_lock.
+    """
+    pmd = pmd_lookup(m, mm, addr)
+    table = 0 if pmd == 0 else pmd_pgtable(read_once(m.entry, pmd))
+    if table != 0 and or_words(m.entry, table * PTRS_PER_PTE, PTRS_PER_PTE) == 0:
+        took(m, cpu, RETRACT)
+        point(m, cpu, EMPTY, table, pmd)
+        free_pte_table(m, cpu, mm, pmd, table, addr)
+
+
+@kernel
+def retract_tables(m, cpu, mm, start, end):
+    """Take the empty tables of [start, end) out. Locking: as retract_table."""
+    addr = (start + PMD_SIZE - 1) & -PMD_SIZE
+    while addr + PMD_SIZE <= end:
+        retract_table(m, cpu, mm, addr)
+        addr += PMD_SIZE
+
+
+@kernel
+def retract_range(m, cpu, file, mm, start, end):
+    """Take the empty tables of [start, end) out, unless mmap_lock is in use.
+
+    Locking: caller must hold i_mmap_lock; takes and releases mmap_lock for writing, and vmas_lock.
+    """
+    if DEBUG and m.config.rcu_retract[0]:
+        retract_tables(m, cpu, mm, start, end)
+    elif mmap_write_trylock(m, cpu, mm):
+        if knob(m.config.retract_unlocked):
+            i_mmap_unlock(m, cpu, file)
+            retract_tables(m, cpu, mm, start, end)
+        else:
+            vmas_lock(m, cpu, mm)
+            retract_tables(m, cpu, mm, start, end)
+            vmas_unlock(m, cpu, mm)
+        mmap_write_unlock(m, cpu, mm)
+        if knob(m.config.retract_unlocked):
+            i_mmap_lock(m, cpu, file)
+
+
+@kernel
+def retract_page_tables(m, cpu, file):
+    """Take the empty tables of all ranges that map a file out: 0 or -EINVAL.
+
+    Locking: takes and releases i_mmap_lock.
+    """
+    if not 0 <= file < m.config.n_file[0]:
+        return -EINVAL
+    i_mmap_lock(m, cpu, file)
+    row = first_link(m, file)
+    while row < first_link(m, file) + m.file.links[file]:
+        retract_range(m, cpu, file, m.link.mm[row], m.link.start[row], m.link.end[row])
+        row += 1
+    i_mmap_unlock(m, cpu, file)
+    return 0

@@ -1,0 +1,207 @@
+"""mmap_lock, the reader-writer lock of an mm. A CPU that waits for it sleeps and is idle.
+
+It is two words, so that readers need not look at each other. A reader and a writer cannot miss each other, by
+the store-buffer (Dekker) pattern:
+
+    reader (mmap_get_reader)             writer (mmap_write_lock)
+    ========================             ========================
+    mmap_readers += 1                    mmap_writer: 0 -> its number + 1
+    full barrier                         full barrier (cmpxchg)
+    mmap_writer == 0?  then it holds it  mmap_readers == 0?  then it holds it
+    else mmap_readers -= 1, and waits    else waits until it is
+      until mmap_writer == 0
+
+If both see each other the reader backs out: a writer waits for those that are in, and each later reader comes once.
+
+No waiter misses that it may look again, by the same pattern twice:
+
+    CPU that waits                       CPU that lets go (mmap_lock_wake)
+    ==============                       =================================
+    seq = mmap_lock_seq  (acquire)       its word: mmap_readers -= 1, or mmap_writer = 0
+    the word says wait                   full barrier
+    mmap_lock_sleepers += 1              mmap_lock_seq += 1
+    full barrier                         full barrier
+    mmap_lock_seq still seq?  sleep      mmap_lock_sleepers != 0?  wake all
+
+The word said wait, so it was read before it changed, and seq before that: seq is the old one. Then either the sleeper
+is seen and woken, or the new mmap_lock_seq is seen and nobody sleeps. sleep_on compares once more when it sleeps.
+A reader that leaves does nothing of this unless it sees a writer after its decrement and a full barrier: a writer that
+counted it had set mmap_writer before it looked, so it is seen.
+"""
+
+from emulator.atomic import (
+    atomic_add,
+    cmpxchg,
+    kernel,
+    kernel_inline,
+    read_once,
+    sleep_on,
+    smp_load_acquire,
+    smp_mb,
+    smp_mb__after_atomic,
+    smp_mb__before_atomic,
+    smp_store_release,
+    wake_all,
+)
+from emulator.bug import BUG, waits_for
+from emulator.cpu.idle import enter_idle, exit_idle
+from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import lock_acquire, lock_acquired, lock_release
+from emulator.watch.waits import Wait
+
+BUG_UNLOCK = int(Bug.UNLOCK_NOT_OWNER)
+MMAP_LOCK = int(Wait.MMAP_LOCK)
+WAIT_NOTHING = int(Wait.NOTHING)
+
+NAP_US = 2000  # longest sleep before a waiter looks again
+
+
+@kernel
+def mmap_lock_wait(m, cpu, mm, seq):
+    """Sleep until somebody releases mmap_lock after `seq` was read; idle meanwhile."""
+    enter_idle(m, cpu)
+    atomic_add(m.mm.mmap_lock_sleepers, mm, 1)
+    smp_mb__after_atomic()
+    if read_once(m.mm.mmap_lock_seq, mm) == seq:
+        m.cpu.sleeps[cpu] += 1
+        sleep_on(m, cpu, m.mm.mmap_lock_seq, mm, seq, NAP_US)
+    atomic_add(m.mm.mmap_lock_sleepers, mm, -1)
+    exit_idle(m, cpu)
+
+
+@kernel
+def mmap_lock_wake(m, mm):
+    """Let the waiters of mmap_lock look again."""
+    smp_mb__before_atomic()
+    atomic_add(m.mm.mmap_lock_seq, mm, 1)
+    smp_mb__after_atomic()
+    if read_once(m.mm.mmap_lock_sleepers, mm) != 0:
+        wake_all(m, m.mm.mmap_lock_seq, mm)
+
+
+@kernel_inline
+def mmap_get_reader(m, mm):
+    """Count a reader; True if there was no writer, so that it holds the lock."""
+    atomic_add(m.mm.mmap_readers, mm, 1)
+    smp_mb__after_atomic()
+    return smp_load_acquire(m.mm.mmap_writer, mm) == 0  # pairs with the releases of mmap_writer
+
+
+@kernel_inline
+def mmap_put_reader(m, mm):
+    """Count a reader less; a writer may be waiting for that."""
+    smp_mb__before_atomic()  # pairs with smp_mb in mmap_write_lock
+    atomic_add(m.mm.mmap_readers, mm, -1)
+    smp_mb__after_atomic()
+    if read_once(m.mm.mmap_writer, mm) != 0:
+        mmap_lock_wake(m, mm)
+
+
+@kernel
+def mmap_read_lock_slow(m, cpu, mm):
+    """Take back the reader that met a writer, and wait for the writer to leave."""
+    waits_for(m, cpu, MMAP_LOCK, mm)
+    while True:
+        mmap_put_reader(m, mm)
+        while True:
+            seq = smp_load_acquire(m.mm.mmap_lock_seq, mm)
+            if read_once(m.mm.mmap_writer, mm) == 0:
+                break
+            mmap_lock_wait(m, cpu, mm, seq)
+        if mmap_get_reader(m, mm):
+            waits_for(m, cpu, WAIT_NOTHING, 0)
+            return
+
+
+@kernel_inline
+def mmap_read_lock(m, cpu, mm):
+    """Take mmap_lock for reading: the VMAs stay as they are. Locking: returns with it held."""
+    lock_acquire(m, cpu, MMAP_LOCK, mm)
+    if not mmap_get_reader(m, mm):
+        mmap_read_lock_slow(m, cpu, mm)
+    m.cpu.mmap_lock_held[cpu] = 2 * mm + 1
+
+
+@kernel_inline
+def mmap_read_unlock(m, cpu, mm):
+    """Release mmap_lock. Locking: caller must hold it for reading."""
+    if m.cpu.mmap_lock_held[cpu] != 2 * mm + 1:
+        BUG(m, cpu, BUG_UNLOCK, mm, 2 * mm + 1, m.cpu.mmap_lock_held[cpu])
+    lock_release(m, cpu, MMAP_LOCK)
+    m.cpu.mmap_lock_held[cpu] = 0
+    mmap_put_reader(m, mm)
+
+
+@kernel
+def mmap_write_lock(m, cpu, mm):
+    """Take mmap_lock for writing. Locking: returns with it held."""
+    lock_acquire(m, cpu, MMAP_LOCK, mm)
+    waits_for(m, cpu, MMAP_LOCK, mm)
+    while True:
+        seq = smp_load_acquire(m.mm.mmap_lock_seq, mm)
+        if cmpxchg(m.mm.mmap_writer, mm, 0, cpu + 1) == 0:
+            break
+        mmap_lock_wait(m, cpu, mm, seq)
+    while True:
+        seq = smp_load_acquire(m.mm.mmap_lock_seq, mm)
+        if read_once(m.mm.mmap_readers, mm) == 0:
+            break
+        mmap_lock_wait(m, cpu, mm, seq)
+    smp_mb()  # what the readers did comes first; pairs with the barrier in mmap_put_reader
+    waits_for(m, cpu, WAIT_NOTHING, 0)
+    m.cpu.mmap_lock_held[cpu] = 2 * mm + 2
+
+
+@kernel
+def mmap_write_trylock(m, cpu, mm):
+    """Take mmap_lock for writing if nobody holds it; True if so. Under i_mmap_lock, too, which comes after it."""
+    if cmpxchg(m.mm.mmap_writer, mm, 0, cpu + 1) != 0:
+        return False
+    if read_once(m.mm.mmap_readers, mm) != 0:
+        smp_store_release(m.mm.mmap_writer, mm, 0)
+        mmap_lock_wake(m, mm)
+        return False
+    smp_mb()  # as in mmap_write_lock
+    lock_acquired(m, cpu, MMAP_LOCK)
+    m.cpu.mmap_lock_held[cpu] = 2 * mm + 2
+    return True
+
+
+@kernel
+def mmap_write_lock_nested(m, cpu, mm):
+    """Take mmap_lock of a child that fork has just begun, beside the parent's: nobody else has it, or waits for it yet.
+
+    Who comes to the child by i_mmap or its family finds it held until fork is done. Lockdep is told of the parent's
+    only, as with SINGLE_DEPTH_NESTING.
+    """
+    cmpxchg(m.mm.mmap_writer, mm, 0, cpu + 1)
+
+
+@kernel
+def mmap_write_unlock_nested(m, mm):
+    """Release the child's mmap_lock."""
+    smp_store_release(m.mm.mmap_writer, mm, 0)
+    mmap_lock_wake(m, mm)
+
+
+@kernel
+def mmap_write_unlock(m, cpu, mm):
+    """Release mmap_lock. Locking: caller must hold it for writing."""
+    if m.cpu.mmap_lock_held[cpu] != 2 * mm + 2:
+        BUG(m, cpu, BUG_UNLOCK, mm, 2 * mm + 2, m.cpu.mmap_lock_held[cpu])
+    lock_release(m, cpu, MMAP_LOCK)
+    m.cpu.mmap_lock_held[cpu] = 0
+    smp_store_release(m.mm.mmap_writer, mm, 0)
+    mmap_lock_wake(m, mm)
+
+
+@kernel
+def mmap_write_downgrade(m, cpu, mm):
+    """Turn mmap_lock held for writing into one held for reading.
+
+    Locking: caller must hold it for writing. Source: dd2283f2605e, munmap zaps under mmap_lock for reading.
+    """
+    atomic_add(m.mm.mmap_readers, mm, 1)  # before the release: no writer may come in between
+    smp_store_release(m.mm.mmap_writer, mm, 0)
+    m.cpu.mmap_lock_held[cpu] = 2 * mm + 1
+    mmap_lock_wake(m, mm)

@@ -1,0 +1,93 @@
+"""Spinlocks: a word that holds owner + 1.
+
+A CPU that spins takes interrupts, as Linux does with interrupts enabled: the owner of the lock may be waiting for it
+to acknowledge a TLB flush.
+"""
+
+from emulator.atomic import (
+    cmpxchg,
+    cpu_relax,
+    data_race,
+    kernel,
+    kernel_inline,
+    read_once,
+    sched_yield,
+    sleep_on,
+    smp_store_release,
+)
+from emulator.bug import BUG, waits_for
+from emulator.cpu.interrupts import take_interrupts
+from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import lock_acquire, lock_release
+from emulator.watch.waits import Wait
+
+NAP_US = 2000  # longest sleep before a waiter looks again
+_YIELD, _SLEEP = 200, 400  # pauses before a spinner yields, turns before it sleeps
+
+BUG_UNLOCK = int(Bug.UNLOCK_NOT_OWNER)
+MMAP_LOCK = int(Wait.MMAP_LOCK)
+WAIT_NOTHING = int(Wait.NOTHING)
+PMD_LOCK = int(Wait.PMD_LOCK)
+PTE_LOCK = int(Wait.PTE_LOCK)
+ZONE_LOCK = int(Wait.ZONE_LOCK)
+
+
+@kernel
+def spin_lock_slow(m, cpu, lock, i, lock_class):
+    """Wait for lock[i]: pause, then yield, then sleep. The owner may not be running."""
+    waits_for(m, cpu, lock_class, i)
+    turns = 0
+    while True:
+        owner = read_once(lock, i)
+        if owner == 0 and cmpxchg(lock, i, 0, cpu + 1) == 0:
+            break
+        take_interrupts(m, cpu)
+        turns += 1
+        if turns < _YIELD:
+            cpu_relax()
+        elif turns < _SLEEP:
+            sched_yield()
+        else:
+            sleep_on(m, cpu, lock, i, owner, 50)
+    m.cpu.lock_spins[cpu] += turns
+    waits_for(m, cpu, WAIT_NOTHING, 0)
+
+
+@kernel_inline
+def spin_lock(m, cpu, lock, i, lock_class):
+    """Take the lock lock[i] of a class. Locking: returns with it held."""
+    lock_acquire(m, cpu, lock_class, i)
+    if cmpxchg(lock, i, 0, cpu + 1) != 0:
+        spin_lock_slow(m, cpu, lock, i, lock_class)
+
+
+@kernel_inline
+def spin_unlock(m, cpu, lock, i, lock_class):
+    """Release lock[i]. Locking: caller must hold it."""
+    owner = data_race(lock, i)  # who tries to take it changes nothing while it is ours
+    if owner != cpu + 1:
+        BUG(m, cpu, BUG_UNLOCK, i, cpu + 1, owner)
+    lock_release(m, cpu, lock_class)
+    smp_store_release(lock, i, 0)  # pairs with the cmpxchg in spin_lock
+
+
+@kernel
+def spin_lock_pair(m, cpu, lock, i, j, lock_class):
+    """Take two locks of a class, which may be one: in the order of their numbers, so that no two CPUs do it crosswise.
+
+    Locking: returns with both held. Lockdep is told of the first only, as with SINGLE_DEPTH_NESTING.
+    """
+    spin_lock(m, cpu, lock, min(i, j), lock_class)
+    if i != j and cmpxchg(lock, max(i, j), 0, cpu + 1) != 0:
+        spin_lock_slow(m, cpu, lock, max(i, j), lock_class)
+
+
+@kernel
+def spin_unlock_pair(m, cpu, lock, i, j, lock_class):
+    """Release the locks of spin_lock_pair. Locking: caller must hold both."""
+    if i != j:
+        owner = data_race(lock, max(i, j))
+        if owner != cpu + 1:
+            BUG(m, cpu, BUG_UNLOCK, max(i, j), cpu + 1, owner)
+        smp_store_release(lock, max(i, j), 0)  # pairs with the cmpxchg in spin_lock_pair
+    spin_unlock(m, cpu, lock, min(i, j), lock_class)

@@ -1,0 +1,259 @@
+"""VMAs: each mm has an array of them, sorted by address.
+
+Neighbours with equal flags are one VMA, unless both were written to before they met (different anon_vma) or one was
+moved there (pgoff): that border stays, as in Linux.
+
+Who changes an array holds mmap_lock for writing and, meanwhile, the anon_vma lock of the mm's family: who looks for an
+anonymous page comes through the arrays with that lock alone.
+"""
+
+from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, read_once, write_once
+from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock
+from emulator.mm_types import PAGE_SIZE
+from emulator.pgtable_types import ANON_EXCLUSIVE, DIRTY, PMD_SIZE, PRESENT, PROTNONE, RW, SOFT_DIRTY, SPECIAL
+from emulator.uapi import ENOMEM, VM_ACCESS_FLAGS, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
+
+
+@kernel
+def find_vma(m, mm, addr):
+    """Row of the first VMA that ends above `addr`; the row behind the mm's last if there is none.
+
+    Locking: caller must hold mmap_lock.
+    """
+    low = mm * m.config.vma_per_mm[0]
+    high = low + m.mm.vmas[mm]
+    while low < high:
+        middle = (low + high) >> 1
+        if m.vma.end[middle] > addr:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@kernel_inline
+def pte_modify(entry, flags):
+    """A present entry under the permissions of a VMA with `flags`.
+
+    A frame that fork has shared, and the zero page, stay write-protected: the write fault breaks COW. So does a clean
+    page of a file, which the write fault makes dirty, and what CLEAR_REFS has protected.
+    """
+    entry &= ~(PRESENT | PROTNONE | RW)
+    entry |= PRESENT if flags & VM_ACCESS_FLAGS else PROTNONE
+    own = entry & ANON_EXCLUSIVE or (flags & VM_SHARED and entry & DIRTY)
+    if flags & VM_WRITE and (entry & SPECIAL or (own and entry & SOFT_DIRTY)):
+        entry |= RW  # can_change_pte_writable
+    return entry
+
+
+@kernel_inline
+def vma_limit(m, mm):
+    """The row behind the mm's last VMA."""
+    return mm * m.config.vma_per_mm[0] + m.mm.vmas[mm]
+
+
+@kernel
+def is_mapped(m, mm, addr):
+    """True if a VMA is at `addr`. Locking: caller must hold mmap_lock."""
+    row = find_vma(m, mm, addr)
+    return row < vma_limit(m, mm) and m.vma.start[row] <= addr
+
+
+@kernel
+def vmas_lock(m, cpu, mm):
+    """Keep rmap walkers out of the VMA array of `mm`. Locking: caller must hold mmap_lock for writing."""
+    anon_vma_lock(m, cpu, m.mm.family[mm] - 1)
+
+
+@kernel
+def vmas_unlock(m, cpu, mm):
+    """Let rmap walkers in again."""
+    anon_vma_unlock(m, cpu, m.mm.family[mm] - 1)
+
+
+@kernel
+def join_family(m, cpu, child, mm):
+    """From here on who looks for the pages of the family of `mm` comes to `child` as well, which has no VMA yet."""
+    vmas_lock(m, cpu, mm)
+    write_once(m.mm.family, child, m.mm.family[mm])
+    vmas_unlock(m, cpu, mm)
+
+
+@kernel
+def leave_family(m, cpu, mm):
+    """No rmap walker comes to `mm` from here on. Locking: caller must hold mmap_lock for writing."""
+    family = m.mm.family[mm] - 1
+    anon_vma_lock(m, cpu, family)
+    write_once(m.mm.family, mm, 0)
+    anon_vma_unlock(m, cpu, family)
+
+
+@kernel
+def vma_copy(m, to, source):
+    """Copy one row of the VMA array."""
+    m.vma.start[to] = m.vma.start[source]
+    m.vma.end[to] = m.vma.end[source]
+    m.vma.flags[to] = m.vma.flags[source]
+    m.vma.anon_vma[to] = m.vma.anon_vma[source]
+    m.vma.file[to] = m.vma.file[source]
+    m.vma.pgoff[to] = m.vma.pgoff[source]
+
+
+@kernel
+def vma_insert(m, mm, row, start, end, flags, anon_vma, pgoff):
+    """Make room at `row` and fill it, without a file. Locking: caller must hold vmas_lock."""
+    at = vma_limit(m, mm)
+    while at > row:
+        vma_copy(m, at, at - 1)
+        at -= 1
+    m.vma.start[row] = start
+    m.vma.end[row] = end
+    m.vma.flags[row] = flags
+    m.vma.anon_vma[row] = anon_vma
+    m.vma.file[row] = 0
+    m.vma.pgoff[row] = pgoff
+    m.mm.vmas[mm] += 1
+
+
+@kernel
+def vma_delete(m, mm, row):
+    """Close the gap at `row`. Locking: caller must hold vmas_lock."""
+    m.mm.vmas[mm] -= 1
+    for at in range(row, vma_limit(m, mm)):
+        vma_copy(m, at, at + 1)
+
+
+@kernel
+def split_vma(m, mm, row, addr):
+    """Split the VMA at `row` so that a VMA begins at `addr`. Locking: caller must hold vmas_lock."""
+    start = m.vma.start[row]
+    vma_insert(m, mm, row, start, addr, m.vma.flags[row], m.vma.anon_vma[row], m.vma.pgoff[row])
+    m.vma.start[row + 1] = addr
+    m.vma.file[row] = m.vma.file[row + 1]
+    m.vma.pgoff[row + 1] += (addr - start) // PAGE_SIZE
+
+
+@kernel
+def may_split(m, mm, addr):
+    """False if a huge page of hugetlbfs would reach across `addr` if a VMA began there.
+
+    Locking: caller must hold mmap_lock. Source: hugetlb_vm_op_split.
+    """
+    row = find_vma(m, mm, addr)
+    inside = addr & (PMD_SIZE - 1) != 0 and row < vma_limit(m, mm) and m.vma.start[row] < addr
+    return not inside or m.vma.flags[row] & VM_HUGETLB == 0
+
+
+@kernel_inline
+def linear_page_index(m, row, addr):
+    """The page of its file that the VMA at `row` maps at `addr`."""
+    return m.vma.pgoff[row] + (addr - m.vma.start[row]) // PAGE_SIZE
+
+
+@kernel
+def follows(m, left, right):
+    """True if the VMA `right` begins where `left` ends, in the same file, or did so before either was moved."""
+    if m.vma.end[left] != m.vma.start[right] or m.vma.file[left] != m.vma.file[right]:
+        return False
+    return linear_page_index(m, left, m.vma.end[left]) == m.vma.pgoff[right]
+
+
+@kernel
+def can_merge(m, left, right):
+    """True if two VMAs touch and may be one: equal flags, one file on, and not both with anon_vmas of their own."""
+    if not follows(m, left, right) or m.vma.flags[left] != m.vma.flags[right] or m.vma.flags[left] & VM_PFNMAP:
+        return False
+    a, b = m.vma.anon_vma[left], m.vma.anon_vma[right]
+    return a == b or a == 0 or b == 0
+
+
+@kernel
+def merge_with_next(m, mm, row):
+    """Merge the VMA at `row` with the one behind it if they may be one; True if so."""
+    if row + 1 >= vma_limit(m, mm) or not can_merge(m, row, row + 1):
+        return False
+    m.vma.end[row] = m.vma.end[row + 1]
+    m.vma.anon_vma[row] = max(m.vma.anon_vma[row], m.vma.anon_vma[row + 1])
+    vma_delete(m, mm, row + 1)
+    return True
+
+
+@kernel
+def vma_merge(m, mm, row):
+    """Merge the VMA at `row` with its neighbours; its row then.
+
+    The one before it comes first: the one behind may have another anon_vma.
+    Locking: caller must hold vmas_lock. Source: vma_merge, mm/vma.c.
+    """
+    if row > mm * m.config.vma_per_mm[0] and merge_with_next(m, mm, row - 1):
+        row -= 1
+    merge_with_next(m, mm, row)
+    return row
+
+
+@kernel
+def vma_modify_flags(m, cpu, mm, row, start, end, flags):
+    """Give [start, end), which lies in the VMA at `row`, other flags: split it off, merge it. Its row, or -ENOMEM.
+
+    Locking: caller must hold mmap_lock for writing. Source: vma_modify_flags, mm/vma.c.
+    """
+    if m.mm.vmas[mm] + 2 > m.config.vma_per_mm[0]:
+        return -ENOMEM
+    vmas_lock(m, cpu, mm)
+    if m.vma.start[row] < start:
+        split_vma(m, mm, row, start)
+        row += 1
+    if m.vma.end[row] > end:
+        split_vma(m, mm, row, end)
+    m.vma.flags[row] = flags
+    row = vma_merge(m, mm, row)
+    vmas_unlock(m, cpu, mm)
+    return row
+
+
+@kernel
+def reusable_anon_vma(m, left, right, of):
+    """The anon_vma of the VMA `of`, one of two neighbours, if the other may have it too, else 0."""
+    if not follows(m, left, right) or (m.vma.flags[left] ^ m.vma.flags[right]) & ~VM_ACCESS_FLAGS:
+        return 0
+    return read_once(m.vma.anon_vma, of)
+
+
+@kernel
+def anon_vma_prepare(m, mm, row):
+    """Give the VMA an anon_vma before its first anonymous page: a neighbour's if they touch, else a new one.
+
+    Locking: caller must hold mmap_lock for reading; two faults may race, the first wins.
+    """
+    if read_once(m.vma.anon_vma, row) != 0:
+        return
+    number = 0
+    if row + 1 < vma_limit(m, mm):
+        number = reusable_anon_vma(m, row, row + 1, row + 1)
+    if number == 0 and row > mm * m.config.vma_per_mm[0]:
+        number = reusable_anon_vma(m, row - 1, row, row - 1)
+    if number == 0:
+        number = atomic_add_return(m.mm.anon_vmas, mm, 1)
+    cmpxchg(m.vma.anon_vma, row, 0, number)
+
+
+@kernel
+def detach_vmas(m, cpu, mm, start, end):
+    """Split off and remove the VMAs of [start, end); how many pages they had. No rmap walker finds them from here on.
+
+    Locking: caller must hold mmap_lock for writing.
+    """
+    row = find_vma(m, mm, start)
+    pages = 0
+    vmas_lock(m, cpu, mm)
+    if row < vma_limit(m, mm) and m.vma.start[row] < start:
+        split_vma(m, mm, row, start)
+        row += 1
+    while row < vma_limit(m, mm) and m.vma.start[row] < end:
+        if m.vma.end[row] > end:
+            split_vma(m, mm, row, end)
+        pages += (m.vma.end[row] - m.vma.start[row]) // PAGE_SIZE
+        vma_delete(m, mm, row)
+    vmas_unlock(m, cpu, mm)
+    m.mm.total_vm[mm] -= pages
+    return pages

@@ -1,0 +1,496 @@
+"""The instructions a CPU executes, and the loop that does. A program is rows of `m.insn`; the CPU's row says which.
+
+At each instruction boundary and at each page it accesses a CPU takes interrupts, reports a quiescent state and looks at
+the stop flag; inside of zap and teardown it does the first two (cond_resched). What a workload does is data:
+multi-fault, a recorded trace and a stress run differ only in their rows.
+"""
+
+from emulator.atomic import (
+    atomic_add,
+    atomic_add_return,
+    cmpxchg,
+    cpu_relax,
+    entry_point,
+    get_cycles,
+    kernel,
+    kernel_inline,
+    now_ns,
+    read_once,
+    sleep_on,
+    smp_load_acquire,
+    smp_mb__after_atomic,
+    smp_mb__before_atomic,
+    smp_store_release,
+    wake_all,
+    write_once,
+)
+from emulator.bug import stopped, waits_for
+from emulator.cpu.idle import enter_idle, exit_idle, switch_mm
+from emulator.cpu.interrupts import coordinator_wake, point, take_interrupts
+from emulator.cpu.signal import do_signal, force_sig_fault
+from emulator.fault.userfaultfd import userfaultfd_register
+from emulator.huge.retract import retract_page_tables
+from emulator.mm_types import NR_BARRIERS
+from emulator.pages.rss import sync_mm_rss
+from emulator.pgtable import access_ok
+from emulator.program.mmu import load, store
+from emulator.rmap_walks.anon_reclaim import shrink_anon
+from emulator.rmap_walks.migrate import do_migrate
+from emulator.rmap_walks.page_writeback import write_cache_pages
+from emulator.rmap_walks.replace_page import ksm_merge, uprobe
+from emulator.syscalls.device import device_remove
+from emulator.syscalls.fork import end_child, fork, reap
+from emulator.syscalls.insert_pages import insert_pages
+from emulator.syscalls.madvise import do_madvise, process_madvise
+from emulator.syscalls.mfill_atomic import mfill_atomic
+from emulator.syscalls.mlock import do_mlock
+from emulator.syscalls.mmap import do_mmap, do_munmap, exit_mmap
+from emulator.syscalls.mprotect import do_mprotect
+from emulator.syscalls.mremap import do_mremap, do_mremap_fixed
+from emulator.syscalls.swapfile import swapoff
+from emulator.syscalls.truncate import do_truncate, punch_hole
+from emulator.syscalls.uffd_move import move_pages
+from emulator.syscalls.vma_pieces import do_msync, madvise_remove
+from emulator.tables.rcu import coordinator_loop, rcu_qs
+from emulator.uapi import EFAULT, EINTR, EINVAL, MADV_REMOVE, SEGV_MAPERR, SIGSEGV, VM_LOCKED, VM_UFFD_MISSING, Op
+from emulator.walks.gup_fast import gup
+from emulator.walks.mincore import do_mincore
+from emulator.walks.pagewalk import (
+    WALK_CHARGE,
+    WALK_CLEAR_REFS,
+    WALK_CLEAR_SOFT_DIRTY,
+    WALK_PAGEMAP,
+    WALK_SMAPS,
+    do_walk,
+)
+from emulator.watch.bugs import Bug
+from emulator.watch.points import point_number
+from emulator.watch.waits import Wait
+
+WAIT_BARRIER = int(Wait.BARRIER)
+WAIT_NOTHING = int(Wait.NOTHING)
+ARRIVED = point_number("barrier.arrived")
+BUG_NO_PROGRESS = int(Bug.NO_PROGRESS)
+NAP_US = 10_000
+
+
+EXIT, STOP, STORE, LOAD, TOUCH, READ = (int(op) for op in (Op.EXIT, Op.STOP, Op.STORE, Op.LOAD, Op.TOUCH, Op.READ))
+MMAP = int(Op.MMAP)
+MUNMAP = int(Op.MUNMAP)
+MADVISE = int(Op.MADVISE)
+BARRIER = int(Op.BARRIER)
+JUMP = int(Op.JUMP)
+MARK = int(Op.MARK)
+MINCORE, INSERT_PAGES, COMPUTE, DEVICE_REMOVE = (
+    int(op) for op in (Op.MINCORE, Op.INSERT_PAGES, Op.COMPUTE, Op.DEVICE_REMOVE)
+)
+MPROTECT = int(Op.MPROTECT)
+MLOCK = int(Op.MLOCK)
+PROCESS_MADVISE = int(Op.PROCESS_MADVISE)
+MREMAP = int(Op.MREMAP)
+MREMAP_FIXED = int(Op.MREMAP_FIXED)
+FORK = int(Op.FORK)
+FORK_HOLD = int(Op.FORK_HOLD)
+REAP = int(Op.REAP)
+SWAPOUT = int(Op.SWAPOUT)
+SWAPOFF = int(Op.SWAPOFF)
+MIGRATE = int(Op.MIGRATE)
+KSM = int(Op.KSM)
+UPROBE = int(Op.UPROBE)
+GUP = int(Op.GUP)
+RETRACT = int(Op.RETRACT)
+UFFD_REGISTER = int(Op.UFFD_REGISTER)
+UFFD_UNREGISTER = int(Op.UFFD_UNREGISTER)
+UFFD_COPY = int(Op.UFFD_COPY)
+UFFD_MOVE = int(Op.UFFD_MOVE)
+SMAPS = int(Op.SMAPS)
+PAGEMAP = int(Op.PAGEMAP)
+CLEAR_REFS = int(Op.CLEAR_REFS)
+MOVE_CHARGE = int(Op.MOVE_CHARGE)
+WRITEBACK = int(Op.WRITEBACK)
+TRUNCATE = int(Op.TRUNCATE)
+PUNCH_HOLE = int(Op.PUNCH_HOLE)
+MSYNC = int(Op.MSYNC)
+
+
+@kernel_inline
+def boundary(m, cpu):
+    """Between two user accesses: take interrupts, report a quiescent state. False if the run must end."""
+    take_interrupts(m, cpu)
+    rcu_qs(m, cpu)
+    return read_once(m.run.stop, 0) == 0
+
+
+@kernel
+def bad_address(m, cpu, mm, addr, length):
+    """True, and a SIGSEGV, if a range does not begin in user space. What reaches beyond it faults there."""
+    if access_ok(addr, length):
+        return False
+    m.cpu.sigsegv[cpu] += 1
+    force_sig_fault(m, cpu, mm, SIGSEGV, SEGV_MAPERR, addr)
+    return True
+
+
+@kernel
+def touch(m, cpu, mm, addr, length, step, value):
+    """Store `value` to one word per `step` bytes of [addr, addr + length): 0 or the -errno of the first that failed."""
+    if bad_address(m, cpu, mm, addr, length):
+        return -EFAULT
+    for at in range(addr, addr + length, step):
+        if not boundary(m, cpu):
+            return -EINTR
+        error = store(m, cpu, mm, at, value)
+        if error != 0:
+            return error
+    m.cpu.accesses[cpu] += (length + step - 1) // step
+    return 0
+
+
+@kernel
+def read(m, cpu, mm, addr, length, step):
+    """Load one word per `step` bytes of [addr, addr + length): 0 or the -errno of the first that failed."""
+    if bad_address(m, cpu, mm, addr, length):
+        return -EFAULT
+    for at in range(addr, addr + length, step):
+        if not boundary(m, cpu):
+            return -EINTR
+        error = load(m, cpu, mm, at)
+        if error != 0:
+            return error
+    m.cpu.accesses[cpu] += (length + step - 1) // step
+    return 0
+
+
+@kernel
+def barrier_wait(m, cpu, barrier):
+    """Wait until all parties have arrived; idle meanwhile. A short wait spins, a long one sleeps."""
+    generation = smp_load_acquire(m.barrier.generation, barrier)
+    if atomic_add_return(m.barrier.arrived, barrier, 1) == m.barrier.parties[barrier]:
+        write_once(m.barrier.arrived, barrier, 0)
+        smp_mb__before_atomic()  # or one that arrives in the next round would be forgotten
+        atomic_add(m.barrier.generation, barrier, 1)
+        smp_mb__after_atomic()  # either a sleeper is seen here, or the generation when it is about to sleep
+        if read_once(m.barrier.sleepers, barrier) != 0:
+            wake_all(m, m.barrier.generation, barrier)
+        return
+    waits_for(m, cpu, WAIT_BARRIER, barrier)
+    point(m, cpu, ARRIVED, barrier, generation)
+    enter_idle(m, cpu)
+    turns = 0
+    while smp_load_acquire(m.barrier.generation, barrier) == generation and not stopped(m):
+        turns += 1
+        if turns < m.config.spin[0]:
+            cpu_relax()
+        else:
+            atomic_add(m.barrier.sleepers, barrier, 1)
+            smp_mb__after_atomic()
+            m.cpu.sleeps[cpu] += 1
+            sleep_on(m, cpu, m.barrier.generation, barrier, generation, 0)
+            atomic_add(m.barrier.sleepers, barrier, -1)
+    exit_idle(m, cpu)
+    waits_for(m, cpu, WAIT_NOTHING, 0)
+
+
+@kernel
+def stepped(m, cpu, mm, op, addr, length, step, arg):
+    """munmap or madvise, in calls of `step` bytes if that is not 0: 0 or the -errno of the first call that failed."""
+    if step <= 0:
+        step = length
+    result = 0
+    done = 0
+    while True:
+        size = min(step, length - done)
+        if op == MUNMAP:
+            error = do_munmap(m, cpu, mm, addr + done, size)
+        elif arg == MADV_REMOVE:
+            error = madvise_remove(m, cpu, mm, addr + done, size)
+        else:
+            error = do_madvise(m, cpu, mm, addr + done, size, arg)
+        if result == 0:
+            result = error
+        done += size
+        if done >= length or size <= 0 or not boundary(m, cpu):
+            return result
+
+
+@kernel
+def compute(m, cpu, microseconds):
+    """Touch no memory for a while; 0 or -EINTR."""
+    until = now_ns(m, cpu) + microseconds * 1000
+    while now_ns(m, cpu) < until:
+        if not boundary(m, cpu):
+            return -EINTR
+        cpu_relax()
+    return 0
+
+
+@kernel
+def execute(m, cpu, mm, pc):
+    """Execute the instruction at `pc`, other than JUMP, STOP and EXIT: 0 or -errno."""
+    op = m.insn.op[pc]
+    addr = m.insn.addr[pc]
+    length = m.insn.length[pc]
+    step = m.insn.step[pc]
+    arg = m.insn.arg[pc]
+    if op == TOUCH or op == STORE:
+        return touch(m, cpu, mm, addr, length, step, arg)
+    if op == READ or op == LOAD:
+        return read(m, cpu, mm, addr, length, step)
+    if op == MMAP:
+        return do_mmap(m, cpu, mm, addr, length, arg, step)
+    if op == MUNMAP or op == MADVISE:
+        return stepped(m, cpu, mm, op, addr, length, step, arg)
+    if op == BARRIER:
+        barrier_wait(m, cpu, addr)
+        return 0
+    if op == MARK:
+        return 0
+    return execute_more(m, cpu, mm, op, addr, length, step, arg)
+
+
+@kernel
+def execute_more(m, cpu, mm, op, addr, length, step, arg):
+    """The instructions that only races, stress programs and traces use: 0 or -errno."""
+    if op == MPROTECT:
+        return do_mprotect(m, cpu, mm, addr, length, arg)
+    if op == MLOCK:
+        return do_mlock(m, cpu, mm, addr, length, VM_LOCKED if arg else 0)
+    if op == REAP:
+        return reap(m, cpu)
+    if op == MREMAP:
+        return do_mremap(m, cpu, mm, addr, length, arg)
+    if op == MREMAP_FIXED:
+        return do_mremap_fixed(m, cpu, mm, addr, length, arg)
+    if op == PROCESS_MADVISE:
+        return process_madvise(m, cpu, mm, addr, length, step, arg)
+    if op == MINCORE:
+        return do_mincore(m, cpu, mm, addr, length)
+    if op == INSERT_PAGES:
+        return insert_pages(m, cpu, mm, addr, length)
+    if op == GUP:
+        return gup(m, cpu, mm, addr, length, arg)
+    if op == COMPUTE:
+        return compute(m, cpu, arg)
+    if op == DEVICE_REMOVE:
+        return device_remove(m, cpu)
+    return execute_file(m, cpu, mm, op, addr, length, arg)
+
+
+@kernel
+def execute_uffd(m, cpu, mm, op, addr, length, arg):
+    """The instructions of userfaultfd: 0 or -errno."""
+    if op == UFFD_REGISTER:
+        return userfaultfd_register(m, cpu, mm, addr, length, VM_UFFD_MISSING, arg)
+    if op == UFFD_UNREGISTER:
+        return userfaultfd_register(m, cpu, mm, addr, length, 0, 0)
+    if op == UFFD_COPY:
+        return mfill_atomic(m, cpu, mm, addr, length, arg)
+    if op == UFFD_MOVE:
+        return move_pages(m, cpu, mm, addr, arg, length)
+    return execute_walk(m, cpu, mm, op, addr, length, arg)
+
+
+@kernel
+def execute_walk(m, cpu, mm, op, addr, length, arg):
+    """The instructions that walk page tables to look, or to change bits: 0 or -errno."""
+    if op == SMAPS:
+        return do_walk(m, cpu, mm, addr, length, WALK_SMAPS, arg)
+    if op == PAGEMAP:
+        return do_walk(m, cpu, mm, addr, length, WALK_PAGEMAP, arg)
+    if op == CLEAR_REFS:
+        return do_walk(m, cpu, mm, addr, length, WALK_CLEAR_SOFT_DIRTY if arg == 4 else WALK_CLEAR_REFS, arg)
+    if op == MOVE_CHARGE:
+        return do_walk(m, cpu, mm, addr, length, WALK_CHARGE, arg)
+    return execute_reclaim(m, cpu, mm, op, addr, arg)
+
+
+@kernel
+def execute_file(m, cpu, mm, op, addr, length, arg):
+    """The instructions on files: 0 or -errno."""
+    if op == WRITEBACK:
+        return write_cache_pages(m, cpu, addr, 0, m.config.file_pages[0])
+    if op == TRUNCATE:
+        return do_truncate(m, cpu, addr, arg)
+    if op == RETRACT:
+        return retract_page_tables(m, cpu, addr)
+    if op == PUNCH_HOLE:
+        return punch_hole(m, cpu, addr, arg, length)
+    if op == MSYNC:
+        return do_msync(m, cpu, mm, addr, length)
+    return execute_uffd(m, cpu, mm, op, addr, length, arg)
+
+
+@kernel
+def execute_reclaim(m, cpu, mm, op, addr, arg):
+    """What the kernel does to pages on its own account: 0 or -errno."""
+    if op == SWAPOUT:
+        shrink_anon(m, cpu, arg)
+        return 0
+    if op == SWAPOFF:
+        return swapoff(m, cpu)
+    if op == MIGRATE:
+        return do_migrate(m, cpu, mm, addr, arg)
+    if op == KSM:
+        return ksm_merge(m, cpu, mm, addr, arg)
+    if op == UPROBE:
+        return uprobe(m, cpu, mm, addr)
+    return -EINVAL
+
+
+@kernel
+def jump_target(m, cpu, pc):
+    """Where a JUMP leads: its target, `arg` times over and then onwards; for ever if `arg` is 0."""
+    target = m.cpu.insn_base[cpu] + m.insn.addr[pc]
+    if m.insn.arg[pc] == 0:
+        return target
+    if m.insn.left[pc] == 0:
+        m.insn.left[pc] = m.insn.arg[pc]
+        return pc + 1
+    m.insn.left[pc] -= 1
+    return target
+
+
+@kernel
+def record(m, cpu, mm, row, error):
+    """Note the mm's figures after an instruction."""
+    m.record.pgtables_bytes[row] = read_once(m.mm.pgtables_bytes, mm)
+    m.record.rss_anon[row] = read_once(m.mm.rss_anon, mm)
+    m.record.minflt[row] = m.cpu.faults[cpu] - m.cpu.child_faults[cpu]
+    m.record.error[row] = error
+
+
+@kernel
+def record_child(m, mm, row, faults):
+    """Note a child's figures."""
+    m.record.child[row] = 1
+    m.record.child_pgtables_bytes[row] = read_once(m.mm.pgtables_bytes, mm)
+    m.record.child_rss_anon[row] = read_once(m.mm.rss_anon, mm)
+    m.record.child_minflt[row] = faults
+
+
+@kernel
+def run_child(m, cpu, mm, pc):
+    """Fork, and be the child for the instructions that belong to it: 0 or the -errno of the first that failed.
+
+    The child is this CPU with another mm loaded; JUMP, EXIT, STOP and FORK it has none.
+    """
+    child = fork(m, cpu, mm)
+    if child < 0:
+        return child
+    switch_mm(m, cpu, child)
+    before = m.cpu.faults[cpu]
+    result = 0
+    for at in range(pc + 1, min(pc + 1 + m.insn.arg[pc], m.cpu.insn_end[cpu])):
+        if not boundary(m, cpu):
+            break
+        m.cpu.pc[cpu] = at
+        error = execute(m, cpu, child, at)
+        sync_mm_rss(m, cpu, child)
+        m.cpu.insns[cpu] += 1
+        if result == 0:
+            result = error
+        if error != 0 and do_signal(m, cpu):
+            break
+    m.cpu.pc[cpu] = pc
+    if m.insn.record[pc] >= 0:
+        record_child(m, child, m.insn.record[pc], m.cpu.faults[cpu] - before)
+    m.cpu.child_faults[cpu] += m.cpu.faults[cpu] - before
+    if m.insn.op[pc] == FORK_HOLD:
+        m.mm.held_by[child] = cpu + 1
+        switch_mm(m, cpu, mm)
+    else:
+        end_child(m, cpu, child, mm)
+    return result
+
+
+@kernel
+def do_exit(m, cpu, mm):
+    """The end of a program: its children go, and the mm with its last CPU."""
+    reap(m, cpu)
+    exit_mmap(m, cpu, mm)
+    m.cpu.insns[cpu] += 1
+
+
+@kernel
+def run_program(m, cpu, mm):
+    """Execute from `pc` on until the program ends or the run is stopped."""
+    pc = m.cpu.insn_base[cpu]
+    while boundary(m, cpu) and pc < m.cpu.insn_end[cpu]:
+        m.cpu.pc[cpu] = pc
+        op = m.insn.op[pc]
+        if op == JUMP:
+            pc = jump_target(m, cpu, pc)
+        elif op == STOP:
+            return
+        elif op == EXIT:
+            do_exit(m, cpu, mm)
+            return
+        else:
+            forks = op == FORK or op == FORK_HOLD
+            error = run_child(m, cpu, mm, pc) if forks else execute(m, cpu, mm, pc)
+            sync_mm_rss(m, cpu, mm)
+            if error != 0 and error != -EINTR:
+                m.cpu.errors[cpu] += 1
+            if m.insn.record[pc] >= 0:
+                record(m, cpu, mm, m.insn.record[pc], error)
+            if error != 0 and do_signal(m, cpu):
+                do_exit(m, cpu, mm)
+                return
+            pc += 1 + m.insn.arg[pc] if forks else 1
+        m.cpu.insns[cpu] += 1
+
+
+@entry_point
+def run_cpu(m, cpu):
+    """One CPU: wait for the start, run the program, go idle for good. Returns 0."""
+    enter_idle(m, cpu)
+    atomic_add(m.run.ready, 0, 1)
+    while smp_load_acquire(m.run.start, 0) == 0 and not stopped(m):
+        sleep_on(m, cpu, m.run.start, 0, 0, NAP_US)
+    exit_idle(m, cpu)
+    m.cpu.started_ns[cpu] = now_ns(m, cpu)
+    run_program(m, cpu, m.cpu.mm[cpu])
+    m.cpu.finished_ns[cpu] = now_ns(m, cpu)
+    enter_idle(m, cpu)
+    smp_store_release(m.cpu.finished, cpu, 1)
+    coordinator_wake(m)
+    return 0
+
+
+@entry_point
+def run_coordinator(m, me):
+    """The coordinator: both agents, until every CPU has finished and every callback has run. Returns 0."""
+    coordinator_loop(m, me)
+    return 0
+
+
+@entry_point
+def start_machine(m, me):
+    """Let the CPUs go. Called by the parent."""
+    m.run.start_ns[0] = now_ns(m, me)
+    m.run.start_cycles[0] = get_cycles(m, me)
+    smp_store_release(m.run.start, 0, 1)
+    wake_all(m, m.run.start, 0)
+    return 0
+
+
+@entry_point
+def report_no_progress(m, cpu):
+    """Enter as a violation that `cpu` stands still, unless there is one already. Called by the parent."""
+    if cmpxchg(m.run.bug, 0, 0, BUG_NO_PROGRESS) == 0:
+        m.run.bug_cpu[0] = cpu
+        m.run.bug_subject[0] = cpu
+        m.run.bug_cycles[0] = get_cycles(m, m.config.n_cpu[0])
+        m.run.bug_ns[0] = now_ns(m, m.config.n_cpu[0])
+    return 0
+
+
+@entry_point
+def stop_machine(m, me):
+    """Ask every CPU to stop at its next boundary. Called by the parent."""
+    smp_store_release(m.run.stop, 0, 1)
+    wake_all(m, m.run.start, 0)
+    for barrier in range(NR_BARRIERS):
+        atomic_add(m.barrier.generation, barrier, 1)  # or one that is about to sleep would miss the wake
+        wake_all(m, m.barrier.generation, barrier)
+    return 0

@@ -1,0 +1,1 @@
+"""System calls: mmap, madvise, mprotect, mremap, fork. May import walks/ and what lies below it."""

@@ -1,0 +1,82 @@
+"""Advice about pages of files: MADV_WILLNEED reads them in, MADV_PAGEOUT unmaps them and takes them out of memory.
+
+Source: madvise_willneed and madvise_pageout, mm/madvise.c; shrink_folio_list, mm/vmscan.c: without swap a dirty page of
+shared memory is unmapped and stays. Pages that others map as well are left alone.
+"""
+
+from emulator.atomic import kernel, read_once, write_once
+from emulator.fault.zap import unmap_page_range
+from emulator.pages.page_alloc import alloc_page, put_page
+from emulator.pages.pagemap import add_to_page_cache, cache_slot, trylock_page, unlock_page
+from emulator.pages.vma import linear_page_index
+from emulator.pages.vmscan import reclaim_page
+from emulator.pgtable_types import FILE, PAGE
+from emulator.rmap_walks.folio import zero_filled
+from emulator.tables.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.tables.rcu import cond_resched
+from emulator.watch.paths import path_number, took
+
+PAGEOUT = path_number("MADV_PAGEOUT of a file")
+
+
+@kernel
+def force_page_cache_readahead(m, cpu, vma, start, end):
+    """MADV_WILLNEED: read the pages of [start, end) that are not in memory, as far as the file and memory go.
+
+    Nothing is mapped. Pages of shared memory have nowhere to be read from. Locking: caller must hold mmap_lock; page
+    locks by trylock alone.
+    """
+    file = m.vma.file[vma] - 1
+    first = linear_page_index(m, vma, start)
+    for pgoff in range(first, min(first + (end - start) // PAGE, read_once(m.file.size, file))):
+        slot = cache_slot(m, file, pgoff)
+        if m.file.shmem[file] != 0 or read_once(m.cache.frame, slot) != 0:
+            continue
+        frame = alloc_page(m, cpu)
+        if frame == 0:
+            return
+        if trylock_page(m, cpu, slot):
+            if m.cache.frame[slot] == 0 and pgoff < read_once(m.file.size, file):
+                add_to_page_cache(m, slot, frame)
+                frame = 0
+            unlock_page(m, cpu, slot)
+        if frame != 0:
+            put_page(m, cpu, frame)
+        cond_resched(m, cpu)
+
+
+@kernel
+def clean_unused_page(m, cpu, slot):
+    """A page of shared memory that nobody maps, nor ever stored to, is clean: in Linux a store makes it dirty, here
+    a read does (page_prot). Locking: takes the page lock by trylock.
+    """
+    if read_once(m.cache.frame, slot) == 0 or not trylock_page(m, cpu, slot):
+        return
+    frame = m.cache.frame[slot]
+    if frame != 0 and read_once(m.page.mapcount, frame) == 0 and zero_filled(m, frame):
+        write_once(m.cache.dirty, slot, 0)
+    unlock_page(m, cpu, slot)
+
+
+@kernel
+def pageout_file_range(m, cpu, mm, vma, start, end):
+    """MADV_PAGEOUT: unmap the pages of the file in [start, end) that nobody else maps, and take the clean ones out of
+    memory.
+
+    Private copies stay. Locking: caller must hold mmap_lock; page locks by trylock alone.
+    """
+    took(m, cpu, PAGEOUT)
+    file = m.vma.file[vma] - 1
+    first = linear_page_index(m, vma, start)
+    pages = min((end - start) // PAGE, m.config.file_pages[0] - first)
+    tlb_gather_mmu(m, cpu, mm, 0)
+    m.cpu.gather_only[cpu] = FILE
+    for page in range(pages):
+        frame = read_once(m.cache.frame, cache_slot(m, file, first + page))
+        if frame != 0 and read_once(m.page.mapcount, frame) == 1:
+            unmap_page_range(m, cpu, mm, start + page * PAGE, start + (page + 1) * PAGE, 0)
+    tlb_finish_mmu(m, cpu)
+    for page in range(pages):
+        if m.file.shmem[file] != 0:
+            clean_unused_page(m, cpu, cache_slot(m, file, first + page))
+        reclaim_page(m, cpu, cache_slot(m, file, first + page))

@@ -1,0 +1,308 @@
+"""mmap, munmap and exit: which addresses exist, and the page tables that go with the last VMA that needs them.
+
+A table of any level goes when the unmapped range overlapped what it maps and no VMA is left there (floor and ceiling),
+whether or not it was empty.
+"""
+
+from emulator.atomic import atomic_add_return, kernel, knob, read_once, smp_store_release, write_once
+from emulator.bug import BUG
+from emulator.cpu.interrupts import point
+from emulator.fault.zap import unmap_page_range
+from emulator.huge.hugetlb import hugetlb_file, unmap_hugetlb_vmas
+from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
+from emulator.pages.rmap import link_file_vma, unlink_file_vmas
+from emulator.pages.vma import (
+    detach_vmas,
+    find_vma,
+    leave_family,
+    may_split,
+    vma_insert,
+    vma_limit,
+    vma_merge,
+    vma_modify_flags,
+    vmas_lock,
+    vmas_unlock,
+)
+from emulator.pgtable import mm_dec_nr_tables, pgtable_of
+from emulator.pgtable_types import (
+    PAGE,
+    PGDIR_SHIFT,
+    PGDIR_SIZE,
+    PMD_SHIFT,
+    PMD_SIZE,
+    PUD_SHIFT,
+    PUD_SIZE,
+    TABLE_UNHOOKED,
+    TASK_SIZE,
+    USER_PGTABLES_CEILING,
+)
+from emulator.syscalls.device import remap_pfn_range, unlink_file_vma
+from emulator.tables.mmu_gather import pte_free_tlb, tlb_finish_mmu, tlb_flush_mmu, tlb_gather_mmu
+from emulator.tables.rcu import cond_resched
+from emulator.uapi import EINVAL, ENOMEM, VM_FILE, VM_HUGEPAGE, VM_HUGETLB, VM_PFNMAP, VM_SHARED
+from emulator.watch.bugs import Bug
+from emulator.watch.pass_point import mark_life
+from emulator.watch.paths import path_number, took
+from emulator.watch.points import point_number
+
+MUNMAP = path_number("munmap")
+FREE_PGTABLES = path_number("free_pgtables")
+EXIT = path_number("exit, last user of the mm")
+
+BUG_TABLE_LEFT = int(Bug.TABLE_LEFT_AT_TEARDOWN)
+BUG_BAD_MM = int(Bug.BAD_MM_AT_EXIT)
+BUG_DEPOSIT = int(Bug.DEPOSIT_LEFT)
+MMAP_LOCKED = point_number("mmap.locked")
+DETACHED = point_number("munmap.detached")
+ZAPPED = point_number("munmap.zapped")
+UNLINKED = point_number("munmap.unlinked")
+EXIT_LOCKED = point_number("exit.mmap-locked")
+
+
+@kernel
+def clear_table_entry(m, cpu, mm, entry, addr):
+    """Unhook the table that `entry` names and gather it."""
+    table = pgtable_of(m.entry[entry])
+    if m.ptdesc.deposit[table] != 0:
+        BUG(m, cpu, BUG_DEPOSIT, table, 0, m.ptdesc.deposit[table])
+    write_once(m.entry, entry, 0)  # the hardware of other CPUs may be walking here
+    write_once(m.ptdesc.state, table, TABLE_UNHOOKED)
+    mark_life(m, cpu, m.life.unhooked, table)
+    pte_free_tlb(m, cpu, table, addr)
+    mm_dec_nr_tables(m, mm)
+
+
+@kernel
+def free_pte_range(m, cpu, mm, pmd, addr):
+    """Free one PTE table at teardown. Where tables are counted there must be none: zap has freed it (patch 5)."""
+    took(m, cpu, FREE_PGTABLES)
+    table = pgtable_of(m.entry[pmd])
+    if m.config.pte_counted[0]:
+        BUG(m, cpu, BUG_TABLE_LEFT, table, 0, m.ptdesc.pte_refcount[table])
+    m.cpu.tables_freed[cpu] += 1
+    clear_table_entry(m, cpu, mm, pmd, addr)
+
+
+@kernel
+def free_pmd_range(m, cpu, mm, pud, addr, end, floor, ceiling):
+    """Free the PTE tables under `pud` for [addr, end), and its PMD table if no VMA is left in the GiB."""
+    start = addr
+    base = pgtable_of(m.entry[pud]) << 9
+    while addr < end:
+        pmd = base | (addr >> PMD_SHIFT & 511)
+        if m.entry[pmd] != 0:
+            free_pte_range(m, cpu, mm, pmd, addr)
+        addr = (addr + PMD_SIZE) & -PMD_SIZE
+    if start & -PUD_SIZE >= floor and ((end - 1) & -PUD_SIZE) + PUD_SIZE <= ceiling:
+        clear_table_entry(m, cpu, mm, pud, start)
+
+
+@kernel
+def free_pud_range(m, cpu, mm, pgd, addr, end, floor, ceiling):
+    """Free the tables under `pgd` for [addr, end), and its PUD table if no VMA is left in the 512 GiB."""
+    start = addr
+    base = pgtable_of(m.entry[pgd]) << 9
+    while addr < end:
+        pud = base | (addr >> PUD_SHIFT & 511)
+        following = (addr + PUD_SIZE) & -PUD_SIZE
+        if m.entry[pud] != 0:
+            free_pmd_range(m, cpu, mm, pud, addr, min(following, end), floor, ceiling)
+        addr = following
+        cond_resched(m, cpu)
+    if start & -PGDIR_SIZE >= floor and ((end - 1) & -PGDIR_SIZE) + PGDIR_SIZE <= ceiling:
+        clear_table_entry(m, cpu, mm, pgd, start)
+
+
+@kernel
+def free_pgd_range(m, cpu, mm, addr, end, floor, ceiling):
+    """Free the page tables of [addr, end) that no VMA needs; the VMAs around end at `floor` and begin at `ceiling`.
+
+    Locking: caller must hold mmap_lock; nobody else may use addresses between floor and ceiling.
+    Source: free_pgd_range, mm/memory.c.
+    """
+    addr &= -PMD_SIZE
+    if addr < floor:
+        addr += PMD_SIZE
+    if end > ceiling & -PMD_SIZE:
+        end = ceiling & -PMD_SIZE
+    end = (end + PMD_SIZE - 1) & -PMD_SIZE
+    while addr < end:
+        pgd = m.mm.pgd[mm] << 9 | (addr >> PGDIR_SHIFT & 511)
+        following = (addr + PGDIR_SIZE) & -PGDIR_SIZE
+        if m.entry[pgd] != 0:
+            free_pud_range(m, cpu, mm, pgd, addr, min(following, end), floor, ceiling)
+        addr = following
+
+
+@kernel
+def unmap_region(m, cpu, mm, start, end):
+    """Clear the entries of [start, end), whose VMAs are gone, and free the tables nobody needs any more.
+
+    Locking: caller must hold mmap_lock.
+    """
+    took(m, cpu, MUNMAP)
+    row = find_vma(m, mm, start)
+    floor = 0
+    ceiling = USER_PGTABLES_CEILING
+    if row > mm * m.config.vma_per_mm[0]:
+        floor = m.vma.end[row - 1]
+    if row < vma_limit(m, mm):
+        ceiling = m.vma.start[row]
+    tlb_gather_mmu(m, cpu, mm, 0)
+    unmap_hugetlb_vmas(m, cpu, mm, start, end)
+    unmap_page_range(m, cpu, mm, start, end, 1)
+    point(m, cpu, ZAPPED, start, end)
+    if m.device.mm[0] == mm + 1 and start <= m.device.addr[0] < end:
+        if not knob(m.config.unlink_before_flush):
+            tlb_flush_mmu(m, cpu)  # a driver that finds no VMA takes the frame for unused (b67fbebd4cf9)
+        unlink_file_vma(m, cpu, mm)
+        point(m, cpu, UNLINKED, start, end)
+    unlink_file_vmas(m, cpu, mm, start, end)
+    free_pgd_range(m, cpu, mm, start, end, floor, ceiling)
+    tlb_finish_mmu(m, cpu)
+
+
+@kernel
+def can_unmap(m, mm, start, end, more):
+    """0, or -errno if the VMAs of [start, end) cannot be taken out, which may leave `more` VMAs than there are.
+
+    Locking: caller must hold mmap_lock for writing.
+    """
+    if m.mm.vmas[mm] + more > m.config.vma_per_mm[0]:
+        return -ENOMEM
+    return 0 if may_split(m, mm, start) and may_split(m, mm, end) else -EINVAL
+
+
+@kernel
+def munmap_locked(m, cpu, mm, start, end):
+    """Unmap [start, end): 0 or -errno. Locking: caller must hold mmap_lock for writing."""
+    error = can_unmap(m, mm, start, end, 2)
+    if error != 0:
+        return error
+    if detach_vmas(m, cpu, mm, start, end) != 0:
+        unmap_region(m, cpu, mm, start, end)
+    return 0
+
+
+@kernel
+def do_munmap(m, cpu, mm, start, length):
+    """munmap(2): 0 or -errno. The zap runs under mmap_lock for reading, as since 4.20.
+
+    Locking: takes and releases mmap_lock. Source: __do_munmap with downgrade, mm/mmap.c.
+    """
+    end = start + ((length + PAGE - 1) & -PAGE)
+    if start & (PAGE - 1) or length <= 0 or start < 0 or length > TASK_SIZE or end > TASK_SIZE:
+        return -EINVAL
+    mmap_write_lock(m, cpu, mm)
+    error = can_unmap(m, mm, start, end, 2)
+    if error != 0:
+        mmap_write_unlock(m, cpu, mm)
+        return error
+    if detach_vmas(m, cpu, mm, start, end) == 0:
+        mmap_write_unlock(m, cpu, mm)
+        return 0
+    point(m, cpu, DETACHED, start, length)
+    mmap_write_downgrade(m, cpu, mm)
+    unmap_region(m, cpu, mm, start, end)
+    mmap_read_unlock(m, cpu, mm)
+    return 0
+
+
+@kernel
+def file_to_map(m, start, length, flags, backing):
+    """The number of the file that do_mmap is to map, -1 for anonymous memory, or -EINVAL."""
+    file = (backing & 255) - 1
+    if file >= m.config.n_file[0] or backing < 0:
+        return -EINVAL
+    if flags & VM_HUGETLB == 0:
+        return file
+    if (start | length | (backing >> 8) * PAGE) & (PMD_SIZE - 1) or file >= 0 or flags & VM_SHARED == 0:
+        return -EINVAL
+    return hugetlb_file(m)
+
+
+@kernel
+def do_mmap(m, cpu, mm, start, length, flags, backing):
+    """mmap(2) with MAP_FIXED: 0 or -errno. `backing` is 0 for anonymous memory, else pgoff << 8 | file + 1; for
+    VM_HUGETLB it is pgoff << 8. With VM_HUGEPAGE as if MADV_HUGEPAGE came next: it may merge before that.
+
+    Locking: takes and releases mmap_lock.
+    """
+    end = start + ((length + PAGE - 1) & -PAGE)
+    if length <= 0:
+        return -EINVAL
+    if length > TASK_SIZE or end > TASK_SIZE:
+        return -ENOMEM
+    if start & (PAGE - 1) or start < 0:
+        return -EINVAL
+    file = file_to_map(m, start, length, flags, backing)
+    if file == -EINVAL:
+        return file
+    mmap_write_lock(m, cpu, mm)
+    point(m, cpu, MMAP_LOCKED, start, length)
+    error = can_unmap(m, mm, start, end, 3)
+    if error != 0:
+        mmap_write_unlock(m, cpu, mm)
+        return error
+    if detach_vmas(m, cpu, mm, start, end) != 0:
+        unmap_region(m, cpu, mm, start, end)
+    row = find_vma(m, mm, start)
+    vmas_lock(m, cpu, mm)
+    if 0 <= file < m.config.n_file[0]:
+        flags |= VM_FILE
+    vma_insert(m, mm, row, start, end, flags & ~VM_HUGEPAGE, 0, start // PAGE)
+    if file >= 0:
+        m.vma.file[row] = file + 1
+        m.vma.pgoff[row] = backing >> 8
+    row = vma_merge(m, mm, row)
+    vmas_unlock(m, cpu, mm)
+    if file >= 0:
+        link_file_vma(m, cpu, mm, file, start, end, backing >> 8)
+    m.mm.total_vm[mm] += (end - start) // PAGE
+    result = remap_pfn_range(m, cpu, mm, start) if flags & VM_PFNMAP else 0
+    if flags & VM_HUGEPAGE:
+        result = min(0, vma_modify_flags(m, cpu, mm, row, start, end, m.vma.flags[row] | VM_HUGEPAGE))
+    mmap_write_unlock(m, cpu, mm)
+    return result
+
+
+@kernel
+def check_mm(m, cpu, mm):
+    """An mm that has exited maps nothing and has no table but its top one. Source: check_mm, kernel/fork.c."""
+    pages = read_once(m.mm.rss_anon, mm) + read_once(m.mm.rss_file, mm) + read_once(m.mm.rss_swap, mm)
+    tables = read_once(m.mm.pgtables_bytes, mm)
+    if pages != 0 or tables != 0:
+        BUG(m, cpu, BUG_BAD_MM, mm, pages, tables)
+
+
+@kernel
+def exit_mmap(m, cpu, mm):
+    """One user of the mm less; the last unmaps everything, and gives a child's mm back: mmput and exit_mmap.
+
+    Locking: takes and releases mmap_lock. No CPU may have a child's mm loaded.
+    """
+    if atomic_add_return(m.mm.mm_users, mm, -1) != 0:
+        return
+    root = m.mm.family[mm] == mm + 1
+    mmap_write_lock(m, cpu, mm)
+    took(m, cpu, EXIT)
+    point(m, cpu, EXIT_LOCKED, mm, m.mm.vmas[mm])
+    leave_family(m, cpu, mm)
+    tlb_gather_mmu(m, cpu, mm, 1)
+    unmap_hugetlb_vmas(m, cpu, mm, 0, TASK_SIZE)
+    for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
+        unmap_page_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], 1)
+    if m.device.mm[0] == mm + 1:
+        unlink_file_vma(m, cpu, mm)  # before the tables go: the driver walks them
+    unlink_file_vmas(m, cpu, mm, 0, TASK_SIZE)
+    for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
+        ceiling = m.vma.start[row + 1] if row + 1 < vma_limit(m, mm) else USER_PGTABLES_CEILING
+        free_pgd_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], 0, ceiling)
+    tlb_finish_mmu(m, cpu)
+    m.mm.vmas[mm] = 0
+    m.mm.total_vm[mm] = 0
+    check_mm(m, cpu, mm)
+    mmap_write_unlock(m, cpu, mm)
+    if not root:
+        m.mm.anon_vmas[mm] = 0
+        smp_store_release(m.mm.in_use, mm, 0)  # pairs with the cmpxchg in alloc_mm

@@ -1,0 +1,82 @@
+"""mprotect: other permissions for pages that stay, so other bits in entries that stay; the count does not change.
+
+    mprotect(PROT_READ)                     another CPU, same mm
+    ===================                     ====================
+    mmap_lock for writing, VMA flags
+    pte_try_get, ptl                        stores through its TLB, until the flush
+    clear, write back without RW
+    pte_put; flush                          page fault: waits for mmap_lock, then -EFAULT
+
+Source: change_protection and do_mprotect_pkey, mm/mprotect.c.
+"""
+
+from emulator.atomic import kernel
+from emulator.huge.hugetlb import hugetlb_file, hugetlb_unshare_pmds
+from emulator.locking.mmap_lock import mmap_write_lock, mmap_write_unlock
+from emulator.locking.mutex import i_mmap_unlock
+from emulator.pages.vma import find_vma, may_split, vma_limit, vma_modify_flags
+from emulator.pgtable_types import PAGE
+from emulator.tables.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.uapi import EINVAL, ENOMEM, VM_ACCESS_FLAGS, VM_HUGETLB, VM_LOCKED, VM_SHARED, VM_UFFD_MISSING, VM_WRITE
+from emulator.walks.gup import populate_private_locked
+from emulator.walks.pagewalk import WALK_PROTECT, walk_page_range
+
+
+@kernel
+def change_protection(m, cpu, mm, addr, end, flags):
+    """Give [addr, end), which lies in one VMA, the permissions of `flags`, and flush what was lost.
+
+    Locking: caller must hold mmap_lock for writing.
+    """
+    tlb_gather_mmu(m, cpu, mm, 0)
+    m.cpu.walk_arg[cpu] = flags
+    walk_page_range(m, cpu, mm, addr, end, WALK_PROTECT)
+    tlb_finish_mmu(m, cpu)
+
+
+@kernel
+def mprotect_fixup(m, cpu, mm, row, start, end, prot):
+    """mprotect for [start, end), which lies in the VMA at `row`: 0 or -errno. Locking: as change_protection."""
+    before = m.vma.flags[row]
+    flags = before & ~VM_ACCESS_FLAGS | prot
+    if flags == before:
+        return 0
+    if not (may_split(m, mm, start) and may_split(m, mm, end)):
+        return -EINVAL
+    if flags & VM_HUGETLB:  # before the flags change: who shares a table by them must find its leaves so
+        hugetlb_unshare_pmds(m, cpu, mm, start, end)
+    row = vma_modify_flags(m, cpu, mm, row, start, end, flags)
+    if row >= 0:
+        change_protection(m, cpu, mm, start, end, flags)
+    if flags & VM_HUGETLB:
+        i_mmap_unlock(m, cpu, hugetlb_file(m))
+    if row < 0:
+        return -ENOMEM
+    if before & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED and flags & (VM_WRITE | VM_UFFD_MISSING) == VM_WRITE:
+        populate_private_locked(m, cpu, mm, row, start, end)
+    return 0
+
+
+@kernel
+def do_mprotect(m, cpu, mm, start, length, prot):
+    """mprotect(2): 0 or -errno; -ENOMEM at the first hole, what lies before it is done.
+
+    Locking: takes and releases mmap_lock for writing.
+    """
+    end = start + ((length + PAGE - 1) & -PAGE)
+    if start & (PAGE - 1) or length < 0 or prot & ~VM_ACCESS_FLAGS:
+        return -EINVAL
+    if length == 0:
+        return 0
+    result = 0
+    mmap_write_lock(m, cpu, mm)
+    while start < end and result == 0:
+        row = find_vma(m, mm, start)
+        if row == vma_limit(m, mm) or m.vma.start[row] > start:
+            result = -ENOMEM
+        else:
+            until = min(m.vma.end[row], end)
+            result = mprotect_fixup(m, cpu, mm, row, start, until, prot)
+            start = until
+    mmap_write_unlock(m, cpu, mm)
+    return result

@@ -1,0 +1,117 @@
+"""ftruncate and hole punch: pages of a file go, from every mm that maps them.
+
+    truncate                                      fault
+    ========                                      =====
+    i_size
+    unmap_mapping_range: the pages and, past the
+      end of the file, private copies
+                                                  page lock; within i_size?
+                                                  PTE, page unlock
+    each page: page lock, write-back over,
+      mapped again? unmap, out of the cache
+    unmap_mapping_range: copies made meanwhile
+
+Who clears entries here holds no mmap_lock: i_mmap_lock keeps the links, and a link keeps the tables (rmap.py).
+
+Source: truncate_pagecache and truncate_inode_pages_range, mm/truncate.c; unmap_mapping_range, mm/memory.c.
+"""
+
+from emulator.atomic import kernel, memset, read_once, write_once
+from emulator.cpu.interrupts import point
+from emulator.fault.zap import unmap_page_range
+from emulator.locking.mutex import i_mmap_lock, i_mmap_unlock
+from emulator.pages.pagemap import (
+    WRITEBACK,
+    cache_slot,
+    delete_from_page_cache,
+    inode_lock,
+    inode_unlock,
+    lock_page,
+    unlock_page,
+    wait_on_page_writeback,
+)
+from emulator.pages.rmap import first_link
+from emulator.pgtable_types import FILE, PAGE
+from emulator.tables.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.uapi import EINVAL
+from emulator.watch.paths import path_number, took
+from emulator.watch.points import point_number
+
+UNMAP_MAPPING = path_number("truncate, hole punch")
+
+UNMAPPED = point_number("truncate.unmapped")
+
+
+@kernel
+def unmap_mapping_range(m, cpu, file, first, end, even_cows):
+    """Clear the entries that map pages [first, end) of the file, in every mm; private copies only with `even_cows`.
+
+    Locking: takes and releases i_mmap_lock.
+    """
+    i_mmap_lock(m, cpu, file)
+    for row in range(first_link(m, file), first_link(m, file) + m.file.links[file]):
+        base = m.link.start[row] - m.link.pgoff[row] * PAGE
+        start, until = max(m.link.start[row], base + first * PAGE), min(m.link.end[row], base + end * PAGE)
+        if start < until:
+            took(m, cpu, UNMAP_MAPPING)
+            tlb_gather_mmu(m, cpu, m.link.mm[row], 0)
+            m.cpu.gather_only[cpu] = 0 if even_cows else FILE
+            unmap_page_range(m, cpu, m.link.mm[row], start, until, 0)
+            tlb_finish_mmu(m, cpu)
+    i_mmap_unlock(m, cpu, file)
+
+
+@kernel
+def truncate_inode_page(m, cpu, file, pgoff):
+    """Take one page out of the cache and off the disk. Locking: takes and releases the page lock."""
+    slot = cache_slot(m, file, pgoff)
+    lock_page(m, cpu, slot)
+    if m.cache.frame[slot] != 0:
+        wait_on_page_writeback(m, cpu, slot, WRITEBACK)
+        while read_once(m.page.mapcount, m.cache.frame[slot]) != 0:
+            unmap_mapping_range(m, cpu, file, pgoff, pgoff + 1, 0)
+        delete_from_page_cache(m, cpu, slot)
+    words = m.config.frame_words[0]
+    memset(m.disk, slot * words, words, 0)
+    unlock_page(m, cpu, slot)
+
+
+@kernel
+def truncate_range(m, cpu, file, first, end, even_cows):
+    """Take pages [first, end) out of a file. Locking: caller must hold the inode lock."""
+    write_once(m.file.punched, file, m.file.punched[file] + 1)
+    unmap_mapping_range(m, cpu, file, first, end, even_cows)
+    point(m, cpu, UNMAPPED, file, first)
+    for pgoff in range(first, min(end, m.config.file_pages[0])):
+        truncate_inode_page(m, cpu, file, pgoff)
+    if even_cows:
+        unmap_mapping_range(m, cpu, file, first, end, 1)
+    write_once(m.file.punched, file, m.file.punched[file] + 1)
+
+
+@kernel
+def do_truncate(m, cpu, file, pages):
+    """ftruncate(2): 0 or -EINVAL. Locking: takes and releases the inode lock."""
+    if not (0 <= file < m.config.n_file[0] and 0 <= pages <= m.config.file_pages[0]):
+        return -EINVAL
+    inode_lock(m, cpu, file)
+    before = m.file.size[file]
+    write_once(m.file.size, file, pages)
+    if pages < before:
+        truncate_range(m, cpu, file, pages, 1 << 35, 1)
+    inode_unlock(m, cpu, file)
+    return 0
+
+
+@kernel
+def punch_hole(m, cpu, file, first, pages):
+    """fallocate(2) with FALLOC_FL_PUNCH_HOLE: the pages read zero afterwards, private copies stay. 0 or -EINVAL.
+
+    Locking: takes and releases the inode lock.
+    """
+    if not (0 <= file < m.config.n_file[0] and first >= 0 and pages > 0):
+        return -EINVAL
+    inode_lock(m, cpu, file)
+    truncate_range(m, cpu, file, first, first + pages, 0)
+    inode_unlock(m, cpu, file)
+    return 0

@@ -1,0 +1,98 @@
+"""A PTE table is taken out of its pmd and freed, whatever the policy.
+
+Order of a table's death, always: empty, unhooked from the pmd, flushed from TLBs and paging-structure caches, after a
+grace period freed and poisoned, used again.
+"""
+
+from emulator.atomic import (
+    DEBUG,
+    data_race,
+    kernel,
+    kernel_inline,
+    knob,
+    or_words,
+    read_once,
+    smp_store_release,
+    write_once,
+)
+from emulator.bug import BUG, detecting
+from emulator.cpu.flush import flush_tlb_mm_range
+from emulator.cpu.interrupts import point
+from emulator.locking.spinlock import spin_lock, spin_unlock
+from emulator.pgtable import mm_dec_nr_tables, pmd_pgtable
+from emulator.pgtable_types import PMD_SIZE, PRESENT, PTRS_PER_PTE, TABLE_INSTALLED, TABLE_UNHOOKED
+from emulator.tables.mmu_gather import tlb_remove_table_free
+from emulator.watch.bugs import Bug
+from emulator.watch.pass_point import mark_life
+from emulator.watch.points import point_number
+from emulator.watch.waits import Wait
+
+BUG_DOUBLE_FREE = int(Bug.TABLE_DOUBLE_FREE)
+BUG_NOT_EMPTY = int(Bug.FREED_TABLE_NOT_EMPTY)
+BUG_PMD_CHANGED = int(Bug.PMD_CHANGED_UNDER_PIN)
+PMD_LOCK = int(Wait.PMD_LOCK)
+UNHOOKED = point_number("free_pte_table.unhooked")
+UNHOOK_CHECKED = point_number("free_pte_table.checked")
+
+
+@kernel_inline
+def any_zero_frees(m):
+    """True on a machine where whoever sees the count at zero tries to free the table, not only who made it zero."""
+    return DEBUG and m.config.any_zero_frees[0] != 0
+
+
+@kernel
+def clear_pmd(m, cpu, pmd, table):
+    """Clear the pmd if it names `table` still; True if so. Locking: takes and releases pmd_lock."""
+    pmd_lock = pmd >> 9
+    if not knob(m.config.unhook_unlocked):
+        spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
+    entry = read_once(m.entry, pmd)
+    point(m, cpu, UNHOOK_CHECKED, table, entry)
+    same = entry & PRESENT != 0 and (pmd_pgtable(entry) == table or knob(m.config.pmd_recheck_only))
+    if same:
+        write_once(m.entry, pmd, 0)
+    if not knob(m.config.unhook_unlocked):
+        spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
+    if not same and not any_zero_frees(m):
+        BUG(m, cpu, BUG_PMD_CHANGED, pmd, table, entry)
+    return same
+
+
+@kernel
+def unhook_pte_table(m, cpu, mm, pmd, table):
+    """Clear the pmd of `table`, whose count is zero, and take it out of VmPTE: nobody can find it any more.
+
+    False if the pmd names something else: another freer was first. Locking: takes and releases pmd_lock.
+    """
+    if not clear_pmd(m, cpu, pmd, table):
+        return False
+    if detecting(m) and read_once(m.ptdesc.state, table) != TABLE_INSTALLED:
+        BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], m.ptdesc.state[table])
+    left = or_words(m.entry, table * PTRS_PER_PTE, PTRS_PER_PTE)
+    if left != 0:
+        BUG(m, cpu, BUG_NOT_EMPTY, table, 0, left)
+    if DEBUG:
+        m.ptdesc.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
+    smp_store_release(m.ptdesc.state, table, TABLE_UNHOOKED)  # behind gp_seq; pairs with account_rcu_age
+    mark_life(m, cpu, m.life.unhooked, table)
+    point(m, cpu, UNHOOKED, table, data_race(m.entry, pmd))
+    mm_dec_nr_tables(m, mm)
+    m.cpu.tables_freed[cpu] += 1
+    return True
+
+
+@kernel
+def free_pte_table(m, cpu, mm, pmd, table, addr):
+    """Free a table whose count is zero, outside of any gather.
+
+    Locking: takes and releases pmd_lock; caller must hold no reference. Source: patches 5 and 6.
+    """
+    if not unhook_pte_table(m, cpu, mm, pmd, table):
+        return
+    if knob(m.config.early_ptlock_free):
+        m.ptdesc.ptl_dead[table] = 1
+    start = addr & -PMD_SIZE
+    if not knob(m.config.no_flush):
+        flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 1)
+    tlb_remove_table_free(m, cpu, table)

@@ -1,0 +1,41 @@
+"""What a CPU can wait for."""
+
+from enum import IntEnum
+
+
+class Wait(IntEnum):
+    """What a CPU waits for; cpu.waits_index says which one. Those below BARRIER are the lock classes."""
+
+    NOTHING = 0
+    MMAP_LOCK = 1
+    I_MMAP_LOCK = 2
+    PMD_LOCK = 3
+    PTE_LOCK = 4
+    ZONE_LOCK = 5
+    INODE_LOCK = 6
+    PAGE_LOCK = 7
+    ANON_VMA_LOCK = 8
+    BARRIER = 16
+    FLUSH = 17
+    MEMORY = 18
+    DYING_TABLE = 19
+    WRITEBACK = 20
+    RECLAIM = 21
+    IRQ_OFF = 22
+    USERFAULT = 40
+
+
+WAIT_TEXT = {
+    Wait.MMAP_LOCK: "mmap_lock of mm {}",
+    Wait.PMD_LOCK: "pmd_lock (ptl of table {})",
+    Wait.PTE_LOCK: "ptl of table {}",
+    Wait.ZONE_LOCK: "the zone lock of zone {} (0 frames, 1 tables)",
+    Wait.BARRIER: "the other CPUs at barrier {}",
+    Wait.FLUSH: "the flush agent (tlb_gen {})",
+    Wait.MEMORY: "a grace period to give memory back (zone {})",
+    Wait.DYING_TABLE: "the freer of table {} to clear its pmd",
+    Wait.WRITEBACK: "write-back of {}",
+    Wait.RECLAIM: "write-back of {}, in reclaim",
+    Wait.IRQ_OFF: "CPU {} to let interrupts in",
+    Wait.USERFAULT: "somebody to fill a missing page of mm {}",
+}

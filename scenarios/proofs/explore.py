@@ -1,0 +1,148 @@
+"""Try every interleaving of a small program, or prove a bound; or repeat one execution by its schedule.
+
+    ptelab explore race/NAME            leaves the piece out, finds the race, tells its shortest schedule as a story
+    ptelab explore race/NAME --fixed    the same program with the piece in place
+    ptelab explore claim/NAME           what is claimed of the protocol; --twin: its broken twin
+    ptelab explore all                  the whole zoo and all claims
+
+Exit status: 0 passed, 1 a violation was found, 2 usage, 3 internal, 4 inconclusive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scenarios.proofs.explore_all import conduct_all
+from scenarios.proofs.explore_report import page_of, show_all
+from scenarios.proofs.finding import NEVER, SECONDS, Finding, Plan, enter, explore, replay
+from scenarios.proofs.subject import Subject, subject
+from scenarios.session import errors, options, session
+from scenarios.session.progress import Progress
+from scenarios.session.record import Record, check_writable
+
+MODELS = ("sc", "tso", "pso")
+HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
+
+
+def _watch(bar: Progress, name: str, seconds: float) -> Any:
+    """A callback that shows how far a search is."""
+
+    def update(verdict: Any) -> None:
+        if not verdict.bounds:
+            return
+        rate = verdict.executions / max(verdict.seconds, 1e-9)
+        bound = len(verdict.bounds) - 1
+        now = verdict.bounds[-1]
+        about = f" of about {now / verdict.covered:,.0f}" if verdict.covered > 0.001 else ""
+        text = f"bound {bound}: {now:,}{about} executions, {rate:,.0f}/s"
+        bar.update(min(1.0, verdict.seconds / seconds), text)
+
+    return update
+
+
+def run_one(of: Subject, plan: Plan, schedule: str | None, html: str | None, record: Record) -> list[Finding]:
+    """Explore one subject, or run one schedule of it; enter it into the record."""
+    if schedule is not None:
+        found = replay(of, plan, "" if schedule == "-" else schedule)
+    else:
+        with Progress(of.name) as bar:
+            found = explore(of, plan, _watch(bar, of.name, plan.seconds))
+            if plan.broken and found.example is not None and plan.memory == of.memory:
+                for memory in of.spared:
+                    other = explore(of, replace(plan, memory=memory, jobs=1), _watch(bar, memory, plan.seconds))
+                    found.others[memory] = other.verdict.word
+    enter(record, found)
+    if html is not None:
+        Path(html).write_text(page_of(found))
+    return [found]
+
+
+@click.command("explore", help=HELP, short_help="Try every interleaving of a small program.")
+@click.argument("name")
+@click.option("--fixed", is_flag=True, help="A race with its piece in place.")
+@click.option("--twin", is_flag=True, help="A claim with a piece left out.")
+@click.option("--memory", default=None, help=f"{', '.join(MODELS)}. [the subject's own]")
+@click.option("--bound", default=None, help="At most so many preemptions. [as many as the time allows]")
+@click.option("--seconds", default=None, help="Give up after so long. [30; with all: 4 or 6 for a proof]")
+@click.option(
+    "--executions", default=str(NEVER), callback=options.number(1, NEVER, whole=True), help="Or after so many."
+)
+@click.option("--seed", default="0", callback=options.number(0, 2**31, whole=True), help="Of those that draw lots. [0]")
+@click.option("--target", default="", metavar="F[,F]", help="Preempt only in these kernel functions.")
+@click.option("--schedule", default=None, metavar="S", help="Run this one execution.")
+@click.option("--data-races/--no-data-races", "races", default=True, help="Look for data races as well. [yes]")
+@click.option("--html", default=None, metavar="FILE", help="Write the report as one HTML page.")
+@click.option("--write", default=None, metavar="FILE", help="With all: write the table of claims (docs/claims.md).")
+@click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
+def explore_command(
+    name: str,
+    fixed: bool,
+    twin: bool,
+    memory: str | None,
+    bound: str | None,
+    seconds: str | None,
+    executions: int,
+    seed: int,
+    target: str,
+    schedule: str | None,
+    races: bool,
+    html: str | None,
+    write: str | None,
+    json_file: str | None,
+) -> int:
+    """Run it; the exit status."""
+    if memory is not None and memory not in MODELS:
+        raise errors.UserError(f"unknown memory model '{memory}'; known: {', '.join(MODELS)}")
+    if bound is not None and not bound.isdecimal():
+        raise errors.UserError(f"--bound '{bound}' is not a number of preemptions; known: 0 and above")
+    limit = None if seconds is None else _seconds(seconds)
+    for file in (html, write):
+        check_writable(file)
+    lab = options.Lab(engine="explore", seed=seed, json_file=json_file, checks="online")
+    lab.choose_engine()
+    record = Record(f"explore {name}", seed)
+    findings: list[Finding] = []
+    if name == "all":
+        return conduct_all(record, lab, limit, write)
+    of = subject(name)
+    most = None if bound is None else int(bound)
+    plan = Plan(
+        _broken(of, fixed, twin),
+        memory or of.memory,
+        bound=of.bound if most is None and of.is_claim else most,
+        demanded=most is not None,
+        seconds=limit or SECONDS,
+        executions=int(executions),
+        seed=seed,
+        targets=tuple(filter(None, (word.strip() for word in target.split(",")))),
+        races=races,
+    )
+    return session.conduct(
+        record,
+        lab,
+        lambda: findings.extend(run_one(of, plan, schedule, html, record)),
+        lambda: show_all(findings),
+    )
+
+
+def _broken(of: Subject, fixed: bool, twin: bool) -> bool:
+    """True if the piece is to be left out."""
+    if fixed and of.is_claim:
+        raise errors.UserError(f"{of.name} is a claim, which is whole as it is; --twin leaves its piece out")
+    if twin and not of.is_claim:
+        raise errors.UserError(f"{of.name} is a race, which has its piece left out; --fixed puts it in place")
+    return twin if of.is_claim else not fixed
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.01 <= value <= 86_400:
+        raise errors.UserError(f"--seconds '{text}' is out of range; known: a number from 0.01 to 86400")
+    return value

@@ -1,0 +1,89 @@
+"""What `ptelab explore` says of one subject, as text and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scenarios.proofs.finding import Finding
+from scenarios.session import report
+
+
+def verdict_line(found: Finding) -> str:
+    """The verdict in words: what was tried, and how much of it."""
+    from workers.telling.whereabouts import many
+
+    verdict = found.verdict
+    tried = f"{verdict.executions:,} executions, {verdict.steps:,} steps, {verdict.seconds:.1f} s, {found.plan.memory}"
+    if verdict.word == "fail":
+        return f"fail: {found.what} after {tried}"
+    if found.example is not None:
+        return f"{verdict.word}: {tried}"
+    if verdict.word == "pass (complete)":
+        return f"pass (complete): all {verdict.differ:,} executions that differ; {tried}"
+    if verdict.passed:
+        done = verdict.bounds[verdict.completed]
+        text = f"{verdict.word}: all {done:,} executions with at most {many(verdict.completed, 'preemption')}; {tried}"
+        if len(verdict.bounds) > verdict.completed + 1 and verdict.bounds[-1]:
+            text += f"; bound {verdict.completed + 1} begun, about {100 * verdict.covered:.0f} % covered"
+        return text
+    done = f"; bound {verdict.completed} complete" if verdict.completed >= 0 else ""
+    return (
+        f"inconclusive (budget; covered {100 * verdict.covered:.0f} % of bound {verdict.completed + 1}{done}): {tried}"
+    )
+
+
+def show(found: Finding) -> None:
+    """The report of one subject."""
+    from workers.telling.story import story_of, story_text
+    from workers.telling.whereabouts import many
+
+    report.write(found.of.text)
+    report.write(f"\nsource: {found.of.source}")
+    if found.plan.broken:
+        report.write(f"left out: {found.of.knob}")
+    if found.crash:
+        report.write(f"the coordinator dies behind its step {found.crash}, and another one takes its place")
+    report.write(f"\n{verdict_line(found)}")
+    if found.example is None:
+        return
+    example = found.example
+    made = "shrunk to" if found.verdict.executions > 1 else "its schedule has"
+    if found.by_hand:
+        made = "its schedule, written by hand for no search of a minute comes to it, has"
+    report.write(f"{made} {many(len(example.choices), 'step')}, {many(example.preemptions, 'preemption')}\n")
+    for line in found.lines:
+        report.write(line)
+    report.write()
+    for line in story_text(story_of(found.trace)):
+        report.write(line)
+    for memory, word in found.others.items():
+        report.write(f"\nunder {memory}: {word}")
+    report.write(f"\nagain: {found.trace.command}\n")
+
+
+def show_all(findings: Sequence[Finding]) -> None:
+    """The report of each; none if the search was interrupted."""
+    for found in findings:
+        show(found)
+
+
+def page_of(found: Finding) -> str:
+    """The report as one HTML page."""
+    from scenarios.proofs.story_html import facts_page, page
+    from workers.telling.story import story_of
+
+    verdict = found.verdict
+    facts = {
+        "subject": found.of.name,
+        "left out": found.of.knob if found.plan.broken else "nothing",
+        "verdict": verdict_line(found),
+        "memory model": found.plan.memory,
+        "policy": found.of.policy,
+        "executions": f"{verdict.executions:,}",
+        "steps": f"{verdict.steps:,}",
+        "seconds": f"{verdict.seconds:.1f}",
+        "preemptions": found.example.preemptions if found.example is not None else "-",
+    }
+    if found.trace is None:
+        return facts_page(f"{found.of.name}: {found.verdict.word}", found.of.text, facts)
+    return page(found.trace, story_of(found.trace), facts, found.lines)

@@ -1,0 +1,266 @@
+"""Options that several scenarios share, checked where they enter: a bad one is one line that says what is known."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+
+from emulator import engine as engines
+from emulator.engine import ENGINES
+from emulator.knobs import KNOBS
+from emulator.policy.policies import POLICIES
+from scenarios.session.errors import UserError
+
+MAX_CPUS = 256
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def one_of(kind: str, known: Any) -> Callable[..., str]:
+    """A click callback that accepts one name of `known`."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: str) -> str:
+        if value not in known:
+            raise UserError(f"unknown {kind} '{value}'; known: {', '.join(known)}")
+        return value
+
+    return check
+
+
+def some_of(kind: str, known: Any) -> Callable[..., list[str]]:
+    """A click callback that accepts a comma-separated list of names of `known`, none twice."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+        names = [name.strip() for name in value.split(",") if name.strip()]
+        for name in names:
+            if name not in known:
+                raise UserError(f"unknown {kind} '{name}'; known: {', '.join(known)}")
+        return list(dict.fromkeys(names))
+
+    return check
+
+
+def some_policies(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    """A click callback for one policy or more."""
+    names = some_of("policy", POLICIES)(context, parameter, value)
+    if not names:
+        raise UserError(f"no policy given; known: {', '.join(POLICIES)}")
+    return names
+
+
+def cpu_counts(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
+    """A click callback for a comma-separated list of CPU counts."""
+    counts = []
+    for word in value.split(","):
+        if not word.strip().isdecimal() or not 1 <= int(word) <= MAX_CPUS:
+            raise UserError(
+                f"--cpus '{word.strip()}' is not a number of CPUs; known: 1 to {MAX_CPUS}, separated by commas"
+            )
+        counts.append(int(word))
+    return list(dict.fromkeys(counts))
+
+
+def number(low: float, high: float, whole: bool = False) -> Callable[..., float]:
+    """A click callback for a number in [low, high]."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: str | float) -> float:
+        try:
+            result = int(value) if whole else float(value)
+        except ValueError:
+            result = float("nan")
+        if not low <= result <= high:
+            kind = "a whole number" if whole else "a number"
+            raise UserError(f"{parameter.opts[0]} '{value}' is out of range; known: {kind} from {low:g} to {high:g}")
+        return result
+
+    return check
+
+
+def size(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    """A click callback for a size in bytes with an optional K, M, G or T."""
+    text = str(value).strip().upper().removesuffix("B").removesuffix("I")
+    digits, unit = (text[:-1], text[-1]) if text and text[-1] in "KMGT" else (text, "")
+    if not digits.isdecimal() or int(digits) == 0:
+        raise UserError(f"{parameter.opts[0]} '{value}' is not a size; known: a number with K, M, G or T")
+    return int(digits) * _UNITS[unit]
+
+
+CHECKS = ("off", "audit", "online")
+PERTURB = 64  # --perturb without a number: one point in so many is delayed
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What the shared options say. `stops` are (option, CPU or -1 for the coordinator, point, nth, seconds or None)."""
+
+    policies: tuple[str, ...] = ("none", "refcount")
+    engine: str = ENGINES[0]
+    seed: int = 0
+    json_file: str | None = None
+    checks: str = "audit"
+    knobs: tuple[str, ...] = ()
+    perturb: int = 0
+    stops: tuple[tuple[str, int, str, int, float | None], ...] = ()
+
+    @property
+    def needs_debug(self) -> bool:
+        """True if only the debug build can do it."""
+        return self.checks == "online" or bool(self.knobs or self.perturb or self.stops)
+
+    def choose_engine(self) -> None:
+        """Select engine and build of this process."""
+        engines.choose(self.engine, self.needs_debug or engines.debug())
+
+    def check_stops(self, cpus: int) -> None:
+        """Refuse to stop a CPU that a machine of so many does not have. Raises UserError."""
+        for option, cpu, *_ in self.stops:
+            if cpu >= cpus:
+                known = f"0 to {cpus - 1}" if cpus > 1 else "0"
+                raise UserError(f"{option}: there is no CPU {cpu}; known: {known}, and coordinator")
+
+    def instruments(self, cpus: int) -> Any:
+        """For a machine of so many CPUs. Raises UserError if one is to be stopped that is not there."""
+        from workers.instruments import Instruments, Stop
+
+        self.check_stops(cpus)
+        stops = [Stop(cpus if cpu < 0 else cpu, point, nth, seconds) for _, cpu, point, nth, seconds in self.stops]
+        return Instruments(
+            online=self.checks == "online",
+            knobs=self.knobs,
+            perturb=self.perturb,
+            seed=self.seed,
+            stops=tuple(stops),
+        )
+
+
+def _split_stop(option: str, text: str) -> tuple[int, str, str]:
+    """CPU, point and the rest of CPU@POINT[:rest]."""
+    from emulator.watch.points import COORDINATOR_POINTS, POINTS
+
+    cpu, at, rest = text.partition("@")
+    point, _, rest = rest.partition(":")
+    if not at or not (cpu == "coordinator" or cpu.isdecimal()):
+        raise UserError(
+            f"{option} '{text}' is not CPU@POINT; known: a number or coordinator, @, a point (ptelab points)"
+        )
+    if point not in POINTS:
+        raise UserError(f"{option}: unknown point '{point}'; known: {', '.join(POINTS)}")
+    if cpu == "coordinator" and point not in COORDINATOR_POINTS:
+        raise UserError(
+            f"{option}: the coordinator does not pass {point}; known for it: {', '.join(COORDINATOR_POINTS)}"
+        )
+    if cpu != "coordinator" and point.startswith("coordinator."):
+        raise UserError(f"{option}: no CPU passes {point}; known: coordinator@{point}")
+    return (-1 if cpu == "coordinator" else int(cpu)), point, rest
+
+
+def _parse_kill(text: str) -> tuple[str, int, str, int, float | None]:
+    cpu, point, rest = _split_stop("--kill", text)
+    if rest and not (rest.isdecimal() and int(rest) > 0):
+        raise UserError(f"--kill '{text}': '{rest}' is not a number of passes; known: 1 and above")
+    return "--kill", cpu, point, int(rest or 1), None
+
+
+def _parse_stall(text: str) -> tuple[str, int, str, int, float | None]:
+    cpu, point, rest = _split_stop("--stall", text)
+    try:
+        seconds = float(rest)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= 3600:
+        raise UserError(
+            f"--stall '{text}': '{rest}' is not a number of seconds; known: CPU@POINT:SECONDS, 3600 at most"
+        )
+    return "--stall", cpu, point, 1, seconds
+
+
+def _parse_stops(kill: tuple[str, ...], stall: tuple[str, ...]) -> tuple[Any, ...]:
+    """The stops of all --kill and --stall, each at a point of its own."""
+    stops = (*map(_parse_kill, kill), *map(_parse_stall, stall))
+    points = [point for _, _, point, _, _ in stops]
+    for point in points:
+        if points.count(point) > 1:
+            raise UserError(f"{point} is named {points.count(point)} times; known: one --kill or --stall for a point")
+    return stops
+
+
+def engine_options(function: Callable[..., Any], default_checks: str = "audit") -> Callable[..., Any]:
+    """Add --engine, --seed, --json, --checks, --knob, --perturb, --kill and --stall; the command gets one `lab`."""
+
+    @functools.wraps(function)
+    def wrapped(
+        *arguments: Any,
+        engine: str,
+        seed: int,
+        json_file: str | None,
+        checks: str,
+        knob: list[str],
+        perturb: int,
+        kill: tuple[str, ...],
+        stall: tuple[str, ...],
+        **others: Any,
+    ) -> Any:
+        debug = bool(checks == "online" or knob or perturb or kill or stall)
+        engines.choose(engine, debug or engines.debug())
+        lab = Lab(
+            engine=engine,
+            seed=seed,
+            json_file=json_file,
+            checks=checks,
+            knobs=tuple(knob),
+            perturb=int(perturb),
+            stops=_parse_stops(kill, stall),
+        )
+        return function(*arguments, lab=lab, **others)
+
+    result: Callable[..., Any] = wrapped
+    for option in (
+        click.option("--stall", multiple=True, metavar="CPU@POINT:SECONDS", help="Stop a process at a point."),
+        click.option("--kill", multiple=True, metavar="CPU@POINT[:NTH]", help="Kill a process at a point."),
+        click.option(
+            "--perturb",
+            is_flag=False,
+            flag_value=str(PERTURB),
+            default="0",
+            callback=number(0, 1 << 20, whole=True),
+            help=f"Delay one point in N at random. [no; {PERTURB}]",
+        ),
+        click.option(
+            "--knob", default="", callback=some_of("knob", KNOBS), help="Leave out pieces of the protocol (see list)."
+        ),
+        click.option(
+            "--checks",
+            default=default_checks,
+            callback=one_of("checks", CHECKS),
+            help=f"{', '.join(CHECKS)}. [{default_checks}]",
+        ),
+        click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout."),
+        click.option("--seed", default="0", callback=number(0, 2**62, whole=True), help="Names the run. [0]"),
+        click.option(
+            "--engine", default=ENGINES[0], callback=one_of("engine", ENGINES), help=f"{' or '.join(ENGINES)}. [native]"
+        ),
+    ):
+        result = option(result)
+    return result
+
+
+def shared_with(policies: str = "none,refcount", checks: str = "audit") -> Callable[..., Any]:
+    """`engine_options` and --policy, which goes into the lab, with these defaults."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def with_policies(*arguments: Any, lab: Lab, policy: list[str], **others: Any) -> Any:
+            return function(*arguments, lab=replace(lab, policies=tuple(policy)), **others)
+
+        option = click.option(
+            "--policy", default=policies, callback=some_policies, help=f"Compared in turn. [{policies}]"
+        )
+        return option(engine_options(with_policies, checks))
+
+    return decorate
+
+
+shared = shared_with()

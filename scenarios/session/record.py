@@ -1,0 +1,199 @@
+"""The record of a run: one object, shown as text and written by --json. docs/json.md describes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from scenarios.session import errors
+
+SCHEMA = 1
+KEPT_SIGNALS = 64
+VERDICTS = {
+    "pass": errors.OK,
+    "fail": errors.VIOLATION,
+    "died": errors.INTERNAL,
+    "interrupted": errors.INTERRUPTED,
+    "inconclusive": errors.INCONCLUSIVE,
+}
+_PACKAGES = ("numpy", "numba", "llvmlite", "posix_ipc", "multiprocess")
+
+
+def commit() -> str | None:
+    """The commit of the working tree, with + if it was changed; None outside of a repository."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        run = {"cwd": root, "capture_output": True, "text": True, "check": True, "timeout": 5}
+        top = subprocess.run(["git", "rev-parse", "--show-toplevel", "HEAD"], **run).stdout.split()  # type: ignore[call-overload]
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], **run).stdout.strip()  # type: ignore[call-overload]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return top[1] + ("+" if changed else "") if Path(top[0]) == root else None
+
+
+def processor_model() -> str:
+    """The processor's name, as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Where and with what a run was made."""
+    return {
+        "processors": len(os.sched_getaffinity(0)),
+        "processor_model": processor_model(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "commit": commit(),
+        "seed": seed,
+    }
+
+
+def command_line() -> str:
+    """The command that was given, as one would type it again."""
+    return shlex.join(["ptelab", *sys.argv[1:]])
+
+
+@dataclass
+class Record:
+    """One run of a scenario.
+
+    `checks` is name -> violations summed over all machines; `violations` is what the detectors stopped a machine for,
+    Violation each (workers/telling); `ages` counts read sections by the age of the table they found; `paths` how often
+    each path of emulator/watch/paths.py was taken (debug build); `stalls` says which process stood
+    still at a point and went on; `signals` which CPUs got a signal for an access, the first
+    KEPT_SIGNALS of all machines, workers.signals.Signals each, and `more_signals` how many more did; `unreached` why a
+    stop has not happened in the machines so far.
+    `found` is what the explorer found, `inconclusive` that it ran out of time.
+    """
+
+    scenario: str
+    seed: int
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    checks: dict[str, int] = field(default_factory=dict)
+    violations: list[Any] = field(default_factory=list)
+    ages: list[int] = field(default_factory=list)
+    paths: dict[str, int] = field(default_factory=dict)
+    signals: list[Any] = field(default_factory=list)
+    more_signals: int = 0
+    stalls: list[str] = field(default_factory=list)
+    unreached: dict[int, str] = field(default_factory=dict)
+    found: list[str] = field(default_factory=list)
+    inconclusive: bool = False
+    failure: str | None = None
+    interrupted: int = 0
+    command: str = field(default_factory=command_line)
+
+    def add_checks(self, checks: dict[str, int]) -> None:
+        """Enter the audit of one machine."""
+        for name, violations in checks.items():
+            self.checks[name] = self.checks.get(name, 0) + violations
+
+    def add_signals(self, signals: list[Any]) -> None:
+        """Enter what one machine's CPUs got."""
+        room = max(0, KEPT_SIGNALS - len(self.signals))
+        self.signals += signals[:room]
+        self.more_signals += len(signals[room:])
+
+    def add_ages(self, ages: Any) -> None:
+        """Enter one machine's histogram of table ages (debug build with --checks online)."""
+        self.ages = [int(a) + int(b) for a, b in zip(self.ages or [0] * len(ages), ages, strict=True)]
+
+    def add_paths(self, taken: Any) -> None:
+        """Enter how often one machine's CPUs took each path: a row of NR_PATHS words per CPU (debug build)."""
+        from emulator.mm_types import NR_PATHS
+        from emulator.watch.paths import PATHS
+
+        for name, times in zip(PATHS, taken.reshape(-1, NR_PATHS).sum(axis=0), strict=False):
+            self.paths[name] = self.paths.get(name, 0) + int(times)
+
+    def add_stops(self, stops: Any) -> list[str]:
+        """Enter what one machine has to say of --kill and --stall (workers.stops.Stops); the stalls it went through."""
+        for i, why in enumerate(stops.missed()):
+            self.unreached[i] = "" if self.unreached.get(i) == "" else why
+        self.stalls += stops.stalls()
+        return stops.stalls()
+
+    def missed(self) -> list[str]:
+        """What to say of the stops that happened in no machine."""
+        return [why for why in self.unreached.values() if why and self.failure is None]
+
+    @property
+    def verdict(self) -> str:
+        """One word of VERDICTS."""
+        if self.failure is not None:
+            return "died"
+        if self.violations or self.found or any(self.checks.values()):
+            return "fail"
+        if self.interrupted:
+            return "interrupted"
+        return "inconclusive" if self.inconclusive else "pass"
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status this run ends with."""
+        verdict = self.verdict
+        return self.interrupted if verdict == "interrupted" else VERDICTS[verdict]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that --json writes."""
+        return {
+            "schema": SCHEMA,
+            "scenario": self.scenario,
+            "command": self.command,
+            "environment": environment(self.seed),
+            "rows": self.rows,
+            "checks": self.checks,
+            "bugs": [*(violation.headline() for violation in self.violations), *self.found],
+            "violations": [violation.as_json() for violation in self.violations],
+            "rcu_ages": self.ages,
+            "paths": self.paths,
+            "signals": [of.as_json() for of in self.signals],
+            "stalls": self.stalls,
+            "stops_missed": self.missed(),
+            "failure": self.failure,
+            "verdict": self.verdict,
+        }
+
+    def write(self, file: str | None) -> None:
+        """Write the JSON to a file, or to stdout for '-'. Raises UserError if the file cannot be written."""
+        if file is None:
+            return
+        text = json.dumps(self.as_json(), indent=2) + "\n"
+        if file == "-":
+            sys.stdout.write(text)
+            return
+        try:
+            Path(file).write_text(text)
+        except OSError as error:
+            raise errors.UserError(f"cannot write {file}: {error.strerror}") from None
+
+
+def check_writable(file: str | None) -> None:
+    """Find out before a long run that --json FILE could not be written. Raises UserError."""
+    if file in (None, "-"):
+        return
+    path = Path(str(file))
+    try:
+        existed = path.exists()
+        with path.open("a"):
+            pass
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise errors.UserError(f"cannot write {file}: {error.strerror}") from None

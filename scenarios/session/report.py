@@ -1,0 +1,105 @@
+"""Text output: tables, checks, verdict. The only place that prints results."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+from scenarios.session.record import Record
+
+SHOWN_SIGNALS = 8
+
+
+def write(text: str = "") -> None:
+    """One line on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """A plain aligned table on stdout; the first column to the left, all others to the right."""
+    if not rows:
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for i, name in enumerate(header):
+        grid.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    if title:
+        write(title)
+    console = Console(width=240)  # a narrow terminal wraps a line; it must not cost a figure
+    for line in "".join(segment.text for segment in console.render(grid)).rstrip().splitlines():
+        write(line.rstrip().replace("\N{BOX DRAWINGS LIGHT HORIZONTAL}", "-"))
+    write()
+
+
+def mean_spread(values: Sequence[float]) -> str:
+    """The mean with the standard deviation of the mean in per cent, as perf stat --repeat prints it."""
+    mean = statistics.fmean(values)
+    text = f"{mean:,.0f}"
+    if len(values) < 2 or mean == 0:
+        return text
+    spread = statistics.stdev(values) / len(values) ** 0.5
+    return f"{text}  ( +- {100 * spread / abs(mean):5.2f}% )"
+
+
+def kb(value: float) -> str:
+    """A size in kB, exactly, with a larger unit beside it where that reads better."""
+    return f"{value:,.0f} kB ({size(value)})" if value >= 10 << 10 else f"{value:,.0f} kB"
+
+
+def paths(taken: Mapping[str, int]) -> list[str]:
+    """How often each path of docs/protocol.md was taken, two in a line, and which never was."""
+    never = [path for path, times in taken.items() if times == 0]
+    lines = [f"{path:<30} {times:>14,}" for path, times in taken.items()]
+    half = (len(lines) + 1) // 2
+    pairs = [f"{left}    {right}".rstrip() for left, right in zip_longest(lines[:half], lines[half:], fillvalue="")]
+    said = f"; never: {', '.join(never)}" if never else ""
+    return [f"paths of docs/protocol.md: {len(taken) - len(never)} of {len(taken)} taken{said}", *pairs]
+
+
+def checks_and_verdict(record: Record) -> None:
+    """The audit, `ok` per check, and how the run ended."""
+    for name, violations in record.checks.items():
+        write(f"check   {name:<18} {violations:>6}   {'ok' if violations == 0 else 'VIOLATED'}")
+    if sum(record.ages):
+        write(
+            f"rcu     read sections by the age of their table: 0: {record.ages[0]:,}  1: {record.ages[1]:,}  "
+            f"2 and more: {sum(record.ages[2:]):,}"
+        )
+    for of in record.signals[:SHOWN_SIGNALS]:
+        write(f"signal  {of}")
+    more = len(record.signals[SHOWN_SIGNALS:]) + record.more_signals
+    if more:
+        write(f"signal  {more} more CPUs got one")
+    for violation in record.violations:
+        from workers.telling.violation import report_lines
+
+        write("\n".join(["", *report_lines(violation), ""]))
+    words = {
+        "pass": "PASS",
+        "fail": "FAIL",
+        "died": "DIED",
+        "interrupted": "INTERRUPTED; these are partial results",
+        "inconclusive": "INCONCLUSIVE",
+    }
+    write(f"result  {words[record.verdict]}")
+
+
+def size(kilobytes: float) -> str:
+    """A size in the unit that reads best."""
+    for unit, factor in (("TiB", 1 << 30), ("GiB", 1 << 20), ("MiB", 1 << 10)):
+        if kilobytes >= factor:
+            return f"{kilobytes / factor:,.2f} {unit}"
+    return f"{kilobytes:,.0f} kB"
+
+
+def rows_of(record: Record, **match: Any) -> list[dict[str, Any]]:
+    """The rows of a record whose columns have these values."""
+    return [row for row in record.rows if all(row.get(k) == v for k, v in match.items())]

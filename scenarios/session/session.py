@@ -1,0 +1,129 @@
+"""What every scenario does around its machines: prepare the engine, watch, audit, end well when interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from emulator import engine
+from scenarios.session import errors, report
+from scenarios.session.options import Lab
+from scenarios.session.progress import Progress, note
+from scenarios.session.record import Record, check_writable
+
+
+def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[], None]) -> int:
+    """Run `body`, which fills the record, then show and write it; the exit status.
+
+    An interrupt or a process that dies ends the body; what was measured until then is shown all the same.
+    """
+    check_writable(lab.json_file)
+    lab.choose_engine()
+    from emulator.segment import SegmentTooLarge
+    from workers.interrupts import Interrupted
+    from workers.telling.postmortem import MachineFailed
+
+    try:
+        if not engine.is_prepared():
+            note("compiling the kernels, once for this version: a minute or two")
+        body()
+    except Interrupted as interrupt:
+        record.interrupted = 128 + interrupt.number
+    except MachineFailed as failure:
+        record.failure = str(failure)
+        note(str(failure))
+    except SegmentTooLarge as error:
+        raise errors.UserError(str(error)) from None
+    for text in record.missed():
+        note(text)
+    if lab.json_file != "-":
+        show()
+        report.checks_and_verdict(record)
+    record.write(lab.json_file)
+    return record.exit_status
+
+
+def finish(machine: Any, record: Record, lab: Lab, command: str | None = None) -> dict[str, int]:
+    """Audit a machine that has come to rest, or enter what it froze on; its counters, summed over the CPUs.
+
+    `command` runs this machine again, if it is not the command of the whole record.
+    """
+    from emulator.checks import audit
+    from emulator.mm_types import CPU
+    from workers.signals import signals_of
+    from workers.telling.violation import violation_of
+
+    violation = violation_of(machine.views, machine.geometry)
+    if violation is not None:
+        violation.command = command or record.command
+        record.violations.append(violation)
+    elif lab.checks != "off":
+        record.add_checks(audit(machine.views, machine.geometry))
+    record.add_signals(signals_of(machine.views, machine.geometry))
+    record.add_ages(machine.views["rcu_age"]["count"])
+    if machine.geometry.debug:
+        record.add_paths(machine.views["path_taken"]["word"])
+    for text in record.add_stops(machine.stops):
+        note(text)
+    names = list(CPU.comments)
+    first = names.index("insns")
+    return {name: int(machine.views["cpu"][name].sum()) for name in names[first:]}
+
+
+def needed_kb(machine: Any) -> int:
+    """Page tables that hold something: PTE tables with an entry that is not none, and the tables above them, in kB."""
+    from emulator.checks import Frozen
+    from emulator.mm_types import PAGE_SIZE
+
+    return len(Frozen(machine.views, machine.geometry).needed()) * PAGE_SIZE // 1024
+
+
+def memory_row(
+    machine: Any, program: Any, policy: str, lab: Lab, record: Record, progress: Progress, faults: int
+) -> dict[str, Any]:
+    """Run a program of about `faults` page faults on CPU 0 to its end, audit, and read what its mm holds then."""
+    machine.load(0, program)
+    machine.start()
+    cpu, mm = machine.views["cpu"], machine.views["mm"]
+    while not machine.wait(0.2):
+        progress.update(min(1.0, int(cpu["faults"][0]) / faults), policy)
+    counters = finish(machine, record, lab)
+    return {
+        "policy": policy,
+        "engine": lab.engine,
+        "virt_kb": int(mm["total_vm"][0]) * 4,
+        "res_kb": int(mm["rss_anon"][0] + mm["rss_file"][0]) * 4,
+        "vmpte_kb": int(mm["pgtables_bytes"][0]) // 1024,
+        "needed_kb": needed_kb(machine),
+        **{name: counters[name] for name in ("faults", "tables_installed", "tables_freed", "tables_reused")},
+        "grace_periods": int(machine.views["rcu"]["gp_completed"][0]),
+        "seconds": int(cpu["finished_ns"][0] - cpu["started_ns"][0]) / 1e9,
+    }
+
+
+def check_fits(
+    option: str, value: int, low: int, geometry: Callable[[int], Any], spell: Callable[[int], str] = str
+) -> None:
+    """Refuse a machine that does not fit into memory, naming the largest value of the option that does.
+
+    `geometry(value)` grows with the value, and `low` is the smallest one. Raises UserError.
+    """
+    from emulator.segment import available_bytes
+
+    def size(of: int) -> int:
+        return int(geometry(of).offsets()[1])
+
+    available = available_bytes()
+    if size(value) <= available:
+        return
+    best, above = low - 1, value
+    while above - best > 1:
+        middle = (best + above) // 2
+        best, above = (middle, above) if size(middle) <= available else (best, middle)
+    known = (
+        f"the largest that fits is {option} {spell(best)}" if best >= low else f"not even {option} {spell(low)} fits"
+    )
+    raise errors.UserError(
+        f"{option} {spell(value)} needs {size(value) / 2**20:,.0f} MiB of shared memory and "
+        f"{available / 2**20:,.0f} MiB are there; {known}"
+    )

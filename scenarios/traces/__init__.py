@@ -1,0 +1,1 @@
+"""Memory traces: replay, record, agreement with a kernel."""

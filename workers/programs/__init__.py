@@ -1,0 +1,1 @@
+"""Programs for a machine, as data: instructions, random programs, scenes."""

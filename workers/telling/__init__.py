@@ -1,0 +1,1 @@
+"""Telling what happened: violations, stories, deadlocks, leaks. Runs nothing."""

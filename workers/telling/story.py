@@ -1,0 +1,214 @@
+"""The story of one traced execution: what each CPU did to whom, oldest first, in the kernel's words.
+
+The explorer records every access to shared memory; most of them are bookkeeping. Told are, of the accesses that the
+failure depends on, those to words that matter to another task as well, and every change of a lock, an RCU read section,
+a count or a table's state. The two accesses that clash are always told.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from emulator.mm_types import PTRS_PER_TABLE
+from workers.telling.access import Access
+from workers.telling.columns import COLUMN, GAP, Row, column_lines
+from workers.telling.held import NO_LOCK, Held
+from workers.telling.phrases import phrase, range_phrase
+from workers.telling.telling import told_steps
+from workers.telling.violation import Violation
+from workers.telling.whereabouts import many
+
+STORY_LINES = 40
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An execution that failed, and what is known of why."""
+
+    accesses: list[Access]
+    causal: frozenset[int]  # steps that the failure depends on
+    guilty: tuple[int, int] | None  # the two accesses that clash
+    tasks: list[str]  # names: "CPU 0", ..., "the coordinator"
+    levels: dict[int, int]  # level of each table at the start (ptdesc.level)
+    violation: Violation | None
+    what: str  # "count-saturated", "deadlock", "data-race", a check's name
+    schedule: str
+    command: str  # the command that repeats it
+
+
+@dataclass(frozen=True)
+class StoryLine:
+    """One event: `times` how often in a row, `skipped` how many events before it are not told."""
+
+    step: int
+    task: int
+    function: str
+    text: str
+    source: str
+    callers: tuple[str, ...]
+    instruction: str
+    old: int
+    new: int
+    guilty: bool
+    causal: bool
+    notes: tuple[str, ...]  # what the task holds from here on, where that changed
+    times: int = 1
+    skipped: int = 0
+
+    @property
+    def earlier(self) -> str:
+        """What stands before it in place of events that are not told."""
+        return f"... {many(self.skipped, 'earlier event')}"
+
+
+@dataclass(frozen=True)
+class Story:
+    """The events in order, the tasks that have any, how each task stood at the end, how many events have no link."""
+
+    columns: list[str]
+    lines: list[StoryLine]
+    tasks: list[str]
+    ending: dict[str, str]
+    unconnected: int  # left out because the failure does not depend on them
+
+    def as_json(self) -> dict[str, Any]:
+        """The record."""
+        return asdict(self)
+
+
+class _Teller:
+    """Writes the lines while it goes through the accesses, and knows what each task holds at every moment."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.levels = dict(trace.levels)
+        self.held = Held()
+        self.lines: list[StoryLine] = []
+        self.run: tuple[Access, Access] | None = None  # first and last access of the latest line
+        self.noted: dict[int, str] = {}  # what was last said of a task's locks
+
+    def follow(self, access: Access) -> None:
+        """An access happens, told or not."""
+        if access.field == "ptdesc.level":
+            self.levels[access.index] = access.new
+        self.held.follow(access, self.levels)
+
+    def tell(self, access: Access) -> None:
+        """Write its line, or fold it into the latest one."""
+        trace = self.trace
+        guilty = access.step in (trace.guilty or ())
+        held = self.held.text(access.task)
+        function, source = access.teller
+        line = StoryLine(
+            step=access.step,
+            task=access.task,
+            function=function,
+            text=phrase(access, self.levels, trace.tasks),
+            source=source,
+            callers=access.callers,
+            instruction=access.instruction,
+            old=access.old,
+            new=access.new,
+            guilty=guilty,
+            causal=access.step in trace.causal,
+            notes=(held,) if guilty or self.noted.get(access.task, NO_LOCK) != held else (),
+        )
+        self.noted[access.task] = held
+        folded = self._folded(line, access)
+        if folded is None:
+            self.lines.append(line)
+            self.run = access, access
+        else:
+            self.lines[-1] = folded
+
+    def _folded(self, line: StoryLine, access: Access) -> StoryLine | None:
+        """The latest line with this event in it, if it is the same event, or the same done to the next entry."""
+        if self.run is None:
+            return None
+        before, (first, last) = self.lines[-1], self.run
+        if line.guilty or before.guilty or (before.task, before.function) != (line.task, line.function):
+            return None
+        if before.text == line.text:
+            return replace(before, times=before.times + 1, notes=before.notes or line.notes)
+        if (last.field, last.op, last.old, last.new) == ("entry", access.op, access.old, access.new) and (
+            access.index == last.index + 1 and access.index % PTRS_PER_TABLE != 0 and access.field == "entry"
+        ):
+            self.run = first, access
+            text = range_phrase(first, access, self.levels, self.trace.tasks)
+            return replace(before, text=text, notes=before.notes or line.notes)
+        return None
+
+
+def _lines(trace: Trace) -> tuple[list[StoryLine], dict[str, str]]:
+    """Every event that may be told, and how each task stood at the end."""
+    told = told_steps(trace.accesses, trace.causal, trace.guilty, trace.what)
+    teller = _Teller(trace)
+    at: dict[int, str] = {}
+    for access in trace.accesses:
+        teller.follow(access)
+        at[access.task] = access.instruction
+        if access.step in told:
+            teller.tell(access)
+    ending = {
+        trace.tasks[task]: (f"at {at[task]}; " if at[task] else "") + teller.held.text(task)
+        for task in sorted(at)
+        if task in teller.noted or teller.held.text(task) != NO_LOCK
+    }
+    return teller.lines, ending
+
+
+def story_of(trace: Trace) -> Story:
+    """The story: at most STORY_LINES events; what has no link to the failure goes first, then the oldest."""
+    lines, ending = _lines(trace)
+    unconnected = 0
+    if len(lines) > STORY_LINES:
+        linked = [line for line in lines if line.causal or line.guilty]
+        unconnected, lines = len(lines) - len(linked), linked
+    too_many = len(lines) - STORY_LINES
+    kept: list[StoryLine] = []
+    skipped = 0
+    for line in lines:
+        if too_many > 0 and not line.guilty:
+            too_many, skipped = too_many - 1, skipped + 1
+            continue
+        kept.append(replace(line, skipped=skipped))
+        skipped = 0
+    columns = [name for task, name in enumerate(trace.tasks) if any(line.task == task for line in kept)]
+    return Story(columns, kept, trace.tasks, ending, unconnected)
+
+
+def _text_of(line: StoryLine, before: StoryLine | None) -> list[str]:
+    """The lines of one event in its column; a function is named once for events of it that follow each other."""
+    same = before is not None and before.function == line.function and before.instruction == line.instruction
+    text = f"{'  ' if same else f'{line.function}: '}{line.text}{f'  x{line.times}' if line.times > 1 else ''}"
+    wrapped = textwrap.wrap(text, COLUMN - GAP, subsequent_indent="    ", drop_whitespace=True)
+    if same:
+        wrapped[0] = "  " + wrapped[0].lstrip()
+    if line.instruction and (before is None or before.instruction != line.instruction):
+        wrapped.insert(0, f"[{line.instruction}]")
+    return wrapped
+
+
+def story_text(story: Story) -> list[str]:
+    """The story for a terminal: a column per task, the accesses that clash marked >>."""
+    if not story.lines:
+        return []
+    rows: list[Row | str] = []
+    before: dict[int, StoryLine] = {}
+    for line in story.lines:
+        if line.skipped:
+            rows.append(line.earlier)
+        text = _text_of(line, before.get(line.task))
+        if line.guilty:
+            for more in (line.source, *line.notes):
+                text += textwrap.wrap(more, COLUMN - GAP - 4, initial_indent="    ", subsequent_indent="    ")
+        rows.append(Row(f"{line.step:>6}", story.tasks[line.task], ">> " if line.guilty else "", text))
+        before[line.task] = line
+    longest = max(len(text) for row in rows if isinstance(row, Row) for text in row.text)
+    lines = column_lines(story.columns, rows, 8, min(longest, COLUMN - GAP) + GAP, "  step")
+    lines += ["", *(f"at the end  {name:<16} {text}" for name, text in story.ending.items())]
+    if story.unconnected:
+        lines.append(f"not told: {many(story.unconnected, 'event')} on which the failure does not depend")
+    return lines
