@@ -11,7 +11,7 @@ from emulator import uapi
 from emulator.mm_types import INSN, PAGE_SIZE
 from emulator.uapi import VM_DONTCOPY, VM_HUGEPAGE, VM_HUGETLB, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE, Op
 
-ADVICE = {number: name for name, number in vars(madvise).items() if name.startswith("MADV_")}
+ADVICE = {number: name for name, number in vars(uapi).items() if name.startswith("MADV_")}
 PROT = {0: "none", VM_READ: "r", VM_READ | VM_WRITE: "rw"}
 
 
