@@ -368,12 +368,12 @@ def publish_before_init(fixed: bool, bound: int) -> tuple[str, str, int]:
 def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int]]]:
     """Tasks that read (r), write (w), or write and downgrade (d) two words under mmap_lock: executions of the complete
     search, whether one ended with tasks waiting for ever, and what readers saw of the two words."""
-    from emulator.locking import spinlock
+    from emulator.locking import mmap_lock as lock
     from workers.explorer.explored_machine import ExploredMachine
     from workers.programs.program import STOP
     from workers.programs.scene import Scene
 
-    spinlock.NAP_US = 0  # nobody looks again by himself: who is not woken waits for ever
+    lock.NAP_US = 0  # nobody looks again by himself: who is not woken waits for ever
     m = ExploredMachine(Scene(programs=[[STOP]] * len(tasks)), "refcount").m
     seen, stuck = set(), []
 
@@ -388,18 +388,18 @@ def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int
         if not locked:
             return read(cpu) if task == "r" else write(cpu)
         if task == "r":
-            spinlock.mmap_read_lock(m, cpu, 0)
+            lock.mmap_read_lock(m, cpu, 0)
             read(cpu)
-            spinlock.mmap_read_unlock(m, cpu, 0)
+            lock.mmap_read_unlock(m, cpu, 0)
             return None
-        spinlock.mmap_write_lock(m, cpu, 0)
+        lock.mmap_write_lock(m, cpu, 0)
         write(cpu)
         if task == "w":
-            spinlock.mmap_write_unlock(m, cpu, 0)
+            lock.mmap_write_unlock(m, cpu, 0)
             return None
-        spinlock.mmap_write_downgrade(m, cpu, 0)
+        lock.mmap_write_downgrade(m, cpu, 0)
         read(cpu)
-        spinlock.mmap_read_unlock(m, cpu, 0)
+        lock.mmap_read_unlock(m, cpu, 0)
         return None
 
     bodies = [partial(body, cpu, task) for cpu, task in enumerate(tasks)]
@@ -446,8 +446,8 @@ def by_hand(names: list[str]) -> dict[str, list[Any]]:
 
 def edited() -> list[str]:
     """What a schedule of publish-before-init comes to: as it is, and after unrelated edits of the kernels."""
-    from emulator.cpu import tlb
-    from emulator.policy import pte_ref
+    from emulator.cpu import flush
+    from emulator.policy import pte_alloc
     from scenarios.proofs.finding import Plan, explore, machine_for
     from scenarios.proofs.subject import subject
     from workers.explorer.counterexample import scheduled
@@ -455,7 +455,7 @@ def edited() -> list[str]:
     of, plan = subject("race/publish-before-init"), Plan(True, "sc", jobs=1)
     switches = explore(of, plan).example.switches
     found = [scheduled(machine_for(of, plan), switches)[0].what]
-    pte_alloc_one, wake = pte_ref.pte_alloc_one, tlb.coordinator_wake
+    pte_alloc_one, wake = pte_alloc.pte_alloc_one, flush.coordinator_wake
 
     def more_looks(m: Any, cpu: int) -> int:
         for _ in range(3):
@@ -463,8 +463,8 @@ def edited() -> list[str]:
         write_once(m.cpu.loaded, cpu, 0)
         return int(pte_alloc_one(m, cpu))
 
-    pte_ref.pte_alloc_one = more_looks
-    tlb.coordinator_wake = lambda m: (read_once(m.rcu.hurry, 0), wake(m))
+    pte_alloc.pte_alloc_one = more_looks
+    flush.coordinator_wake = lambda m: (read_once(m.rcu.hurry, 0), wake(m))
     found.append(scheduled(machine_for(of, plan), switches)[0].what)
     return found
 

@@ -17,7 +17,7 @@ from emulator.pages.page_alloc import free_table, put_page
 from emulator.pages.swap_state import swap_free
 from emulator.pgtable import mm_inc_nr_tables
 from emulator.pgtable_types import PRESENT, RW
-from emulator.policy import pte_ref
+from emulator.policy import pte_alloc
 from emulator.syscalls.mmap import check_mm
 from emulator.tables.rcu import account_rcu_age
 from emulator.watch.bugs import Bug
@@ -156,10 +156,10 @@ def freed_walk(m: Any, cached: bool) -> None:
 
 def retry_bound(m: Any) -> None:
     """A pmd that names a dying table for ever."""
-    pte_ref._RETRIES_BUG = 50
+    pte_alloc._RETRIES_BUG = 50
     m.config.pte_counted[0] = m.config.try_get_rcu[0] = 1
     m.entry[512 * TABLE] = entry(TABLE + 1)
-    pte_ref.pte_alloc_try_get_slow(m, CPU, MM, 512 * TABLE)
+    pte_alloc.pte_alloc_try_get_slow(m, CPU, MM, 512 * TABLE)
 
 
 def freed_under_reader(m: Any) -> None:

@@ -113,10 +113,10 @@ def test_every_function_the_documents_name_exists():
 
 
 def test_one_fault_is_followed_through_at_most_five_files():
-    text = (ROOT / "docs" / "one-fault.md").read_text()
-    steps = re.findall(r"^\| \d+ \| `(\w+\.py)", text, re.MULTILINE)
-
-    assert 1 <= len(set(steps)) <= 5
+    _, *tables = re.split(r"^## ", (ROOT / "docs" / "one-fault.md").read_text(), flags=re.MULTILINE)
+    for table in tables[:2]:  # the fault, the zap
+        steps = re.findall(r"^\| \d+ \| `(\w+\.py)", table, re.MULTILINE)
+        assert 1 <= len(set(steps)) <= 5
 
 
 def test_only_the_report_prints():

@@ -1,6 +1,7 @@
 """The zoo: every piece of the protocol that is left out is caught in free-running processes, and only then."""
 
 import json
+import re
 
 import pytest
 from test_cli import ptelab
@@ -63,7 +64,7 @@ def test_a_report_says_who_where_why_and_how_to_see_it_again():
     assert len(violation.participants) >= 2
     assert "wrong, because" in text
     assert "touch 0x" in text  # an instruction
-    assert "pte_ref.py:" in text or "tlb.py:" in text  # a function of the emulated kernel
+    assert re.search(r"in \w+\.py:\w+", text)  # a function of the emulated kernel
     assert "models patch " in text or ", patch " in text  # and what it models
     assert f"life of table {violation.table}" in text
     assert "unhooked" in text

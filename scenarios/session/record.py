@@ -29,7 +29,7 @@ _PACKAGES = ("numpy", "numba", "llvmlite", "posix_ipc", "multiprocess")
 
 def commit() -> str | None:
     """The commit of the working tree, with + if it was changed; None outside of a repository."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     try:
         run = {"cwd": root, "capture_output": True, "text": True, "check": True, "timeout": 5}
         top = subprocess.run(["git", "rev-parse", "--show-toplevel", "HEAD"], **run).stdout.split()  # type: ignore[call-overload]

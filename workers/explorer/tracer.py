@@ -26,8 +26,8 @@ from emulator.engines.access_log import (
 from emulator.engines.explore import World
 from workers.telling.access import Access
 
-_ENGINES = str(Path(__file__).resolve().parent.parent / "emulator" / "engines")
-_KERNELS = str(Path(__file__).resolve().parent.parent / "emulator")
+_ENGINES = str(Path(__file__).resolve().parents[2] / "emulator" / "engines")
+_KERNELS = str(Path(__file__).resolve().parents[2] / "emulator")
 _NAMES = {"__getitem__": "plain load", "__setitem__": "plain store"}
 
 
