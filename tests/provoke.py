@@ -8,7 +8,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import support
+
+from emulator.checks import audit
 from emulator.cpu.tlb import psc_fill, tlb_fill
+from emulator.fault import file_fault
 from emulator.huge.huge_memory import pgtable_trans_huge_withdraw
 from emulator.locking.mmap_lock import mmap_read_unlock
 from emulator.locking.spinlock import PMD_LOCK, PTE_LOCK, ZONE_LOCK, spin_lock, spin_unlock
@@ -33,6 +37,7 @@ from emulator.watch.shadow import (
 )
 from workers.instruments import Instruments
 from workers.machine import FORK, Machine
+from workers.programs.program import STOP, mmap_file, touch
 
 ADDR, OTHER = 0x40_0000, 0x80_0000
 CPU, MM, TABLE, FRAME = 0, 0, 9, 7
@@ -232,3 +237,14 @@ def provoke(action: Any, online: bool = True) -> str:
 def provoke_all() -> dict[str, str]:
     """Every provocation: its name -> the detector that fired."""
     return {name: provoke(action) for name, action in PROVOCATIONS.items()}
+
+
+def leaked() -> dict[str, int]:
+    """The audit after a fault that left its table behind."""
+    programs = [[mmap_file(support.BASE, 4096, 0), touch(support.BASE, 4096), STOP]]
+    geometry = support.geometry_for(programs)
+    with Machine(geometry, "refcount") as machine:
+        file_fault.free_table = lambda m, cpu, table: None
+        machine.m.file.size[0] = 0  # a bus error: what was preallocated is not needed
+        support.run_programs(machine, programs)
+        return {name: count for name, count in audit(machine.views, geometry).items() if count}

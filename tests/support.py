@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import hashlib
@@ -119,6 +120,15 @@ def run_one(program: Sequence[Insn], policy: str, knobs: Sequence[str] = ()) -> 
     return race([program], policy, knobs)
 
 
+def alone(program: Sequence[Insn], policy: str = "refcount", **sizes: int) -> tuple[int, int, int, int]:
+    """One CPU to its end, under the detectors: what it loaded last, its errors, tables freed, VmPTE of mm 0 in kB."""
+    geometry = Geometry(**{"mms": 3, "insns": len(program), "frames": 8192, "tables": 256, **sizes})
+    with at_rest([program], geometry, policy) as views:
+        cpu = views["cpu"][0]
+        vmpte = int(views["mm"]["pgtables_bytes"][0]) // 1024
+        return int(cpu["loaded"]), int(cpu["errors"]), int(cpu["tables_freed"]), vmpte
+
+
 STRESS = int(os.environ.get("STRESS", "1"))  # make stress STRESS=n: how much longer
 
 
@@ -133,6 +143,15 @@ def stress(policy: str, shape: Sequence[int], seed: int, checks: str = "online",
 
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def kernels() -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Name of the file and definition of each function of the emulator."""
+    for path in sorted((ROOT / "emulator").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef):
+                yield path.name, node
+
 
 # What depends on time, on when the coordinator looked, or on how an engine waits; the rest is the program's doing.
 TIMING = {
@@ -204,10 +223,12 @@ __all__ = [
     "ONLINE",
     "PLAIN",
     "SLOT",
+    "alone",
     "at_rest",
     "geometry_for",
     "hammer",
     "in_engine",
+    "kernels",
     "pieces",
     "race",
     "random_program",

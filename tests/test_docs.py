@@ -111,6 +111,6 @@ def test_every_path_has_its_row_in_the_protocol_and_is_counted_in_the_function_t
 def test_every_path_is_shown_by_a_race_a_claim_or_a_test_file():
     shown = [(row[0], names(row[-1])) for row in tables("protocol.md")[PROTOCOL_PATHS]]
 
-    known = {*RACES, *CLAIMS, *(test.stem for test in (ROOT / "tests").glob("test_*.py"))}
+    known = {*RACES, *CLAIMS, *(test.stem for test in (ROOT / "tests").rglob("test_*.py"))}
     assert [(path, by) for path, by in shown if not by or not set(by) <= known] == []
     assert {row[1] for row in tables("protocol.md")[PROTOCOL_PATHS]} == {"full", "semi", "hw", "alone", "-"}

@@ -1,11 +1,15 @@
-"""The house: imports only go down its storeys, nothing imports its importer, and what the documents name exists."""
+"""The house: imports only go down its storeys, nothing imports its importer, tests mirror it, documents name what is.
+
+Covers: emulator/engines/compile_cache
+"""
 
 import ast
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, kernels
 
 from emulator.engines import compile_cache
 
@@ -36,14 +40,6 @@ def imports(path):
 
 
 IMPORTS = {file: set(imports(path)) for file, path in FILES.items()}
-
-
-def kernels():
-    """Name of the file and definition of each function of the emulator."""
-    for path in sorted((ROOT / "emulator").rglob("*.py")):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef):
-                yield path.name, node
 
 
 def is_kernel(node):
@@ -99,6 +95,34 @@ def test_bare_names_of_kernels_are_unique():
             if isinstance(node, ast.FunctionDef) and is_kernel(node):
                 assert node.name not in seen, f"{node.name} is in {seen[node.name]} and in {file}"
                 seen[node.name] = file
+
+
+def covered(test):
+    """The modules a test file covers: the one it mirrors, and those its docstring lists after `Covers:`."""
+    yield test.relative_to(ROOT / "tests").with_name(test.name.removeprefix("test_")).as_posix()
+    _, _, listed = (ast.get_docstring(ast.parse(test.read_text())) or "").partition("Covers: ")
+    yield from (f"{pattern}.py" for pattern in listed.replace(",", " ").split())
+
+
+COVERED = {test: list(covered(test)) for test in sorted((ROOT / "tests").rglob("test_*.py"))}
+
+
+def has_logic(path):
+    """True if a file defines a function; a table of constants has none."""
+    return any(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(path.read_text())))
+
+
+@pytest.mark.parametrize("folder", STOREYS)
+def test_a_module_finds_its_tests_by_name(folder):
+    patterns = [pattern for patterns in COVERED.values() for pattern in patterns]
+    for file in (file for file, path in FILES.items() if storey(file) == folder and has_logic(path)):
+        assert any(fnmatchcase(file, pattern) for pattern in patterns), f"no test mirrors or covers {file}"
+
+
+def test_what_a_test_file_covers_exists():
+    for test, (mirrored, *listed) in COVERED.items():
+        assert [pattern for pattern in listed if not any(fnmatchcase(file, pattern) for file in FILES)] == [], test
+        assert mirrored in FILES or listed or test.parent == ROOT / "tests", f"{test} mirrors and covers no module"
 
 
 def test_every_function_the_documents_name_exists():

@@ -1,4 +1,7 @@
-"""The traces of this directory, replayed and compared line by line with what a real Linux did (README.md)."""
+"""The traces of this directory, replayed and compared line by line with what a real Linux did (README.md).
+
+Covers: scenarios/traces/agreement
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,19 @@
+"""The command as a process of its own, on the sources of this tree."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from support import ROOT
+
+COMMAND = [sys.executable, "-c", "from scenarios.cli import main; main()"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PTELAB_BUILD": "plain"}  # the command chooses
+
+
+def ptelab(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=300
+    )

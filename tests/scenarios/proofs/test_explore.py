@@ -1,0 +1,95 @@
+"""The command `ptelab explore`: verdicts, exit status, replay, files, bad input.
+
+Covers: scenarios/proofs/explore_report
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from support import ROOT
+
+
+def explore(*words):
+    command = [sys.executable, "-c", "from scenarios.cli import main; main()", "explore", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+
+
+def test_a_race_is_found_and_its_report_ends_with_the_command_that_repeats_it(tmp_path):
+    run = explore("race/no-flush", "--json", str(tmp_path / "out.json"), "--html", str(tmp_path / "out.html"))
+
+    assert run.returncode == 1, run.stderr
+    again = [line for line in run.stdout.splitlines() if line.startswith("again: ptelab explore race/no-flush")]
+    assert "--schedule" in again[-1]
+    row = json.loads((tmp_path / "out.json").read_text())["rows"][0]
+    assert row["found"] == "tlb-hit-freed-frame"
+    assert row["preemptions"] <= 4
+    assert row["story"]["lines"]
+    assert "tlb-hit-freed-frame" in (tmp_path / "out.html").read_text()
+
+    repeated = explore("race/no-flush", "--schedule", row["schedule"])
+
+    assert repeated.returncode == 1
+    assert "fail: tlb-hit-freed-frame" in repeated.stdout
+
+
+def test_the_story_that_two_documents_tell_is_the_one_of_the_command_they_give():
+    readme = "\n".join(line.removeprefix("    ") for line in (ROOT / "README.md").read_text().splitlines())
+    again = next(line for line in readme.splitlines() if line.startswith("again: ptelab explore "))
+
+    run = explore(*again.split()[3:])
+
+    story = run.stdout[run.stdout.index("VIOLATION") : run.stdout.index(again)]
+    assert story in readme
+    assert story[story.index("  step    CPU 0") :].rstrip() in (ROOT / "docs" / "explore.md").read_text()
+
+
+def test_with_its_piece_in_place_a_bound_is_proved():
+    run = explore("race/advanced-address", "--fixed", "--bound", "1")
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "pass (bound 1 complete): all " in run.stdout
+
+
+def test_a_budget_that_is_too_small_is_inconclusive_and_never_a_pass():
+    run = explore("race/publish-before-init", "--fixed", "--bound", "2", "--executions", "20")
+
+    assert run.returncode == 4
+    assert "inconclusive (budget; covered" in run.stdout
+
+
+def test_a_missing_barrier_shows_under_pso_alone_and_the_report_says_so():
+    run = explore("claim/publication-has-its-barrier", "--twin", "--seconds", "5")
+
+    assert run.returncode == 1, run.stderr
+    assert "under sc: pass" in run.stdout
+    assert "under tso: pass" in run.stdout
+
+
+def test_preemptions_can_be_kept_to_named_functions():
+    run = explore("race/publish-before-init", "--target", "pmd_install,populate", "--bound", "1")
+
+    assert run.returncode == 1, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["race/nobody"], "unknown subject 'race/nobody'; known: all, claim/"),
+        (["race/no-flush", "--memory", "arm"], "unknown memory model 'arm'; known: sc, tso, pso"),
+        (["race/no-flush", "--schedule", "0:1"], "--schedule: '0:1' is no switch"),
+        (["race/no-flush", "--schedule", "0@nothing/entry.1=1"], "--schedule does not fit: it never comes to where"),
+        (["race/no-flush", "--bound", "two"], "--bound 'two' is not a number of preemptions"),
+        (["race/no-flush", "--seconds", "0"], "--seconds '0' is out of range"),
+        (["race/no-flush", "--html", "/nowhere/x.html"], "cannot write /nowhere/x.html"),
+        (["claim/two-installs", "--fixed"], "is a claim, which is whole as it is"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(words, says):
+    run = explore(*words)
+
+    assert run.returncode == 2
+    assert says in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert run.stdout == ""

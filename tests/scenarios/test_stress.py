@@ -1,0 +1,145 @@
+"""Random programs of every instruction race on real processes, and nothing is found: no detector, no check.
+
+The short forms run with the other tests. Those marked stress are longer, STRESS times over; a failure says which
+command runs the same programs again.
+
+Covers: emulator/program/insn, emulator/watch/paths
+"""
+
+import json
+
+import pytest
+from command import ptelab
+from support import STRESS, in_engine, stress, taken
+
+from emulator.policy.policies import POLICIES
+from emulator.watch.paths import PATHS
+from scenarios.session.options import Lab
+from scenarios.stress import SIGNALS, Setup, failures
+from workers.programs.random_programs import random_workload
+
+LENGTH = 3000 * STRESS
+SHAPES = [(2, 1), (3, 1), (4, 2), (8, 1), (8, 3), (16, 1), (16, 3)]  # CPUs, mms
+DELAYED = [(2, 1, 0), (2, 1, 8), (3, 1, 64), (4, 2, 0), (4, 2, 8), (8, 1, 64), (8, 3, 8), (16, 1, 0), (16, 3, 64)]
+
+
+def told(found):
+    return "\n".join(["", *found])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(("cpus", "mms", "perturb"), [(2, 1, 0), (4, 2, 64), (8, 1, 8)])
+def test_random_programs_raise_no_alarm(policy, cpus, mms, perturb):
+    found = stress(policy, (cpus, mms, 500), 1, perturb=perturb)
+
+    assert not found, told(found)
+
+
+def test_random_programs_leave_a_sound_machine_in_the_plain_build():
+    runs = f"sum((stress(policy, (3, 1, 500), 2, 'audit') for policy in {list(POLICIES)}), [])"
+
+    found = in_engine("native", runs, "plain")
+
+    assert not found, told(found)
+
+
+@pytest.mark.parametrize("build", ["debug", "plain"])
+def test_random_programs_race_soundly_on_the_semaphore_engine(build):
+    checks = "online" if build == "debug" else "audit"
+    runs = f"sum((stress(policy, (4, 2, 30), 3, {checks!r}) for policy in {list(POLICIES)}), [])"
+
+    found = in_engine("semaphore", runs, build)
+
+    assert not found, told(found)
+
+
+def test_random_programs_take_every_path():
+    runs = 0
+    while runs < 4 or (runs < 40 and not all(taken[path] for path in PATHS)):
+        found = stress(list(POLICIES)[runs % len(POLICIES)], (4, 1, 1000), 4000 + runs, perturb=8 * (runs % 2))
+        assert not found, told(found)
+        runs += 1
+
+    assert [path for path in PATHS if not taken[path]] == []
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize(("cpus", "mms", "perturb"), DELAYED)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_long_random_programs_raise_no_alarm(policy, cpus, mms, perturb):
+    found = stress(policy, (cpus, mms, LENGTH), 1000 + 10 * cpus + mms, perturb=perturb)
+
+    assert not found, told(found)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("policy", POLICIES)
+def test_long_random_programs_leave_a_sound_machine_in_the_plain_build(policy):
+    runs = f"sum((stress({policy!r}, (*shape, {LENGTH}), 2000, 'audit') for shape in {SHAPES}), [])"
+
+    found = in_engine("native", runs, "plain")
+
+    assert not found, told(found)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize(("build", "perturb"), [("plain", 0), ("debug", 64)])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_long_random_programs_race_soundly_on_the_semaphore_engine(policy, build, perturb):
+    checks = "online" if build == "debug" else "audit"
+    runs = f"sum((stress({policy!r}, (*shape, {40 * STRESS}), 3000, {checks!r}, {perturb}) for shape in {SHAPES}), [])"
+
+    found = in_engine("semaphore", runs, build)
+
+    assert not found, told(found)
+
+
+def test_a_seed_names_the_same_programs_every_time():
+    assert random_workload(5, 4, 2, 200) == random_workload(5, 4, 2, 200)
+    assert random_workload(5, 4, 2, 200) != random_workload(6, 4, 2, 200)
+
+
+def test_what_was_found_comes_with_a_command_that_finds_it_again():
+    setup = Setup(Lab(seed=7, checks="online", knobs=("missing-pte-put",)), cpus=2, mms=1, length=200)
+
+    *found, again = failures("refcount", setup)
+    prompt, command = again.split(": ")
+    run = ptelab(*command.split()[1:])
+
+    assert prompt == "again"
+    assert found[0].startswith("table-left-at-teardown")
+    assert run.returncode == 1
+    assert found[0].split(":")[0] in run.stdout
+    assert f"again: {command}" in run.stdout
+
+
+def test_stress_writes_the_documented_rows():
+    run = ptelab("run", "stress", "--length", "50", "--perturb", "--json", "-")
+
+    record = json.loads(run.stdout)
+
+    documented = {
+        "policy",
+        "engine",
+        "cpus",
+        "mms",
+        "length",
+        "perturb",
+        "first_seed",
+        "seeds",
+        "insns",
+        "faults",
+        "accesses",
+    }
+    documented |= {"zapped", "tables_freed", "flushes_local", "flushes_remote", "ipis", "errors", "grace_periods"}
+    assert (run.returncode, record["verdict"]) == (0, "pass")
+    assert [row["policy"] for row in record["rows"]] == list(POLICIES)
+    assert all(row.keys() == documented | {"seconds", *SIGNALS} for row in record["rows"])
+    assert sum(record["rcu_ages"]) > 0
+
+
+def test_stress_refuses_more_address_spaces_than_cpus():
+    run = ptelab("run", "stress", "--cpus", "2", "--mms", "3")
+
+    assert run.returncode == 2
+    assert run.stderr == "ptelab: --mms 3 needs as many CPUs; known: 1 to --cpus 2\n"
