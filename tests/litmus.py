@@ -1,8 +1,8 @@
 """Litmus programs on the explore engine: every outcome of small programs, by memory model. A module for in_engine.
 
 A program is a tuple of tasks, a task a tuple of operations: ("r", word), ("w", word, value), ("rel", word, value) - a
-release store, ("u", word, value) - an exchange, ("mb",), ("wmb",). An outcome is what the loads and exchanges of each
-task saw, in order, and what memory holds at the end.
+release store, ("u", word, value) - an exchange, ("add", word, value), ("mb",), ("wmb",). An outcome is what the loads
+and exchanges of each task saw, in order, and what memory holds at the end.
 """
 
 from __future__ import annotations
@@ -43,6 +43,14 @@ CLASSIC: dict[str, tuple[Any, Callable[[Any, Any], bool], str]] = {
     "SB+mb": (
         ((("w", X, 1), ("mb",), ("r", Y)), (("w", Y, 1), ("mb",), ("r", X))), lambda s, m: s == ((0,), (0,)), "",
     ),
+    "SB+adds": (((("add", X, 1), ("r", Y)), (("add", Y, 1), ("r", X))), lambda s, m: s == ((0,), (0,)), "pso"),
+    "SB+adds+mb": (
+        ((("add", X, 1), ("mb",), ("r", Y)), (("add", Y, 1), ("mb",), ("r", X))), lambda s, m: s == ((0,), (0,)), "",
+    ),
+    "SB+add+mb": (
+        ((("add", X, 1), ("r", Y)), (("add", Y, 1), ("mb",), ("r", X))), lambda s, m: s == ((0,), (0,)), "pso",
+    ),
+    "add+add": (((("add", X, 1), ("r", X)), (("add", X, 1), ("r", X))), lambda s, m: m[X] != 2, ""),
     "SB+xchg": (((("u", X, 1), ("r", Y)), (("u", Y, 1), ("r", X))), lambda s, m: s == ((0, 0), (0, 0)), ""),
     "MP": (((("w", X, 1), ("w", Y, 1)), (("r", Y), ("r", X))), lambda s, m: s[1] == (1, 0), "pso"),
     "MP+wmb": (((("w", X, 1), ("wmb",), ("w", Y, 1)), (("r", Y), ("r", X))), lambda s, m: s[1] == (1, 0), ""),
@@ -68,6 +76,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "r": read_once,
     "w": write_once,
     "rel": smp_store_release,
+    "add": atomic_add,
     "u": xchg,
     "mb": lambda words: smp_mb(),
     "wmb": lambda words: smp_wmb(),
@@ -152,11 +161,13 @@ def defined(program: Any, memory: str) -> set[Any]:
 
 
 def _moves(program: Any, memory: str, state: Any) -> Any:
-    """The states that one step leads to. A buffer is stores (word, value) and barriers (None, 0), oldest first."""
+    """The states that one step leads to. A buffer is stores (word, value), additions (word, (value,)) and barriers
+    (None, 0), oldest first."""
     at, buffers, words, seen = state
     no_steps = ("pr", "pw", "mb", "wmb") if memory == "sc" else ()  # they happen with the step before
 
-    def stored(mem: Any, word: int, value: int) -> Any:
+    def stored(mem: Any, word: int, value: Any) -> Any:
+        value = mem[word] + value[0] if isinstance(value, tuple) else value
         return (*mem[:word], value, *mem[word + 1 :])
 
     def new(i: int, buffer: Any, mem: Any = words, value: Any = (), on: int = 1) -> Any:
@@ -184,17 +195,23 @@ def _moves(program: Any, memory: str, state: Any) -> Any:
         op, *operands = task[at[i]]
         if op == "r":
             own = [value for word, value in buffer if word == operands[0]]
+            if own and isinstance(own[-1], tuple):
+                continue  # until the addition has reached memory
             yield new(i, buffer, value=(own[-1] if own else words[operands[0]],))
         elif op in ("w", "rel") and memory == "sc":
             yield new(i, (), stored(words, *operands))
         elif op in ("w", "rel"):
             fence = ((None, 0),) if op == "rel" and buffer else ()
             yield new(i, (*buffer, *fence, tuple(operands)))
+        elif op == "add" and memory == "pso":
+            yield new(i, (*buffer, (operands[0], (operands[1],))))
         elif op == "wmb":
             yield new(i, (*buffer, (None, 0)) if buffer else ())
         elif not buffer:
             if op == "mb":
                 yield new(i, ())
+            elif op == "add":
+                yield new(i, (), stored(words, operands[0], (operands[1],)))
             else:
                 yield new(i, (), stored(words, *operands), (words[operands[0]],))
 
@@ -214,12 +231,12 @@ def classic(memory: str) -> dict[str, list[bool]]:
 def random_program(seed: int, plain: bool = False) -> Any:
     """Three tasks of two or three operations on two words, the first of each marked."""
     rng = random.Random(seed)
-    ops = ["r", "r", "w", "w", "u", "mb", "wmb", "rel", *(["pr", "pw"] if plain else [])]
+    ops = ["r", "r", "w", "w", "u", "add", "mb", "wmb", "rel", *(["pr", "pw"] if plain else [])]
     program = []
     for i in range(3):
         task = []
         for _ in range(rng.choice((2, 2, 3))):
-            op = rng.choice(ops if task else ops[:5])
+            op = rng.choice(ops if task else ops[:6])
             value = 1 + i + 3 * len(task)
             operands = () if "mb" in op else (rng.randrange(2),) if op in ("r", "pr") else (rng.randrange(2), value)
             task.append((op, *operands))
@@ -373,7 +390,6 @@ def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int
     from workers.programs.program import STOP
     from workers.programs.scene import Scene
 
-    lock.NAP_US = 0  # nobody looks again by himself: who is not woken waits for ever
     m = ExploredMachine(Scene(programs=[[STOP]] * len(tasks)), "refcount").m
     seen, stuck = set(), []
 
@@ -405,6 +421,28 @@ def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int
     bodies = [partial(body, cpu, task) for cpu, task in enumerate(tasks)]
     executions = run_all(Search(), lambda: bodies, lambda: stuck.append(world.deadlock))
     return executions, any(stuck), sorted(map(list, seen))
+
+
+def sleepers(memory: str, left_out: str = "") -> tuple[str, str]:
+    """Two CPUs take and release a sleeping lock, each once: how the search ends and what it finds, without a barrier of
+    wait.py if `left_out` names one."""
+    from emulator.cpu import wait
+    from emulator.locking.mutex import mutex_lock, mutex_unlock
+    from emulator.watch.waits import Wait
+    from workers.explorer.explored_machine import ExploredMachine
+    from workers.explorer.hunt import Budget, search
+    from workers.programs.scene import Scene
+
+    def body(m: Any, cpu: int) -> None:
+        mutex_lock(m, cpu, 0, Wait.INODE_LOCK)
+        mutex_unlock(m, cpu, 0, Wait.INODE_LOCK)
+
+    if left_out:
+        assert left_out in vars(wait)
+        setattr(wait, left_out, lambda: None)
+    scene = Scene(bodies=lambda m: [partial(body, m, cpu) for cpu in range(2)], cpus=2, coordinator=False)
+    verdict = search(ExploredMachine(scene, "refcount", memory=memory), lambda: Search(1), Budget(100))
+    return verdict.word, verdict.failure.what if verdict.failure is not None else ""
 
 
 def searched(names: list[str], broken: bool, bound: int | None = None) -> dict[str, list[Any]]:

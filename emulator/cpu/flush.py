@@ -19,26 +19,21 @@ A CPU that loads another mm (idle.py:switch_mm) is the same pattern: cpu.mm is i
 """
 
 from emulator.atomic import (
-    atomic_add,
     atomic_add_return,
     cpu_relax,
     kernel,
     knob,
-    read_once,
     sched_yield,
-    sleep_on,
     smp_load_acquire,
     smp_mb,
-    smp_mb__after_atomic,
-    smp_mb__before_atomic,
     smp_store_release,
-    wake_all,
     write_once,
 )
 from emulator.bug import waits_for
 from emulator.cpu.idle import leave_lazy_tlb
 from emulator.cpu.interrupts import coordinator_wake, point, take_interrupts
 from emulator.cpu.tlb import flush_tlb_func
+from emulator.cpu.wait import wait_on, wake_up
 from emulator.watch.pass_point import point_noirq
 from emulator.watch.points import point_number
 from emulator.watch.waits import Wait
@@ -50,7 +45,6 @@ WAIT_FLUSH = int(Wait.FLUSH)
 WAIT_IRQ = int(Wait.IRQ_OFF)
 WAIT_NOTHING = int(Wait.NOTHING)
 
-NAP_US = 2000
 _YIELD, _SLEEP = 100, 120
 NONE, REQUESTED, DONE = 0, 1, 2  # cpu.flush_state
 
@@ -87,13 +81,9 @@ def flush_tlb_others(m, cpu, mm, start, end, freed_tables, gen):
         elif turns < _SLEEP:
             sched_yield()
         else:
-            wake = read_once(m.cpu.wake, cpu)
-            write_once(m.cpu.wake_sleepers, cpu, 1)
-            smp_mb()
+            wake = smp_load_acquire(m.cpu.wake, cpu)
             if smp_load_acquire(m.cpu.flush_state, cpu) != DONE:
-                m.cpu.sleeps[cpu] += 1
-                sleep_on(m, cpu, m.cpu.wake, cpu, wake, NAP_US)
-            write_once(m.cpu.wake_sleepers, cpu, 0)
+                wait_on(m, cpu, m.cpu.wake, m.cpu.wake_sleepers, cpu, wake)
     smp_store_release(m.cpu.flush_state, cpu, NONE)
     leave_lazy_tlb(m, cpu)
     waits_for(m, cpu, WAIT_NOTHING, 0)
@@ -169,11 +159,7 @@ def flush_agent(m, me):
             wait_for_ack(m, me, target)
         point_noirq(m, me, ACKED, caller, m.cpu.flush_gen[caller])
         smp_store_release(m.cpu.flush_state, caller, DONE)
-        smp_mb__before_atomic()
-        atomic_add(m.cpu.wake, caller, 1)
-        smp_mb__after_atomic()  # pairs with the barrier between wake_sleepers and flush_state in flush_tlb_others
-        if read_once(m.cpu.wake_sleepers, caller) != 0:
-            wake_all(m, m.cpu.wake, caller)
+        wake_up(m, m.cpu.wake, m.cpu.wake_sleepers, caller)
         served += 1
     return served
 
@@ -183,7 +169,7 @@ def wait_for_ack(m, me, target):
     """Wait until `target` has handled its IPI, or is lazy and will catch up by itself."""
     turns = 0
     while True:
-        wake = read_once(m.rcu.wake, 0)
+        wake = smp_load_acquire(m.rcu.wake, 0)
         if smp_load_acquire(m.cpu.ipi_ack, target) == m.cpu.ipi_request[target]:
             return
         if smp_load_acquire(m.cpu.lazy, target) != 0:
@@ -192,8 +178,4 @@ def wait_for_ack(m, me, target):
         if turns < _YIELD:
             cpu_relax()
         else:
-            write_once(m.rcu.asleep, 0, 1)
-            smp_mb()
-            if read_once(m.rcu.wake, 0) == wake:
-                sleep_on(m, me, m.rcu.wake, 0, wake, NAP_US)
-            write_once(m.rcu.asleep, 0, 0)
+            wait_on(m, me, m.rcu.wake, m.rcu.asleep, 0, wake)

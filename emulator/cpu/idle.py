@@ -3,6 +3,7 @@
 from emulator.atomic import kernel, read_once, smp_mb, smp_store_release, write_once
 from emulator.cpu.interrupts import take_interrupts
 from emulator.cpu.tlb import tlb_flush_all
+from emulator.cpu.wait import wait_on
 
 
 @kernel
@@ -58,3 +59,11 @@ def exit_idle(m, cpu):
     """Come back from enter_idle."""
     write_once(m.cpu.idle, cpu, 0)
     leave_lazy_tlb(m, cpu)  # its barrier orders idle before any later read, too
+
+
+@kernel
+def wait_idle(m, cpu, seq, sleepers, i, seen):
+    """As wait_on, and idle meanwhile. Locking: caller must hold no spinlock and be outside of rcu_read_lock."""
+    enter_idle(m, cpu)
+    wait_on(m, cpu, seq, sleepers, i, seen)
+    exit_idle(m, cpu)

@@ -6,20 +6,17 @@ instructions and while it spins.
 
 from emulator.atomic import (
     DEBUG,
-    atomic_add,
     data_race,
     kernel,
     kernel_inline,
     read_once,
     smp_load_acquire,
     smp_mb,
-    smp_mb__after_atomic,
-    smp_mb__before_atomic,
     smp_store_release,
-    wake_all,
     write_once,
 )
 from emulator.cpu.tlb import flush_tlb_func
+from emulator.cpu.wait import wake_up
 from emulator.watch.pass_point import begin_steering, pass_point, point_noirq, steered
 from emulator.watch.points import POINTS_PASS, point_number
 
@@ -98,8 +95,4 @@ def point(m, cpu, at, subject, value):
 @kernel
 def coordinator_wake(m):
     """Wake the coordinator if it sleeps."""
-    smp_mb__before_atomic()  # what it is woken for comes first
-    atomic_add(m.rcu.wake, 0, 1)
-    smp_mb__after_atomic()  # pairs with the barrier between asleep and wake in coordinator_loop and wait_for_ack
-    if read_once(m.rcu.asleep, 0) != 0:
-        wake_all(m, m.rcu.wake, 0)
+    wake_up(m, m.rcu.wake, m.rcu.asleep, 0)  # coordinator_loop has a barrier of its own between asleep and wake

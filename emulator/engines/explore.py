@@ -10,8 +10,8 @@ reads it when the execution is over. While an execution runs, a step that nobody
 comparison: `count < until`.
 
 A task that spins or sleeps is blocked until one of the words it has read since its last turn is changed: it neither
-diverges nor starves. A sleep without a timeout is blocked on its own word alone. If nobody can move, that is a
-deadlock.
+diverges nor starves. A sleep without a timeout ends when wake_all is called for its word, and not when the word
+changes: a wake-up that is lost is a deadlock, as is any state in which nobody can move.
 
 Memory is sequentially consistent, or each task has a store buffer (store_buffer.py): what reaches memory from there is
 a step of a task of its own.
@@ -103,6 +103,7 @@ class World:
         self.until = NEVER
         self.waiting: list[Task] = []
         self.waited: set[int] = set()  # the words they wait for
+        self.asleep: list[Task] = []  # until wake_all of the word they wait for
         self.buffers: Any = None  # store_buffer.Buffers, or None: sequential consistency
         self.strategy: Any = None
         self.clock = 0
@@ -126,6 +127,7 @@ class World:
         self.deadlock = False
         self.waiting.clear()
         self.waited.clear()
+        self.asleep.clear()
         self.main = getcurrent()
         self.tasks = [Task(number, body, number) for number, body in enumerate(bodies)]
         if self.buffers is not None:
@@ -185,10 +187,10 @@ class World:
                 self.current, self.tag = chosen, chosen.tag
                 chosen.green.switch()
 
-    def turn(self, words: frozenset[int] | None = None) -> None:
+    def turn(self) -> None:
         """One turn of a loop that waits: blocked until one of the words changes that it has read since the last."""
         task = self.current
-        words = self._read_since(task) if words is None else words
+        words = self._read_since(task)
         task.since = len(self.log)
         if words:
             task.blocked, task.waits = True, words
@@ -196,6 +198,22 @@ class World:
             self.waited |= words
             self.append(task.tag | BLOCKED)
         self.until = 0  # whoever is blocked cannot go on unasked
+
+    def sleep(self, word: int) -> None:
+        """The current task is blocked until wake_all of a word."""
+        task = self.current
+        task.since = len(self.log)
+        task.blocked, task.waits = True, frozenset((word,))
+        self.asleep.append(task)
+        self.append(task.tag | BLOCKED)
+        self.until = 0
+
+    def rouse(self, word: int) -> None:
+        """Whoever sleeps on a word can move."""
+        self.until = 0
+        for task in [task for task in self.asleep if word in task.waits]:
+            self.asleep.remove(task)
+            self._unblock(task)
 
     def _read_since(self, task: Task) -> frozenset[int] | None:
         """The words that a task has read since its last turn; None if one of them was changed meanwhile.
@@ -220,9 +238,12 @@ class World:
         self.until = 0
         for task in [task for task in self.waiting if word in task.waits]:
             self.waiting.remove(task)
-            task.blocked, task.waits = False, frozenset()
-            self.append(task.tag | WOKEN)
+            self._unblock(task)
         self.waited = set().union(*(task.waits for task in self.waiting))
+
+    def _unblock(self, task: Task) -> None:
+        task.blocked, task.waits = False, frozenset()
+        self.append(task.tag | WOKEN)
 
 
 world = World()
@@ -305,6 +326,8 @@ def attach(segment: Any, field: type[Field] = Field) -> SimpleNamespace:
 def read_once(field: Field, i: int) -> int:
     """One load."""
     word, w = field.base + i, world
+    if w.buffers is not None and w.buffers.is_adding(word):
+        smp_mb()
     if w.count >= w.until:
         w.step(READ | word)
     w.count += 1
@@ -315,6 +338,8 @@ def read_once(field: Field, i: int) -> int:
 def smp_load_acquire(field: Field, i: int) -> int:
     """One load, and nothing behind it before it: no task here loads ahead of time."""
     word, w = field.base + i, world
+    if w.buffers is not None and w.buffers.is_adding(word):
+        smp_mb()
     if w.count >= w.until:
         w.step(ACQUIRE | word)
     w.count += 1
@@ -353,9 +378,11 @@ def smp_store_release(field: Field, i: int, value: int) -> None:
 
 
 def atomic_add(field: Field, i: int, n: int) -> None:
-    """Add: two of these commute."""
+    """Add: two of these commute. No barrier where stores leave in any order."""
     word, w = field.base + i, world
     if w.buffers is not None:
+        if w.buffers.add(word, n):
+            return
         w.buffers.drain()
     if w.count >= w.until:
         w.step(ADD | word)
@@ -415,6 +442,8 @@ def cmpxchg(field: Field, i: int, old: int, new: int) -> int:
 def data_race(field: Field, i: int) -> int:
     """One plain load that may race."""
     word, w = field.base + i, world
+    if w.buffers is not None and w.buffers.is_adding(word):
+        smp_mb()
     w.append(w.tag | DATA_RACE | word)
     return w.mem[word] if w.buffers is None else w.buffers.load(word)
 
@@ -491,10 +520,25 @@ def raise_signal(number: int) -> None:
 def sleep_on(m: Any, cpu: int, field: Field, i: int, value: int, microseconds: int) -> None:
     """Sleep while field[i] == value; with a timeout, until anything this task has read changes. A full barrier."""
     smp_mb()
-    if read_once(field, i) == value:
-        world.turn(frozenset((field.base + i,)) if microseconds == 0 else None)
+    if read_once(field, i) != value:
+        return
+    if microseconds == 0:
+        world.sleep(field.base + i)
+    else:
+        world.turn()
+    if world.buffers is not None:
+        smp_mb()  # a step: what it stores next must not enter the store buffer before it is awake
 
 
 def wake_all(m: Any, field: Field, i: int) -> None:
-    """Whoever sleeps sees that the word has changed. A full barrier."""
+    """Wake whoever sleeps on the word. A full barrier, and a step: it must not commute with the look of one that is
+    about to sleep, so the log has it as an addition of nothing."""
     smp_mb()
+    word, w = field.base + i, world
+    if w.count >= w.until:
+        w.step(ADD | word)
+    w.count += 1
+    w.append(w.tag | ADD | word)
+    if word in w.waited:
+        w.wake(word)
+    w.rouse(word)

@@ -7,8 +7,12 @@ reaches memory in a step of a task of its own, so the search chooses when:
     pso    one task per CPU and word: in any order, but two of one word; smp_wmb and a release keep what stands before
            them in front of what stands behind
 
-smp_mb and read-modify-writes wait until the buffer is empty. Loads are made in order, so address dependencies hold, and
-smp_rmb and acquire have nothing to do; load-load and load-store reordering (arm64, POWER) are not modelled.
+smp_mb and read-modify-writes wait until the buffer is empty; so does atomic_add under tso, where x86 has a locked
+instruction. Under pso it is no barrier: the addition enters the buffer like a store, as arm64's stadd may, and is made
+to what memory holds when it gets there. A load of a word that its own CPU is adding to waits until the buffer is empty.
+
+Loads are made in order, so address dependencies hold, and smp_rmb and acquire have nothing to do; load-load and
+load-store reordering (arm64, POWER) are not modelled.
 
 Only words that more than one task accesses go through the buffer: nobody can see the others late. Which those are is
 learned; a search starts again when it has met a new one.
@@ -19,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emulator.engines.access_log import (
+    ADD,
     BLOCKED,
     COUNT_BIT,
     COUNT_MASK,
@@ -40,7 +45,10 @@ class TooManyTasks(Exception):
 
 @dataclass(frozen=True)
 class Store:
-    """One store in a buffer: `size` words from `word` on; `made` is the step behind which it was made."""
+    """One store in a buffer: `size` words from `word` on; `made` is the step behind which it was made.
+
+    `kind` is WRITE, or ADD: then `value` is what will be added.
+    """
 
     word: int
     size: int
@@ -48,6 +56,7 @@ class Store:
     made: int
     epoch: int  # barriers before it
     task: Task
+    kind: int = WRITE
 
     def overlaps(self, other: Store) -> bool:
         """True if both store to some word."""
@@ -102,6 +111,20 @@ class Buffers:
                 return store.value
         return self.world.mem[word]
 
+    def add(self, word: int, n: int) -> bool:
+        """The current CPU adds to a word, which is no barrier here; False if it is one, or nobody else could see it."""
+        if not self.pso or not self.shared[word]:
+            return False
+        self.issue(ADD, word, n)
+        return True
+
+    def is_adding(self, word: int) -> bool:
+        """True if what the current CPU would see at a word depends on an addition that is in its buffer."""
+        for store in reversed(self.pending[self.world.current.number]):
+            if store.word <= word < store.word + store.size:
+                return store.kind == ADD
+        return False
+
     def issue(self, op: int, word: int, value: int) -> None:
         """The current CPU stores; `op` has the kind and the number of words."""
         w, size = self.world, (op >> COUNT_BIT & COUNT_MASK) + 1
@@ -113,7 +136,8 @@ class Buffers:
             self.barrier()
         w.append(w.tag | ISSUE | (size - 1) << COUNT_BIT | word)
         task = self._task(cpu, word, size)
-        self.pending[cpu].append(Store(word, size, value, w.count - 1, self.epoch[cpu], task))
+        kind = ADD if op == ADD else WRITE
+        self.pending[cpu].append(Store(word, size, value, w.count - 1, self.epoch[cpu], task, kind))
         self._settle(cpu)
         w.until = 0  # from now on it may reach memory at any step
 
@@ -148,7 +172,7 @@ class Buffers:
         for task in self.world.tasks[self._cpus :]:
             if task.owner == cpu:
                 head = first.get(task.number)
-                task.pending = -1 if head is None else WRITE | (head.size - 1) << COUNT_BIT | head.word
+                task.pending = -1 if head is None else head.kind | (head.size - 1) << COUNT_BIT | head.word
                 self._block(task, task.number not in ready)
 
     def _block(self, task: Task, blocked: bool) -> None:
@@ -163,11 +187,12 @@ class Buffers:
         stores.remove(store)
         self.commits.append((w.count, store.made, store.epoch))
         w.count += 1
-        w.append(task.tag | WRITE | (store.size - 1) << COUNT_BIT | store.word)
+        w.append(task.tag | store.kind | (store.size - 1) << COUNT_BIT | store.word)
         for word in range(store.word, store.word + store.size):
-            if word in w.waited and w.mem[word] != store.value:
+            value = store.value + (w.mem[word] if store.kind == ADD else 0)
+            if word in w.waited and w.mem[word] != value:
                 w.wake(word)
-            w.mem[word] = store.value
+            w.mem[word] = value
         self._settle(task.owner)
         if not stores and task.owner in self.draining:
             self.draining.remove(task.owner)

@@ -19,20 +19,17 @@ Source: fs/userfaultfd.c.
 """
 
 from emulator.atomic import (
-    atomic_add,
     data_race,
     kernel,
     knob,
     read_once,
-    sleep_on,
     smp_load_acquire,
-    smp_mb__after_atomic,
-    wake_all,
     write_once,
 )
 from emulator.bug import stopped, waits_for
 from emulator.cpu.idle import enter_idle, exit_idle
 from emulator.cpu.interrupts import point
+from emulator.cpu.wait import NAP_US, wait_on_timeout, wake_up
 from emulator.fault.filemap import FAULT_FLAG_TRIED, VM_FAULT_RETRY, pte_put_vmf
 from emulator.huge.huge_memory import vma_adjust_trans_huge
 from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_lock, mmap_write_unlock
@@ -50,17 +47,13 @@ UFFD_WAITING = point_number("uffd.waiting")
 UFFD_LOOKED = point_number("uffd.looked")
 UFFD_WOKEN = point_number("uffd.woken")
 USERFAULT_PATH = path_number("fault on a watched page")
-NAP_US = 2000
 
 
 @kernel
 def wake_userfault(m, cpu, mm):
     """Let the faults of an mm that wait look again. Locking: what they wait for must be in place."""
-    atomic_add(m.mm.uffd_seq, mm, 1)
+    wake_up(m, m.mm.uffd_seq, m.mm.uffd_sleepers, mm)
     point(m, cpu, UFFD_WOKEN, mm, data_race(m.mm.uffd_seq, mm))
-    smp_mb__after_atomic()  # either a sleeper is seen here, or the new uffd_seq when it is about to sleep
-    if read_once(m.mm.uffd_sleepers, mm) != 0:
-        wake_all(m, m.mm.uffd_seq, mm)
 
 
 @kernel
@@ -73,14 +66,10 @@ def wait_for_userfault(m, cpu, mm, seq):
     waited = 0
     waits_for(m, cpu, USERFAULT, mm)
     enter_idle(m, cpu)
-    atomic_add(m.mm.uffd_sleepers, mm, 1)
-    smp_mb__after_atomic()
     while read_once(m.mm.uffd_seq, mm) == seq and not stopped(m) and (patience == 0 or waited < patience):
         nap = NAP_US if patience == 0 else min(NAP_US, patience)
-        m.cpu.sleeps[cpu] += 1
-        sleep_on(m, cpu, m.mm.uffd_seq, mm, seq, nap)
+        wait_on_timeout(m, cpu, m.mm.uffd_seq, m.mm.uffd_sleepers, mm, seq, nap)
         waited += nap
-    atomic_add(m.mm.uffd_sleepers, mm, -1)
     exit_idle(m, cpu)
     waits_for(m, cpu, WAIT_NOTHING, 0)
     return patience != 0 and waited >= patience and read_once(m.mm.uffd_seq, mm) == seq

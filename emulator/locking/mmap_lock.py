@@ -13,18 +13,7 @@ the store-buffer (Dekker) pattern:
 
 If both see each other the reader backs out: a writer waits for those that are in, and each later reader comes once.
 
-No waiter misses that it may look again, by the same pattern twice:
-
-    CPU that waits                       CPU that lets go (mmap_lock_wake)
-    ==============                       =================================
-    seq = mmap_lock_seq  (acquire)       its word: mmap_readers -= 1, or mmap_writer = 0
-    the word says wait                   full barrier
-    mmap_lock_sleepers += 1              mmap_lock_seq += 1
-    full barrier                         full barrier
-    mmap_lock_seq still seq?  sleep      mmap_lock_sleepers != 0?  wake all
-
-The word said wait, so it was read before it changed, and seq before that: seq is the old one. Then either the sleeper
-is seen and woken, or the new mmap_lock_seq is seen and nobody sleeps. sleep_on compares once more when it sleeps.
+Whoever has to wait sleeps on mmap_lock_seq, which each release counts up (cpu/wait.py).
 A reader that leaves does nothing of this unless it sees a writer after its decrement and a full barrier: a writer that
 counted it had set mmap_writer before it looked, so it is seen.
 """
@@ -35,16 +24,15 @@ from emulator.atomic import (
     kernel,
     kernel_inline,
     read_once,
-    sleep_on,
     smp_load_acquire,
     smp_mb,
     smp_mb__after_atomic,
     smp_mb__before_atomic,
     smp_store_release,
-    wake_all,
 )
 from emulator.bug import BUG, waits_for
-from emulator.cpu.idle import enter_idle, exit_idle
+from emulator.cpu.idle import wait_idle
+from emulator.cpu.wait import wake_up
 from emulator.watch.bugs import Bug
 from emulator.watch.lockdep import lock_acquire, lock_acquired, lock_release
 from emulator.watch.waits import Wait
@@ -53,30 +41,17 @@ BUG_UNLOCK = int(Bug.UNLOCK_NOT_OWNER)
 MMAP_LOCK = int(Wait.MMAP_LOCK)
 WAIT_NOTHING = int(Wait.NOTHING)
 
-NAP_US = 2000  # longest sleep before a waiter looks again
-
 
 @kernel
 def mmap_lock_wait(m, cpu, mm, seq):
     """Sleep until somebody releases mmap_lock after `seq` was read; idle meanwhile."""
-    enter_idle(m, cpu)
-    atomic_add(m.mm.mmap_lock_sleepers, mm, 1)
-    smp_mb__after_atomic()
-    if read_once(m.mm.mmap_lock_seq, mm) == seq:
-        m.cpu.sleeps[cpu] += 1
-        sleep_on(m, cpu, m.mm.mmap_lock_seq, mm, seq, NAP_US)
-    atomic_add(m.mm.mmap_lock_sleepers, mm, -1)
-    exit_idle(m, cpu)
+    wait_idle(m, cpu, m.mm.mmap_lock_seq, m.mm.mmap_lock_sleepers, mm, seq)
 
 
 @kernel
 def mmap_lock_wake(m, mm):
     """Let the waiters of mmap_lock look again."""
-    smp_mb__before_atomic()
-    atomic_add(m.mm.mmap_lock_seq, mm, 1)
-    smp_mb__after_atomic()
-    if read_once(m.mm.mmap_lock_sleepers, mm) != 0:
-        wake_all(m, m.mm.mmap_lock_seq, mm)
+    wake_up(m, m.mm.mmap_lock_seq, m.mm.mmap_lock_sleepers, mm)
 
 
 @kernel_inline

@@ -8,20 +8,18 @@ next to get the lock (handoff), or a CPU that takes it over and over would keep 
 """
 
 from emulator.atomic import (
-    atomic_add,
     cmpxchg,
     data_race,
     kernel,
     kernel_inline,
     read_once,
-    sleep_on,
     smp_load_acquire,
     smp_store_release,
-    wake_all,
     write_once,
 )
 from emulator.bug import BUG, waits_for
-from emulator.cpu.idle import enter_idle, exit_idle
+from emulator.cpu.idle import wait_idle
+from emulator.cpu.wait import wake_up
 from emulator.watch.bugs import Bug
 from emulator.watch.lockdep import lock_acquire, lock_acquired, lock_release
 from emulator.watch.waits import Wait
@@ -30,27 +28,18 @@ BUG_UNLOCK = int(Bug.UNLOCK_NOT_OWNER)
 WAIT_NOTHING = int(Wait.NOTHING)
 I_MMAP_LOCK = int(Wait.I_MMAP_LOCK)
 ANON_VMA_LOCK = int(Wait.ANON_VMA_LOCK)
-NAP_US = 2000
 
 
 @kernel
 def mutex_sleep(m, cpu, i, seq):
     """Sleep until somebody wakes the waiters of row `i` after `seq` was read; idle meanwhile."""
-    enter_idle(m, cpu)
-    atomic_add(m.mutex.sleepers, i, 1)
-    if read_once(m.mutex.seq, i) == seq:
-        m.cpu.sleeps[cpu] += 1
-        sleep_on(m, cpu, m.mutex.seq, i, seq, NAP_US)
-    atomic_add(m.mutex.sleepers, i, -1)
-    exit_idle(m, cpu)
+    wait_idle(m, cpu, m.mutex.seq, m.mutex.sleepers, i, seq)
 
 
 @kernel
 def mutex_wake(m, i):
     """Let the waiters of row `i` look again."""
-    atomic_add(m.mutex.seq, i, 1)
-    if read_once(m.mutex.sleepers, i) != 0:
-        wake_all(m, m.mutex.seq, i)
+    wake_up(m, m.mutex.seq, m.mutex.sleepers, i)
 
 
 @kernel_inline

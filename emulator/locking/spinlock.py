@@ -21,8 +21,8 @@ from emulator.watch.bugs import Bug
 from emulator.watch.lockdep import lock_acquire, lock_release
 from emulator.watch.waits import Wait
 
-NAP_US = 2000  # longest sleep before a waiter looks again
 _YIELD, _SLEEP = 200, 400  # pauses before a spinner yields, turns before it sleeps
+_SLEEP_US = 50  # nobody wakes it: a spinlock is held for less
 
 BUG_UNLOCK = int(Bug.UNLOCK_NOT_OWNER)
 MMAP_LOCK = int(Wait.MMAP_LOCK)
@@ -48,7 +48,7 @@ def spin_lock_slow(m, cpu, lock, i, lock_class):
         elif turns < _SLEEP:
             sched_yield()
         else:
-            sleep_on(m, cpu, lock, i, owner, 50)
+            sleep_on(m, cpu, lock, i, owner, _SLEEP_US)
     m.cpu.lock_spins[cpu] += turns
     waits_for(m, cpu, WAIT_NOTHING, 0)
 

@@ -36,7 +36,7 @@ WAIT_MEMORY = int(Wait.MEMORY)
 WAIT_NOTHING = int(Wait.NOTHING)
 ZONE_LOCKED = point_number("alloc.zone-locked")
 TABLE_FREED = point_number("table.freed")
-_PATIENCE = 2000  # naps of an allocation before it gives up
+_PATIENCE, _NAP_US = 2000, 200  # naps of an allocation before it gives up, and how long one is at most
 
 
 @kernel
@@ -141,7 +141,7 @@ def alloc_slowpath(m, cpu, zone):
         enter_idle(m, cpu)
         write_once(m.rcu.hurry, 0, 1)
         coordinator_wake(m)
-        sleep_on(m, cpu, m.rcu.gp_completed, 0, completed, 200)
+        sleep_on(m, cpu, m.rcu.gp_completed, 0, completed, _NAP_US)
         exit_idle(m, cpu)
         waits_for(m, cpu, WAIT_NOTHING, 0)
         if rmqueue_bulk(m, cpu, zone) != 0:

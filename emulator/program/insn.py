@@ -18,8 +18,6 @@ from emulator.atomic import (
     read_once,
     sleep_on,
     smp_load_acquire,
-    smp_mb__after_atomic,
-    smp_mb__before_atomic,
     smp_store_release,
     wake_all,
     write_once,
@@ -28,6 +26,7 @@ from emulator.bug import stopped, waits_for
 from emulator.cpu.idle import enter_idle, exit_idle, switch_mm
 from emulator.cpu.interrupts import coordinator_wake, point, take_interrupts
 from emulator.cpu.signal import do_signal, force_sig_fault
+from emulator.cpu.wait import NAP_US, wait_on_timeout, wake_up
 from emulator.fault.userfaultfd import userfaultfd_register
 from emulator.huge.retract import retract_page_tables
 from emulator.mm_types import NR_BARRIERS
@@ -71,7 +70,6 @@ WAIT_BARRIER = int(Wait.BARRIER)
 WAIT_NOTHING = int(Wait.NOTHING)
 ARRIVED = point_number("barrier.arrived")
 BUG_NO_PROGRESS = int(Bug.NO_PROGRESS)
-NAP_US = 10_000
 
 
 EXIT, STOP, STORE, LOAD, TOUCH, READ = (int(op) for op in (Op.EXIT, Op.STOP, Op.STORE, Op.LOAD, Op.TOUCH, Op.READ))
@@ -167,11 +165,8 @@ def barrier_wait(m, cpu, barrier):
     generation = smp_load_acquire(m.barrier.generation, barrier)
     if atomic_add_return(m.barrier.arrived, barrier, 1) == m.barrier.parties[barrier]:
         write_once(m.barrier.arrived, barrier, 0)
-        smp_mb__before_atomic()  # or one that arrives in the next round would be forgotten
-        atomic_add(m.barrier.generation, barrier, 1)
-        smp_mb__after_atomic()  # either a sleeper is seen here, or the generation when it is about to sleep
-        if read_once(m.barrier.sleepers, barrier) != 0:
-            wake_all(m, m.barrier.generation, barrier)
+        # its barrier comes after arrived = 0, or one that arrives in the next round would be forgotten
+        wake_up(m, m.barrier.generation, m.barrier.sleepers, barrier)
         return
     waits_for(m, cpu, WAIT_BARRIER, barrier)
     point(m, cpu, ARRIVED, barrier, generation)
@@ -182,11 +177,7 @@ def barrier_wait(m, cpu, barrier):
         if turns < m.config.spin[0]:
             cpu_relax()
         else:
-            atomic_add(m.barrier.sleepers, barrier, 1)
-            smp_mb__after_atomic()
-            m.cpu.sleeps[cpu] += 1
-            sleep_on(m, cpu, m.barrier.generation, barrier, generation, 0)
-            atomic_add(m.barrier.sleepers, barrier, -1)
+            wait_on_timeout(m, cpu, m.barrier.generation, m.barrier.sleepers, barrier, generation, 0)
     exit_idle(m, cpu)
     waits_for(m, cpu, WAIT_NOTHING, 0)
 
@@ -491,6 +482,5 @@ def stop_machine(m, me):
     smp_store_release(m.run.stop, 0, 1)
     wake_all(m, m.run.start, 0)
     for barrier in range(NR_BARRIERS):
-        atomic_add(m.barrier.generation, barrier, 1)  # or one that is about to sleep would miss the wake
-        wake_all(m, m.barrier.generation, barrier)
+        wake_up(m, m.barrier.generation, m.barrier.sleepers, barrier)
     return 0

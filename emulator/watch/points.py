@@ -218,7 +218,7 @@ POINTS: dict[str, Point] = {
         needs="--knob uffd-seq-late",
     ),
     "uffd.woken": Point(
-        "userfaultfd.py:wake_userfault", "uffd_seq is counted up, nobody is woken", "uffd_seq", "wake_userfault", "mm"
+        "userfaultfd.py:wake_userfault", "uffd_seq is counted up, sleepers woken", "uffd_seq", "wake_userfault", "mm"
     ),
     "uffd.mapped": Point(
         "uffd_move.py:move_page_rcu",

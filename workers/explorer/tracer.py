@@ -11,6 +11,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 
 from emulator.engines.access_log import (
+    ADD,
     BLOCKED,
     COUNT_BIT,
     COUNT_MASK,
@@ -122,7 +123,8 @@ class Tracer:
             access, new = self.accesses[-1], self.world.mem[self._open]
             if access.op == "issue":
                 stores = self.world.buffers.pending[access.task]
-                new = next(store.value for store in reversed(stores) if store.word == self._open)
+                store = next(store for store in reversed(stores) if store.word == self._open)
+                new = store.value + (new if store.kind == ADD else 0)
             self.accesses[-1] = replace(access, new=int(new))
         self._open = -1
 
