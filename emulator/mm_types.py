@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from emulator import engine
+from emulator.knobs import KNOBS, SETTINGS
 
 CACHE_LINE = 64
 PAGE_SIZE = 4096
@@ -105,7 +106,7 @@ CONFIG = struct(
         n_slot="rows of `cache`; before the start",
         memcg_limit="pages of files and tables above which a new PTE table reclaims first, 0 none; before the start",
     ),
-    line(  # the policy, see policy.py
+    line(  # the policy, see policy/policies.py
         pte_counted="PTE tables count their users and go at the last put (patch 5); before the start",
         try_get_rcu="pte_try_get pins without pmd_lock, under RCU (patch 6); before the start",
         table_free_rcu="a table's memory returns after a grace period (patch 6); before the start",
@@ -115,64 +116,8 @@ CONFIG = struct(
         online="1 if the detectors look; before the start",
         perturb="0, or one point in so many is delayed at random; before the start",
     ),
-    line(  # settings: another lawful machine, on which some races need to run, see policy.py
-        flush_ceiling="pages; a longer flush empties the whole TLB; before the start",
-        any_zero_frees="whoever sees the count at zero may free the table, as in the percpu_ref RFC; before the start",
-        no_gather_batch="a gather gets no batch for tables: each goes alone; before the start",
-        broadcast_flush="flushes reach a CPU that has interrupts off; 2: and collapse sends no IPI; before the start",
-        rcu_retract="retract takes no mmap_lock, as since 6.5, where walkers look twice; before the start",
-        rcu_walk="mincore and UFFD_MOVE take no reference, but look at the pmd again, as since 6.5; before the start",
-    ),
-    line(  # knobs: one removed or reordered piece of the protocol each, see policy.py; before the start
-        publish_before_init="pmd_populate before pte_ref_init",
-        plain_count="pte_get and pte_put read, add and write",
-        missing_pte_put="a read fault keeps its reference",
-        check_then_increment="pte_get_unless_zero looks, then adds",
-        uncounted_walker="mincore walks a table without a reference",
-        count_late="fault-around counts its entries after ptl",
-        advanced_address="zap drops its pin with the address it ended at",
-        pmd_recheck_only="the freer looks whether the pmd is there, not which table",
-        unhook_unlocked="the pmd is cleared without pmd_lock",
-        no_flush="a gather that unhooked a table is not flushed",
-        leaf_only_flush="the flush of a freed table leaves the paging-structure cache",
-        no_grace_period="a flushed table is freed at once",
-        gp_ignores_reader="grace periods do not wait for the last CPU",
-        ipi_for_grace_period="an IPI to every CPU instead of a grace period",
-        one_table_unflushed="a table that goes alone is freed before the flush",
-        nested_reset="a nested gather forgets that tables were freed",
-        no_nested_flush="a gather does not look whether others are open",
-        unlink_before_flush="munmap unlinks the VMA from i_mmap before it flushes",
-        early_ptlock_free="the ptl is destroyed before the grace period",
-        pte_alloc_under_page_lock="a fault allocates its table under the page lock",
-        prealloc_leak="a preallocated table is forgotten on retry",
-        ref_across_retry="a fault keeps its reference while mmap_lock is dropped",
-        put_without_get="fault-around puts what it did not get",
-        null_prealloc="fault-around installs a table it has not",
-        one_put_for_all="insert_pages puts once for several gets",
-        mkclean_unflushed="write-back does not flush what it write-protects",
-        dirty_zap_unflushed="zap drops ptl before it flushes a dirty page of a file",
-        fork_unflushed="fork does not flush the parent",
-        walk_outside_vma="a walker begins below the VMA that find_vma returned",
-        uffd_seq_late="a userfault notes uffd_seq after its last look at the entry",
-        uffd_move_unchecked="UFFD_MOVE does not look at the pmd again",
-        mremap_late_flush="mremap flushes after it has dropped the ptls",
-        migrate_late_flush="migration flushes after it has dropped the ptl",
-        put_to_last_table="an rmap walk over a run of pages puts for all of them in the table it ends in",
-        swap_uncounted="reclaim puts for an entry that becomes a swap entry",
-        reuse_by_mapcount="a write fault takes a frame that one PTE maps, whoever else uses it",
-        wait_after_put="slow GUP puts the table, then waits for the migration entry in it",
-        move_without_rmap_lock="mremap moves a table without the rmap locks",
-        stale_pmd_move="mremap moves a table without a second look at the pmd",
-        pmd_read_twice="mincore reads the pmd twice, and clears a leaf that it finds at the second look",
-        retract_unlocked="retract holds mmap_lock and pmd_lock alone",
-        collapse_stale_scan="collapse takes the anon_vma lock after it has looked at the table",
-        collapse_without_ipi="collapse does not wait for CPUs that have interrupts off",
-        unshare_without_ipi="who gives a shared PMD table up does not wait for CPUs that have interrupts off",
-        gup_no_pmd_recheck="fast GUP looks at the entry again, not at the pmd",
-        lost_wakeup="the coordinator goes to sleep without a second look",
-        callbacks_in_hand="the coordinator takes callbacks without a note of it in memory",
-        no_publish_wmb="a table is published by a plain WRITE_ONCE",
-    ),
+    line(**{setting.name: f"{setting.effect}; before the start" for setting in SETTINGS.values()}),
+    line(**{knob.field: f"{knob.effect}; before the start" for knob in KNOBS.values()}),
 )
 
 RUN = struct(

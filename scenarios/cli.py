@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib
 import sys
+import textwrap
 from typing import Any
 
 import click
 
 from emulator import engine as engines
+from emulator.knobs import KNOBS, SETTINGS
 from emulator.policy.policies import POLICIES
 from scenarios.session import errors
 from scenarios.session.options import Lab, engine_options, one_of
 from workers import interrupts
+
+WIDTH = 100  # columns of a listing
 
 # name -> (module, the question it answers)
 SCENARIOS = {
@@ -96,21 +100,20 @@ def ptelab() -> None:
 
 @ptelab.command("list")
 def list_() -> None:
-    """List scenarios, policies, knobs and engines."""
-    from emulator.engine import ENGINES
-    from emulator.knobs import KNOBS
-    from emulator.policy.policies import POLICIES
-
+    """List scenarios, policies, knobs, settings and engines."""
     parts: list[tuple[str, dict[str, str]]] = [
         ("scenarios", {name: question for name, (_, question) in SCENARIOS.items()}),
         ("policies", {name: policy.title for name, policy in POLICIES.items()}),
         ("knobs", {name: knob.effect for name, knob in KNOBS.items()}),
-        ("engines", dict(zip(ENGINES, ("compiled, LLVM atomics", "plain Python, POSIX semaphores"), strict=True))),
+        ("settings", {name: setting.effect for name, setting in SETTINGS.items()}),
+        ("engines", {"native": "compiled, LLVM atomics", "semaphore": "plain Python, POSIX semaphores"}),
     ]
+    room = max(len(name) for _, names in parts for name in names)
     for title, names in parts:
         click.echo(title)
         for name, text in names.items():
-            click.echo(f"  {name:<20} {text}")
+            first, *rest = textwrap.wrap(text, WIDTH - room - 4, break_on_hyphens=False)
+            click.echo("\n".join([f"  {name:<{room}}  {first}", *(" " * (room + 4) + line for line in rest)]))
 
 
 @ptelab.group(cls=_Scenarios)

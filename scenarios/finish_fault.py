@@ -28,7 +28,7 @@ def measure(policy: str, seconds: float, record: Record, lab: options.Lab) -> di
     from scenarios.zoo.zoo import geometry
     from workers.machine import Machine
 
-    race, _ = load_race(RACE)
+    race = load_race(RACE)
     programs = race.programs(lab.seed)
     with Machine(geometry(race, programs), policy, lab.instruments(len(programs)), patience=race.patience) as machine:
         machine.load_all(programs)

@@ -160,7 +160,7 @@ def explored(name: str, bound: int, policy: str = "") -> str:
     from workers.explorer.hunt import Budget, search
     from workers.instruments import Instruments
 
-    race, _ = load_race(name)
+    race = load_race(name)
     tools = Instruments(online=True, settings=race.settings)
     machine = ExploredMachine(race.scene, policy or race.policy, tools, races=True)
     verdict = search(machine, lambda: Search(bound), Budget(60))

@@ -6,8 +6,6 @@ The twin is the same scene with one knob on; it must fail, by one of the detecto
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,27 +25,9 @@ from scenarios.zoo.bodies import (
     zap,
     zap_then_fault,
 )
-from scenarios.zoo.race import BASE, PAGE, SLOT, load_race
+from scenarios.zoo.race import BASE, PAGE, SLOT, Subject, load_race
 from workers.programs.program import STOP, dontneed, mincore, mmap, touch
 from workers.programs.scene import Scene
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim. `crashes` lets the coordinator die, in turn, behind each of its steps; the twin of a claim about a
-    memory model must show nothing under the models of `spared`."""
-
-    sentence: str
-    scene: Scene
-    knob: str
-    detectors: tuple[str, ...]
-    source: str
-    policy: str = "refcount"
-    settings: Mapping[str, int] = field(default_factory=dict)
-    memory: str = "sc"
-    spared: tuple[str, ...] = ()
-    bound: int | None = None
-    crashes: bool = False
 
 
 def freed_once(m: Any) -> None:
@@ -67,142 +47,159 @@ def counted(m: Any) -> None:
 
 READER_SEES = ("freed-under-rcu-reader", "count-saturated", "table-use-after-free")
 COUNT = ("count-underflow", "count-from-zero", "count-saturated", "claim-broken")
-CLAIMS = {
-    "zero-is-absorbing": Claim(
-        "a count that was zero is never raised",
-        at_once(ONE_ENTRY, walk, zap, end=freed_once),
-        "check-then-increment",
-        ("count-from-zero",),
-        "patch 5: pte_get_unless_zero",
+_CLAIMS = (
+    Subject(
+        name="claim/zero-is-absorbing",
+        text="a count that was zero is never raised",
+        scene=at_once(ONE_ENTRY, walk, zap, end=freed_once),
+        knob="check-then-increment",
+        detectors=("count-from-zero",),
+        source="patch 5: pte_get_unless_zero",
     ),
-    "last-put-frees-once": Claim(
-        "whoever takes the last reference away frees the table, nobody else does, and nobody does it twice",
-        at_once(ONE_ENTRY, walk, zap, end=freed_once),
-        "plain-count",
-        (*COUNT, "pmd-changed-under-pin", "freed-table-not-empty", "table-use-after-free"),
-        "patch 5: pte_put",
+    Subject(
+        name="claim/last-put-frees-once",
+        text="whoever takes the last reference away frees the table, nobody else does, and nobody does it twice",
+        scene=at_once(ONE_ENTRY, walk, zap, end=freed_once),
+        knob="plain-count",
+        detectors=(*COUNT, "pmd-changed-under-pin", "freed-table-not-empty", "table-use-after-free"),
+        source="patch 5: pte_put",
     ),
-    "pinned-pmd-is-stable": Claim(
-        "between a visitor's get and its put the pmd names the table it pinned",
-        at_once(CACHED, around, zap, end=counted),
-        "count-late",
-        ("pmd-changed-under-pin", "freed-table-not-empty", *COUNT),
-        "patches 5 and 6; the lemma at the head of pte_ref.py",
+    Subject(
+        name="claim/pinned-pmd-is-stable",
+        text="between a visitor's get and its put the pmd names the table it pinned",
+        scene=at_once(CACHED, around, zap, end=counted),
+        knob="count-late",
+        detectors=("pmd-changed-under-pin", "freed-table-not-empty", *COUNT),
+        source="patches 5 and 6; the lemma at the head of pte_ref.py",
     ),
-    "install-against-dying-table": Claim(
-        "a freer clears the pmd of its own table, never of the one that was installed after it",
-        at_once(ONE_ENTRY, walk, zap_then_fault, end=counted),
-        "pmd-recheck-only",
-        ("table-double-free", "pmd-changed-under-pin"),
-        "patch 5: pte_install_try_get; D10",
+    Subject(
+        name="claim/install-against-dying-table",
+        text="a freer clears the pmd of its own table, never of the one that was installed after it",
+        scene=at_once(ONE_ENTRY, walk, zap_then_fault, end=counted),
+        knob="pmd-recheck-only",
+        detectors=("table-double-free", "pmd-changed-under-pin"),
+        source="patch 5: pte_install_try_get; D10",
         settings={"any_zero_frees": 1},
         bound=2,
     ),
-    "two-zappers-and-a-fault": Claim(
-        "two zaps and a fault on one table leave a table with its entry, or none",
-        at_once(ONE_ENTRY, zap, zap, partial(fault, page=1), end=counted),
-        "plain-count",
-        (*COUNT, "pmd-changed-under-pin", "freed-table-not-empty", "table-use-after-free"),
-        "patch 5: zap_pte_range",
+    Subject(
+        name="claim/two-zappers-and-a-fault",
+        text="two zaps and a fault on one table leave a table with its entry, or none",
+        scene=at_once(ONE_ENTRY, zap, zap, partial(fault, page=1), end=counted),
+        knob="plain-count",
+        detectors=(*COUNT, "pmd-changed-under-pin", "freed-table-not-empty", "table-use-after-free"),
+        source="patch 5: zap_pte_range",
         bound=1,
     ),
-    "reclaim-puts-last": Claim(
-        "reclaim that forgets the last page of a table frees it, unless a fault has come to it, with no mmap_lock",
-        at_once(LAZYFREE, reclaim, partial(fault, page=1), end=counted),
-        "plain-count",
-        (*COUNT, "pmd-changed-under-pin", "freed-table-not-empty", "table-use-after-free"),
-        "patch 5: page_vma_mapped_walk, try_to_unmap_one",
+    Subject(
+        name="claim/reclaim-puts-last",
+        text="reclaim that forgets the last page of a table frees it, unless a fault has come to it, with no mmap_lock",
+        scene=at_once(LAZYFREE, reclaim, partial(fault, page=1), end=counted),
+        knob="plain-count",
+        detectors=(*COUNT, "pmd-changed-under-pin", "freed-table-not-empty", "table-use-after-free"),
+        source="patch 5: page_vma_mapped_walk, try_to_unmap_one",
         bound=2,
     ),
-    "swap-entry-counts": Claim(
-        "a page that reclaim takes while a fault wants it is mapped, or in swap, and its entry counted once",
-        at_once(ONE_ENTRY, reclaim, access, end=counted, swap_pages=1),
-        "swap-uncounted",
-        ("freed-table-not-empty", "count-underflow", "pmd-changed-under-pin", "claim-broken"),
-        "patch 5: try_to_unmap_one, do_swap_page",
+    Subject(
+        name="claim/swap-entry-counts",
+        text="a page that reclaim takes while a fault wants it is mapped, or in swap, and its entry counted once",
+        scene=at_once(ONE_ENTRY, reclaim, access, end=counted, swap_pages=1),
+        knob="swap-uncounted",
+        detectors=("freed-table-not-empty", "count-underflow", "pmd-changed-under-pin", "claim-broken"),
+        source="patch 5: try_to_unmap_one, do_swap_page",
         bound=2,
     ),
-    "two-installs": Claim(
-        "of two faults on one empty pmd one installs, the other uses that table, and both entries are counted",
-        at_once(EMPTY, fault, partial(fault, page=1), end=counted),
-        "publish-before-init",
-        ("count-saturated", "table-use-after-free", "claim-broken", "count-underflow"),
-        "patch 2: pmd_install; D1",
+    Subject(
+        name="claim/two-installs",
+        text="of two faults on one empty pmd one installs, the other uses that table, and both entries are counted",
+        scene=at_once(EMPTY, fault, partial(fault, page=1), end=counted),
+        knob="publish-before-init",
+        detectors=("count-saturated", "table-use-after-free", "claim-broken", "count-underflow"),
+        source="patch 2: pmd_install; D1",
     ),
-    "table-outlives-its-readers": Claim(
-        "a table that a lockless walker has found is not freed before the walker has left its read section",
-        at_once(ONE_ENTRY, walk, zap, coordinator=True),
-        "no-grace-period",
-        READER_SEES,
-        "patch 6: pte_free_rcu",
+    Subject(
+        name="claim/table-outlives-its-readers",
+        text="a table that a lockless walker has found is not freed before the walker has left its read section",
+        scene=at_once(ONE_ENTRY, walk, zap, coordinator=True),
+        knob="no-grace-period",
+        detectors=READER_SEES,
+        source="patch 6: pte_free_rcu",
         bound=1,
     ),
-    "nested-readers": Claim(
-        "a grace period waits for the outermost read section, whatever is left and whatever is reported inside of it",
-        at_once(ONE_ENTRY, zap, read_nested, coordinator=True),
-        "gp-ignores-reader",
-        READER_SEES,
-        "rcu_read_lock, QSBR; patch 6 rests on it",
+    Subject(
+        name="claim/nested-readers",
+        text="a grace period waits for the outermost read section, whatever is left or reported inside of it",
+        scene=at_once(ONE_ENTRY, zap, read_nested, coordinator=True),
+        knob="gp-ignores-reader",
+        detectors=READER_SEES,
+        source="rcu_read_lock, QSBR; patch 6 rests on it",
         bound=1,
     ),
-    "flush-before-free": Claim(
-        "no CPU translates to a frame that was freed: the gather frees behind the flush",
-        load_race("no-flush")[0].scene,
-        "no-flush",
-        ("tlb-hit-freed-frame", "stale_tlb"),
-        "patch 7: tlb_remove_table, tlb_finish_mmu",
+    Subject(
+        name="claim/flush-before-free",
+        text="no CPU translates to a frame that was freed: the gather frees behind the flush",
+        scene=load_race("no-flush").scene,
+        knob="no-flush",
+        detectors=("tlb-hit-freed-frame", "stale_tlb"),
+        source="patch 7: tlb_remove_table, tlb_finish_mmu",
         bound=1,
     ),
-    "walk-cache-flushed": Claim(
-        "no CPU walks through its paging-structure cache to a table that was freed",
-        load_race("leaf-only-flush")[0].scene,
-        "leaf-only-flush",
-        ("psc-hit-freed-table",),
-        "patch 7: tlb->freed_tables",
+    Subject(
+        name="claim/walk-cache-flushed",
+        text="no CPU walks through its paging-structure cache to a table that was freed",
+        scene=load_race("leaf-only-flush").scene,
+        knob="leaf-only-flush",
+        detectors=("psc-hit-freed-table",),
+        source="patch 7: tlb->freed_tables",
         bound=2,
     ),
-    "crash-loses-no-table": Claim(
-        "a coordinator that dies at any step loses no table and leaves nobody waiting for it",
-        Scene(
+    Subject(
+        name="claim/crash-loses-no-table",
+        text="a coordinator that dies at any step loses no table and leaves nobody waiting for it",
+        scene=Scene(
             (mmap(BASE - SLOT, 2 * SLOT), touch(BASE - SLOT, PAGE), touch(BASE, PAGE), STOP),
             ((dontneed(BASE - SLOT, PAGE), dontneed(BASE, PAGE), STOP), (mincore(BASE, PAGE), STOP)),
         ),
-        "callbacks-in-hand",
-        ("tables", "limbo"),
-        "recovery.py",
+        knob="callbacks-in-hand",
+        detectors=("tables", "limbo"),
+        source="recovery.py",
         bound=0,
         crashes=True,
     ),
-    "crash-while-freeing": Claim(
-        "the same for one CPU that frees two tables, and one preemption",
-        Scene(
+    Subject(
+        name="claim/crash-while-freeing",
+        text="the same for one CPU that frees two tables, and one preemption",
+        scene=Scene(
             (mmap(BASE - SLOT, 2 * SLOT), touch(BASE - SLOT, PAGE), touch(BASE, PAGE), STOP),
             ((dontneed(BASE - SLOT, PAGE), dontneed(BASE, PAGE), STOP),),
         ),
-        "callbacks-in-hand",
-        ("tables", "limbo"),
-        "recovery.py",
+        knob="callbacks-in-hand",
+        detectors=("tables", "limbo"),
+        source="recovery.py",
         bound=1,
         crashes=True,
     ),
-    "publication-has-its-barrier": Claim(
-        "whoever finds a table at the pmd finds its count and its zeroes, too, in whatever order stores reach memory",
-        at_once(EMPTY, fault, walk),
-        "no-publish-wmb",
-        ("count-saturated", "table-use-after-free"),
-        "patch 3: smp_wmb before pmd_populate",
+    Subject(
+        name="claim/publication-has-its-barrier",
+        text="a table found at the pmd has its count and its zeroes, too, in whatever order stores reach memory",
+        scene=at_once(EMPTY, fault, walk),
+        knob="no-publish-wmb",
+        detectors=("count-saturated", "table-use-after-free"),
+        source="patch 3: smp_wmb before pmd_populate",
         memory="pso",
         spared=("sc", "tso"),
         bound=1,
     ),
-    "one-barrier-is-enough": Claim(
-        "no barrier is needed where a table is allocated: fault-around and a fault publish theirs by the same one",
-        at_once(CACHED, around, walk),
-        "no-publish-wmb",
-        ("count-saturated", "table-use-after-free"),
-        "patch 3: the smp_wmb it removes from __pte_alloc and alloc_set_pte",
+    Subject(
+        name="claim/one-barrier-is-enough",
+        text="no barrier is needed where a table is allocated: fault-around and a fault publish theirs by the same one",
+        scene=at_once(CACHED, around, walk),
+        knob="no-publish-wmb",
+        detectors=("count-saturated", "table-use-after-free"),
+        source="patch 3: the smp_wmb it removes from __pte_alloc and alloc_set_pte",
         memory="pso",
         spared=("sc", "tso"),
         bound=1,
     ),
-}
+)
+CLAIMS = {claim.name.partition("/")[2]: claim for claim in _CLAIMS}

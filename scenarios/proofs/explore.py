@@ -19,10 +19,11 @@ import click
 from scenarios.proofs.explore_all import conduct_all
 from scenarios.proofs.explore_report import page_of, show_all
 from scenarios.proofs.finding import NEVER, SECONDS, Finding, Plan, enter, explore, replay
-from scenarios.proofs.subject import Subject, subject
+from scenarios.proofs.subject import subject
 from scenarios.session import errors, options, session
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record, check_writable
+from scenarios.zoo.race import Subject
 
 MODELS = ("sc", "tso", "pso")
 HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are

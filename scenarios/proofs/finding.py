@@ -6,9 +6,9 @@ import shlex
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from scenarios.proofs.subject import Subject
 from scenarios.session import errors
 from scenarios.session.record import Record
+from scenarios.zoo.race import Subject
 
 SECONDS = 30.0
 NEVER = 1 << 60

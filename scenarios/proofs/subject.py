@@ -1,48 +1,16 @@
-"""What can be explored: each race of the zoo, and each claim."""
+"""What can be explored, by name: each claim, and each race of the zoo."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 from scenarios.session import errors
-from scenarios.zoo.race import RACES, load_race
-from workers.programs.scene import Scene
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A scene, the knob that takes the piece away which it needs, and what is seen then.
-
-    `memory` is the memory model it is about; the broken twin shows nothing under those of `spared`. With `crashes` the
-    coordinator dies behind each of its steps in turn. `schedule` shows it where searches do not, or is empty.
-    """
-
-    name: str
-    text: str
-    scene: Scene
-    knob: str
-    detectors: tuple[str, ...]
-    policy: str
-    settings: Mapping[str, int]
-    source: str
-    memory: str = "sc"
-    spared: tuple[str, ...] = ()
-    bound: int | None = None
-    crashes: bool = False
-    schedule: str = ""
-
-    @property
-    def is_claim(self) -> bool:
-        """True for a claim, which is explored as it is; a race is explored with its piece left out."""
-        return self.name.startswith("claim/")
+from scenarios.zoo.race import RACES, Subject, load_race
 
 
 def names() -> list[str]:
     """All subjects: the claims first."""
     from scenarios.proofs.claims import CLAIMS
 
-    return [*(f"claim/{name}" for name in CLAIMS), *(f"race/{name}" for name in RACES)]
+    return [*(claim.name for claim in CLAIMS.values()), *(f"race/{name}" for name in RACES)]
 
 
 def subject(name: str) -> Subject:
@@ -52,31 +20,4 @@ def subject(name: str) -> Subject:
     if name not in names():
         raise errors.UserError(f"unknown subject '{name}'; known: all, {', '.join(names())}")
     kind, _, short = name.partition("/")
-    if kind == "race":
-        race, history = load_race(short)
-        return Subject(
-            name,
-            history,
-            race.scene,
-            short,
-            race.detectors,
-            race.policy,
-            race.settings,
-            race.source,
-            schedule=race.schedule,
-        )
-    claim = CLAIMS[short]
-    return Subject(
-        name,
-        claim.sentence,
-        claim.scene,
-        claim.knob,
-        claim.detectors,
-        claim.policy,
-        claim.settings,
-        claim.source,
-        claim.memory,
-        claim.spared,
-        claim.bound,
-        claim.crashes,
-    )
+    return load_race(short) if kind == "race" else CLAIMS[short]

@@ -35,5 +35,5 @@ RACE = Race(
     policy="refcount-rcu",
     settings={"flush_ceiling": 1024},
     tick_us=50,
-    source="v1 of the series: page_vma_mapped_walk, __munlock_pagevec_fill, insert_pages",
+    why="its own flush, by address; a gather has the range anyhow",
 )

@@ -18,5 +18,4 @@ RACE = Race(
     programs=programs,
     scene=at_once(ONE_ENTRY, walk, zap),
     steer=(("pte_try_get.checked", "free_pte_table.zero"),),
-    source="patch 5: pte_get_unless_zero",
 )

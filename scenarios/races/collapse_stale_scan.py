@@ -40,5 +40,4 @@ RACE = Race(
         frames=1024,
     ),
     steer=(("collapse.scanned", "free_pte_table.unhooked", 1000),),
-    source="v1, patch 5: collapse_huge_page; analysis of this project",
 )

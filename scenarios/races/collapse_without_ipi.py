@@ -33,5 +33,5 @@ RACE = Race(
     scene=at_once(BLOCK, use, collapse_then_zap, frames=1024),
     settings={"broadcast_flush": 1},
     steer=(("gup.read-pmd", "table.freed", 200),),
-    source="H7, 2ba99c5e0881",
+    why="a flush by IPI waits for CPUs with interrupts off: it would be the IPI that is left out",
 )

@@ -38,5 +38,4 @@ RACE = Race(
         programs=((read(BASE, PAGE), STOP), (dontneed(BASE, 2 * PAGE), STOP)),
     ),
     steer=(("map_pages.counted", "pte_put.dropped"), ("pte_try_get.pinned", "map_pages.counted", 50)),
-    source="v1 to v3 of the series: filemap_map_pages",
 )

@@ -36,5 +36,4 @@ RACE = Race(
         ),
     ),
     steer=(("zap.cleared", "writeback.submitting", 100),),
-    source="1cf35d47712d, `mm: split tlb_flush_mmu() into tlb flushing and memory freeing parts`",
 )

@@ -18,5 +18,5 @@ RACE = Race(
     scene=SCENE,
     settings={"rcu_walk": 1},
     steer=(("mincore.walking", "gather.flushed"),),
-    source="PT_RECLAIM, reported by syzbot: pagetable_dtor before call_rcu",
+    why="a walker without reference: a counted one keeps the table, and so the lock",
 )

@@ -29,5 +29,5 @@ RACE = Race(
         programs=((touch(BASE, PAGE, value=2), dontneed(BASE, PAGE), STOP), (fork(hold=True), STOP)),
     ),
     policy="none",
-    source="dup_mmap: flush_tlb_mm; wp_page_copy",
+    why="any would do: no table goes",
 )

@@ -20,5 +20,4 @@ RACE = Race(
     scene=at_once(ONE_ENTRY, zap, walk, coordinator=True),
     tick_us=50,
     steer=(("pte_try_get.read-pmd", "table.freed", 500),),
-    source="rcutorture's test of the mechanism; patch 6 rests on it",
 )

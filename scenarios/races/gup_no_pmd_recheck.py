@@ -35,5 +35,5 @@ RACE = Race(
     scene=at_once(BLOCK, use, collapse, frames=1024),
     settings={"broadcast_flush": 2},
     steer=(("gup.read-pte", "collapse.isolated", 300), ("collapse.isolated", "gup.pinned", 100)),
-    source="H6, 70cbc3cc78a9",
+    why="a flush by IPI waits for fast GUP: then collapse sees the pin",
 )

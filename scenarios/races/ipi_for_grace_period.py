@@ -20,5 +20,4 @@ RACE = Race(
     programs=programs,
     scene=Scene(ONE_ENTRY, ((mincore(BASE, PAGE), STOP), (dontneed(BASE, PAGE), STOP))),
     steer=(("pte_try_get.read-pmd", "table.freed"),),
-    source="718b13861d22: tlb_remove_table_sync_one excludes walkers with interrupts off only",
 )

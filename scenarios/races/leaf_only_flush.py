@@ -22,5 +22,4 @@ RACE = Race(
         programs=((dontneed(BASE, PAGE), MARK, MARK, touch(BASE + PAGE, PAGE), STOP),),
     ),
     tick_us=50,
-    source="patch 7: tlb->freed_tables; flush_tlb_range says freed_tables=false (016c4d92cd16, D8)",
 )

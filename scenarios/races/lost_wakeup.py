@@ -30,5 +30,5 @@ RACE = Race(
     policy="refcount-lock",
     patience=1.0,
     steer=(("coordinator.idle", "flush.requested"),),
-    source="futex(2): the value must be read before the condition is looked at; swait in the RCU kthreads",
+    why="no callbacks, so the coordinator has nothing to do between flushes",
 )

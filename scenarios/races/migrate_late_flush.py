@@ -32,5 +32,4 @@ RACE = Race(
         programs=((migrate(BASE), STOP), (touch(BASE, PAGE), dontneed(BASE, PAGE), read(BASE, PAGE), STOP)),
     ),
     steer=(("pte_try_get.pinned", "migrate.unflushed", 100, 1), ("migrate.unflushed", "access.translated", 100)),
-    source="H22; 60bae7370896",
 )

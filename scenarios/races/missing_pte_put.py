@@ -27,5 +27,4 @@ RACE = Race(
         setup=(mmap(BASE, PAGE), mmap(BASE - SLOT, PAGE), touch(BASE - SLOT, PAGE), STOP),  # the upper tables stay
         programs=((read(BASE, PAGE), STOP), (munmap(BASE, PAGE), STOP)),
     ),
-    source="patch 5: BUG in free_pte_range",
 )

@@ -29,5 +29,4 @@ RACE = Race(
         setup=(mmap_file(BASE, PAGE, 0, shared=True), touch(BASE, PAGE), STOP),
         programs=((writeback(0), dontneed(BASE, PAGE), STOP), (touch(BASE, PAGE), touch(BASE, PAGE), STOP)),
     ),
-    source="page_mkclean, mm/rmap.c",
 )

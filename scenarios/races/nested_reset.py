@@ -48,5 +48,5 @@ RACE = Race(
     policy="none",
     settings={"flush_ceiling": 1024},
     steer=(("gather.unflushed", "zap.cleared", 100, 0), ("zap.cleared", "table.freed", 400, 1)),
-    source="7a30df49f63a; dd2283f2605e made munmap free tables under mmap_lock for reading",
+    why="munmap's gather frees tables after its flush; 33 would do",
 )

@@ -25,5 +25,4 @@ RACE = Race(
         setup=(mmap(BASE, PAGE), touch(BASE, PAGE), STOP),
         programs=((touch(BASE, PAGE), EXIT), (dontneed(BASE, PAGE), EXIT)),  # exit flushes: no stale entry is left
     ),
-    source="patch 5: flush_tlb_range in free_pte_table; patch 7: tlb_remove_table",
 )

@@ -18,5 +18,4 @@ RACE = Race(
     programs=programs,
     scene=at_once(ONE_ENTRY, walk, zap, coordinator=True),
     steer=(("pte_try_get.read-pmd", "table.freed"),),
-    source="patch 6: call_rcu in free_pte_table",
 )

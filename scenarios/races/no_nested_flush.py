@@ -30,5 +30,4 @@ RACE = Race(
         programs=((dontneed(BASE, PAGE), read(BASE, PAGE), STOP), (dontneed(BASE, PAGE), STOP)),
     ),
     steer=(("gather.unflushed", "access.translated"),),
-    source="99baac21e458, 4647706ebeee: mm_tlb_flush_nested",
 )

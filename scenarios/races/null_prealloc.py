@@ -24,5 +24,4 @@ RACE = Race(
         ("pte_put.dropped", "map_pages.unpinned", 50),
     ),
     schedule="0@pte_prealloc/entry.1=1,1@tlb_gather_mmu/mm.tlb_flush_pending.1=0,0@filemap_map_pmd/entry.1=1",
-    source="v1 of the series: do_fault_around and pte_install_try_get",
 )

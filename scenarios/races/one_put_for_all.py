@@ -31,5 +31,4 @@ RACE = Race(
         setup=(mmap_file(AT, 2 * PAGE, 0), read(AT, 2 * PAGE), dontneed(AT, 2 * PAGE), STOP),
         programs=((insert_pages(AT, 2 * PAGE), munmap(AT, 2 * PAGE), STOP),),
     ),
-    source="v1 of the series: insert_pages, mm/memory.c",
 )

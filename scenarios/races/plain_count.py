@@ -35,5 +35,4 @@ RACE = Race(
         programs=((touch(BASE + PAGE, PAGE), EXIT), (dontneed(BASE, PAGE), EXIT)),
     ),
     steer=(("pte_ref.read", "pte_ref.read", 20),),
-    source="patch 5: atomic_t pte_refcount",
 )

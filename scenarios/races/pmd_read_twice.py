@@ -31,5 +31,4 @@ RACE = Race(
         programs=((mincore(BASE - SLOT, SLOT), STOP), (read(BASE - SLOT, PAGE), munmap(BASE - SLOT, 2 * SLOT), STOP)),
     ),
     steer=(("mincore.read-pmd", "huge.installed", 200),),
-    source="H21, 1a5a9906d4e8, CVE-2012-1179",
 )

@@ -34,5 +34,5 @@ RACE = Race(
         ("pte_put.dropped", "free_pte_table.zero", 100, 0),
         ("free_pte_table.zero", "pmd_install.locked", 200, 0),
     ),
-    source="RFC 2022-04-29, free user PTE page table pages by percpu_ref: free_user_pte",
+    why="two freers of one table; in v1 only who made it zero frees",
 )

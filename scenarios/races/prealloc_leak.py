@@ -31,5 +31,4 @@ RACE = Race(
         programs=((read(BASE, PAGE), STOP), (writeback(0), STOP)),
     ),
     steer=(("page.locked", "fault.retrying", 50),),
-    source="b0b9b3df27d10; again in the backport of 63f3655f9501",
 )

@@ -41,5 +41,4 @@ RACE = Race(
     ),
     steer=(("writeback.collected", "finish_fault.page-locked"), ("finish_fault.page-locked", "writeback.collected")),
     patience=1.0,
-    source="patch 1, e4dc3489143f; f9ce0be71d1f took away what 63f3655f9501 had put there",
 )

@@ -29,5 +29,4 @@ RACE = Race(
         programs=((touch(BASE, PAGE), STOP), (touch(BASE + PAGE, PAGE), STOP)),
     ),
     steer=(("pmd_install.published", "pte_try_get.pinned"),),
-    source="v1 and v2 of the series, patch 5: pte_install; silently reordered in v3",
 )

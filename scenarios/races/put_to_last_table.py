@@ -36,5 +36,4 @@ RACE = Race(
     detectors=("count-underflow", "freed-table-not-empty", "pmd-changed-under-pin"),
     programs=programs,
     scene=Scene(setup=(mmap(AT, 2 * PAGE), *released(AT, 2), STOP), programs=((swapout(2), STOP),)),
-    source="v1 of the series: try_to_unmap_one, mm/rmap.c",
 )

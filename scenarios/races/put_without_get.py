@@ -33,5 +33,4 @@ RACE = Race(
     programs=programs,
     scene=SCENE,
     steer=(("map_pages.unpinned", "free_pte_table.zero", 100), ("free_pte_table.zero", "map_pages.unpinned", 100)),
-    source="v1 of the series: filemap_map_pages, `goto put` for a huge pmd; here for one that is dying",
 )

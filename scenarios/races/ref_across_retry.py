@@ -73,5 +73,4 @@ RACE = Race(
         ("fault.retrying", "munmap.zapped", 100),
         ("uffd.waiting", "munmap.zapped", 100),
     ),
-    source="patch 4: lock_page_or_retry(page, vmf)",
 )

@@ -35,5 +35,5 @@ RACE = Race(
     ),
     policy="none",
     steer=(("pte_try_get.pinned", "table.freed", 100, 1),),
-    source="H8, 8d3c106e19e8",
+    why="where tables are counted none is empty",
 )

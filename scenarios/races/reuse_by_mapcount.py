@@ -48,5 +48,4 @@ RACE = Race(
     detectors=("foreign-contents",),
     programs=programs,
     scene=at_once((mmap(BASE, SLOT), store(BASE, 7), fork(0, hold=True), STOP), write, reclaim_then_load, swap_pages=4),
-    source="H25's class: c444eb564fb1, CVE-2020-29368; 09854ba94c6a",
 )

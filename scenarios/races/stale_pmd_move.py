@@ -31,5 +31,5 @@ RACE = Race(
     policy="none",
     settings={"rcu_retract": 1},
     steer=(("mremap.table", "table.freed", 200),),
-    source="H5, CVE-2024-50066; the race since 1d65b771bc08",
+    why="with mmap_lock held for writing retract cannot come in between",
 )

@@ -29,5 +29,4 @@ RACE = Race(
         programs=((advise(MADV_PAGEOUT, BASE, PAGE), STOP), (read(BASE, PAGE), STOP)),
         swap_pages=1,
     ),
-    source="patch 5: an entry in swap is not none; try_to_unmap_one",
 )

@@ -33,5 +33,5 @@ RACE = Race(
     ),
     steer=(("uffd.mapped", "free_pte_table.unhooked"),),
     settings={"rcu_walk": 1},
-    source="H18a; move_pages_pte re-checks the destination's pmd since tables may go under it (6.14)",
+    why="UFFD_MOVE without a reference on the destination's table",
 )

@@ -28,5 +28,4 @@ RACE = Race(
     scene=Scene(setup=(*SETUP, STOP), programs=((load(BASE), STOP), (uffd_copy(BASE, PAGE, 7), STOP))),
     steer=(("uffd.looked", "uffd.woken", 1000),),
     patience=1.0,
-    source="handle_userfault: on the wait queue first, then userfaultfd_must_wait",
 )

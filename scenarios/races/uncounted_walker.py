@@ -32,5 +32,4 @@ RACE = Race(
     programs=programs,
     scene=SCENE,
     steer=(("mincore.walking", "free_pte_table.unhooked"),),
-    source="patches 5 to 7: every walker of a PTE table must hold a reference or be excluded",
 )

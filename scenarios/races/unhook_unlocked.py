@@ -27,5 +27,5 @@ RACE = Race(
     scene=at_once(ONE_ENTRY, zap, walk),
     policy="refcount-lock",
     steer=(("pte_try_get.locked", "table.freed"),),
-    source="patch 5: pte_try_get and free_pte_table both take pmd_lock",
+    why="there pmd_lock alone protects the pin; later patches pin under RCU",
 )

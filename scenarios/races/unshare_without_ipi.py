@@ -66,5 +66,5 @@ RACE = Race(
     ),
     settings={"broadcast_flush": 1},
     steer=(("munmap.detached", "hugetlb.unshared", 5000, 2), ("gup.read-pud", "set_pte.done", 5000)),
-    source="H15, 1013af4f585f, CVE-2025-38085",
+    why="a table is given up and flushed under i_mmap_lock: a flush by IPI would be the one that is left out",
 )

@@ -36,5 +36,4 @@ RACE = Race(
         programs=((POPULATE, STOP), (migrate(BASE), dontneed(BASE, PAGE), STOP)),
     ),
     steer=(("migrate.unmapped", "gup.unpinned", 100), ("gup.unpinned", "free_pte_table.unhooked", 100)),
-    source="D6; v1: follow_page_pte, migration_entry_wait",
 )

@@ -1,95 +1,80 @@
-"""A race of the zoo: one piece of the protocol, the programs that need it, and what must be seen when it is gone."""
+"""What can be explored, or raced on real processes: a scene, the piece it needs, and what is seen without it."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
+from emulator.knobs import KNOBS
+from workers.programs.program import Insn
 from workers.programs.scene import Scene
 
-if TYPE_CHECKING:
-    from workers.programs.program import Insn
-
-Programs = list[list["Insn"]]
+Programs = list[list[Insn]]
 
 PAGE, SLOT = 4096, 2 << 20
 BASE = 0x10_0000_0000 - SLOT  # the last table of one GiB, then the next GiB
-RACES = (
-    "publish-before-init",
-    "count-late",
-    "advanced-address",
-    "pmd-recheck-only",
-    "missing-pte-put",
-    "uncounted-walker",
-    "plain-count",
-    "check-then-increment",
-    "unhook-unlocked",
-    "no-flush",
-    "leaf-only-flush",
-    "no-grace-period",
-    "gp-ignores-reader",
-    "ipi-for-grace-period",
-    "one-table-unflushed",
-    "nested-reset",
-    "no-nested-flush",
-    "unlink-before-flush",
-    "mremap-late-flush",
-    "fork-unflushed",
-    "reuse-by-mapcount",
-    "migrate-late-flush",
-    "wait-after-put",
-    "swap-uncounted",
-    "put-to-last-table",
-    "early-ptlock-free",
-    "lost-wakeup",
-    "pte-alloc-under-page-lock",
-    "prealloc-leak",
-    "ref-across-retry",
-    "put-without-get",
-    "null-prealloc",
-    "uffd-seq-late",
-    "uffd-move-unchecked",
-    "walk-outside-vma",
-    "one-put-for-all",
-    "mkclean-unflushed",
-    "dirty-zap-unflushed",
-    "gup-no-pmd-recheck",
-    "collapse-stale-scan",
-    "collapse-without-ipi",
-    "unshare-without-ipi",
-    "pmd-read-twice",
-    "retract-unlocked",
-    "move-without-rmap-lock",
-    "stale-pmd-move",
-)
+
+_FILES = {path.stem.replace("_", "-") for path in (Path(__file__).parent.parent / "races").glob("*.py")}
+RACES = tuple(name for name in KNOBS if name in _FILES)  # a race is a file that is named after its knob
 
 
-@dataclass(frozen=True)
-class Race:
-    """One race. Its name is its knob's.
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A scene, the knob that takes the piece away which it needs, and what is seen then.
 
-    `programs(seed)` gives a program for each CPU, without an end: each runs until the machine is stopped. `scene` is
-    what the explorer runs. `detectors` are the bugs that may be seen first, or deadlock. `steer` lays its windows over
-    each other, (at, until[, us[, cpu]]) as in workers.instruments.Steer. `schedule` is for the explorer, written by
-    hand, where no search of a minute comes to the race. The machine has one file.
+    `name` is claim/NAME or race/NAME, `text` a claim's sentence or a race's history. `detectors` are the bugs that may
+    be seen first, or deadlock. `memory` is the memory model it is about; the broken twin shows nothing under those of
+    `spared`. `bound` is the most preemptions of one execution, None all interleavings. With `crashes` the coordinator
+    dies behind each of its steps in turn. `schedule` shows it where no search of a minute does, or is empty.
     """
 
-    detectors: tuple[str, ...]
-    programs: Callable[[int], Programs]
+    name: str
+    text: str
     scene: Scene
+    knob: str
+    detectors: tuple[str, ...]
     source: str
-    steer: tuple[tuple[Any, ...], ...] = ()
     policy: str = "refcount"
     settings: Mapping[str, int] = field(default_factory=dict)
-    tick_us: int = 1000
-    patience: float = 3.0
+    memory: str = "sc"
+    spared: tuple[str, ...] = ()
+    bound: int | None = None
+    crashes: bool = False
     schedule: str = ""
 
+    @property
+    def is_claim(self) -> bool:
+        """True for a claim, which is explored as it is; a race is explored with its piece left out."""
+        return self.name.startswith("claim/")
 
-def load_race(name: str) -> tuple[Race, str]:
+
+@dataclass(frozen=True, kw_only=True)
+class Race(Subject):
+    """A subject that real processes run as well. `load_race` gives it name, history and the source of its knob.
+
+    `programs(seed)` gives a program for each CPU, without an end: each runs until the machine is stopped. `steer` lays
+    its windows over each other, (at, until[, us[, cpu]]) as in workers.instruments.Steer. `why` it runs under another
+    policy than refcount, or with a setting. The machine has one file.
+    """
+
+    name: str = ""
+    text: str = ""
+    knob: str = ""
+    source: str = ""
+    programs: Callable[[int], Programs]
+    steer: tuple[tuple[Any, ...], ...] = ()
+    tick_us: int = 1000
+    patience: float = 3.0
+    why: str = ""
+
+
+def load_race(name: str) -> Race:
     """A race by name, with its history as written at the head of its file."""
     module = importlib.import_module(f"scenarios.races.{name.replace('-', '_')}")
-    return module.RACE, inspect.cleandoc(module.__doc__ or "")
+    race: Race = module.RACE
+    history = inspect.cleandoc(module.__doc__ or "")
+    return replace(race, name=f"race/{name}", text=history, knob=name, source=KNOBS[name].source)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import shlex
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
-from scenarios.session import options, report, session
+from scenarios.session import errors, options, report, session
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
 from scenarios.zoo.race import RACES, Race, load_race
+from scenarios.zoo.tables import written
 
 PERTURB = 16  # one point in so many is delayed
 HUNT_SECONDS = 10.0
@@ -76,7 +78,7 @@ def hunt(name: str, seed: int, perturb: int = PERTURB, fixed: bool = False, seco
     from workers.machine import Machine
     from workers.telling.violation import violation_of
 
-    race, _ = load_race(name)
+    race = load_race(name)
     if "no-progress" in race.detectors and not fixed:
         seconds = max(seconds, 4 * race.patience)  # or it is stopped before it is seen to stand still
     programs = race.programs(seed)
@@ -107,9 +109,9 @@ def command_for(name: str, seed: int, perturb: int, fixed: bool) -> str:
 
 def race_command(name: str) -> click.Command:
     """The command `run race/NAME`."""
-    race, history = load_race(name)
+    race = load_race(name)
 
-    @click.command(f"race/{name}", help=history)
+    @click.command(f"race/{name}", help=race.text)
     @click.option("--fixed", is_flag=True, help="Leave the piece of the protocol in place.")
     @click.option("--perturb/--no-perturb", default=True, help="Delay and steer, or race bare. [perturb]")
     @click.option("--seconds", default="10", callback=options.number(0.01, 3600), help="Give up after so long. [10]")
@@ -129,7 +131,7 @@ def race_command(name: str) -> click.Command:
                     enter(record, hunts[-1])
             record.rows.append(row_of(name, fixed, hunts))
 
-        return session.conduct(record, lab, body, lambda: show_one(race, history, record, hunts))
+        return session.conduct(record, lab, body, lambda: show_one(race, record, hunts))
 
     return command
 
@@ -156,9 +158,9 @@ def row_of(name: str, fixed: bool, hunts: list[Hunt]) -> dict[str, Any]:
     }
 
 
-def show_one(race: Race, history: str, record: Record, hunts: list[Hunt]) -> None:
+def show_one(race: Race, record: Record, hunts: list[Hunt]) -> None:
     """The history of the race, and how often it was caught."""
-    report.write(history + "\n")
+    report.write(race.text + "\n")
     report.write(f"source: {race.source}")
     caught = sum(one.violation is not None for one in hunts)
     operations = sum(one.operations for one in hunts)
@@ -170,7 +172,7 @@ def show_one(race: Race, history: str, record: Record, hunts: list[Hunt]) -> Non
 
 def measure(name: str, seeds: int, progress: Progress, share: float) -> tuple[dict[str, Any], list[Hunt]]:
     """Hunt one race with and without perturbation, and with its piece in place; its row and all clean hunts."""
-    race, _ = load_race(name)
+    race = load_race(name)
     hunts, clean = [], []
     for seed in range(seeds):
         progress.update(share, f"{name}, seed {seed}")
@@ -235,12 +237,24 @@ def show_all(record: Record, seeds: int) -> None:
     report.table([*header, "clean operations", "violations"], lines)
 
 
+def write_tables(document: Path) -> int:
+    """Bring the tables of a document up to date. Raises UserError if it cannot be read or written."""
+    try:
+        document.write_text(written(document.read_text()))
+    except OSError as error:
+        raise errors.UserError(f"cannot write {document}: {error.strerror}") from None
+    return errors.OK
+
+
 @click.command("races", help=__doc__, short_help="Leave out each piece of the protocol and catch what follows.")
 @click.option("--seeds", default="20", callback=options.number(1, 10_000, whole=True), help="Hunts per race. [20]")
 @click.option("--only", default="", callback=options.some_of("race", RACES), help="Races, separated by commas. [all]")
 @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
-def races_command(seeds: int, only: list[str], json_file: str | None) -> int:
+@click.option("--tables", "document", metavar="FILE", help="Write the tables of docs/races.md, hunt nothing.")
+def races_command(seeds: int, only: list[str], json_file: str | None, document: str | None) -> int:
     """Run the zoo; the exit status: 0 if every race was caught and every clean run was clean."""
+    if document is not None:
+        return write_tables(Path(document))
     lab = options.Lab(json_file=json_file, checks="online")
     record = Record("races", 0)
     return session.conduct(

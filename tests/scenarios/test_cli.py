@@ -12,6 +12,8 @@ import pytest
 from command import COMMAND, ENVIRONMENT, ptelab
 from support import ROOT
 
+from emulator.knobs import KNOBS, SETTINGS
+
 QUICK = ["run", "multi-fault", "--cpus", "1", "--repeat", "2", "--seconds", "0.05", "--no-host"]
 
 
@@ -211,8 +213,9 @@ def state(pid):
         return "Z"
 
 
-def test_list_names_every_scenario_policy_knob_and_engine():
+def test_list_names_every_scenario_policy_knob_setting_and_engine():
     out = ptelab("list").stdout
 
-    for name in ("multi-fault", "server-snapshot", "refcount-rcu", "publish-before-init", "semaphore"):
+    for name in ("multi-fault", "server-snapshot", "refcount-rcu", *KNOBS, *SETTINGS, "semaphore"):
         assert f"  {name} " in out
+    assert max(map(len, out.splitlines())) <= 100

@@ -45,7 +45,7 @@ def test_every_provocation_is_seen_by_its_detector():
 
 
 def test_every_detector_has_a_twin_here_or_in_the_zoo_and_a_text():
-    shown = set(EXPECTED.values()) | {name for race in RACES for name in load_race(race)[0].detectors}
+    shown = set(EXPECTED.values()) | {name for race in RACES for name in load_race(race).detectors}
 
     assert {bug.detector for bug in Bug if bug != Bug.NONE} == shown - {"deadlock"}  # the explorer's word for it
     assert set(BUGS) == set(Bug) - {Bug.NONE}

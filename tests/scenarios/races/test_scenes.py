@@ -17,7 +17,7 @@ DEEP = ("race/ipi-for-grace-period", "race/null-prealloc", "race/move-without-rm
 
 @pytest.mark.parametrize("name", RACES)
 def test_a_scene_fits_and_ends(name):
-    scene = load_race(name)[0].scene
+    scene = load_race(name).scene
 
     assert 1 <= (len(scene.programs) or scene.cpus) <= TASKS - 1
     assert (scene.bodies is None) == (scene.cpus == 0) == bool(scene.programs)
@@ -29,7 +29,7 @@ def test_a_scene_fits_and_ends(name):
 
 @pytest.mark.parametrize("name", RACES)
 def test_what_a_race_may_be_seen_by_exists(name):
-    assert set(load_race(name)[0].detectors) <= {bug.detector for bug in Bug} | {"deadlock"}
+    assert set(load_race(name).detectors) <= {bug.detector for bug in Bug} | {"deadlock"}
 
 
 @pytest.mark.parametrize("names", pieces(NAMES, 5))
@@ -50,7 +50,7 @@ def test_scenes_meet_their_race_and_its_short_schedule_repeats_it_ten_times_in_t
 
 
 def test_a_schedule_that_comes_with_a_race_shows_it_ten_times_in_ten():
-    races = {f"race/{name}": load_race(name)[0] for name in RACES if load_race(name)[0].schedule}
+    races = {f"race/{name}": load_race(name) for name in RACES if load_race(name).schedule}
     shown = in_engine("explore", f"__import__('litmus').by_hand({list(races)!r})")
 
     assert shown == {name: [True, [race.detectors[0]]] for name, race in races.items()}

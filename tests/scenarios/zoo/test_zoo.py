@@ -1,7 +1,7 @@
 """The zoo: every piece of the protocol that is left out is caught in free-running processes, and only then.
 
-Covers: emulator/cpu/*, emulator/knobs, scenarios/zoo/race, workers/telling/telling, workers/telling/violation,
-workers/telling/whereabouts
+Covers: emulator/cpu/*, emulator/knobs, scenarios/zoo/race, scenarios/zoo/tables, workers/telling/telling,
+workers/telling/violation, workers/telling/whereabouts
 """
 
 import json
@@ -9,6 +9,7 @@ import re
 
 import pytest
 from command import ptelab
+from support import ROOT
 
 from emulator.knobs import KNOBS
 from emulator.mm_types import Geometry
@@ -29,7 +30,7 @@ def test_a_race_is_caught_by_a_detector_it_names(name):
     violation = next(filter(None, hunts), None)
 
     assert violation is not None
-    assert violation.detector in load_race(name)[0].detectors
+    assert violation.detector in load_race(name).detectors
 
 
 @pytest.mark.parametrize("perturb", [0, PERTURB])
@@ -54,9 +55,9 @@ def test_every_knob_has_a_race_or_a_claim_and_every_detector_a_name_of_its_own()
     assert set(RACES) | {claim.knob for claim in CLAIMS.values()} == set(KNOBS)
     names = {bug.detector for bug in Bug} | {"deadlock"}
     for name in RACES:
-        race, history = load_race(name)
+        race = load_race(name)
         assert set(race.detectors) <= names, name
-        assert history.count("====") >= 2, f"{name}: the history has columns"
+        assert race.text.count("====") >= 2, f"{name}: the history has columns"
         assert race.source, name
 
 
@@ -120,3 +121,27 @@ def test_a_setting_that_the_policy_cannot_have_is_refused():
 
     with pytest.raises(ValueError, match="needs a policy with a grace period"):
         Machine(Geometry(), "refcount-lock", tools)
+
+
+def test_the_tables_of_a_document_are_written_and_the_rest_of_it_is_left(tmp_path):
+    document, text = tmp_path / "races.md", (ROOT / "docs" / "races.md").read_text()
+    document.write_text(text.replace("| `no-flush` | `tlb-hit-freed-frame`", "| `no-flush` | `gone`"))
+
+    run = ptelab("races", "--tables", str(document))
+
+    assert (run.returncode, run.stdout) == (0, "")
+    assert document.read_text() == text
+
+
+@pytest.mark.parametrize(("text", "said"), [("# nothing\n", "no place for the table of knobs"), (None, "cannot write")])
+def test_a_document_without_a_place_for_the_tables_is_left_as_it_is(tmp_path, text, said):
+    document = tmp_path / "other.md"
+    if text is not None:
+        document.write_text(text)
+
+    run = ptelab("races", "--tables", str(document))
+
+    assert run.returncode == 2
+    assert said in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert text is None or document.read_text() == text
