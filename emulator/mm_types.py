@@ -50,6 +50,7 @@ NR_BARRIERS = 8
 HUGETLB_PAGES = 2  # huge pages of the hugetlbfs file
 NR_MEMCGS = 8  # memory control groups, the root's included
 
+FLUSH_NONE, FLUSH_PENDING, FLUSH_DONE = 0, 1, 2  # cpu.flush_state
 SWAP_HAS_CACHE = 1 << 20  # of cache.swap_map
 MAPPING_SHIFT = 12  # page.mapping: the linear page index is above it
 LAZYFREE = 0x800  # of page.mapping: MADV_FREE has said that nobody needs the page, unless it is stored to
@@ -170,7 +171,7 @@ CPU = struct(
     ),
     line(cb_taken="first of those the coordinator has taken, or is about to take, and not yet freed; coordinator"),
     line(  # a flush that needs other CPUs, handed to the flush agent
-        flush_state="0 none, 1 requested, 2 done; this CPU 0->1 and 2->0, flush agent 1->2",
+        flush_state="FLUSH_NONE to FLUSH_DONE; this CPU 0->1 and 2->0, flush agent 1->2",
         flush_mm="the mm; this CPU",
         flush_start="first address; this CPU",
         flush_end="end of the range; this CPU",

@@ -142,7 +142,7 @@ def points() -> None:
 
     for name, point in POINTS.items():
         needs = f" ({point.needs})" if point.needs else ""
-        click.echo(f"  {name:<24} {point.function:<34} {point.text}{needs}")
+        click.echo(f"  {name:<24} {point.where:<34} {point.holds}{needs}")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """Provoke one detector after the other, each in a process of its own, under the semaphore engine: kernels are Python.
 
-A script for in_engine: `provoke_all()` gives the detector that fired for each provocation.
+For in_engine: `provoke_all()` gives the detector that fired for each provocation.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,15 +142,30 @@ def stress(policy: str, shape: Sequence[int], seed: int, checks: str = "online",
     return failures(policy, Setup(lab, cpus, mms, length), taken)
 
 
+def stress_each(
+    policies: Sequence[str],
+    shapes: Sequence[Sequence[int]],
+    seed: int,
+    checks: str = "audit",
+    perturb: int = 0,
+) -> list[str]:
+    """`stress` of each policy in each shape."""
+    return [found for policy in policies for shape in shapes for found in stress(policy, shape, seed, checks, perturb)]
+
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def sources() -> Iterator[tuple[Path, ast.Module]]:
+    """The files of the emulator, read."""
+    for path in sorted((ROOT / "emulator").rglob("*.py")):
+        yield path, ast.parse(path.read_text())
 
 
 def kernels() -> Iterator[tuple[str, ast.FunctionDef]]:
     """Name of the file and definition of each function of the emulator."""
-    for path in sorted((ROOT / "emulator").rglob("*.py")):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef):
-                yield path.name, node
+    for path, tree in sources():
+        yield from ((path.name, node) for node in tree.body if isinstance(node, ast.FunctionDef))
 
 
 # What depends on time, on when the coordinator looked, or on how an engine waits; the rest is the program's doing.
@@ -196,24 +211,40 @@ def state_after(program: Sequence[Insn], policy: str) -> dict[str, str]:
         return fingerprint(machine)
 
 
+def state_of_seed(seed: int, length: int, policy: str) -> dict[str, str]:
+    """`state_after` a random program."""
+    return state_after(random_program(seed, length), policy)
+
+
+def raced(times: int, cpus: int, rounds: int, policy: str, knobs: Sequence[str]) -> list[Any]:
+    """`race` so many times with `hammer`."""
+    return [race(hammer(cpus, rounds), policy, knobs) for _ in range(times)]
+
+
 def pieces(names: Sequence[str], count: int) -> list[list[str]]:
     """So many lists of about the same length: each is one process of its own for in_engine."""
     return [list(names[k::count]) for k in range(count)]
 
 
-def in_engine(name: str, expression: str, build: str = "debug") -> Any:
-    """The value of an expression over this module, computed in a process of its own under an engine; JSON types only.
+_CALL = """
+import importlib, json, sys
+module, function, arguments = json.loads(sys.argv[1])
+print(json.dumps(getattr(importlib.import_module(module), function)(*arguments)))
+"""
 
-    `build` is debug or plain.
+
+def in_engine(name: str, function: Callable[..., Any], *arguments: Any, build: str = "debug") -> Any:
+    """What a function of a module of tests/ returns, called in a process of its own under an engine.
+
+    Arguments and value are of JSON's types. `build` is debug or plain.
     """
-    code = (
-        f"import json; from support import *; from workers.programs.program import *; print(json.dumps({expression}))"
-    )
     environment = {**os.environ, "PTELAB_ENGINE": name, "PTELAB_BUILD": build}
     environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    call = json.dumps([function.__module__, function.__name__, arguments])
     run = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT, timeout=300 * STRESS
-    )
+        [sys.executable, "-c", _CALL, call], env=environment, capture_output=True, text=True, cwd=ROOT,
+        timeout=300 * STRESS,
+    )  # fmt: skip
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 
@@ -231,9 +262,12 @@ __all__ = [
     "kernels",
     "pieces",
     "race",
+    "raced",
     "random_program",
     "run_one",
     "run_programs",
     "state_after",
+    "state_of_seed",
     "stress",
+    "stress_each",
 ]

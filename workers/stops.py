@@ -69,7 +69,7 @@ class Stops:
 
     def where(self, stop: Stop) -> str:
         """The point, its function, what holds there."""
-        return f"{stop.point} ({POINTS[stop.point].function}: {POINTS[stop.point].text})"
+        return f"{stop.point} ({POINTS[stop.point].where}: {POINTS[stop.point].holds})"
 
     def when(self, stop: Stop) -> str:
         """When the process got there, and at which pass."""

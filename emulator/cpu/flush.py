@@ -34,6 +34,7 @@ from emulator.cpu.idle import leave_lazy_tlb
 from emulator.cpu.interrupts import coordinator_wake, point, take_interrupts
 from emulator.cpu.tlb import flush_tlb_func
 from emulator.cpu.wait import wait_on, wake_up
+from emulator.mm_types import FLUSH_DONE, FLUSH_NONE, FLUSH_PENDING
 from emulator.watch.pass_point import point_noirq
 from emulator.watch.points import point_number
 from emulator.watch.waits import Wait
@@ -46,7 +47,6 @@ WAIT_IRQ = int(Wait.IRQ_OFF)
 WAIT_NOTHING = int(Wait.NOTHING)
 
 _YIELD, _SLEEP = 100, 120
-NONE, REQUESTED, DONE = 0, 1, 2  # cpu.flush_state
 
 
 @kernel
@@ -66,7 +66,7 @@ def flush_tlb_others(m, cpu, mm, start, end, freed_tables, gen):
     m.cpu.flush_end[cpu] = end
     m.cpu.flush_freed[cpu] = freed_tables
     m.cpu.flush_gen[cpu] = gen
-    smp_store_release(m.cpu.flush_state, cpu, REQUESTED)  # pairs with the acquire in flush_agent
+    smp_store_release(m.cpu.flush_state, cpu, FLUSH_PENDING)  # pairs with the acquire in flush_agent
     coordinator_wake(m)
     point(m, cpu, FLUSH_REQUESTED, start, gen)
     waits_for(m, cpu, WAIT_FLUSH, gen)
@@ -74,7 +74,7 @@ def flush_tlb_others(m, cpu, mm, start, end, freed_tables, gen):
     smp_mb()
     take_interrupts(m, cpu)
     turns = 0
-    while smp_load_acquire(m.cpu.flush_state, cpu) != DONE:
+    while smp_load_acquire(m.cpu.flush_state, cpu) != FLUSH_DONE:
         turns += 1
         if turns < _YIELD:
             cpu_relax()
@@ -82,9 +82,9 @@ def flush_tlb_others(m, cpu, mm, start, end, freed_tables, gen):
             sched_yield()
         else:
             wake = smp_load_acquire(m.cpu.wake, cpu)
-            if smp_load_acquire(m.cpu.flush_state, cpu) != DONE:
+            if smp_load_acquire(m.cpu.flush_state, cpu) != FLUSH_DONE:
                 wait_on(m, cpu, m.cpu.wake, m.cpu.wake_sleepers, cpu, wake)
-    smp_store_release(m.cpu.flush_state, cpu, NONE)
+    smp_store_release(m.cpu.flush_state, cpu, FLUSH_NONE)
     leave_lazy_tlb(m, cpu)
     waits_for(m, cpu, WAIT_NOTHING, 0)
 
@@ -135,7 +135,7 @@ def flush_agent(m, me):
     """
     served = 0
     for caller in range(m.config.n_cpu[0]):
-        if smp_load_acquire(m.cpu.flush_state, caller) != REQUESTED:
+        if smp_load_acquire(m.cpu.flush_state, caller) != FLUSH_PENDING:
             continue
         mm = m.cpu.flush_mm[caller]
         m.rcu.remote_flushes[0] += 1
@@ -158,7 +158,7 @@ def flush_agent(m, me):
         for target in range(m.config.n_cpu[0]):
             wait_for_ack(m, me, target)
         point_noirq(m, me, ACKED, caller, m.cpu.flush_gen[caller])
-        smp_store_release(m.cpu.flush_state, caller, DONE)
+        smp_store_release(m.cpu.flush_state, caller, FLUSH_DONE)
         wake_up(m, m.cpu.wake, m.cpu.wake_sleepers, caller)
         served += 1
     return served

@@ -6,6 +6,7 @@ instructions and while it spins.
 
 from emulator.atomic import (
     DEBUG,
+    POINTS_PASS,
     data_race,
     kernel,
     kernel_inline,
@@ -18,7 +19,7 @@ from emulator.atomic import (
 from emulator.cpu.tlb import flush_tlb_func
 from emulator.cpu.wait import wake_up
 from emulator.watch.pass_point import begin_steering, pass_point, point_noirq, steered
-from emulator.watch.points import POINTS_PASS, point_number
+from emulator.watch.points import point_number
 
 IPI_FLUSHED = point_number("ipi.flushed")
 IPI_TAKEN = point_number("ipi.taken")

@@ -7,6 +7,7 @@ anywhere; `point_noirq` is for where it does not: inside one instruction, in an 
 """
 
 from emulator.atomic import (
+    POINTS_PASS,
     atomic_add,
     cpu_relax,
     get_cycles,
@@ -21,7 +22,6 @@ from emulator.atomic import (
 )
 from emulator.bug import park
 from emulator.mm_types import TRACE_ENTRIES
-from emulator.watch.points import POINTS_PASS
 
 STARVE_ONE_IN = 4096  # of the delays one in so many is a starvation: the CPU sleeps
 STARVE_US = 1500

@@ -4,9 +4,8 @@ A run that never took a path says nothing about it: the debug build counts them,
 test asserts that random programs take every one.
 """
 
-from emulator.atomic import kernel_inline
+from emulator.atomic import POINTS_PASS, kernel_inline
 from emulator.mm_types import NR_PATHS
-from emulator.watch.points import POINTS_PASS
 
 PATHS = (
     "fault, table there",

@@ -5,341 +5,200 @@ pass_point.py says what a CPU does there.
 
 from typing import NamedTuple
 
-from emulator.atomic import (
-    DEBUG,
-    EXPLORES,
-)
-
-POINTS_PASS = DEBUG and not EXPLORES
-
 
 class Point(NamedTuple):
-    """One point: its function, what holds there, what subject and value of a trace line are, what it models.
+    """One point: the function it stands in, what that models, what holds there, and what a trace line has of it.
 
     `needs` names the option without which nobody passes it.
     """
 
-    function: str
-    text: str
+    where: str
+    models: str
+    holds: str
+    subject: str
     value: str
-    source: str
-    subject: str = "table"
     needs: str = ""
 
 
+# fmt: off
 POINTS: dict[str, Point] = {
-    "fault.mmap-locked": Point(
-        "memory.py:handle_mm_fault", "mmap_lock is held for reading", "write", "do_user_addr_fault", "address"
-    ),
-    "pte_try_get.read-pmd": Point(
-        "pte_ref.py:pte_try_get",
-        "inside rcu_read_lock, the pmd is read, no reference yet",
-        "pmd",
-        "patch 6",
-        needs="--policy refcount-rcu or refcount",
-    ),
-    "pte_try_get.locked": Point(
-        "counted.py:pte_try_get_locked",
-        "pmd_lock is held, the pmd is read, no reference yet",
-        "pmd",
-        "patch 5",
-        needs="--policy refcount-lock",
-    ),
-    "pte_try_get.checked": Point(
-        "counted.py:pte_get_unless_zero",
-        "the count was seen above zero, not yet raised",
-        "count",
-        "patch 5",
-        needs="--knob check-then-increment",
-    ),
-    "pte_try_get.pinned": Point("pte_ref.py:pte_try_get", "the reference is taken", "count", "patches 5 and 6"),
-    "pte_ref.read": Point(
-        "counted.py:pte_ref_add",
-        "plain-count: the count is read, not yet written",
-        "count",
-        "patch 5",
-        needs="--knob plain-count",
-    ),
-    "pmd_install.locked": Point(
-        "pte_alloc.py:pmd_install", "pmd_lock is held, the table is private", "pmd no.", "patch 2"
-    ),
-    "pmd_install.published": Point(
-        "pte_alloc.py:pmd_install",
-        "the table is at the pmd",
-        "count",
-        "patches 2 and 5",
-        needs="--knob publish-before-init",
-    ),
-    "set_pte.locked": Point("memory.py:set_pte", "ptl is held, the entry is not written", "entry", "do_anonymous_page"),
-    "set_pte.done": Point("memory.py:set_pte", "the entry is written and counted, ptl is held", "count", "patch 5"),
-    "fault.pmd-none": Point(
-        "file_fault.py:do_fault_around", "the fault has no table, none is allocated", "pmd no.", "D7", "address"
-    ),
-    "map_pages.unpinned": Point(
-        "filemap.py:filemap_map_pmd", "fault-around has no table yet", "pmd no.", "filemap_map_pmd"
-    ),
-    "map_pages.counted": Point(
-        "filemap.py:map_cached_range", "entries are set and ptl is dropped", "entries", "filemap_map_pages"
-    ),
-    "fault.retrying": Point(
-        "filemap.py:lock_page_or_retry",
-        "mmap_lock is dropped, the page is not waited for",
-        "table",
-        "patch 4",
-        "page",
-    ),
-    "page.locked": Point("pagemap.py:lock_page", "the page lock is held", "frame", "lock_page", "page"),
-    "page.gone": Point(
-        "pagemap.py:delete_from_page_cache", "the page left the cache", "page", "delete_from_page_cache", "frame"
-    ),
-    "finish_fault.page-locked": Point(
-        "file_fault.py:finish_fault", "the page lock is held, nothing is mapped", "table", "patch 1", "frame"
-    ),
-    "memcg.charging": Point(
-        "vmscan.py:memcg_charge", "a PTE table is about to be charged", "-", "try_charge", "-", "a memcg limit"
-    ),
-    "writeback.collected": Point(
-        "page_writeback.py:write_cache_pages", "a page is looked at, the batch not submitted", "pages", "ext4", "page"
-    ),
-    "writeback.submitting": Point(
-        "page_writeback.py:submit_batch", "the batch goes to the disk", "pages", "ext4", "page"
-    ),
-    "truncate.unmapped": Point(
-        "truncate.py:truncate_range", "unmapped once, the pages are in the cache", "page", "truncate_pagecache", "file"
-    ),
-    "zap.locked": Point("zap.py:zap_pte_range", "ptl is held, nothing is cleared", "count", "zap_pte_range"),
-    "zap.cleared": Point(
-        "zap.py:zap_pte_range",
-        "the entries are cleared and ptl is dropped, not flushed, not uncounted",
-        "entries",
-        "zap_pte_range",
-    ),
-    "pte_put.dropped": Point("counted.py:pte_put_last", "a reference is dropped", "count", "patch 5"),
-    "free_pte_table.zero": Point(
-        "counted.py:pte_put_last", "the count is zero, the pmd still names the table", "count", "patch 5"
-    ),
-    "free_pte_table.checked": Point("unhook.py:unhook_pte_table", "the pmd is read, not yet cleared", "pmd", "patch 5"),
-    "free_pte_table.unhooked": Point(
-        "unhook.py:unhook_pte_table", "the pmd is cleared, nothing is flushed", "pmd", "patch 5"
-    ),
-    "gather.unflushed": Point(
-        "mmu_gather.py:tlb_finish_mmu", "everything is gathered, nothing is flushed", "tables", "patch 7", "mm"
-    ),
-    "gather.flushed": Point("mmu_gather.py:tlb_table_flush", "flushed; the tables are not freed", "tables", "patch 7"),
-    "table.freed": Point("page_alloc.py:free_table", "the table is poisoned and free", "generation", "pte_free"),
-    "call_rcu.queued": Point("rcu.py:call_rcu", "the callback is queued", "generation", "patch 6"),
-    "flush.requested": Point(
-        "flush.py:flush_tlb_others", "the flush agent is asked", "tlb_gen", "flush_tlb_mm_range", "address"
-    ),
-    "ipi.taken": Point(
-        "interrupts.py:handle_ipi",
-        "the interrupt is taken, not carried out, not acknowledged",
-        "tlb_gen",
-        "flush_tlb_func",
-        "request",
-    ),
-    "ipi.flushed": Point(
-        "interrupts.py:handle_ipi", "carried out, not acknowledged", "tlb_gen", "flush_tlb_func", "request"
-    ),
-    "walk.cached": Point("mmu.py:hardware_walk", "the paging-structure cache named the table", "table", "hardware"),
-    "walk.tables": Point("mmu.py:hardware_walk", "the upper tables named the table", "table", "hardware"),
-    "access.translated": Point(
-        "mmu.py:translate", "the translation is there, the word is not yet accessed", "entry", "hardware", "address"
-    ),
-    "gup.read-pud": Point(
-        "gup_fast.py:get_user_page_fast_only",
-        "the pud is read, the PMD table that it names is not",
-        "address",
-        "gup_fast_pud_range",
-    ),
-    "gup.read-pmd": Point(
-        "gup_fast.py:gup_pte_range", "interrupts are off, the pmd is read, no entry", "pmd", "gup_pte_range"
-    ),
-    "gup.read-pte": Point(
-        "gup_fast.py:gup_pte_range", "the entry is read, its frame not yet counted", "entry", "gup_pte_range"
-    ),
-    "gup.pinned": Point(
-        "gup_fast.py:gup_pte_range", "the frame is counted, nothing looked at again", "frame", "70cbc3cc78a9"
-    ),
-    "gup.used": Point(
-        "gup_fast.py:use_page",
-        "the device is done with the page, which is pinned still",
-        "value",
-        "pin_user_pages",
-        "frame",
-    ),
-    "hugetlb.unshared": Point(
-        "hugetlb.py:unmap_hugetlb_vmas",
-        "the range is unmapped, flushed and out of i_mmap",
-        "address",
-        "1013af4f585f",
-        "-",
-    ),
-    "huge.installed": Point("huge_memory.py:install_huge_pmd", "a leaf stands at the pmd", "pmd no.", "set_huge_pmd"),
-    "huge.split": Point(
-        "huge_memory.py:split_huge_pmd", "the leaf was split, or somebody else did", "pmd no.", "__split_huge_pmd", "-"
-    ),
-    "collapse.unhooked": Point(
-        "khugepaged.py:take_table_out",
-        "the pmd is cleared and flushed, no page looked at",
-        "pmd no.",
-        "pmdp_collapse_flush",
-    ),
-    "collapse.isolated": Point(
-        "khugepaged.py:collapse_huge_page",
-        "no page is pinned, none is copied",
-        "pmd no.",
-        "__collapse_huge_page_isolate",
-    ),
-    "mincore.read-pmd": Point("mincore.py:mincore_pmd", "the pmd was no leaf", "pmd", "pmd_none_or_clear_bad"),
-    "retract.empty": Point(
-        "retract.py:retract_table", "the table is empty, its pmd not cleared", "pmd no.", "retract_page_tables"
-    ),
-    "mincore.walking": Point(
-        "mincore.py:mincore_pte_range", "the table is found, ptl is not held", "count", "mincore(2)"
-    ),
-    "pagewalk.upper": Point(
-        "pagewalk.py:next_table", "the PMD table is found, its entry not read", "address", "walk_pud_range"
-    ),
-    "uffd.waiting": Point(
-        "userfaultfd.py:handle_userfault",
-        "mmap_lock is dropped, the page is not waited for",
-        "uffd_seq",
-        "handle_userfault",
-        "address",
-        needs="UFFD_REGISTER",
-    ),
-    "uffd.looked": Point(
-        "userfaultfd.py:handle_userfault",
-        "the entry is none, what to sleep on is not noted",
-        "uffd_seq",
-        "userfaultfd_must_wait",
-        "address",
-        needs="--knob uffd-seq-late",
-    ),
-    "uffd.woken": Point(
-        "userfaultfd.py:wake_userfault", "uffd_seq is counted up, sleepers woken", "uffd_seq", "wake_userfault", "mm"
-    ),
-    "uffd.mapped": Point(
-        "uffd_move.py:move_page_rcu",
-        "both tables are found, inside rcu_read_lock, no ptl is held",
-        "source",
-        "move_pages_pte",
-        needs="setting rcu_walk",
-    ),
-    "mprotect.changed": Point(
-        "change_ptes.py:change_pte_range",
-        "the entries are changed, ptl is held, nothing is flushed",
-        "flags",
-        "mprotect(2)",
-    ),
-    "guard.installed": Point(
-        "guard.py:guard_install_pte_range", "guards are set and counted, ptl is held", "guards", "madvise(2)"
-    ),
-    "mremap.moved": Point(
-        "move_page_tables.py:move_ptes",
-        "entries are at the new address, not flushed, both ptls are held",
-        "entries",
-        "move_ptes",
-    ),
-    "mremap.table": Point(
-        "move_page_tables.py:move_normal_pmd", "the pmd was read, no lock is held", "pmd no.", "move_normal_pmd"
-    ),
-    "mremap.unlocked": Point("move_page_tables.py:move_ptes", "the ptls are dropped", "entries", "move_ptes"),
-    "fork.copied": Point(
-        "fork.py:copy_ptes", "entries are shared with the child, both ptls are held", "entries", "copy_pte_range"
-    ),
-    "fork.unflushed": Point("fork.py:fork", "all is copied, the parent is not flushed", "child", "dup_mmap", "mm"),
-    "mmap.locked": Point("mmap.py:do_mmap", "mmap_lock is held for writing", "length", "mmap(2)", "address"),
-    "munmap.detached": Point(
-        "mmap.py:do_munmap", "the VMAs are gone, mmap_lock is held for writing", "length", "munmap(2)", "address"
-    ),
-    "munmap.zapped": Point(
-        "mmap.py:unmap_region", "entries are cleared, tables and VMA links are there", "end", "munmap(2)", "address"
-    ),
-    "munmap.unlinked": Point(
-        "mmap.py:unmap_region", "the VMA left i_mmap, the gather is open", "end", "b67fbebd4cf9", "address"
-    ),
-    "device.freed": Point(
-        "device.py:device_remove", "the device's frame is free", "generation", "unmap_mapping_range", "frame"
-    ),
-    "reclaim.unmapped": Point(
-        "anon_reclaim.py:swap_out_to",
-        "the page is unmapped where it can be, not written",
-        "slot",
-        "pageout",
-        "frame",
-    ),
-    "swap.page-locked": Point(
-        "swap_fault.py:swap_in", "the slot's page is locked, nothing is mapped", "address", "do_swap_page", "slot"
-    ),
-    "migration.waiting": Point(
-        "swap_fault.py:migration_wait_or_retry",
-        "mmap_lock is dropped, the page is not waited for",
-        "address",
-        "migration_entry_wait",
-        "lock",
-    ),
-    "migrate.unmapped": Point(
-        "migrate.py:move_to_new_page",
-        "migration entries are set, not copied",
-        "new frame",
-        "migrate_page",
-        "frame",
-    ),
-    "migrate.unflushed": Point(
-        "migrate.py:flush_late",
-        "the migration entry is set, ptl is dropped, nothing is flushed",
-        "mm",
-        "60bae7370896",
-        "address",
-        needs="--knob migrate-late-flush",
-    ),
-    "collapse.scanned": Point(
-        "khugepaged.py:collapse_one",
-        "the table is fine, the anon_vma lock not yet taken",
-        "pmd no.",
-        "patch 5, collapse_huge_page",
-        "address",
-        needs="--knob collapse-stale-scan",
-    ),
-    "gup.unpinned": Point(
-        "gup.py:follow_page_pte",
-        "the table is put, the migration entry in it not waited for",
-        "pmd no.",
-        "D6",
-        "address",
-        needs="--knob wait-after-put",
-    ),
-    "alloc.zone-locked": Point(
-        "page_alloc.py:rmqueue_bulk", "the zone lock is held", "recycled", "rmqueue_bulk", "zone"
-    ),
-    "exit.mmap-locked": Point(
-        "mmap.py:exit_mmap", "mmap_lock is held for writing, nothing is unmapped", "VMAs", "exit_mmap", "mm"
-    ),
-    "barrier.arrived": Point(
-        "insn.py:barrier_wait", "this CPU is counted, the others are not waited for", "arrived", "-", "barrier"
-    ),
-    "coordinator.idle": Point(
-        "rcu.py:coordinator_loop", "it found no work and is about to sleep", "wake", "-", "state"
-    ),
-    "coordinator.callbacks": Point(
-        "rcu.py:grace_period_agent", "callbacks are taken, no grace period runs", "gp_seq", "rcu_gp_init"
-    ),
-    "coordinator.gp-ended": Point(
-        "rcu.py:rcu_free_done", "the grace period is over, its tables are not freed", "gp_seq", "rcu_do_batch"
-    ),
-    "coordinator.ipis-sent": Point(
-        "flush.py:flush_agent", "the IPIs are sent, no ack is waited for", "tlb_gen", "smp_call_function_many", "CPU"
-    ),
-    "coordinator.acked": Point(
-        "flush.py:flush_agent",
-        "all acks are there, the caller is not released",
-        "tlb_gen",
-        "smp_call_function_many",
-        "CPU",
-    ),
+    "fault.mmap-locked": Point(where="memory.py:handle_mm_fault", models="do_user_addr_fault",
+        holds="mmap_lock is held for reading", subject="address", value="write"),
+    "pte_try_get.read-pmd": Point(where="counted.py:pte_try_get_rcu", models="patch 6",
+        holds="inside rcu_read_lock, the pmd is read, no reference yet", subject="table", value="pmd",
+        needs="--policy refcount-rcu or refcount"),
+    "pte_try_get.locked": Point(where="counted.py:pte_try_get_locked", models="patch 5",
+        holds="pmd_lock is held, the pmd is read, no reference yet", subject="table", value="pmd",
+        needs="--policy refcount-lock"),
+    "pte_try_get.checked": Point(where="counted.py:pte_get_unless_zero", models="patch 5",
+        holds="the count was seen above zero, not yet raised", subject="table", value="count",
+        needs="--knob check-then-increment"),
+    "pte_try_get.pinned": Point(where="pte_ref.py:pte_try_get", models="patches 5 and 6",
+        holds="the reference is taken", subject="table", value="count"),
+    "pte_ref.read": Point(where="counted.py:pte_ref_add", models="patch 5",
+        holds="plain-count: the count is read, not yet written", subject="table", value="count",
+        needs="--knob plain-count"),
+    "pmd_install.locked": Point(where="pte_alloc.py:pmd_install", models="patch 2",
+        holds="pmd_lock is held, the table is private", subject="table", value="pmd no."),
+    "pmd_install.published": Point(where="pte_alloc.py:pmd_install", models="patches 2 and 5",
+        holds="the table is at the pmd", subject="table", value="count", needs="--knob publish-before-init"),
+    "set_pte.locked": Point(where="memory.py:set_pte", models="do_anonymous_page",
+        holds="ptl is held, the entry is not written", subject="table", value="entry"),
+    "set_pte.done": Point(where="memory.py:set_pte", models="patch 5",
+        holds="the entry is written and counted, ptl is held", subject="table", value="count"),
+    "fault.pmd-none": Point(where="file_fault.py:do_fault_around", models="D7",
+        holds="the fault has no table, none is allocated", subject="address", value="pmd no."),
+    "map_pages.unpinned": Point(where="filemap.py:filemap_map_pmd", models="filemap_map_pmd",
+        holds="fault-around has no table yet", subject="table", value="pmd no."),
+    "map_pages.counted": Point(where="filemap.py:map_cached_range", models="filemap_map_pages",
+        holds="entries are set and ptl is dropped", subject="table", value="entries"),
+    "fault.retrying": Point(where="filemap.py:lock_page_or_retry", models="patch 4",
+        holds="mmap_lock is dropped, the page is not waited for", subject="page", value="table"),
+    "page.locked": Point(where="pagemap.py:lock_page", models="lock_page",
+        holds="the page lock is held", subject="page", value="frame"),
+    "page.gone": Point(where="pagemap.py:delete_from_page_cache", models="delete_from_page_cache",
+        holds="the page left the cache", subject="frame", value="page"),
+    "finish_fault.page-locked": Point(where="file_fault.py:finish_fault", models="patch 1",
+        holds="the page lock is held, nothing is mapped", subject="frame", value="table"),
+    "memcg.charging": Point(where="vmscan.py:memcg_charge", models="try_charge",
+        holds="a PTE table is about to be charged", subject="-", value="-", needs="a memcg limit"),
+    "writeback.collected": Point(where="page_writeback.py:write_cache_pages", models="ext4",
+        holds="a page is looked at, the batch not submitted", subject="page", value="pages"),
+    "writeback.submitting": Point(where="page_writeback.py:submit_batch", models="ext4",
+        holds="the batch goes to the disk", subject="page", value="pages"),
+    "truncate.unmapped": Point(where="truncate.py:truncate_range", models="truncate_pagecache",
+        holds="unmapped once, the pages are in the cache", subject="file", value="page"),
+    "zap.locked": Point(where="zap.py:zap_pte_range", models="zap_pte_range",
+        holds="ptl is held, nothing is cleared", subject="table", value="count"),
+    "zap.cleared": Point(where="zap.py:zap_pte_range", models="zap_pte_range",
+        holds="the entries are cleared and ptl is dropped, not flushed, not uncounted",
+        subject="table", value="entries"),
+    "pte_put.dropped": Point(where="counted.py:pte_put_last", models="patch 5",
+        holds="a reference is dropped", subject="table", value="count"),
+    "free_pte_table.zero": Point(where="counted.py:pte_put_last", models="patch 5",
+        holds="the count is zero, the pmd still names the table", subject="table", value="count"),
+    "free_pte_table.checked": Point(where="unhook.py:clear_pmd", models="patch 5",
+        holds="the pmd is read, not yet cleared", subject="table", value="pmd"),
+    "free_pte_table.unhooked": Point(where="unhook.py:unhook_pte_table", models="patch 5",
+        holds="the pmd is cleared, nothing is flushed", subject="table", value="pmd"),
+    "gather.unflushed": Point(where="mmu_gather.py:tlb_finish_mmu", models="patch 7",
+        holds="everything is gathered, nothing is flushed", subject="mm", value="tables"),
+    "gather.flushed": Point(where="mmu_gather.py:tlb_table_flush", models="patch 7",
+        holds="flushed; the tables are not freed", subject="table", value="tables"),
+    "table.freed": Point(where="page_alloc.py:poison_table", models="pte_free",
+        holds="the table is poisoned and free", subject="table", value="generation"),
+    "call_rcu.queued": Point(where="rcu.py:call_rcu", models="patch 6",
+        holds="the callback is queued", subject="table", value="generation"),
+    "flush.requested": Point(where="flush.py:flush_tlb_others", models="flush_tlb_mm_range",
+        holds="the flush agent is asked", subject="address", value="tlb_gen"),
+    "ipi.taken": Point(where="interrupts.py:handle_ipi", models="flush_tlb_func",
+        holds="the interrupt is taken, not carried out, not acknowledged", subject="request", value="tlb_gen"),
+    "ipi.flushed": Point(where="interrupts.py:handle_ipi", models="flush_tlb_func",
+        holds="carried out, not acknowledged", subject="request", value="tlb_gen"),
+    "walk.cached": Point(where="mmu.py:hardware_walk", models="hardware",
+        holds="the paging-structure cache named the table", subject="table", value="table"),
+    "walk.tables": Point(where="mmu.py:hardware_walk", models="hardware",
+        holds="the upper tables named the table", subject="table", value="table"),
+    "access.translated": Point(where="mmu.py:load or mmu.py:store", models="hardware",
+        holds="the translation is there, the word is not yet accessed", subject="address", value="entry"),
+    "gup.read-pud": Point(where="gup_fast.py:get_user_page_fast_only", models="gup_fast_pud_range",
+        holds="the pud is read, the PMD table that it names is not", subject="table", value="address"),
+    "gup.read-pmd": Point(where="gup_fast.py:gup_pte_range", models="gup_pte_range",
+        holds="interrupts are off, the pmd is read, no entry", subject="table", value="pmd"),
+    "gup.read-pte": Point(where="gup_fast.py:gup_pte_range", models="gup_pte_range",
+        holds="the entry is read, its frame not yet counted", subject="table", value="entry"),
+    "gup.pinned": Point(where="gup_fast.py:gup_huge_pmd or gup_fast.py:gup_pte_range", models="70cbc3cc78a9",
+        holds="the frame is counted, nothing looked at again", subject="table", value="frame"),
+    "gup.used": Point(where="gup_fast.py:use_page", models="pin_user_pages",
+        holds="the device is done with the page, which is pinned still", subject="frame", value="value"),
+    "hugetlb.unshared": Point(where="hugetlb.py:unmap_hugetlb_vmas", models="1013af4f585f",
+        holds="the range is unmapped, flushed and out of i_mmap", subject="-", value="address"),
+    "huge.installed": Point(where="huge_memory.py:install_huge_pmd", models="set_huge_pmd",
+        holds="a leaf stands at the pmd", subject="table", value="pmd no."),
+    "huge.split": Point(where="huge_memory.py:split_huge_pmd", models="__split_huge_pmd",
+        holds="the leaf was split, or somebody else did", subject="-", value="pmd no."),
+    "collapse.unhooked": Point(where="khugepaged.py:take_table_out", models="pmdp_collapse_flush",
+        holds="the pmd is cleared and flushed, no page looked at", subject="table", value="pmd no."),
+    "collapse.isolated": Point(where="khugepaged.py:collapse_huge_page", models="__collapse_huge_page_isolate",
+        holds="no page is pinned, none is copied", subject="table", value="pmd no."),
+    "mincore.read-pmd": Point(where="mincore.py:mincore_pmd", models="pmd_none_or_clear_bad",
+        holds="the pmd was no leaf", subject="table", value="pmd"),
+    "retract.empty": Point(where="retract.py:retract_table", models="retract_page_tables",
+        holds="the table is empty, its pmd not cleared", subject="table", value="pmd no."),
+    "mincore.walking": Point(where="mincore.py:mincore_pte_range", models="mincore(2)",
+        holds="the table is found, ptl is not held", subject="table", value="count"),
+    "pagewalk.upper": Point(where="pagewalk.py:read_pmd", models="walk_pud_range",
+        holds="the PMD table is found, its entry not read", subject="table", value="address"),
+    "uffd.waiting": Point(where="userfaultfd.py:handle_userfault", models="handle_userfault",
+        holds="mmap_lock is dropped, the page is not waited for", subject="address", value="uffd_seq",
+        needs="UFFD_REGISTER"),
+    "uffd.looked": Point(where="userfaultfd.py:handle_userfault", models="userfaultfd_must_wait",
+        holds="the entry is none, what to sleep on is not noted", subject="address", value="uffd_seq",
+        needs="--knob uffd-seq-late"),
+    "uffd.woken": Point(where="userfaultfd.py:wake_userfault", models="wake_userfault",
+        holds="uffd_seq is counted up, sleepers woken", subject="mm", value="uffd_seq"),
+    "uffd.mapped": Point(where="uffd_move.py:move_page_rcu", models="move_pages_pte",
+        holds="both tables are found, inside rcu_read_lock, no ptl is held", subject="table", value="source",
+        needs="setting rcu_walk"),
+    "mprotect.changed": Point(where="change_ptes.py:change_pte_range", models="mprotect(2)",
+        holds="the entries are changed, ptl is held, nothing is flushed", subject="table", value="flags"),
+    "guard.installed": Point(where="guard.py:guard_install_pte_range", models="madvise(2)",
+        holds="guards are set and counted, ptl is held", subject="table", value="guards"),
+    "mremap.moved": Point(where="move_page_tables.py:move_ptes", models="move_ptes",
+        holds="entries are at the new address, not flushed, both ptls are held", subject="table", value="entries"),
+    "mremap.table": Point(where="move_page_tables.py:move_normal_pmd", models="move_normal_pmd",
+        holds="the pmd was read, no lock is held", subject="table", value="pmd no."),
+    "mremap.unlocked": Point(where="move_page_tables.py:move_ptes", models="move_ptes",
+        holds="the ptls are dropped", subject="table", value="entries"),
+    "fork.copied": Point(where="fork.py:copy_ptes", models="copy_pte_range",
+        holds="entries are shared with the child, both ptls are held", subject="table", value="entries"),
+    "fork.unflushed": Point(where="fork.py:fork", models="dup_mmap",
+        holds="all is copied, the parent is not flushed", subject="mm", value="child"),
+    "mmap.locked": Point(where="mmap.py:do_mmap", models="mmap(2)",
+        holds="mmap_lock is held for writing", subject="address", value="length"),
+    "munmap.detached": Point(where="mmap.py:do_munmap", models="munmap(2)",
+        holds="the VMAs are gone, mmap_lock is held for writing", subject="address", value="length"),
+    "munmap.zapped": Point(where="mmap.py:unmap_region", models="munmap(2)",
+        holds="entries are cleared, tables and VMA links are there", subject="address", value="end"),
+    "munmap.unlinked": Point(where="mmap.py:unmap_region", models="b67fbebd4cf9",
+        holds="the VMA left i_mmap, the gather is open", subject="address", value="end"),
+    "device.freed": Point(where="device.py:device_remove", models="unmap_mapping_range",
+        holds="the device's frame is free", subject="frame", value="generation"),
+    "reclaim.unmapped": Point(where="anon_reclaim.py:swap_out_to", models="pageout",
+        holds="the page is unmapped where it can be, not written", subject="frame", value="slot"),
+    "swap.page-locked": Point(where="swap_fault.py:swap_in", models="do_swap_page",
+        holds="the slot's page is locked, nothing is mapped", subject="slot", value="address"),
+    "migration.waiting": Point(where="swap_fault.py:migration_wait_or_retry", models="migration_entry_wait",
+        holds="mmap_lock is dropped, the page is not waited for", subject="lock", value="address"),
+    "migrate.unmapped": Point(where="migrate.py:move_to_new_page", models="migrate_page",
+        holds="migration entries are set, not copied", subject="frame", value="new frame"),
+    "migrate.unflushed": Point(where="migrate.py:flush_late", models="60bae7370896",
+        holds="the migration entry is set, ptl is dropped, nothing is flushed", subject="address", value="mm",
+        needs="--knob migrate-late-flush"),
+    "collapse.scanned": Point(where="khugepaged.py:collapse_one", models="patch 5, collapse_huge_page",
+        holds="the table is fine, the anon_vma lock not yet taken", subject="address", value="pmd no.",
+        needs="--knob collapse-stale-scan"),
+    "gup.unpinned": Point(where="gup.py:follow_page_pte", models="D6",
+        holds="the table is put, the migration entry in it not waited for", subject="address", value="pmd no.",
+        needs="--knob wait-after-put"),
+    "alloc.zone-locked": Point(where="page_alloc.py:rmqueue_bulk", models="rmqueue_bulk",
+        holds="the zone lock is held", subject="zone", value="recycled"),
+    "exit.mmap-locked": Point(where="mmap.py:exit_mmap", models="exit_mmap",
+        holds="mmap_lock is held for writing, nothing is unmapped", subject="mm", value="VMAs"),
+    "barrier.arrived": Point(where="insn.py:barrier_wait", models="-",
+        holds="this CPU is counted, the others are not waited for", subject="barrier", value="arrived"),
+    "coordinator.idle": Point(where="rcu.py:coordinator_loop", models="-",
+        holds="it found no work and is about to sleep", subject="state", value="wake"),
+    "coordinator.callbacks": Point(where="rcu.py:grace_period_agent", models="rcu_gp_init",
+        holds="callbacks are taken, no grace period runs", subject="table", value="gp_seq"),
+    "coordinator.gp-ended": Point(where="rcu.py:rcu_free_done", models="rcu_do_batch",
+        holds="the grace period is over, its tables are not freed", subject="table", value="gp_seq"),
+    "coordinator.ipis-sent": Point(where="flush.py:flush_agent", models="smp_call_function_many",
+        holds="the IPIs are sent, no ack is waited for", subject="CPU", value="tlb_gen"),
+    "coordinator.acked": Point(where="flush.py:flush_agent", models="smp_call_function_many",
+        holds="all acks are there, the caller is not released", subject="CPU", value="tlb_gen"),
 }
+# fmt: on
 
 COORDINATOR_POINTS = tuple(name for name in POINTS if name.startswith("coordinator.")) + ("table.freed",)
 

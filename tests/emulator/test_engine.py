@@ -5,7 +5,7 @@ emulator/engines/whole_program
 """
 
 import pytest
-from support import in_engine, random_program, state_after
+from support import in_engine, random_program, state_after, state_of_seed
 
 from emulator import engine
 from emulator.policy.policies import POLICIES
@@ -14,9 +14,9 @@ from emulator.policy.policies import POLICIES
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_one_cpu_program_leaves_the_same_state_on_both_engines(policy, seed):
-    plain = in_engine("semaphore", f"state_after(random_program({seed}, 40), {policy!r})")
+    plain = in_engine("semaphore", state_of_seed, seed, 40, policy)
 
-    compiled = state_after(random_program(seed, 40), policy)
+    compiled = state_of_seed(seed, 40, policy)
 
     assert engine.name() == "native"
     assert {name: value for name, value in compiled.items() if plain[name] != value} == {}

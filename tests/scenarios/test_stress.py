@@ -10,7 +10,7 @@ import json
 
 import pytest
 from command import ptelab
-from support import STRESS, in_engine, stress, taken
+from support import STRESS, in_engine, stress, stress_each, taken
 
 from emulator.policy.policies import POLICIES
 from emulator.watch.paths import PATHS
@@ -36,9 +36,7 @@ def test_random_programs_raise_no_alarm(policy, cpus, mms, perturb):
 
 
 def test_random_programs_leave_a_sound_machine_in_the_plain_build():
-    runs = f"sum((stress(policy, (3, 1, 500), 2, 'audit') for policy in {list(POLICIES)}), [])"
-
-    found = in_engine("native", runs, "plain")
+    found = in_engine("native", stress_each, list(POLICIES), [(3, 1, 500)], 2, build="plain")
 
     assert not found, told(found)
 
@@ -46,9 +44,8 @@ def test_random_programs_leave_a_sound_machine_in_the_plain_build():
 @pytest.mark.parametrize("build", ["debug", "plain"])
 def test_random_programs_race_soundly_on_the_semaphore_engine(build):
     checks = "online" if build == "debug" else "audit"
-    runs = f"sum((stress(policy, (4, 2, 30), 3, {checks!r}) for policy in {list(POLICIES)}), [])"
 
-    found = in_engine("semaphore", runs, build)
+    found = in_engine("semaphore", stress_each, list(POLICIES), [(4, 2, 30)], 3, checks, build=build)
 
     assert not found, told(found)
 
@@ -75,9 +72,9 @@ def test_long_random_programs_raise_no_alarm(policy, cpus, mms, perturb):
 @pytest.mark.stress
 @pytest.mark.parametrize("policy", POLICIES)
 def test_long_random_programs_leave_a_sound_machine_in_the_plain_build(policy):
-    runs = f"sum((stress({policy!r}, (*shape, {LENGTH}), 2000, 'audit') for shape in {SHAPES}), [])"
+    shapes = [(*shape, LENGTH) for shape in SHAPES]
 
-    found = in_engine("native", runs, "plain")
+    found = in_engine("native", stress_each, [policy], shapes, 2000, build="plain")
 
     assert not found, told(found)
 
@@ -87,9 +84,9 @@ def test_long_random_programs_leave_a_sound_machine_in_the_plain_build(policy):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_long_random_programs_race_soundly_on_the_semaphore_engine(policy, build, perturb):
     checks = "online" if build == "debug" else "audit"
-    runs = f"sum((stress({policy!r}, (*shape, {40 * STRESS}), 3000, {checks!r}, {perturb}) for shape in {SHAPES}), [])"
+    shapes = [(*shape, 40 * STRESS) for shape in SHAPES]
 
-    found = in_engine("semaphore", runs, build)
+    found = in_engine("semaphore", stress_each, [policy], shapes, 3000, checks, perturb, build=build)
 
     assert not found, told(found)
 

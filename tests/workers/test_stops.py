@@ -43,7 +43,7 @@ def check_verdict(case_name, seconds, outcome):
     fate = "dead" if seconds is None else "stopped"
     head, state, *rest = (outcome.verdict or "no verdict\n").splitlines()
     assert head.startswith(f"{name} was {'killed' if seconds is None else 'stopped'}"), outcome
-    assert f" at {point} ({POINTS[point].function}: {POINTS[point].text})" in head
+    assert f" at {point} ({POINTS[point].where}: {POINTS[point].holds})" in head
     assert state.startswith(f"  {name} ({fate}) ")
     for lock in case.holds:
         assert re.search(f"holds .*{lock}", state), outcome.verdict

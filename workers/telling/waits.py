@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from emulator.cpu.flush import REQUESTED
-from emulator.mm_types import Geometry
+from emulator.mm_types import FLUSH_PENDING, Geometry
 from emulator.pgtable_types import TABLE_LIMBO
 from emulator.watch.waits import Wait
 from workers.telling.whereabouts import (
@@ -125,7 +124,7 @@ def grace_period_line(views: Views, geometry: Geometry, fates: Fates) -> list[st
 def flush_lines(views: Views, geometry: Geometry, fates: Fates) -> list[str]:
     """Whose acknowledgement the flush agent waits for, and which CPUs it keeps waiting."""
     cpu, agent = views["cpu"][: geometry.cpus], geometry.cpus
-    waiting = [int(c) for c in np.flatnonzero(cpu["flush_state"] == REQUESTED)]
+    waiting = [int(c) for c in np.flatnonzero(cpu["flush_state"] == FLUSH_PENDING)]
     callers = all_of(geometry, waiting, fates)
     if not waiting:
         return []

@@ -143,7 +143,7 @@ def place_of(views: Views, geometry: Geometry, cpu: int) -> str:
     parts = [] if cpu == geometry.cpus else [f"at {instruction(views, cpu)}"]
     name = last_point(views, geometry, cpu)
     if name is not None:
-        parts.append(f"last seen at {name} ({POINTS[name].function}: {POINTS[name].text})")
+        parts.append(f"last seen at {name} ({POINTS[name].where}: {POINTS[name].holds})")
     return "; ".join(parts)
 
 

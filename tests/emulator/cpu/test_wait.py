@@ -1,19 +1,16 @@
 """One way to sleep and wake: no wake-up is lost, in every interleaving and under every memory model."""
 
+import litmus
 import pytest
 from support import in_engine
 
 
-def explore(expression):
-    return in_engine("explore", f"__import__('litmus').{expression}", build="debug")
-
-
 @pytest.mark.parametrize("memory", ["sc", "tso", "pso"])
 def test_a_cpu_that_sleeps_is_woken_whatever_order_stores_take(memory):
-    assert explore(f"sleepers('{memory}')") == ["pass (bound 1 complete)", ""]
+    assert in_engine("explore", litmus.sleepers, memory) == ["pass (bound 1 complete)", ""]
 
 
 @pytest.mark.parametrize("barrier", ["smp_mb__before_atomic", "smp_mb__after_atomic"])
 def test_without_a_barrier_beside_its_addition_a_wake_up_is_lost(barrier):
-    assert explore(f"sleepers('pso', '{barrier}')") == ["fail", "deadlock"]
-    assert explore(f"sleepers('tso', '{barrier}')") == ["pass (bound 1 complete)", ""]
+    assert in_engine("explore", litmus.sleepers, "pso", barrier) == ["fail", "deadlock"]
+    assert in_engine("explore", litmus.sleepers, "tso", barrier) == ["pass (bound 1 complete)", ""]

@@ -4,17 +4,14 @@ Covers: emulator/engines/partial_order, emulator/engines/store_buffer, emulator/
 workers/explorer/search
 """
 
+import litmus
 import pytest
 from support import in_engine
 
 
-def explore(expression):
-    return in_engine("explore", f"__import__('litmus').{expression}", build="debug")
-
-
 @pytest.mark.parametrize("memory", ["sc", "tso", "pso"])
 def test_litmus_programs_have_just_the_outcomes_that_the_literature_allows(memory):
-    found = explore(f"classic('{memory}')")
+    found = in_engine("explore", litmus.classic, memory)
 
     assert len(found) == 18
     assert [name for name, as_should in found.items() if not all(as_should)] == []
@@ -22,28 +19,28 @@ def test_litmus_programs_have_just_the_outcomes_that_the_literature_allows(memor
 
 @pytest.mark.parametrize("memory", ["sc", "tso", "pso"])
 def test_the_reduced_search_finds_just_what_an_abstract_machine_can_reach(memory):
-    assert explore(f"compare_random('{memory}', 150)") == []
+    assert in_engine("explore", litmus.compare_random, memory, 150) == []
 
 
 def test_a_bound_that_keeps_nothing_out_misses_nothing():
-    assert explore("compare_bounded(50)") == []
+    assert in_engine("explore", litmus.compare_bounded, 50) == []
 
 
 def test_the_reduction_runs_a_tenth_of_the_executions_or_less():
-    assert explore("spread(False)") >= 10 * explore("spread(True)")
+    assert in_engine("explore", litmus.spread, False) >= 10 * in_engine("explore", litmus.spread, True)
 
 
 def test_a_lock_is_found_to_exclude_and_its_lack_to_lose_updates():
-    assert explore("locked(False)")[:2] == [3, 3]
-    lowest, highest, schedule = explore("locked(True)")
+    assert in_engine("explore", litmus.locked, False)[:2] == [3, 3]
+    lowest, highest, schedule = in_engine("explore", litmus.locked, True)
 
     assert (lowest, highest) == (1, 3)
-    assert explore(f"replayed({schedule}, 10)") == [1] * 10
+    assert in_engine("explore", litmus.replayed, schedule, 10) == [1] * 10
 
 
 def test_two_locks_in_two_orders_deadlock():
-    assert explore("deadlock()") is True
+    assert in_engine("explore", litmus.deadlock) is True
 
 
 def test_a_loop_that_was_led_to_wait_by_what_is_no_longer_true_is_not_stuck():
-    assert explore("looks_twice()") is False
+    assert in_engine("explore", litmus.looks_twice) is False

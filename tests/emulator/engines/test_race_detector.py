@@ -4,6 +4,7 @@ Covers: emulator/engines/access_log
 """
 
 import pytest
+import racing
 from support import in_engine
 
 from scenarios.zoo.race import RACES
@@ -11,7 +12,7 @@ from scenarios.zoo.race import RACES
 
 @pytest.fixture(scope="module")
 def found():
-    return in_engine("explore", "__import__('racing').everything()", build="debug")
+    return in_engine("explore", racing.everything)
 
 
 def test_programs_race_if_nothing_that_was_released_is_acquired_between_a_plain_access_and_another(found):
@@ -25,7 +26,7 @@ def test_no_scene_of_the_zoo_has_a_data_race_with_its_piece_in_place(found):
 
 
 def test_a_release_that_becomes_write_once_is_a_data_race(found):
-    assert found["twins"] == dict.fromkeys(("locking.mmap_lock", "pgtable", "cpu.idle"), "data-race")
+    assert found["twins"] == dict.fromkeys(racing.TWINS, "data-race")
 
 
 def test_a_memset_of_more_words_than_the_log_has_room_for_is_refused(found):

@@ -6,6 +6,7 @@ emulator/syscalls/insert_pages, emulator/syscalls/truncate
 
 import dataclasses
 
+import provoke
 import pytest
 from support import BASE, PLAIN, SLOT, at_rest, geometry_for, in_engine
 
@@ -177,6 +178,6 @@ def test_exit_takes_the_links_of_the_mm_away_and_leaves_the_pages():
 
 
 def test_a_preallocated_table_that_is_forgotten_is_missed_by_the_audit():
-    found = in_engine("semaphore", "__import__('provoke').leaked()")
+    found = in_engine("semaphore", provoke.leaked)
 
     assert found == {"limbo": 1, "tables": 1}

@@ -5,7 +5,7 @@ emulator/policy/pte_alloc, emulator/policy/pte_ref, emulator/tables/unhook
 """
 
 import pytest
-from support import BASE, SLOT, hammer, in_engine, race, run_one
+from support import BASE, SLOT, hammer, in_engine, race, raced, run_one
 
 from emulator.policy.policies import POLICIES
 from workers.programs.program import STOP, dontneed, mmap, touch
@@ -27,7 +27,7 @@ def names_the_count(violations, bug):
 
 
 def test_a_count_that_is_not_atomic_is_caught():
-    found = in_engine("semaphore", "[race(hammer(2, 50), 'refcount', ['plain-count']) for _ in range(5)]")
+    found = in_engine("semaphore", raced, 5, 2, 50, "refcount", ["plain-count"])
 
     assert any(names_the_count(violations, bug) for violations, bug in found)
 

@@ -3,6 +3,7 @@
 Covers: emulator/watch/lockdep, emulator/watch/pins
 """
 
+import provoke
 from support import hammer, in_engine, race, random_program
 
 from emulator.watch.bugs import BUGS, Bug
@@ -39,7 +40,7 @@ EXPECTED = {
 
 
 def test_every_provocation_is_seen_by_its_detector():
-    found = in_engine("semaphore", "__import__('provoke').provoke_all()")
+    found = in_engine("semaphore", provoke.provoke_all)
 
     assert found == EXPECTED
 

@@ -3,6 +3,7 @@
 Covers: scenarios/proofs/finding, scenarios/races/*, scenarios/zoo/bodies
 """
 
+import litmus
 import pytest
 from support import in_engine, pieces
 
@@ -34,14 +35,14 @@ def test_what_a_race_may_be_seen_by_exists(name):
 
 @pytest.mark.parametrize("names", pieces(NAMES, 5))
 def test_scenes_are_clean_without_preemptions_and_with_their_piece_in_place(names):
-    found = in_engine("explore", f"__import__('litmus').searched({names!r}, False, 0)")
+    found = in_engine("explore", litmus.searched, names, False, 0)
 
     assert {name: [word, what] for name, (word, what, *_) in found.items() if not word.startswith("pass")} == {}
 
 
 @pytest.mark.parametrize("names", pieces([name for name in NAMES if name not in DEEP], 7))
 def test_scenes_meet_their_race_and_its_short_schedule_repeats_it_ten_times_in_ten(names):
-    found = in_engine("explore", f"__import__('litmus').searched({names!r}, True, 4)")
+    found = in_engine("explore", litmus.searched, names, True, 4)
 
     for name, (_, what, as_expected, preemptions, again) in found.items():
         assert as_expected, (name, what)
@@ -51,6 +52,6 @@ def test_scenes_meet_their_race_and_its_short_schedule_repeats_it_ten_times_in_t
 
 def test_a_schedule_that_comes_with_a_race_shows_it_ten_times_in_ten():
     races = {f"race/{name}": load_race(name) for name in RACES if load_race(name).schedule}
-    shown = in_engine("explore", f"__import__('litmus').by_hand({list(races)!r})")
+    shown = in_engine("explore", litmus.by_hand, list(races))
 
     assert shown == {name: [True, [race.detectors[0]]] for name, race in races.items()}

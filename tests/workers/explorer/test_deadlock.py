@@ -2,8 +2,7 @@
 
 import pytest
 
-from emulator.cpu.flush import REQUESTED
-from emulator.mm_types import Geometry
+from emulator.mm_types import FLUSH_PENDING, Geometry
 from emulator.pgtable_types import PTE_LEVEL
 from emulator.segment import Segment
 from emulator.watch.waits import Wait
@@ -42,7 +41,7 @@ def test_a_lost_wakeup_names_the_word_that_nobody_will_change(still):
     views, geometry = still
     views["cpu"]["finished"][1] = 1
     views["cpu"]["waits_for"][0] = Wait.FLUSH
-    views["cpu"]["flush_state"][0] = REQUESTED
+    views["cpu"]["flush_state"][0] = FLUSH_PENDING
     views["rcu"]["asleep"][0] = 2
 
     lines = deadlock_lines(views, geometry, {2: [("rcu.wake", 0, 5)]})

@@ -3,19 +3,16 @@
 Covers: workers/explorer/explored_machine, workers/explorer/tracer
 """
 
+import litmus
 from support import in_engine
 
 
-def explore(expression):
-    return in_engine("explore", f"__import__('litmus').{expression}", build="debug")
-
-
 def test_publish_before_init_is_found_with_two_preemptions_and_replays():
-    word, what, steps = explore("publish_before_init(False, 2)")
+    word, what, steps = in_engine("explore", litmus.publish_before_init, False, 2)
 
     assert (word, what) == ("fail", "count-saturated")
     assert steps < 150
 
 
 def test_publish_before_init_is_absent_with_one_preemption_when_fixed():
-    assert explore("publish_before_init(True, 1)")[0] == "pass (bound 1 complete)"
+    assert in_engine("explore", litmus.publish_before_init, True, 1)[0] == "pass (bound 1 complete)"

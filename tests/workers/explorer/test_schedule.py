@@ -3,16 +3,13 @@
 Covers: workers/explorer/counterexample
 """
 
+import litmus
 import pytest
 from support import in_engine
 
 
-def explore(expression):
-    return in_engine("explore", f"__import__('litmus').{expression}", build="debug")
-
-
 def test_a_schedule_survives_unrelated_edits():
-    assert explore("edited()") == ["count-saturated"] * 2
+    assert in_engine("explore", litmus.edited) == ["count-saturated"] * 2
 
 
 @pytest.mark.parametrize(
@@ -24,4 +21,4 @@ def test_a_schedule_survives_unrelated_edits():
     ],
 )
 def test_a_schedule_that_does_not_fit_says_where(schedule, why):
-    assert why in explore(f"misfit({schedule!r})")
+    assert why in in_engine("explore", litmus.misfit, schedule)
