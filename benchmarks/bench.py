@@ -122,7 +122,7 @@ def starts(figures: dict[str, Figure], record: Record, repeats: int) -> None:
     from workers.machine import Machine
     from workers.programs.program import STOP
 
-    ptelab = [sys.executable, "-c", "from scenarios.cli import main; main()"]
+    ptelab = [sys.executable, "-m", "scenarios"]
     quick = ["run", "multi-fault", "--cpus", "1", "--seconds", "1", "--repeat", "1"]
     for _ in range(repeats):
         figures["warm start"].values.append(wall([*ptelab, *quick]) - 3.0)  # two policies and the host, 1 s each
@@ -137,7 +137,7 @@ def starts(figures: dict[str, Figure], record: Record, repeats: int) -> None:
 
 def checked_ns(checks: str) -> float:
     """Nanoseconds per fault of one CPU with these checks, in a process of its own: each build needs one."""
-    ptelab = [sys.executable, "-c", "from scenarios.cli import main; main()", "run", "multi-fault", "--cpus", "1"]
+    ptelab = [sys.executable, "-m", "scenarios", "run", "multi-fault", "--cpus", "1"]
     options = ["--policy", "refcount", "--repeat", "1", "--seconds", str(ROUND), "--no-host", "--checks", checks]
     run = subprocess.run([*ptelab, *options, "--json", "-"], check=True, capture_output=True, text=True)
     return float(json.loads(run.stdout)["rows"][0]["ns_per_fault"][0])

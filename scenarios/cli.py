@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import textwrap
-from typing import Any
+from typing import NoReturn
 
 import click
 
 from emulator import engine as engines
 from emulator.knobs import KNOBS, SETTINGS
 from emulator.policy.policies import POLICIES
-from scenarios.session import errors
+from scenarios.session import ending, errors
 from scenarios.session.options import Lab, engine_options, one_of
-from workers import interrupts
 
 WIDTH = 100  # columns of a listing
 
@@ -37,6 +37,8 @@ SCENARIOS = {
     "bad-input": ("scenarios.bad_input", "what becomes of a thread that makes a wrong access, and of the machine?"),
     "stress": ("scenarios.stress", "does the protocol survive random programs of every instruction?"),
 }
+
+_COMPLETION = "_PTELAB_COMPLETE"  # of click
 
 LATER = {
     "record": ("scenarios.traces.recorder", "command"),
@@ -94,7 +96,8 @@ class _Commands(click.Group):
 def ptelab() -> None:
     """Emulate the Linux series "Free user PTE page table pages" with real processes and shared page tables.
 
-    Exit status: 0 pass, 1 a check failed, 2 usage, 3 a process died.
+    Exit status: 0 pass, 1 a check failed, 2 usage, 3 a process died or ptelab itself failed, 4 inconclusive, 129, 130
+    and 143 interrupted, 141 nobody read stdout.
     """
 
 
@@ -145,28 +148,29 @@ def points() -> None:
         click.echo(f"  {name:<24} {point.where:<34} {point.holds}{needs}")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the command: exits with the status that errors.py names."""
-    interrupts.install()
+def command_line(arguments: list[str] | None = None) -> int:
+    """Run a command line, that of the process by default; the exit status. A mistake in it is one line on stderr."""
     try:
-        status: Any = ptelab.main(arguments, "ptelab", standalone_mode=False)
+        if _COMPLETION in os.environ:  # a shell asks what may come next
+            ptelab.main(arguments, "ptelab")
+        with ptelab.make_context("ptelab", sys.argv[1:] if arguments is None else arguments) as context:
+            return int(ptelab.invoke(context) or 0)
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except errors.UserError as error:
-        status = _complain(str(error), errors.USAGE)
+        return _complain(str(error))
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
-        status = errors.USAGE
+        return errors.USAGE
     except click.ClickException as error:
-        status = _complain(error.format_message().replace("\n", " "), errors.USAGE)
-    except interrupts.Interrupted as interrupt:
-        status = 128 + interrupt.number
-    except click.Abort:  # click's word for a KeyboardInterrupt outside of a command
-        status = errors.INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        status = errors.INTERNAL
-    sys.exit(status or 0)
+        return _complain(error.format_message().replace("\n", " "))
 
 
-def _complain(text: str, status: int) -> int:
+def _complain(text: str) -> int:
     sys.stderr.write(f"ptelab: {text}\n")
-    return status
+    return errors.USAGE
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run a command line and end the process."""
+    ending.run(lambda: command_line(arguments))

@@ -8,7 +8,7 @@ import sys
 
 from support import ROOT
 
-COMMAND = [sys.executable, "-c", "from scenarios.cli import main; main()"]
+COMMAND = [sys.executable, "-m", "scenarios"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PTELAB_BUILD": "plain"}  # the command chooses
 
 

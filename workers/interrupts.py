@@ -1,16 +1,21 @@
-"""Ctrl-C and SIGTERM: an exception where the parent waits, never in the middle of a fork, and never lost.
+"""Ctrl-C, SIGTERM and SIGHUP: an exception where the parent waits, never in the middle of a fork, and never lost.
 
-An exception raised inside a callback from foreign code (the compiler's) is swallowed there; `raise_pending` repeats it.
+An exception raised inside a callback from foreign code (the compiler's), or in a destructor, is swallowed there. Python
+tells the process so, and it is raised again a moment later; `raise_pending` does so at once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_HELD = (*SIGNALS, signal.SIGALRM)
+_AGAIN = 0.01  # seconds until an exception that was swallowed is raised again
 _pending = 0
 
 
@@ -28,10 +33,33 @@ def _handler(number: int, frame: FrameType | None) -> None:
     raise Interrupted(number)
 
 
+def _raise_again(number: int, frame: FrameType | None) -> None:
+    raise_pending()
+
+
+def _swallowed(unraisable: Any) -> None:
+    """Python's hook for an exception that nobody gets to see."""
+    if isinstance(unraisable.exc_value, Interrupted):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
 def install() -> None:
-    """Turn both signals into Interrupted. For the process that a user started, not for libraries."""
+    """Turn the signals into Interrupted. For the process that a user started, not for libraries.
+
+    A SIGHUP that is ignored stays so: nohup asked for it.
+    """
     for number in SIGNALS:
-        signal.signal(number, _handler)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _handler)
+    signal.signal(signal.SIGALRM, _raise_again)
+    sys.unraisablehook = _swallowed
+
+
+def pending() -> int:
+    """The signal that has asked this process to end; 0 if none has."""
+    return _pending
 
 
 def raise_pending() -> None:
@@ -42,8 +70,8 @@ def raise_pending() -> None:
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Inside this block both signals wait; they arrive at its end."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    """Inside this block the signals wait; they arrive at its end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
     try:
         yield
     finally:
@@ -51,7 +79,8 @@ def held_back() -> Iterator[None]:
 
 
 def reset_in_child() -> None:
-    """In a forked child: Ctrl-C is the parent's business, SIGTERM ends the child."""
+    """In a forked child: Ctrl-C and a terminal that hangs up are the parent's business, SIGTERM ends the child."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)

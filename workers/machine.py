@@ -34,6 +34,7 @@ from workers.instruments import PLAIN, Instruments
 from workers.programs.program import Insn, assemble
 from workers.stops import Aftermath, Stops
 from workers.telling.postmortem import MachineFailed, describe_death, describe_stuck
+from workers.vigil import Vigil
 from workers.watchdog import Watchdog, process_seconds, process_state
 
 _PR_SET_PDEATHSIG = 1
@@ -134,6 +135,7 @@ class Machine:
         self.stops = Stops(self.views, geometry, instruments.stops)
         self._patience = patience
         self._watchdog = Watchdog(self.views, geometry, patience)
+        self._vigil = Vigil({})
         power_up(self.views, geometry, policy, instruments, self.mm_of_cpu, tick_us)
         self.views["config"]["fatal_signals"] = fatal_signals
 
@@ -158,6 +160,8 @@ class Machine:
         for cpu in range(self.geometry.cpus):
             self._spawn(f"cpu{cpu}", run_cpu, cpu)
         self._spawn("coordinator", run_coordinator, coordinator)
+        names = {process.pid: f"{process.name} of the machine" for process in self._processes}
+        self._vigil = Vigil(names, every=1.0, may_sleep=True)
         while self.views["run"]["ready"][0] < self.geometry.cpus:
             self._watch(0.001)
         start_machine(self.m, coordinator)
@@ -276,7 +280,10 @@ class Machine:
             if self.stops.holding_up():
                 self._watchdog = Watchdog(self.views, self.geometry, self._patience)
             elif self._started and (stuck := self._watchdog.look(self.pids)):
+                self._vigil.refuse_stopped()
                 report_no_progress(self.m, stuck[0])
+            elif not self.stops.was_any_hit():
+                self._vigil.look()
         return not self._running()
 
     def kill(self) -> None:

@@ -41,6 +41,10 @@ class Stops:
         """True once the process has passed the point as often as asked for."""
         return int(self._views["point"]["countdown"][point_number(stop.point)]) <= 0
 
+    def was_any_hit(self) -> bool:
+        """True once some process was killed or stopped at its point."""
+        return any(map(self.was_hit, self._stops))
+
     def killed(self) -> set[int]:
         """The processes that killed themselves, or are about to."""
         return {stop.cpu for stop in self._stops if stop.seconds is None and self.was_hit(stop)}

@@ -11,7 +11,6 @@ Exit status: 0 passed, 1 a violation was found, 2 usage, 3 internal, 4 inconclus
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -22,7 +21,7 @@ from scenarios.proofs.finding import NEVER, SECONDS, Finding, Plan, enter, explo
 from scenarios.proofs.subject import subject
 from scenarios.session import errors, options, session
 from scenarios.session.progress import Progress
-from scenarios.session.record import Record, check_writable
+from scenarios.session.record import Record, check_writable, write_file
 from scenarios.zoo.race import Subject
 
 MODELS = ("sc", "tso", "pso")
@@ -58,7 +57,7 @@ def run_one(of: Subject, plan: Plan, schedule: str | None, html: str | None, rec
                     found.others[memory] = other.verdict.word
     enter(record, found)
     if html is not None:
-        Path(html).write_text(page_of(found))
+        write_file(html, page_of(found))
     return [found]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from scenarios.proofs.finding import Plan, enter, explore
@@ -10,7 +9,7 @@ from scenarios.proofs.subject import names, subject
 from scenarios.session import report, session
 from scenarios.session.options import Lab
 from scenarios.session.progress import Progress
-from scenarios.session.record import Record
+from scenarios.session.record import Record, write_file
 
 CLAIM, PROOF, SEARCH = 6.0, 4.0, 20.0  # seconds for one subject: to prove a claim, a race's bound; to find a race
 PROGRAMS = 3  # preemptions: whole programs have too many interleavings to try all that differ
@@ -29,9 +28,6 @@ detector, the executions until then, and the schedule made short.
 
 def _job(task: tuple[str, bool, float, int]) -> dict[str, Any]:
     """One subject, in a process of the pool: the row of the record."""
-    from workers import interrupts
-
-    interrupts.reset_in_child()
     name, broken, seconds, seed = task
     of = subject(name)
     bound = of.bound if of.bound is not None or of.scene.bodies is not None else PROGRAMS
@@ -54,10 +50,12 @@ def conduct_all(record: Record, lab: Lab, seconds: float | None, write: str | No
     ]
 
     def body() -> None:
-        from workers.machine import FORK, processors
+        from workers.jobs import in_processes
+        from workers.machine import processors
 
-        with Progress("explore") as progress, FORK.Pool(processors()) as pool:
-            for done, row in enumerate(pool.imap_unordered(_job, tasks)):
+        with Progress("explore") as progress:
+            rows = in_processes(_job, tasks, processors(), lambda task: task[0])
+            for done, row in enumerate(rows):
                 progress.update((done + 1) / len(tasks), row["subject"])
                 record.rows.append(row)
                 not_met = row["knob"] is not None and row["subject"] in NOT_MET and row["found"] is None
@@ -65,7 +63,7 @@ def conduct_all(record: Record, lab: Lab, seconds: float | None, write: str | No
                     record.found.append(f"{row['subject']}: {_unexpected(row)}")
         record.rows.sort(key=lambda row: (names().index(row["subject"]), row["knob"] is not None))
         if write is not None:
-            Path(write).write_text("\n".join([ABOUT, *_markdown(record.rows)]) + "\n")
+            write_file(write, "\n".join([ABOUT, *_markdown(record.rows)]) + "\n")
 
     return session.conduct(record, lab, body, lambda: _show(record))
 

@@ -7,7 +7,9 @@ it. A loss is a defect that needs no piece removed: the protocol has it, and a s
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,12 +20,13 @@ from typing import Any
 
 import click
 
+import scenarios
 from scenarios.proofs.finding import Finding, Plan, enter, explore
 from scenarios.proofs.subject import subject
 from scenarios.session import errors, report, session
 from scenarios.session.options import Lab, number, some_of
 from scenarios.session.progress import Progress
-from scenarios.session.record import Record, check_writable
+from scenarios.session.record import Record, check_writable, write_file
 
 SEARCH, PROOF = 60.0, 6.0  # seconds to find one race, and to show its scene clean
 HEADER = (
@@ -227,13 +230,32 @@ def run_ptelab(*arguments: str) -> tuple[str, list[dict[str, Any]]]:
 
     Raises UserError unless it passed or found a violation.
     """
+    here = [str(Path(scenarios.__file__).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(here)}
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        command = [sys.executable, "-c", "from scenarios.cli import main; main()", *arguments, "--json", file.name]
-        run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode not in (errors.OK, errors.VIOLATION):
-            raise errors.UserError(f"ptelab {' '.join(arguments)}: {run.stderr.strip()}")
+        command = [sys.executable, "-P", "-m", "scenarios", *arguments, "--json", file.name]
+        status, printed, said = _watched(command, environment, f"ptelab {' '.join(arguments)}")
+        if status not in (errors.OK, errors.VIOLATION):
+            raise errors.UserError(f"ptelab {' '.join(arguments)}: {said.strip()}")
         rows: list[dict[str, Any]] = json.load(file)["rows"]
-    return run.stdout, rows
+    return printed, rows
+
+
+def _watched(command: list[str], environment: dict[str, str], name: str) -> tuple[int, str, str]:
+    """Run a command: its status, stdout and stderr. Raises MachineFailed, which names who stands still."""
+    from workers.vigil import LOOK_SECONDS, Vigil
+
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        vigil = Vigil({process.pid: name})
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    printed, said = process.communicate(timeout=LOOK_SECONDS)
+                    return process.returncode, printed, said
+                vigil.look()
+        finally:
+            process.kill()
 
 
 def show_defect(defect: Defect, seeds: int, seconds: float) -> tuple[Finding, Finding, dict[str, Any]]:
@@ -332,7 +354,7 @@ def command(only: list[str], seeds: int, seconds: float, write: str | None, json
                     losses.append((loss, lines))
                     record.rows += [{"finding": loss.id, **row} for row in rows]
         if write is not None:
-            Path(write).write_text(page(told, losses))
+            write_file(write, page(told, losses))
 
     return session.conduct(record, lab, body, lambda: _show(told, losses))
 

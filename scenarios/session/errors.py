@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 OK, VIOLATION, USAGE, INTERNAL, INCONCLUSIVE = 0, 1, 2, 3, 4
-INTERRUPTED = 130  # 128 + SIGINT; SIGTERM gives 143
+INTERRUPTED = 130  # 128 + SIGINT; SIGTERM gives 143, SIGHUP 129
+PIPE = 141  # 128 + SIGPIPE: whoever read stdout has gone
 
 
 class UserError(Exception):

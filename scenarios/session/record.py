@@ -178,10 +178,15 @@ class Record:
         if file == "-":
             sys.stdout.write(text)
             return
-        try:
-            Path(file).write_text(text)
-        except OSError as error:
-            raise errors.UserError(f"cannot write {file}: {error.strerror}") from None
+        write_file(file, text)
+
+
+def write_file(file: str | Path, text: str) -> None:
+    """Write a file that the user has named. Raises UserError."""
+    try:
+        Path(file).write_text(text)
+    except OSError as error:
+        raise errors.UserError(f"cannot write {file}: {error.strerror}") from None
 
 
 def check_writable(file: str | None) -> None:

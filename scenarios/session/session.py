@@ -36,10 +36,10 @@ def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[
         raise errors.UserError(str(error)) from None
     for text in record.missed():
         note(text)
+    record.write(lab.json_file)  # before stdout, which may be full
     if lab.json_file != "-":
         show()
         report.checks_and_verdict(record)
-    record.write(lab.json_file)
     return record.exit_status
 
 

@@ -7,7 +7,6 @@ in a process of its own, and counts if all give the same rows.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
@@ -16,6 +15,7 @@ from emulator.segment import available_bytes
 from scenarios.session import errors
 from scenarios.session.options import number
 from scenarios.session.progress import note
+from scenarios.session.record import write_file
 from scenarios.traces.agreement import first_dependent, first_difference
 from scenarios.traces.footprint import geometry_for
 from scenarios.traces.trace import Trace, TraceError, parse, rows_of
@@ -94,8 +94,5 @@ def command(file: str, repeat: int, out: str | None) -> int:
     if out is None:
         sys.stdout.write(text)
         return errors.OK
-    try:
-        Path(out).write_text(text)
-    except OSError as error:
-        raise errors.UserError(f"cannot write {out}: {error.strerror}") from None
+    write_file(out, text)
     return errors.OK

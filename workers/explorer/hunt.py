@@ -18,6 +18,8 @@ from workers.explorer.schedule import frames_of
 from workers.explorer.search import Deepening, InTurn, Search, Strategy
 from workers.explorer.tracer import kernel_frames
 from workers.machine import FORK
+from workers.telling.postmortem import MachineFailed
+from workers.vigil import LOOK_SECONDS, Vigil
 
 DEPTHS = (2, 3, 4)  # of PCT
 EVERY = 0.2  # seconds between reports
@@ -185,20 +187,23 @@ def _in_processes(machine: ExploredMachine, searches: Sequence[Fresh], budget: B
         theirs.close()
         pipes.append(ours)
     verdicts = [Verdict() for _ in searches]
+    vigil = Vigil({child.pid: f"search {number}" for number, child in enumerate(children)})
     try:
         left = list(pipes)
         while left:
-            for pipe in multiprocess.connection.wait(left):
+            vigil.look()
+            for pipe in multiprocess.connection.wait(left, LOOK_SECONDS):
                 number = pipes.index(pipe)
                 try:
                     verdicts[number], ended = pipe.recv()
                 except EOFError:
-                    raise RuntimeError(f"search {number} died") from None
+                    raise MachineFailed(f"search {number} (process {children[number].pid}) died") from None
                 total = _total(verdicts, time.monotonic() - began)
                 if ended is None:
                     progress(total)
                     continue
                 left.remove(pipe)
+                del vigil.names[children[number].pid]
                 if verdicts[number].word == "fail":
                     return _again(machine, total, *ended)
                 if verdicts[number].passed:

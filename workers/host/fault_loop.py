@@ -31,6 +31,7 @@ from emulator.mm_types import Geometry
 from emulator.segment import Segment, SegmentTooLarge
 from workers.machine import FORK, LONG_SPIN, SHORT_SPIN, child_main, processors
 from workers.telling.postmortem import MachineFailed
+from workers.vigil import Vigil
 from workers.watchdog import process_seconds
 
 VARIANTS = ("barrier", "self", "processes")
@@ -200,7 +201,9 @@ def in_child(body: Callable[[], Any], look: Callable[[], None] | None = None) ->
     try:
         leader.start()
         sender.close()  # so that its death is an end of file
+        vigil = Vigil({leader.pid: "the measurement of the real kernel"})
         while not receiver.poll(_POLL):
+            vigil.look()
             if look is not None:
                 look()
         answer = receiver.recv()

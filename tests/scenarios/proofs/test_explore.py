@@ -12,7 +12,7 @@ from support import ROOT
 
 
 def explore(*words):
-    command = [sys.executable, "-c", "from scenarios.cli import main; main()", "explore", *words]
+    command = [sys.executable, "-m", "scenarios", "explore", *words]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 
