@@ -5,16 +5,23 @@
     ptelab explore claim/NAME           what is claimed of the protocol; --twin: its broken twin
     ptelab explore all                  the whole zoo and all claims
 
+--knob leaves more pieces out, --policy runs the scene under another policy.
+
 Exit status: 0 passed, 1 a violation was found, 2 usage, 3 internal, 4 inconclusive.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from emulator.knobs import KNOBS
+from emulator.policy.policies import POLICIES
 from scenarios.proofs.explore_all import conduct_all
 from scenarios.proofs.explore_report import page_of, show_all
 from scenarios.proofs.finding import NEVER, SECONDS, Finding, Plan, enter, explore, replay
@@ -24,6 +31,7 @@ from scenarios.session.progress import Progress
 from scenarios.session.record import Record, check_writable, write_file
 from scenarios.zoo.race import Subject
 
+ALONE = ("fixed", "twin", "knob", "policy", "memory", "bound", "executions", "target", "schedule", "races", "html")
 MODELS = ("sc", "tso", "pso")
 HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
 
@@ -65,6 +73,8 @@ def run_one(of: Subject, plan: Plan, schedule: str | None, html: str | None, rec
 @click.argument("name")
 @click.option("--fixed", is_flag=True, help="A race with its piece in place.")
 @click.option("--twin", is_flag=True, help="A claim with a piece left out.")
+@click.option("--knob", default="", callback=options.some_of("knob", KNOBS), help="Leave these pieces out, too.")
+@click.option("--policy", default=None, help="Under this policy. [the subject's own]")
 @click.option("--memory", default=None, help=f"{', '.join(MODELS)}. [the subject's own]")
 @click.option("--bound", default=None, help="At most so many preemptions. [as many as the time allows]")
 @click.option("--seconds", default=None, help="Give up after so long. [30; with all: 4 or 6 for a proof]")
@@ -82,6 +92,8 @@ def explore_command(
     name: str,
     fixed: bool,
     twin: bool,
+    knob: list[str],
+    policy: str | None,
     memory: str | None,
     bound: str | None,
     seconds: str | None,
@@ -99,15 +111,18 @@ def explore_command(
         raise errors.UserError(f"unknown memory model '{memory}'; known: {', '.join(MODELS)}")
     if bound is not None and not bound.isdecimal():
         raise errors.UserError(f"--bound '{bound}' is not a number of preemptions; known: 0 and above")
+    if policy is not None and policy not in POLICIES:
+        raise errors.UserError(f"unknown policy '{policy}'; known: {', '.join(POLICIES)}")
     limit = None if seconds is None else _seconds(seconds)
     for file in (html, write):
         check_writable(file)
     lab = options.Lab(engine="explore", seed=seed, json_file=json_file, checks="online")
     lab.choose_engine()
     record = Record(f"explore {name}", seed)
-    findings: list[Finding] = []
     if name == "all":
+        _refuse_unused(ALONE, "all")
         return conduct_all(record, lab, limit, write)
+    _refuse_unused(("write",), name)
     of = subject(name)
     most = None if bound is None else int(bound)
     plan = Plan(
@@ -118,15 +133,42 @@ def explore_command(
         seconds=limit or SECONDS,
         executions=int(executions),
         seed=seed,
-        targets=tuple(filter(None, (word.strip() for word in target.split(",")))),
+        targets=_targets(target),
         races=races,
+        knobs=tuple(knob),
+        policy=policy or of.policy,
     )
+    findings: list[Finding] = []
     return session.conduct(
         record,
         lab,
         lambda: findings.extend(run_one(of, plan, schedule, html, record)),
         lambda: show_all(findings),
     )
+
+
+def _refuse_unused(parameters: Sequence[str], name: str) -> None:
+    """Raises UserError if an option was given that does nothing for this subject."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        given = context.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE
+        if given and parameter.name in parameters:
+            raise errors.UserError(f"{parameter.opts[0]} does nothing with {name}")
+
+
+def _targets(text: str) -> tuple[str, ...]:
+    """The kernel functions of --target. Raises UserError for one that does not exist."""
+    from workers.explorer.explored_machine import ExploredMachine  # noqa: F401 - every kernel is loaded
+    from workers.explorer.tracer import kernel_functions
+
+    names = tuple(filter(None, (word.strip() for word in text.split(","))))
+    if names:
+        known = kernel_functions()
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 5) or sorted(known)[:5]
+                raise errors.UserError(f"--target: unknown kernel function '{name}'; known: {', '.join(near)}, ...")
+    return names
 
 
 def _broken(of: Subject, fixed: bool, twin: bool) -> bool:

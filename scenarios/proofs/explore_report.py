@@ -39,8 +39,12 @@ def show(found: Finding) -> None:
 
     report.write(found.of.text)
     report.write(f"\nsource: {found.of.source}")
-    if found.plan.broken:
-        report.write(f"left out: {found.of.knob}")
+    if left_out := found.plan.left_out(found.of):
+        report.write(f"left out: {', '.join(left_out)}")
+    elif found.of.knob and not found.of.is_claim:
+        report.write(f"in place: {found.of.knob}")
+    if found.plan.policy_of(found.of) != found.of.policy:
+        report.write(f"policy: {found.plan.policy}, not {found.of.policy}")
     if found.crash:
         report.write(f"the coordinator dies behind its step {found.crash}, and another one takes its place")
     report.write(f"\n{verdict_line(found)}")
@@ -75,10 +79,10 @@ def page_of(found: Finding) -> str:
     verdict = found.verdict
     facts = {
         "subject": found.of.name,
-        "left out": found.of.knob if found.plan.broken else "nothing",
+        "left out": ", ".join(found.plan.left_out(found.of)) or "nothing",
         "verdict": verdict_line(found),
         "memory model": found.plan.memory,
-        "policy": found.of.policy,
+        "policy": found.plan.policy_of(found.of),
         "executions": f"{verdict.executions:,}",
         "steps": f"{verdict.steps:,}",
         "seconds": f"{verdict.seconds:.1f}",

@@ -16,7 +16,10 @@ NEVER = 1 << 60
 
 @dataclass(frozen=True)
 class Plan:
-    """What the options ask for. `broken`: the piece is left out."""
+    """What the options ask for. `broken`: the piece is left out, and so are those of `knobs`, whatever the subject.
+
+    `policy` is the subject's own if it is empty.
+    """
 
     broken: bool
     memory: str
@@ -28,12 +31,30 @@ class Plan:
     jobs: int = 2
     targets: tuple[str, ...] = ()
     races: bool = True  # look for data races
+    knobs: tuple[str, ...] = ()
+    policy: str = ""
+
+    def left_out(self, of: Subject) -> tuple[str, ...]:
+        """All knobs that are on."""
+        return tuple(dict.fromkeys([*([of.knob] if self.broken else []), *self.knobs]))
+
+    def policy_of(self, of: Subject) -> str:
+        """The policy the scene runs under."""
+        return self.policy or of.policy
+
+    def is_own(self, of: Subject) -> bool:
+        """True if the scene runs as its subject says, so that what is expected of it holds."""
+        return not self.knobs and self.policy_of(of) == of.policy
 
     def command(self, of: Subject, schedule: str | None = None) -> str:
         """The command line of this plan."""
         words = ["ptelab", "explore", of.name]
         if self.broken == of.is_claim:
             words.append("--twin" if of.is_claim else "--fixed")
+        if self.knobs:
+            words += ["--knob", ",".join(self.knobs)]
+        if self.policy_of(of) != of.policy:
+            words += ["--policy", self.policy]
         if self.memory != of.memory:
             words += ["--memory", self.memory]
         if schedule is not None:
@@ -76,9 +97,9 @@ class Finding:
         example, verdict = self.example, self.verdict
         return {
             "subject": self.of.name,
-            "knob": self.of.knob if self.plan.broken else None,
+            "knob": ",".join(self.plan.left_out(self.of)) or None,
             "memory": self.plan.memory,
-            "policy": self.of.policy,
+            "policy": self.plan.policy_of(self.of),
             "verdict": verdict.word,
             "found": self.what,
             "executions": verdict.executions,
@@ -102,9 +123,12 @@ def machine_for(of: Subject, plan: Plan, crash_at: int = 0) -> Any:
     from workers.explorer.explored_machine import ExploredMachine
     from workers.instruments import Instruments
 
-    knobs = (of.knob,) if plan.broken else ()
+    knobs, policy = plan.left_out(of), plan.policy_of(of)
     tools = Instruments(online=True, knobs=knobs, settings=of.settings)
-    return ExploredMachine(of.scene, of.policy, tools, plan.memory, crash_at, plan.races and not plan.broken)
+    try:
+        return ExploredMachine(of.scene, policy, tools, plan.memory, crash_at, plan.races and not knobs)
+    except ValueError as error:  # a setting that the policy cannot have
+        raise errors.UserError(f"{of.name} under {policy}: {error}") from None
 
 
 def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Finding:
@@ -114,7 +138,7 @@ def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Fi
     from emulator.engines.store_buffer import TooManyTasks
     from workers.explorer.hunt import Budget, Verdict, hunt, portfolio, search
 
-    if plan.broken and of.schedule and not plan.demanded and not plan.targets:
+    if plan.broken and of.schedule and plan.is_own(of) and not plan.demanded and not plan.targets:
         return replay(of, plan, of.schedule)
     budget = Budget(plan.seconds, plan.executions)
     total, crash = Verdict(), 0
@@ -122,7 +146,7 @@ def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Fi
         while True:
             crash += of.crashes
             machine = machine_for(of, plan, crash)
-            lots = plan.seed if plan.broken or plan.jobs > 1 else None  # those who draw lots prove nothing
+            lots = plan.seed if plan.left_out(of) or plan.jobs > 1 else None  # those who draw lots prove nothing
             searches = portfolio(machine, plan.bound, plan.targets, lots)
             if of.crashes:  # one search for each step of the coordinator
                 verdict = search(machine, searches[0], budget)

@@ -8,7 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 
 from emulator.engines.access_log import (
     ADD,
@@ -43,6 +43,14 @@ def kernel_frames(frame: FrameType | None) -> Iterator[FrameType]:
 
 def _is_kernel(code: CodeType) -> bool:
     return code.co_filename.startswith(_KERNELS) and not code.co_filename.startswith(_ENGINES)
+
+
+def kernel_functions() -> set[str]:
+    """The names of all kernel functions that are loaded."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("emulator.")]
+    functions = [one for module in modules for one in vars(module).values() if isinstance(one, FunctionType)]
+    names = {function.__name__ for function in functions if _is_kernel(function.__code__)}
+    return {name for name in names if name[0].islower()}
 
 
 class Words:

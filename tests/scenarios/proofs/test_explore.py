@@ -4,6 +4,7 @@ Covers: scenarios/proofs/explore_report
 """
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -73,6 +74,25 @@ def test_preemptions_can_be_kept_to_named_functions():
     assert run.returncode == 1, run.stdout + run.stderr
 
 
+def test_a_knob_leaves_another_piece_out_and_its_schedule_can_be_repeated(tmp_path):
+    run = explore("race/no-flush", "--fixed", "--knob", "leaf-only-flush", "--json", str(tmp_path / "out.json"))
+
+    row = json.loads((tmp_path / "out.json").read_text())["rows"][0]
+    assert run.returncode == 1, run.stderr
+    assert (row["knob"], row["found"]) == ("leaf-only-flush", "psc-hit-freed-table")
+    again = run.stdout[run.stdout.index("again: ptelab explore ") :].splitlines()[0]
+    repeated = explore(*shlex.split(again)[3:])
+    assert repeated.returncode == 1, repeated.stderr
+    assert "fail: psc-hit-freed-table" in repeated.stdout
+
+
+def test_a_scene_runs_under_another_policy_and_the_report_says_so():
+    whole = explore("race/publish-before-init", "--policy", "none", "--bound", "1")
+
+    assert whole.returncode == 0, whole.stdout + whole.stderr  # nobody looks at a count
+    assert "policy: none, not refcount" in whole.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -84,6 +104,15 @@ def test_preemptions_can_be_kept_to_named_functions():
         (["race/no-flush", "--seconds", "0"], "--seconds '0' is out of range"),
         (["race/no-flush", "--html", "/nowhere/x.html"], "cannot write /nowhere/x.html"),
         (["claim/two-installs", "--fixed"], "is a claim, which is whole as it is"),
+        (["race/no-flush", "--knob", "x"], "unknown knob 'x'; known: publish-before-init,"),
+        (["race/no-flush", "--policy", "x"], "unknown policy 'x'; known: none,"),
+        (["race/no-flush", "--target", "pte_trj_get"], "unknown kernel function 'pte_trj_get'; known: pte_try_get,"),
+        (["race/no-flush", "--write", "/tmp/x.md"], "--write does nothing with race/no-flush"),
+        (["all", "--fixed"], "--fixed does nothing with all"),
+        (["all", "--schedule", "-"], "--schedule does nothing with all"),
+        (["all", "--html", "x.html"], "--html does nothing with all"),
+        (["all", "--no-data-races"], "--data-races does nothing with all"),
+        (["claim/install-against-dying-table", "--policy", "none"], "under none: any_zero_frees needs a policy with"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(words, says):
