@@ -458,11 +458,15 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
 }
 
 
-COUNTED_ONLY = {"pte_refcount", "empty_tables"}  # checks that say something only where tables are counted
+CONDITIONAL = ("pte_refcount", "empty_tables")  # checks that hold under some policies only: config.invariants
+
+
+def holds(views: Views, name: str) -> bool:
+    """True if a check holds under the policy of a machine."""
+    return name not in CONDITIONAL or bool(int(views["config"]["invariants"][0]) >> CONDITIONAL.index(name) & 1)
 
 
 def audit(views: Views, geometry: Geometry) -> dict[str, int]:
     """Run every check that applies over a stopped machine: name -> violations."""
     frozen = Frozen(views, geometry)
-    counted = bool(views["config"]["pte_counted"][0])
-    return {name: check(frozen) for name, check in CHECKS.items() if counted or name not in COUNTED_ONLY}
+    return {name: check(frozen) for name, check in CHECKS.items() if holds(views, name)}

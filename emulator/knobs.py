@@ -162,6 +162,16 @@ _KNOBS = (
         "H17, PT_RECLAIM, reported by syzbot: pagetable_dtor before call_rcu",
     ),
     Knob(
+        "lock-no-pmd-recheck",
+        "pte_lock does not look at the pmd again once it has the ptl (pmd_same)",
+        "pte_offset_map_lock, mm/pgtable-generic.c, since 6.5",
+    ),
+    Knob(
+        "reclaim-trusts-first-pass",
+        "the fast path of PT_RECLAIM trusts that it cleared all although the zap has let go of the ptl",
+        "H16; 6.14-rc1, found by fstests generic/437",
+    ),
+    Knob(
         "lost-wakeup",
         "the coordinator goes to sleep without a second look for work",
         "futex(2): the value must be read before the condition is looked at; swait in the RCU kthreads",
@@ -232,6 +242,11 @@ _KNOBS = (
         "A2; v1, patch 5: collapse_huge_page",
     ),
     Knob(
+        "collapse-late-vma-lock",
+        "collapse takes the lock of the VMA after it has looked at the table",
+        "H29; 366a4532d96f; MADV_DONTNEED under the lock of a VMA: a6fde7add78d",
+    ),
+    Knob(
         "collapse-without-ipi",
         "collapse does not wait for CPUs that have interrupts off before the table may be freed",
         "H7, 2ba99c5e0881",
@@ -291,13 +306,12 @@ _SETTINGS = (
         "before 2ba99c5e0881; for policies that free tables after a grace period",
     ),
     Setting(
-        "rcu_retract",
-        "retract takes i_mmap_lock and pmd_lock, no mmap_lock, as since 6.5; of the walkers mremap alone looks at the "
-        "pmd twice, so no other may walk meanwhile",
+        "vma_locks",
+        "1: faults and MADV_DONTNEED take the lock of one VMA in place of mmap_lock, as since 6.4",
     ),
     Setting(
-        "rcu_walk",
-        "mincore and UFFD_MOVE take RCU, ptl and a second look at the pmd instead of a reference, as since 6.5",
+        "zap_batch",
+        "entries that a zap looks at before it lets go of the ptl, as where somebody wants the processor; 0: all",
     ),
 )
 

@@ -108,10 +108,12 @@ CONFIG = struct(
         memcg_limit="pages of files and tables above which a new PTE table reclaims first, 0 none; before the start",
     ),
     line(  # the policy, see policy/policies.py
-        pte_counted="PTE tables count their users and go at the last put (patch 5); before the start",
-        try_get_rcu="pte_try_get pins without pmd_lock, under RCU (patch 6); before the start",
-        table_free_rcu="a table's memory returns after a grace period (patch 6); before the start",
-        table_free_gather="zap frees tables through its open mmu_gather (patch 7); before the start",
+        pin="what keeps a PTE table from going under a visitor; before the start",
+        reclaim="which zaps look whether they have emptied a table; before the start",
+        table_free_rcu="a table's memory returns after a grace period; before the start",
+        table_free_gather="zap frees tables through its open mmu_gather; before the start",
+        tables_left="1 if tables may be there still when their last VMA goes; before the start",
+        invariants="bits of checks.CONDITIONAL: checks that hold under this policy; before the start",
     ),
     line(  # the rest is read by the debug build only
         online="1 if the detectors look; before the start",
@@ -197,6 +199,7 @@ CPU = struct(
         pc="index of the current instruction; this CPU",
         loaded="the word that the latest load read; this CPU",
         mmap_lock_held="0, or 2 * mm + 1 for read, 2 * mm + 2 for write; this CPU",
+        vma_lock_held="0, or the row + 1 of the VMA whose lock it holds for reading; this CPU",
         waits_for="a Wait while this CPU waits, else 0; this CPU",
         waits_index="which lock, barrier or table it waits for; this CPU",
         finished="1 once the program has ended; this CPU",
@@ -349,6 +352,7 @@ VMA = struct(
         file="file + 1 it maps, 0 if anonymous; holder of mmap_lock for write and of the anon_vma lock",
         pgoff="page of the file that its first page maps, or of the address where it began: neighbours merge if theirs"
         " follow; holder of mmap_lock for write and of the anon_vma lock",
+        lock_readers="CPUs that hold the VMA's own lock for reading (setting vma_locks); atomic",
     ),
 )
 

@@ -408,7 +408,7 @@ def mmap_lock(tasks: str, locked: bool = True) -> tuple[int, bool, list[list[int
             read(cpu)
             lock.mmap_read_unlock(m, cpu, 0)
             return None
-        lock.mmap_write_lock(m, cpu, 0)
+        lock.mmap_write_lock_only(m, cpu, 0)
         write(cpu)
         if task == "w":
             lock.mmap_write_unlock(m, cpu, 0)

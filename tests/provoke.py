@@ -162,7 +162,7 @@ def freed_walk(m: Any, cached: bool) -> None:
 def retry_bound(m: Any) -> None:
     """A pmd that names a dying table for ever."""
     pte_alloc._RETRIES_BUG = 50
-    m.config.pte_counted[0] = m.config.try_get_rcu[0] = 1
+    m.config.pin[0] = 3
     m.entry[512 * TABLE] = entry(TABLE + 1)
     pte_alloc.pte_alloc_try_get_slow(m, CPU, MM, 512 * TABLE)
 

@@ -129,6 +129,9 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     "writeback.submitting": Case((WRITES_BACK, STORES_FILE), ("under write-back",)),
     "truncate.unmapped": Case(([truncate(0, 1), truncate(0, 9), jump(0)],) * 2, ("the inode lock of file 0",)),
     "zap.locked": Case(holds=(_READING, _PTL, _GATHER)),
+    "unhook.locked": Case(holds=(_READING, _PMD_LOCK, _GATHER), policy="pt-reclaim-any"),
+    "zap.pmd-cleared": Case(holds=(_READING, _PTL, _GATHER), policy="pt-reclaim"),
+    "pte_lock.read-pmd": Case(holds=(_READING, "rcu_read_lock"), policy="none-rcu"),
     "zap.cleared": Case(holds=(_READING, _GATHER)),
     "pte_put.dropped": Case(),
     "free_pte_table.zero": Case(holds=(_READING, _GATHER)),
@@ -185,7 +188,7 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     "uffd.waiting": Case((MISSES, ELSEWHERE), ("no lock",), free=True),
     "uffd.looked": Case((MISSES, ELSEWHERE), knobs=("uffd-seq-late",)),
     "uffd.woken": Case((FILLS, ELSEWHERE), ("no lock",), free=True),
-    "uffd.mapped": Case((BESIDE, MAPS_TOO), (_READING, "rcu_read_lock"), settings=(("rcu_walk", 1),)),
+    "uffd.mapped": Case((BESIDE, MAPS_TOO), (_READING, "the anon_vma lock")),
     "alloc.zone-locked": Case(holds=(_READING, "zone lock")),
     "exit.mmap-locked": Case(
         ([mmap(BASE, SLOT), touch(BASE, SLOT), EXIT], [compute(1000), STOP]), (_WRITING,), free=True, mm_of_cpu=(0, 1)

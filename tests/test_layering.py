@@ -12,6 +12,7 @@ import pytest
 from support import ROOT, kernels
 
 from emulator.engines import compile_cache
+from emulator.policy.policies import POLICIES
 
 TOPS = ("benchmarks", "scenarios", "workers", "emulator")
 STOREYS = re.findall(r"^    ((?:\w+/)+)  +\S", (ROOT / "README.md").read_text(), re.MULTILINE)
@@ -141,6 +142,14 @@ def test_one_fault_is_followed_through_at_most_five_files():
     for table in tables[:2]:  # the fault, the zap
         steps = re.findall(r"^\| \d+ \| `(\w+\.py)", table, re.MULTILINE)
         assert 1 <= len(set(steps)) <= 5
+
+
+def test_nothing_outside_of_the_policies_names_one_or_asks_how_it_works():
+    names = "|".join(name for name in POLICIES if name != "none")
+    named = re.compile(rf"[\"'](?:{names})[\"']|config\.(?:pin|reclaim)\b")
+    for file, path in FILES.items():
+        if file.startswith(("emulator/", "workers/")) and not file.startswith("emulator/policy/"):
+            assert named.findall(path.read_text()) == [], file
 
 
 def test_only_the_report_prints():

@@ -87,7 +87,7 @@ def power_up(
     views["file"]["size"][: geometry.files] = geometry.file_pages
     config["flush_ceiling"] = FLUSH_CEILING
     config["spin"] = LONG_SPIN if geometry.cpus <= processors() else SHORT_SPIN
-    for field, value in POLICIES[policy].switches().items():
+    for field, value in POLICIES[policy].words().items():
         config[field] = value
     instruments.apply(views)
     zone = views["zone"]

@@ -29,7 +29,7 @@ from emulator.pgtable_types import (
     SOFT_DIRTY,
     ZERO_PAGE,
 )
-from emulator.policy.pte_ref import pte_lock, pte_unlock
+from emulator.policy.pte_ref import entry_changed, pte_lock, pte_unlock
 from emulator.uapi import ENOMEM
 from emulator.watch.paths import path_number, took
 from emulator.watch.shadow import shadow_own
@@ -56,7 +56,7 @@ def wp_page_reuse(m, mm, pte, addr):
 
 
 @kernel
-def wp_page_copy(m, cpu, mm, vma, table, pte, addr, orig):
+def wp_page_copy(m, cpu, mm, vma, pmd, table, pte, addr, orig):
     """Give a write-protected PTE, of the zero page or of a shared frame, a frame of its own. 0 or -ENOMEM.
 
     The old translation is flushed before the new one is set, under ptl (ptep_clear_flush). The entry stays counted.
@@ -75,19 +75,21 @@ def wp_page_copy(m, cpu, mm, vma, table, pte, addr, orig):
         if DEBUG:
             shadow_own(m, mm, frame, addr)
     smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
-    pte_lock(m, cpu, table)
-    same = same_but_bits(read_once(m.entry, pte), orig)
+    held = pte_lock(m, cpu, pmd, table)
+    same = held and same_but_bits(read_once(m.entry, pte), orig)
     if same:
         page = addr & -PAGE
         xchg(m.entry, pte, 0)
         flush_tlb_mm_range(m, cpu, mm, page, page + PAGE, 0)
         page_add_new_anon_rmap(m, mm, vma, addr, frame)
         write_once(m.entry, pte, frame << PAGE_SHIFT | ANON_PTE)
+        entry_changed(m, cpu, pmd, orig, frame << PAGE_SHIFT | ANON_PTE, 1)
         if old == ZERO_PAGE:
             add_mm_rss(m, cpu, mm, 1)
         else:
             atomic_add(m.page.mapcount, old, -1)
-    pte_unlock(m, cpu, table)
+    if held:
+        pte_unlock(m, cpu, table)
     if not same:
         put_page(m, cpu, frame)
     elif old != ZERO_PAGE:
@@ -96,12 +98,13 @@ def wp_page_copy(m, cpu, mm, vma, table, pte, addr, orig):
 
 
 @kernel
-def get_page_of(m, cpu, table, pte, orig):
+def get_page_of(m, cpu, pmd, table, pte, orig):
     """Take a reference on the frame of a PTE if that is the same still; True if so.
 
     Locking: takes and releases ptl; caller must hold a reference on the table.
     """
-    pte_lock(m, cpu, table)
+    if not pte_lock(m, cpu, pmd, table):
+        return False
     same = same_but_bits(read_once(m.entry, pte), orig)
     if same:
         atomic_add(m.page.refcount, orig >> PAGE_SHIFT, 1)
@@ -110,7 +113,7 @@ def get_page_of(m, cpu, table, pte, orig):
 
 
 @kernel
-def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
+def do_wp_page(m, cpu, mm, vma, pmd, table, pte, addr, orig):
     """Write fault on a present read-only PTE: break COW. 0 or -ENOMEM.
 
     A frame with one user is this entry's alone: fork, which would add another, needs mmap_lock for writing.
@@ -118,10 +121,11 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
     """
     frame = orig >> PAGE_SHIFT
     if frame == ZERO_PAGE:
-        return wp_page_copy(m, cpu, mm, vma, table, pte, addr, orig)
-    if read_once(m.page_slot, frame) != 0 and get_page_of(m, cpu, table, pte, orig):
+        return wp_page_copy(m, cpu, mm, vma, pmd, table, pte, addr, orig)
+    if read_once(m.page_slot, frame) != 0 and get_page_of(m, cpu, pmd, table, pte, orig):
         free_page_and_swap_cache(m, cpu, frame)  # or the cache would be taken for somebody who shares it
-    pte_lock(m, cpu, table)
+    if not pte_lock(m, cpu, pmd, table):
+        return 0
     entry = read_once(m.entry, pte)
     same = same_but_bits(entry, orig)
     users = read_once(m.page.refcount, frame)
@@ -138,6 +142,6 @@ def do_wp_page(m, cpu, mm, vma, table, pte, addr, orig):
     pte_unlock(m, cpu, table)
     if not shared:
         return 0
-    result = wp_page_copy(m, cpu, mm, vma, table, pte, addr, orig)
+    result = wp_page_copy(m, cpu, mm, vma, pmd, table, pte, addr, orig)
     put_page(m, cpu, frame)
     return result

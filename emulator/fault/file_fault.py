@@ -43,7 +43,7 @@ from emulator.pages.vmscan import pte_alloc_one
 from emulator.pgtable import pmd_addr_end, pte_offset
 from emulator.pgtable_types import ACCESSED, ANON_PTE, DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, SOFT_DIRTY, USER
 from emulator.policy.pte_alloc import pmd_install, pte_alloc_new, pte_try_get_retry
-from emulator.policy.pte_ref import pte_get, pte_lock, pte_unlock
+from emulator.policy.pte_ref import entry_changed, pte_lock, pte_unlock
 from emulator.uapi import ENOMEM, VM_SHARED
 from emulator.watch.bugs import Bug
 from emulator.watch.paths import path_number, took
@@ -118,7 +118,8 @@ def finish_fault(m, cpu, frame, flags):
         return table
     mm = m.vmf.mm[cpu]
     pte = pte_offset(table, m.vmf.addr[cpu])
-    pte_lock(m, cpu, table)
+    if not pte_lock(m, cpu, m.vmf.pmd[cpu], table):
+        return 0
     empty = read_once(m.entry, pte) == 0
     if empty:
         took(m, cpu, FILE_NONE_ENTRY)
@@ -126,8 +127,9 @@ def finish_fault(m, cpu, frame, flags):
             page_add_file_rmap(m, mm, frame)
         else:
             page_add_new_anon_rmap(m, mm, m.vmf.vma[cpu], m.vmf.addr[cpu], frame)
-        write_once(m.entry, pte, frame << PAGE_SHIFT | flags | PRESENT | USER | ACCESSED)
-        pte_get(m, cpu, m.vmf.pmd[cpu])
+        entry = frame << PAGE_SHIFT | flags | PRESENT | USER | ACCESSED
+        write_once(m.entry, pte, entry)
+        entry_changed(m, cpu, m.vmf.pmd[cpu], 0, entry, 1)
     pte_unlock(m, cpu, table)
     if empty and flags & FILE == 0:
         add_mm_rss(m, cpu, mm, 1)
@@ -250,13 +252,12 @@ def wp_page_shared(m, cpu, entry):
     if m.cache.frame[slot] == entry >> PAGE_SHIFT:
         took(m, cpu, WRITE_SHARED_FILE)
         page_mkwrite(m, cpu, slot)
-        pte_lock(m, cpu, table)
-        current = read_once(m.entry, pte)
-        if current & ~(ACCESSED | DIRTY) == entry & ~(ACCESSED | DIRTY):
-            xchg(
-                m.entry, pte, current | RW | ACCESSED | DIRTY | SOFT_DIRTY
-            )  # more rights: no flush, the fault forgets the old
-        pte_unlock(m, cpu, table)
+        if pte_lock(m, cpu, m.vmf.pmd[cpu], table):
+            current = read_once(m.entry, pte)
+            if current & ~(ACCESSED | DIRTY) == entry & ~(ACCESSED | DIRTY):
+                # more rights: no flush, the fault forgets the old
+                xchg(m.entry, pte, current | RW | ACCESSED | DIRTY | SOFT_DIRTY)
+            pte_unlock(m, cpu, table)
     unlock_page(m, cpu, slot)
     return 0
 
@@ -275,8 +276,8 @@ def wp_file_copy(m, cpu, entry):
         return -ENOMEM
     pte = pte_offset(table, addr)
     old = entry >> PAGE_SHIFT
-    pte_lock(m, cpu, table)
-    same = read_once(m.entry, pte) & ~(ACCESSED | DIRTY) == entry & ~(ACCESSED | DIRTY)
+    held = pte_lock(m, cpu, m.vmf.pmd[cpu], table)
+    same = held and read_once(m.entry, pte) & ~(ACCESSED | DIRTY) == entry & ~(ACCESSED | DIRTY)
     if same:
         took(m, cpu, WRITE_PRIVATE_FILE)
         copy_user_page(m, cpu, frame, old)
@@ -285,7 +286,8 @@ def wp_file_copy(m, cpu, entry):
         page_add_new_anon_rmap(m, mm, m.vmf.vma[cpu], addr, frame)
         write_once(m.entry, pte, frame << PAGE_SHIFT | ANON_PTE)
         page_remove_rmap(m, mm, old)
-    pte_unlock(m, cpu, table)
+    if held:
+        pte_unlock(m, cpu, table)
     if same:
         add_mm_rss(m, cpu, mm, 1)
         put_page(m, cpu, old)

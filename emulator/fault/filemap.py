@@ -16,7 +16,7 @@ Source: mm/filemap.c; patch 4 gives lock_page_or_retry the vmf for this.
 
 from emulator.atomic import kernel, knob, read_once, write_once
 from emulator.cpu.interrupts import point
-from emulator.locking.mmap_lock import mmap_read_unlock
+from emulator.locking.vma_lock import release_fault_lock
 from emulator.pages.page_alloc import alloc_page, put_page
 from emulator.pages.pagemap import (
     add_to_page_cache,
@@ -32,7 +32,7 @@ from emulator.pages.vma import linear_page_index
 from emulator.pgtable import pte_offset
 from emulator.pgtable_types import ACCESSED, DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, SOFT_DIRTY, USER
 from emulator.policy.pte_alloc import pmd_install
-from emulator.policy.pte_ref import pte_get_many, pte_lock, pte_put, pte_try_get, pte_unlock
+from emulator.policy.pte_ref import entry_changed, pte_lock, pte_peek, pte_put, pte_try_get, pte_unlock
 from emulator.uapi import EBUS, ENOMEM, VM_SHARED, VM_WRITE
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -68,7 +68,7 @@ def lock_page_or_retry(m, cpu, slot):
         return True
     if not knob(m.config.ref_across_retry):
         pte_put_vmf(m, cpu)
-    mmap_read_unlock(m, cpu, m.vmf.mm[cpu])
+    release_fault_lock(m, cpu, m.vmf.mm[cpu])
     m.cpu.retries[cpu] += 1
     took(m, cpu, WAITS)
     point(m, cpu, RETRYING, slot, m.vmf.table[cpu])
@@ -148,6 +148,7 @@ def map_cached_page(m, cpu, mm, slot, pte, prot):
 @kernel
 def map_cached_range(m, cpu, mm, vma, pmd, table, start, end):
     """Map the pages of the cache into the empty PTEs of [start, end), in one table; the entries are counted in one go.
+    Nothing is mapped if the table has gone.
 
     v1 to v3 count them after they have dropped ptl. Locking: takes and releases ptl; caller must hold mmap_lock and a
     reference on the table.
@@ -156,16 +157,17 @@ def map_cached_range(m, cpu, mm, vma, pmd, table, start, end):
     mapped = 0
     prot = page_prot(m, vma)
     first = cache_slot(m, m.vma.file[vma] - 1, linear_page_index(m, vma, start))
-    pte_lock(m, cpu, table)
+    if not pte_lock(m, cpu, pmd, table):
+        return
     for page in range((end - start) // PAGE):
         if map_cached_page(m, cpu, mm, first + page, pte_offset(table, start + page * PAGE), prot):
             mapped += 1
     if not knob(m.config.count_late):
-        pte_get_many(m, cpu, pmd, mapped)
+        entry_changed(m, cpu, pmd, 0, FILE, mapped)
     pte_unlock(m, cpu, table)
     point(m, cpu, PAGES_MAPPED, table, mapped)
     if knob(m.config.count_late):
-        pte_get_many(m, cpu, pmd, mapped)
+        entry_changed(m, cpu, pmd, 0, FILE, mapped)
 
 
 @kernel
@@ -208,4 +210,4 @@ def filemap_map_pages(m, cpu, start, end):
         return False
     table, pmd, vma = m.vmf.table[cpu], m.vmf.pmd[cpu], m.vmf.vma[cpu]
     map_cached_range(m, cpu, m.vmf.mm[cpu], vma, pmd, table, start, end)
-    return read_once(m.entry, pte_offset(table, m.vmf.addr[cpu])) != 0
+    return pte_peek(m, cpu, pmd, table, pte_offset(table, m.vmf.addr[cpu])) != 0

@@ -24,12 +24,13 @@ from emulator.fault.swap_fault import do_swap_page, set_vmf
 from emulator.fault.userfaultfd import handle_userfault
 from emulator.huge.huge_memory import pte_alloc_or_huge, pte_alloc_split
 from emulator.huge.hugetlb import hugetlb_fault
-from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
+from emulator.locking.mmap_lock import mmap_read_lock
+from emulator.locking.vma_lock import release_fault_lock, vma_end_read, vma_locks
 from emulator.mm_types import FRAMES
 from emulator.pages.page_alloc import alloc_page, clear_page, put_page
 from emulator.pages.rmap import page_add_new_anon_rmap
 from emulator.pages.rss import add_mm_rss
-from emulator.pages.vma import anon_vma_prepare, find_vma, vma_limit
+from emulator.pages.vma import anon_vma_prepare, find_vma, lock_vma, vma_limit
 from emulator.pgtable import (
     pte_offset,
     pte_present,
@@ -43,7 +44,7 @@ from emulator.pgtable_types import (
     ZERO_PTE,
 )
 from emulator.policy.pte_alloc import pte_try_get_retry
-from emulator.policy.pte_ref import pte_get, pte_lock, pte_put, pte_try_get, pte_unlock
+from emulator.policy.pte_ref import entry_changed, pte_lock, pte_peek, pte_put, pte_try_get, pte_unlock
 from emulator.rmap_walks.anon_reclaim import try_to_free_pages
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.tables.rcu import cond_resched
@@ -76,15 +77,16 @@ SET_PTE_DONE = point_number("set_pte.done")
 def set_pte(m, cpu, mm, table, pmd, pte, entry):
     """Fill an empty PTE if it is empty still, and count it; True if done.
 
-    Locking: takes and releases ptl; caller must hold a reference on the table.
+    Locking: takes and releases ptl; caller must have come to the table.
     """
-    pte_lock(m, cpu, table)
+    if not pte_lock(m, cpu, pmd, table):
+        return False
     point(m, cpu, SET_PTE_LOCKED, table, entry)
     empty = read_once(m.entry, pte) == 0
     if empty:
         took(m, cpu, NONE_ENTRY)
         write_once(m.entry, pte, entry)
-        pte_get(m, cpu, pmd)
+        entry_changed(m, cpu, pmd, 0, entry, 1)
     point(m, cpu, SET_PTE_DONE, table, data_race(m.ptdesc.pte_refcount, table))
     pte_unlock(m, cpu, table)
     return empty
@@ -124,10 +126,10 @@ def swap_and_wp_fault(m, cpu, entry):
     result = do_swap_page(m, cpu, entry)
     if result == 0 and m.vmf.flags[cpu] & FAULT_FLAG_WRITE:
         mm, table, addr = m.vmf.mm[cpu], m.vmf.table[cpu], m.vmf.addr[cpu]
-        pte = pte_offset(table, addr)
-        entry = read_once(m.entry, pte)
+        pmd, pte = m.vmf.pmd[cpu], pte_offset(table, addr)
+        entry = pte_peek(m, cpu, pmd, table, pte)
         if pte_present(entry) and entry & (RW | FILE) == 0:
-            return do_wp_page(m, cpu, mm, m.vmf.vma[cpu], table, pte, addr, entry)
+            return do_wp_page(m, cpu, mm, m.vmf.vma[cpu], pmd, table, pte, addr, entry)
     return result
 
 
@@ -156,14 +158,14 @@ def handle_pte_fault(m, cpu, mm, vma, pmd, addr, flags):
     else:
         took(m, cpu, TABLE_THERE)
     pte = pte_offset(table, addr)
-    entry = read_once(m.entry, pte)
+    entry = pte_peek(m, cpu, pmd, table, pte)
     result = 0
     if entry == 0:
         result = do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write)
     elif entry & PRESENT == 0:
         return handle_nonpresent_fault(m, cpu, mm, vma, pmd, table, addr, flags, entry)
     elif write and entry & RW == 0:
-        result = do_wp_page(m, cpu, mm, vma, table, pte, addr, entry)
+        result = do_wp_page(m, cpu, mm, vma, pmd, table, pte, addr, entry)
     if write or not knob(m.config.missing_pte_put):
         took(m, cpu, FAULT_END)
         pte_put(m, cpu, mm, pmd, addr)  # pte_put_vmf
@@ -180,7 +182,7 @@ def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
     set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
     if table != 0:
         took(m, cpu, FILE_TABLE)
-    entry = 0 if table == 0 else read_once(m.entry, pte_offset(table, addr))
+    entry = 0 if table == 0 else pte_peek(m, cpu, pmd, table, pte_offset(table, addr))
     result = 0
     if entry == 0:
         result = do_fault(m, cpu)
@@ -190,7 +192,7 @@ def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
         if entry & FILE:
             result = do_wp_file(m, cpu, entry)
         else:
-            result = do_wp_page(m, cpu, mm, vma, table, pte_offset(table, addr), addr, entry)
+            result = do_wp_page(m, cpu, mm, vma, pmd, table, pte_offset(table, addr), addr, entry)
     pte_put_vmf(m, cpu)
     return result
 
@@ -206,14 +208,14 @@ def handle_missing_fault(m, cpu, mm, vma, pmd, addr, flags):
         return table
     set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
     pte = pte_offset(table, addr)
-    entry = read_once(m.entry, pte)
+    entry = pte_peek(m, cpu, pmd, table, pte)
     result = 0
     if entry == 0:
         result = handle_userfault(m, cpu)
     elif not pte_present(entry):
         result = swap_and_wp_fault(m, cpu, entry)
     elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
-        result = do_wp_page(m, cpu, mm, vma, table, pte, addr, entry)
+        result = do_wp_page(m, cpu, mm, vma, pmd, table, pte, addr, entry)
     pte_put_vmf(m, cpu)
     return result
 
@@ -248,29 +250,46 @@ def __handle_mm_fault(m, cpu, mm, vma, addr, flags):
     return result
 
 
+@kernel_inline
+def find_fault_vma(m, cpu, mm, addr, flags):
+    """The row of the VMA that `addr` lies in, or -1.
+
+    Locking: returns with mmap_lock held for reading, or with the VMA's own lock (vma_lock.py): release_fault_lock.
+    """
+    if vma_locks(m) and flags & FAULT_FLAG_TRIED == 0:
+        vma = lock_vma(m, cpu, mm, addr, addr)
+        if vma >= 0 and m.vma.flags[vma] & VM_SPECIAL_FAULT == 0:
+            return vma
+        if vma >= 0:
+            vma_end_read(m, cpu, mm)
+    mmap_read_lock(m, cpu, mm)
+    vma = find_vma(m, mm, addr)
+    return vma if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr else -1
+
+
 @kernel
 def handle_mm_fault(m, cpu, mm, addr, write):
     """Resolve a page fault: 0, or -EFAULT if no VMA allows it, -EBUS past the end of a file, -ENOMEM, with a signal.
 
     What reclaim wins may be what the fault itself needs, so it is asked a few times and no more (should_reclaim_retry).
-    Locking: takes and releases mmap_lock for reading. Source: do_user_addr_fault and handle_mm_fault.
+    Locking: takes and releases mmap_lock for reading, or the lock of the VMA.
+    Source: do_user_addr_fault and handle_mm_fault.
     """
     flags = write
     retries = 0
     while True:
-        mmap_read_lock(m, cpu, mm)
+        vma = find_fault_vma(m, cpu, mm, addr, flags)
         point(m, cpu, MMAP_LOCKED, addr, write)
         result = -EFAULT
-        vma = find_vma(m, mm, addr)
         allowed = VM_WRITE if write else VM_ACCESS_FLAGS
-        if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr:
+        if vma >= 0:
             result = -EACCES
             if m.vma.flags[vma] & allowed:
                 result = __handle_mm_fault(m, cpu, mm, vma, addr, flags)
         if result == VM_FAULT_RETRY:
             flags |= FAULT_FLAG_TRIED
         else:
-            mmap_read_unlock(m, cpu, mm)
+            release_fault_lock(m, cpu, mm)
             if result == 0:
                 return 0
             retries += 1

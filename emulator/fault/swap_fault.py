@@ -9,8 +9,8 @@ Source: do_swap_page, mm/memory.c; __migration_entry_wait, mm/migrate.c; patches
 from emulator.atomic import DEBUG, atomic_add, kernel, read_once, write_once
 from emulator.cpu.interrupts import point
 from emulator.fault.filemap import FAULT_FLAG_TRIED, VM_FAULT_RETRY, lock_page_or_retry, pte_put_vmf
-from emulator.locking.mmap_lock import mmap_read_unlock
 from emulator.locking.mutex import mutex_wait
+from emulator.locking.vma_lock import release_fault_lock
 from emulator.mm_types import SWAP_HAS_CACHE
 from emulator.pages.page_alloc import alloc_page, put_page
 from emulator.pages.pagemap import PAGE_LOCK, delete_from_page_cache, page_lock_row, unlock_page
@@ -20,7 +20,7 @@ from emulator.pages.swap_state import read_swap_cache, swap_free
 from emulator.pages.vma import pte_modify
 from emulator.pgtable import is_migration_entry, is_swap_entry, pgtable_of, pte_offset, pte_present
 from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, DIRTY, PAGE, PAGE_SHIFT, SOFT_DIRTY, USER
-from emulator.policy.pte_ref import pte_lock, pte_unlock
+from emulator.policy.pte_ref import pte_lock, pte_peek, pte_unlock
 from emulator.uapi import EFAULT, ENOMEM
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -54,7 +54,8 @@ def migration_entry_row(m, cpu, pmd, addr):
     """
     row = -1
     table = pgtable_of(read_once(m.entry, pmd))
-    pte_lock(m, cpu, table)
+    if table == 0 or not pte_lock(m, cpu, pmd, table):
+        return row
     entry = read_once(m.entry, pte_offset(table, addr))
     if is_migration_entry(entry):
         row = page_lock_row(m, entry >> PAGE_SHIFT)
@@ -82,7 +83,7 @@ def migration_wait_or_retry(m, cpu):
         return 0
     took(m, cpu, MIGRATION_FAULT)
     pte_put_vmf(m, cpu)
-    mmap_read_unlock(m, cpu, m.vmf.mm[cpu])
+    release_fault_lock(m, cpu, m.vmf.mm[cpu])
     m.cpu.retries[cpu] += 1
     point(m, cpu, MIGRATION_WAIT, row, m.vmf.addr[cpu])
     mutex_wait(m, cpu, row, PAGE_LOCK)
@@ -99,7 +100,8 @@ def map_swapped_page(m, cpu, slot, entry):
     mm, vma, table, addr = m.vmf.mm[cpu], m.vmf.vma[cpu], m.vmf.table[cpu], m.vmf.addr[cpu]
     frame = m.cache.frame[slot]
     pte = pte_offset(table, addr)
-    pte_lock(m, cpu, table)
+    if not pte_lock(m, cpu, m.vmf.pmd[cpu], table):
+        return
     same = read_once(m.entry, pte) == entry
     if same:
         took(m, cpu, SWAP_FAULT)
@@ -172,7 +174,7 @@ def unuse_pte_range(m, cpu, mm, vma, pmd, table, addr, end):
     """
     error = 0
     while addr < end and error == 0:
-        entry = read_once(m.entry, pte_offset(table, addr))
+        entry = pte_peek(m, cpu, pmd, table, pte_offset(table, addr))
         if is_swap_entry(entry):
             took(m, cpu, UNUSE)
             set_vmf(m, cpu, mm, vma, pmd, table, addr, FAULT_FLAG_TRIED)

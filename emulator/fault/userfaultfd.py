@@ -32,10 +32,12 @@ from emulator.cpu.interrupts import point
 from emulator.cpu.wait import NAP_US, wait_on_timeout, wake_up
 from emulator.fault.filemap import FAULT_FLAG_TRIED, VM_FAULT_RETRY, pte_put_vmf
 from emulator.huge.huge_memory import vma_adjust_trans_huge
-from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_unlock
+from emulator.locking.vma_lock import mmap_write_lock
 from emulator.pages.vma import find_vma, vma_limit, vma_modify_flags
 from emulator.pgtable import pte_offset
 from emulator.pgtable_types import PAGE
+from emulator.policy.pte_ref import pte_peek
 from emulator.uapi import EBUS, EINVAL, ENOMEM, VM_PFNMAP, VM_UFFD_MISSING
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -88,7 +90,8 @@ def handle_userfault(m, cpu):
         m.cpu.uffd_tired[cpu] = 0
         return -EBUS
     seq = smp_load_acquire(m.mm.uffd_seq, mm)
-    must_wait = read_once(m.entry, pte_offset(m.vmf.table[cpu], m.vmf.addr[cpu])) == 0
+    table = m.vmf.table[cpu]
+    must_wait = pte_peek(m, cpu, m.vmf.pmd[cpu], table, pte_offset(table, m.vmf.addr[cpu])) == 0
     if knob(m.config.uffd_seq_late):
         point(m, cpu, UFFD_LOOKED, m.vmf.addr[cpu], seq)
         seq = read_once(m.mm.uffd_seq, mm)

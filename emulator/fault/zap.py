@@ -1,6 +1,6 @@
 """Zap: entries are cleared into an open mmu_gather, table by table."""
 
-from emulator.atomic import atomic_add, data_race, kernel, kernel_inline, knob, read_once, write_once, xchg
+from emulator.atomic import DEBUG, atomic_add, data_race, kernel, kernel_inline, knob, read_once, write_once, xchg
 from emulator.bug import detecting
 from emulator.cpu.interrupts import point
 from emulator.huge.huge_memory import split_huge_pmd, zap_huge_pmd
@@ -21,8 +21,17 @@ from emulator.pgtable import (
     pud_offset,
 )
 from emulator.pgtable_types import FILE, PAGE, PAGE_SHIFT, PMD_SIZE, SPECIAL, ZERO_PAGE
-from emulator.policy.pte_ref import pte_lock, pte_put_many_tlb, pte_try_get, pte_unlock
+from emulator.policy.pte_ref import (
+    entry_changed,
+    pte_lock,
+    pte_put_many_tlb,
+    pte_try_get,
+    pte_unlock,
+    pte_zapped,
+    zap_ended,
+)
 from emulator.tables.mmu_gather import (
+    ZAP_DROP_MARKERS,
     tlb_finish_mmu,
     tlb_flush_mmu,
     tlb_flush_mmu_tlbonly,
@@ -43,9 +52,10 @@ ZAP_TABLE = path_number("zap, per table")
 
 
 @kernel_inline
-def zap_present_pte(m, cpu, mm, pte, addr):
+def zap_present_pte(m, cpu, mm, pmd, pte, addr):
     """Clear a PTE and gather its frame; True if the gather is full. Locking: caller must hold ptl."""
     entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting the dirty bit
+    entry_changed(m, cpu, pmd, entry, 0, 1)
     tlb_remove_tlb_entry(m, cpu, addr)
     frame = entry >> PAGE_SHIFT
     if frame == ZERO_PAGE or entry & (SPECIAL | FILE):
@@ -59,7 +69,7 @@ def zap_present_pte(m, cpu, mm, pte, addr):
 
 
 @kernel
-def zap_nonpresent_pte(m, cpu, mm, pte, entry, drop_markers):
+def zap_nonpresent_pte(m, cpu, mm, pmd, pte, entry, details):
     """Clear a swap entry, a migration entry, or a marker if told to; True if cleared. No hardware looks at them, so
     nothing is flushed. Locking: caller must hold ptl.
     """
@@ -72,48 +82,74 @@ def zap_nonpresent_pte(m, cpu, mm, pte, entry, drop_markers):
     elif is_migration_entry(entry):
         atomic_add(m.mm.rss_file, mm, -1 if entry & FILE else 0)
         atomic_add(m.mm.rss_anon, mm, 0 if entry & FILE else -1)
-    elif not drop_markers:
+    elif not details & ZAP_DROP_MARKERS:
         return False
     took(m, cpu, ZAP_NONPRESENT)
     write_once(m.entry, pte, 0)
+    entry_changed(m, cpu, pmd, entry, 0, 1)
     return True
 
 
-@kernel
-def zap_pte_range(m, cpu, mm, pmd, table, addr, end, drop_markers):
-    """Clear the entries of [addr, end) in one PTE table, markers only if told to; the address where it stopped: short
-    of `end` if the gather was full, which is flushed then.
+@kernel_inline
+def zap_entries(m, cpu, mm, pmd, table, addr, end, details):
+    """Clear entries of one table from `addr` on: where it stopped, how many it cleared, and how many had to stay.
 
-    Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
+    It stops short of `end` if the gather is full, or somebody wants the processor. Locking: caller must hold the ptl.
     """
-    took(m, cpu, ZAP_ENTRIES)
-    start = addr
-    cleared = 0
+    cleared = kept = 0
     full = False
     only = m.cpu.gather_only[cpu]
-    pte_lock(m, cpu, table)
-    point(m, cpu, ZAP_LOCKED, table, data_race(m.ptdesc.pte_refcount, table))
-    while addr < end and not full:
+    until = min(end, addr + m.config.zap_batch[0] * PAGE) if DEBUG and m.config.zap_batch[0] else end
+    while addr < until and not full:
         pte = pte_offset(table, addr)
         entry = read_once(m.entry, pte)
         if pte_present(entry):
             if entry & only == only:
                 cleared += 1
-                full = zap_present_pte(m, cpu, mm, pte, addr)
-        elif entry != 0 and zap_nonpresent_pte(m, cpu, mm, pte, entry, drop_markers):
-            cleared += 1
+                full = zap_present_pte(m, cpu, mm, pmd, pte, addr)
+            else:
+                kept += 1
+        elif entry != 0:
+            if zap_nonpresent_pte(m, cpu, mm, pmd, pte, entry, details):
+                cleared += 1
+            else:
+                kept += 1
         addr += PAGE
-    sync_mm_rss(m, cpu, mm)
-    if m.cpu.gather_force[cpu] != 0:
-        m.cpu.gather_force[cpu] = 0
-        tlb_flush_mmu_tlbonly(m, cpu)
-    pte_unlock(m, cpu, table)
-    m.cpu.zapped[cpu] += cleared
-    point(m, cpu, ZAP_CLEARED, table, cleared)
-    if full:
-        tlb_flush_mmu(m, cpu)  # also behind the last page: the batch has no room for the next
-    if cleared != 0:
-        pte_put_many_tlb(m, cpu, mm, pmd, start, cleared)
+    return addr, cleared, kept, full
+
+
+@kernel
+def zap_pte_range(m, cpu, mm, pmd, table, addr, end, details):
+    """Clear the entries of [addr, end) in one PTE table, markers only if told to; the address where it stopped: short
+    of `end` if the table has gone. A full gather is flushed.
+
+    Locking: takes and releases ptl; caller must have come to the table, and have an open gather.
+    """
+    took(m, cpu, ZAP_ENTRIES)
+    start = addr
+    skipped = dropped = cleared_pmd = False
+    while addr < end:
+        if not pte_lock(m, cpu, pmd, table):
+            return addr
+        point(m, cpu, ZAP_LOCKED, table, data_race(m.ptdesc.pte_refcount, table))
+        first = addr
+        addr, cleared, kept, full = zap_entries(m, cpu, mm, pmd, table, first, end, details)
+        skipped = skipped or kept != 0
+        if addr >= end:
+            cleared_pmd = pte_zapped(m, cpu, pmd, table, details, end - start, skipped, dropped or full)
+        sync_mm_rss(m, cpu, mm)
+        if m.cpu.gather_force[cpu] != 0:
+            m.cpu.gather_force[cpu] = 0
+            tlb_flush_mmu_tlbonly(m, cpu)
+        pte_unlock(m, cpu, table)
+        dropped = True
+        m.cpu.zapped[cpu] += cleared
+        point(m, cpu, ZAP_CLEARED, table, cleared)
+        if full:
+            tlb_flush_mmu(m, cpu)  # also behind the last page: the batch has no room for the next
+        if cleared != 0:
+            pte_put_many_tlb(m, cpu, mm, pmd, first, cleared)
+    zap_ended(m, cpu, mm, pmd, table, details, start, end, skipped, cleared_pmd)
     return addr
 
 
@@ -127,9 +163,10 @@ def zap_or_split(m, cpu, mm, pmd, addr, end):
 
 
 @kernel
-def zap_pmd_range(m, cpu, mm, pud, addr, end, drop_markers):
+def zap_pmd_range(m, cpu, mm, pud, addr, end, details):
     """Zap [addr, end) within one GiB, table by table. A dying table is empty: skip it. A leaf that a fault brings
     between the two looks came after the call: skip it as well, and do not take it for a table (pmd_trans_unstable).
+    A table that goes while it is zapped may have a successor: look again.
 
     Locking: caller must hold mmap_lock and an open gather.
     """
@@ -138,24 +175,21 @@ def zap_pmd_range(m, cpu, mm, pud, addr, end, drop_markers):
         pmd = pmd_offset(m, pud, addr)
         if pmd_trans_huge(read_once(m.entry, pmd)):
             zap_or_split(m, cpu, mm, pmd, addr, following)
-        table = 0
-        if read_once(m.entry, pmd) != 0:
-            table = pte_try_get(m, cpu, pmd)
-        if table != 0:
+        while addr < following:
+            table = 0 if read_once(m.entry, pmd) == 0 else pte_try_get(m, cpu, pmd)
+            if table == 0:
+                break
             took(m, cpu, ZAP_TABLE)
             start = addr
-            while addr < following:
-                addr = zap_pte_range(m, cpu, mm, pmd, table, addr, following, drop_markers)
-            if knob(m.config.advanced_address):
-                start = addr
-            pte_put_many_tlb(m, cpu, mm, pmd, start, 1)
+            addr = zap_pte_range(m, cpu, mm, pmd, table, addr, following, details)
+            pte_put_many_tlb(m, cpu, mm, pmd, addr if knob(m.config.advanced_address) else start, 1)
         addr = following
         cond_resched(m, cpu)
 
 
 @kernel
-def unmap_page_range(m, cpu, mm, addr, end, drop_markers):
-    """Clear every entry of [addr, end) into this CPU's gather; markers only if told to, as where the VMA goes.
+def unmap_page_range(m, cpu, mm, addr, end, details):
+    """Clear every entry of [addr, end) into this CPU's gather, as `details` says (mmu_gather.py).
 
     Locking: caller must hold mmap_lock, or i_mmap_lock of the file mapped there. Source: unmap_page_range, mm/memory.c.
     """
@@ -169,14 +203,14 @@ def unmap_page_range(m, cpu, mm, addr, end, drop_markers):
                 in_pud = pud_addr_end(addr, following)
                 pud = pud_offset(m, pgd, addr)
                 if read_once(m.entry, pud) != 0:
-                    zap_pmd_range(m, cpu, mm, pud, addr, in_pud, drop_markers)
+                    zap_pmd_range(m, cpu, mm, pud, addr, in_pud, details)
                 addr = in_pud
         addr = following
 
 
 @kernel
-def zap_page_range(m, cpu, mm, start, end):
+def zap_page_range(m, cpu, mm, start, end, details):
     """Clear [start, end), which lies in one VMA, in one gather. Guards stay. Locking: caller must hold mmap_lock."""
     tlb_gather_mmu(m, cpu, mm, 0)
-    unmap_page_range(m, cpu, mm, start, end, 0)
+    unmap_page_range(m, cpu, mm, start, end, details)
     tlb_finish_mmu(m, cpu)

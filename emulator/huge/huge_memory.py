@@ -67,8 +67,8 @@ from emulator.pgtable_types import (
     TABLE_DEPOSITED,
     USER,
 )
-from emulator.policy.counted import pte_ref_init
 from emulator.policy.pte_alloc import pte_alloc_try_get, pte_alloc_try_get_slow
+from emulator.policy.pte_ref import pte_table_init
 from emulator.tables.mmu_gather import tlb_adjust_range, tlb_flush_mmu, tlb_remove_huge_page
 from emulator.uapi import ENOMEM, VM_HUGEPAGE
 from emulator.watch.bugs import Bug
@@ -96,7 +96,7 @@ def pgtable_trans_huge_deposit(m, mm, pmd, table):
     m.ptdesc.mm[table] = mm + 1
     if DEBUG:
         m.ptdesc.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
-    pte_ref_init(m, table, 0)
+    pte_table_init(m, table, 0)
     smp_store_release(m.ptdesc.state, table, TABLE_DEPOSITED)  # behind gp_seq, as in unhook_pte_table
     m.ptdesc.next[table] = m.ptdesc.deposit[pmd >> 9]
     m.ptdesc.deposit[pmd >> 9] = table
@@ -275,7 +275,7 @@ def split_huge_pmd_locked(m, cpu, mm, pmd, addr):
     took(m, cpu, SPLIT)
     for i in range(HPAGE_PMD_NR):
         write_once(m.entry, table << 9 | i, huge_piece(entry, i << PAGE_SHIFT))
-    pte_ref_init(m, table, HPAGE_PMD_NR)
+    pte_table_init(m, table, HPAGE_PMD_NR)
     populate(m, mm, pmd, table)
     mark_life(m, cpu, m.life.installed, table)
 

@@ -45,8 +45,9 @@ from emulator.huge.huge_memory import (
     pgtable_trans_huge_deposit,
     transhuge_vma_suitable,
 )
-from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock, mmap_write_lock_only, mmap_write_unlock
 from emulator.locking.spinlock import PMD_LOCK, spin_lock, spin_unlock
+from emulator.locking.vma_lock import vma_start_write
 from emulator.pages.huge_page import alloc_huge_page, clear_huge_page, put_huge_page
 from emulator.pages.page_alloc import copy_page, put_page
 from emulator.pages.rss import add_mm_rss
@@ -151,10 +152,9 @@ def hpage_collapse_scan_pmd(m, cpu, mm, addr):
     if pmd_trans_huge(entry):
         return SCAN_PMD_MAPPED
     table = 0 if entry == 0 else pte_try_get(m, cpu, pmd)
-    if table == 0:
+    if table == 0 or not pte_lock(m, cpu, pmd, table):
         return SCAN_PMD_NULL
     took(m, cpu, SCAN)
-    pte_lock(m, cpu, table)
     result = collapse_entries(m, table)
     pte_unlock(m, cpu, table)
     pte_put(m, cpu, mm, pmd, addr)
@@ -274,14 +274,19 @@ def collapse_one(m, cpu, mm, addr):
     head = alloc_huge_page(m, cpu)
     if head == 0:
         return SCAN_ALLOC_HUGE_PAGE_FAIL
-    mmap_write_lock(m, cpu, mm)
+    mmap_write_lock_only(m, cpu, mm)
     row = hugepage_vma(m, mm, addr)
     result = SCAN_VMA_CHECK
     if row >= 0:
-        early = knob(m.config.collapse_stale_scan)
+        late = knob(m.config.collapse_late_vma_lock)
+        if not late:
+            vma_start_write(m, cpu, mm, row)  # before the look: MADV_DONTNEED may be freeing the table (366a4532d96f)
+        early = late or knob(m.config.collapse_stale_scan)
         if early:
             result = hpage_collapse_scan_pmd(m, cpu, mm, addr)
             point(m, cpu, SCANNED, pmd_lookup(m, mm, addr), addr)
+        if late:
+            vma_start_write(m, cpu, mm, row)
         vmas_lock(m, cpu, mm)  # no rmap walker may be in the table; reclaim may have freed it before
         if not early:
             result = hpage_collapse_scan_pmd(m, cpu, mm, addr)

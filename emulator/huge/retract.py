@@ -10,20 +10,23 @@
     flush; frees the table               fast GUP: interrupts are off
 
 A walk needs any one of the three locks. ptl lets its holder change entries, pmd_lock put a table in; neither lets
-anybody take a table out, and so retract needs all three. Where tables are counted there is no empty one to be found.
+anybody take a table out, and so retract needs all three. Where walkers look at the pmd again under the ptl (since 6.5)
+i_mmap_lock, pmd_lock and ptl are enough. Where tables are counted there is no empty one to be found.
 
-Source: retract_page_tables, mm/khugepaged.c; 8d3c106e19e8. Since 6.5 it is RCU and a second look by every walker.
+Source: retract_page_tables, mm/khugepaged.c; 8d3c106e19e8, 1d65b771bc08.
 """
 
-from emulator.atomic import DEBUG, kernel, knob, or_words, read_once
+from emulator.atomic import kernel, knob, or_words, read_once
 from emulator.cpu.interrupts import point
-from emulator.locking.mmap_lock import mmap_write_trylock, mmap_write_unlock
+from emulator.locking.mmap_lock import mmap_write_unlock
 from emulator.locking.mutex import i_mmap_lock, i_mmap_unlock
+from emulator.locking.vma_lock import mmap_write_trylock
 from emulator.pages.rmap import first_link
 from emulator.pages.vma import vmas_lock, vmas_unlock
 from emulator.pgtable import pmd_lookup, pmd_pgtable
 from emulator.pgtable_types import PMD_SIZE, PTRS_PER_PTE
-from emulator.tables.unhook import free_pte_table
+from emulator.policy.pte_ref import walkers_look_again
+from emulator.tables.unhook import flush_and_free_table, free_pte_table, unhook_if_empty
 from emulator.uapi import EINVAL
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -36,11 +39,17 @@ EMPTY = point_number("retract.empty")
 def retract_table(m, cpu, mm, addr):
     """Take the PTE table for the 2 MiB at `addr` out if there is one and it is empty.
 
-    Locking: caller must hold mmap_lock for writing, i_mmap_lock and vmas_lock.
+    Locking: caller must hold i_mmap_lock and, unless walkers look again, mmap_lock for writing and vmas_lock.
     """
     pmd = pmd_lookup(m, mm, addr)
     table = 0 if pmd == 0 else pmd_pgtable(read_once(m.entry, pmd))
-    if table != 0 and or_words(m.entry, table * PTRS_PER_PTE, PTRS_PER_PTE) == 0:
+    if table == 0:
+        return
+    if walkers_look_again(m):
+        if unhook_if_empty(m, cpu, mm, pmd, table):
+            took(m, cpu, RETRACT)
+            flush_and_free_table(m, cpu, mm, table, addr)
+    elif or_words(m.entry, table * PTRS_PER_PTE, PTRS_PER_PTE) == 0:
         took(m, cpu, RETRACT)
         point(m, cpu, EMPTY, table, pmd)
         free_pte_table(m, cpu, mm, pmd, table, addr)
@@ -59,9 +68,9 @@ def retract_tables(m, cpu, mm, start, end):
 def retract_range(m, cpu, file, mm, start, end):
     """Take the empty tables of [start, end) out, unless mmap_lock is in use.
 
-    Locking: caller must hold i_mmap_lock; takes and releases mmap_lock for writing, and vmas_lock.
+    Locking: caller must hold i_mmap_lock; takes mmap_lock for writing, and vmas_lock, where walkers need it.
     """
-    if DEBUG and m.config.rcu_retract[0]:
+    if walkers_look_again(m):
         retract_tables(m, cpu, mm, start, end)
     elif mmap_write_trylock(m, cpu, mm):
         if knob(m.config.retract_unlocked):

@@ -3,8 +3,8 @@
 It is two words, so that readers need not look at each other. A reader and a writer cannot miss each other, by
 the store-buffer (Dekker) pattern:
 
-    reader (mmap_get_reader)             writer (mmap_write_lock)
-    ========================             ========================
+    reader (mmap_get_reader)             writer (mmap_write_lock_only)
+    ========================             =============================
     mmap_readers += 1                    mmap_writer: 0 -> its number + 1
     full barrier                         full barrier (cmpxchg)
     mmap_writer == 0?  then it holds it  mmap_readers == 0?  then it holds it
@@ -65,7 +65,7 @@ def mmap_get_reader(m, mm):
 @kernel_inline
 def mmap_put_reader(m, mm):
     """Count a reader less; a writer may be waiting for that."""
-    smp_mb__before_atomic()  # pairs with smp_mb in mmap_write_lock
+    smp_mb__before_atomic()  # pairs with smp_mb in mmap_write_lock_only
     atomic_add(m.mm.mmap_readers, mm, -1)
     smp_mb__after_atomic()
     if read_once(m.mm.mmap_writer, mm) != 0:
@@ -108,8 +108,8 @@ def mmap_read_unlock(m, cpu, mm):
 
 
 @kernel
-def mmap_write_lock(m, cpu, mm):
-    """Take mmap_lock for writing. Locking: returns with it held."""
+def mmap_write_lock_only(m, cpu, mm):
+    """Take mmap_lock for writing, but no VMA's own lock (vma_lock.py). Locking: returns with it held."""
     lock_acquire(m, cpu, MMAP_LOCK, mm)
     waits_for(m, cpu, MMAP_LOCK, mm)
     while True:
@@ -128,7 +128,7 @@ def mmap_write_lock(m, cpu, mm):
 
 
 @kernel
-def mmap_write_trylock(m, cpu, mm):
+def mmap_write_trylock_only(m, cpu, mm):
     """Take mmap_lock for writing if nobody holds it; True if so. Under i_mmap_lock, too, which comes after it."""
     if cmpxchg(m.mm.mmap_writer, mm, 0, cpu + 1) != 0:
         return False
@@ -136,7 +136,7 @@ def mmap_write_trylock(m, cpu, mm):
         smp_store_release(m.mm.mmap_writer, mm, 0)
         mmap_lock_wake(m, mm)
         return False
-    smp_mb()  # as in mmap_write_lock
+    smp_mb()  # as in mmap_write_lock_only
     lock_acquired(m, cpu, MMAP_LOCK)
     m.cpu.mmap_lock_held[cpu] = 2 * mm + 2
     return True

@@ -18,7 +18,7 @@ from emulator.atomic import (
 from emulator.bug import BUG, waits_for
 from emulator.cpu.interrupts import take_interrupts
 from emulator.watch.bugs import Bug
-from emulator.watch.lockdep import lock_acquire, lock_release
+from emulator.watch.lockdep import lock_acquire, lock_acquired, lock_release
 from emulator.watch.waits import Wait
 
 _YIELD, _SLEEP = 200, 400  # pauses before a spinner yields, turns before it sleeps
@@ -59,6 +59,15 @@ def spin_lock(m, cpu, lock, i, lock_class):
     lock_acquire(m, cpu, lock_class, i)
     if cmpxchg(lock, i, 0, cpu + 1) != 0:
         spin_lock_slow(m, cpu, lock, i, lock_class)
+
+
+@kernel
+def spin_trylock(m, cpu, lock, i, lock_class):
+    """Take lock[i] of a class if it is free; True if so. Locking: returns True with it held."""
+    if cmpxchg(lock, i, 0, cpu + 1) != 0:
+        return False
+    lock_acquired(m, cpu, lock_class)
+    return True
 
 
 @kernel_inline

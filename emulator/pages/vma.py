@@ -8,7 +8,9 @@ anonymous page comes through the arrays with that lock alone.
 """
 
 from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, read_once, write_once
+from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock
+from emulator.locking.vma_lock import vma_start_read
 from emulator.mm_types import PAGE_SIZE
 from emulator.pgtable_types import ANON_EXCLUSIVE, DIRTY, PMD_SIZE, PRESENT, PROTNONE, RW, SOFT_DIRTY, SPECIAL
 from emulator.uapi import ENOMEM, VM_ACCESS_FLAGS, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
@@ -86,6 +88,21 @@ def leave_family(m, cpu, mm):
     anon_vma_lock(m, cpu, family)
     write_once(m.mm.family, mm, 0)
     anon_vma_unlock(m, cpu, family)
+
+
+@kernel
+def lock_vma(m, cpu, mm, start, end):
+    """Read-lock the VMA that [start, end) lies in: its row, or -1 if there is no such, with nothing held.
+
+    Locking: returns a row with the VMA's lock held. Source: lock_vma_under_rcu, mm/mmap_lock.c.
+    """
+    mmap_read_lock(m, cpu, mm)
+    row = find_vma(m, mm, start)
+    if row == vma_limit(m, mm) or m.vma.start[row] > start or m.vma.end[row] < end:
+        mmap_read_unlock(m, cpu, mm)
+        return -1
+    vma_start_read(m, cpu, mm, row)
+    return row
 
 
 @kernel

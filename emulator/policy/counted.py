@@ -26,12 +26,13 @@ from emulator.atomic import atomic_add_return, atomic_inc_not_zero, kernel, kern
 from emulator.bug import BUG, detecting
 from emulator.cpu.interrupts import point
 from emulator.locking.spinlock import spin_lock, spin_unlock
-from emulator.pgtable import pmd_pgtable
+from emulator.pgtable import pgtable_of, pmd_pgtable
+from emulator.policy.pins import check_raised, check_use
+from emulator.tables.mmu_gather import pte_free_tlb
 from emulator.tables.rcu import account_rcu_age, rcu_read_lock, rcu_read_unlock
-from emulator.tables.unhook import any_zero_frees
+from emulator.tables.unhook import any_zero_frees, free_pte_table, unhook_pte_table
 from emulator.watch.bugs import Bug
 from emulator.watch.pass_point import mark_life
-from emulator.watch.pins import check_raised, check_use
 from emulator.watch.points import point_number
 from emulator.watch.waits import Wait
 
@@ -61,6 +62,19 @@ def pte_ref_add(m, cpu, table, n):
         write_once(m.ptdesc.pte_refcount, table, count + n)
         return count + n
     return atomic_add_return(m.ptdesc.pte_refcount, table, n)
+
+
+@kernel_inline
+def pte_get_many(m, cpu, pmd, n):
+    """Count n more entries. Locking: caller must hold a reference."""
+    entry = read_once(m.entry, pmd)
+    table = pgtable_of(entry)
+    if detecting(m) and pmd_pgtable(entry) == 0:
+        BUG(m, cpu, BUG_PMD_CHANGED, pmd, m.cpu.pin_table[cpu], entry)
+    count = pte_ref_add(m, cpu, table, n)
+    mark_life(m, cpu, m.life.get, table)
+    if detecting(m):
+        check_raised(m, cpu, table, n, count)
 
 
 @kernel_inline
@@ -131,3 +145,12 @@ def pte_put_last(m, cpu, pmd, n):
     mark_life(m, cpu, m.life.zero, table)
     point(m, cpu, ZERO, table, count)
     return table
+
+
+@kernel
+def free_counted_tlb(m, cpu, mm, pmd, table, addr):
+    """Free a table whose count is zero through this CPU's open gather: one flush for all of them. Source: patch 7."""
+    if not m.config.table_free_gather[0]:
+        free_pte_table(m, cpu, mm, pmd, table, addr)
+    elif unhook_pte_table(m, cpu, mm, pmd, table):
+        pte_free_tlb(m, cpu, table, addr)

@@ -4,25 +4,81 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from emulator.checks import CONDITIONAL
+
+# Policy.pin: what keeps a PTE table from going under a visitor
+PIN_NONE = 0  # mmap_lock or an rmap lock: nobody frees a table without both
+PIN_COUNT_LOCKED = 1  # a reference, taken under pmd_lock
+PIN_RCU = 2  # nothing: looks are RCU read sections, and pte_lock looks at the pmd again
+PIN_COUNT_RCU = 3  # a reference, taken under RCU
+COUNTED = 1  # the bit of those that count
+
+# Policy.reclaim: which zaps look whether they have emptied a table
+RECLAIM_NONE = 0
+RECLAIM_DONTNEED = 1  # MADV_DONTNEED, where it covers the 2 MiB of a table
+RECLAIM_EDGES = 2  # any zap: tables it covers, and the first and last one by a scan
+RECLAIM_ANY = 3  # any zap: each of its tables by a scan
+
 
 @dataclass(frozen=True)
 class Policy:
-    """One policy: the patches of the series it has, in words, and its switches (fields of `config`)."""
+    """One policy: in words, where it is from, and its words in `config`.
+
+    `pin` and `reclaim` are as above. `table_free_rcu`: a table's memory returns after a grace period.
+    `table_free_gather`: a zap frees tables through its open mmu_gather. `tables_left`: tables may be there still when
+    their last VMA goes. `invariants` are the conditional checks of an audit (checks.py) that hold under it.
+    """
 
     title: str
-    pte_counted: int = 0
-    try_get_rcu: int = 0
+    source: str
+    pin: int = PIN_NONE
+    reclaim: int = RECLAIM_NONE
     table_free_rcu: int = 0
     table_free_gather: int = 0
+    tables_left: int = 1
+    invariants: tuple[str, ...] = ()
 
-    def switches(self) -> dict[str, int]:
+    @property
+    def counted(self) -> bool:
+        """True if each table counts its users."""
+        return self.pin & COUNTED != 0
+
+    def words(self) -> dict[str, int]:
         """The fields of `config` this policy sets."""
-        return {k: v for k, v in vars(self).items() if isinstance(v, int)}
+        words = {name: value for name, value in vars(self).items() if isinstance(value, int)}
+        return words | {"invariants": sum(1 << CONDITIONAL.index(name) for name in self.invariants)}
 
 
+_V1 = "pte_ref v1, July 2021"
+_COUNTED = ("pte_refcount", "empty_tables")
 POLICIES = {
-    "none": Policy("before the series: a PTE table goes at munmap or exit only"),
-    "refcount-lock": Policy("patch 5: counted, pinned under pmd_lock, freed at once after a flush", 1, 0, 0, 0),
-    "refcount-rcu": Policy("patches 5 and 6: counted, pinned under RCU, freed after a grace period", 1, 1, 1, 0),
-    "refcount": Policy("patches 5 to 7, the whole v1: as refcount-rcu, and zap frees through mmu_gather", 1, 1, 1, 1),
-}
+    "none": Policy("a PTE table goes at munmap or exit only; mmap_lock protects walkers", "Linux 2021"),
+    "none-rcu": Policy(
+        "as none; walkers look under RCU, and at the pmd again under the ptl",
+        "Linux 6.5", PIN_RCU, RECLAIM_NONE, 1, 1,
+    ),
+    "refcount-lock": Policy(
+        "counted, pinned under pmd_lock, freed at once after a flush",
+        f"{_V1}, patch 5", PIN_COUNT_LOCKED, tables_left=0, invariants=_COUNTED,
+    ),
+    "refcount-rcu": Policy(
+        "counted, pinned under RCU, freed after a grace period",
+        f"{_V1}, patches 5 and 6", PIN_COUNT_RCU, RECLAIM_NONE, 1, tables_left=0, invariants=_COUNTED,
+    ),
+    "refcount": Policy(
+        "as refcount-rcu, and zap frees through mmu_gather: the whole v1",
+        f"{_V1}, patches 5 to 7", PIN_COUNT_RCU, RECLAIM_NONE, 1, 1, tables_left=0, invariants=_COUNTED,
+    ),
+    "pt-reclaim": Policy(
+        "MADV_DONTNEED that covers a table's 2 MiB frees it",
+        "Linux 6.14, CONFIG_PT_RECLAIM", PIN_RCU, RECLAIM_DONTNEED, 1, 1,
+    ),
+    "pt-reclaim-edges": Policy(
+        "as pt-reclaim, any zap; the first and last table of a zap are scanned",
+        "ours", PIN_RCU, RECLAIM_EDGES, 1, 1,
+    ),
+    "pt-reclaim-any": Policy(
+        "every table that a zap touched is scanned, and goes if it is empty",
+        "ours; Zircon's rule", PIN_RCU, RECLAIM_ANY, 1, 1,
+    ),
+}  # fmt: skip

@@ -8,13 +8,12 @@ from emulator.pages.page_alloc import free_table
 from emulator.pages.vmscan import pte_alloc_one
 from emulator.pgtable import mm_inc_nr_tables, pgtable_of, pmd_trans_huge, populate
 from emulator.pgtable_types import TABLE_ALLOCATED
-from emulator.policy.counted import pte_ref_init
-from emulator.policy.pte_ref import pte_try_get
+from emulator.policy.pins import note_pin
+from emulator.policy.pte_ref import pte_table_init, pte_try_get
 from emulator.uapi import ENOMEM
 from emulator.watch.bugs import Bug
 from emulator.watch.pass_point import mark_life
 from emulator.watch.paths import path_number, took
-from emulator.watch.pins import pinned
 from emulator.watch.points import point_number
 from emulator.watch.waits import Wait
 
@@ -48,17 +47,17 @@ def pmd_install(m, cpu, mm, pmd, table):
         if knob(m.config.publish_before_init):
             populate(m, mm, pmd, table)
             point(m, cpu, PUBLISHED, table, data_race(m.ptdesc.pte_refcount, table))
-            pte_ref_init(m, table, 1)
+            pte_table_init(m, table, 1)
         else:
-            pte_ref_init(m, table, 1)
+            pte_table_init(m, table, 1)
             populate(m, mm, pmd, table)
         mark_life(m, cpu, m.life.installed, table)
         m.cpu.tables_installed[cpu] += 1
         took(m, cpu, PMD_NONE)
         installed = True
     spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
-    if detecting(m) and installed:
-        pinned(m, cpu, pmd, table)
+    if installed:
+        note_pin(m, cpu, pmd, table)
     return installed
 
 

@@ -1,125 +1,140 @@
 """The seam of all policies: what walkers, faults and zaps say about a PTE table, and what the policy answers.
 
-Under policy `none` the same functions pin nothing and count nothing; every walker calls them, so a policy is decided
-here and in mmu_gather.py. Only teardown (mmap.py:free_pte_range) and the checks ask as well whether tables are counted.
+Every path says the same, whatever the policy; a policy's answers are in its own file. What happens:
+
+    visitor    pte_try_get, pte_put         comes to the table at a pmd, and leaves
+               pte_lock, pte_unlock         takes its ptl; pte_lock may say no: the table has gone
+               pte_peek                     looks at an entry without the ptl; an entry of a table that has gone is none
+    entries    entry_changed                n entries went from old to new, under ptl
+               pte_put_many, .._tlb         references of n entries that became none, after the ptl
+    zap        pte_zapped, zap_ended        under the ptl, and after it: covered? skipped? let go of the ptl?
+    life       pte_table_init               a table is about to be installed
+
+    pin            pte_try_get              pte_lock                      an empty table goes
+    ===            ===========              ========                      ===================
+    none           reads the pmd            always                        at munmap and exit
+    counted        inc-not-zero             always: it is pinned          at the last put
+    RCU            reads the pmd            if the pmd names it still     when its policy finds it
+
+`pin` and `reclaim` are words of `config` (policies.py); nothing outside of policy/ asks for them.
 """
 
-from emulator.atomic import (
-    DEBUG,
-    data_race,
-    kernel,
-    kernel_inline,
-    read_once,
-)
-from emulator.bug import BUG, detecting
+from emulator.atomic import DEBUG, data_race, kernel_inline, read_once
 from emulator.cpu.interrupts import point
-from emulator.locking.spinlock import PTE_LOCK, spin_lock, spin_lock_pair, spin_unlock, spin_unlock_pair
-from emulator.pgtable import pgtable_of, pmd_pgtable
-from emulator.policy.counted import pte_put_last, pte_ref_add, pte_try_get_locked, pte_try_get_rcu
-from emulator.tables.mmu_gather import pte_free_tlb
-from emulator.tables.unhook import free_pte_table, unhook_pte_table
-from emulator.watch.bugs import Bug
+from emulator.pgtable import pmd_pgtable
+from emulator.policy.counted import (
+    free_counted_tlb,
+    pte_get_many,
+    pte_put_last,
+    pte_ref_init,
+    pte_try_get_locked,
+    pte_try_get_rcu,
+)
+from emulator.policy.pins import note_pin
+from emulator.policy.policies import COUNTED, PIN_COUNT_RCU, PIN_RCU, RECLAIM_NONE
+from emulator.policy.pt_reclaim import reclaim_locked, reclaim_unlocked
+from emulator.policy.ptlock import lock_table, lock_tables, unlock_table, unlock_tables
+from emulator.policy.rcu_readers import pte_lock_pair_rcu, pte_lock_rcu, pte_peek_rcu
+from emulator.tables.unhook import free_pte_table
 from emulator.watch.pass_point import mark_life
-from emulator.watch.pins import check_raised, check_use, pinned
 from emulator.watch.points import point_number
-from emulator.watch.waits import Wait
 
-BUG_PMD_CHANGED = int(Bug.PMD_CHANGED_UNDER_PIN)
-BUG_PTLOCK_DEAD = int(Bug.PTLOCK_DEAD)
-DYING_TABLE = int(Wait.DYING_TABLE)
-NOTHING = int(Wait.NOTHING)
 PINNED = point_number("pte_try_get.pinned")
 
 
 @kernel_inline
-def pte_get_many(m, cpu, pmd, n):
-    """Count n more entries. Locking: caller must hold a reference."""
-    if m.config.pte_counted[0]:
-        entry = read_once(m.entry, pmd)
-        table = pgtable_of(entry)
-        if detecting(m) and pmd_pgtable(entry) == 0:
-            BUG(m, cpu, BUG_PMD_CHANGED, pmd, m.cpu.pin_table[cpu], entry)
-        count = pte_ref_add(m, cpu, table, n)
-        mark_life(m, cpu, m.life.get, table)
-        if detecting(m):
-            check_raised(m, cpu, table, n, count)
-
-
-@kernel_inline
-def pte_get(m, cpu, pmd):
-    """Count one more entry. Locking: caller must hold a reference."""
-    pte_get_many(m, cpu, pmd, 1)
-
-
-@kernel_inline
-def pte_lock(m, cpu, table):
-    """Take the ptl of a PTE table. Locking: caller must hold a reference; returns with the ptl held."""
-    if detecting(m) and read_once(m.ptdesc.ptl_dead, table) != 0:
-        BUG(m, cpu, BUG_PTLOCK_DEAD, table, 0, 1)
-    spin_lock(m, cpu, m.ptdesc.ptl, table, PTE_LOCK)
-    if detecting(m):
-        check_use(m, cpu, table)
-
-
-@kernel_inline
-def pte_unlock(m, cpu, table):
-    """Release the ptl of a PTE table. Locking: caller must hold it."""
-    if detecting(m):
-        check_use(m, cpu, table)
-    spin_unlock(m, cpu, m.ptdesc.ptl, table, PTE_LOCK)
-
-
-@kernel
-def pte_lock_pair(m, cpu, table, other):
-    """Take the ptls of two PTE tables, which may be one. Locking: caller must hold references; returns with both."""
-    spin_lock_pair(m, cpu, m.ptdesc.ptl, table, other, PTE_LOCK)
-    if detecting(m):
-        check_use(m, cpu, table)
-        check_use(m, cpu, other)
-
-
-@kernel
-def pte_unlock_pair(m, cpu, table, other):
-    """Release the ptls of two PTE tables. Locking: caller must hold them."""
-    if detecting(m):
-        check_use(m, cpu, table)
-        check_use(m, cpu, other)
-    spin_unlock_pair(m, cpu, m.ptdesc.ptl, table, other, PTE_LOCK)
-
-
-@kernel_inline
 def pte_try_get(m, cpu, pmd):
-    """Pin the table at `pmd`: its number, or 0 if there is none, it is dying, or the pmd is a leaf.
+    """Come to the table at `pmd`: its number, or 0 if there is none, it is dying, or the pmd is a leaf.
 
-    Locking: returns with one reference. Source: patch 6; patch 5 did it under pmd_lock.
+    Locking: returns with one reference where tables are counted. Source: patch 6; patch 5 did it under pmd_lock.
     """
-    if not m.config.pte_counted[0]:
+    pin = m.config.pin[0]
+    if pin & COUNTED == 0:
         table = pmd_pgtable(read_once(m.entry, pmd))
-    elif m.config.try_get_rcu[0]:
+    elif pin == PIN_COUNT_RCU:
         table = pte_try_get_rcu(m, cpu, pmd)
     else:
         table = pte_try_get_locked(m, cpu, pmd)
     if DEBUG and table != 0:
         mark_life(m, cpu, m.life.get, table)
         point(m, cpu, PINNED, table, data_race(m.ptdesc.pte_refcount, table))
-        if detecting(m):
-            pinned(m, cpu, pmd, table)
+        note_pin(m, cpu, pmd, table)
     return table
 
 
-@kernel
-def free_pte_table_tlb(m, cpu, mm, pmd, table, addr):
-    """Free a table whose count is zero through this CPU's open gather: one flush for all of them. Source: patch 7."""
-    if not m.config.table_free_gather[0]:
-        free_pte_table(m, cpu, mm, pmd, table, addr)
-    elif unhook_pte_table(m, cpu, mm, pmd, table):
-        pte_free_tlb(m, cpu, table, addr)
+@kernel_inline
+def pte_lock(m, cpu, pmd, table):
+    """Take the ptl of the table that was found at `pmd`; False, with nothing held, if the table has gone.
+
+    Locking: caller must have come by pte_try_get and not left.
+    """
+    if m.config.pin[0] == PIN_RCU:
+        return pte_lock_rcu(m, cpu, pmd, table)
+    lock_table(m, cpu, table)
+    return True
+
+
+@kernel_inline
+def pte_unlock(m, cpu, table):
+    """Release the ptl of a PTE table. Locking: caller must hold it."""
+    unlock_table(m, cpu, table)
+
+
+@kernel_inline
+def pte_lock_pair(m, cpu, pmd, table, other_pmd, other):
+    """pte_lock of two tables, which may be one: both, or False with nothing held."""
+    if m.config.pin[0] == PIN_RCU:
+        return pte_lock_pair_rcu(m, cpu, pmd, table, other_pmd, other)
+    lock_tables(m, cpu, table, other)
+    return True
+
+
+@kernel_inline
+def pte_unlock_pair(m, cpu, table, other):
+    """Release the ptls of two PTE tables. Locking: caller must hold them."""
+    unlock_tables(m, cpu, table, other)
+
+
+@kernel_inline
+def pte_peek(m, cpu, pmd, table, pte):
+    """The entry at `pte`, in the table that was found at `pmd`, without its ptl: none if the table has gone.
+
+    Locking: as pte_lock. What it says may be over at once.
+    """
+    if m.config.pin[0] == PIN_RCU:
+        return pte_peek_rcu(m, cpu, pmd, table, pte)
+    return read_once(m.entry, pte)
+
+
+@kernel_inline
+def walkers_look_again(m):
+    """True if an empty table may be unhooked under its pmd_lock and ptl alone: every walker looks at the pmd again."""
+    return m.config.pin[0] == PIN_RCU
+
+
+@kernel_inline
+def entry_changed(m, cpu, pmd, old, new, n):
+    """n entries of the table at `pmd` went from `old` to `new`. Those that became none are put after the ptl.
+
+    Locking: caller must hold the ptl, and a reference where tables are counted.
+    """
+    if old == 0 and new != 0 and m.config.pin[0] & COUNTED:
+        pte_get_many(m, cpu, pmd, n)
+
+
+@kernel_inline
+def pte_table_init(m, table, references):
+    """A table is about to be installed, or deposited, with so many entries and visitors.
+
+    Locking: the table must be private still.
+    """
+    pte_ref_init(m, table, references)
 
 
 @kernel_inline
 def pte_put_many(m, cpu, mm, pmd, addr, n):
     """Drop n references; the last one frees the table. Locking: caller must hold the references and no ptl."""
-    if m.config.pte_counted[0]:
+    if m.config.pin[0] & COUNTED:
         table = pte_put_last(m, cpu, pmd, n)
         if table != 0:
             free_pte_table(m, cpu, mm, pmd, table, addr)
@@ -127,14 +142,33 @@ def pte_put_many(m, cpu, mm, pmd, addr, n):
 
 @kernel_inline
 def pte_put(m, cpu, mm, pmd, addr):
-    """Drop a reference; the last one frees the table. Locking: as pte_put_many."""
+    """Leave the table at `pmd`; the last one frees it. Locking: as pte_put_many."""
     pte_put_many(m, cpu, mm, pmd, addr, 1)
 
 
 @kernel_inline
 def pte_put_many_tlb(m, cpu, mm, pmd, addr, n):
     """Drop n references; the last one frees the table through this CPU's gather. Locking: as pte_put."""
-    if m.config.pte_counted[0]:
+    if m.config.pin[0] & COUNTED:
         table = pte_put_last(m, cpu, pmd, n)
         if table != 0:
-            free_pte_table_tlb(m, cpu, mm, pmd, table, addr)
+            free_counted_tlb(m, cpu, mm, pmd, table, addr)
+
+
+@kernel_inline
+def pte_zapped(m, cpu, pmd, table, details, length, skipped, dropped):
+    """A zap of `length` bytes of the table is at its end: True if the policy has cleared the pmd, for zap_ended.
+
+    `skipped`: an entry had to stay; `dropped`: the ptl was let go in between. Locking: caller must hold the ptl.
+    """
+    return m.config.reclaim[0] != RECLAIM_NONE and reclaim_locked(m, cpu, pmd, table, details, length, skipped, dropped)
+
+
+@kernel_inline
+def zap_ended(m, cpu, mm, pmd, table, details, start, end, skipped, cleared_pmd):
+    """A zap of [start, end) of the table has dropped the ptl, and `cleared_pmd` is what pte_zapped said.
+
+    Locking: caller must hold no ptl, and an open gather.
+    """
+    if m.config.reclaim[0] != RECLAIM_NONE:
+        reclaim_unlocked(m, cpu, mm, pmd, table, details, start, end, skipped, cleared_pmd)

@@ -132,9 +132,8 @@ def find_folio(m, cpu, mm, pmd, addr, end):
     releases ptl.
     """
     table = pte_try_get(m, cpu, pmd)
-    if table == 0:
+    if table == 0 or not pte_lock(m, cpu, pmd, table):
         return 0
-    pte_lock(m, cpu, table)
     found = -maps_whole_folio(m, table) if end - addr == PMD_SIZE else 0
     page = 0
     while found == 0 and addr + page * PAGE < end:

@@ -160,10 +160,10 @@ def pin_mapped_table(m, cpu):
     if pmd_trans_huge(named) and huge_piece(named, addr) >> PAGE_SHIFT == m.pvmw.frame[cpu]:
         split_huge_pmd(m, cpu, m.pvmw.mm[cpu], pmd, addr)
     table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
-    if table != 0:
-        m.pvmw.pmd[cpu] = pmd
-        m.pvmw.table[cpu] = table
-        pte_lock(m, cpu, table)
+    if table == 0 or not pte_lock(m, cpu, pmd, table):
+        return 0
+    m.pvmw.pmd[cpu] = pmd
+    m.pvmw.table[cpu] = table
     return table
 
 
@@ -224,9 +224,8 @@ def get_page_at(m, cpu, mm, addr):
     if pmd != 0:
         split_huge_pmd(m, cpu, mm, pmd, addr)
     table = 0 if pmd == 0 else pte_try_get(m, cpu, pmd)
-    if table == 0:
+    if table == 0 or not pte_lock(m, cpu, pmd, table):
         return 0
-    pte_lock(m, cpu, table)
     entry = read_once(m.entry, pte_offset(table, addr))
     frame = entry >> PAGE_SHIFT if pte_present(entry) and entry & SPECIAL == 0 else 0
     if frame != 0:

@@ -15,7 +15,8 @@ Source: try_to_merge_one_page, write_protect_page and replace_page, mm/ksm.c; __
 """
 
 from emulator.atomic import DEBUG, atomic_add, kernel, read_once, smp_wmb, write_once
-from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock, mmap_write_unlock
+from emulator.locking.vma_lock import mmap_write_lock
 from emulator.pages.page_alloc import alloc_page, copy_page, put_page
 from emulator.pages.pagemap import anon_page_row, cache_slot, trylock_anon_page, unlock_anon_page
 from emulator.pages.rmap import page_add_new_anon_rmap

@@ -21,7 +21,7 @@ from emulator.pages.page_alloc import alloc_page, put_page
 from emulator.pgtable import pte_offset
 from emulator.pgtable_types import ACCESSED, DIRTY, PAGE, PAGE_SHIFT, PRESENT, RW, SPECIAL, USER
 from emulator.policy.pte_alloc import pte_alloc_try_get
-from emulator.policy.pte_ref import pte_get, pte_lock, pte_put, pte_unlock
+from emulator.policy.pte_ref import entry_changed, pte_lock, pte_put, pte_unlock
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.uapi import ENOMEM
 from emulator.watch.paths import path_number, took
@@ -31,6 +31,23 @@ MAP_DEVICE = path_number("mmap of the device")
 DEVICE_TAKES = path_number("driver takes its frame")
 
 DEVICE_FREED = point_number("device.freed")
+
+
+@kernel
+def lock_device_table(m, cpu, mm, pmd, addr):
+    """Come to the table at `pmd`, making one if need be, with its ptl and i_mmap_lock: the table, or -ENOMEM.
+
+    Locking: caller must hold mmap_lock for writing; returns a table with i_mmap_lock and, inside of it, its ptl held.
+    """
+    while True:
+        table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)
+        if table < 0:
+            return -ENOMEM
+        i_mmap_lock(m, cpu, m.config.n_file[0])
+        if pte_lock(m, cpu, pmd, table):
+            return table
+        i_mmap_unlock(m, cpu, m.config.n_file[0])
+        pte_put(m, cpu, mm, pmd, addr)
 
 
 @kernel
@@ -48,11 +65,10 @@ def remap_pfn_range(m, cpu, mm, addr):
     if frame == 0:
         return -ENOMEM
     pmd = pmd_alloc(m, cpu, mm, addr)
-    table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)
+    table = lock_device_table(m, cpu, mm, pmd, addr)
     if table < 0:
         put_page(m, cpu, frame)
         return -ENOMEM
-    i_mmap_lock(m, cpu, m.config.n_file[0])
     mapped = m.device.mm[0] != 0
     if not mapped:
         m.device.mm[0] = mm + 1
@@ -62,10 +78,9 @@ def remap_pfn_range(m, cpu, mm, addr):
             frame = 0
     entry = m.device.frame[0] << PAGE_SHIFT | SPECIAL | PRESENT | RW | USER | ACCESSED | DIRTY
     pte = pte_offset(table, addr)
-    pte_lock(m, cpu, table)
     if not mapped and read_once(m.entry, pte) == 0:
         write_once(m.entry, pte, entry)
-        pte_get(m, cpu, pmd)
+        entry_changed(m, cpu, pmd, 0, entry, 1)
     pte_unlock(m, cpu, table)
     i_mmap_unlock(m, cpu, m.config.n_file[0])
     if frame != 0:
@@ -108,9 +123,9 @@ def device_remove(m, cpu):
     mm = m.device.mm[0] - 1
     if mm >= 0:
         took(m, cpu, DEVICE_TAKES)
-        zap_page_range(m, cpu, mm, m.device.addr[0], m.device.addr[0] + PAGE)
+        zap_page_range(m, cpu, mm, m.device.addr[0], m.device.addr[0] + PAGE, 0)
         if m.device.moves_to[0] != 0:
-            zap_page_range(m, cpu, mm, m.device.moves_to[0], m.device.moves_to[0] + PAGE)
+            zap_page_range(m, cpu, mm, m.device.moves_to[0], m.device.moves_to[0] + PAGE, 0)
     frame = m.device.frame[0]
     m.device.frame[0] = 0
     i_mmap_unlock(m, cpu, m.config.n_file[0])

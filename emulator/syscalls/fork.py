@@ -30,12 +30,8 @@ from emulator.cpu.idle import switch_mm
 from emulator.cpu.interrupts import point
 from emulator.huge.huge_fork import copy_huge_pmd
 from emulator.huge.huge_memory import split_huge_pmd
-from emulator.locking.mmap_lock import (
-    mmap_write_lock,
-    mmap_write_lock_nested,
-    mmap_write_unlock,
-    mmap_write_unlock_nested,
-)
+from emulator.locking.mmap_lock import mmap_write_lock_nested, mmap_write_unlock, mmap_write_unlock_nested
+from emulator.locking.vma_lock import mmap_write_lock
 from emulator.mm_types import LARGE
 from emulator.pages.page_alloc import alloc_page, copy_page
 from emulator.pages.rmap import drop_rmap_locks, link_file_vma, take_rmap_locks
@@ -65,18 +61,20 @@ from emulator.pgtable_types import (
     PAGE,
     PAGE_SHIFT,
     PMD_SIZE,
+    PRESENT,
     RW,
     TASK_SIZE,
     ZERO_PAGE,
+    ZERO_PTE,
 )
+from emulator.policy.pins import pin_alone, pin_also
 from emulator.policy.pte_alloc import pte_alloc_try_get, pte_try_get_retry
-from emulator.policy.pte_ref import pte_get_many, pte_lock_pair, pte_put, pte_unlock_pair
+from emulator.policy.pte_ref import entry_changed, pte_lock_pair, pte_put, pte_unlock_pair
 from emulator.syscalls.mmap import exit_mmap
 from emulator.tables.pgalloc import pmd_alloc, pud_alloc
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EAGAIN, ECHILD, ENOMEM, VM_DONTCOPY, VM_LOCKED, VM_UFFD_MISSING, VM_WIPEONFORK
 from emulator.watch.paths import path_number, took
-from emulator.watch.pins import pin_alone, pin_also
 from emulator.watch.points import point_number
 from emulator.watch.shadow import FORKED, owner_tag, shadow_own, shadow_share, shadow_swapped
 
@@ -161,7 +159,7 @@ def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
 
     Locking: caller must hold references on both tables and both ptls.
     """
-    copied = frames = files = error = 0
+    copied = frames = files = zeros = error = 0
     while addr < end:
         pte = pte_offset(table, addr)
         entry = read_once(m.entry, pte)
@@ -174,13 +172,16 @@ def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
                 files += 1
             elif entry >> PAGE_SHIFT != ZERO_PAGE:
                 frames += 1
+            else:
+                zeros += 1
         elif entry != 0:
             entry = copy_nonpresent_pte(m, child, pte, entry)
         if entry != 0:
             write_once(m.entry, pte_offset(child_table, addr), entry)
             copied += 1
         addr += PAGE
-    pte_get_many(m, cpu, pmd, copied)
+    entry_changed(m, cpu, pmd, 0, ZERO_PTE, zeros)
+    entry_changed(m, cpu, pmd, 0, PRESENT, copied - zeros)
     atomic_add(m.mm.rss_anon, child, frames)
     atomic_add(m.mm.rss_file, child, files)
     point(m, cpu, COPIED, table, copied)
@@ -203,9 +204,9 @@ def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     error = min(child_table, 0)
     if child_table > 0:
         take_rmap_locks(m, cpu, mm)
-        pte_lock_pair(m, cpu, table, child_table)
-        error = copy_ptes(m, cpu, child, child_pmd, child_table, table, addr, end)
-        pte_unlock_pair(m, cpu, table, child_table)
+        if pte_lock_pair(m, cpu, pmd, table, child_pmd, child_table):  # else the table was empty, and has gone
+            error = copy_ptes(m, cpu, child, child_pmd, child_table, table, addr, end)
+            pte_unlock_pair(m, cpu, table, child_table)
         drop_rmap_locks(m, cpu, mm)
         pte_put(m, cpu, child, child_pmd, addr)
     pte_put(m, cpu, mm, pmd, addr)

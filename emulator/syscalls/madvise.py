@@ -8,15 +8,16 @@ from emulator.atomic import kernel, kernel_inline
 from emulator.bug import detecting
 from emulator.fault.zap import zap_page_range
 from emulator.huge.huge_memory import vma_adjust_trans_huge
-from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from emulator.locking.mmap_lock import mmap_read_lock, mmap_write_unlock
+from emulator.locking.vma_lock import mmap_write_lock, release_fault_lock, vma_locks
 from emulator.pages.swap_state import swap_has_room
-from emulator.pages.vma import find_vma, vma_limit, vma_modify_flags
+from emulator.pages.vma import find_vma, lock_vma, vma_limit, vma_modify_flags
 from emulator.pgtable_types import PAGE
 from emulator.rmap_walks.anon_reclaim import pageout_range
 from emulator.rmap_walks.folio import split_folios
 from emulator.syscalls.file_advice import force_page_cache_readahead, pageout_file_range
 from emulator.syscalls.vma_pieces import madvise_collapse
-from emulator.tables.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.tables.mmu_gather import ZAP_RECLAIM, tlb_finish_mmu, tlb_gather_mmu
 from emulator.uapi import (
     EINVAL,
     ENOMEM,
@@ -176,7 +177,7 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
         if advice == MADV_PAGEOUT:
             pageout_range(m, cpu, mm, start, end)
     else:
-        zap_page_range(m, cpu, mm, start, end)
+        zap_page_range(m, cpu, mm, start, end, ZAP_RECLAIM)
     return 0
 
 
@@ -227,7 +228,7 @@ def madvise_pieces(m, cpu, mm, start, length, step, advice):
 def process_madvise(m, cpu, mm, start, length, step, advice):
     """process_madvise(2) with a vector of pieces of `step` bytes: 0 if any was done, else -errno.
 
-    Locking: takes and releases mmap_lock, for writing where the advice changes VMAs.
+    Locking: takes and releases mmap_lock, for writing where the advice changes VMAs; MADV_DONTNEED the lock of the VMA.
     """
     if start & (PAGE - 1) or length < 0 or step < min(length, 1) or not madvise_behavior_valid(advice):
         return -EINVAL
@@ -240,9 +241,10 @@ def process_madvise(m, cpu, mm, start, length, step, advice):
         return result
     if advice == MADV_COLLAPSE:
         return madvise_pieces(m, cpu, mm, start, length, step, advice)  # it takes mmap_lock itself
-    mmap_read_lock(m, cpu, mm)
+    if not (vma_locks(m) and advice == MADV_DONTNEED and lock_vma(m, cpu, mm, start, start + length) >= 0):
+        mmap_read_lock(m, cpu, mm)
     result = madvise_pieces(m, cpu, mm, start, length, step, advice)
-    mmap_read_unlock(m, cpu, mm)
+    release_fault_lock(m, cpu, mm)
     return result
 
 

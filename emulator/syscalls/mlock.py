@@ -5,7 +5,8 @@ Source: mm/mlock.c.
 
 from emulator.atomic import kernel
 from emulator.huge.huge_memory import vma_adjust_trans_huge
-from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
+from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_downgrade, mmap_write_unlock
+from emulator.locking.vma_lock import mmap_write_lock
 from emulator.pages.vma import find_vma, vma_limit, vma_modify_flags
 from emulator.pgtable_types import PAGE
 from emulator.uapi import EAGAIN, EFAULT, EINVAL, ENOMEM, VM_HUGETLB, VM_LOCKED, VM_PFNMAP

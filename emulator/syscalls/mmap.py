@@ -9,7 +9,8 @@ from emulator.bug import BUG
 from emulator.cpu.interrupts import point
 from emulator.fault.zap import unmap_page_range
 from emulator.huge.hugetlb import hugetlb_file, unmap_hugetlb_vmas
-from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
+from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_downgrade, mmap_write_unlock
+from emulator.locking.vma_lock import mmap_write_lock
 from emulator.pages.rmap import link_file_vma, unlink_file_vmas
 from emulator.pages.vma import (
     detach_vmas,
@@ -37,7 +38,7 @@ from emulator.pgtable_types import (
     USER_PGTABLES_CEILING,
 )
 from emulator.syscalls.device import remap_pfn_range, unlink_file_vma
-from emulator.tables.mmu_gather import pte_free_tlb, tlb_finish_mmu, tlb_flush_mmu, tlb_gather_mmu
+from emulator.tables.mmu_gather import ZAP_DROP_MARKERS, pte_free_tlb, tlb_finish_mmu, tlb_flush_mmu, tlb_gather_mmu
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EINVAL, ENOMEM, VM_FILE, VM_HUGEPAGE, VM_HUGETLB, VM_PFNMAP, VM_SHARED
 from emulator.watch.bugs import Bug
@@ -74,10 +75,10 @@ def clear_table_entry(m, cpu, mm, entry, addr):
 
 @kernel
 def free_pte_range(m, cpu, mm, pmd, addr):
-    """Free one PTE table at teardown. Where tables are counted there must be none: zap has freed it (patch 5)."""
+    """Free one PTE table at teardown. Where the last put frees there must be none: zap has freed it (patch 5)."""
     took(m, cpu, FREE_PGTABLES)
     table = pgtable_of(m.entry[pmd])
-    if m.config.pte_counted[0]:
+    if not m.config.tables_left[0]:
         BUG(m, cpu, BUG_TABLE_LEFT, table, 0, m.ptdesc.pte_refcount[table])
     m.cpu.tables_freed[cpu] += 1
     clear_table_entry(m, cpu, mm, pmd, addr)
@@ -150,7 +151,7 @@ def unmap_region(m, cpu, mm, start, end):
         ceiling = m.vma.start[row]
     tlb_gather_mmu(m, cpu, mm, 0)
     unmap_hugetlb_vmas(m, cpu, mm, start, end)
-    unmap_page_range(m, cpu, mm, start, end, 1)
+    unmap_page_range(m, cpu, mm, start, end, ZAP_DROP_MARKERS)
     point(m, cpu, ZAPPED, start, end)
     if m.device.mm[0] == mm + 1 and start <= m.device.addr[0] < end:
         if not knob(m.config.unlink_before_flush):
@@ -291,7 +292,7 @@ def exit_mmap(m, cpu, mm):
     tlb_gather_mmu(m, cpu, mm, 1)
     unmap_hugetlb_vmas(m, cpu, mm, 0, TASK_SIZE)
     for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
-        unmap_page_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], 1)
+        unmap_page_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], ZAP_DROP_MARKERS)
     if m.device.mm[0] == mm + 1:
         unlink_file_vma(m, cpu, mm)  # before the tables go: the driver walks them
     unlink_file_vmas(m, cpu, mm, 0, TASK_SIZE)

@@ -12,8 +12,9 @@ Source: change_protection and do_mprotect_pkey, mm/mprotect.c.
 
 from emulator.atomic import kernel
 from emulator.huge.hugetlb import hugetlb_file, hugetlb_unshare_pmds
-from emulator.locking.mmap_lock import mmap_write_lock, mmap_write_unlock
+from emulator.locking.mmap_lock import mmap_write_unlock
 from emulator.locking.mutex import i_mmap_unlock
+from emulator.locking.vma_lock import mmap_write_lock
 from emulator.pages.vma import find_vma, may_split, vma_limit, vma_modify_flags
 from emulator.pgtable_types import PAGE
 from emulator.tables.mmu_gather import tlb_finish_mmu, tlb_gather_mmu

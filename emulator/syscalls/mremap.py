@@ -8,7 +8,8 @@ Source: do_mremap, move_vma and copy_vma, mm/mremap.c and mm/vma.c.
 """
 
 from emulator.atomic import DEBUG, kernel, write_once
-from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock, mmap_write_unlock
+from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_downgrade, mmap_write_unlock
+from emulator.locking.vma_lock import mmap_write_lock
 from emulator.pages.rmap import link_file_vma
 from emulator.pages.vma import (
     detach_vmas,

@@ -1,21 +1,12 @@
 """UFFD_MOVE: a missing page gets what is at another address, with its frame.
 
-    v1 (patch 5)                                since 6.8 (setting rcu_walk)
-    ============                                ============================
-    pte_alloc_try_get(): pins the destination   rcu_read_lock()
-    ptl; the entry is none: set it, count it    read both pmds
-    pte_put()                                   both ptls; read both pmds again: the same?
-                                                move, unlock, rcu_read_unlock()
-
 Where nothing pins the destination its table may be freed between the first look and ptl, and the entry, none before and
-none now, cannot tell: without the second look at the pmd the page goes into a dead table. Where tables are counted the
-new entry takes its reference by inc-not-zero, which fails for a table that is dying and is hooked still; the source's
-entry is its reference until it is dropped.
+none now, cannot tell: without the second look at the pmd the page goes into a dead table (H18a).
 
 Source: move_pages, mm/userfaultfd.c.
 """
 
-from emulator.atomic import DEBUG, atomic_inc_not_zero, kernel, knob, read_once, write_once, xchg
+from emulator.atomic import DEBUG, kernel, knob, read_once, write_once, xchg
 from emulator.bug import detecting, stopped
 from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.cpu.interrupts import point
@@ -25,13 +16,22 @@ from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock
 from emulator.pages.rmap import anon_mapping
 from emulator.pages.vma import anon_vma_prepare
-from emulator.pgtable import pmd_lookup, pmd_pgtable, pte_offset
+from emulator.pgtable import pmd_lookup, pte_offset
 from emulator.pgtable_types import ANON_EXCLUSIVE, ANON_PTE, PAGE, PAGE_SHIFT, PRESENT, ZERO_PAGE, ZERO_PTE
+from emulator.policy.pins import pin_alone, pin_also
 from emulator.policy.pte_alloc import pte_alloc_try_get
-from emulator.policy.pte_ref import pte_get, pte_lock_pair, pte_put, pte_put_many_tlb, pte_try_get, pte_unlock_pair
+from emulator.policy.pte_ref import (
+    entry_changed,
+    pte_lock_pair,
+    pte_put,
+    pte_put_many_tlb,
+    pte_try_get,
+    pte_unlock_pair,
+)
+from emulator.policy.ptlock import lock_tables
 from emulator.tables.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.tables.pgalloc import pmd_alloc
-from emulator.tables.rcu import cond_resched, rcu_read_lock, rcu_read_unlock
+from emulator.tables.rcu import cond_resched
 from emulator.uapi import (
     EAGAIN,
     EBUSY,
@@ -46,7 +46,6 @@ from emulator.uapi import (
     VM_WRITE,
 )
 from emulator.watch.paths import path_number, took
-from emulator.watch.pins import pin_alone, pin_also
 from emulator.watch.points import point_number
 from emulator.watch.shadow import shadow_move, shadow_moved, shadow_release
 
@@ -84,14 +83,9 @@ def move_present_pte(m, cpu, mm, pte, to, src, dst):
 
 
 @kernel
-def move_pages_pte(m, cpu, mm, stable, src_table, dst_table, src, dst):
-    """Move one page between two tables, if those are what they were: 0, -EAGAIN, -EEXIST, -ENOENT or -EBUSY.
-
-    Locking: caller must hold both ptls, and counts.
-    """
+def move_pages_pte(m, cpu, mm, src_pmd, dst_pmd, src_table, dst_table, src, dst):
+    """Move one page between two tables: 0, -EEXIST, -ENOENT or -EBUSY. Locking: caller must hold both ptls."""
     pte, to = pte_offset(src_table, src), pte_offset(dst_table, dst)
-    if not stable:
-        return -EAGAIN
     if read_once(m.entry, to) != 0:
         return -EEXIST
     entry = read_once(m.entry, pte)
@@ -99,12 +93,28 @@ def move_pages_pte(m, cpu, mm, stable, src_table, dst_table, src, dst):
         return -ENOENT
     if entry & PRESENT == 0:
         return -EBUSY  # a guard, or no access
-    return move_present_pte(m, cpu, mm, pte, to, src, dst)
+    result = move_present_pte(m, cpu, mm, pte, to, src, dst)
+    if result == 0:
+        entry_changed(m, cpu, src_pmd, entry, 0, 1)
+        entry_changed(m, cpu, dst_pmd, 0, entry, 1)
+    return result
+
+
+@kernel
+def lock_both(m, cpu, src_pmd, src_table, dst_pmd, dst_table):
+    """pte_lock_pair for a move."""
+    if knob(m.config.uffd_move_unchecked):
+        lock_tables(m, cpu, src_table, dst_table)
+        return True
+    return pte_lock_pair(m, cpu, src_pmd, src_table, dst_pmd, dst_table)
 
 
 @kernel
 def move_page(m, cpu, mm, src_pmd, dst_pmd, src, dst):
-    """Move one page, both tables pinned: 0 or -errno. Locking: caller must hold mmap_lock and an open gather."""
+    """Move one page: 0 or -errno, -EAGAIN if a table has gone.
+
+    Locking: caller must hold mmap_lock and an open gather.
+    """
     took(m, cpu, MOVE)
     src_table = pte_try_get(m, cpu, src_pmd)
     if src_table == 0:
@@ -114,63 +124,14 @@ def move_page(m, cpu, mm, src_pmd, dst_pmd, src, dst):
     result = min(dst_table, 0) if dst_table != 0 else -EEXIST  # a leaf
     if result == 0:
         anon_vma_lock(m, cpu, m.mm.family[mm] - 1)
-        pte_lock_pair(m, cpu, src_table, dst_table)
-        result = move_pages_pte(m, cpu, mm, True, src_table, dst_table, src, dst)
-        if result == 0:
-            pte_get(m, cpu, dst_pmd)
-        pte_unlock_pair(m, cpu, src_table, dst_table)
+        point(m, cpu, MOVE_MAPPED, dst_table, src_table)
+        result = -EAGAIN
+        if lock_both(m, cpu, src_pmd, src_table, dst_pmd, dst_table):
+            result = move_pages_pte(m, cpu, mm, src_pmd, dst_pmd, src_table, dst_table, src, dst)
+            pte_unlock_pair(m, cpu, src_table, dst_table)
         anon_vma_unlock(m, cpu, m.mm.family[mm] - 1)
         pte_put(m, cpu, mm, dst_pmd, dst)
     pte_put_many_tlb(m, cpu, mm, src_pmd, src, 2 if result == 0 else 1)
-    pin_alone(m, cpu)
-    return result
-
-
-@kernel
-def count_new_entry(m, dst_pmd, dst_table):
-    """True if the pmd names the table still, which then has one reference more: the new entry's.
-
-    Locking: caller must hold ptl and rcu_read_lock.
-    """
-    if pmd_pgtable(read_once(m.entry, dst_pmd)) != dst_table:
-        return False
-    return m.config.pte_counted[0] == 0 or atomic_inc_not_zero(m.ptdesc.pte_refcount, dst_table)
-
-
-@kernel
-def note_unpinned(m, cpu, src_table, dst_table):
-    """Detector: what this CPU uses without a reference, in its read section."""
-    m.cpu.pin_outer[cpu] = src_table
-    m.cpu.pin_outer_generation[cpu] = m.ptdesc.generation[src_table]
-    m.cpu.pin_table[cpu] = dst_table
-    m.cpu.pin_generation[cpu] = m.ptdesc.generation[dst_table]
-
-
-@kernel
-def move_page_rcu(m, cpu, mm, src_pmd, dst_pmd, src, dst):
-    """Move one page, neither table pinned: 0 or -errno, -EAGAIN if one is not there or went. Locking: as move_page."""
-    counted = False
-    result = -EAGAIN
-    anon_vma_lock(m, cpu, m.mm.family[mm] - 1)
-    rcu_read_lock(m, cpu)
-    src_table, dst_table = pmd_pgtable(read_once(m.entry, src_pmd)), pmd_pgtable(read_once(m.entry, dst_pmd))
-    if src_table != 0 and dst_table != 0:
-        note_unpinned(m, cpu, src_table, dst_table)
-        point(m, cpu, MOVE_MAPPED, dst_table, src_table)
-        pte_lock_pair(m, cpu, src_table, dst_table)
-        stable = pmd_pgtable(read_once(m.entry, src_pmd)) == src_table
-        if stable and not knob(m.config.uffd_move_unchecked):
-            stable = counted = count_new_entry(m, dst_pmd, dst_table)
-        result = move_pages_pte(m, cpu, mm, stable, src_table, dst_table, src, dst)
-        if result == 0 and not counted:
-            pte_get(m, cpu, dst_pmd)
-        pte_unlock_pair(m, cpu, src_table, dst_table)
-    rcu_read_unlock(m, cpu)
-    anon_vma_unlock(m, cpu, m.mm.family[mm] - 1)
-    if counted and result != 0:
-        pte_put(m, cpu, mm, dst_pmd, dst)
-    if result == 0:
-        pte_put_many_tlb(m, cpu, mm, src_pmd, src, 1)  # the old entry's: the table was alive through it
     pin_alone(m, cpu)
     return result
 
@@ -187,11 +148,9 @@ def move_pages_range(m, cpu, mm, src, dst, end):
         if src_pmd == 0 or dst_pmd < 0:
             return -ENOENT if src_pmd == 0 else dst_pmd
         split_huge_pmd(m, cpu, mm, src_pmd, src)
-        result = -EAGAIN
-        if DEBUG and m.config.rcu_walk[0]:
-            result = move_page_rcu(m, cpu, mm, src_pmd, dst_pmd, src, dst)
+        result = move_page(m, cpu, mm, src_pmd, dst_pmd, src, dst)
         if result == -EAGAIN:
-            result = move_page(m, cpu, mm, src_pmd, dst_pmd, src, dst)
+            continue
         if result != 0:
             return result
         if detecting(m):

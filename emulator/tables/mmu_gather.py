@@ -30,6 +30,8 @@ from emulator.watch.points import point_number
 
 UNFLUSHED = point_number("gather.unflushed")
 FLUSHED = point_number("gather.flushed")
+ZAP_DROP_MARKERS = 1  # details of a zap: markers go as well, as where the VMA goes
+ZAP_RECLAIM = 2  # it may free a table that it empties (details->reclaim_pt)
 
 
 @kernel

@@ -18,20 +18,19 @@ from emulator.atomic import (
 from emulator.bug import BUG, detecting
 from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.cpu.interrupts import point
-from emulator.locking.spinlock import spin_lock, spin_unlock
+from emulator.locking.spinlock import PMD_LOCK, PTE_LOCK, spin_lock, spin_unlock
 from emulator.pgtable import mm_dec_nr_tables, pmd_pgtable
 from emulator.pgtable_types import PMD_SIZE, PRESENT, PTRS_PER_PTE, TABLE_INSTALLED, TABLE_UNHOOKED
 from emulator.tables.mmu_gather import tlb_remove_table_free
 from emulator.watch.bugs import Bug
 from emulator.watch.pass_point import mark_life
 from emulator.watch.points import point_number
-from emulator.watch.waits import Wait
 
 BUG_DOUBLE_FREE = int(Bug.TABLE_DOUBLE_FREE)
 BUG_NOT_EMPTY = int(Bug.FREED_TABLE_NOT_EMPTY)
 BUG_PMD_CHANGED = int(Bug.PMD_CHANGED_UNDER_PIN)
-PMD_LOCK = int(Wait.PMD_LOCK)
 UNHOOKED = point_number("free_pte_table.unhooked")
+UNHOOK_LOCKED = point_number("unhook.locked")
 UNHOOK_CHECKED = point_number("free_pte_table.checked")
 
 
@@ -60,18 +59,10 @@ def clear_pmd(m, cpu, pmd, table):
 
 
 @kernel
-def unhook_pte_table(m, cpu, mm, pmd, table):
-    """Clear the pmd of `table`, whose count is zero, and take it out of VmPTE: nobody can find it any more.
-
-    False if the pmd names something else: another freer was first. Locking: takes and releases pmd_lock.
-    """
-    if not clear_pmd(m, cpu, pmd, table):
-        return False
+def note_unhooked(m, cpu, mm, pmd, table):
+    """Take a table whose pmd was just cleared out of VmPTE. Locking: none needed, nobody can find it any more."""
     if detecting(m) and read_once(m.ptdesc.state, table) != TABLE_INSTALLED:
         BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], m.ptdesc.state[table])
-    left = or_words(m.entry, table * PTRS_PER_PTE, PTRS_PER_PTE)
-    if left != 0:
-        BUG(m, cpu, BUG_NOT_EMPTY, table, 0, left)
     if DEBUG:
         m.ptdesc.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
     smp_store_release(m.ptdesc.state, table, TABLE_UNHOOKED)  # behind gp_seq; pairs with account_rcu_age
@@ -79,7 +70,60 @@ def unhook_pte_table(m, cpu, mm, pmd, table):
     point(m, cpu, UNHOOKED, table, data_race(m.entry, pmd))
     mm_dec_nr_tables(m, mm)
     m.cpu.tables_freed[cpu] += 1
+
+
+@kernel
+def check_empty(m, cpu, table):
+    """A table that goes has no entry."""
+    left = or_words(m.entry, table * PTRS_PER_PTE, PTRS_PER_PTE)
+    if left != 0:
+        BUG(m, cpu, BUG_NOT_EMPTY, table, 0, left)
+
+
+@kernel
+def unhook_pte_table(m, cpu, mm, pmd, table):
+    """Clear the pmd of `table`, whose count is zero, and take it out of VmPTE: nobody can find it any more.
+
+    False if the pmd names something else: another freer was first. Locking: takes and releases pmd_lock.
+    """
+    if not clear_pmd(m, cpu, pmd, table):
+        return False
+    check_empty(m, cpu, table)
+    note_unhooked(m, cpu, mm, pmd, table)
     return True
+
+
+@kernel
+def unhook_if_empty(m, cpu, mm, pmd, table):
+    """Clear the pmd of `table` if it names that still and the table has no entry; True if so.
+
+    Locking: takes and releases pmd_lock and, inside of it, the table's ptl: no entry can come while it looks.
+    Source: try_to_free_pte, mm/memory.c.
+    """
+    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    gone = pmd_pgtable(read_once(m.entry, pmd)) == table
+    point(m, cpu, UNHOOK_LOCKED, table, pmd)
+    if gone:
+        spin_lock(m, cpu, m.ptdesc.ptl, table, PTE_LOCK)
+        gone = or_words(m.entry, table * PTRS_PER_PTE, PTRS_PER_PTE) == 0
+        if gone:
+            write_once(m.entry, pmd, 0)
+        spin_unlock(m, cpu, m.ptdesc.ptl, table, PTE_LOCK)
+    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    if gone:
+        note_unhooked(m, cpu, mm, pmd, table)
+    return gone
+
+
+@kernel
+def flush_and_free_table(m, cpu, mm, table, addr):
+    """Flush the 2 MiB of an unhooked table and free it, outside of any gather. Locking: caller must hold no ptl."""
+    if knob(m.config.early_ptlock_free):
+        m.ptdesc.ptl_dead[table] = 1
+    start = addr & -PMD_SIZE
+    if not knob(m.config.no_flush):
+        flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 1)
+    tlb_remove_table_free(m, cpu, table)
 
 
 @kernel
@@ -88,11 +132,5 @@ def free_pte_table(m, cpu, mm, pmd, table, addr):
 
     Locking: takes and releases pmd_lock; caller must hold no reference. Source: patches 5 and 6.
     """
-    if not unhook_pte_table(m, cpu, mm, pmd, table):
-        return
-    if knob(m.config.early_ptlock_free):
-        m.ptdesc.ptl_dead[table] = 1
-    start = addr & -PMD_SIZE
-    if not knob(m.config.no_flush):
-        flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 1)
-    tlb_remove_table_free(m, cpu, table)
+    if unhook_pte_table(m, cpu, mm, pmd, table):
+        flush_and_free_table(m, cpu, mm, table, addr)

@@ -21,7 +21,7 @@ from emulator.pgtable import (
     to_migration_entry,
 )
 from emulator.pgtable_types import DIRTY, HPAGE_PMD_NR, PAGE, PAGE_SHIFT, PMD_SIZE, PRESENT, PSE, RW, ZERO_PAGE
-from emulator.policy.pte_ref import pte_lock, pte_put_many_tlb, pte_unlock
+from emulator.policy.pte_ref import entry_changed, pte_lock, pte_peek, pte_put_many_tlb, pte_unlock
 from emulator.rmap_walks.folio import folio_busy, maps_whole_folio
 from emulator.tables.mmu_gather import tlb_adjust_range, tlb_remove_tlb_entry
 from emulator.watch.paths import path_number, took
@@ -50,14 +50,15 @@ def mark_lazyfree(m, frame):
 
 
 @kernel
-def clear_young_dirty_ptes(m, cpu, table, addr, end, bits):
+def clear_young_dirty_ptes(m, cpu, pmd, table, addr, end, bits):
     """Clear `bits` of the present entries of [addr, end) in one PTE table; the hardware sets them again, without a
     fault: MADV_FREE makes pages clean and old, MADV_COLD old. Pages of a folio that could not be split are spared.
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
     took(m, cpu, YOUNG_DIRTY)
-    pte_lock(m, cpu, table)
+    if not pte_lock(m, cpu, pmd, table):
+        return
     whole = maps_whole_folio(m, table) if end - addr == PMD_SIZE else 0
     spared = LARGE if whole == 0 or folio_busy(m, whole) else 0
     while addr < end:
@@ -82,13 +83,15 @@ def free_swap_ptes(m, cpu, mm, pmd, table, addr, end):
     """
     start = addr
     cleared = 0
-    pte_lock(m, cpu, table)
+    if not pte_lock(m, cpu, pmd, table):
+        return
     while addr < end:
         pte = pte_offset(table, addr)
         entry = read_once(m.entry, pte)
         if is_swap_entry(entry):
             took(m, cpu, FREE_SWAP)
             write_once(m.entry, pte, 0)
+            entry_changed(m, cpu, pmd, entry, 0, 1)
             free_swap_and_cache(m, cpu, entry >> PAGE_SHIFT)
             cleared += 1
         addr += PAGE
@@ -99,14 +102,14 @@ def free_swap_ptes(m, cpu, mm, pmd, table, addr, end):
 
 
 @kernel
-def swapin_walk_pte_range(m, cpu, table, addr, end):
+def swapin_walk_pte_range(m, cpu, pmd, table, addr, end):
     """MADV_WILLNEED: read the pages of the swap entries of [addr, end) in one PTE table into the swap cache.
 
     Locking: caller must hold a reference on the table.
     """
     took(m, cpu, WILLNEED)
     while addr < end:
-        entry = read_once(m.entry, pte_offset(table, addr))
+        entry = pte_peek(m, cpu, pmd, table, pte_offset(table, addr))
         if is_swap_entry(entry):
             read_swap_cache_async(m, cpu, entry >> PAGE_SHIFT)
         addr += PAGE
@@ -131,13 +134,14 @@ def clear_young_huge_pmd(m, cpu, pmd, addr, bits):
 
 
 @kernel
-def change_pte_range(m, cpu, table, addr, end, flags):
+def change_pte_range(m, cpu, pmd, table, addr, end, flags):
     """Give the pages of [addr, end) in one PTE table the permissions of `flags`; those in swap get them when they come.
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
     took(m, cpu, MPROTECT)
-    pte_lock(m, cpu, table)
+    if not pte_lock(m, cpu, pmd, table):
+        return
     while addr < end:
         pte = pte_offset(table, addr)
         entry = read_once(m.entry, pte)

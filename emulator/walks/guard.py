@@ -14,7 +14,7 @@ from emulator.huge.huge_memory import pte_alloc_split
 from emulator.pages.vma import anon_vma_prepare
 from emulator.pgtable import pmd_addr_end, pte_offset
 from emulator.pgtable_types import PAGE, PTE_MARKER_GUARD
-from emulator.policy.pte_ref import pte_get_many, pte_lock, pte_put, pte_put_many_tlb, pte_unlock
+from emulator.policy.pte_ref import entry_changed, pte_lock, pte_put, pte_put_many_tlb, pte_unlock
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EINTR
@@ -29,13 +29,15 @@ GUARDED = point_number("guard.installed")
 
 @kernel
 def guard_install_pte_range(m, cpu, pmd, table, addr, end):
-    """Put a guard into each empty entry of [addr, end) in one PTE table; how many entries hold something else.
+    """Put a guard into each empty entry of [addr, end) in one PTE table; how many entries hold something else, 1 if
+    the table has gone: another turn.
 
     Locking: takes and releases ptl; caller must hold a reference on the table.
     """
     took(m, cpu, INSTALL)
     installed = others = 0
-    pte_lock(m, cpu, table)
+    if not pte_lock(m, cpu, pmd, table):
+        return 1
     while addr < end:
         pte = pte_offset(table, addr)
         entry = read_once(m.entry, pte)
@@ -45,7 +47,7 @@ def guard_install_pte_range(m, cpu, pmd, table, addr, end):
         elif entry != PTE_MARKER_GUARD:
             others += 1
         addr += PAGE
-    pte_get_many(m, cpu, pmd, installed)
+    entry_changed(m, cpu, pmd, 0, PTE_MARKER_GUARD, installed)
     point(m, cpu, GUARDED, table, installed)
     pte_unlock(m, cpu, table)
     return others
@@ -83,7 +85,7 @@ def guard_install(m, cpu, mm, row, start, end):
         others = guard_install_range(m, cpu, mm, start, end)
         if others <= 0:
             return others
-        zap_page_range(m, cpu, mm, start, end)
+        zap_page_range(m, cpu, mm, start, end, 0)
         if stopped(m):
             return -EINTR
 
@@ -97,13 +99,15 @@ def guard_remove_pte_range(m, cpu, mm, pmd, table, addr, end):
     took(m, cpu, REMOVE)
     start = addr
     removed = 0
-    pte_lock(m, cpu, table)
+    if not pte_lock(m, cpu, pmd, table):
+        return
     while addr < end:
         pte = pte_offset(table, addr)
         if read_once(m.entry, pte) == PTE_MARKER_GUARD:
             write_once(m.entry, pte, 0)
             removed += 1
         addr += PAGE
+    entry_changed(m, cpu, pmd, PTE_MARKER_GUARD, 0, removed)
     pte_unlock(m, cpu, table)
     if removed != 0:
         pte_put_many_tlb(m, cpu, mm, pmd, start, removed)

@@ -47,10 +47,9 @@ def follow_page_pte(m, cpu, mm, addr, write, get):
     if pmd_trans_huge(read_once(m.entry, pmd)):
         return follow_trans_huge_pmd(m, cpu, pmd, addr, write, get)
     table = pte_try_get(m, cpu, pmd)
-    if table == 0:
+    if table == 0 or not pte_lock(m, cpu, pmd, table):
         return 0
     took(m, cpu, FOLLOW)
-    pte_lock(m, cpu, table)
     entry = read_once(m.entry, pte_offset(table, addr))
     migrating = is_migration_entry(entry)
     if entry & PRESENT == 0 or (write and entry & RW == 0):

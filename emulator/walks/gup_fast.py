@@ -152,9 +152,8 @@ def frame_at(m, cpu, mm, addr):
     if pmd_trans_huge(named):
         return huge_piece(named, addr) >> PAGE_SHIFT
     table = 0 if named == 0 else pte_try_get(m, cpu, pmd)
-    if table == 0:
+    if table == 0 or not pte_lock(m, cpu, pmd, table):
         return 0
-    pte_lock(m, cpu, table)
     frame = frame_of_entry(m, read_once(m.entry, pte_offset(table, addr)))
     pte_unlock(m, cpu, table)
     pte_put(m, cpu, mm, pmd, addr)

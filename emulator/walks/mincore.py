@@ -1,15 +1,9 @@
 """mincore: a walker that only looks. It stands for every such walker: smaps, pagemap, KSM's and khugepaged's scans.
 
-    v1 (patch 5)                  since 6.5 (setting rcu_walk)
-    ============                  ============================
-    pte_try_get(): pins           rcu_read_lock()
-    ptl, look at the entries      read the pmd, ptl, read the pmd again: the same?
-    pte_put(): may be the last    look at the entries, unlock, rcu_read_unlock()
-
-Source: mm/mincore.c; pte_offset_map_lock, mm/pgtable-generic.c.
+Source: mm/mincore.c.
 """
 
-from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, write_once
+from emulator.atomic import data_race, kernel, knob, read_once, write_once
 from emulator.cpu.interrupts import point
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.pages.pagemap import cache_slot
@@ -26,7 +20,7 @@ from emulator.pgtable import (
 )
 from emulator.pgtable_types import PAGE, PAGE_SHIFT
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
-from emulator.tables.rcu import cond_resched, rcu_read_lock, rcu_read_unlock
+from emulator.tables.rcu import cond_resched
 from emulator.uapi import ENOMEM
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -69,20 +63,28 @@ def mincore_entry(m, row, addr, entry):
 
 @kernel
 def mincore_pte_range(m, cpu, row, pmd, table, addr, end):
-    """Pages of [addr, end) that are in memory by one table and the page cache, -1 if the pmd names it no longer.
+    """Pages of [addr, end) that are in memory by one table and the page cache, -1 if the table has gone.
 
-    Locking: takes and releases ptl; caller must hold a reference or rcu_read_lock.
+    Locking: takes and releases ptl; caller must have come to the table.
     """
     point(m, cpu, WALKING, table, data_race(m.ptdesc.pte_refcount, table))
-    pte_lock(m, cpu, table)
-    present = -1
-    if pmd_pgtable(read_once(m.entry, pmd)) == table:
-        present = 0
-        while addr < end:
-            present += mincore_entry(m, row, addr, read_once(m.entry, pte_offset(table, addr)))
-            addr += PAGE
+    if not pte_lock(m, cpu, pmd, table):
+        return -1
+    present = 0
+    while addr < end:
+        present += mincore_entry(m, row, addr, read_once(m.entry, pte_offset(table, addr)))
+        addr += PAGE
     pte_unlock(m, cpu, table)
     return present
+
+
+@kernel
+def mincore_uncounted(m, cpu, row, pmd, addr, end):
+    """mincore_pmd by a walker that holds no reference: a piece that is left out."""
+    table = pmd_pgtable(read_once(m.entry, pmd))
+    m.cpu.pin_table[cpu] = table  # for the detectors
+    m.cpu.pin_generation[cpu] = m.ptdesc.generation[table]
+    return mincore_pte_range(m, cpu, row, pmd, table, addr, end) if table != 0 else -1
 
 
 @kernel
@@ -94,16 +96,8 @@ def mincore_pmd(m, cpu, mm, row, pmd, addr, end):
     point(m, cpu, READ_PMD, pmd_pgtable(entry), entry)
     if knob(m.config.pmd_read_twice) and pmd_trans_huge(read_once(m.entry, pmd)):
         write_once(m.entry, pmd, 0)  # pmd_clear_bad
-    if DEBUG and (m.config.rcu_walk[0] or knob(m.config.uncounted_walker)):
-        if m.config.rcu_walk[0]:
-            rcu_read_lock(m, cpu)
-        table = pmd_pgtable(read_once(m.entry, pmd))
-        m.cpu.pin_table[cpu] = table  # for the detectors
-        m.cpu.pin_generation[cpu] = m.ptdesc.generation[table]
-        present = mincore_pte_range(m, cpu, row, pmd, table, addr, end) if table != 0 else -1
-        if m.config.rcu_walk[0]:
-            rcu_read_unlock(m, cpu)
-        return present
+    if knob(m.config.uncounted_walker):
+        return mincore_uncounted(m, cpu, row, pmd, addr, end)
     table = pte_try_get(m, cpu, pmd)
     if table == 0:
         return -1

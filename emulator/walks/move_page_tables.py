@@ -46,19 +46,22 @@ from emulator.pgtable_types import (
     PAGE,
     PAGE_SHIFT,
     PMD_SIZE,
+    PRESENT,
     PTRS_PER_PTE,
     PUD_SIZE,
     SPECIAL,
     TABLE_INSTALLED,
     ZERO_PAGE,
+    ZERO_PTE,
 )
+from emulator.policy.pins import pin_alone, pin_also
 from emulator.policy.pte_alloc import pte_alloc_try_get, pte_try_get_retry
-from emulator.policy.pte_ref import pte_get_many, pte_lock_pair, pte_put, pte_put_many, pte_unlock_pair
+from emulator.policy.pte_ref import entry_changed, pte_lock_pair, pte_put, pte_put_many, pte_unlock_pair
 from emulator.tables.pgalloc import pmd_alloc, pud_alloc
 from emulator.tables.rcu import cond_resched
+from emulator.uapi import EAGAIN
 from emulator.watch.bugs import Bug
 from emulator.watch.paths import path_number, took
-from emulator.watch.pins import pin_alone, pin_also
 from emulator.watch.points import point_number
 from emulator.watch.shadow import SHARED, owner_tag, shadow_move, shadow_moved, shadow_swapped
 
@@ -102,22 +105,27 @@ def shadow_move_leaf(m, mm, head, addr, moved):
 
 
 @kernel
-def move_entries(m, old_table, new_table, old, end, new):
+def move_entries(m, cpu, old_pmd, new_pmd, old_table, new_table, old, end, new):
     """Move the entries of [old, end) of one table to `new` in one; how many. Locking: caller must hold both ptls."""
-    moved = 0
+    moved = zeros = 0
     while old < end:
         if read_once(m.entry, pte_offset(old_table, old)) != 0:
             entry = xchg(m.entry, pte_offset(old_table, old), 0)  # the hardware may be setting the dirty bit
+            entry_changed(m, cpu, old_pmd, entry, 0, 1)
             write_once(m.entry, pte_offset(new_table, new), entry)
             moved += 1
+            zeros += entry >> PAGE_SHIFT == ZERO_PAGE
         old += PAGE
         new += PAGE
+    entry_changed(m, cpu, new_pmd, 0, ZERO_PTE, zeros)
+    entry_changed(m, cpu, new_pmd, 0, PRESENT, moved - zeros)
     return moved
 
 
 @kernel
 def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
-    """Move the entries of [old, old + length) of one table to `new`, in one table: 0 or -ENOMEM.
+    """Move the entries of [old, old + length) of one table to `new`, in one table: 0, -ENOMEM, or -EAGAIN if a table
+    has gone: look again.
 
     Locking: caller must hold mmap_lock for writing; takes i_mmap_lock and the anon_vma lock, or an rmap walk could miss
     the entry at both addresses, and both ptls, and flushes under them. Nothing is allocated under i_mmap_lock: reclaim
@@ -133,12 +141,16 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
         pin_alone(m, cpu)
         return new_table
     take_rmap_locks(m, cpu, mm)
-    pte_lock_pair(m, cpu, old_table, new_table)
+    if not pte_lock_pair(m, cpu, old_pmd, old_table, new_pmd, new_table):
+        drop_rmap_locks(m, cpu, mm)
+        pte_put(m, cpu, mm, new_pmd, new)
+        pte_put(m, cpu, mm, old_pmd, old)
+        pin_alone(m, cpu)
+        return -EAGAIN
     took(m, cpu, MOVE_ENTRIES)
     if DEBUG:
         shadow_move_range(m, mm, old_table, old, old + length, 0)
-    moved = move_entries(m, old_table, new_table, old, old + length, new)
-    pte_get_many(m, cpu, new_pmd, moved)
+    moved = move_entries(m, cpu, old_pmd, new_pmd, old_table, new_table, old, old + length, new)
     point(m, cpu, MOVED, new_table, moved)
     if moved != 0 and not knob(m.config.mremap_late_flush):
         flush_tlb_mm_range(m, cpu, mm, old, old + length, 0)
@@ -270,7 +282,7 @@ def shadow_move_tables(m, mm, pmds, addr, moved):
 
 @kernel
 def move_slice(m, cpu, mm, old, new, left):
-    """Move what both addresses have of one PTE table each, or a GiB: the bytes moved, or -ENOMEM.
+    """Move what both addresses have of one PTE table each, or a GiB: the bytes moved, 0 to look again, or -ENOMEM.
 
     The destination gets a PUD table wherever the source has a PMD table, whatever is in it.
     """
@@ -297,6 +309,8 @@ def move_slice(m, cpu, mm, old, new, left):
     if extent == PMD_SIZE and move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
         return extent
     error = move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, extent)
+    if error == -EAGAIN:
+        return 0
     return extent if error == 0 else error
 
 

@@ -24,8 +24,9 @@ from emulator.bug import BUG, detecting, stopped
 from emulator.cpu.interrupts import point
 from emulator.fault.swap_fault import unuse_pte_range
 from emulator.huge.huge_memory import split_huge_pmd
-from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock, mmap_write_unlock
 from emulator.locking.spinlock import PMD_LOCK, spin_lock, spin_unlock
+from emulator.locking.vma_lock import mmap_write_lock
 from emulator.mm_types import NR_MEMCGS
 from emulator.pages.memcontrol import move_charge_pte
 from emulator.pages.vma import find_vma, vma_limit
@@ -152,10 +153,11 @@ def walk_huge_pmd(m, cpu, walk, pmd, addr, end):
 
 
 @kernel
-def walk_pte_range(m, cpu, walk, table, addr, end):
+def walk_pte_range(m, cpu, walk, pmd, table, addr, end):
     """Walk [addr, end) of one PTE table. Locking: takes and releases ptl; caller must hold a reference."""
     took(m, cpu, WALK)
-    pte_lock(m, cpu, table)
+    if not pte_lock(m, cpu, pmd, table):
+        return
     while addr < end:
         walk_pte(m, cpu, walk, pte_offset(table, addr), addr)
         addr += PAGE
@@ -169,20 +171,20 @@ def walk_table(m, cpu, mm, walk, pmd, table, addr, end):
     Locking: caller must hold a reference, and have a gather open if entries change.
     """
     if walk == WALK_PROTECT:
-        change_pte_range(m, cpu, table, addr, end, m.cpu.walk_arg[cpu])
+        change_pte_range(m, cpu, pmd, table, addr, end, m.cpu.walk_arg[cpu])
     elif walk == WALK_FREE:
-        clear_young_dirty_ptes(m, cpu, table, addr, end, ACCESSED | DIRTY)
+        clear_young_dirty_ptes(m, cpu, pmd, table, addr, end, ACCESSED | DIRTY)
         free_swap_ptes(m, cpu, mm, pmd, table, addr, end)
     elif walk == WALK_COLD:
-        clear_young_dirty_ptes(m, cpu, table, addr, end, ACCESSED)
+        clear_young_dirty_ptes(m, cpu, pmd, table, addr, end, ACCESSED)
     elif walk == WALK_WILLNEED:
-        swapin_walk_pte_range(m, cpu, table, addr, end)
+        swapin_walk_pte_range(m, cpu, pmd, table, addr, end)
     elif walk == WALK_GUARD_REMOVE:
         guard_remove_pte_range(m, cpu, mm, pmd, table, addr, end)
     elif walk == WALK_UNUSE:
         return unuse_pte_range(m, cpu, mm, m.cpu.walk_arg[cpu], pmd, table, addr, end)
     else:
-        walk_pte_range(m, cpu, walk, table, addr, end)
+        walk_pte_range(m, cpu, walk, pmd, table, addr, end)
     return 0
 
 

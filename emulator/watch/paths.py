@@ -20,6 +20,8 @@ PATHS = (
     "end of a fault",
     "zap, per table",
     "zap, entries",
+    "zap frees the table, ptl held",
+    "zap frees the table, by a scan",
     "MADV_FREE, COLD, PAGEOUT",
     "MADV_PAGEOUT of a file",
     "MADV_WILLNEED",

@@ -33,7 +33,7 @@ def programs(seed: int) -> Programs:
 
 def release_and_walk(m: Any, cpu: int) -> None:
     """MADV_DONTNEED of B, then a store to A, whose table this CPU has cached."""
-    zap_page_range(m, cpu, 0, BASE - SLOT, BASE - SLOT + PAGE)
+    zap_page_range(m, cpu, 0, BASE - SLOT, BASE - SLOT + PAGE, 0)
     store(m, cpu, 0, BASE + PAGE, 1)
 
 

@@ -28,8 +28,7 @@ RACE = Race(
     detectors=("table-use-after-free",),
     programs=programs,
     scene=Scene(setup=(*SETUP, STOP), programs=((mremap_fixed(BASE, SLOT, OTHER), STOP), (retract(0), STOP))),
-    policy="none",
-    settings={"rcu_retract": 1},
+    policy="none-rcu",
     steer=(("mremap.table", "table.freed", 200),),
     why="with mmap_lock held for writing retract cannot come in between",
 )

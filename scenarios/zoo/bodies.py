@@ -73,7 +73,7 @@ def at_once(
 
 def zap(m: Any, cpu: int) -> None:
     """MADV_DONTNEED of the first page."""
-    zap_page_range(m, cpu, 0, BASE, BASE + PAGE)
+    zap_page_range(m, cpu, 0, BASE, BASE + PAGE, 0)
 
 
 def fault(m: Any, cpu: int, page: int = 0) -> None:
@@ -125,7 +125,7 @@ def collapse(m: Any, cpu: int) -> None:
 def collapse_then_zap(m: Any, cpu: int) -> None:
     """MADV_COLLAPSE, then MADV_DONTNEED of the huge page."""
     collapse(m, cpu)
-    zap_page_range(m, cpu, 0, BASE, BASE + SLOT)
+    zap_page_range(m, cpu, 0, BASE, BASE + SLOT, 0)
 
 
 def read_nested(m: Any, cpu: int) -> None:

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 CASES = sorted((HERE / "cases").glob("*.trace"))
 JEMALLOC = HERE / "recorded" / "jemalloc_decay0.trace.gz"
 PYTHON = HERE / "recorded" / "python_lists.trace.gz"
-COUNTED = [policy for policy in POLICIES if POLICIES[policy].pte_counted]
+COUNTED = [policy for policy in POLICIES if POLICIES[policy].counted]
 
 # Where an empty table goes, the next touch may find room for a huge page, and collapse nothing to collapse.
 ROOM_FOR_A_HUGE_PAGE = ("thp_dn_4K_steps", "thp_free_whole_then_pageout", "thp_guard_whole", "collapse_empty_table")

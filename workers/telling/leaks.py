@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from emulator.checks import Frozen
+from emulator.checks import Frozen, holds
 from emulator.mm_types import FRAMES, GATHER_PAGES, GATHER_TABLES, TABLES, Geometry
 from emulator.pgtable_types import TABLE_ALLOCATED, TABLE_FREE, TABLE_LIMBO, TABLE_STATES, TABLE_UNHOOKED
 from workers.telling.whereabouts import Fates, Views, life_of, many, several, stamp, who
@@ -58,7 +58,7 @@ def _lost_tables(frozen: Frozen, fates: Fates) -> list[str]:
 
 def _references(frozen: Frozen, fates: Fates) -> list[str]:
     """Installed tables whose count is not their number of entries, or zero: nobody will free them."""
-    if not frozen.views["config"]["pte_counted"][0]:
+    if not holds(frozen.views, "pte_refcount"):
         return []
     lines = []
     for table in frozen.live_pte:

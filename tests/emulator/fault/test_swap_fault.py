@@ -21,7 +21,7 @@ from workers.programs.program import (
     touch,
 )
 
-COUNTED = [policy for policy in POLICIES if POLICIES[policy].pte_counted]
+COUNTED = [policy for policy in POLICIES if POLICIES[policy].counted]
 
 
 @pytest.mark.parametrize("policy", POLICIES)

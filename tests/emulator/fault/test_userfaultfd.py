@@ -94,13 +94,12 @@ def test_who_waits_lets_munmap_and_unregister_come_in(policy):
     assert gone.loaded[1] == 9
 
 
-@pytest.mark.parametrize("walk", [0, 1])
 @pytest.mark.parametrize("to", [BASE + PAGE, OTHER], ids=["in the table", "to another"])
-def test_a_page_moves_with_its_word_and_its_table_goes_behind_it(to, walk):
+def test_a_page_moves_with_its_word_and_its_table_goes_behind_it(to):
     setup = [mmap(BASE, SLOT), mmap(OTHER, SLOT), uffd_register(to, PAGE), store(BASE, 7)]
     keep = [uffd_copy(OTHER, 0, 1)] if to == BASE + PAGE else [touch(OTHER + PAGE, PAGE)]
 
-    run = Run([*setup, *keep, uffd_move(BASE, PAGE, to), load(to), STOP], rcu_walk=walk)
+    run = Run([*setup, *keep, uffd_move(BASE, PAGE, to), load(to), STOP])
 
     assert (run.errors[5], run.loaded[0]) == (0, 7)
     assert run.freed == (0 if to == BASE + PAGE else 1)

@@ -30,7 +30,7 @@ from workers.programs.program import (
     touch,
 )
 
-COUNTED = [policy for policy in POLICIES if POLICIES[policy].pte_counted]
+COUNTED = [policy for policy in POLICIES if POLICIES[policy].counted]
 
 
 def test_without_swap_pages_stay_and_a_full_swap_takes_no_more():

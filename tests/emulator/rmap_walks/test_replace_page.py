@@ -57,7 +57,7 @@ def test_a_uprobe_puts_a_copy_in_place_of_a_page(policy):
     assert (left.loaded, left.anon, left.freed, left.errors) == (8, PAGES, 0, 0)
 
 
-@pytest.mark.parametrize("policy", [policy for policy in POLICIES if POLICIES[policy].pte_counted])
+@pytest.mark.parametrize("policy", [policy for policy in POLICIES if POLICIES[policy].counted])
 def test_a_uprobe_takes_a_page_away_that_holds_what_the_original_does_and_perhaps_the_table(policy):
     zeroes = [mmap(BASE, SLOT), touch(BASE, PAGE, value=0), uprobe(BASE)]
     private = [mmap_file(BASE, PAGE, 0), touch(BASE, PAGE, value=7), touch(BASE, PAGE, value=0), uprobe(BASE)]

@@ -13,7 +13,7 @@ from workers.programs.program import (
     mmap,
 )
 
-COUNTED = [policy for policy in POLICIES if POLICIES[policy].pte_counted]
+COUNTED = [policy for policy in POLICIES if POLICIES[policy].counted]
 PAGE, OTHER = PAGE_SIZE, BASE + 4 * SLOT
 
 

@@ -26,7 +26,7 @@ from workers.programs.program import (
 )
 
 CLEAN = ({}, None)
-COUNTED = [policy for policy in POLICIES if POLICIES[policy].pte_counted]
+COUNTED = [policy for policy in POLICIES if POLICIES[policy].counted]
 PAGE, OTHER = PAGE_SIZE, BASE + 4 * SLOT
 
 

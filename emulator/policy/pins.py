@@ -3,6 +3,7 @@
 from emulator.atomic import kernel, kernel_inline, read_once
 from emulator.bug import BUG, detecting
 from emulator.pgtable_types import PTRS_PER_PTE, TABLE_INSTALLED, TABLE_LIMBO, TABLE_UNHOOKED
+from emulator.policy.policies import COUNTED, PIN_RCU
 from emulator.watch.bugs import Bug
 
 BUG_FROM_ZERO = int(Bug.COUNT_FROM_ZERO)
@@ -28,18 +29,21 @@ def check_raised(m, cpu, table, n, count):
 
 @kernel
 def pinned(m, cpu, pmd, table):
-    """Detector: what was pinned is the table at `pmd`, and a count; remember which one it is.
-
-    With the setting rcu_retract nothing is pinned by mmap_lock: who found a table looks at the pmd again.
-    """
-    if m.config.pte_counted[0]:
+    """Detector: what was pinned is the table at `pmd`, and a count; remember which one it is."""
+    if m.config.pin[0] & COUNTED:
         check_count(m, cpu, table, 1, read_once(m.ptdesc.pte_refcount, table))
     generation = m.ptdesc.generation[table]
-    installed = read_once(m.ptdesc.state, table) == TABLE_INSTALLED and m.ptdesc.pmd[table] == pmd
-    if not installed and m.config.rcu_retract[0] == 0:
+    if read_once(m.ptdesc.state, table) != TABLE_INSTALLED or m.ptdesc.pmd[table] != pmd:
         BUG(m, cpu, BUG_USE_AFTER_FREE, table, generation, m.ptdesc.state[table])
     m.cpu.pin_table[cpu] = table
     m.cpu.pin_generation[cpu] = generation
+
+
+@kernel_inline
+def note_pin(m, cpu, pmd, table):
+    """Detector: this CPU has come to the table at `pmd`. Where it is not pinned, pte_lock looks again."""
+    if detecting(m) and m.config.pin[0] != PIN_RCU:
+        pinned(m, cpu, pmd, table)
 
 
 @kernel_inline
