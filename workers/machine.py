@@ -1,6 +1,6 @@
 """A machine: the segment, its CPU processes and its coordinator; create, fork, watch, stop, reap.
 
-    with Machine(geometry, policy="refcount") as machine:
+    with Machine(geometry, policy) as machine:
         machine.load(0, [mmap(...), touch(...), EXIT])
         machine.start()
         machine.wait()

@@ -20,7 +20,7 @@ from emulator.pages.swap_state import read_swap_cache, swap_free
 from emulator.pages.vma import pte_modify
 from emulator.pgtable import is_migration_entry, is_swap_entry, pgtable_of, pte_offset, pte_present
 from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, DIRTY, PAGE, PAGE_SHIFT, SOFT_DIRTY, USER
-from emulator.policy.pte_ref import pte_lock, pte_peek, pte_unlock
+from emulator.policy.pte_ref import pte_lock, pte_peek, pte_unlock, walkers_look_again
 from emulator.uapi import EFAULT, ENOMEM
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -54,7 +54,7 @@ def migration_entry_row(m, cpu, pmd, addr):
     """
     row = -1
     table = pgtable_of(read_once(m.entry, pmd))
-    if table == 0 or not pte_lock(m, cpu, pmd, table):
+    if (table == 0 and walkers_look_again(m)) or not pte_lock(m, cpu, pmd, table):
         return row
     entry = read_once(m.entry, pte_offset(table, addr))
     if is_migration_entry(entry):

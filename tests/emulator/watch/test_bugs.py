@@ -1,6 +1,6 @@
 """Every detector fires on what it is there for. The zoo shows most of them on real races; these are the bare twins.
 
-Covers: emulator/watch/lockdep, emulator/watch/pins
+Covers: emulator/watch/lockdep, emulator/policy/pins
 """
 
 import provoke
