@@ -112,6 +112,7 @@ CONFIG = struct(
         reclaim="which zaps look whether they have emptied a table; before the start",
         table_free_rcu="a table's memory returns after a grace period; before the start",
         table_free_gather="zap frees tables through its open mmu_gather; before the start",
+        scan_period="microseconds from one scan of an mm for empty tables to the next, 0 none; before the start",
         tables_left="1 if tables may be there still when their last VMA goes; before the start",
         invariants="bits of checks.CONDITIONAL: checks that hold under this policy; before the start",
     ),
@@ -340,6 +341,10 @@ MM = struct(
         vmas="VMAs in use; holder of mmap_lock for write and the family's anon_vma lock",
         anon_vmas="anon_vma numbers handed out; atomic",
         total_vm="pages in its VMAs; holder of mmap_lock for write",
+    ),
+    line(  # the policy's own words
+        next_scan="when it is due to be scanned for empty tables, nanoseconds; cmpxchg",
+        scan_offset="address where the next scan goes on; whoever scans, with mmap_lock for reading",
     ),
 )
 

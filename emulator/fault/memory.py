@@ -44,7 +44,7 @@ from emulator.pgtable_types import (
     ZERO_PTE,
 )
 from emulator.policy.pte_alloc import pte_try_get_retry
-from emulator.policy.pte_ref import entry_changed, pte_lock, pte_peek, pte_put, pte_try_get, pte_unlock
+from emulator.policy.pte_ref import entry_changed, policy_pressure, pte_lock, pte_peek, pte_put, pte_try_get, pte_unlock
 from emulator.rmap_walks.anon_reclaim import try_to_free_pages
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.tables.rcu import cond_resched
@@ -294,6 +294,8 @@ def handle_mm_fault(m, cpu, mm, addr, write):
                 return 0
             retries += 1
             reclaim = result == -ENOMEM and m.cpu.oom_zone[cpu] == FRAMES and retries <= MAX_RECLAIM_RETRIES
+            if reclaim:
+                policy_pressure(m, cpu, mm)
             if not reclaim or not try_to_free_pages(m, cpu):
                 return mm_fault_error(m, cpu, mm, addr, result)
         cond_resched(m, cpu)

@@ -97,6 +97,17 @@ def mmap_read_lock(m, cpu, mm):
     m.cpu.mmap_lock_held[cpu] = 2 * mm + 1
 
 
+@kernel
+def mmap_read_trylock(m, cpu, mm):
+    """Take mmap_lock for reading unless a writer has it or waits for it; True if so. Locking: returns True with it."""
+    if not mmap_get_reader(m, mm):
+        mmap_put_reader(m, mm)
+        return False
+    lock_acquired(m, cpu, MMAP_LOCK)
+    m.cpu.mmap_lock_held[cpu] = 2 * mm + 1
+    return True
+
+
 @kernel_inline
 def mmap_read_unlock(m, cpu, mm):
     """Release mmap_lock. Locking: caller must hold it for reading."""

@@ -26,7 +26,8 @@ class Policy:
 
     `pin` and `reclaim` are as above. `table_free_rcu`: a table's memory returns after a grace period.
     `table_free_gather`: a zap frees tables through its open mmu_gather. `tables_left`: tables may be there still when
-    their last VMA goes. `invariants` are the conditional checks of an audit (checks.py) that hold under it.
+    their last VMA goes. `scan_period`: microseconds from one scan of an mm for empty tables to the next, 0 for none.
+    `invariants` are the conditional checks of an audit (checks.py) that hold under it.
     """
 
     title: str
@@ -36,6 +37,7 @@ class Policy:
     table_free_rcu: int = 0
     table_free_gather: int = 0
     tables_left: int = 1
+    scan_period: int = 0
     invariants: tuple[str, ...] = ()
 
     @property
@@ -80,5 +82,9 @@ POLICIES = {
     "pt-reclaim-any": Policy(
         "every table that a zap touched is scanned, and goes if it is empty",
         "ours; Zircon's rule", PIN_RCU, RECLAIM_ANY, 1, 1,
+    ),
+    "async-scan": Policy(
+        "a process scans its tables every 100 ms, on its way to user mode",
+        "RFC of June 2024, 3 of 3", PIN_RCU, RECLAIM_NONE, 1, 1, scan_period=100_000,
     ),
 }  # fmt: skip

@@ -9,6 +9,8 @@ Every path says the same, whatever the policy; a policy's answers are in its own
                pte_put_many, .._tlb         references of n entries that became none, after the ptl
     zap        pte_zapped, zap_ended        under the ptl, and after it: covered? skipped? let go of the ptl?
     life       pte_table_init               a table is about to be installed
+    time       policy_tick                  a CPU is about to execute the next instruction: it returns to user mode
+               policy_pressure              memory is short
 
     pin            pte_try_get              pte_lock                      an empty table goes
     ===            ===========              ========                      ===================
@@ -22,6 +24,7 @@ Every path says the same, whatever the policy; a policy's answers are in its own
 from emulator.atomic import DEBUG, data_race, kernel_inline, read_once
 from emulator.cpu.interrupts import point
 from emulator.pgtable import pmd_pgtable
+from emulator.policy.async_scan import scan_now, scan_tick
 from emulator.policy.counted import (
     free_counted_tlb,
     pte_get_many,
@@ -172,3 +175,17 @@ def zap_ended(m, cpu, mm, pmd, table, details, start, end, skipped, cleared_pmd)
     """
     if m.config.reclaim[0] != RECLAIM_NONE:
         reclaim_unlocked(m, cpu, mm, pmd, table, details, start, end, skipped, cleared_pmd)
+
+
+@kernel_inline
+def policy_tick(m, cpu, mm):
+    """This CPU returns to user mode. Locking: caller must hold nothing."""
+    if m.config.scan_period[0] != 0:
+        scan_tick(m, cpu, mm)
+
+
+@kernel_inline
+def policy_pressure(m, cpu, mm):
+    """Memory is short: give back what is empty. Locking: caller must hold nothing."""
+    if m.config.scan_period[0] != 0:
+        scan_now(m, cpu, mm)

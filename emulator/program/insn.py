@@ -32,6 +32,7 @@ from emulator.huge.retract import retract_page_tables
 from emulator.mm_types import NR_BARRIERS
 from emulator.pages.rss import sync_mm_rss
 from emulator.pgtable import access_ok
+from emulator.policy.pte_ref import policy_tick
 from emulator.program.mmu import load, store
 from emulator.rmap_walks.anon_reclaim import shrink_anon
 from emulator.rmap_walks.migrate import do_migrate
@@ -408,6 +409,7 @@ def run_program(m, cpu, mm):
     pc = m.cpu.insn_base[cpu]
     while boundary(m, cpu) and pc < m.cpu.insn_end[cpu]:
         m.cpu.pc[cpu] = pc
+        policy_tick(m, cpu, mm)
         op = m.insn.op[pc]
         if op == JUMP:
             pc = jump_target(m, cpu, pc)

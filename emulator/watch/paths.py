@@ -22,6 +22,7 @@ PATHS = (
     "zap, entries",
     "zap frees the table, ptl held",
     "zap frees the table, by a scan",
+    "scan for empty tables",
     "MADV_FREE, COLD, PAGEOUT",
     "MADV_PAGEOUT of a file",
     "MADV_WILLNEED",

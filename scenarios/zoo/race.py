@@ -19,7 +19,8 @@ PAGE, SLOT = 4096, 2 << 20
 BASE = 0x10_0000_0000 - SLOT  # the last table of one GiB, then the next GiB
 
 _FILES = {path.stem.replace("_", "-") for path in (Path(__file__).parent.parent / "races").glob("*.py")}
-RACES = tuple(name for name in KNOBS if name in _FILES)  # a race is a file that is named after its knob
+# a race is a file that is named after its knob; those that show another side of a knob come last, and name it
+RACES = (*(name for name in KNOBS if name in _FILES), *sorted(_FILES - set(KNOBS) - {"--init--"}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,4 +78,5 @@ def load_race(name: str) -> Race:
     module = importlib.import_module(f"scenarios.races.{name.replace('-', '_')}")
     race: Race = module.RACE
     history = inspect.cleandoc(module.__doc__ or "")
-    return replace(race, name=f"race/{name}", text=history, knob=name, source=KNOBS[name].source)
+    knob = race.knob or name
+    return replace(race, name=f"race/{name}", text=history, knob=knob, source=race.source or KNOBS[knob].source)

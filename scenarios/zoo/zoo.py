@@ -58,13 +58,13 @@ def geometry(race: Race, programs: Any) -> Any:
     )
 
 
-def instruments(name: str, race: Race, seed: int, perturb: int, fixed: bool) -> Any:
+def instruments(race: Race, seed: int, perturb: int, fixed: bool) -> Any:
     """What a hunt asks of the machine."""
     from workers.instruments import Instruments, Steer
 
     return Instruments(
         online=True,
-        knobs=() if fixed else (name,),
+        knobs=() if fixed else (race.knob,),
         settings=race.settings,
         perturb=perturb,
         seed=seed,
@@ -82,7 +82,7 @@ def hunt(name: str, seed: int, perturb: int = PERTURB, fixed: bool = False, seco
     if "no-progress" in race.detectors and not fixed:
         seconds = max(seconds, 4 * race.patience)  # or it is stopped before it is seen to stand still
     programs = race.programs(seed)
-    tools = instruments(name, race, seed, perturb, fixed)
+    tools = instruments(race, seed, perturb, fixed)
     with Machine(geometry(race, programs), race.policy, tools, tick_us=race.tick_us, patience=race.patience) as machine:
         machine.load_all(programs)
         machine.start()
