@@ -45,7 +45,7 @@ explore: $(READY) ## every interleaving: prove the claims, find the zoo; writes 
 	@$(BIN)/ptelab explore all --write docs/claims.md $(if $(SECONDS),--seconds $(SECONDS)) \
 		$(if $(JSON),--json $(JSON)) $(ARGS)
 
-findings: $(READY) ## what is wrong with the posted series, each defect shown; writes docs/findings.md [JSON=]
+findings: $(READY) ## what is wrong, posted and merged, each defect shown; writes docs/findings.md [JSON=]
 	@$(BIN)/ptelab findings --write docs/findings.md $(if $(JSON),--json $(JSON)) $(ARGS)
 
 stress: $(READY) ## race real processes for longer: make stress STRESS=10 is ten times as long

@@ -8,7 +8,7 @@ import json
 from command import ptelab
 from support import ROOT
 
-from scenarios.proofs.findings import DEFECTS, IDS
+from scenarios.proofs.defects import DEFECTS, IDS
 from scenarios.zoo.race import RACES
 
 
