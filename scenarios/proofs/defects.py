@@ -195,7 +195,7 @@ DEFECTS = (
         "zap_pte_range, free_pte",
         "7.0 to 7.1.8; CVE-2026-74674",
         "The address that tells the gather which paging-structure caches to flush is the one that the loop has "
-        "reached: the end of the range. Entries that the call cleared flush the right place too, so the table must have "
+        "reached: the end of the range. Entries that the call cleared flush the right place, so the table must have "
         "been empty before the call, or be found by the scan.",
         "478a1c3abebf, which passes the start",
         "Reported as SIGSEGV and endless faults by several programs. A processor whose invalidation of one address "
