@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -156,10 +157,10 @@ def stress_each(
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def sources() -> Iterator[tuple[Path, ast.Module]]:
-    """The files of the emulator, read."""
-    for path in sorted((ROOT / "emulator").rglob("*.py")):
-        yield path, ast.parse(path.read_text())
+@functools.cache
+def sources() -> list[tuple[Path, ast.Module]]:
+    """The files of the emulator, read once."""
+    return [(path, ast.parse(path.read_text())) for path in sorted((ROOT / "emulator").rglob("*.py"))]
 
 
 def kernels() -> Iterator[tuple[str, ast.FunctionDef]]:
