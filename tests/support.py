@@ -74,6 +74,8 @@ def run_programs(machine: Machine, programs: Sequence[Sequence[Insn]]) -> None:
 
 
 ONLINE = Instruments(online=True)
+# one policy of each kind: no table goes; counted, under pmd_lock and by RCU; not counted, and gone as often as can be
+FAMILIES = ("none", "refcount-lock", "refcount", "pt-reclaim-any")
 
 
 @contextlib.contextmanager
@@ -252,6 +254,7 @@ def in_engine(name: str, function: Callable[..., Any], *arguments: Any, build: s
 
 __all__ = [
     "BASE",
+    "FAMILIES",
     "ONLINE",
     "PLAIN",
     "SLOT",

@@ -4,11 +4,10 @@ Covers: emulator/program/mmu, workers/signals
 """
 
 import pytest
-from support import BASE, SLOT, geometry_for, run_programs
+from support import BASE, FAMILIES, SLOT, geometry_for, run_programs
 
 from emulator.checks import audit
 from emulator.mm_types import PAGE_SIZE, Geometry
-from emulator.policy.policies import POLICIES
 from emulator.syscalls import madvise
 from workers.instruments import Instruments
 from workers.machine import Machine
@@ -73,7 +72,7 @@ def test_a_wrong_access_is_a_signal_with_its_address_and_instruction(case, polic
     assert signal_of([*program, STOP], policy)[:2] == (due, 1)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_who_gets_no_memory_is_killed_by_name_and_all_of_it_comes_back(policy):
     program = [mmap(BASE, SLOT), touch(BASE, SLOT), munmap(BASE, SLOT), mmap(BASE, PAGE), store(BASE, 7), STOP]
 

@@ -8,10 +8,9 @@ import dataclasses
 
 import provoke
 import pytest
-from support import BASE, PLAIN, SLOT, at_rest, geometry_for, in_engine
+from support import BASE, FAMILIES, PLAIN, SLOT, at_rest, geometry_for, in_engine
 
 from emulator.mm_types import PAGE_SIZE
-from emulator.policy.policies import POLICIES
 from emulator.uapi import EBUS, EFAULT
 from workers.programs.program import (
     EXIT,
@@ -51,7 +50,7 @@ class Left:
             self.disk = [int(word) for word in views["disk"]["word"][: 4 * 8 : 8]]
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_read_fault_maps_what_is_cached_of_sixteen_pages_around(policy):
     cached = [mmap_file(BASE, 40 * PAGE_SIZE, 0), read(BASE, 40 * PAGE_SIZE), dontneed(BASE, SLOT)]
 
@@ -107,7 +106,7 @@ def test_past_the_end_of_the_file_is_a_bus_error_and_a_read_only_mapping_a_fault
     assert left.errors[:7] == [0, 0, -EBUS, 0, -EBUS, 0, -EFAULT]
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_truncate_unmaps_in_every_mm_copies_too_and_a_hole_leaves_copies(policy):
     def both(cut):
         maps = [mmap_file(BASE, PAGE_SIZE, 0, shared=True), mmap_file(BASE + PAGE_SIZE, PAGE_SIZE, 0)]

@@ -1,7 +1,7 @@
 """Anonymous memory in swap: what goes, what comes back, what the entries count, and who may be in the way."""
 
 import pytest
-from support import BASE, SLOT
+from support import BASE, FAMILIES, SLOT
 from swapping import OTHER, PAGE, PAGEOUT, PAGES, SOME, run
 
 from emulator.policy.policies import POLICIES
@@ -24,7 +24,7 @@ from workers.programs.program import (
 COUNTED = [policy for policy in POLICIES if POLICIES[policy].counted]
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_pages_that_go_to_swap_keep_their_entries_and_come_back_with_their_words(policy):
     away, back = run([*SOME, PAGEOUT], policy), run([*SOME, PAGEOUT, load(BASE + 3 * PAGE)], policy)
 
@@ -44,7 +44,7 @@ def test_the_last_swap_entry_that_is_cleared_frees_its_table_and_its_slot(policy
     assert (left.swap, left.slots, left.cached, left.freed) == (0, 0, 0, 1)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_child_shares_what_is_in_swap_and_both_have_their_own_once_they_store(policy):
     child = [fork(2, hold=True), store(BASE, 8), load(BASE + PAGE), load(BASE), store(BASE, 9), REAP, load(BASE)]
     kept = [fork(1, hold=True), load(BASE + PAGE), dontneed(BASE, SLOT), REAP]
@@ -54,7 +54,7 @@ def test_a_child_shares_what_is_in_swap_and_both_have_their_own_once_they_store(
     assert (left.swap, left.slots, left.loaded, left.cached) == (0, 0, 7, 0)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 @pytest.mark.parametrize("to", [BASE + SLOT, OTHER, OTHER + PAGE], ids=["table", "another GiB", "entry by entry"])
 def test_swap_entries_move_with_mremap(policy, to):
     left = run([*SOME, PAGEOUT, mremap_fixed(BASE, SLOT, to), load(to + PAGE)], policy)

@@ -4,10 +4,9 @@ Covers: emulator/syscalls/mfill_atomic, emulator/syscalls/uffd_move
 """
 
 import pytest
-from support import BASE, SLOT, at_rest, geometry_for, race
+from support import BASE, FAMILIES, SLOT, at_rest, geometry_for, race
 
 from emulator.mm_types import PAGE_SIZE
-from emulator.policy.policies import POLICIES
 from emulator.syscalls import madvise
 from emulator.uapi import EBUSY, EEXIST, EFAULT, EINVAL, ENOENT
 from workers.instruments import Instruments, Steer
@@ -55,7 +54,7 @@ class Run:
             self.freed = int(views["cpu"]["tables_freed"].sum())
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 @pytest.mark.parametrize(("fill", "word"), [(uffd_copy(BASE, PAGE, 7), 7), (uffd_zeropage(BASE, PAGE), 0)])
 def test_a_missing_page_is_waited_for_and_holds_what_it_was_filled_with(fill, word, policy):
     monitor = [mmap(BASE, SLOT), uffd_register(BASE, SLOT), barrier(), fill, STOP]
@@ -81,7 +80,7 @@ def test_who_waits_too_long_gets_a_bus_error_and_leaves_no_table():
     assert run.freed == 2  # one for each time that it came
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_who_waits_lets_munmap_and_unregister_come_in(policy):
     waiter = [barrier(), load(BASE), STOP]
     setup = [mmap(BASE, SLOT), uffd_register(BASE, SLOT), barrier(), compute(3000)]
@@ -159,7 +158,7 @@ def test_mremap_and_fork_leave_the_watch_behind():
     assert Run([*at, fork(1), load(BASE), STOP]).retries == 0
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_huge_page_is_not_missing_is_moved_in_pieces_and_does_not_come_where_pages_are_missed(policy):
     huge = [mmap(BASE, SLOT), advise(madvise.MADV_HUGEPAGE, BASE, SLOT), store(BASE + PAGE, 7)]
     there = [*huge, uffd_register(BASE, SLOT, 100), uffd_copy(BASE, PAGE, 1), load(BASE + PAGE)]

@@ -4,7 +4,7 @@ Covers: emulator/huge/huge_fork, emulator/huge/khugepaged, emulator/pages/huge_p
 """
 
 import pytest
-from support import BASE, SLOT, alone
+from support import BASE, FAMILIES, SLOT, alone
 
 from emulator.mm_types import PAGE_SIZE
 from emulator.policy.policies import POLICIES
@@ -72,7 +72,7 @@ def test_a_folio_that_a_child_maps_as_well_is_left_alone(replay):
     assert rows[-1] == "12\t2048\t2\t0\t"
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 @pytest.mark.parametrize(
     "change",
     [
@@ -113,20 +113,20 @@ def test_a_word_in_a_huge_page_stays_whatever_happens_to_the_leaf(policy, change
     assert errors == (COLLAPSE in change)  # two VMAs: there is no room for a huge page in either
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 @pytest.mark.parametrize("to", [OTHER, OTHER + PAGE, BASE - SLOT])
 def test_a_word_in_a_huge_page_is_where_mremap_has_moved_it(policy, to):
     assert alone([*HUGE, mremap_fixed(BASE, SLOT, to), load(to + 8), STOP], policy)[:2] == (7, 0)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_huge_page_moves_with_its_gib(policy):
     program = [mmap(1 << 40, 1 << 30, huge=True), store((1 << 40) + 8, 7), mremap_fixed(1 << 40, 1 << 30, 2 << 40)]
 
     assert alone([*program, load((2 << 40) + 8), dontneed(2 << 40, 1 << 30), STOP], policy)[:2] == (7, 0)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_collapse_moves_every_word_into_the_huge_page(policy):
     program = [mmap(BASE, SLOT), *(store(BASE + page * PAGE, page + 1) for page in (0, 3, 511)), read(BASE, 9 * PAGE)]
 
@@ -135,7 +135,7 @@ def test_a_collapse_moves_every_word_into_the_huge_page(policy):
         assert alone([*program, COLLAPSE, load(BASE + page * PAGE), STOP], policy)[:2] == (expected, 0)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_no_table_is_left_of_huge_pages(policy):
     program = [*HUGE, mmap(OTHER, 2 * SLOT), touch(OTHER, PAGE), advise(MADV_COLLAPSE, OTHER, SLOT), fork(0), EXIT]
 
@@ -165,7 +165,7 @@ def test_a_device_stores_to_a_huge_page_that_stays_where_it_is_pinned():
     assert alone([*HUGE, mincore(BASE, SLOT), STOP])[:2] == (512, 0)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 @pytest.mark.parametrize("advice", [MADV_DONTFORK, MADV_WIPEONFORK, None])
 def test_a_child_gets_of_a_huge_page_what_its_vmas_have(policy, advice):
     part = mlock(BASE, 16 * PAGE) if advice is None else advise(advice, BASE + 16 * PAGE, 16 * PAGE)
@@ -227,7 +227,7 @@ def test_a_vma_that_ends_inside_of_a_huge_page_splits_it(replay, change):
     assert rows[-1] == ("12\t2048\t256\t0\t" if "dontfork" in change else "12\t2048\t257\t0\t")
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_child_gets_a_huge_page_that_userfaultfd_has_split_once(policy):
     program = [*HUGE, uffd_register(BASE, SLOT // 2), fork(1), load(BASE + 8), load(BASE + 8), EXIT]
 

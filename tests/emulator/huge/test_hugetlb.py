@@ -1,9 +1,8 @@
 """hugetlbfs: pages that many mms map, PMD tables that they share, and what is left when one gives a table up."""
 
 import pytest
-from support import alone
+from support import FAMILIES, alone
 
-from emulator.policy.policies import POLICIES
 from emulator.uapi import MADV_DONTNEED, MADV_FREE, MADV_POPULATE_WRITE
 from workers.programs.program import (
     EXIT,
@@ -39,7 +38,7 @@ def kb(program, policy="refcount"):
     return alone(program, policy)[3]
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 @pytest.mark.parametrize(
     "change",
     [
@@ -64,7 +63,7 @@ def test_what_a_child_stores_its_parent_reads():
     assert alone([*MAPPED, fork(1), store(AT + 8, 9), load(AT + 8), STOP])[:2] == (9, 0)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_shared_table_counts_for_each_who_has_it_and_goes_with_the_last(policy):
     twice = (*MAPPED, mmap_hugetlb(ELSEWHERE, GIB), load(ELSEWHERE + 8))
 

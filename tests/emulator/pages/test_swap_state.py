@@ -4,13 +4,12 @@ Covers: emulator/walks/mincore
 """
 
 import pytest
-from support import BASE, SLOT, run_programs
+from support import BASE, FAMILIES, SLOT, run_programs
 from swapping import PAGE, PAGEOUT, PAGES, SOME, Left, run
 
 from emulator.checks import audit
 from emulator.mm_types import Geometry
 from emulator.pgtable_types import SWAP_ENTRY
-from emulator.policy.policies import POLICIES
 from emulator.syscalls import madvise
 from workers.machine import Machine
 from workers.programs.program import (
@@ -34,7 +33,7 @@ def test_willneed_reads_into_the_swap_cache_and_mincore_sees_that():
     assert run([*ahead, read(BASE, SLOT)]).cached == 0
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_exit_leaves_no_slot_in_use(policy):
     left = Left([*SOME, fork(hold=True), swapout(5), touch(BASE, 2 * PAGE), swapout(2), EXIT], policy)
 

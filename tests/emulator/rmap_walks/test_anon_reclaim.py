@@ -1,7 +1,7 @@
 """Reclaim of anonymous pages: what goes to swap, what is forgotten, what stays, and which tables go with it."""
 
 import pytest
-from support import BASE, SLOT, race
+from support import BASE, FAMILIES, SLOT, race
 from swapping import OTHER, PAGE, PAGEOUT, PAGES, SOME, run
 
 from emulator.policy.policies import POLICIES
@@ -53,7 +53,7 @@ def test_the_last_page_that_reclaim_forgets_frees_its_table(policy):
     assert (left.freed, left.anon) == (1, 0)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 @pytest.mark.parametrize("odd", [PAGE, 5 * PAGE, SLOT - PAGE], ids=lambda odd: f"{odd // PAGE} pages off")
 def test_what_is_left_of_a_huge_page_is_forgotten_in_runs_and_each_table_put_for_its_own(policy, odd):
     huge = [mmap(BASE, SLOT), advise(madvise.MADV_HUGEPAGE, BASE, SLOT), touch(BASE, SLOT), mmap(OTHER, 2 * SLOT)]

@@ -4,10 +4,9 @@ Covers: emulator/rmap_walks/page_vma_mapped
 """
 
 import pytest
-from support import BASE, SLOT, race
+from support import BASE, FAMILIES, SLOT, race
 from swapping import OTHER, PAGE, SOME, run
 
-from emulator.policy.policies import POLICIES
 from emulator.syscalls import madvise
 from workers.programs.program import (
     REAP,
@@ -34,14 +33,14 @@ from workers.programs.program import (
 )
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_page_that_moved_has_its_word_and_can_be_stored_to(policy):
     left = run([*SOME, migrate(BASE), load(BASE), store(BASE, 8), migrate(BASE), load(BASE)], policy)
 
     assert (left.moved, left.loaded, left.anon, left.freed, left.errors) == (2, 8, 8, 0, 0)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_page_moves_wherever_the_family_maps_it(policy):
     child = [fork(2, hold=True), mremap_fixed(BASE, SLOT, OTHER), migrate(OTHER + PAGE), migrate(BASE)]
     left = run([*SOME, *child, load(BASE + PAGE), store(BASE + PAGE, 9), REAP, load(BASE)], policy)
@@ -49,7 +48,7 @@ def test_a_page_moves_wherever_the_family_maps_it(policy):
     assert (left.moved, left.loaded, left.errors) == (2, 7, 0)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_page_of_a_file_moves_and_stays_what_the_page_cache_has(policy):
     mapped = [mmap_file(BASE, 4 * PAGE, 0, shared=True), store(BASE, 7), mmap_file(OTHER, 4 * PAGE, 0), load(OTHER)]
     left = run([*mapped, migrate(OTHER), store(BASE, 8), load(OTHER), writeback(0), dontneed(BASE, SLOT)], policy)

@@ -1,7 +1,7 @@
 """One PTE gets another page: KSM merges equal pages, a uprobe replaces one; nobody reads another word afterwards."""
 
 import pytest
-from support import BASE, SLOT, race
+from support import BASE, FAMILIES, SLOT, race
 from swapping import OTHER, PAGE, PAGES, SOME, run
 
 from emulator.policy.policies import POLICIES
@@ -27,7 +27,7 @@ from workers.programs.program import (
 TWIN = BASE + 5 * PAGE
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_pages_with_the_same_words_are_one_frame_until_somebody_stores(policy):
     merged = [*SOME, ksm(BASE, TWIN), load(BASE)]
 
@@ -50,7 +50,7 @@ def test_a_merged_page_is_neither_reclaimed_nor_migrated():
     assert (left.loaded, left.moved, left.swap) == (7, 0, PAGES - 2)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_uprobe_puts_a_copy_in_place_of_a_page(policy):
     left = run([*SOME, uprobe(BASE), load(BASE), store(BASE, 8), load(BASE)], policy)
 

@@ -6,10 +6,9 @@ Covers: emulator/pages/rmap, emulator/syscalls/file_advice, emulator/syscalls/ml
 import dataclasses
 
 import pytest
-from support import BASE, PLAIN, SLOT, at_rest, geometry_for, race
+from support import BASE, FAMILIES, PLAIN, SLOT, at_rest, geometry_for, race
 
 from emulator.mm_types import PAGE_SIZE
-from emulator.policy.policies import POLICIES
 from emulator.syscalls import madvise
 from emulator.uapi import EFAULT, EINVAL
 from scenarios.traces.replay import run_replay
@@ -61,7 +60,7 @@ class After:
             self.freed = int(views["cpu"]["tables_freed"][0])
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(
     ("length", "to"),
@@ -90,7 +89,7 @@ def test_a_mapping_that_grows_in_place_is_linked_as_a_whole():
     assert (after.errors[1], after.links, after.rss) == (0, 1, (0, 1))
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_mlock_copies_private_pages_and_maps_shared_ones(policy):
     private = [mmap_file(BASE, 8 * PAGE, 0), mlock(BASE, 8 * PAGE), dontneed(BASE, 8 * PAGE), STOP]
     shared = [mmap_file(BASE, 8 * PAGE, 0, shared=True), mlock(BASE, 8 * PAGE), remove(BASE, PAGE), STOP]
@@ -111,7 +110,7 @@ def test_populate_reads_or_makes_dirty_and_fails_past_the_end():
     assert (writes.errors[1], writes.rss, writes.dirty) == (-EFAULT, (0, 4), [60, 61, 62, 63])
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_guard_in_a_file_stays_when_the_file_is_cut_and_goes_to_children(policy):
     program = [
         mmap_file(BASE, 4 * PAGE, 0, shared=True),

@@ -1,10 +1,9 @@
 """fork copies tables: what a child and its parent see of each other, and what is left of a child."""
 
 import pytest
-from support import BASE, SLOT, alone
+from support import BASE, FAMILIES, SLOT, alone
 
 from emulator.mm_types import PAGE_SIZE
-from emulator.policy.policies import POLICIES
 from workers.programs.program import (
     EXIT,
     REAP,
@@ -22,7 +21,7 @@ from workers.programs.program import (
 PAGE, OTHER = PAGE_SIZE, BASE + 4 * SLOT
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_what_a_child_stores_its_parent_does_not_see_and_the_other_way_round(policy):
     before = [mmap(BASE, SLOT), touch(BASE, SLOT, value=7)]
     child_stores = [fork(1), touch(BASE, SLOT, value=8), load(BASE)]
@@ -32,7 +31,7 @@ def test_what_a_child_stores_its_parent_does_not_see_and_the_other_way_round(pol
     assert alone([*before, *child_reads, STOP], policy)[:2] == (9, 0)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_child_that_moves_and_a_parent_that_moves_keep_their_shared_frames(policy):
     program = [mmap(BASE, SLOT), touch(BASE, SLOT, value=7), fork(2, hold=True), mremap_fixed(BASE, SLOT, OTHER)]
     program += [read(OTHER, SLOT), mremap_fixed(BASE, 4 * PAGE, OTHER), load(OTHER), store(OTHER, 8), REAP, STOP]
@@ -40,7 +39,7 @@ def test_a_child_that_moves_and_a_parent_that_moves_keep_their_shared_frames(pol
     assert alone(program, policy)[:2] == (7, 0)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_every_child_leaves_nothing_behind(policy):
     program = [mmap(BASE, SLOT), touch(BASE, SLOT), fork(1), touch(BASE, SLOT, value=2), jump(2, 20), EXIT]
 

@@ -1,10 +1,9 @@
 """swapoff: everything comes back, as far as there is memory for it."""
 
 import pytest
-from support import BASE, SLOT
+from support import BASE, FAMILIES, SLOT
 from swapping import OTHER, PAGE, PAGEOUT, PAGES, SOME, run
 
-from emulator.policy.policies import POLICIES
 from workers.programs.program import (
     SWAPOFF,
     fork,
@@ -15,7 +14,7 @@ from workers.programs.program import (
 )
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_swapoff_brings_everything_back_children_too(policy):
     program = [*SOME, fork(hold=True), touch(BASE, 2 * PAGE, value=8), swapout(100), SWAPOFF, load(BASE + PAGE)]
     left = run(program, policy)

@@ -4,10 +4,9 @@ Covers: emulator/walks/gup_fast
 """
 
 import pytest
-from support import BASE, SLOT, alone
+from support import BASE, FAMILIES, SLOT, alone
 
 from emulator.mm_types import PAGE_SIZE
-from emulator.policy.policies import POLICIES
 from workers.programs.program import (
     REAP,
     STOP,
@@ -26,7 +25,7 @@ from workers.programs.program import (
 PAGE = PAGE_SIZE
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 @pytest.mark.parametrize("before", [(), (store(BASE + 8, 3),), (read(BASE, PAGE),)], ids=["none", "own", "zero page"])
 def test_a_word_that_a_device_has_stored_is_read_by_the_program(policy, before):
     program = [mmap(BASE, SLOT), *before, gup(BASE, 2 * PAGE, 7), load(BASE + PAGE), load(BASE), STOP]

@@ -1,7 +1,7 @@
 """Tables that mremap moves or empties: what is left of them, and that no detector takes it for wrong."""
 
 import pytest
-from support import BASE, SLOT, alone, race
+from support import BASE, FAMILIES, SLOT, alone, race
 
 from emulator.mm_types import PAGE_SIZE
 from emulator.policy.policies import POLICIES
@@ -30,7 +30,7 @@ COUNTED = [policy for policy in POLICIES if POLICIES[policy].counted]
 PAGE, OTHER = PAGE_SIZE, BASE + 4 * SLOT
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 @pytest.mark.parametrize(
     ("length", "to"),
     [(PAGE, BASE + PAGE), (PAGE, OTHER), (SLOT, OTHER), (SLOT, OTHER + PAGE), (1 << 30, 2 << 40)],
@@ -52,7 +52,7 @@ def test_the_last_entry_that_moves_away_takes_its_table_along(policy):
     assert alone([*program, first, both, STOP], policy)[2] == 1
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_table_that_moves_as_a_whole_is_neither_allocated_nor_freed(policy):
     program = [mmap(BASE, SLOT), touch(BASE, SLOT), mremap_fixed(BASE, SLOT, BASE - SLOT), STOP]
 
@@ -61,7 +61,7 @@ def test_a_table_that_moves_as_a_whole_is_neither_allocated_nor_freed(policy):
     assert (errors, freed, vmpte) == (0, 0, 12)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_move_that_runs_out_of_memory_puts_everything_back(policy):
     program = [mmap(BASE, 2 * SLOT), touch(BASE, 2 * SLOT, value=7), mremap_fixed(BASE, 2 * SLOT, OTHER + PAGE)]
     program += [read(BASE, 2 * SLOT), load(BASE + SLOT), STOP]

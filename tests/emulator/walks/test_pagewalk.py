@@ -6,10 +6,9 @@ Covers: emulator/pages/memcontrol, emulator/walks/change_ptes, emulator/walks/ta
 import dataclasses
 
 import pytest
-from support import BASE, SLOT, at_rest, geometry_for, race
+from support import BASE, FAMILIES, SLOT, at_rest, geometry_for, race
 
 from emulator.mm_types import PAGE_SIZE, SMAPS
-from emulator.policy.policies import POLICIES
 from emulator.syscalls import madvise
 from emulator.uapi import PM_FILE, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP
 from workers.programs.program import (
@@ -51,7 +50,7 @@ class Walked:
             self.freed = int(views["cpu"]["tables_freed"][0])
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_smaps_counts_pages_by_kind_in_all_vmas_of_a_range(policy):
     anonymous = [mmap(BASE, SLOT), touch(BASE, 3 * PAGE), read(BASE + 8 * PAGE, 2 * PAGE)]
     file = [mmap_file(BASE + SLOT, 8 * PAGE, 0), read(BASE + SLOT, 5 * PAGE), touch(BASE + SLOT, PAGE)]
@@ -78,7 +77,7 @@ def test_smaps_sees_what_fork_shares():
     assert (sums["rss"], sums["shared"]) == (4, 3)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_smaps_and_pagemap_tell_a_page_in_swap_from_none(policy):
     out = [mmap(BASE, SLOT), touch(BASE, 8 * PAGE), advise(madvise.MADV_PAGEOUT, BASE, 3 * PAGE)]
 
@@ -95,7 +94,7 @@ def test_what_is_not_used_after_clear_refs_is_not_referenced():
     assert (walked.sums["referenced"], walked.sums["dirty"], walked.faults) == (3, 8, 8)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_store_after_clear_refs_is_a_fault_and_makes_soft_dirty(policy):
     program = [mmap(BASE, SLOT), touch(BASE, 8 * PAGE), clear_refs(BASE, SLOT, soft_dirty=True)]
     store = [mprotect(BASE, SLOT, "r"), mprotect(BASE, SLOT, "rw"), touch(BASE, 2 * PAGE)]
@@ -127,7 +126,7 @@ def test_pagemap_has_the_frame_and_its_bits_or_nothing():
     assert Walked([*at, pagemap(OTHER, SLOT), STOP]).word == 0
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_charge_moves_with_each_walk_and_ends_with_the_page(policy):
     program = [mmap(BASE, SLOT), touch(BASE, 8 * PAGE), move_charge(BASE, SLOT, 3), move_charge(BASE, 2 * PAGE, 5)]
 
@@ -138,7 +137,7 @@ def test_a_charge_moves_with_each_walk_and_ends_with_the_page(policy):
     assert Walked([*program, move_charge(BASE, SLOT, 99), STOP], policy).errors == 1
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_huge_page_is_looked_at_page_by_page_and_split_by_who_changes_entries(policy):
     huge = [mmap(BASE, SLOT), advise(madvise.MADV_HUGEPAGE, BASE, SLOT), touch(BASE, PAGE)]
 

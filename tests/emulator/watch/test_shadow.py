@@ -1,10 +1,9 @@
 """What the detectors must not take for a violation: lawful histories that look like one."""
 
 import pytest
-from support import at_rest, race
+from support import FAMILIES, at_rest, race
 
 from emulator.mm_types import PAGE_SIZE, Geometry
-from emulator.policy.policies import POLICIES
 from workers.programs.program import DEVICE_REMOVE, STOP, dontneed, load, mmap, mmap_device, munmap, store
 from workers.programs.random_programs import DEVICE_PAGE, SETUP
 
@@ -17,7 +16,7 @@ def errors_of(program, **sizes):
         return int(views["cpu"]["errors"].sum())
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_page_that_the_driver_took_away_is_not_a_lost_store(policy):
     program = [*SETUP, mmap_device(DEVICE_PAGE), dontneed(DEVICE_PAGE, PAGE_SIZE)]  # makes room for a page of our own
     program += [store(DEVICE_PAGE, 7), DEVICE_REMOVE, load(DEVICE_PAGE), STOP]

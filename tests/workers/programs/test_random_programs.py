@@ -3,9 +3,8 @@
 import hypothesis
 import pytest
 from hypothesis import strategies as st
-from support import STRESS, race
+from support import FAMILIES, STRESS, race
 
-from emulator.policy.policies import POLICIES
 from workers.programs.program import STOP, barrier, jump
 from workers.programs.random_programs import SETUP, STEPS, Author
 
@@ -33,7 +32,7 @@ def run_in_a_loop(programs, policy, knobs=()):
     return race(loop, policy, knobs, online=True)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 @SHORT
 @hypothesis.given(programs=bodies())
 def test_no_small_program_breaks_the_protocol(policy, programs):
@@ -41,7 +40,7 @@ def test_no_small_program_breaks_the_protocol(policy, programs):
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", FAMILIES)
 @LONG
 @hypothesis.given(programs=bodies())
 def test_no_small_program_of_many_breaks_the_protocol(policy, programs):
