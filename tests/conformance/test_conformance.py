@@ -39,7 +39,17 @@ def columns(rows, numbered=False):
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_a_case_gives_what_linux_was_recorded_to_do(path, record_property):
+def test_a_case_gives_what_linux_with_pt_reclaim_was_recorded_to_do_in_every_column(path):
+    recorded = expected(path)
+
+    result = run_replay(path, "pt-reclaim")
+
+    assert result.rows == recorded
+    assert result.passed, (result.violation, result.checks)
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_without_reclaim_a_case_gives_the_same_but_for_tables_that_linux_has_freed(path, record_property):
     recorded, trace = expected(path), parse(path)
 
     result = run_replay(path, "none")
@@ -68,7 +78,7 @@ def test_counting_changes_vmpte_only_and_refcount_frees_every_table_that_linux_f
 def test_the_jemalloc_heap_gives_what_linux_was_recorded_to_do_on_all_48212_lines(record_property):
     recorded = expected(JEMALLOC)
 
-    result = run_replay(JEMALLOC, "none")
+    result = run_replay(JEMALLOC, "pt-reclaim")
 
     record_property("lines_compared", f"{len(result.rows)} of {len(recorded)}")
     assert len(recorded) == 48_212
