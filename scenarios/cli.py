@@ -41,6 +41,7 @@ SCENARIOS = {
 _COMPLETION = "_PTELAB_COMPLETE"  # of click
 
 LATER = {
+    "advise": ("scenarios.advice.command", "command"),
     "record": ("scenarios.traces.recorder", "command"),
     "soak": ("scenarios.soak", "command"),
     "races": ("scenarios.zoo.zoo", "races_command"),

@@ -306,7 +306,7 @@ def show_host(record: Record, setup: dict[str, Any]) -> None:
         if setup.get("host_missing"):
             report.write(f"this host's kernel is not measured: {setup['host_missing']}\n")
         return
-    from workers.host.fault_loop import kernel_facts
+    from workers.host.kernel_facts import kernel_facts
 
     facts = ", ".join(f"{name} {value}" for name, value in kernel_facts().items())
     lines = []

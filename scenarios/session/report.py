@@ -18,8 +18,10 @@ def write(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """A plain aligned table on stdout; the first column to the left, all others to the right."""
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None, left: Sequence[int] = (0,)
+) -> None:
+    """A plain aligned table on stdout; the columns in `left` to the left, all others to the right."""
     if not rows:
         return
     from rich import box
@@ -28,7 +30,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | Non
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i, name in enumerate(header):
-        grid.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+        grid.add_column(name, justify="left" if i in left else "right", no_wrap=True)
     for row in rows:
         grid.add_row(*row)
     if title:

@@ -12,7 +12,8 @@ from support import ROOT
 
 from scenarios.traces.recorder import NotTheSame, record, the_same
 from scenarios.traces.trace import parse
-from workers.host.fault_loop import HostUnavailable, kernel_facts
+from workers.host.fault_loop import HostUnavailable
+from workers.host.kernel_facts import kernel_facts
 
 CASES = sorted((ROOT / "tests" / "conformance" / "cases").glob("*.trace"))
 RECORDED = "6.18.44"

@@ -16,6 +16,7 @@ import multiprocess
 import pytest
 
 from workers.host import fault_loop as host
+from workers.host.kernel_facts import kernel_facts
 from workers.telling.postmortem import MachineFailed
 
 MIB = 1 << 20
@@ -132,7 +133,7 @@ def test_the_loops_are_compiled_whatever_engine_emulates():
 
 
 def test_kernel_facts_are_known_or_said_to_be_unknown():
-    facts = host.kernel_facts()
+    facts = kernel_facts()
 
     assert facts["release"] == platform.release()
     assert {facts["pt_reclaim"], facts["per_vma_lock"]} <= {"yes", "no", "unknown"}

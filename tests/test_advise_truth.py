@@ -1,0 +1,221 @@
+"""Held and needed of real processes, to the kB: those of the emulator for the same trace, and those that were made."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+from emulator.uapi import VM_ACCESS_FLAGS, VM_HUGEPAGE, VM_SHARED, Op
+from scenarios.advice.reading import READ, SCAN, read
+from scenarios.traces.replay import run_replay
+from scenarios.traces.trace import parse
+from workers.host.kernel_facts import kernel_facts
+from workers.host.page_scan import NoPagemapScan
+
+GIB, MIB = 1 << 30, 1 << 20
+BASE = 16 << 40  # window 0 of a trace
+MADV_HUGEPAGE, MADV_DONTNEED, MADV_GUARD_INSTALL = 14, 4, 102
+CALLS = {Op.TOUCH: "touch", Op.READ: "read", Op.MADVISE: "madvise", Op.MUNMAP: "munmap", Op.MPROTECT: "mprotect"}
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="advise reads /proc")
+
+
+class Target:
+    """A process of its own that does what it is told to."""
+
+    def __init__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(ROOT / "tests" / "advised.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = self._process.pid
+        assert self._process.stdout.readline() == "ready\n"
+
+    def do(self, *operations):
+        self._process.stdin.write(json.dumps(operations) + "\n")
+        self._process.stdin.flush()
+        said = self._process.stdout.readline()
+        if said != "done\n":
+            pytest.skip(f"this kernel cannot do {operations[0][0]}")
+
+    def grown_by(self, operations, undo):
+        """What held and needed grow by, in kB, as the operations are done once more, all else having been touched."""
+        self.do(*operations)
+        self.do(*undo)
+        before = read(self.pid)
+        self.do(*operations)
+        after = read(self.pid)
+        assert before.error == after.error == 0
+        return after.held - before.held, after.needed_low - before.needed_low, after
+
+    def end(self):
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+@pytest.fixture
+def target():
+    target = Target()
+    yield target
+    target.end()
+
+
+def operations_of(program):
+    """The calls that a trace's instructions stand for, and those that take them back."""
+    calls, undo = [], []
+    for insn in program:
+        if insn.op == Op.MMAP:
+            flags = 1 if insn.arg & VM_SHARED else 2
+            calls.append(["mmap", insn.addr, insn.length, insn.arg & VM_ACCESS_FLAGS, flags])
+            if insn.arg & VM_HUGEPAGE:
+                calls.append(["madvise", insn.addr, insn.length, MADV_HUGEPAGE])
+            undo.append(["munmap", insn.addr, insn.length])
+        elif insn.op == Op.MADVISE:
+            calls.append(["madvise", insn.addr, insn.length, insn.arg, insn.step])
+        elif insn.op in (Op.TOUCH, Op.READ, Op.MUNMAP):
+            calls.append([CALLS[insn.op], insn.addr, insn.length, insn.step])
+        elif insn.op == Op.MPROTECT:
+            calls.append(["mprotect", insn.addr, insn.length, insn.arg])
+    return calls, undo
+
+
+def emulated(path, policy):
+    """VmPTE of the emulator after a trace, in kB."""
+    result = run_replay(path, policy)
+    assert result.passed
+    return int(result.rows[-1].split("\t")[0])
+
+
+TRACES = {
+    "a page here and there": ["mmap 0 1G", "touch 0 0 1G 2M"],
+    "released in pieces": ["mmap 0 64M", "touch 0 0 64M", "dontneed 0 0 60M 64K"],
+    "released in pages, all but one": ["mmap 0 32M", "touch 0 0 32M 64K", "dontneed 0 4K 32764K 4K"],
+    "read, never written": ["mmap 0 32M", "read 0 0 32M", "touch 0 0 4K"],
+    "in several GiB, of which each keeps a page": [
+        *("mmap 0 4G", "touch 0 0 4G 64M"),
+        *(f"dontneed 0 {gib * 1024 + 1}M 1023M 64K" for gib in range(4)),
+    ],
+    "protected, unmapped in the middle": [
+        *("mmap 0 32M", "touch 0 0 32M", "dontneed 0 4M 8M 1M", "mprotect 0 4M 8M none", "munmap 0 17M 3M"),
+    ],
+    "guards": ["mmap 0 32M", "guard 0 0 8M", "touch 0 16M 4M", "dontneed 0 16M 4M 64K"],
+    "shared memory": ["mmapsh 0 32M", "touch 0 0 32M", "dontneed 0 0 30M 64K"],
+    "huge pages": ["mmapthp 0 32M", "touch 0 0 16M", "mmap 1 16M", "touch 1 0 16M 64K", "dontneed 1 0 15M 64K"],
+    "huge pages, some split": ["mmapthp 0 32M", "touch 0 0 16M", "dontneed 0 2M 64K", "dontneed 0 6M 4K"],
+}
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_held_and_needed_are_the_emulators_figures_without_and_with_the_count(target, tmp_path, trace):
+    if "huge" in trace and kernel_facts()["transparent_hugepage"] == "never":
+        pytest.skip("this host gives no huge pages")
+    path = tmp_path / "a.trace"
+    path.write_text("\n".join(TRACES[trace]) + "\n")
+    held, needed, _ = target.grown_by(*operations_of(parse(path).program()))
+
+    assert held == emulated(path, "none")
+    assert needed == emulated(path, "refcount")
+
+
+def test_of_empty_upper_tables_the_count_lies_within_the_bounds(target, tmp_path):
+    path = tmp_path / "a.trace"
+    path.write_text("mmap 0 4G\ntouch 0 0 4G 16M\ndontneed 0 0 4G 64K\n")
+    held, needed, reading = target.grown_by(*operations_of(parse(path).program()))
+
+    counted = emulated(path, "refcount")
+    assert held == emulated(path, "none")
+    assert needed == 0
+    assert needed < counted <= needed + reading.upper_empty
+
+
+def test_pages_of_every_kind_keep_their_tables_and_are_told_apart(target):
+    kinds = {
+        "only_zero": [["mmap", BASE, 8 * MIB], ["read", BASE, 8 * MIB, 64 << 10]],
+        "only_guard": [["mmap", BASE + GIB, 8 * MIB], ["madvise", BASE + GIB, 4 * MIB, MADV_GUARD_INSTALL]],
+        "only_uffd_wp": [["mmap", BASE + 2 * GIB, 8 * MIB], ["uffd_wp", BASE + 2 * GIB, 6 * MIB]],
+    }
+    tables = {"only_zero": 4, "only_guard": 2, "only_uffd_wp": 3}
+    before = read(target.pid)
+    for operations in kinds.values():
+        target.do(*operations)
+    after = read(target.pid)
+
+    assert {kind: getattr(after.needed, kind) for kind in kinds} == tables
+    assert after.needed.pte - before.needed.pte == sum(tables.values())
+    assert after.waste == before.waste
+
+
+def test_a_table_full_of_zero_pages_is_counted_only_if_it_is_full(target):
+    target.do(["mmap", BASE, 8 * MIB], ["read", BASE, 4 * MIB + 4096])
+
+    needed = read(target.pid).needed
+    assert (needed.only_zero, needed.full_of_zero) == (3, 2)
+
+
+def test_the_words_of_pagemap_give_the_tables_that_the_scan_gives(target, tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(bytes(8 * MIB))
+    target.do(
+        *(["mmap", BASE, 64 * MIB], ["touch", BASE, 64 * MIB, 3 * MIB], ["madvise", BASE, 4 * MIB, MADV_DONTNEED]),
+        *(["mmap", BASE + GIB, 16 * MIB], ["madvise", BASE + GIB, 16 * MIB, MADV_HUGEPAGE]),
+        *(["touch", BASE + GIB, 8 * MIB], ["read", BASE + GIB + 8 * MIB, 4 * MIB]),
+        *(["mmap_file", BASE + 2 * GIB, 8 * MIB, str(file)], ["read", BASE + 2 * GIB, 8 * MIB, MIB]),
+    )
+
+    def old_kernel(pid, vmas):
+        raise NoPagemapScan
+
+    scanned, from_words = read(target.pid), read(target.pid, old_kernel)
+    assert (scanned.method, from_words.method) == (SCAN, READ)
+    assert from_words.needed.tables == scanned.needed.tables
+    assert (from_words.waste, from_words.missing) == (scanned.waste, ())
+    assert from_words.needed.pages == scanned.needed.pages
+
+
+def test_before_linux_6_7_a_mapping_too_long_to_read_is_bounded_by_its_sizes(target):
+    target.do(["mmap", BASE, 128 * GIB], ["touch", BASE, 128 * GIB, GIB])
+
+    def old_kernel(pid, vmas):
+        raise NoPagemapScan
+
+    reading = read(target.pid, old_kernel)
+    assert reading.missing == ("1 mappings of more than 64 GiB",)
+    assert reading.needed_low <= read(target.pid).needed_low <= reading.needed_high
+
+
+@pytest.mark.skipif(len(Path("/proc/swaps").read_text().splitlines()) < 2, reason="this host has no swap")
+def test_a_table_of_swap_entries_alone_is_needed(target):
+    target.do(["mmap", BASE, 8 * MIB], ["touch", BASE, 8 * MIB])
+    before = read(target.pid)
+    target.do(["madvise", BASE, 8 * MIB, 21])  # MADV_PAGEOUT
+    after = read(target.pid)
+
+    assert after.needed.tables == before.needed.tables
+    assert after.needed.only_swap > 0
+
+
+def test_hugetlb_pages_need_no_pte_table_and_deposit_none(target):
+    nr = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
+    if not nr.exists() or int(nr.read_text()) < 4:
+        pytest.skip("this host has no free hugetlb pages")
+    before = read(target.pid)
+    target.do(["mmap", BASE, 8 * MIB, 3, 2 | 0x40000], ["touch", BASE, 8 * MIB, 2 * MIB])
+    after = read(target.pid)
+
+    assert (after.needed.pte, after.needed.deposited) == (before.needed.pte, before.needed.deposited)
+    assert after.held == after.needed_low
+
+
+def test_a_sparse_address_space_of_55_tib_is_read_exactly(target):
+    size, step = 55 << 40, 64 * GIB
+    target.do(["mmap", BASE, size], ["touch", BASE, size, step])
+
+    reading = read(target.pid)
+    assert (reading.waste, reading.waste_low) == (0, 0)
+    assert reading.needed.pte >= size // step
