@@ -1,11 +1,15 @@
-"""A process that a test advises: it follows operations from its stdin, one line of JSON each, and says `done`.
+"""A process that a test advises: it follows operations from its stdin, a list in JSON per line, and says `done`.
+
+It says `cannot` if the kernel does not know one of them.
 
 Everything is one system call of libc at a fixed address; what it needs for that it has touched before it says `ready`.
 """
 
 import ctypes
+import errno
 import json
 import sys
+import time
 
 MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE = 0x10, 0x20, 0x4000
 SYS_USERFAULTFD = 323
@@ -52,6 +56,15 @@ def munmap(addr, length, step=0):
         check(libc.munmap(at, min(step or length, addr + length - at)))
 
 
+def release_for(seconds, calls):
+    """Follow some madvise calls again and again, for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for addr, length in calls:
+            touch(addr, length, length)
+            madvise(addr, length, 4)
+
+
 def mprotect(addr, length, prot):
     check(libc.mprotect(addr, length, prot))
 
@@ -74,9 +87,14 @@ def main():
     read(ctypes.addressof(buffer), 1)
     print("ready", flush=True)
     for line in sys.stdin:
-        for name, *operands in json.loads(line):
-            globals()[name](*operands)
-        print("done", flush=True)
+        try:
+            for name, *operands in json.loads(line):
+                globals()[name](*operands)
+        except OSError as error:
+            said = "cannot" if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM) else f"failed: {error}"
+            print(said, flush=True)
+        else:
+            print("done", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,69 +1,39 @@
-"""Held and needed of real processes, to the kB: those of the emulator for the same trace, and those that were made."""
+"""Held and needed of real processes, to the kB: those of the emulator for the same trace, and those that were made.
 
-import json
+Covers: workers/host/page_scan, workers/host/process_files
+"""
+
+import ast
+import ctypes
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from targets import MIB, Target
 
 from emulator.uapi import VM_ACCESS_FLAGS, VM_HUGEPAGE, VM_SHARED, Op
-from scenarios.advice.reading import READ, SCAN, read
+from scenarios.advice.reading import BOUNDS, READ, SCAN, TRIES, NoAddressSpace, read
 from scenarios.traces.replay import run_replay
 from scenarios.traces.trace import parse
 from workers.host.kernel_facts import kernel_facts
-from workers.host.page_scan import NoPagemapScan
+from workers.host.page_scan import NoPagemapScan, pagemap_scan
+from workers.host.process_files import ProcessGone, read_maps
 
-GIB, MIB = 1 << 30, 1 << 20
+GIB = 1 << 30
 BASE = 16 << 40  # window 0 of a trace
+NOBODY, PR_SET_DUMPABLE = 65534, 4
 MADV_HUGEPAGE, MADV_DONTNEED, MADV_GUARD_INSTALL = 14, 4, 102
 CALLS = {Op.TOUCH: "touch", Op.READ: "read", Op.MADVISE: "madvise", Op.MUNMAP: "munmap", Op.MPROTECT: "mprotect"}
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="advise reads /proc")
 
 
-class Target:
-    """A process of its own that does what it is told to."""
-
-    def __init__(self):
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(ROOT / "tests" / "advised.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.pid = self._process.pid
-        assert self._process.stdout.readline() == "ready\n"
-
-    def do(self, *operations):
-        self._process.stdin.write(json.dumps(operations) + "\n")
-        self._process.stdin.flush()
-        said = self._process.stdout.readline()
-        if said != "done\n":
-            pytest.skip(f"this kernel cannot do {operations[0][0]}")
-
-    def grown_by(self, operations, undo):
-        """What held and needed grow by, in kB, as the operations are done once more, all else having been touched."""
-        self.do(*operations)
-        self.do(*undo)
-        before = read(self.pid)
-        self.do(*operations)
-        after = read(self.pid)
-        assert before.error == after.error == 0
-        return after.held - before.held, after.needed_low - before.needed_low, after
-
-    def end(self):
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
-
-
 @pytest.fixture
 def target():
-    target = Target()
-    yield target
-    target.end()
+    with Target() as target:
+        yield target
 
 
 def operations_of(program):
@@ -219,3 +189,81 @@ def test_a_sparse_address_space_of_55_tib_is_read_exactly(target):
     reading = read(target.pid)
     assert (reading.waste, reading.waste_low) == (0, 0)
     assert reading.needed.pte >= size // step
+
+
+def test_the_ranges_of_many_scan_calls_are_by_address_and_each_is_there_once(target):
+    target.do(["mmap", BASE, GIB], ["touch", BASE, GIB, 64 << 10])  # more ranges than one call returns
+
+    ranges = pagemap_scan(target.pid, read_maps(target.pid))
+    ours = ranges[(ranges["start"] >= BASE) & (ranges["start"] < BASE + GIB)]
+    assert (ranges["start"][1:] >= ranges["end"][:-1]).all()
+    assert ours["start"].tolist() == list(range(BASE, BASE + GIB, 64 << 10))
+
+
+def in_another_user(work):
+    """The value of an expression in a child process that is nobody, and may be looked at by its own user."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1)
+        os.write(writer, repr(work()).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        said = pipe.read()
+    os.waitpid(pid, 0)
+    return ast.literal_eval(said)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_ones_own_process_needs_no_right_and_anothers_is_bounded(target):
+    target.do(["mmap", BASE, GIB], ["touch", BASE, GIB, 2 * MIB], ["madvise", BASE, GIB // 2, MADV_DONTNEED, 64 << 10])
+
+    def look(pid):
+        reading = read(pid)
+        return reading.method, reading.needed_low, reading.needed_high, reading.missing
+
+    own, others = in_another_user(lambda: (look(os.getpid()), look(target.pid)))
+    exact = read(target.pid)
+    method, low, high, missing = others
+    assert (own[0], own[3]) == (SCAN, ())
+    assert (method, missing) == (BOUNDS, ("/proc/PID/maps: Permission denied",))
+    assert low <= exact.needed_low <= high <= exact.held
+
+
+def test_what_has_no_page_tables_or_is_gone_is_named_for_what_it_is():
+    zombie = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(NoAddressSpace, match=r"\(true\) has exited, its parent has not waited"):
+        read(zombie.pid)
+    zombie.wait()
+    with pytest.raises(ProcessGone, match=f"there is no process {zombie.pid}"):
+        read(zombie.pid)
+    if (status := Path("/proc/2/status")).exists() and "kthreadd" in status.read_text():
+        with pytest.raises(NoAddressSpace, match="is a thread of the kernel"):
+            read(2)
+
+
+def test_a_process_that_dies_between_two_reads_is_gone(target):
+    def die(pid, vmas):
+        target.end()
+        return pagemap_scan(os.getpid(), read_maps(os.getpid()))
+
+    with pytest.raises(ProcessGone):
+        read(target.pid, die)
+
+
+def test_a_process_that_allocates_meanwhile_is_read_again_and_the_rest_is_the_error(target):
+    at = iter(range(BASE, BASE + 8 * GIB, GIB))
+
+    def while_it_runs(pid, vmas):
+        target.do(["mmap", (here := next(at)), 4 * MIB], ["touch", here, 4096])
+        return pagemap_scan(pid, vmas)
+
+    reading = read(target.pid, while_it_runs)
+    assert reading.error == 8  # a PTE and a PMD table, at each try
+    assert reading.held == reading.held_before
+    assert next(at) == BASE + TRIES * GIB
