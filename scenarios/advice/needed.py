@@ -98,31 +98,40 @@ def count(ranges: np.ndarray, vmas: Sequence[Vma]) -> Needed:
     hugetlb = [vma for vma in vmas if "ht" in vma.flags]
     if hugetlb:
         ranges = split_at(ranges, vmas)
-    whole = within(ranges, hugetlb)
     kinds = ranges["categories"]
+    whole = within(ranges, hugetlb)
     huge = (kinds & HUGE != 0) | whole
     single = ranges[~huge]
     gib = within(ranges, [vma for vma in hugetlb if vma.page_size >= _GIB_PAGE])
+    tables = units(single, PMD_SHIFT)
     return Needed(
-        pte=units(single, PMD_SHIFT),
+        pte=tables,
         deposited=units(ranges[huge & ~whole & (kinds & FILE == 0)], PMD_SHIFT),
         pmd=units(ranges[~gib], PUD_SHIFT),
         pud=units(ranges, PGDIR_SHIFT),
         pages=int((ranges["end"] - ranges["start"]).sum()) >> PAGE_SHIFT,
-        **_keepers(single, vmas),
+        **_keepers(single, tables, vmas),
     )
 
 
-def _keepers(single: np.ndarray, vmas: Sequence[Vma]) -> dict[str, int]:
-    """The PTE tables that only entries of one kind keep, by kind."""
+def at_most_more(ranges: np.ndarray, hidden: Sequence[Vma]) -> int:
+    """The tables that mappings whose entries nobody sees may need beside those that some entries need."""
+    if not hidden:
+        return 0
+    both = np.concatenate([ranges, spans(hidden)])
+    both = both[np.argsort(both["start"], kind="stable")]
+    return sum(units(both, shift) - units(ranges, shift) for shift in (PMD_SHIFT, PUD_SHIFT, PGDIR_SHIFT))
+
+
+def _keepers(single: np.ndarray, tables: int, vmas: Sequence[Vma]) -> dict[str, int]:
+    """Of the PTE tables those that only entries of one kind keep, by kind."""
     kinds = single["categories"]
     present, zero, guard = kinds & PRESENT != 0, kinds & PFNZERO != 0, kinds & GUARD != 0
     wp = ~present & ~guard & (kinds & WRITTEN == 0) & within(single, [vma for vma in vmas if "uw" in vma.flags])
     swap = ~present & ~guard & ~wp
-    tables = units(single, PMD_SHIFT)
 
     def only(kind: np.ndarray) -> int:
-        return tables - units(single[~kind], PMD_SHIFT)
+        return tables - units(single[~kind], PMD_SHIFT) if kind.any() else 0
 
     found = {"only_zero": only(zero), "only_swap": only(swap), "only_guard": only(guard), "only_uffd_wp": only(wp)}
     mixed = only(~present | zero) - sum(found.values())

@@ -11,7 +11,7 @@ import numpy as np
 from emulator.pgtable_types import PMD_SHIFT, PMD_SIZE
 from scenarios.advice import by_mapping
 from scenarios.advice.by_mapping import Mapping
-from scenarios.advice.needed import KB_OF_TABLE, Needed, count, spans
+from scenarios.advice.needed import KB_OF_TABLE, Needed, at_most_more, count
 from workers.host import page_scan, process_files
 from workers.host.page_scan import GUARD, HUGE, PRESENT, WRITTEN, NoPagemapScan
 from workers.host.process_files import NotReadable, ProcessGone, Status, Vma
@@ -161,8 +161,7 @@ def _reading(
         huge = sum(vma.file_pmd_mapped for vma in vmas) >> 11
         needed = Needed(needed.pte - huge, needed.deposited, needed.pmd, needed.pud, pages=needed.pages)
     hidden = [vma for vma in vmas if vma.name.startswith("[vvar") or "pf" in vma.flags]
-    most = count(_joined(ranges, hidden), vmas).tables - count(ranges, vmas).tables
-    low, high = needed.tables, needed.tables + most
+    low, high = needed.tables, needed.tables + at_most_more(ranges, hidden)
     for vma in skipped:
         at_least, at_most = _of_unread(vma)
         low, high = low + at_least, high + at_most
@@ -186,14 +185,6 @@ def _reading(
         mappings=by_mapping.bounded(by_mapping.mappings(ranges, vmas), *bounds),
         missing=missing,
     )
-
-
-def _joined(ranges: np.ndarray, vmas: Sequence[Vma]) -> np.ndarray:
-    """Entries, and mappings as if they had one everywhere, by address."""
-    more = spans(vmas)
-    more["categories"] = PRESENT
-    both = np.concatenate([ranges, more])
-    return both[np.argsort(both["start"], kind="stable")]
 
 
 def _of_unread(vma: Vma) -> tuple[int, int]:
