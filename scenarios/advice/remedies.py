@@ -50,8 +50,8 @@ ALLOCATORS = {
         "jemalloc",
         "MALLOC_CONF=retain:false (unmaps), or a larger dirty_decay_ms: it then releases larger pieces",
     ),
-    "libtcmalloc": ("tcmalloc", "release less often: TCMALLOC_RELEASE_RATE=0, no aggressive decommit"),
-    "libmimalloc": ("mimalloc", "a larger MIMALLOC_PURGE_DELAY, or MIMALLOC_PURGE_DECOMMITS=0"),
+    "libtcmalloc": ("tcmalloc", "no TCMALLOC_AGGRESSIVE_DECOMMIT, a lower TCMALLOC_RELEASE_RATE: it then releases larger pieces"),
+    "libmimalloc": ("mimalloc", "a larger MIMALLOC_PURGE_DELAY (before 2.1 MIMALLOC_DECOMMIT_DELAY): it then releases less"),
     "libjvm": ("JVM", "a heap that does not shrink: -Xms as -Xmx, or -XX:+AlwaysPreTouch"),
 }
 
