@@ -49,7 +49,7 @@ SETTINGS: tuple[tuple[str, str, dict[str, str]], ...] = (  # allocator, its libr
     ("tcmalloc", "libtcmalloc_minimal.so.4", {"TCMALLOC_RELEASE_RATE": "10"}),
     ("tcmalloc", "libtcmalloc_minimal.so.4", {"TCMALLOC_AGGRESSIVE_DECOMMIT": "1"}),
     ("mimalloc", "libmimalloc.so.2.0", {}),
-    ("mimalloc", "libmimalloc.so.2.0", {"MIMALLOC_DECOMMIT_DELAY": "0", "MIMALLOC_PURGE_DELAY": "0"}),
+    ("mimalloc", "libmimalloc.so.2.0", {"MIMALLOC_DECOMMIT_DELAY": "0", "MIMALLOC_PURGE_DELAY": "0"}),  # one name each
 )
 CHURN = Path(__file__).with_name("churn.py")
 _MAP_NORESERVE = 0x4000  # Python names it from 3.13 on
@@ -150,8 +150,7 @@ def allocators(waves: int, size: int) -> None:
         for done, (name, file, settings) in enumerate(SETTINGS):
             progress.update(done / len(SETTINGS), name)
             path = library(file)
-            said = ",".join(f"{key}={value}" for key, value in settings.items())
-            said = said.replace(_DECAY, "decay 0").replace("MIMALLOC_PURGE_DELAY=0", "PURGE_DELAY=0")
+            said = _label(settings)
             if path is None:
                 note(f"{name}: {file} is not installed")
                 continue
@@ -159,6 +158,15 @@ def allocators(waves: int, size: int) -> None:
             rows.append([name, said or "as it comes", *_figures(reading), *_cut(path, settings, waves, size)])
     header = ["allocator", "setting", "RSS, kB", "held", "needed", "waste", "waste", "DONTNEED", "of 2 MiB"]
     report.table(header, rows, left=(0, 1))
+
+
+def _label(settings: dict[str, str]) -> str:
+    """Settings without what goes without saying."""
+    text = ", ".join(f"{key}={value}" for key, value in settings.items() if key != "MIMALLOC_PURGE_DELAY")
+    text = text.replace(_DECAY, "decay 0")
+    for prefix in ("MALLOC_CONF=", "TCMALLOC_", "MIMALLOC_"):
+        text = text.removeprefix(prefix)
+    return text
 
 
 def _figures(reading: Reading) -> list[str]:
