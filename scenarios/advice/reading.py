@@ -97,7 +97,7 @@ def _look(pid: int, scan: Callable[[int, Sequence[Vma]], np.ndarray]) -> Reading
     began = time.perf_counter()
     status = process_files.read_status(pid)
     if status.vmpte is None:
-        why = "has exited, its parent has not waited" if status.state == "Z" else "is a thread of the kernel"
+        why = "is a thread of the kernel" if status.kernel else "has exited, its parent has not waited"
         raise NoAddressSpace(f"process {pid} ({status.name}) {why}: it has no page tables")
     try:
         vmas = process_files.read_maps(pid)

@@ -50,8 +50,11 @@ ALLOCATORS = {
         "jemalloc",
         "MALLOC_CONF=retain:false (unmaps), or a larger dirty_decay_ms: it then releases larger pieces",
     ),
-    "libtcmalloc": ("tcmalloc", "no TCMALLOC_AGGRESSIVE_DECOMMIT, a lower TCMALLOC_RELEASE_RATE: it then releases larger pieces"),
-    "libmimalloc": ("mimalloc", "a larger MIMALLOC_PURGE_DELAY (before 2.1 MIMALLOC_DECOMMIT_DELAY): it then releases less"),
+    "libtcmalloc": (
+        "tcmalloc",
+        "no TCMALLOC_AGGRESSIVE_DECOMMIT, a lower TCMALLOC_RELEASE_RATE: it releases less",
+    ),
+    "libmimalloc": ("mimalloc", "a larger MIMALLOC_PURGE_DELAY (MIMALLOC_DECOMMIT_DELAY before 2.1): it releases less"),
     "libjvm": ("JVM", "a heap that does not shrink: -Xms as -Xmx, or -XX:+AlwaysPreTouch"),
 }
 

@@ -133,7 +133,7 @@ def _sample(seen: Sampled) -> None:
             f"the median is {int(seen.median) >> 10:,} kB",
         )
         _told("", f"pt-reclaim frees at most {KB_OF_TABLE * seen.covered:,} kB of tables for them")
-        _told("", f"refcount frees up to {KB_OF_TABLE * seen.emptied:,} kB more: 2 MiB that were emptied in pieces")
+        _told("", f"pt-reclaim-any and refcount up to {KB_OF_TABLE * seen.emptied:,} kB more: 2 MiB emptied in pieces")
     report.write()
 
 

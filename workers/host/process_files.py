@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 VSYSCALL = 1 << 56  # mappings above are the kernel's: no table of the process maps them
-_START_TIME = 19  # of the words behind the command in /proc/PID/stat
+_FLAGS, _START_TIME = 6, 19  # of the words behind the command in /proc/PID/stat
+_PF_KTHREAD = 0x200000
 
 
 class ProcessGone(Exception):
@@ -31,13 +32,17 @@ class NotReadable(Exception):
 
 @dataclass(frozen=True)
 class Status:
-    """Of /proc/PID/status, sizes in kB. `vmpte` is None for what has no address space: kernel threads, zombies."""
+    """Of /proc/PID/status, sizes in kB. `vmpte` is None for what has no address space: kernel threads, zombies.
+
+    `started` is the time of the start, in ticks since boot: with the PID, a name that nobody has again.
+    """
 
     pid: int
     name: str
     state: str
     uid: int
     started: int
+    kernel: bool
     vmpte: int | None
     size: int = 0
     rss_anon: int = 0
@@ -87,10 +92,10 @@ def _text(pid: int, name: str) -> str:
         return Path(f"/proc/{pid}/{name}").read_bytes().decode("utf-8", "backslashreplace")
 
 
-def start_time(pid: int) -> int:
-    """When the process started, in ticks since boot: with the PID, its name for ever. Raises ProcessGone."""
+def _stat(pid: int) -> list[str]:
+    """The words of /proc/PID/stat behind the command. Raises ProcessGone."""
     try:
-        return int(_text(pid, "stat").rsplit(")", 1)[1].split()[_START_TIME])
+        return _text(pid, "stat").rsplit(")", 1)[1].split()
     except NotReadable:
         raise ProcessGone(f"there is no process {pid}") from None
 
@@ -99,7 +104,7 @@ def read_status(pid: int) -> Status:
     """The status of a process; any user's may be read. Raises ProcessGone."""
     if not Path(f"/proc/{pid}").exists():
         raise ProcessGone(f"there is no process {pid}")
-    started = start_time(pid)
+    stat = _stat(pid)
     try:
         lines = _text(pid, "status").splitlines()
     except NotReadable as error:  # hidepid
@@ -114,7 +119,8 @@ def read_status(pid: int) -> Status:
         fields["Name"].strip(),
         fields["State"].split()[0],
         int(fields["Uid"].split()[0]),
-        started,
+        int(stat[_START_TIME]),
+        bool(int(stat[_FLAGS]) & _PF_KTHREAD),
         kb("VmPTE") if "VmPTE" in fields else None,
         kb("VmSize"),
         kb("RssAnon"),

@@ -64,7 +64,6 @@ def test_advice_needs_no_compiler_and_no_kernel_is_loaded(target):
     assert "'scenarios.advice.reading'" in modules
     assert "'numba'" not in modules
     assert "'llvmlite'" not in modules
-    assert "'emulator.mm_types'" not in modules
 
 
 def test_json_has_every_documented_key_and_no_other(target):

@@ -93,6 +93,17 @@ def test_held_and_needed_are_the_emulators_figures_without_and_with_the_count(ta
     assert needed == emulated(path, "refcount")
 
 
+@pytest.mark.skipif(kernel_facts()["pt_reclaim"] != "yes", reason="this kernel has no PT_RECLAIM")
+@pytest.mark.parametrize("piece", ["64K", "1M", "2M", "3M", "30M"])
+def test_held_is_the_emulators_figure_under_the_rule_of_this_kernel(target, tmp_path, piece):
+    path = tmp_path / "a.trace"
+    path.write_text(f"mmap 0 32M\ntouch 0 0 32M\ndontneed 0 0 30M {piece}\n")
+    held, needed, _ = target.grown_by(*operations_of(parse(path).program()))
+
+    assert held == emulated(path, "pt-reclaim")
+    assert needed == emulated(path, "refcount")
+
+
 def test_of_empty_upper_tables_the_count_lies_within_the_bounds(target, tmp_path):
     path = tmp_path / "a.trace"
     path.write_text("mmap 0 4G\ntouch 0 0 4G 16M\ndontneed 0 0 4G 64K\n")

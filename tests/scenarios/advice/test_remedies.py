@@ -25,7 +25,7 @@ def mapping(name="", inode=0, size=GIB, used=0, pages=0, empty=0, start=GIB):
 def reading(held, needed, mappings=(), pid=1, rss=64 << 10, **kinds):
     """A reading, sizes in kB; `needed` is all of PTE tables."""
     tables = Needed(pte=needed // 4, deposited=0, pmd=0, pud=0, **kinds)
-    status = Status(pid, "test", "S", 0, 1, held, rss_anon=rss)
+    status = Status(pid, "test", "S", 0, 1, False, held, rss_anon=rss)
     return Reading(status, SCAN, held, held, needed, needed, 0.001, tables, 0, 1 << 20, list(mappings))
 
 
@@ -151,7 +151,7 @@ def test_pt_reclaim_is_said_to_be_this_kernels_only_if_it_is(known, said):
 
 
 def test_of_a_process_that_cannot_be_looked_at_all_is_bounds():
-    status = Status(1, "test", "S", 0, 1, 9000, rss_anon=100)
+    status = Status(1, "test", "S", 0, 1, False, 9000, rss_anon=100)
     unread = Reading(status, BOUNDS, 9000, 9000, 12, 300, 0.001, missing=("no right",))
     row = row_of(advise(unread, FACTS, 1 << 24))
 

@@ -6,7 +6,6 @@ Covers: workers/host/host_loop
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ import multiprocess
 import pytest
 
 from workers.host import fault_loop as host
-from workers.host.kernel_facts import kernel_facts
 from workers.telling.postmortem import MachineFailed
 
 MIB = 1 << 20
@@ -130,10 +128,3 @@ def test_the_loops_are_compiled_whatever_engine_emulates():
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=150)
 
     assert (done.stdout, done.stderr) == ("True\n", "")
-
-
-def test_kernel_facts_are_known_or_said_to_be_unknown():
-    facts = kernel_facts()
-
-    assert facts["release"] == platform.release()
-    assert {facts["pt_reclaim"], facts["per_vma_lock"]} <= {"yes", "no", "unknown"}
