@@ -33,9 +33,13 @@ from emulator.pgtable_types import (
     HPAGE_PMD_NR,
     MIGRATION_ENTRY,
     PAGE,
+    PAGE_SHIFT,
+    PMD_SHIFT,
     PRESENT,
     PROTNONE,
     PSE,
+    PTRS_PER_PTE,
+    PTRS_SHIFT,
     RW,
     SPECIAL,
     SWAP_ENTRY,
@@ -79,15 +83,15 @@ class Frozen:
             tables = self.live_pte[at : at + _CHUNK]
             entries = self.entries[tables]
             self.nonempty[tables] = np.count_nonzero(entries, axis=1)
-            frames = entries[_maps_frame(entries)] >> 12
+            frames = entries[_maps_frame(entries)] >> PAGE_SHIFT
             self.mapped += np.bincount(frames, minlength=self.used_frames)[: self.used_frames]
             file_entries = entries[_maps_frame(entries) & (entries & FILE != 0)]
-            self.of_files[file_entries >> 12] = True
-            self.dirty[file_entries[file_entries & DIRTY != 0] >> 12] = True
+            self.of_files[file_entries >> PAGE_SHIFT] = True
+            self.dirty[file_entries[file_entries & DIRTY != 0] >> PAGE_SHIFT] = True
         pmd_tables = np.flatnonzero((self.state == TABLE_INSTALLED) & (self.level == 2))
         rows, columns = np.nonzero(self.entries[pmd_tables] & PSE)
         leaves = pmd_tables[rows] * PTRS_PER_TABLE + columns  # the pmds that are leaves
-        heads = views["entry"]["word"][leaves] >> 12  # the first frame of each, 0 the huge zero page
+        heads = views["entry"]["word"][leaves] >> PAGE_SHIFT  # the first frame of each, 0 the huge zero page
         for head in heads[heads != 0]:
             self.mapped[head : head + HPAGE_PMD_NR] += 1
         for head in views["hugetlb_page"]["word"][views["hugetlb_page"]["word"] != 0]:
@@ -99,8 +103,8 @@ class Frozen:
     def needed(self) -> np.ndarray:
         """Tables that hold something: PTE tables with an entry, and the PMD and PUD tables above those."""
         pte = self.live_pte[self.nonempty[self.live_pte] != 0]
-        pmd = np.unique(self.views["ptdesc"]["pmd"][pte] >> 9)
-        pud = np.unique(self.views["ptdesc"]["pmd"][pmd] >> 9)
+        pmd = np.unique(self.views["ptdesc"]["pmd"][pte] >> PTRS_SHIFT)
+        pud = np.unique(self.views["ptdesc"]["pmd"][pmd] >> PTRS_SHIFT)
         return np.concatenate([pte, pmd, pud])
 
     def free(self, zone: int) -> np.ndarray:
@@ -143,7 +147,7 @@ def tables_reachable(frozen: Frozen) -> int:
     upper = frozen.live[frozen.level[frozen.live] >= 2]
     lower = frozen.live[frozen.level[frozen.live] <= 3]
     named = flat[frozen.views["ptdesc"]["pmd"][lower]]
-    wrong += int(np.count_nonzero((named >> 12 != lower) | (named & PRESENT == 0)))
+    wrong += int(np.count_nonzero((named >> PAGE_SHIFT != lower) | (named & PRESENT == 0)))
     names = sum(int(np.count_nonzero(frozen.entries[t] & (PRESENT | PSE) == PRESENT)) for t in upper)
     return wrong + abs(names - len(lower) - int(frozen.views["ptdesc"]["pt_share_count"][lower].sum()))
 
@@ -153,7 +157,7 @@ def shared_tables(frozen: Frozen) -> int:
     those of the file."""
     shares = frozen.views["ptdesc"]["pt_share_count"][: frozen.used]
     puds = np.flatnonzero((frozen.state == TABLE_INSTALLED) & (frozen.level == 3))
-    named = np.bincount(_present(frozen.entries[puds]) >> 12, minlength=frozen.used)
+    named = np.bincount(_present(frozen.entries[puds]) >> PAGE_SHIFT, minlength=frozen.used)
     wrong = int(np.count_nonzero(shares != np.maximum(named - 1, 0)))
     entries = frozen.entries[shares != 0]
     wrong += int(np.count_nonzero((entries != 0) & (entries & (PSE | FILE) != PSE | FILE)))
@@ -185,13 +189,13 @@ def rss(frozen: Frozen) -> int:
     for at in range(0, len(frozen.live_pte), _CHUNK):
         tables = frozen.live_pte[at : at + _CHUNK]
         entries = frozen.entries[tables]
-        mapped = _maps_frame(entries) & (entries >> 12 != 0)
+        mapped = _maps_frame(entries) & (entries >> PAGE_SHIFT != 0)
         of_file = entries & FILE != 0
         owners = frozen.views["ptdesc"]["mm"][tables] - 1
         np.add.at(anon, owners, np.count_nonzero(mapped & ~of_file, axis=1))
         np.add.at(file, owners, np.count_nonzero(mapped & of_file, axis=1))
         np.add.at(swapped, owners, np.count_nonzero(entries & (PAGE - 1) == SWAP_ENTRY, axis=1))
-    owners = frozen.views["ptdesc"]["mm"][frozen.leaves[frozen.heads != 0] >> 9] - 1
+    owners = frozen.views["ptdesc"]["mm"][frozen.leaves[frozen.heads != 0] >> PTRS_SHIFT] - 1
     np.add.at(anon, owners, HPAGE_PMD_NR)
     claimed = frozen.views["mm"]["rss_anon"].copy()
     mm = frozen.views["cpu"]["mm"]
@@ -226,11 +230,11 @@ def rmap(frozen: Frozen) -> int:
     wrong = 0
     for table in frozen.live_pte[frozen.nonempty[frozen.live_pte] != 0]:
         entries = frozen.entries[table]
-        anon = np.flatnonzero(_maps_frame(entries) & (entries & FILE == 0) & (entries >> 12 != 0))
-        wrong += _misplaced(frozen, int(table), anon, entries[anon] >> 12)
+        anon = np.flatnonzero(_maps_frame(entries) & (entries & FILE == 0) & (entries >> PAGE_SHIFT != 0))
+        wrong += _misplaced(frozen, int(table), anon, entries[anon] >> PAGE_SHIFT)
     pieces = np.arange(HPAGE_PMD_NR)
     for table in frozen.deposited:  # its leaf maps what it would
-        head = int(frozen.views["entry"]["word"][frozen.views["ptdesc"]["pmd"][table]]) >> 12
+        head = int(frozen.views["entry"]["word"][frozen.views["ptdesc"]["pmd"][table]]) >> PAGE_SHIFT
         wrong += _misplaced(frozen, int(table), pieces[: len(pieces) * (head != 0)], head + pieces)
     return wrong
 
@@ -290,7 +294,7 @@ def swap(frozen: Frozen) -> int:
     wrong = 0
     for table in frozen.live_pte[frozen.nonempty[frozen.live_pte] != 0]:
         entries = frozen.entries[table]
-        slots = entries[entries & (PAGE - 1) == SWAP_ENTRY] >> 12
+        slots = entries[entries & (PAGE - 1) == SWAP_ENTRY] >> PAGE_SHIFT
         np.add.at(named, np.where((first <= slots) & (slots < geometry.slots), slots, geometry.slots), 1)
         low = entries & (PRESENT | PROTNONE | MIGRATION_ENTRY | SWAP_ENTRY)
         wrong += int(np.count_nonzero(low == MIGRATION_ENTRY))
@@ -366,7 +370,7 @@ def huge_pages(frozen: Frozen) -> int:
     wrong = int(np.count_nonzero(frozen.heads % HPAGE_PMD_NR))
     wrong += len(np.setxor1d(frozen.leaves, ptdesc["pmd"][frozen.deposited]))
     wrong += len(frozen.leaves) != len(frozen.deposited)
-    owner = ptdesc["mm"][ptdesc["pmd"][frozen.deposited] >> 9]
+    owner = ptdesc["mm"][ptdesc["pmd"][frozen.deposited] >> PTRS_SHIFT]
     for table in frozen.deposited:
         addr, mm = _address(frozen, int(table)), int(ptdesc["mm"][table]) - 1
         vmas = frozen.views["vma"][mm * frozen.geometry.vmas :][: int(frozen.views["mm"]["vmas"][mm])]
@@ -404,22 +408,22 @@ def stale_tlb(frozen: Frozen) -> int:
         tlb = frozen.views["tlb"][cpu * TLB_ENTRIES : (cpu + 1) * TLB_ENTRIES]
         psc = frozen.views["psc"][cpu * PSC_ENTRIES : (cpu + 1) * PSC_ENTRIES]
         for slot in tlb[(tlb["tag"] != 0) & (tlb["tag"] & EPOCH_MAX == row["tlb_epoch"])]:
-            addr = (int(slot["tag"]) >> EPOCH_BITS) << 12
+            addr = (int(slot["tag"]) >> EPOCH_BITS) << PAGE_SHIFT
             pmd = _walk(frozen, mm, addr)
             table = _table(pmd)
-            entry = int(frozen.entries[table][addr >> 12 & 511]) if table else _piece(pmd, addr)
+            entry = int(frozen.entries[table][addr >> PAGE_SHIFT & (PTRS_PER_PTE - 1)]) if table else _piece(pmd, addr)
             cached = int(slot["entry"])
-            wrong += entry & PRESENT == 0 or entry >> 12 != cached >> 12 or (cached & RW) > (entry & RW)
+            wrong += entry & PRESENT == 0 or entry >> PAGE_SHIFT != cached >> PAGE_SHIFT or (cached & RW) > (entry & RW)
         for slot in psc[(psc["tag"] != 0) & (psc["tag"] & EPOCH_MAX == row["psc_epoch"])]:
-            wrong += _table(_walk(frozen, mm, (int(slot["tag"]) >> EPOCH_BITS) << 21)) != int(slot["table"])
+            wrong += _table(_walk(frozen, mm, (int(slot["tag"]) >> EPOCH_BITS) << PMD_SHIFT)) != int(slot["table"])
     return int(wrong)
 
 
 def _walk(frozen: Frozen, mm: int, addr: int) -> int:
     """The PMD entry for an address, 0 if the hardware finds none."""
-    entry = int(frozen.views["mm"]["pgd"][mm]) << 12
+    entry = int(frozen.views["mm"]["pgd"][mm]) << PAGE_SHIFT
     for shift in (39, 30, 21):
-        entry = int(frozen.entries[entry >> 12][addr >> shift & 511])
+        entry = int(frozen.entries[entry >> PAGE_SHIFT][addr >> shift & (PTRS_PER_PTE - 1)])
         if not entry & PRESENT:
             return 0
     return entry
@@ -427,12 +431,12 @@ def _walk(frozen: Frozen, mm: int, addr: int) -> int:
 
 def _table(pmd: int) -> int:
     """The PTE table that a PMD entry names, or 0."""
-    return pmd >> 12 if pmd & (PRESENT | PSE) == PRESENT else 0
+    return pmd >> PAGE_SHIFT if pmd & (PRESENT | PSE) == PRESENT else 0
 
 
 def _piece(leaf: int, addr: int) -> int:
     """The PTE that maps what a leaf maps at an address; 0 if it is none."""
-    return leaf & ~PSE | ((addr >> 12 & (HPAGE_PMD_NR - 1)) << 12 if leaf >> 12 else 0)
+    return leaf & ~PSE | ((addr >> PAGE_SHIFT & (HPAGE_PMD_NR - 1)) << PAGE_SHIFT if leaf >> PAGE_SHIFT else 0)
 
 
 CHECKS: dict[str, Callable[[Frozen], int]] = {

@@ -1,11 +1,11 @@
 """Page-table entries: x86-64 bits, the walk's index arithmetic, allocation of the tables above the PTE level.
 
-A kernel pointer (`pgd_t *` ... `pte_t *`) is an index into `m.entry`; its table is `index >> 9`. An entry that names a
+A kernel pointer (`pgd_t *` ... `pte_t *`) is an index into `m.entry`; its table is `table_of`. An entry that names a
 table or a frame holds its number << 12. An entry is none (0), present to the kernel (PRESENT, or PROTNONE where the
 hardware must fault), or something else that counts: a swap entry, a migration entry, a marker.
 """
 
-from emulator.atomic import atomic_add, kernel, kernel_inline, knob, read_once, smp_store_release, write_once
+from emulator.atomic import atomic_add, cmpxchg, kernel, kernel_inline, knob, read_once, smp_store_release, write_once
 from emulator.pgtable_types import (
     ACCESSED,
     ANON_EXCLUSIVE,
@@ -22,6 +22,8 @@ from emulator.pgtable_types import (
     PRESENT,
     PROTNONE,
     PSE,
+    PTRS_PER_PTE,
+    PTRS_SHIFT,
     PUD_SHIFT,
     PUD_SIZE,
     RW,
@@ -39,6 +41,42 @@ from emulator.pgtable_types import (
 def pgtable_of(entry):
     """The table (or frame) an entry names."""
     return entry >> PAGE_SHIFT
+
+
+@kernel_inline
+def table_of(entry):
+    """The table that a kernel pointer points into."""
+    return entry >> PTRS_SHIFT
+
+
+@kernel_inline
+def entry_at(table, i):
+    """The kernel pointer to entry `i` of a table."""
+    return table << PTRS_SHIFT | i
+
+
+@kernel_inline
+def pte_index(addr):
+    """Which entry of its PTE table maps `addr`."""
+    return addr >> PAGE_SHIFT & (PTRS_PER_PTE - 1)
+
+
+@kernel_inline
+def pmd_index(addr):
+    """Which entry of its PMD table leads to `addr`."""
+    return addr >> PMD_SHIFT & (PTRS_PER_PTE - 1)
+
+
+@kernel_inline
+def pud_index(addr):
+    """Which entry of its PUD table leads to `addr`."""
+    return addr >> PUD_SHIFT & (PTRS_PER_PTE - 1)
+
+
+@kernel_inline
+def pgd_index(addr):
+    """Which entry of the top-level table leads to `addr`."""
+    return addr >> PGDIR_SHIFT & (PTRS_PER_PTE - 1)
 
 
 @kernel_inline
@@ -101,19 +139,19 @@ def from_migration_entry(entry, frame):
 @kernel_inline
 def pgd_offset(m, mm, addr):
     """The top-level entry for `addr`."""
-    return m.mm.pgd[mm] << 9 | (addr >> PGDIR_SHIFT & 511)
+    return entry_at(m.mm.pgd[mm], pgd_index(addr))
 
 
 @kernel_inline
 def pud_offset(m, pgd, addr):
     """The PUD entry for `addr` in the table `pgd` names."""
-    return read_once(m.entry, pgd) >> PAGE_SHIFT << 9 | (addr >> PUD_SHIFT & 511)
+    return entry_at(pgtable_of(read_once(m.entry, pgd)), pud_index(addr))
 
 
 @kernel_inline
 def pmd_offset(m, pud, addr):
     """The PMD entry for `addr` in the table `pud` names."""
-    return read_once(m.entry, pud) >> PAGE_SHIFT << 9 | (addr >> PMD_SHIFT & 511)
+    return entry_at(pgtable_of(read_once(m.entry, pud)), pmd_index(addr))
 
 
 @kernel_inline
@@ -140,16 +178,37 @@ def pmd_offset_lockless(m, mm, addr):
     entry = read_once(m.entry, pgd_offset(m, mm, addr))
     if entry & PRESENT == 0:
         return 0
-    entry = read_once(m.entry, pgtable_of(entry) << 9 | (addr >> PUD_SHIFT & 511))
+    entry = read_once(m.entry, entry_at(pgtable_of(entry), pud_index(addr)))
     if entry & PRESENT == 0:
         return 0
-    return pgtable_of(entry) << 9 | (addr >> PMD_SHIFT & 511)
+    return entry_at(pgtable_of(entry), pmd_index(addr))
 
 
 @kernel_inline
 def pte_offset(table, addr):
     """The PTE for `addr` in the PTE table `table`."""
-    return table << 9 | (addr >> PAGE_SHIFT & 511)
+    return entry_at(table, pte_index(addr))
+
+
+@kernel_inline
+def set_bits(m, entry, bits):
+    """Set bits of an entry, whatever bits the hardware of other CPUs sets at the same time; the entry as it was.
+
+    Locking: caller must hold the lock of the entry.
+    """
+    seen = read_once(m.entry, entry)
+    while cmpxchg(m.entry, entry, seen, seen | bits) != seen:
+        seen = read_once(m.entry, entry)
+    return seen
+
+
+@kernel_inline
+def clear_bits(m, entry, bits):
+    """Clear bits of an entry, as set_bits sets them; the entry as it was. Locking: as set_bits."""
+    seen = read_once(m.entry, entry)
+    while cmpxchg(m.entry, entry, seen, seen & ~bits) != seen:
+        seen = read_once(m.entry, entry)
+    return seen
 
 
 @kernel_inline

@@ -1,10 +1,11 @@
 """Bits of page-table entries, sizes of the levels, states of a table; no kernel lives here."""
 
 PAGE_SHIFT, PMD_SHIFT, PUD_SHIFT, PGDIR_SHIFT = 12, 21, 30, 39
-PAGE, PMD_SIZE, PUD_SIZE, PGDIR_SIZE = 1 << 12, 1 << 21, 1 << 30, 1 << 39
+PAGE, PMD_SIZE, PUD_SIZE, PGDIR_SIZE = 1 << PAGE_SHIFT, 1 << PMD_SHIFT, 1 << PUD_SHIFT, 1 << PGDIR_SHIFT
 USER_PGTABLES_CEILING = 1 << 47  # what the lower half of the top-level table maps
 TASK_SIZE = USER_PGTABLES_CEILING - PAGE  # the last page is never user space: TASK_SIZE_MAX of x86-64
-PTRS_PER_PTE = 512
+PTRS_SHIFT = 9
+PTRS_PER_PTE = 1 << PTRS_SHIFT  # and of every other table
 HPAGE_PMD_NR = 512  # frames of a huge page
 PTE_LEVEL, PMD_LEVEL, PUD_LEVEL, PGD_LEVEL = 1, 2, 3, 4
 

@@ -11,12 +11,14 @@ from emulator.atomic import (
     memset,
 )
 from emulator.mm_types import EPOCH_BITS, EPOCH_MAX, PSC_ENTRIES, TLB_ENTRIES
+from emulator.pgtable import pgtable_of
+from emulator.pgtable_types import PAGE_SHIFT, PMD_SHIFT
 
 
 @kernel_inline
 def tlb_lookup(m, cpu, addr):
     """The cached PTE for `addr`, or 0."""
-    page = addr >> 12
+    page = addr >> PAGE_SHIFT
     slot = cpu * TLB_ENTRIES + (page & (TLB_ENTRIES - 1))
     if m.tlb.tag[slot] == (page << EPOCH_BITS | m.cpu.tlb_epoch[cpu]):
         return m.tlb.entry[slot]
@@ -26,18 +28,18 @@ def tlb_lookup(m, cpu, addr):
 @kernel_inline
 def tlb_fill(m, cpu, addr, entry):
     """Cache the PTE `entry` for `addr`."""
-    page = addr >> 12
+    page = addr >> PAGE_SHIFT
     slot = cpu * TLB_ENTRIES + (page & (TLB_ENTRIES - 1))
     m.tlb.tag[slot] = page << EPOCH_BITS | m.cpu.tlb_epoch[cpu]
     m.tlb.entry[slot] = entry
     if DEBUG:
-        m.tlb_generation[slot] = m.page.generation[entry >> 12]
+        m.tlb_generation[slot] = m.page.generation[pgtable_of(entry)]
 
 
 @kernel_inline
 def psc_lookup(m, cpu, addr):
     """The cached PTE table for `addr`, or 0."""
-    region = addr >> 21
+    region = addr >> PMD_SHIFT
     slot = cpu * PSC_ENTRIES + (region & (PSC_ENTRIES - 1))
     if m.psc.tag[slot] == (region << EPOCH_BITS | m.cpu.psc_epoch[cpu]):
         return m.psc.table[slot]
@@ -47,7 +49,7 @@ def psc_lookup(m, cpu, addr):
 @kernel_inline
 def psc_fill(m, cpu, addr, table):
     """Cache that `addr` leads to the PTE table `table`."""
-    region = addr >> 21
+    region = addr >> PMD_SHIFT
     slot = cpu * PSC_ENTRIES + (region & (PSC_ENTRIES - 1))
     m.psc.tag[slot] = region << EPOCH_BITS | m.cpu.psc_epoch[cpu]
     m.psc.table[slot] = table
@@ -58,8 +60,8 @@ def psc_fill(m, cpu, addr, table):
 @kernel_inline
 def forget(m, cpu, addr):
     """Drop what is cached for `addr`: a page fault does that (Intel SDM 4.10.4.1)."""
-    m.tlb.tag[cpu * TLB_ENTRIES + (addr >> 12 & (TLB_ENTRIES - 1))] = 0
-    m.psc.tag[cpu * PSC_ENTRIES + (addr >> 21 & (PSC_ENTRIES - 1))] = 0
+    m.tlb.tag[cpu * TLB_ENTRIES + (addr >> PAGE_SHIFT & (TLB_ENTRIES - 1))] = 0
+    m.psc.tag[cpu * PSC_ENTRIES + (addr >> PMD_SHIFT & (PSC_ENTRIES - 1))] = 0
 
 
 @kernel
@@ -82,19 +84,19 @@ def flush_tlb_func(m, cpu, start, end, freed_tables, gen):
     If tables were freed the paging-structure cache forgets the range, no more: what the weakest hardware does.
     Source: flush_tlb_func, arch/x86/mm/tlb.c.
     """
-    if end - start > m.config.flush_ceiling[0] << 12 or m.cpu.tlb_gen[cpu] + 1 != gen:
+    if end - start > m.config.flush_ceiling[0] << PAGE_SHIFT or m.cpu.tlb_gen[cpu] + 1 != gen:
         tlb_flush_all(m, cpu)
         m.cpu.tlb_gen[cpu] = max(m.cpu.tlb_gen[cpu], gen)
         return
     addr = start
     while addr < end:
-        page = addr >> 12
+        page = addr >> PAGE_SHIFT
         slot = cpu * TLB_ENTRIES + (page & (TLB_ENTRIES - 1))
         if m.tlb.tag[slot] >> EPOCH_BITS == page:
             m.tlb.tag[slot] = 0
         addr += 4096
     if freed_tables:
-        for region in range(start >> 21, ((end - 1) >> 21) + 1):
+        for region in range(start >> PMD_SHIFT, ((end - 1) >> PMD_SHIFT) + 1):
             slot = cpu * PSC_ENTRIES + (region & (PSC_ENTRIES - 1))
             if m.psc.tag[slot] >> EPOCH_BITS == region:
                 m.psc.tag[slot] = 0

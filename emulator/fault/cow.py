@@ -3,7 +3,6 @@
 from emulator.atomic import (
     DEBUG,
     atomic_add,
-    cmpxchg,
     kernel,
     kernel_inline,
     knob,
@@ -18,6 +17,7 @@ from emulator.pages.rmap import page_add_new_anon_rmap
 from emulator.pages.rss import add_mm_rss
 from emulator.pages.swap_state import free_page_and_swap_cache
 from emulator.pages.vma import anon_vma_prepare
+from emulator.pgtable import pgtable_of, set_bits
 from emulator.pgtable_types import (
     ACCESSED,
     ANON_EXCLUSIVE,
@@ -48,11 +48,9 @@ def same_but_bits(entry, orig):
 @kernel
 def wp_page_reuse(m, mm, pte, addr):
     """Let a write-protected frame be written. Locking: caller must hold ptl, and know that nobody shares the frame."""
-    entry = read_once(m.entry, pte)
     if DEBUG:
-        shadow_own(m, mm, entry >> PAGE_SHIFT, addr)
-    while cmpxchg(m.entry, pte, entry, entry | RW | ACCESSED | DIRTY | SOFT_DIRTY | ANON_EXCLUSIVE) != entry:
-        entry = read_once(m.entry, pte)  # the hardware of other CPUs sets bits
+        shadow_own(m, mm, pgtable_of(read_once(m.entry, pte)), addr)
+    set_bits(m, pte, RW | ACCESSED | DIRTY | SOFT_DIRTY | ANON_EXCLUSIVE)
 
 
 @kernel

@@ -30,7 +30,7 @@ from emulator.mm_types import FRAMES
 from emulator.pages.page_alloc import alloc_page, clear_page, put_page
 from emulator.pages.rmap import page_add_new_anon_rmap
 from emulator.pages.rss import add_mm_rss
-from emulator.pages.vma import anon_vma_prepare, find_vma, lock_vma, vma_limit
+from emulator.pages.vma import anon_vma_prepare, lock_vma, vma_lookup
 from emulator.pgtable import (
     pte_offset,
     pte_present,
@@ -263,8 +263,7 @@ def find_fault_vma(m, cpu, mm, addr, flags):
         if vma >= 0:
             vma_end_read(m, cpu, mm)
     mmap_read_lock(m, cpu, mm)
-    vma = find_vma(m, mm, addr)
-    return vma if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr else -1
+    return vma_lookup(m, mm, addr)
 
 
 @kernel

@@ -34,7 +34,7 @@ from emulator.fault.filemap import FAULT_FLAG_TRIED, VM_FAULT_RETRY, pte_put_vmf
 from emulator.huge.huge_memory import vma_adjust_trans_huge
 from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock
-from emulator.pages.vma import find_vma, vma_limit, vma_modify_flags
+from emulator.pages.vma import find_vma, vma_limit, vma_lookup, vma_modify_flags
 from emulator.pgtable import pte_offset
 from emulator.pgtable_types import PAGE
 from emulator.policy.pte_ref import pte_peek
@@ -141,8 +141,8 @@ def uffd_vma(m, mm, start, end, armed):
 
     Locking: caller must hold mmap_lock.
     """
-    row = find_vma(m, mm, start)
-    if row == vma_limit(m, mm) or m.vma.start[row] > start or m.vma.end[row] < end or m.vma.file[row] != 0:
+    row = vma_lookup(m, mm, start)
+    if row < 0 or m.vma.end[row] < end or m.vma.file[row] != 0:
         return -1
     return row if m.vma.flags[row] & armed == armed else -1
 

@@ -5,18 +5,18 @@ A write fault takes the leaf back if nobody else uses a page of it, or splits it
 Source: copy_huge_pmd, mm/huge_memory.c.
 """
 
-from emulator.atomic import atomic_add, cmpxchg, kernel, read_once, smp_store_release
+from emulator.atomic import atomic_add, kernel, read_once, smp_store_release
 from emulator.huge.huge_memory import (
     FALLBACK,
     HUGE_ZERO_PAGE,
     pgtable_trans_huge_deposit,
     split_huge_pmd_locked,
 )
-from emulator.locking.spinlock import PMD_LOCK, spin_lock_pair, spin_unlock_pair
+from emulator.locking.spinlock import pmd_lock_pair, pmd_unlock_pair
 from emulator.pages.huge_page import add_mapcounts, sole_user
 from emulator.pages.page_alloc import free_table
 from emulator.pages.vmscan import pte_alloc_one
-from emulator.pgtable import mm_inc_nr_tables, pmd_trans_huge
+from emulator.pgtable import clear_bits, mm_inc_nr_tables, pmd_trans_huge, set_bits
 from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, HPAGE_PMD_NR, PAGE_SHIFT, RW
 from emulator.uapi import ENOMEM
 from emulator.watch.paths import path_number, took
@@ -31,15 +31,11 @@ def share_leaf(m, cpu, child, child_pmd, pmd, table):
     The look at the users comes after the write protection, as in copy_present_pte. Locking: caller must hold both
     pmd_locks.
     """
-    entry = read_once(m.entry, pmd)
-    while cmpxchg(m.entry, pmd, entry, entry & ~(RW | ANON_EXCLUSIVE)) != entry:
-        entry = read_once(m.entry, pmd)  # the hardware of other CPUs sets bits
+    entry = clear_bits(m, pmd, RW | ANON_EXCLUSIVE)
     head = entry >> PAGE_SHIFT
     if head != HUGE_ZERO_PAGE:
         if entry & ANON_EXCLUSIVE and not sole_user(m, head):
-            seen = read_once(m.entry, pmd)
-            while cmpxchg(m.entry, pmd, seen, seen | entry & (RW | ANON_EXCLUSIVE)) != seen:
-                seen = read_once(m.entry, pmd)
+            set_bits(m, pmd, entry & (RW | ANON_EXCLUSIVE))
             return False
         for frame in range(head, head + HPAGE_PMD_NR):
             atomic_add(m.page.refcount, frame, 1)
@@ -62,12 +58,12 @@ def copy_huge_pmd(m, cpu, child, mm, child_pmd, pmd, addr):
     table = pte_alloc_one(m, cpu)
     if table == 0:
         return -ENOMEM
-    spin_lock_pair(m, cpu, m.ptdesc.ptl, pmd >> 9, child_pmd >> 9, PMD_LOCK)
+    pmd_lock_pair(m, cpu, pmd, child_pmd)
     leaf = pmd_trans_huge(read_once(m.entry, pmd))
     done = leaf and share_leaf(m, cpu, child, child_pmd, pmd, table)
     if leaf and not done:
         split_huge_pmd_locked(m, cpu, mm, pmd, addr)
-    spin_unlock_pair(m, cpu, m.ptdesc.ptl, pmd >> 9, child_pmd >> 9, PMD_LOCK)
+    pmd_unlock_pair(m, cpu, pmd, child_pmd)
     if done:
         return 0
     free_table(m, cpu, table)

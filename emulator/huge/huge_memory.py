@@ -22,7 +22,6 @@ Source: mm/huge_memory.c; pgtable_trans_huge_deposit and _withdraw, mm/pgtable-g
 from emulator.atomic import (
     DEBUG,
     atomic_add,
-    cmpxchg,
     kernel,
     kernel_inline,
     memset,
@@ -35,7 +34,7 @@ from emulator.atomic import (
 from emulator.bug import BUG
 from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.cpu.interrupts import point
-from emulator.locking.spinlock import PMD_LOCK, spin_lock, spin_unlock
+from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.mm_types import LARGE, MAPPING_SHIFT
 from emulator.pages.huge_page import add_mapcounts, alloc_huge_page, clear_huge_page, put_huge_page, sole_user
 from emulator.pages.page_alloc import free_table
@@ -44,6 +43,8 @@ from emulator.pages.rss import add_mm_rss
 from emulator.pages.vma import anon_vma_prepare
 from emulator.pages.vmscan import pte_alloc_one
 from emulator.pgtable import (
+    clear_bits,
+    entry_at,
     huge_piece,
     is_hugetlb,
     mm_dec_nr_tables,
@@ -51,6 +52,8 @@ from emulator.pgtable import (
     pmd_lookup,
     pmd_trans_huge,
     populate,
+    set_bits,
+    table_of,
 )
 from emulator.pgtable_types import (
     ACCESSED,
@@ -98,21 +101,21 @@ def pgtable_trans_huge_deposit(m, mm, pmd, table):
         m.ptdesc.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
     pte_table_init(m, table, 0)
     smp_store_release(m.ptdesc.state, table, TABLE_DEPOSITED)  # behind gp_seq, as in unhook_pte_table
-    m.ptdesc.next[table] = m.ptdesc.deposit[pmd >> 9]
-    m.ptdesc.deposit[pmd >> 9] = table
+    m.ptdesc.next[table] = m.ptdesc.deposit[table_of(pmd)]
+    m.ptdesc.deposit[table_of(pmd)] = table
 
 
 @kernel
 def pgtable_trans_huge_withdraw(m, cpu, pmd):
     """Take back the table that was deposited for `pmd`. Locking: caller must hold pmd_lock."""
     before = 0
-    table = m.ptdesc.deposit[pmd >> 9]
+    table = m.ptdesc.deposit[table_of(pmd)]
     while table != 0 and m.ptdesc.pmd[table] != pmd:
         before, table = table, m.ptdesc.next[table]
     if table == 0:
         BUG(m, cpu, BUG_DEPOSIT_MISSING, pmd, 0, read_once(m.entry, pmd))
     if before == 0:
-        m.ptdesc.deposit[pmd >> 9] = m.ptdesc.next[table]
+        m.ptdesc.deposit[table_of(pmd)] = m.ptdesc.next[table]
     else:
         m.ptdesc.next[before] = m.ptdesc.next[table]
     return table
@@ -131,14 +134,14 @@ def install_huge_pmd(m, cpu, mm, pmd, table, entry):
 
     Locking: takes and releases pmd_lock.
     """
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     done = read_once(m.entry, pmd) == 0
     if done:
         mm_inc_nr_tables(m, mm)
         pgtable_trans_huge_deposit(m, mm, pmd, table)
         smp_store_release(m.entry, pmd, entry)
         m.cpu.tables_installed[cpu] += 1
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
     if done:
         point(m, cpu, HUGE_INSTALLED, table, pmd)
     return done
@@ -196,14 +199,14 @@ def huge_zero_wp(m, cpu, mm, row, pmd, addr):
     page_add_huge_anon_rmap(m, mm, row, addr, head)
     smp_wmb()
     start = addr & -PMD_SIZE
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     entry = read_once(m.entry, pmd)
     done = pmd_trans_huge(entry) and entry >> PAGE_SHIFT == HUGE_ZERO_PAGE
     if done:
         xchg(m.entry, pmd, PSE)  # a leaf still, for whoever looks
         flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 0)
         smp_store_release(m.entry, pmd, head << PAGE_SHIFT | PSE | ANON_PTE)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
     if done:
         add_mm_rss(m, cpu, mm, HPAGE_PMD_NR)
     else:
@@ -218,7 +221,7 @@ def huge_reuse(m, cpu, mm, pmd, addr):
 
     Locking: takes and releases pmd_lock.
     """
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     entry = read_once(m.entry, pmd)
     done = not pmd_trans_huge(entry) or entry & RW != 0
     head = entry >> PAGE_SHIFT
@@ -227,9 +230,8 @@ def huge_reuse(m, cpu, mm, pmd, addr):
         if DEBUG:
             for i in range(HPAGE_PMD_NR):
                 shadow_own(m, mm, head + i, (addr & -PMD_SIZE) + i * PAGE)
-        while cmpxchg(m.entry, pmd, entry, entry | RW | ACCESSED | DIRTY | ANON_EXCLUSIVE) != entry:
-            entry = read_once(m.entry, pmd)  # the hardware of other CPUs sets bits
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+        set_bits(m, pmd, RW | ACCESSED | DIRTY | ANON_EXCLUSIVE)
+    pmd_unlock(m, cpu, pmd)
     return done
 
 
@@ -266,15 +268,13 @@ def pte_alloc_or_huge(m, cpu, mm, row, pmd, addr, write):
 @kernel
 def split_huge_pmd_locked(m, cpu, mm, pmd, addr):
     """split_huge_pmd of a leaf. Locking: caller must hold pmd_lock."""
-    entry = read_once(m.entry, pmd)
-    while cmpxchg(m.entry, pmd, entry, entry & ~PRESENT) != entry:  # pmdp_invalidate
-        entry = read_once(m.entry, pmd)  # the hardware of other CPUs sets bits
+    entry = clear_bits(m, pmd, PRESENT)  # pmdp_invalidate
     start = addr & -PMD_SIZE
     flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 0)
     table = pgtable_trans_huge_withdraw(m, cpu, pmd)
     took(m, cpu, SPLIT)
     for i in range(HPAGE_PMD_NR):
-        write_once(m.entry, table << 9 | i, huge_piece(entry, i << PAGE_SHIFT))
+        write_once(m.entry, entry_at(table, i), huge_piece(entry, i << PAGE_SHIFT))
     pte_table_init(m, table, HPAGE_PMD_NR)
     populate(m, mm, pmd, table)
     mark_life(m, cpu, m.life.installed, table)
@@ -289,10 +289,10 @@ def split_huge_pmd(m, cpu, mm, pmd, addr):
     entry = read_once(m.entry, pmd)
     if not pmd_trans_huge(entry) or is_hugetlb(entry):
         return
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     if pmd_trans_huge(read_once(m.entry, pmd)):
         split_huge_pmd_locked(m, cpu, mm, pmd, addr)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
     point(m, cpu, HUGE_SPLIT, 0, pmd)
 
 
@@ -332,12 +332,12 @@ def zap_huge_pmd(m, cpu, mm, pmd, addr):
     """
     table = 0
     entry = 0
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     if pmd_trans_huge(read_once(m.entry, pmd)):
         entry = xchg(m.entry, pmd, 0)
         tlb_adjust_range(m, cpu, addr & -PMD_SIZE, PMD_SIZE)
         table = pgtable_trans_huge_withdraw(m, cpu, pmd)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
     if table == 0:
         return
     took(m, cpu, HUGE_ZAP)
@@ -358,16 +358,15 @@ def mark_touched(m, entry):
 
     Locking: caller must hold the lock of the entry.
     """
-    seen = read_once(m.entry, entry)
-    while seen & DIRTY == 0 and cmpxchg(m.entry, entry, seen, seen | ACCESSED | DIRTY) != seen:
-        seen = read_once(m.entry, entry)  # the hardware of other CPUs sets bits
+    if read_once(m.entry, entry) & DIRTY == 0:
+        set_bits(m, entry, ACCESSED | DIRTY)
 
 
 @kernel
 def follow_trans_huge_pmd(m, cpu, pmd, addr, write, get):
     """As follow_page_pte where a leaf stood; 0 as well if it is gone. Locking: takes and releases pmd_lock."""
     found = 0
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     entry = read_once(m.entry, pmd)
     if pmd_trans_huge(entry) and entry & PRESENT and (not write or entry & RW):
         took(m, cpu, FOLLOW_HUGE)
@@ -376,5 +375,5 @@ def follow_trans_huge_pmd(m, cpu, pmd, addr, write, get):
         found = huge_piece(entry, addr)
         if get and found >> PAGE_SHIFT != HUGE_ZERO_PAGE:
             atomic_add(m.page.refcount, found >> PAGE_SHIFT, 1)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
     return found

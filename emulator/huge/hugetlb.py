@@ -40,7 +40,7 @@ from emulator.atomic import (
 from emulator.cpu.flush import flush_tlb_mm_range, tlb_remove_table_sync_one
 from emulator.cpu.interrupts import point
 from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock, i_mmap_lock, i_mmap_unlock
-from emulator.locking.spinlock import PMD_LOCK, spin_lock, spin_unlock
+from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.mm_types import HUGETLB_PAGES
 from emulator.pages.huge_page import add_mapcounts, alloc_huge_page, clear_huge_page
 from emulator.pages.rmap import cut_links, first_link
@@ -149,10 +149,10 @@ def huge_pmd_share(m, cpu, mm, row, pud, addr):
         return False
     took(m, cpu, SHARE)
     m.ptdesc.pt_share_count[table] += 1
-    spin_lock(m, cpu, m.ptdesc.ptl, pud >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pud)
     mm_inc_nr_tables(m, mm)
     smp_store_release(m.entry, pud, table << PAGE_SHIFT | TABLE_FLAGS)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pud >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pud)
     return True
 
 
@@ -201,9 +201,9 @@ def zap_hugetlb_pmds(m, cpu, pud, addr, end):
     while addr < end:
         pmd = pmd_offset(m, pud, addr)
         if pmd_trans_huge(read_once(m.entry, pmd)):
-            spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+            pmd_lock(m, cpu, pmd)
             entry = xchg(m.entry, pmd, 0)
-            spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+            pmd_unlock(m, cpu, pmd)
             tlb_adjust_range(m, cpu, addr, PMD_SIZE)
             add_mapcounts(m, entry >> PAGE_SHIFT, -1)
             if tlb_remove_huge_page(m, cpu, entry >> PAGE_SHIFT):
@@ -294,9 +294,9 @@ def hugetlb_no_page(m, cpu, row, pmd, index):
     took(m, cpu, HUGETLB_FAULT)
     smp_wmb()  # the contents before the entry that leads to them
     entry = head << PAGE_SHIFT | HUGETLB_PTE | (RW if m.vma.flags[row] & VM_WRITE else 0)
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     write_once(m.entry, pmd, entry)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
     return 0
 
 

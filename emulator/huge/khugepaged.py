@@ -45,14 +45,19 @@ from emulator.huge.huge_memory import (
     pgtable_trans_huge_deposit,
     transhuge_vma_suitable,
 )
-from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock, mmap_write_lock_only, mmap_write_unlock
-from emulator.locking.spinlock import PMD_LOCK, spin_lock, spin_unlock
+from emulator.locking.mmap_lock import (
+    mmap_read_lock,
+    mmap_read_unlock,
+    mmap_write_lock_only,
+    mmap_write_unlock,
+)
+from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.locking.vma_lock import vma_start_write
 from emulator.pages.huge_page import alloc_huge_page, clear_huge_page, put_huge_page
 from emulator.pages.page_alloc import copy_page, put_page
 from emulator.pages.rss import add_mm_rss
 from emulator.pages.vma import find_vma, linear_page_index, vma_limit, vmas_lock, vmas_unlock
-from emulator.pgtable import pgtable_of, pmd_lookup, pmd_trans_huge, populate, pte_present
+from emulator.pgtable import entry_at, pgtable_of, pmd_lookup, pmd_trans_huge, populate, pte_present
 from emulator.pgtable_types import (
     ACCESSED,
     ANON_EXCLUSIVE,
@@ -132,7 +137,7 @@ def collapse_entries(m, table):
     can change an entry.
     """
     result = SCAN_SUCCEED
-    for first in range(table << 9, (table << 9) + HPAGE_PMD_NR, ENTRIES_PER_LINE):
+    for first in range(entry_at(table, 0), entry_at(table + 1, 0), ENTRIES_PER_LINE):
         if or_words(m.entry, first, ENTRIES_PER_LINE) != 0:
             line = collapse_line(m, first)
             if line != SCAN_SUCCEED and line != SCAN_PAGE_COUNT:
@@ -181,10 +186,10 @@ def collapse_copy(m, cpu, mm, table, head, addr):
     clear_huge_page(m, head)
     pages = 0
     for first in range(0, HPAGE_PMD_NR, ENTRIES_PER_LINE):
-        if or_words(m.entry, table << 9 | first, ENTRIES_PER_LINE) != 0:
+        if or_words(m.entry, entry_at(table, first), ENTRIES_PER_LINE) != 0:
             for i in range(first, first + ENTRIES_PER_LINE):
-                entry = read_once(m.entry, table << 9 | i)
-                write_once(m.entry, table << 9 | i, 0)
+                entry = read_once(m.entry, entry_at(table, i))
+                write_once(m.entry, entry_at(table, i), 0)
                 pages += collapse_copy_page(m, cpu, mm, entry, head + i, addr + i * PAGE)
     return pages
 
@@ -195,10 +200,10 @@ def take_table_out(m, cpu, mm, pmd, addr):
 
     Locking: takes and releases pmd_lock; caller must hold mmap_lock for writing.
     """
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     entry = xchg(m.entry, pmd, 0)
     flush_tlb_mm_range(m, cpu, mm, addr, addr + PMD_SIZE, 1)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
     point(m, cpu, COLLAPSING, pgtable_of(entry), pmd)
     if not (knob(m.config.collapse_without_ipi) or (DEBUG and m.config.broadcast_flush[0] == 2)):
         tlb_remove_table_sync_one(m, cpu)
@@ -208,18 +213,18 @@ def take_table_out(m, cpu, mm, pmd, addr):
 @kernel
 def set_collapsed(m, cpu, mm, pmd, table, entry):
     """Let the leaf `entry` stand at `pmd`, over the table that did. Locking: as take_table_out."""
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     pgtable_trans_huge_deposit(m, mm, pmd, table)
     smp_store_release(m.entry, pmd, entry)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
 
 
 @kernel
 def put_table_back(m, cpu, mm, pmd, table):
     """The collapse has failed: everything is as it was. Locking: as take_table_out."""
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     populate(m, mm, pmd, table)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
 
 
 @kernel

@@ -54,11 +54,11 @@ def vma_limit(m, mm):
     return mm * m.config.vma_per_mm[0] + m.mm.vmas[mm]
 
 
-@kernel
-def is_mapped(m, mm, addr):
-    """True if a VMA is at `addr`. Locking: caller must hold mmap_lock."""
+@kernel_inline
+def vma_lookup(m, mm, addr):
+    """Row of the VMA at `addr`, -1 if there is none. Locking: caller must hold mmap_lock."""
     row = find_vma(m, mm, addr)
-    return row < vma_limit(m, mm) and m.vma.start[row] <= addr
+    return row if row < vma_limit(m, mm) and m.vma.start[row] <= addr else -1
 
 
 @kernel
@@ -156,8 +156,8 @@ def may_split(m, mm, addr):
 
     Locking: caller must hold mmap_lock. Source: hugetlb_vm_op_split.
     """
-    row = find_vma(m, mm, addr)
-    inside = addr & (PMD_SIZE - 1) != 0 and row < vma_limit(m, mm) and m.vma.start[row] < addr
+    row = vma_lookup(m, mm, addr)
+    inside = addr & (PMD_SIZE - 1) != 0 and row >= 0 and m.vma.start[row] < addr
     return not inside or m.vma.flags[row] & VM_HUGETLB == 0
 
 

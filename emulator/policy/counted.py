@@ -25,7 +25,7 @@ Source: pte_ref v1, 2021-07-18, patches 2, 5, 6 and 7; pte_ref_init before pmd_p
 from emulator.atomic import atomic_add_return, atomic_inc_not_zero, kernel, kernel_inline, knob, read_once, write_once
 from emulator.bug import BUG, detecting
 from emulator.cpu.interrupts import point
-from emulator.locking.spinlock import spin_lock, spin_unlock
+from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.pgtable import pgtable_of, pmd_pgtable
 from emulator.policy.pins import check_raised, check_use
 from emulator.tables.mmu_gather import pte_free_tlb
@@ -34,12 +34,10 @@ from emulator.tables.unhook import any_zero_frees, free_pte_table, unhook_pte_ta
 from emulator.watch.bugs import Bug
 from emulator.watch.pass_point import mark_life
 from emulator.watch.points import point_number
-from emulator.watch.waits import Wait
 
 BUG_PMD_CHANGED = int(Bug.PMD_CHANGED_UNDER_PIN)
 BUG_UNDERFLOW = int(Bug.COUNT_UNDERFLOW)
 CHECKED = point_number("pte_try_get.checked")
-PMD_LOCK = int(Wait.PMD_LOCK)
 PUT_DROPPED = point_number("pte_put.dropped")
 READ_PMD = point_number("pte_try_get.read-pmd")
 REF_READ = point_number("pte_ref.read")
@@ -95,15 +93,14 @@ def pte_get_unless_zero(m, cpu, table):
 @kernel
 def pte_try_get_locked(m, cpu, pmd):
     """pte_try_get of patch 5. Locking: takes and releases pmd_lock."""
-    pmd_lock = pmd >> 9
     table = 0
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     entry = read_once(m.entry, pmd)
     found = pmd_pgtable(entry)
     point(m, cpu, TRY_GET_LOCKED, found, entry)
     if found != 0 and pte_get_unless_zero(m, cpu, found):
         table = found
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
     return table
 
 

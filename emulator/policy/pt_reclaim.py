@@ -23,7 +23,7 @@ Source: zap_pte_range, try_get_and_clear_pmd and try_to_free_pte, mm/memory.c; 6
 from emulator.atomic import data_race, kernel, kernel_inline, knob, read_once, write_once
 from emulator.bug import BUG, detecting
 from emulator.cpu.interrupts import point
-from emulator.locking.spinlock import PMD_LOCK, spin_trylock, spin_unlock
+from emulator.locking.spinlock import pmd_trylock, pmd_unlock
 from emulator.pgtable import pmd_pgtable
 from emulator.pgtable_types import PMD_SIZE
 from emulator.policy.policies import RECLAIM_ANY, RECLAIM_EDGES
@@ -60,7 +60,7 @@ def try_get_and_clear_pmd(m, cpu, pmd, table):
 
     Locking: caller must hold the ptl since it began to empty the table.
     """
-    if not spin_trylock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK):
+    if not pmd_trylock(m, cpu, pmd):
         return False
     named = pmd_pgtable(read_once(m.entry, pmd))
     if named != table:
@@ -68,7 +68,7 @@ def try_get_and_clear_pmd(m, cpu, pmd, table):
     if detecting(m):
         check_empty(m, cpu, table)
     write_once(m.entry, pmd, 0)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
     took(m, cpu, FAST)
     point(m, cpu, CLEARED_PMD, table, data_race(m.entry, pmd))
     return True

@@ -3,7 +3,7 @@
 from emulator.atomic import cpu_relax, data_race, kernel, kernel_inline, knob, read_once, sched_yield
 from emulator.bug import BUG, detecting, waits_for
 from emulator.cpu.interrupts import point, take_interrupts
-from emulator.locking.spinlock import spin_lock, spin_unlock
+from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.pages.page_alloc import free_table
 from emulator.pages.vmscan import pte_alloc_one
 from emulator.pgtable import mm_inc_nr_tables, pgtable_of, pmd_trans_huge, populate
@@ -23,7 +23,6 @@ DYING_TABLE = int(Wait.DYING_TABLE)
 INSTALL_LOCKED = point_number("pmd_install.locked")
 NOTHING = int(Wait.NOTHING)
 NO_MEMORY = path_number("fault, no memory")
-PMD_LOCK = int(Wait.PMD_LOCK)
 PMD_NONE = path_number("fault, pmd none")
 PUBLISHED = point_number("pmd_install.published")
 TABLE_DYING = path_number("fault, table dying")
@@ -36,11 +35,10 @@ def pmd_install(m, cpu, mm, pmd, table):
 
     Locking: takes and releases pmd_lock. Source: patch 2 (pte_install there, pmd_install from v2).
     """
-    pmd_lock = pmd >> 9
     installed = False
     if detecting(m) and read_once(m.ptdesc.state, table) != TABLE_ALLOCATED:
         BUG(m, cpu, BUG_USE_AFTER_FREE, table, m.ptdesc.generation[table], m.ptdesc.state[table])
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     point(m, cpu, INSTALL_LOCKED, table, pmd)
     if read_once(m.entry, pmd) == 0:
         mm_inc_nr_tables(m, mm)
@@ -55,7 +53,7 @@ def pmd_install(m, cpu, mm, pmd, table):
         m.cpu.tables_installed[cpu] += 1
         took(m, cpu, PMD_NONE)
         installed = True
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
     if installed:
         note_pin(m, cpu, pmd, table)
     return installed

@@ -36,7 +36,7 @@ from emulator.mm_types import FRAMES, LARGE, LAZYFREE
 from emulator.pages.page_alloc import alloc_page, copy_page, put_page
 from emulator.pages.pagemap import PAGE_LOCK, page_lock_row, set_page_dirty
 from emulator.pages.swap_state import first_swap_slot
-from emulator.pages.vma import is_mapped
+from emulator.pages.vma import vma_lookup
 from emulator.pgtable import from_migration_entry, to_migration_entry
 from emulator.pgtable_types import DIRTY, FILE, PAGE
 from emulator.rmap_walks.page_vma_mapped import (
@@ -210,7 +210,7 @@ def lookup_page(m, cpu, mm, addr):
     """get_page_at if a VMA is there, else 0. Locking: takes and releases mmap_lock for reading."""
     frame = 0
     mmap_read_lock(m, cpu, mm)
-    if is_mapped(m, mm, addr):
+    if vma_lookup(m, mm, addr) >= 0:
         took(m, cpu, LOOKUP)
         frame = get_page_at(m, cpu, mm, addr)
     mmap_read_unlock(m, cpu, mm)

@@ -20,7 +20,7 @@ from emulator.locking.vma_lock import mmap_write_lock
 from emulator.pages.page_alloc import alloc_page, copy_page, put_page
 from emulator.pages.pagemap import anon_page_row, cache_slot, trylock_anon_page, unlock_anon_page
 from emulator.pages.rmap import page_add_new_anon_rmap
-from emulator.pages.vma import find_vma, is_mapped, linear_page_index, pte_modify
+from emulator.pages.vma import linear_page_index, pte_modify, vma_lookup
 from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, DIRTY, PAGE, PAGE_SHIFT, RW, SOFT_DIRTY, USER, ZERO_PAGE
 from emulator.rmap_walks.page_vma_mapped import (
     clear_mapped_pte,
@@ -121,9 +121,9 @@ def ksm_merge(m, cpu, mm, addr, kpage_addr):
     """
     mmap_read_lock(m, cpu, mm)
     error = -EFAULT
-    if is_mapped(m, mm, addr) and is_mapped(m, mm, kpage_addr):
+    vma = vma_lookup(m, mm, addr)
+    if vma >= 0 and vma_lookup(m, mm, kpage_addr) >= 0:
         error = 0
-        vma = find_vma(m, mm, addr)
         page, kpage = get_page_at(m, cpu, mm, addr), get_page_at(m, cpu, mm, kpage_addr)
         if page != 0 and kpage != 0 and page != kpage:
             merge_locked(m, cpu, mm, vma, addr & -PAGE, page, kpage_addr & -PAGE, kpage)
@@ -183,9 +183,9 @@ def uprobe(m, cpu, mm, addr):
     """
     mmap_write_lock(m, cpu, mm)
     error = -EINVAL
-    if is_mapped(m, mm, addr):
+    vma = vma_lookup(m, mm, addr)
+    if vma >= 0:
         error = 0
-        vma = find_vma(m, mm, addr)
         old = get_page_at(m, cpu, mm, addr)
         if old != 0:
             if trylock_anon_page(m, cpu, old):

@@ -38,6 +38,7 @@ from emulator.pages.rmap import drop_rmap_locks, link_file_vma, take_rmap_locks
 from emulator.pages.swap_state import swap_duplicate
 from emulator.pages.vma import join_family, vma_copy, vma_limit, vmas_lock, vmas_unlock
 from emulator.pgtable import (
+    clear_bits,
     huge_piece,
     is_migration_entry,
     is_swap_entry,
@@ -51,6 +52,7 @@ from emulator.pgtable import (
     pte_present,
     pud_addr_end,
     pud_lookup,
+    set_bits,
 )
 from emulator.pgtable_types import (
     ACCESSED,
@@ -119,13 +121,11 @@ def copy_present_pte(m, cpu, child, pte, addr):
     or read-only until somebody makes a copy. Locking: caller must hold ptl.
     """
     entry = read_once(m.entry, pte)
-    while entry & FILE == 0 and cmpxchg(m.entry, pte, entry, entry & ~(RW | ANON_EXCLUSIVE)) != entry:
-        entry = read_once(m.entry, pte)  # the hardware of other CPUs sets bits
+    if entry & FILE == 0:
+        entry = clear_bits(m, pte, RW | ANON_EXCLUSIVE)
     frame = entry >> PAGE_SHIFT
     if entry & ANON_EXCLUSIVE and read_once(m.page.refcount, frame) != 1:
-        seen = read_once(m.entry, pte)
-        while cmpxchg(m.entry, pte, seen, seen | entry & (RW | ANON_EXCLUSIVE)) != seen:
-            seen = read_once(m.entry, pte)
+        set_bits(m, pte, entry & (RW | ANON_EXCLUSIVE))
         return copy_pinned_page(m, cpu, child, entry, addr)
     if frame != ZERO_PAGE:
         atomic_add(m.page.refcount, frame, 1)

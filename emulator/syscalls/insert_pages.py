@@ -6,7 +6,7 @@ Source: insert_pages, mm/memory.c. v1 takes a reference per PMD iteration and pu
 from emulator.atomic import kernel, knob
 from emulator.fault.filemap import map_cached_range
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
-from emulator.pages.vma import find_vma, vma_limit
+from emulator.pages.vma import vma_lookup
 from emulator.pgtable import pmd_addr_end
 from emulator.pgtable_types import PAGE
 from emulator.policy.pte_alloc import pte_alloc_try_get
@@ -46,8 +46,8 @@ def insert_pages(m, cpu, mm, addr, length):
     """
     result = -EFAULT
     mmap_read_lock(m, cpu, mm)
-    vma = find_vma(m, mm, addr)
-    if vma < vma_limit(m, mm) and m.vma.start[vma] <= addr:
+    vma = vma_lookup(m, mm, addr)
+    if vma >= 0:
         result = -EINVAL
         if m.vma.flags[vma] & VM_FILE:
             room = m.vma.start[vma] + (m.config.file_pages[0] - m.vma.pgoff[vma]) * PAGE

@@ -7,7 +7,7 @@ from emulator.atomic import kernel
 from emulator.huge.huge_memory import vma_adjust_trans_huge
 from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_downgrade, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock
-from emulator.pages.vma import find_vma, vma_limit, vma_modify_flags
+from emulator.pages.vma import vma_lookup, vma_modify_flags
 from emulator.pgtable_types import PAGE
 from emulator.uapi import EAGAIN, EFAULT, EINVAL, ENOMEM, VM_HUGETLB, VM_LOCKED, VM_PFNMAP
 from emulator.walks.gup import mm_populate
@@ -17,8 +17,8 @@ from emulator.walks.gup import mm_populate
 def apply_vma_lock_flags(m, cpu, mm, start, end, locked):
     """Set or clear VM_LOCKED of [start, end): 0 or -errno. Locking: caller must hold mmap_lock for writing."""
     while start < end:
-        row = find_vma(m, mm, start)
-        if row == vma_limit(m, mm) or m.vma.start[row] > start:
+        row = vma_lookup(m, mm, start)
+        if row < 0:
             return -ENOMEM
         until = min(m.vma.end[row], end)
         flags = m.vma.flags[row] & ~VM_LOCKED | locked

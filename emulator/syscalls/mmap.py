@@ -24,14 +24,11 @@ from emulator.pages.vma import (
     vmas_lock,
     vmas_unlock,
 )
-from emulator.pgtable import mm_dec_nr_tables, pgtable_of
+from emulator.pgtable import entry_at, mm_dec_nr_tables, pgd_offset, pgtable_of, pmd_index, pud_index
 from emulator.pgtable_types import (
     PAGE,
-    PGDIR_SHIFT,
     PGDIR_SIZE,
-    PMD_SHIFT,
     PMD_SIZE,
-    PUD_SHIFT,
     PUD_SIZE,
     TABLE_UNHOOKED,
     TASK_SIZE,
@@ -88,9 +85,9 @@ def free_pte_range(m, cpu, mm, pmd, addr):
 def free_pmd_range(m, cpu, mm, pud, addr, end, floor, ceiling):
     """Free the PTE tables under `pud` for [addr, end), and its PMD table if no VMA is left in the GiB."""
     start = addr
-    base = pgtable_of(m.entry[pud]) << 9
+    table = pgtable_of(m.entry[pud])
     while addr < end:
-        pmd = base | (addr >> PMD_SHIFT & 511)
+        pmd = entry_at(table, pmd_index(addr))
         if m.entry[pmd] != 0:
             free_pte_range(m, cpu, mm, pmd, addr)
         addr = (addr + PMD_SIZE) & -PMD_SIZE
@@ -102,9 +99,9 @@ def free_pmd_range(m, cpu, mm, pud, addr, end, floor, ceiling):
 def free_pud_range(m, cpu, mm, pgd, addr, end, floor, ceiling):
     """Free the tables under `pgd` for [addr, end), and its PUD table if no VMA is left in the 512 GiB."""
     start = addr
-    base = pgtable_of(m.entry[pgd]) << 9
+    table = pgtable_of(m.entry[pgd])
     while addr < end:
-        pud = base | (addr >> PUD_SHIFT & 511)
+        pud = entry_at(table, pud_index(addr))
         following = (addr + PUD_SIZE) & -PUD_SIZE
         if m.entry[pud] != 0:
             free_pmd_range(m, cpu, mm, pud, addr, min(following, end), floor, ceiling)
@@ -128,7 +125,7 @@ def free_pgd_range(m, cpu, mm, addr, end, floor, ceiling):
         end = ceiling & -PMD_SIZE
     end = (end + PMD_SIZE - 1) & -PMD_SIZE
     while addr < end:
-        pgd = m.mm.pgd[mm] << 9 | (addr >> PGDIR_SHIFT & 511)
+        pgd = pgd_offset(m, mm, addr)
         following = (addr + PGDIR_SIZE) & -PGDIR_SIZE
         if m.entry[pgd] != 0:
             free_pud_range(m, cpu, mm, pgd, addr, min(following, end), floor, ceiling)

@@ -15,7 +15,7 @@ from emulator.huge.hugetlb import hugetlb_file, hugetlb_unshare_pmds
 from emulator.locking.mmap_lock import mmap_write_unlock
 from emulator.locking.mutex import i_mmap_unlock
 from emulator.locking.vma_lock import mmap_write_lock
-from emulator.pages.vma import find_vma, may_split, vma_limit, vma_modify_flags
+from emulator.pages.vma import may_split, vma_lookup, vma_modify_flags
 from emulator.pgtable_types import PAGE
 from emulator.tables.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.uapi import EINVAL, ENOMEM, VM_ACCESS_FLAGS, VM_HUGETLB, VM_LOCKED, VM_SHARED, VM_UFFD_MISSING, VM_WRITE
@@ -72,8 +72,8 @@ def do_mprotect(m, cpu, mm, start, length, prot):
     result = 0
     mmap_write_lock(m, cpu, mm)
     while start < end and result == 0:
-        row = find_vma(m, mm, start)
-        if row == vma_limit(m, mm) or m.vma.start[row] > start:
+        row = vma_lookup(m, mm, start)
+        if row < 0:
             result = -ENOMEM
         else:
             until = min(m.vma.end[row], end)

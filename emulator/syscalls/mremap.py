@@ -17,6 +17,7 @@ from emulator.pages.vma import (
     linear_page_index,
     vma_insert,
     vma_limit,
+    vma_lookup,
     vma_merge,
     vmas_lock,
     vmas_unlock,
@@ -83,8 +84,8 @@ def remap_move(m, cpu, mm, addr, end, new):
 
     Locking: caller must hold mmap_lock for writing. Source: remap_move, mm/mremap.c, since 6.17.
     """
-    row = find_vma(m, mm, addr)
-    if row == vma_limit(m, mm) or m.vma.start[row] > addr:
+    row = vma_lookup(m, mm, addr)
+    if row < 0:
         return -EFAULT
     offset = new - addr
     while row < vma_limit(m, mm) and m.vma.start[row] < end:
@@ -129,8 +130,8 @@ def expand_vma(m, cpu, mm, addr, end, new_end):
 
     Locking: caller must hold mmap_lock for writing.
     """
-    row = find_vma(m, mm, addr)
-    if row == vma_limit(m, mm) or m.vma.start[row] > addr:
+    row = vma_lookup(m, mm, addr)
+    if row < 0:
         return -EFAULT
     if new_end == end:
         return 0  # also where the range goes on behind its VMA
@@ -159,8 +160,8 @@ def expand_vma(m, cpu, mm, addr, end, new_end):
 @kernel
 def shrink_vma(m, cpu, mm, addr, new_end, end):
     """Unmap [new_end, end): 0 or -errno. Locking: caller must hold mmap_lock for writing."""
-    row = find_vma(m, mm, addr)
-    if row == vma_limit(m, mm) or m.vma.start[row] > addr:
+    row = vma_lookup(m, mm, addr)
+    if row < 0:
         return -EFAULT
     return munmap_locked(m, cpu, mm, new_end, end)
 

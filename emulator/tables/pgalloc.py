@@ -4,7 +4,7 @@ Source: pud_alloc and pmd_alloc, include/linux/mm.h; __pud_alloc and __pmd_alloc
 """
 
 from emulator.atomic import kernel, kernel_inline, read_once
-from emulator.locking.spinlock import PMD_LOCK, spin_lock, spin_unlock
+from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.pages.page_alloc import alloc_table, free_table
 from emulator.pgtable import mm_inc_nr_tables, pgd_offset, pmd_offset, populate, pud_offset
 from emulator.pgtable_types import PMD_LEVEL, PUD_LEVEL
@@ -20,13 +20,12 @@ def alloc_upper(m, cpu, mm, entry, level):
     table = alloc_table(m, cpu, level)
     if table == 0:
         return -ENOMEM
-    lock = entry >> 9
-    spin_lock(m, cpu, m.ptdesc.ptl, lock, PMD_LOCK)
+    pmd_lock(m, cpu, entry)
     free = read_once(m.entry, entry) == 0
     if free:
         mm_inc_nr_tables(m, mm)
         populate(m, mm, entry, table)
-    spin_unlock(m, cpu, m.ptdesc.ptl, lock, PMD_LOCK)
+    pmd_unlock(m, cpu, entry)
     if not free:
         free_table(m, cpu, table)
     return 0

@@ -18,7 +18,7 @@ from emulator.atomic import (
 from emulator.bug import BUG, detecting
 from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.cpu.interrupts import point
-from emulator.locking.spinlock import PMD_LOCK, PTE_LOCK, spin_lock, spin_unlock
+from emulator.locking.spinlock import PTE_LOCK, pmd_lock, pmd_unlock, spin_lock, spin_unlock
 from emulator.pgtable import mm_dec_nr_tables, pmd_pgtable
 from emulator.pgtable_types import PMD_SIZE, PRESENT, PTRS_PER_PTE, TABLE_INSTALLED, TABLE_UNHOOKED
 from emulator.tables.mmu_gather import tlb_remove_table_free
@@ -43,16 +43,15 @@ def any_zero_frees(m):
 @kernel
 def clear_pmd(m, cpu, pmd, table):
     """Clear the pmd if it names `table` still; True if so. Locking: takes and releases pmd_lock."""
-    pmd_lock = pmd >> 9
     if not knob(m.config.unhook_unlocked):
-        spin_lock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
+        pmd_lock(m, cpu, pmd)
     entry = read_once(m.entry, pmd)
     point(m, cpu, UNHOOK_CHECKED, table, entry)
     same = entry & PRESENT != 0 and (pmd_pgtable(entry) == table or knob(m.config.pmd_recheck_only))
     if same:
         write_once(m.entry, pmd, 0)
     if not knob(m.config.unhook_unlocked):
-        spin_unlock(m, cpu, m.ptdesc.ptl, pmd_lock, PMD_LOCK)
+        pmd_unlock(m, cpu, pmd)
     if not same and not any_zero_frees(m):
         BUG(m, cpu, BUG_PMD_CHANGED, pmd, table, entry)
     return same
@@ -100,7 +99,7 @@ def unhook_if_empty(m, cpu, mm, pmd, table):
     Locking: takes and releases pmd_lock and, inside of it, the table's ptl: no entry can come while it looks.
     Source: try_to_free_pte, mm/memory.c.
     """
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     gone = pmd_pgtable(read_once(m.entry, pmd)) == table
     point(m, cpu, UNHOOK_LOCKED, table, pmd)
     if gone:
@@ -109,7 +108,7 @@ def unhook_if_empty(m, cpu, mm, pmd, table):
         if gone:
             write_once(m.entry, pmd, 0)
         spin_unlock(m, cpu, m.ptdesc.ptl, table, PTE_LOCK)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
     if gone:
         note_unhooked(m, cpu, mm, pmd, table)
     return gone

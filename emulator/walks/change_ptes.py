@@ -7,7 +7,7 @@ Source: mm/madvise.c; change_pte_range, mm/mprotect.c.
 from emulator.atomic import atomic_add, kernel, read_once, write_once, xchg
 from emulator.cpu.interrupts import point
 from emulator.huge.huge_memory import HUGE_ZERO_PAGE
-from emulator.locking.spinlock import PMD_LOCK, spin_lock, spin_unlock
+from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.mm_types import LARGE, LAZYFREE
 from emulator.pages.swap_state import free_swap_and_cache, read_swap_cache_async
 from emulator.pages.vma import pte_modify
@@ -121,7 +121,7 @@ def clear_young_huge_pmd(m, cpu, pmd, addr, bits):
 
     Locking: takes and releases pmd_lock; caller must hold an open gather. Source: madvise_free_huge_pmd.
     """
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     entry = read_once(m.entry, pmd)
     head = entry >> PAGE_SHIFT
     if pmd_trans_huge(entry) and head != HUGE_ZERO_PAGE and not folio_busy(m, head):
@@ -130,7 +130,7 @@ def clear_young_huge_pmd(m, cpu, pmd, addr, bits):
         tlb_adjust_range(m, cpu, addr, PMD_SIZE)
         for frame in range(head, head + HPAGE_PMD_NR if bits & DIRTY else head):
             mark_lazyfree(m, frame)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
 
 
 @kernel
@@ -164,7 +164,7 @@ def change_huge_pmd(m, cpu, pmd, addr, flags):
     """If a leaf stands at `pmd`, give it the permissions of `flags`. Locking: takes and releases pmd_lock; caller must
     hold an open gather. Source: mm/huge_memory.c.
     """
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     if pmd_trans_huge(read_once(m.entry, pmd)):
         took(m, cpu, CHANGE_HUGE)
         entry = xchg(m.entry, pmd, PSE)  # a leaf still, for whoever looks; the hardware may be setting the dirty bit
@@ -172,4 +172,4 @@ def change_huge_pmd(m, cpu, pmd, addr, flags):
         write_once(m.entry, pmd, changed)
         if entry & ~changed & (PRESENT | RW):
             tlb_adjust_range(m, cpu, addr, PMD_SIZE)
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)

@@ -18,7 +18,7 @@ from emulator.fault.memory import __handle_mm_fault
 from emulator.fault.swap_fault import migration_entry_wait
 from emulator.huge.huge_memory import follow_trans_huge_pmd, mark_touched
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
-from emulator.pages.vma import find_vma, vma_limit
+from emulator.pages.vma import find_vma, vma_limit, vma_lookup
 from emulator.pgtable import is_migration_entry, pmd_lookup, pmd_trans_huge, pte_offset
 from emulator.pgtable_types import FILE, PAGE, PAGE_SHIFT, PRESENT, RW, ZERO_PAGE
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
@@ -80,9 +80,9 @@ def pin_user_page(m, cpu, mm, addr, flags):
 
     Locking: caller must hold mmap_lock for reading.
     """
-    row = find_vma(m, mm, addr)
+    row = vma_lookup(m, mm, addr)
     write = flags & FAULT_FLAG_WRITE
-    if row == vma_limit(m, mm) or m.vma.start[row] > addr:
+    if row < 0:
         return -EFAULT
     if not m.vma.flags[row] & (VM_WRITE if write else VM_ACCESS_FLAGS) or m.vma.flags[row] & VM_PFNMAP:
         return -EFAULT
@@ -149,8 +149,8 @@ def faultin_page_range(m, cpu, mm, at, end, write):
     Locking: caller must hold mmap_lock for reading, which may be dropped and taken again.
     """
     while 0 <= at < end:
-        row = find_vma(m, mm, at)
-        if row == vma_limit(m, mm) or m.vma.start[row] > at:
+        row = vma_lookup(m, mm, at)
+        if row < 0:
             return -ENOMEM
         if m.vma.flags[row] & VM_PFNMAP or not m.vma.flags[row] & (VM_WRITE if write else VM_ACCESS_FLAGS):
             return -EINVAL

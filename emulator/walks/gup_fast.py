@@ -22,7 +22,7 @@ from emulator.bug import BUG, detecting, stopped
 from emulator.cpu.interrupts import local_irq_disable, local_irq_enable, point
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.pages.page_alloc import put_page
-from emulator.pages.vma import find_vma, vma_limit
+from emulator.pages.vma import vma_lookup
 from emulator.pgtable import (
     access_ok,
     huge_piece,
@@ -35,6 +35,7 @@ from emulator.pgtable import (
     pmd_trans_huge,
     pte_offset,
     pte_present,
+    table_of,
 )
 from emulator.pgtable_types import FILE, PAGE, PAGE_SHIFT, PRESENT, RW, SPECIAL, ZERO_PAGE
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
@@ -109,7 +110,7 @@ def check_owner(m, cpu, mm, pmd, named, frame):
 
     Locking: caller must have interrupts off still.
     """
-    table = pmd >> 9 if pmd_trans_huge(named) else pgtable_of(named)
+    table = table_of(pmd) if pmd_trans_huge(named) else pgtable_of(named)
     owner = data_race(m.ptdesc.mm, table) - 1
     if owner != mm and not is_hugetlb(named):
         BUG(m, cpu, BUG_FOREIGN_PIN, frame, mm, owner)
@@ -124,7 +125,7 @@ def get_user_page_fast_only(m, cpu, mm, addr, write):
     frame = 0
     local_irq_disable(m, cpu)
     pmd = pmd_offset_lockless(m, mm, addr)
-    point(m, cpu, READ_PUD, pmd >> 9, addr)
+    point(m, cpu, READ_PUD, table_of(pmd), addr)
     named = 0 if pmd == 0 else read_once(m.entry, pmd)
     if named & PRESENT and pmd_trans_huge(named):
         frame = gup_huge_pmd(m, cpu, pmd, named, addr, write)
@@ -167,8 +168,7 @@ def check_pin(m, cpu, mm, addr, frame, zaps, moves):
     Without a VMA munmap may be taking the tables down there, with mmap_lock for reading as well.
     """
     mmap_read_lock(m, cpu, mm)
-    row = find_vma(m, mm, addr)
-    mapped = row < vma_limit(m, mm) and m.vma.start[row] <= addr
+    mapped = vma_lookup(m, mm, addr) >= 0
     found = frame_at(m, cpu, mm, addr) if mapped else frame
     same = zaps >= 0 and zaps_of_others(m, cpu, mm) == zaps and read_once(m.mm.moves, mm) == moves
     if found != frame and same:

@@ -7,7 +7,7 @@ from emulator.atomic import data_race, kernel, knob, read_once, write_once
 from emulator.cpu.interrupts import point
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.pages.pagemap import cache_slot
-from emulator.pages.vma import find_vma, linear_page_index, vma_limit
+from emulator.pages.vma import linear_page_index, vma_lookup
 from emulator.pgtable import (
     is_migration_entry,
     is_swap_entry,
@@ -114,8 +114,8 @@ def do_mincore(m, cpu, mm, start, length):
     Locking: takes and releases mmap_lock for reading.
     """
     mmap_read_lock(m, cpu, mm)
-    row = find_vma(m, mm, start)
-    if row == vma_limit(m, mm) or m.vma.start[row] > start:
+    row = vma_lookup(m, mm, start)
+    if row < 0:
         mmap_read_unlock(m, cpu, mm)
         return -ENOMEM
     addr, end = start, min(start + length, m.vma.end[row])

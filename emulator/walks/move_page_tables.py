@@ -26,9 +26,10 @@ from emulator.bug import BUG, detecting
 from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.cpu.interrupts import point
 from emulator.huge.huge_memory import pgtable_trans_huge_deposit, pgtable_trans_huge_withdraw, split_huge_pmd
-from emulator.locking.spinlock import PMD_LOCK, spin_lock_pair, spin_unlock_pair
+from emulator.locking.spinlock import pmd_lock_pair, pmd_unlock_pair
 from emulator.pages.rmap import drop_rmap_locks, take_rmap_locks
 from emulator.pgtable import (
+    entry_at,
     is_swap_entry,
     pgtable_of,
     pmd_addr_end,
@@ -177,7 +178,7 @@ def move_table(m, cpu, mm, old_entry, new_entry, old, size):
     Locking: caller must hold mmap_lock for writing and lock_rmap, or who has found an entry at its old address
     clears it and flushes that (97113eb39fa7); takes the locks of both upper tables. Source: move_normal_pmd, _pud.
     """
-    spin_lock_pair(m, cpu, m.ptdesc.ptl, old_entry >> 9, new_entry >> 9, PMD_LOCK)
+    pmd_lock_pair(m, cpu, old_entry, new_entry)
     entry = read_once(m.entry, old_entry)
     done = (entry != 0 or knob(m.config.stale_pmd_move)) and read_once(m.entry, new_entry) == 0
     if done:
@@ -186,7 +187,7 @@ def move_table(m, cpu, mm, old_entry, new_entry, old, size):
         write_once(m.entry, old_entry, 0)
         populate(m, mm, new_entry, pgtable_of(entry))  # and pte_migrate_pmd
         flush_tlb_mm_range(m, cpu, mm, old, old + size, 1)
-    spin_unlock_pair(m, cpu, m.ptdesc.ptl, old_entry >> 9, new_entry >> 9, PMD_LOCK)
+    pmd_unlock_pair(m, cpu, old_entry, new_entry)
     return done
 
 
@@ -226,12 +227,12 @@ def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
 @kernel
 def move_leaf(m, cpu, mm, old_pmd, new_pmd, old):
     """Let the leaf at `old_pmd` stand at `new_pmd`, with its table, and flush. Locking: takes both pmd_locks."""
-    spin_lock_pair(m, cpu, m.ptdesc.ptl, old_pmd >> 9, new_pmd >> 9, PMD_LOCK)
+    pmd_lock_pair(m, cpu, old_pmd, new_pmd)
     entry = xchg(m.entry, old_pmd, 0)  # the hardware may be setting the dirty bit
     pgtable_trans_huge_deposit(m, mm, new_pmd, pgtable_trans_huge_withdraw(m, cpu, old_pmd))
     smp_store_release(m.entry, new_pmd, entry)
     flush_tlb_mm_range(m, cpu, mm, old, old + PMD_SIZE, 0)
-    spin_unlock_pair(m, cpu, m.ptdesc.ptl, old_pmd >> 9, new_pmd >> 9, PMD_LOCK)
+    pmd_unlock_pair(m, cpu, old_pmd, new_pmd)
 
 
 @kernel
@@ -256,7 +257,7 @@ def move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
 @kernel
 def move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
     """Move a whole PMD table, 1 GiB; True if done. Locking: as move_table."""
-    pmds = pgtable_of(read_once(m.entry, old_pud)) << 9
+    pmds = entry_at(pgtable_of(read_once(m.entry, old_pud)), 0)
     lock_rmap(m, cpu, mm)
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new, 0)

@@ -25,29 +25,31 @@ from emulator.cpu.interrupts import point
 from emulator.fault.swap_fault import unuse_pte_range
 from emulator.huge.huge_memory import split_huge_pmd
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock, mmap_write_unlock
-from emulator.locking.spinlock import PMD_LOCK, spin_lock, spin_unlock
+from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.locking.vma_lock import mmap_write_lock
 from emulator.mm_types import NR_MEMCGS
 from emulator.pages.memcontrol import move_charge_pte
 from emulator.pages.vma import find_vma, vma_limit
 from emulator.pgtable import (
+    entry_at,
     huge_piece,
     pgd_addr_end,
     pgd_offset,
     pgtable_of,
     pmd_addr_end,
+    pmd_index,
     pmd_trans_huge,
     pte_offset,
     pud_addr_end,
+    pud_index,
+    table_of,
 )
 from emulator.pgtable_types import (
     ACCESSED,
     DIRTY,
     PAGE,
-    PMD_SHIFT,
     PMD_SIZE,
     PRESENT,
-    PUD_SHIFT,
     TABLE_INSTALLED,
     TASK_SIZE,
 )
@@ -84,7 +86,7 @@ NOT_IN_LEAVES = (WALK_WILLNEED, WALK_GUARD_REMOVE, WALK_UNUSE)  # a huge page ha
 @kernel
 def read_pmd(m, cpu, pmd, addr):
     """The entry at `pmd`, in a table that was just found. Its table must be there still: a detector."""
-    table = pmd >> 9
+    table = table_of(pmd)
     generation = m.ptdesc.generation[table]
     point(m, cpu, UPPER, table, addr)
     entry = read_once(m.entry, pmd)
@@ -106,10 +108,10 @@ def next_table(m, cpu, mm, addr, end):
         entry = read_once(m.entry, pgd_offset(m, mm, addr))
         if entry & PRESENT:
             following = pud_addr_end(addr, end)
-            entry = read_once(m.entry, pgtable_of(entry) << 9 | (addr >> PUD_SHIFT & 511))
+            entry = read_once(m.entry, entry_at(pgtable_of(entry), pud_index(addr)))
             if entry & PRESENT:
                 following = pmd_addr_end(addr, end)
-                pmd = pgtable_of(entry) << 9 | (addr >> PMD_SHIFT & 511)
+                pmd = entry_at(pgtable_of(entry), pmd_index(addr))
                 if read_pmd(m, cpu, pmd, addr) != 0:
                     m.cpu.walk_pmd[cpu] = pmd
                     return addr
@@ -144,12 +146,12 @@ def walk_huge_pmd(m, cpu, walk, pmd, addr, end):
     """Look at [addr, end) of a leaf, page by page, if one stands at `pmd`. Locking: takes and releases pmd_lock."""
     if not pmd_trans_huge(read_once(m.entry, pmd)):
         return
-    spin_lock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_lock(m, cpu, pmd)
     entry = read_once(m.entry, pmd)
     while pmd_trans_huge(entry) and addr < end:
         look_at_entry(m, cpu, walk, huge_piece(entry, addr), addr)
         addr += PAGE
-    spin_unlock(m, cpu, m.ptdesc.ptl, pmd >> 9, PMD_LOCK)
+    pmd_unlock(m, cpu, pmd)
 
 
 @kernel

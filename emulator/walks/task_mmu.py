@@ -3,8 +3,8 @@
 Source: fs/proc/task_mmu.c.
 """
 
-from emulator.atomic import cmpxchg, kernel, read_once
-from emulator.pgtable import is_migration_entry, is_swap_entry, pte_present
+from emulator.atomic import kernel, read_once
+from emulator.pgtable import clear_bits, is_migration_entry, is_swap_entry, pte_present
 from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, DIRTY, FILE, PAGE_SHIFT, RW, SOFT_DIRTY, SPECIAL
 from emulator.tables.mmu_gather import tlb_remove_tlb_entry
 from emulator.uapi import PM_FILE, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP
@@ -60,8 +60,7 @@ def clear_pte_bits(m, cpu, pte, addr, bits):
     entry = read_once(m.entry, pte)
     if not pte_present(entry) or entry & bits == 0 or entry & SPECIAL:
         return
-    while cmpxchg(m.entry, pte, entry, entry & ~bits) != entry:
-        entry = read_once(m.entry, pte)  # the hardware of other CPUs sets bits
+    clear_bits(m, pte, bits)
     tlb_remove_tlb_entry(m, cpu, addr)
 
 

@@ -19,7 +19,7 @@ Debug build with --checks online. Five layers, from cheap to exact:
 from emulator.atomic import DEBUG, cmpxchg, kernel, read_once, write_once
 from emulator.bug import BUG
 from emulator.mm_types import PSC_ENTRIES, SHADOW_ENTRIES, TLB_ENTRIES
-from emulator.pgtable_types import FILE, PAGE_SHIFT, SPECIAL, TABLE_FREE
+from emulator.pgtable_types import FILE, PAGE_SHIFT, PMD_SHIFT, SPECIAL, TABLE_FREE
 from emulator.watch.bugs import Bug
 
 BUG_TLB = int(Bug.TLB_HIT_FREED_FRAME)
@@ -38,7 +38,7 @@ WHO_BITS = 10
 @kernel
 def check_psc(m, cpu, addr, table, cached):
     """Detector: after a walk through `table`, that it was not freed since this CPU found it."""
-    slot = cpu * PSC_ENTRIES + (addr >> 21 & (PSC_ENTRIES - 1))
+    slot = cpu * PSC_ENTRIES + (addr >> PMD_SHIFT & (PSC_ENTRIES - 1))
     generation = m.ptdesc.generation[table]
     if m.psc_generation[slot] != generation or read_once(m.ptdesc.state, table) == TABLE_FREE:
         BUG(m, cpu, BUG_PSC if cached else BUG_WALK, table, m.psc_generation[slot], generation)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from emulator.pgtable import pgtable_of, pmd_lookup
+from emulator.pgtable import entry_at, pgtable_of, pmd_lookup
 from scenarios.zoo.bodies import (
     CACHED,
     EMPTY,
@@ -40,7 +40,7 @@ def freed_once(m: Any) -> None:
 def counted(m: Any) -> None:
     """The table at the pmd, if any, has as many references as entries."""
     table = pgtable_of(m.entry[pmd_lookup(m, 0, BASE)])
-    entries = sum(m.entry[table << 9 | i] != 0 for i in range(4)) if table else 0
+    entries = sum(m.entry[entry_at(table, i)] != 0 for i in range(4)) if table else 0
     if table and (m.ptdesc.pte_refcount[table] != entries or entries == 0):
         raise AssertionError(f"table {table} has {entries} entries and count {m.ptdesc.pte_refcount[table]:#x}")
 

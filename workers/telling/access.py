@@ -14,11 +14,11 @@ LOADS = frozenset({"read_once", "smp_load_acquire", "plain load", "or_words", "d
 BUFFERED = ("issue", "commit")  # a store on its way through the store buffer of a CPU
 # Functions that say little by themselves: the story names who called them.
 HELPERS = names(
-    """spin_lock spin_lock_slow spin_unlock pte_lock pte_unlock rcu_read_lock rcu_read_unlock atomic_inc_not_zero
-    pte_get_unless_zero pte_ref_add pte_get_many pte_put_last pte_try_get_rcu pte_try_get_locked populate
-    mmap_get_reader mmap_put_reader mmap_read_lock mmap_read_lock_slow mmap_read_unlock mmap_write_lock
-    mmap_write_unlock mmap_write_downgrade mmap_lock_wake coordinator_wake
-    wait_idle wait_on wait_on_timeout wake_up BUG"""
+    """spin_lock spin_lock_slow spin_unlock pmd_lock pmd_unlock pmd_lock_pair pmd_unlock_pair pte_lock pte_unlock
+    rcu_read_lock rcu_read_unlock atomic_inc_not_zero set_bits clear_bits pte_get_unless_zero pte_ref_add
+    pte_get_many pte_put_last pte_try_get_rcu pte_try_get_locked populate mmap_get_reader mmap_put_reader
+    mmap_read_lock mmap_read_lock_slow mmap_read_unlock mmap_write_lock mmap_write_unlock mmap_write_downgrade
+    mmap_lock_wake coordinator_wake wait_idle wait_on wait_on_timeout wake_up BUG"""
 )
 
 

@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from emulator.mm_types import EPOCH_BITS, PTRS_PER_TABLE
-from emulator.pgtable_types import DIRTY, FILE, POISON, PRESENT, PTE_LEVEL, RW, SPECIAL, TABLE_STATES
+from emulator.pgtable_types import (
+    DIRTY,
+    FILE,
+    PAGE_SHIFT,
+    PMD_SHIFT,
+    POISON,
+    PRESENT,
+    PTE_LEVEL,
+    RW,
+    SPECIAL,
+    TABLE_STATES,
+)
 from emulator.watch.bugs import Bug
 from workers.telling.access import LOADS, Access
 from workers.telling.whereabouts import many, number_text
@@ -83,7 +94,7 @@ def entry_text(entry: int, level: int) -> str:
     """An entry of a table of that level: none, the table or frame it names, poison."""
     if entry in (0, POISON):
         return "none" if entry == 0 else "poison"
-    number = entry >> 12
+    number = entry >> PAGE_SHIFT
     if entry & PRESENT == 0:
         return f"not present {entry:#x}"
     if level != PTE_LEVEL:
@@ -118,9 +129,9 @@ VALUES: dict[str, Callable[[int], str]] = {
     "device.addr": hex,
     "vma.start": hex,
     "vma.end": hex,
-    "tlb.tag": lambda v: f"{v >> EPOCH_BITS << 12:#x}" if v else "none",
+    "tlb.tag": lambda v: f"{v >> EPOCH_BITS << PAGE_SHIFT:#x}" if v else "none",
     "tlb.entry": lambda v: entry_text(v, PTE_LEVEL),
-    "psc.tag": lambda v: f"{v >> EPOCH_BITS << 21:#x}" if v else "none",
+    "psc.tag": lambda v: f"{v >> EPOCH_BITS << PMD_SHIFT:#x}" if v else "none",
     "psc.table": lambda v: f"table {v}",
 }
 
@@ -150,8 +161,8 @@ VERBS: dict[str, Callable[[int, int, str, str], str]] = {
     "cpu.psc_epoch": lambda old, new, noun, cpu: f"{cpu} empties its paging-structure cache",
     "tlb.entry": lambda old, new, noun, cpu: f"the TLB takes {entry_text(new, PTE_LEVEL)}",
     "psc.table": lambda old, new, noun, cpu: f"the paging-structure cache takes table {new}",
-    "tlb.tag": lambda old, new, noun, cpu: f"the TLB forgets {old >> EPOCH_BITS << 12:#x}",
-    "psc.tag": lambda old, new, noun, cpu: f"the paging-structure cache forgets {old >> EPOCH_BITS << 21:#x}",
+    "tlb.tag": lambda old, new, noun, cpu: f"the TLB forgets {old >> EPOCH_BITS << PAGE_SHIFT:#x}",
+    "psc.tag": lambda old, new, noun, cpu: f"the paging-structure cache forgets {old >> EPOCH_BITS << PMD_SHIFT:#x}",
     "rcu.gp_seq": lambda old, new, noun, cpu: f"grace period {new} begins",
     "rcu.gp_completed": lambda old, new, noun, cpu: f"grace period {new} ends",
     "rcu.wake": lambda old, new, noun, cpu: "wakes the coordinator",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emulator.mm_types import RCU_AGES, TRACE_ENTRIES, Geometry
-from emulator.pgtable_types import POISON, TABLE_STATES
+from emulator.pgtable_types import PMD_SHIFT, POISON, PTRS_PER_PTE, TABLE_STATES
 from emulator.watch.bugs import BUGS, Bug
 from emulator.watch.points import POINTS, point_name
 from workers.telling.columns import Row, column_lines
@@ -132,9 +132,17 @@ def _concerns(views: Mapping[str, Any], event: _Passed, table: int | None, regio
     if event.kind == "table":
         if table is not None and event.subject == table:
             return True
-        return table is None and region is not None and int(views["ptdesc"]["pmd"][event.subject]) & 511 == region & 511
+        return (
+            table is None
+            and region is not None
+            and int(views["ptdesc"]["pmd"][event.subject]) % PTRS_PER_PTE == region % PTRS_PER_PTE
+        )
     if event.kind == "address":
-        return region is None or (event.subject >> 21 ^ region) & 511 == 0 or event.point == "flush.requested"
+        return (
+            region is None
+            or (event.subject >> PMD_SHIFT ^ region) % PTRS_PER_PTE == 0
+            or event.point == "flush.requested"
+        )
     return event.kind not in ("zone", "state")
 
 
@@ -186,13 +194,13 @@ def _about(views: Mapping[str, Any], bug: Bug, subject: int, cpu: int) -> tuple[
     table = region = None
     if kind in ("table", "pmd"):
         table = subject if kind == "table" else int(views["cpu"]["pin_table"][cpu])
-        region = int(views["ptdesc"]["pmd"][table]) & 511
+        region = int(views["ptdesc"]["pmd"][table]) % PTRS_PER_PTE
     elif kind == "address":
-        region = subject >> 21
+        region = subject >> PMD_SHIFT
     elif kind == "frame":
         trace = _trace(views, cpu, _clock(views)[1])
         if trace and trace[-1].kind == "address":
-            region = trace[-1].subject >> 21
+            region = trace[-1].subject >> PMD_SHIFT
     return table, region
 
 
