@@ -145,6 +145,7 @@ CPU = struct(
         mm="the mm whose tables this CPU has loaded, or -1; this CPU",
         lazy="1 in lazy-TLB mode: no IPI is needed, it catches up when it leaves; this CPU",
         idle="1 in an extended quiescent state: no grace period waits for it; this CPU",
+        # Invariant: 0 wherever a CPU sleeps or reports a quiescent state.
         irq_off="depth of interrupt disabling; this CPU",
     ),
     line(  # an interrupt: flush this range
@@ -156,6 +157,8 @@ CPU = struct(
         ipi_gen="the mm's tlb_gen of this flush; flush agent",
     ),
     line(
+        # Invariant: ipi_ack <= ipi_request, and tlb_gen <= that of the mm. When they are equal the TLB has nothing that
+        # the tables have not: checks.py:stale_tlb.
         ipi_ack="number of the latest IPI that was handled; this CPU",
         tlb_gen="the mm's tlb_gen up to which this TLB is flushed; this CPU",
         tlb_epoch="part of every valid tag: counting it up empties the TLB; this CPU",
@@ -166,6 +169,7 @@ CPU = struct(
         wake_sleepers="1 while this CPU sleeps on wake; this CPU",
     ),
     line(
+        # Invariant: rcu_qs <= rcu.gp_seq. rcu_nesting is 0 at each instruction boundary: checks.py:locks.
         rcu_qs="rcu.gp_seq seen at the latest quiescent state; this CPU",
         rcu_nesting="depth of rcu_read_lock; this CPU",
     ),
@@ -182,6 +186,8 @@ CPU = struct(
         flush_gen="tlb_gen of this flush; this CPU",
     ),
     line(  # the mmu_gather of this CPU; one is open at a time
+        # Invariant: each entry cleared while it is open lies in [gather_start, gather_end); its frame is in gather_page
+        # until the flush. None is open at the end: checks.py:limbo.
         gather_mm="mm + 1 while a gather is open, else 0; this CPU",
         gather_pages="frames collected in gather_page; this CPU",
         gather_tables="tables collected in gather_table; this CPU",
@@ -191,7 +197,6 @@ CPU = struct(
         gather_freed="1 if page tables were unhooked; this CPU",
         gather_full="1 if everything must go: exit, or a nested gather; this CPU",
         gather_only="bits that an entry must have to be cleared: a hole punch leaves private copies; this CPU",
-        rmap_file="file + 1 of the entries it moves or copies to a child, 0 if of none: take_rmap_locks; this CPU",
         gather_force="1 if the flush must come before ptl is dropped: a dirty page of a file; this CPU",
     ),
     line(
@@ -207,8 +212,6 @@ CPU = struct(
         rss_cache="frames mapped and not yet in mm.rss_anon; this CPU",
         batch_pages="pages collected in batch; this CPU",
         child_faults="page faults it resolved in children; this CPU",
-        walk_pmd="the pmd that next_table has found; this CPU",
-        walk_arg="what a page walk is to do it with: control group, flags, VMA, last page of the range; this CPU",
         uffd_tired="1 if its latest userfault was waited for in vain; this CPU",
         oom_zone="zone of its latest allocation that failed; this CPU",
         sigpending="signal that the current instruction has got, or 0; this CPU",
@@ -275,6 +278,7 @@ SIGINFO = struct(
 )
 
 RCU = struct(
+    # Invariant: gp_completed <= gp_seq <= gp_completed + 1.
     line(gp_seq="number of the latest grace period that started; coordinator"),
     line(gp_completed="number of the latest grace period that ended; coordinator"),
     line(
@@ -307,6 +311,7 @@ GP_HISTOGRAM = struct(line(count="grace periods of 2**index nanoseconds; coordin
 
 MM = struct(
     line(
+        # Invariant: while mmap_writer is held, mmap_readers is 0 or on its way back to 0.
         mmap_readers="CPUs that hold mmap_lock for reading or try to; atomic_add",
         mmap_writer="0, or owner + 1 of the writer that holds it or waits for the readers; cmpxchg",
     ),
@@ -315,6 +320,7 @@ MM = struct(
         mmap_lock_sleepers="CPUs asleep on mmap_lock_seq; atomic",
     ),
     line(
+        # Invariant: with the CPUs' rss_cache, the entries that map a frame other than the zero page: checks.py:rss.
         rss_anon="anonymous frames mapped, less the rss_cache of CPUs; atomic",
         rss_file="entries that map a page of a file; atomic",
         rss_swap="swap entries; atomic",
@@ -324,7 +330,9 @@ MM = struct(
         uffd_sleepers="CPUs that sleep on uffd_seq; atomic",
         uffd_patience="microseconds that a userfault waits, 0 for ever; holder of mmap_lock for write",
     ),
-    line(pgtables_bytes="PTE, PMD and PUD tables, bytes; atomic"),
+    line(  # Invariant: 4 kB for each PTE, PMD and PUD table of the mm that is installed: checks.py:pgtables_bytes
+        pgtables_bytes="PTE, PMD and PUD tables, bytes; atomic"
+    ),
     line(tlb_gen="bumped before each flush of this mm; atomic"),
     line(
         tlb_flush_pending="gathers open on this mm; atomic",
@@ -350,6 +358,7 @@ MM = struct(
 
 VMA = struct(
     line(
+        # Invariant: rows of an mm are in order: start < end <= start of the next.
         start="first address; holder of mmap_lock for write and of the anon_vma lock",
         end="address behind the last; holder of mmap_lock for write and of the anon_vma lock",
         flags="VM_READ | VM_WRITE and more; holder of mmap_lock for write and of the anon_vma lock",
@@ -374,6 +383,7 @@ FILE = struct(
 
 LINK = struct(
     line(
+        # Invariant: the ranges of the VMAs of all mms that map the file, no more and no fewer: checks.py:i_mmap.
         mm="mm that maps a range of the file, the i_mmap; holder of i_mmap_lock",
         start="first address; holder of i_mmap_lock",
         end="address behind the last; holder of i_mmap_lock",
@@ -383,6 +393,8 @@ LINK = struct(
 
 CACHE = struct(
     line(  # a page of a file, or of swap
+        # Invariant: page_slot of that frame is this row + 1, and unless dirty is set the disk has the same words:
+        # checks.py:page_cache.
         frame="the frame that holds the page, 0 if none does; holder of the page lock",
         uptodate="1 once it has been read from the disk; holder of the page lock",
         dirty="1 if the disk has something else; anyone sets, holder of the page lock clears",
@@ -390,6 +402,7 @@ CACHE = struct(
         written="times its write-back ended; the CPU that wrote it",
         values="which words were ever stored, see shadow.py, debug build; cmpxchg",
         stored_by="0, CPU + 1, or SHARED: who stored since it was empty, see shadow.py, debug build; cmpxchg",
+        # Invariant: as many as entries name it; 0 if nothing does: checks.py:swap.
         swap_map="of swap: entries that name it, and SWAP_HAS_CACHE while it has a frame, 0 if free; atomic",
     )
 )
@@ -434,6 +447,13 @@ MUTEX = struct(
     )
 )
 
+MM_WALK = struct(
+    line(  # the page walk that a CPU is in, struct mm_walk
+        private="what it is to do it with: WALK_CHARGE a control group, WALK_PROTECT VMA flags, WALK_UNUSE the VMA,"
+        " WALK_PAGEMAP the last page of the range; this CPU",
+    )
+)
+
 VMF = struct(
     line(  # the page fault on a file that a CPU is in, struct vm_fault
         mm="the mm; this CPU",
@@ -449,28 +469,41 @@ VMF = struct(
 
 PTDESC = struct(
     line(
+        # Invariant: zero is absorbing: what was zero is never counted up. At rest it is the entries that are not none:
+        # checks.py:pte_refcount.
         pte_refcount="PTE table: entries that are not none + visitors; atomic",
         ptl="0 or owner + 1; spin_lock and spin_unlock",
+        # Invariant: while the table is INSTALLED or DEPOSITED that entry names it, or a leaf in its place:
+        # checks.py:tables_reachable.
         pmd="index of the entry that names this table; holder of that entry's pmd_lock",
         mm="mm + 1 it belongs to; whoever installs it",
     ),
     line(
-        state="a TableState; whoever moves it along",
+        # Invariant: FREE, ALLOCATED, INSTALLED, UNHOOKED, LIMBO, FREE; back to FREE from ALLOCATED if it is not needed;
+        # INSTALLED and DEPOSITED take turns. In every state it is in one place: checks.py:tables.
+        state="which of pgtable_types.TABLE_STATES. ALLOCATED: who takes it from the free ones, alloc_table. INSTALLED"
+        " and DEPOSITED: holder of pmd_lock, populate and pgtable_trans_huge_deposit. UNHOOKED: who cleared the pmd,"
+        " unhook_pte_table and clear_table_entry. LIMBO: its only owner, call_rcu. FREE: its only owner, free_table",
         level="1 PTE, 2 PMD, 3 PUD, 4 PGD; whoever allocates it",
         generation="times it was freed; whoever frees it",
         next="next table of a callback list, 0 ends it; the list's owner",
         gp_seq="grace periods completed when it was unhooked, debug build; whoever unhooks it",
         ptl_dead="1 once its ptl was destroyed, debug build; whoever frees the table",
+        # Invariant: as many as leaves of the table, each of the leaf's mm: checks.py:huge_pages.
         deposit="PMD table: first of the PTE tables kept under its leaves, 0 ends the list; holder of pmd_lock",
+        # Invariant: puds that name the table, less one: checks.py:shared_tables.
         pt_share_count="PMD table: other puds that name it, see hugetlb.py; holder of the file's i_mmap_lock",
     ),
 )
 
 PAGE = struct(
     line(
+        # Invariant: refcount >= mapcount; at rest mapcount is the PTEs that map it, and refcount that and one for the
+        # page cache: checks.py:mapcount.
         refcount="users of the frame; atomic",
         mapcount="PTEs that map it; atomic",
         generation="times it was freed; whoever frees it",
+        # Invariant: every PTE of an anonymous frame lies where it says: checks.py:rmap.
         mapping="linear page index << 12 | LAZYFREE | LARGE | number + 1 of its family, 0 if it is none, or KSM's; who"
         " maps it first, holder of the ptl of a PTE or of the page lock, who frees it",
     ),
@@ -544,6 +577,8 @@ DEVICE = struct(
 ZONE = struct(
     line(
         lock="0 or owner + 1; spin_lock and spin_unlock",
+        # Invariant: each index below fresh is in use, in zone_slot, in a block or in a CPU's pcp_slot, and in only one
+        # of these: checks.py:frames, checks.py:tables.
         fresh="first index never handed out; holder of lock",
         count="recycled ones in zone_slot; holder of lock",
         blocks="free blocks of 512 frames in block_slot; holder of lock",
@@ -633,6 +668,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "cache": (CACHE, "slots"),
     "vmf": (VMF, "vmfs"),
     "pvmw": (PVMW, "vmfs"),
+    "mm_walk": (MM_WALK, "vmfs"),
     "swap": (SWAP, "one"),
     "batch": (WORD, "batches"),  # pages a CPU has put under write-back and not submitted
     "own_zaps": (WORD, "own_zaps"),  # gathers that a CPU has opened on an mm, debug build

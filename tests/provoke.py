@@ -11,19 +11,26 @@ from typing import Any
 import support
 
 from emulator.checks import audit
+from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.cpu.tlb import psc_fill, tlb_fill
 from emulator.fault import file_fault
 from emulator.huge.huge_memory import pgtable_trans_huge_withdraw
-from emulator.locking.mmap_lock import mmap_read_unlock
-from emulator.locking.spinlock import PMD_LOCK, PTE_LOCK, ZONE_LOCK, spin_lock, spin_unlock
-from emulator.mm_types import Geometry
-from emulator.pages.page_alloc import free_table, put_page
+from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
+from emulator.locking.spinlock import PMD_LOCK, PTE_LOCK, ZONE_LOCK, pmd_lock, spin_lock, spin_unlock
+from emulator.mm_types import TABLES, Geometry
+from emulator.pages.page_alloc import alloc_slowpath, free_table, put_page
+from emulator.pages.pagemap import delete_from_page_cache, lock_page
 from emulator.pages.swap_state import swap_free
-from emulator.pgtable import mm_inc_nr_tables
+from emulator.pages.vma import vmas_lock
+from emulator.pgtable import entry_at, mm_inc_nr_tables
 from emulator.pgtable_types import PRESENT, RW
 from emulator.policy import pte_alloc
 from emulator.syscalls.mmap import check_mm
-from emulator.tables.rcu import account_rcu_age
+from emulator.tables.pgalloc import pmd_alloc
+from emulator.tables.rcu import account_rcu_age, rcu_read_lock
+from emulator.walks.gup_fast import gup_pte_range
+from emulator.walks.pagewalk import walk_pte
+from emulator.walks.task_mmu import clear_pte_bits
 from emulator.watch.bugs import Bug
 from emulator.watch.shadow import (
     check_psc,
@@ -70,6 +77,30 @@ def bad_mm_at_exit(m: Any) -> None:
     """A table too many in VmPTE."""
     mm_inc_nr_tables(m, MM)
     check_mm(m, CPU, MM)
+
+
+def mmap_lock_held_for_reading(m: Any) -> None:
+    """VMAs are changed under mmap_lock for reading."""
+    mmap_read_lock(m, CPU, MM)
+    vmas_lock(m, CPU, MM)
+
+
+def sleep_under_ptl(m: Any) -> None:
+    """A page lock is taken under a spinlock."""
+    spin_lock(m, CPU, m.ptdesc.ptl, 3, PTE_LOCK)
+    lock_page(m, CPU, 0)
+
+
+def sleep_in_read_section(m: Any) -> None:
+    """Memory is allocated inside of rcu_read_lock."""
+    rcu_read_lock(m, CPU)
+    alloc_slowpath(m, CPU, TABLES)
+
+
+def flush_in_read_section(m: Any) -> None:
+    """A flush waits for others inside of rcu_read_lock."""
+    rcu_read_lock(m, CPU)
+    flush_tlb_mm_range(m, CPU, MM, ADDR, OTHER, 0)
 
 
 def lock_recursion(m: Any) -> None:
@@ -169,12 +200,14 @@ def retry_bound(m: Any) -> None:
 
 def freed_under_reader(m: Any) -> None:
     """A table's memory came back during the section."""
+    rcu_read_lock(m, CPU)
     m.ptdesc.generation[TABLE] += 1
     account_rcu_age(m, CPU, TABLE, 0)
 
 
 def old_under_reader(m: Any) -> None:
     """Two grace periods have ended since the removal."""
+    rcu_read_lock(m, CPU)
     m.ptdesc.state[TABLE] = 4
     m.rcu.gp_completed[0] = 2
     account_rcu_age(m, CPU, TABLE, 0)
@@ -184,6 +217,18 @@ def frame_double_free(m: Any) -> None:
     """The last put of a frame that is mapped."""
     m.page.refcount[FRAME] = m.page.mapcount[FRAME] = 1
     put_page(m, CPU, FRAME)
+
+
+def clear_without_gather(m: Any) -> None:
+    """Bits of an entry are cleared, and nobody will flush."""
+    spin_lock(m, CPU, m.ptdesc.ptl, TABLE, PTE_LOCK)
+    clear_pte_bits(m, CPU, entry_at(TABLE, 0), ADDR, RW)
+
+
+def deposit_missing(m: Any) -> None:
+    """A table is withdrawn that nobody deposited."""
+    pmd_lock(m, CPU, entry_at(TABLE, 0))
+    pgtable_trans_huge_withdraw(m, CPU, entry_at(TABLE, 0))
 
 
 def swap_count(m: Any) -> None:
@@ -198,11 +243,22 @@ PROVOCATIONS = {
     "lock_order": lock_order,
     "longer_lock_order": longer_lock_order,
     "lock_recursion": lock_recursion,
+    "mmap_lock_not_held": lambda m: pmd_alloc(m, CPU, MM, ADDR),
+    "mmap_lock_held_for_reading": mmap_lock_held_for_reading,
+    "ptl_not_held": lambda m: walk_pte(m, CPU, 0, entry_at(TABLE, 0), ADDR),
+    "pmd_lock_not_held": lambda m: pgtable_trans_huge_withdraw(m, CPU, entry_at(TABLE, 0)),
+    "page_lock_not_held": lambda m: delete_from_page_cache(m, CPU, 0),
+    "sleep_under_ptl": sleep_under_ptl,
+    "sleep_in_read_section": sleep_in_read_section,
+    "flush_in_read_section": flush_in_read_section,
+    "age_outside_of_read_section": lambda m: account_rcu_age(m, CPU, TABLE, 0),
+    "walk_with_interrupts_on": lambda m: gup_pte_range(m, CPU, entry_at(TABLE, 0), entry(FRAME), ADDR, 0),
+    "clear_without_gather": clear_without_gather,
     "frame_count": lambda m: put_page(m, CPU, FRAME),
     "frame_double_free": frame_double_free,
     "table_double_free": lambda m: free_table(m, CPU, TABLE),
     "bad_mm_at_exit": bad_mm_at_exit,
-    "deposit_missing": lambda m: pgtable_trans_huge_withdraw(m, CPU, TABLE << 9),
+    "deposit_missing": deposit_missing,
     "foreign_contents": foreign_contents,
     "foreign_store": foreign_store,
     "lost_store": lost_store,

@@ -35,6 +35,7 @@ from emulator.cpu.interrupts import coordinator_wake, point, take_interrupts
 from emulator.cpu.tlb import flush_tlb_func
 from emulator.cpu.wait import wait_on, wake_up
 from emulator.mm_types import FLUSH_DONE, FLUSH_NONE, FLUSH_PENDING
+from emulator.watch.lockdep import might_sleep, rcu_assert_not_held
 from emulator.watch.pass_point import point_noirq
 from emulator.watch.points import point_number
 from emulator.watch.waits import Wait
@@ -97,6 +98,7 @@ def flush_tlb_mm_range(m, cpu, mm, start, end, freed_tables):
 
     Locking: caller must be outside of rcu_read_lock. Source: flush_tlb_mm_range, arch/x86/mm/tlb.c.
     """
+    rcu_assert_not_held(m, cpu)
     if knob(m.config.leaf_only_flush):
         freed_tables = 0
     gen = atomic_add_return(m.mm.tlb_gen, mm, 1)
@@ -117,6 +119,7 @@ def tlb_remove_table_sync_one(m, cpu):
     have been acknowledged says the same of the CPUs that run the mm; one that reaches CPUs in another way (setting
     broadcast_flush) does not. Locking: caller must hold no spinlock. Source: mm/mmu_gather.c.
     """
+    might_sleep(m, cpu)
     smp_mb()  # what it has cleared comes first; pairs with the barrier in local_irq_disable
     for other in range(m.config.n_cpu[0]):
         waits_for(m, cpu, WAIT_IRQ, other)

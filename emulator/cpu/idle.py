@@ -4,6 +4,7 @@ from emulator.atomic import kernel, read_once, smp_mb, smp_store_release, write_
 from emulator.cpu.interrupts import take_interrupts
 from emulator.cpu.tlb import tlb_flush_all
 from emulator.cpu.wait import wait_on
+from emulator.watch.lockdep import might_sleep, rcu_assert_not_held
 
 
 @kernel
@@ -48,6 +49,7 @@ def enter_idle(m, cpu):
 
     Locking: caller must be outside of rcu_read_lock.
     """
+    rcu_assert_not_held(m, cpu)
     smp_store_release(m.cpu.lazy, cpu, 1)  # user accesses come first; pairs with the acquires of lazy
     smp_store_release(m.cpu.idle, cpu, 1)
     smp_mb()
@@ -64,6 +66,7 @@ def exit_idle(m, cpu):
 @kernel
 def wait_idle(m, cpu, seq, sleepers, i, seen):
     """As wait_on, and idle meanwhile. Locking: caller must hold no spinlock and be outside of rcu_read_lock."""
+    might_sleep(m, cpu)
     enter_idle(m, cpu)
     wait_on(m, cpu, seq, sleepers, i, seen)
     exit_idle(m, cpu)

@@ -28,6 +28,7 @@ from emulator.uapi import (
     SIGKILL,
     SIGSEGV,
 )
+from emulator.watch.lockdep import might_sleep
 
 
 @kernel
@@ -55,6 +56,7 @@ def mm_fault_error(m, cpu, mm, addr, error):
 
     Locking: caller must hold no lock.
     """
+    might_sleep(m, cpu)
     if error == -ENOMEM:
         m.cpu.oom_kills[cpu] += 1
         force_sig_fault(m, cpu, mm, SIGKILL, SI_KERNEL, addr)

@@ -38,7 +38,7 @@ def wait_on_timeout(m, cpu, seq, sleepers, i, seen, longest):
     """Sleep until wake_up of seq[i] if that is still `seen`, at most `longest` microseconds (0: no limit).
 
     The caller looks again: it may return early. The explorer's timeouts never fire, so a lost wake-up is a deadlock
-    there. Locking: caller must hold no spinlock.
+    there. Locking: a spinlock may be held by a CPU that waits for its flush, for Linux would spin there; by no other.
     """
     atomic_add(sleepers, i, 1)
     smp_mb__after_atomic()  # pairs with the second barrier in wake_up

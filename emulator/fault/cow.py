@@ -31,6 +31,7 @@ from emulator.pgtable_types import (
 )
 from emulator.policy.pte_ref import entry_changed, pte_lock, pte_unlock
 from emulator.uapi import ENOMEM
+from emulator.watch.lockdep import mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.shadow import shadow_own
 
@@ -60,6 +61,7 @@ def wp_page_copy(m, cpu, mm, vma, pmd, table, pte, addr, orig):
     The old translation is flushed before the new one is set, under ptl (ptep_clear_flush). The entry stays counted.
     Locking: takes and releases ptl; caller must hold mmap_lock and a reference on the table.
     """
+    mmap_assert_locked(m, cpu, mm)
     anon_vma_prepare(m, mm, vma)
     frame = alloc_page(m, cpu)
     if frame == 0:
@@ -117,6 +119,7 @@ def do_wp_page(m, cpu, mm, vma, pmd, table, pte, addr, orig):
     A frame with one user is this entry's alone: fork, which would add another, needs mmap_lock for writing.
     Locking: takes and releases ptl; caller must hold mmap_lock and a reference on the table.
     """
+    mmap_assert_locked(m, cpu, mm)
     frame = orig >> PAGE_SHIFT
     if frame == ZERO_PAGE:
         return wp_page_copy(m, cpu, mm, vma, pmd, table, pte, addr, orig)

@@ -46,6 +46,7 @@ from emulator.policy.pte_alloc import pmd_install, pte_alloc_new, pte_try_get_re
 from emulator.policy.pte_ref import entry_changed, pte_lock, pte_unlock
 from emulator.uapi import ENOMEM, VM_SHARED
 from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import lockdep_assert_held
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 from emulator.watch.shadow import shadow_copy
@@ -200,6 +201,7 @@ def page_mkwrite(m, cpu, slot):
 
     Locking: caller must hold the page lock. Source: do_page_mkwrite, filemap_page_mkwrite, wait_for_stable_page.
     """
+    lockdep_assert_held(m, cpu, slot)
     wait_on_page_writeback(m, cpu, slot, WRITEBACK)
     set_page_dirty(m, slot)
 

@@ -29,11 +29,12 @@ from emulator.pages.pagemap import (
     wait_on_page_locked,
 )
 from emulator.pages.vma import linear_page_index
-from emulator.pgtable import pte_offset
+from emulator.pgtable import pte_offset, table_of
 from emulator.pgtable_types import ACCESSED, DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, SOFT_DIRTY, USER
 from emulator.policy.pte_alloc import pmd_install
 from emulator.policy.pte_ref import entry_changed, pte_lock, pte_peek, pte_put, pte_try_get, pte_unlock
 from emulator.uapi import EBUS, ENOMEM, VM_SHARED, VM_WRITE
+from emulator.watch.lockdep import assert_ptl_held, mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -128,6 +129,7 @@ def map_cached_page(m, cpu, mm, slot, pte, prot):
 
     A page that somebody has locked is left alone: it may be on its way out.
     """
+    assert_ptl_held(m, cpu, table_of(pte))
     if read_once(m.entry, pte) != 0 or read_once(m.cache.frame, slot) == 0 or not trylock_page(m, cpu, slot):
         return False
     frame = m.cache.frame[slot]
@@ -153,6 +155,7 @@ def map_cached_range(m, cpu, mm, vma, pmd, table, start, end):
     v1 to v3 count them after they have dropped ptl. Locking: takes and releases ptl; caller must hold mmap_lock and a
     reference on the table.
     """
+    mmap_assert_locked(m, cpu, mm)
     took(m, cpu, AROUND)
     mapped = 0
     prot = page_prot(m, vma)

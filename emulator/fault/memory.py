@@ -59,6 +59,7 @@ from emulator.uapi import (
     VM_SPECIAL_FAULT,
     VM_WRITE,
 )
+from emulator.watch.lockdep import mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -98,6 +99,7 @@ def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write):
 
     Locking: takes and releases ptl; caller must hold mmap_lock and a reference on the table.
     """
+    mmap_assert_locked(m, cpu, mm)
     if not write:
         set_pte(m, cpu, mm, table, pmd, pte, ZERO_PTE)
         return 0
@@ -149,6 +151,7 @@ def handle_pte_fault(m, cpu, mm, vma, pmd, addr, flags):
 
     Locking: caller must hold mmap_lock for reading, which VM_FAULT_RETRY means was dropped.
     """
+    mmap_assert_locked(m, cpu, mm)
     write = flags & FAULT_FLAG_WRITE
     table = pte_try_get(m, cpu, pmd)
     if table == 0:
@@ -239,6 +242,7 @@ def __handle_mm_fault(m, cpu, mm, vma, addr, flags):
 
     Locking: caller must hold mmap_lock for reading, which VM_FAULT_RETRY means was dropped: not with FAULT_FLAG_TRIED.
     """
+    mmap_assert_locked(m, cpu, mm)
     if m.vma.flags[vma] & VM_SPECIAL_FAULT:
         result = handle_special_fault(m, cpu, mm, vma, addr, flags)
     else:

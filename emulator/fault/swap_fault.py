@@ -22,6 +22,7 @@ from emulator.pgtable import is_migration_entry, is_swap_entry, pgtable_of, pte_
 from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, DIRTY, PAGE, PAGE_SHIFT, SOFT_DIRTY, USER
 from emulator.policy.pte_ref import pte_lock, pte_peek, pte_unlock, walkers_look_again
 from emulator.uapi import EFAULT, ENOMEM
+from emulator.watch.lockdep import lockdep_assert_held, mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 from emulator.watch.shadow import shadow_unshare
@@ -97,6 +98,7 @@ def map_swapped_page(m, cpu, slot, entry):
     If nobody else can have the page it leaves the swap cache and is this entry's alone.
     Locking: caller must hold the page lock, mmap_lock and the fault's reference; takes and releases ptl.
     """
+    lockdep_assert_held(m, cpu, slot)
     mm, vma, table, addr = m.vmf.mm[cpu], m.vmf.vma[cpu], m.vmf.table[cpu], m.vmf.addr[cpu]
     frame = m.cache.frame[slot]
     pte = pte_offset(table, addr)
@@ -172,6 +174,7 @@ def unuse_pte_range(m, cpu, mm, vma, pmd, table, addr, end):
 
     Locking: caller must hold mmap_lock for reading and a reference on the table.
     """
+    mmap_assert_locked(m, cpu, mm)
     error = 0
     while addr < end and error == 0:
         entry = pte_peek(m, cpu, pmd, table, pte_offset(table, addr))

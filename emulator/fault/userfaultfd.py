@@ -39,6 +39,7 @@ from emulator.pgtable import pte_offset
 from emulator.pgtable_types import PAGE
 from emulator.policy.pte_ref import pte_peek
 from emulator.uapi import EBUS, EINVAL, ENOMEM, VM_PFNMAP, VM_UFFD_MISSING
+from emulator.watch.lockdep import might_sleep, mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 from emulator.watch.waits import Wait
@@ -64,6 +65,7 @@ def wait_for_userfault(m, cpu, mm, seq):
 
     Locking: caller must hold no lock.
     """
+    might_sleep(m, cpu)
     patience = read_once(m.mm.uffd_patience, mm)
     waited = 0
     waits_for(m, cpu, USERFAULT, mm)
@@ -108,6 +110,7 @@ def handle_userfault(m, cpu):
 @kernel
 def userfaultfd_modify(m, cpu, mm, start, end, armed):
     """Arm or disarm the VMAs of [start, end): 0 or -errno. Locking: caller must hold mmap_lock for writing."""
+    mmap_assert_write_locked(m, cpu, mm)
     while start < end:
         row = find_vma(m, mm, start)
         if row == vma_limit(m, mm) or m.vma.start[row] >= end:

@@ -19,6 +19,7 @@ from emulator.pgtable import (
     pte_present,
     pud_addr_end,
     pud_offset,
+    table_of,
 )
 from emulator.pgtable_types import FILE, PAGE, PAGE_SHIFT, PMD_SIZE, SPECIAL, ZERO_PAGE
 from emulator.policy.pte_ref import (
@@ -40,6 +41,7 @@ from emulator.tables.mmu_gather import (
     tlb_remove_tlb_entry,
 )
 from emulator.tables.rcu import cond_resched
+from emulator.watch.lockdep import assert_gather_open, assert_ptl_held
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 from emulator.watch.shadow import shadow_release
@@ -54,6 +56,7 @@ ZAP_TABLE = path_number("zap, per table")
 @kernel_inline
 def zap_present_pte(m, cpu, mm, pmd, pte, addr):
     """Clear a PTE and gather its frame; True if the gather is full. Locking: caller must hold ptl."""
+    assert_ptl_held(m, cpu, table_of(pte))
     entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting the dirty bit
     entry_changed(m, cpu, pmd, entry, 0, 1)
     tlb_remove_tlb_entry(m, cpu, addr)
@@ -73,6 +76,7 @@ def zap_nonpresent_pte(m, cpu, mm, pmd, pte, entry, details):
     """Clear a swap entry, a migration entry, or a marker if told to; True if cleared. No hardware looks at them, so
     nothing is flushed. Locking: caller must hold ptl.
     """
+    assert_ptl_held(m, cpu, table_of(pte))
     only = m.cpu.gather_only[cpu]
     if entry & only != only:
         return False
@@ -96,6 +100,7 @@ def zap_entries(m, cpu, mm, pmd, table, addr, end, details):
 
     It stops short of `end` if the gather is full, or somebody wants the processor. Locking: caller must hold the ptl.
     """
+    assert_ptl_held(m, cpu, table)
     cleared = kept = 0
     full = False
     only = m.cpu.gather_only[cpu]
@@ -125,6 +130,7 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end, details):
 
     Locking: takes and releases ptl; caller must have come to the table, and have an open gather.
     """
+    assert_gather_open(m, cpu)
     took(m, cpu, ZAP_ENTRIES)
     start = addr
     skipped = dropped = cleared_pmd = False
@@ -168,8 +174,9 @@ def zap_pmd_range(m, cpu, mm, pud, addr, end, details):
     between the two looks came after the call: skip it as well, and do not take it for a table (pmd_trans_unstable).
     A table that goes while it is zapped may have a successor: look again.
 
-    Locking: caller must hold mmap_lock and an open gather.
+    Locking: as unmap_page_range, and with an open gather.
     """
+    assert_gather_open(m, cpu)
     while addr < end:
         following = pmd_addr_end(addr, end)
         pmd = pmd_offset(m, pud, addr)
@@ -210,7 +217,7 @@ def unmap_page_range(m, cpu, mm, addr, end, details):
 
 @kernel
 def zap_page_range(m, cpu, mm, start, end, details):
-    """Clear [start, end), which lies in one VMA, in one gather. Guards stay. Locking: caller must hold mmap_lock."""
+    """Clear [start, end), which lies in one VMA, in one gather. Guards stay. Locking: as unmap_page_range."""
     tlb_gather_mmu(m, cpu, mm, 0)
     unmap_page_range(m, cpu, mm, start, end, details)
     tlb_finish_mmu(m, cpu)

@@ -16,9 +16,10 @@ from emulator.locking.spinlock import pmd_lock_pair, pmd_unlock_pair
 from emulator.pages.huge_page import add_mapcounts, sole_user
 from emulator.pages.page_alloc import free_table
 from emulator.pages.vmscan import pte_alloc_one
-from emulator.pgtable import clear_bits, mm_inc_nr_tables, pmd_trans_huge, set_bits
+from emulator.pgtable import clear_bits, mm_inc_nr_tables, pmd_trans_huge, set_bits, table_of
 from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, HPAGE_PMD_NR, PAGE_SHIFT, RW
 from emulator.uapi import ENOMEM
+from emulator.watch.lockdep import assert_ptl_held, mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 
 FORK_HUGE = path_number("huge page, fork")
@@ -31,6 +32,8 @@ def share_leaf(m, cpu, child, child_pmd, pmd, table):
     The look at the users comes after the write protection, as in copy_present_pte. Locking: caller must hold both
     pmd_locks.
     """
+    assert_ptl_held(m, cpu, table_of(pmd))
+    assert_ptl_held(m, cpu, table_of(child_pmd))
     entry = clear_bits(m, pmd, RW | ANON_EXCLUSIVE)
     head = entry >> PAGE_SHIFT
     if head != HUGE_ZERO_PAGE:
@@ -55,6 +58,7 @@ def copy_huge_pmd(m, cpu, child, mm, child_pmd, pmd, addr):
 
     Locking: caller must hold the parent's mmap_lock for writing; takes and releases both pmd_locks.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     table = pte_alloc_one(m, cpu)
     if table == 0:
         return -ENOMEM

@@ -75,6 +75,7 @@ from emulator.policy.pte_ref import pte_table_init
 from emulator.tables.mmu_gather import tlb_adjust_range, tlb_flush_mmu, tlb_remove_huge_page
 from emulator.uapi import ENOMEM, VM_HUGEPAGE
 from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import assert_gather_open, assert_ptl_held, mmap_assert_locked, mmap_assert_write_locked
 from emulator.watch.pass_point import mark_life
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -108,6 +109,7 @@ def pgtable_trans_huge_deposit(m, mm, pmd, table):
 @kernel
 def pgtable_trans_huge_withdraw(m, cpu, pmd):
     """Take back the table that was deposited for `pmd`. Locking: caller must hold pmd_lock."""
+    assert_ptl_held(m, cpu, table_of(pmd))
     before = 0
     table = m.ptdesc.deposit[table_of(pmd)]
     while table != 0 and m.ptdesc.pmd[table] != pmd:
@@ -162,6 +164,7 @@ def do_huge_pmd_anonymous_page(m, cpu, mm, row, pmd, addr, write):
 
     Another fault may have been first; then this one is done as well. Locking: caller must hold mmap_lock.
     """
+    mmap_assert_locked(m, cpu, mm)
     anon_vma_prepare(m, mm, row)
     table = pte_alloc_one(m, cpu)
     if table == 0:
@@ -254,6 +257,7 @@ def pte_alloc_or_huge(m, cpu, mm, row, pmd, addr, write):
 
     Locking: caller must hold mmap_lock. Source: __handle_mm_fault; the three answers are those of v1.
     """
+    mmap_assert_locked(m, cpu, mm)
     entry = read_once(m.entry, pmd)
     result = FALLBACK
     if pmd_trans_huge(entry):
@@ -268,6 +272,7 @@ def pte_alloc_or_huge(m, cpu, mm, row, pmd, addr, write):
 @kernel
 def split_huge_pmd_locked(m, cpu, mm, pmd, addr):
     """split_huge_pmd of a leaf. Locking: caller must hold pmd_lock."""
+    assert_ptl_held(m, cpu, table_of(pmd))
     entry = clear_bits(m, pmd, PRESENT)  # pmdp_invalidate
     start = addr & -PMD_SIZE
     flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 0)
@@ -284,7 +289,8 @@ def split_huge_pmd_locked(m, cpu, mm, pmd, addr):
 def split_huge_pmd(m, cpu, mm, pmd, addr):
     """If a leaf stands at `pmd`, other than of hugetlbfs, let the table that was deposited for it map the same pages.
 
-    Locking: takes and releases pmd_lock, and flushes under it; caller must hold mmap_lock. Source: __split_huge_pmd.
+    Locking: takes and releases pmd_lock, and flushes under it; caller must hold mmap_lock or that of an rmap walk.
+    Source: __split_huge_pmd.
     """
     entry = read_once(m.entry, pmd)
     if not pmd_trans_huge(entry) or is_hugetlb(entry):
@@ -302,6 +308,7 @@ def vma_adjust_trans_huge(m, cpu, mm, start, end):
 
     Locking: caller must hold mmap_lock for writing.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     pmd = pmd_lookup(m, mm, start)
     if start & (PMD_SIZE - 1) and pmd != 0:
         split_huge_pmd(m, cpu, mm, pmd, start)
@@ -330,6 +337,8 @@ def zap_huge_pmd(m, cpu, mm, pmd, addr):
     No walker can know that table: collapse waited for those who had found it. Locking: takes and releases pmd_lock;
     caller must hold mmap_lock and an open gather. Source: zap_huge_pmd, zap_deposited_table.
     """
+    mmap_assert_locked(m, cpu, mm)
+    assert_gather_open(m, cpu)
     table = 0
     entry = 0
     pmd_lock(m, cpu, pmd)

@@ -39,7 +39,7 @@ from emulator.atomic import (
 )
 from emulator.cpu.flush import flush_tlb_mm_range, tlb_remove_table_sync_one
 from emulator.cpu.interrupts import point
-from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock, i_mmap_lock, i_mmap_unlock
+from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock, i_mmap_lock, i_mmap_row, i_mmap_unlock
 from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.mm_types import HUGETLB_PAGES
 from emulator.pages.huge_page import add_mapcounts, alloc_huge_page, clear_huge_page
@@ -74,6 +74,7 @@ from emulator.pgtable_types import (
 from emulator.tables.mmu_gather import tlb_adjust_range, tlb_flush_mmu, tlb_flush_mmu_tlbonly, tlb_remove_huge_page
 from emulator.tables.pgalloc import alloc_upper, pud_alloc
 from emulator.uapi import EBUS, VM_ACCESS_FLAGS, VM_HUGETLB, VM_WRITE
+from emulator.watch.lockdep import assert_gather_open, lockdep_assert_held, mmap_assert_locked, mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -105,6 +106,7 @@ def page_table_shareable(m, cpu, mm, start, flags):
 
     Locking: caller must hold i_mmap_lock; takes and releases the anon_vma lock of the family, which keeps VMA arrays.
     """
+    lockdep_assert_held(m, cpu, i_mmap_row(m, hugetlb_file(m)))
     family = read_once(m.mm.family, mm)
     if family == 0:
         return False  # it exits
@@ -122,6 +124,7 @@ def find_shared_table(m, cpu, mm, start, index, flags):
 
     Locking: caller must hold i_mmap_lock, which keeps the upper tables of whoever is linked there.
     """
+    lockdep_assert_held(m, cpu, i_mmap_row(m, hugetlb_file(m)))
     file = hugetlb_file(m)
     for row in range(first_link(m, file), first_link(m, file) + m.file.links[file]):
         other = m.link.mm[row]
@@ -141,6 +144,8 @@ def huge_pmd_share(m, cpu, mm, row, pud, addr):
 
     Locking: caller must hold mmap_lock and i_mmap_lock; takes and releases the ptl of the table that holds `pud`.
     """
+    lockdep_assert_held(m, cpu, i_mmap_row(m, hugetlb_file(m)))
+    mmap_assert_locked(m, cpu, mm)
     start = addr & -PUD_SIZE
     if not vma_covers(m, row, start):
         return False
@@ -175,8 +180,10 @@ def set_owner(m, table):
 def huge_pmd_unshare(m, cpu, mm, pud):
     """Give the PMD table at `pud` up if others have it as well; True if so. The caller flushes its GiB.
 
-    Locking: caller must hold i_mmap_lock, and mmap_lock for writing since nobody can fault there any more.
+    Locking: caller must hold i_mmap_lock and mmap_lock, for writing unless the VMA is gone: nobody may fault there.
     """
+    lockdep_assert_held(m, cpu, i_mmap_row(m, hugetlb_file(m)))
+    mmap_assert_locked(m, cpu, mm)
     table = pgtable_of(read_once(m.entry, pud))
     if m.ptdesc.pt_share_count[table] == 0:
         return False
@@ -197,6 +204,8 @@ def zap_hugetlb_pmds(m, cpu, pud, addr, end):
 
     Locking: caller must hold i_mmap_lock and an open gather; takes and releases pmd_lock.
     """
+    lockdep_assert_held(m, cpu, i_mmap_row(m, hugetlb_file(m)))
+    assert_gather_open(m, cpu)
     took(m, cpu, HUGETLB_ZAP)
     while addr < end:
         pmd = pmd_offset(m, pud, addr)
@@ -232,6 +241,8 @@ def unmap_hugetlb_vmas(m, cpu, mm, start, end):
     In one section of i_mmap_lock, for nobody may share a table in between that other VMAs will use; and what was given
     up is flushed before that ends. Locking: caller must hold mmap_lock and an open gather.
     """
+    mmap_assert_locked(m, cpu, mm)
+    assert_gather_open(m, cpu)
     file = hugetlb_file(m)
     if data_race(m.file.links, file) == 0:  # whoever has a range there has entered it
         return
@@ -252,6 +263,7 @@ def hugetlb_unshare_pmds(m, cpu, mm, start, end):
 
     Locking: caller must hold mmap_lock for writing; returns with i_mmap_lock held, so that nobody shares them now.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     i_mmap_lock(m, cpu, hugetlb_file(m))
     addr = start & -PUD_SIZE
     while addr < end:
@@ -267,6 +279,7 @@ def find_hugetlb_page(m, cpu, index):
 
     Locking: caller must hold i_mmap_lock.
     """
+    lockdep_assert_held(m, cpu, i_mmap_row(m, hugetlb_file(m)))
     head = m.hugetlb_page[index]
     if head == 0:
         head = alloc_huge_page(m, cpu)
@@ -286,6 +299,7 @@ def hugetlb_no_page(m, cpu, row, pmd, index):
 
     Locking: caller must hold i_mmap_lock; takes and releases pmd_lock.
     """
+    lockdep_assert_held(m, cpu, i_mmap_row(m, hugetlb_file(m)))
     if read_once(m.entry, pmd) != 0:
         return 0
     head = find_hugetlb_page(m, cpu, index)
@@ -306,6 +320,7 @@ def hugetlb_fault(m, cpu, mm, row, addr):
 
     Locking: caller must hold mmap_lock for reading; takes and releases i_mmap_lock.
     """
+    mmap_assert_locked(m, cpu, mm)
     index = linear_page_index(m, row, addr & -PMD_SIZE) // HPAGE_PMD_NR
     if index >= HUGETLB_PAGES:
         return -EBUS

@@ -89,6 +89,7 @@ from emulator.uapi import (
     VM_WRITE,
 )
 from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import mmap_assert_locked, mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 from emulator.watch.shadow import shadow_own
@@ -152,6 +153,7 @@ def hpage_collapse_scan_pmd(m, cpu, mm, addr):
 
     Locking: caller must hold mmap_lock; takes and releases ptl.
     """
+    mmap_assert_locked(m, cpu, mm)
     pmd = pmd_lookup(m, mm, addr)
     entry = 0 if pmd == 0 else read_once(m.entry, pmd)
     if pmd_trans_huge(entry):
@@ -200,6 +202,7 @@ def take_table_out(m, cpu, mm, pmd, addr):
 
     Locking: takes and releases pmd_lock; caller must hold mmap_lock for writing.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     pmd_lock(m, cpu, pmd)
     entry = xchg(m.entry, pmd, 0)
     flush_tlb_mm_range(m, cpu, mm, addr, addr + PMD_SIZE, 1)

@@ -19,7 +19,7 @@ Source: retract_page_tables, mm/khugepaged.c; 8d3c106e19e8, 1d65b771bc08.
 from emulator.atomic import kernel, knob, or_words, read_once
 from emulator.cpu.interrupts import point
 from emulator.locking.mmap_lock import mmap_write_unlock
-from emulator.locking.mutex import i_mmap_lock, i_mmap_unlock
+from emulator.locking.mutex import i_mmap_lock, i_mmap_row, i_mmap_unlock
 from emulator.locking.vma_lock import mmap_write_trylock
 from emulator.pages.rmap import first_link
 from emulator.pages.vma import vmas_lock, vmas_unlock
@@ -28,6 +28,7 @@ from emulator.pgtable_types import PMD_SIZE, PTRS_PER_PTE
 from emulator.policy.pte_ref import walkers_look_again
 from emulator.tables.unhook import flush_and_free_table, free_pte_table, unhook_if_empty
 from emulator.uapi import EINVAL
+from emulator.watch.lockdep import lockdep_assert_held
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -70,6 +71,7 @@ def retract_range(m, cpu, file, mm, start, end):
 
     Locking: caller must hold i_mmap_lock; takes mmap_lock for writing, and vmas_lock, where walkers need it.
     """
+    lockdep_assert_held(m, cpu, i_mmap_row(m, file))
     if walkers_look_again(m):
         retract_tables(m, cpu, mm, start, end)
     elif mmap_write_trylock(m, cpu, mm):

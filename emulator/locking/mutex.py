@@ -21,7 +21,7 @@ from emulator.bug import BUG, waits_for
 from emulator.cpu.idle import wait_idle
 from emulator.cpu.wait import wake_up
 from emulator.watch.bugs import Bug
-from emulator.watch.lockdep import lock_acquire, lock_acquired, lock_release
+from emulator.watch.lockdep import lock_acquire, lock_acquired, lock_release, might_sleep
 from emulator.watch.waits import Wait
 
 BUG_UNLOCK = int(Bug.UNLOCK_NOT_OWNER)
@@ -52,6 +52,7 @@ def mutex_take(m, cpu, i):
 @kernel
 def mutex_lock(m, cpu, i, lock_class):
     """Take row `i`. Locking: caller must hold no spinlock; returns with it held."""
+    might_sleep(m, cpu)
     lock_acquire(m, cpu, lock_class, i)
     if mutex_take(m, cpu, i):
         return
@@ -106,6 +107,7 @@ def i_mmap_row(m, file):
 @kernel
 def i_mmap_lock(m, cpu, file):
     """Keep who maps a file as it is, with their tables. Locking: caller must hold no spinlock."""
+    might_sleep(m, cpu)
     mutex_lock(m, cpu, i_mmap_row(m, file), I_MMAP_LOCK)
 
 
@@ -127,6 +129,7 @@ def anon_vma_lock(m, cpu, family):
 
     Locking: caller must hold no spinlock. Who changes an array holds mmap_lock as well, a walker this lock alone.
     """
+    might_sleep(m, cpu)
     mutex_lock(m, cpu, anon_vma_row(m, family), ANON_VMA_LOCK)
 
 

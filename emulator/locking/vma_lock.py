@@ -37,7 +37,7 @@ from emulator.locking.mmap_lock import (
     mmap_write_trylock_only,
     mmap_write_unlock,
 )
-from emulator.watch.lockdep import lock_acquired, lock_release
+from emulator.watch.lockdep import lock_acquired, lock_release, mmap_assert_locked, mmap_assert_write_locked
 
 
 @kernel_inline
@@ -49,6 +49,7 @@ def vma_locks(m):
 @kernel
 def vma_start_read(m, cpu, mm, row):
     """Read-lock the VMA at `row`, and let mmap_lock go. Locking: caller must hold mmap_lock for reading."""
+    mmap_assert_locked(m, cpu, mm)
     atomic_add(m.vma.lock_readers, row, 1)
     m.cpu.vma_lock_held[cpu] = row + 1
     mmap_read_unlock(m, cpu, mm)
@@ -70,6 +71,7 @@ def vma_end_read(m, cpu, mm):
 @kernel
 def vma_start_write(m, cpu, mm, row):
     """Wait until nobody holds the lock of the VMA at `row`. Locking: caller must hold mmap_lock for writing."""
+    mmap_assert_write_locked(m, cpu, mm)
     if not vma_locks(m):
         return
     waits_for(m, cpu, MMAP_LOCK, mm)

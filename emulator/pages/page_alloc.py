@@ -25,6 +25,7 @@ from emulator.locking.spinlock import ZONE_LOCK, spin_lock, spin_unlock
 from emulator.mm_types import FRAMES, PCP_ROOM, PTRS_PER_TABLE, TABLES
 from emulator.pgtable_types import POISON, POISON_COUNT, TABLE_ALLOCATED, TABLE_FREE
 from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import might_sleep
 from emulator.watch.pass_point import mark_life, point_noirq
 from emulator.watch.points import point_number
 from emulator.watch.waits import Wait
@@ -131,6 +132,7 @@ def alloc_slowpath(m, cpu, zone):
 
     Returns False if there is no memory. Locking: caller must hold no spinlock and be outside of rcu_read_lock.
     """
+    might_sleep(m, cpu)
     if rmqueue_bulk(m, cpu, zone) != 0:
         return True
     naps = 0

@@ -23,6 +23,7 @@ from emulator.cpu.interrupts import point
 from emulator.locking.mutex import anon_vma_row, mutex_lock, mutex_sleep, mutex_trylock, mutex_unlock, mutex_wait
 from emulator.mm_types import NR_PAGE_LOCKS, SWAP_HAS_CACHE
 from emulator.pages.page_alloc import put_page
+from emulator.watch.lockdep import lockdep_assert_held, might_sleep
 from emulator.watch.points import point_number
 from emulator.watch.waits import Wait
 
@@ -68,21 +69,29 @@ def cache_slot(m, file, pgoff):
     return file * m.config.file_pages[0] + pgoff
 
 
+@kernel_inline
+def inode_row(m, file):
+    """The row of a file's inode lock."""
+    return m.config.n_slot[0] + file
+
+
 @kernel
 def inode_lock(m, cpu, file):
     """Take the lock under which a file's size changes. Locking: caller must hold no lock."""
-    mutex_lock(m, cpu, m.config.n_slot[0] + file, INODE_LOCK)
+    might_sleep(m, cpu)
+    mutex_lock(m, cpu, inode_row(m, file), INODE_LOCK)
 
 
 @kernel
 def inode_unlock(m, cpu, file):
     """Release the inode lock."""
-    mutex_unlock(m, cpu, m.config.n_slot[0] + file, INODE_LOCK)
+    mutex_unlock(m, cpu, inode_row(m, file), INODE_LOCK)
 
 
 @kernel
 def lock_page(m, cpu, slot):
     """Take the page lock; sleeps. Locking: caller must hold no spinlock."""
+    might_sleep(m, cpu)
     mutex_lock(m, cpu, slot, PAGE_LOCK)
     point(m, cpu, PAGE_LOCKED, slot, m.cache.frame[slot])
 
@@ -112,6 +121,7 @@ def wait_on_page_writeback(m, cpu, slot, what):
     Who does not hold the page lock may find the next one. Locking: caller must hold no spinlock; a page lock is
     allowed.
     """
+    might_sleep(m, cpu)
     written = smp_load_acquire(m.cache.written, slot)
     if smp_load_acquire(m.cache.writeback, slot) == 0:
         return
@@ -174,6 +184,7 @@ def swap_map_sub(m, slot, n):
 @kernel
 def delete_from_page_cache(m, cpu, slot):
     """Take the page out of memory; of a file nobody may map it. Locking: caller must hold the page lock."""
+    lockdep_assert_held(m, cpu, slot)
     frame = m.cache.frame[slot]
     write_once(m.page_slot, frame, 0)
     swap = read_once(m.cache.swap_map, slot) & SWAP_HAS_CACHE

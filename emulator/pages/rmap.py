@@ -11,8 +11,9 @@ from emulator.atomic import atomic_add, kernel, kernel_inline, knob, write_once
 from emulator.locking.mutex import i_mmap_lock, i_mmap_unlock
 from emulator.mm_types import MAPPING_SHIFT
 from emulator.pages.pagemap import set_page_dirty
-from emulator.pages.vma import linear_page_index, vmas_lock, vmas_unlock
+from emulator.pages.vma import linear_page_index, vma_lookup, vmas_lock, vmas_unlock
 from emulator.pgtable_types import DIRTY, PAGE, PAGE_SHIFT
+from emulator.watch.lockdep import might_sleep, mmap_assert_locked, mmap_assert_write_locked
 
 
 @kernel_inline
@@ -49,6 +50,7 @@ def link_file_vma(m, cpu, mm, file, start, end, pgoff):
 
     So an mm has no more links than VMAs. Locking: takes and releases i_mmap_lock; caller must hold mmap_lock for write.
     """
+    mmap_assert_locked(m, cpu, mm)
     i_mmap_lock(m, cpu, file)
     row = first_link(m, file)
     while row < first_link(m, file) + m.file.links[file]:
@@ -93,6 +95,7 @@ def unlink_file_vmas(m, cpu, mm, start, end):
 
     Locking: takes and releases each i_mmap_lock; caller must hold mmap_lock.
     """
+    mmap_assert_locked(m, cpu, mm)
     for file in range(m.config.n_file[0]):
         i_mmap_lock(m, cpu, file)
         cut_links(m, file, mm, start, end)
@@ -100,23 +103,27 @@ def unlink_file_vmas(m, cpu, mm, start, end):
 
 
 @kernel
-def take_rmap_locks(m, cpu, mm):
-    """Keep rmap walkers away from entries that are about to be at another address, or at two.
+def take_rmap_locks(m, cpu, mm, addr):
+    """Keep rmap walkers away from entries of the VMA at `addr` that are about to be at another address, or at two.
 
     Locking: caller must hold mmap_lock for writing and no spinlock. Source: take_rmap_locks, mm/mremap.c; Linux can do
     without where the walker comes to the new VMA after the old one, but for whole tables (97113eb39fa7).
     """
-    if m.cpu.rmap_file[cpu] != 0:
-        i_mmap_lock(m, cpu, m.cpu.rmap_file[cpu] - 1)
+    might_sleep(m, cpu)
+    mmap_assert_write_locked(m, cpu, mm)
+    file = m.vma.file[vma_lookup(m, mm, addr)]
+    if file != 0:
+        i_mmap_lock(m, cpu, file - 1)
     vmas_lock(m, cpu, mm)
 
 
 @kernel
-def drop_rmap_locks(m, cpu, mm):
+def drop_rmap_locks(m, cpu, mm, addr):
     """Let them walk again."""
+    file = m.vma.file[vma_lookup(m, mm, addr)]
     vmas_unlock(m, cpu, mm)
-    if m.cpu.rmap_file[cpu] != 0:
-        i_mmap_unlock(m, cpu, m.cpu.rmap_file[cpu] - 1)
+    if file != 0:
+        i_mmap_unlock(m, cpu, file - 1)
 
 
 @kernel_inline

@@ -24,6 +24,7 @@ from emulator.mm_types import SWAP_HAS_CACHE
 from emulator.pages.page_alloc import alloc_page, put_page
 from emulator.pages.pagemap import add_to_page_cache, delete_from_page_cache, swap_map_sub, trylock_page, unlock_page
 from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import lockdep_assert_held, might_sleep
 from emulator.watch.shadow import shadow_swap_in
 
 BUG_SWAP_COUNT = int(Bug.SWAP_COUNT_UNDERFLOW)
@@ -109,6 +110,7 @@ def read_swap_cache(m, cpu, slot, frame):
 
     Locking: caller must hold the page lock; the page must not be in memory.
     """
+    lockdep_assert_held(m, cpu, slot)
     if not swapcache_prepare(m, slot):
         return False
     add_to_page_cache(m, slot, frame)
@@ -124,6 +126,7 @@ def read_swap_cache_async(m, cpu, slot):
 
     Locking: caller must hold no spinlock.
     """
+    might_sleep(m, cpu)
     if read_once(m.cache.frame, slot) != 0:
         return
     frame = alloc_page(m, cpu)
@@ -140,6 +143,7 @@ def read_swap_cache_async(m, cpu, slot):
 @kernel
 def delete_unused_swap_cache(m, cpu, slot):
     """Take the slot's page out of the cache if no PTE names the slot. Locking: caller must hold the page lock."""
+    lockdep_assert_held(m, cpu, slot)
     if m.cache.frame[slot] != 0 and read_once(m.cache.swap_map, slot) == SWAP_HAS_CACHE:
         delete_from_page_cache(m, cpu, slot)
 

@@ -14,6 +14,7 @@ from emulator.locking.vma_lock import vma_start_read
 from emulator.mm_types import PAGE_SIZE
 from emulator.pgtable_types import ANON_EXCLUSIVE, DIRTY, PMD_SIZE, PRESENT, PROTNONE, RW, SOFT_DIRTY, SPECIAL
 from emulator.uapi import ENOMEM, VM_ACCESS_FLAGS, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
+from emulator.watch.lockdep import mmap_assert_write_locked
 
 
 @kernel
@@ -64,6 +65,7 @@ def vma_lookup(m, mm, addr):
 @kernel
 def vmas_lock(m, cpu, mm):
     """Keep rmap walkers out of the VMA array of `mm`. Locking: caller must hold mmap_lock for writing."""
+    mmap_assert_write_locked(m, cpu, mm)
     anon_vma_lock(m, cpu, m.mm.family[mm] - 1)
 
 
@@ -84,6 +86,7 @@ def join_family(m, cpu, child, mm):
 @kernel
 def leave_family(m, cpu, mm):
     """No rmap walker comes to `mm` from here on. Locking: caller must hold mmap_lock for writing."""
+    mmap_assert_write_locked(m, cpu, mm)
     family = m.mm.family[mm] - 1
     anon_vma_lock(m, cpu, family)
     write_once(m.mm.family, mm, 0)
@@ -214,6 +217,7 @@ def vma_modify_flags(m, cpu, mm, row, start, end, flags):
 
     Locking: caller must hold mmap_lock for writing. Source: vma_modify_flags, mm/vma.c.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     if m.mm.vmas[mm] + 2 > m.config.vma_per_mm[0]:
         return -ENOMEM
     vmas_lock(m, cpu, mm)
@@ -260,6 +264,7 @@ def detach_vmas(m, cpu, mm, start, end):
 
     Locking: caller must hold mmap_lock for writing.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     row = find_vma(m, mm, start)
     pages = 0
     vmas_lock(m, cpu, mm)

@@ -21,6 +21,7 @@ from emulator.pages.pagemap import (
     wait_on_page_writeback,
 )
 from emulator.pgtable_types import PAGE_SHIFT, PTE_LEVEL
+from emulator.watch.lockdep import lockdep_assert_held, might_sleep
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 from emulator.watch.shadow import shadow_swap_out
@@ -33,6 +34,7 @@ CHARGING = point_number("memcg.charging")
 @kernel
 def swap_writepage(m, cpu, slot):
     """Have a page of swap, which nobody can store to any more, on the disk. Locking: caller must hold the page lock."""
+    lockdep_assert_held(m, cpu, slot)
     if DEBUG:
         shadow_swap_out(m, slot, m.cache.frame[slot])
     if read_once(m.cache.dirty, slot) != 0:
@@ -68,6 +70,7 @@ def reclaim_page(m, cpu, slot):
 @kernel
 def shrink_page_cache(m, cpu):
     """Free a page of the page cache or the swap cache; True if one could be. Locking: caller must hold no spinlock."""
+    might_sleep(m, cpu)
     for slot in range(m.config.n_slot[0]):
         if reclaim_page(m, cpu, slot):
             return True
@@ -80,6 +83,7 @@ def memcg_reclaim(m, cpu):
 
     Locking: caller must hold no spinlock.
     """
+    might_sleep(m, cpu)
     if shrink_page_cache(m, cpu):
         return
     for slot in range(m.config.n_file[0] * m.config.file_pages[0]):
@@ -110,6 +114,7 @@ def memcg_charge(m, cpu):
 @kernel_inline
 def pte_alloc_one(m, cpu):
     """A PTE table, private to the caller, or 0. Locking: caller must hold no spinlock."""
+    might_sleep(m, cpu)
     if m.config.memcg_limit[0] != 0:
         memcg_charge(m, cpu)
     return alloc_table(m, cpu, PTE_LEVEL)

@@ -30,6 +30,7 @@ from emulator.policy.policies import RECLAIM_ANY, RECLAIM_EDGES
 from emulator.tables.mmu_gather import ZAP_RECLAIM, pte_free_tlb
 from emulator.tables.unhook import check_empty, note_unhooked, unhook_if_empty
 from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import assert_gather_open, assert_ptl_held
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -60,6 +61,7 @@ def try_get_and_clear_pmd(m, cpu, pmd, table):
 
     Locking: caller must hold the ptl since it began to empty the table.
     """
+    assert_ptl_held(m, cpu, table)
     if not pmd_trylock(m, cpu, pmd):
         return False
     named = pmd_pgtable(read_once(m.entry, pmd))
@@ -80,6 +82,7 @@ def reclaim_locked(m, cpu, pmd, table, details, length, skipped, dropped):
 
     `skipped`: an entry had to stay. `dropped`: the ptl was let go in between. Locking: caller must hold the ptl.
     """
+    assert_ptl_held(m, cpu, table)
     if not covers(m, cpu, details, length) or skipped or (dropped and not knob(m.config.reclaim_trusts_first_pass)):
         return False
     return try_get_and_clear_pmd(m, cpu, pmd, table)
@@ -92,6 +95,7 @@ def reclaim_unlocked(m, cpu, mm, pmd, table, details, start, end, skipped, clear
     The flush is of an address that the table mapped: `end` is the next table's (478a1c3abebf).
     Locking: caller must hold no ptl, and an open gather.
     """
+    assert_gather_open(m, cpu)
     may_go = not skipped and (scans(m, cpu) or covers(m, cpu, details, end - start))
     if cleared_pmd:
         note_unhooked(m, cpu, mm, pmd, table)

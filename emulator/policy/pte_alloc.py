@@ -12,6 +12,7 @@ from emulator.policy.pins import note_pin
 from emulator.policy.pte_ref import pte_table_init, pte_try_get
 from emulator.uapi import ENOMEM
 from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import might_sleep, mmap_assert_locked
 from emulator.watch.pass_point import mark_life
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -80,6 +81,8 @@ def pte_alloc_try_get(m, cpu, mm, pmd):
     A dying table is waited for: its freer will clear the pmd.
     Locking: returns with one reference; caller must hold mmap_lock and no spinlock.
     """
+    might_sleep(m, cpu)
+    mmap_assert_locked(m, cpu, mm)
     table = pte_try_get(m, cpu, pmd)
     if table != 0:
         return table

@@ -39,6 +39,7 @@ from emulator.policy.pt_reclaim import reclaim_locked, reclaim_unlocked
 from emulator.policy.ptlock import lock_table, lock_tables, unlock_table, unlock_tables
 from emulator.policy.rcu_readers import pte_lock_pair_rcu, pte_lock_rcu, pte_peek_rcu
 from emulator.tables.unhook import free_pte_table
+from emulator.watch.lockdep import assert_gather_open, assert_ptl_held
 from emulator.watch.pass_point import mark_life
 from emulator.watch.points import point_number
 
@@ -164,6 +165,7 @@ def pte_zapped(m, cpu, pmd, table, details, length, skipped, dropped):
 
     `skipped`: an entry had to stay; `dropped`: the ptl was let go in between. Locking: caller must hold the ptl.
     """
+    assert_ptl_held(m, cpu, table)
     return m.config.reclaim[0] != RECLAIM_NONE and reclaim_locked(m, cpu, pmd, table, details, length, skipped, dropped)
 
 
@@ -173,6 +175,7 @@ def zap_ended(m, cpu, mm, pmd, table, details, start, end, skipped, cleared_pmd)
 
     Locking: caller must hold no ptl, and an open gather.
     """
+    assert_gather_open(m, cpu)
     if m.config.reclaim[0] != RECLAIM_NONE:
         reclaim_unlocked(m, cpu, mm, pmd, table, details, start, end, skipped, cleared_pmd)
 

@@ -37,7 +37,7 @@ from emulator.pages.swap_state import (
     swap_has_room,
 )
 from emulator.pages.vmscan import shrink_page_cache, swap_writepage
-from emulator.pgtable import pmd_addr_end, pmd_lookup, pmd_trans_huge
+from emulator.pgtable import pmd_addr_end, pmd_lookup, pmd_trans_huge, table_of
 from emulator.pgtable_types import DIRTY, PAGE, PAGE_SHIFT, SWAP_ENTRY
 from emulator.rmap_walks.page_vma_mapped import (
     clear_mapped_pte,
@@ -49,6 +49,7 @@ from emulator.rmap_walks.page_vma_mapped import (
 )
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import VM_LOCKED
+from emulator.watch.lockdep import assert_ptl_held, might_sleep, mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -73,6 +74,7 @@ def set_swap_pte(m, cpu, pte, frame, slot):
 
     Locking: caller must hold ptl and the page lock.
     """
+    assert_ptl_held(m, cpu, table_of(pte))
     if clear_mapped_pte(m, cpu, pte, True) == 0:
         return False
     took(m, cpu, TO_SWAP)
@@ -92,6 +94,7 @@ def discard_pte(m, cpu, pte):
 
     Locking: caller must hold ptl and a reference on the page.
     """
+    assert_ptl_held(m, cpu, table_of(pte))
     frame = m.pvmw.frame[cpu]
     entry = clear_mapped_pte(m, cpu, pte, True)
     if entry == 0:
@@ -231,6 +234,7 @@ def shrink_anon(m, cpu, pages):
 
     Locking: caller must hold no spinlock, no page lock but by trylock, and no anon_vma lock.
     """
+    might_sleep(m, cpu)
     frames = m.zone.limit[FRAMES] - 1
     done = 0
     for _ in range(frames):
@@ -261,6 +265,7 @@ def try_to_free_pages(m, cpu):
 @kernel
 def pageout_page(m, cpu, mm, addr):
     """MADV_PAGEOUT of one page. Pages that others map as well stay. Locking: caller must hold mmap_lock."""
+    mmap_assert_locked(m, cpu, mm)
     frame = get_page_at(m, cpu, mm, addr)
     if frame != 0:
         if read_once(m.page.mapcount, frame) == 1 and read_once(m.page.mapping, frame) != 0:
@@ -271,6 +276,7 @@ def pageout_page(m, cpu, mm, addr):
 @kernel
 def pageout_range(m, cpu, mm, addr, end):
     """MADV_PAGEOUT for [addr, end), which lies in one VMA. Locking: caller must hold mmap_lock."""
+    mmap_assert_locked(m, cpu, mm)
     while addr < end:
         pmd = pmd_lookup(m, mm, addr)
         entry = 0 if pmd == 0 else read_once(m.entry, pmd)

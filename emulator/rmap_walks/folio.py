@@ -14,7 +14,7 @@ from emulator.mm_types import LARGE, LAZYFREE
 from emulator.pages.page_alloc import put_page
 from emulator.pages.pagemap import trylock_anon_page, unlock_anon_page
 from emulator.pages.vma import pte_modify
-from emulator.pgtable import pmd_addr_end, pmd_lookup, pmd_trans_huge, pte_offset, pte_present
+from emulator.pgtable import pmd_addr_end, pmd_lookup, pmd_trans_huge, pte_offset, pte_present, table_of
 from emulator.pgtable_types import FILE, HPAGE_PMD_NR, PAGE, PAGE_SHIFT, PMD_SIZE, SPECIAL, ZERO_PTE
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rmap_walks.page_vma_mapped import (
@@ -26,6 +26,7 @@ from emulator.rmap_walks.page_vma_mapped import (
 )
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import VM_LOCKED
+from emulator.watch.lockdep import assert_ptl_held, mmap_assert_locked
 from emulator.watch.paths import path_number, took
 
 SPLIT_FOLIO = path_number("folio, split")
@@ -59,6 +60,7 @@ def map_unused_to_zeropage(m, cpu, pte, frame):
 
     It is looked at when nobody can store to it any more. Locking: caller must hold ptl, the page lock and a reference.
     """
+    assert_ptl_held(m, cpu, table_of(pte))
     flags = m.vma.flags[m.pvmw.vma[cpu]]
     if flags & VM_LOCKED or not zero_filled(m, frame):
         return
@@ -131,6 +133,7 @@ def find_folio(m, cpu, mm, pmd, addr, end):
     -head if the range is all of a table, and that all of the folio. Locking: caller must hold mmap_lock; takes and
     releases ptl.
     """
+    mmap_assert_locked(m, cpu, mm)
     table = pte_try_get(m, cpu, pmd)
     if table == 0 or not pte_lock(m, cpu, pmd, table):
         return 0
@@ -149,6 +152,7 @@ def find_folio(m, cpu, mm, pmd, addr, end):
 @kernel
 def split_mapped_folios(m, cpu, mm, pmd, addr, end, whole):
     """split_folios for [addr, end), in one PTE table. Locking: caller must hold mmap_lock."""
+    mmap_assert_locked(m, cpu, mm)
     while addr < end:
         found = find_folio(m, cpu, mm, pmd, addr, end)
         if found == 0:
@@ -163,6 +167,7 @@ def split_mapped_folios(m, cpu, mm, pmd, addr, end, whole):
 @kernel
 def split_leaf_folio(m, cpu, mm, pmd, addr, end, whole):
     """split_folios for [addr, end), of which a leaf at `pmd` maps all. Locking: caller must hold mmap_lock."""
+    mmap_assert_locked(m, cpu, mm)
     head = read_once(m.entry, pmd) >> PAGE_SHIFT
     lazy = read_once(m.page.mapping, head) & LAZYFREE
     if head == HUGE_ZERO_PAGE or folio_busy(m, head) or (end - addr == PMD_SIZE and (not whole or lazy)):
@@ -176,6 +181,7 @@ def split_folios(m, cpu, mm, addr, end, whole):
     """Split the folios that [addr, end) has a part of; with `whole` also those that lie in it, unless MADV_FREE has
     said that nobody needs them. Locking: caller must hold mmap_lock, and have no gather open.
     """
+    mmap_assert_locked(m, cpu, mm)
     while addr < end:
         following = pmd_addr_end(addr, end)
         pmd = pmd_lookup(m, mm, addr)

@@ -37,7 +37,7 @@ from emulator.pages.page_alloc import alloc_page, copy_page, put_page
 from emulator.pages.pagemap import PAGE_LOCK, page_lock_row, set_page_dirty
 from emulator.pages.swap_state import first_swap_slot
 from emulator.pages.vma import vma_lookup
-from emulator.pgtable import from_migration_entry, to_migration_entry
+from emulator.pgtable import from_migration_entry, table_of, to_migration_entry
 from emulator.pgtable_types import DIRTY, FILE, PAGE
 from emulator.rmap_walks.page_vma_mapped import (
     PVMW_MIGRATION,
@@ -51,6 +51,7 @@ from emulator.rmap_walks.page_vma_mapped import (
 )
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import ENOMEM, ENXIO
+from emulator.watch.lockdep import assert_ptl_held, might_sleep
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 from emulator.watch.shadow import shadow_migrated
@@ -67,6 +68,7 @@ def set_migration_pte(m, cpu, pte, frame):
 
     Locking: caller must hold ptl and the page lock.
     """
+    assert_ptl_held(m, cpu, table_of(pte))
     entry = clear_mapped_pte(m, cpu, pte, not knob(m.config.migrate_late_flush))
     if entry == 0:
         return False
@@ -169,6 +171,7 @@ def migrate_page(m, cpu, frame):
 
     Pages in the swap cache stay. Locking: caller must hold no lock.
     """
+    might_sleep(m, cpu)
     to = alloc_page(m, cpu)
     if to == 0:
         put_page(m, cpu, frame)

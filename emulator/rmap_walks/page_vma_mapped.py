@@ -29,9 +29,18 @@ from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock, i_mmap_lock, 
 from emulator.mm_types import FAMILY, MAPPING_SHIFT
 from emulator.pages.rmap import first_link
 from emulator.pages.vma import vma_limit
-from emulator.pgtable import huge_piece, is_migration_entry, pmd_lookup, pmd_trans_huge, pte_offset, pte_present
+from emulator.pgtable import (
+    huge_piece,
+    is_migration_entry,
+    pmd_lookup,
+    pmd_trans_huge,
+    pte_offset,
+    pte_present,
+    table_of,
+)
 from emulator.pgtable_types import ANON_EXCLUSIVE, PAGE, PAGE_SHIFT, PMD_SIZE, SPECIAL
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_put_many, pte_try_get, pte_unlock
+from emulator.watch.lockdep import assert_ptl_held, mmap_assert_locked
 
 PVMW_MIGRATION = 1  # look for the migration entries of the page, not for the PTEs that map it
 
@@ -203,6 +212,7 @@ def page_vma_mapped_at(m, cpu, mm, addr, frame):
 
     Locking: as page_vma_mapped_walk; caller must hold mmap_lock.
     """
+    mmap_assert_locked(m, cpu, mm)
     m.pvmw.frame[cpu] = frame
     m.pvmw.flags[cpu] = m.pvmw.table[cpu] = m.pvmw.cleared[cpu] = 0
     m.pvmw.mm[cpu] = mm
@@ -220,6 +230,7 @@ def get_page_at(m, cpu, mm, addr):
     Locking: caller must hold mmap_lock, and know that a VMA is there: munmap frees tables under mmap_lock for reading.
     Takes and releases ptl.
     """
+    mmap_assert_locked(m, cpu, mm)
     pmd = pmd_lookup(m, mm, addr)
     if pmd != 0:
         split_huge_pmd(m, cpu, mm, pmd, addr)
@@ -242,6 +253,7 @@ def clear_mapped_pte(m, cpu, pte, flush):
     An exclusive page has this PTE, the caller and perhaps the swap cache as its users; fast GUP counts, then looks at
     the PTE again, here it is the other way round. Locking: caller must hold ptl and a reference on the page.
     """
+    assert_ptl_held(m, cpu, table_of(pte))
     frame, addr = m.pvmw.frame[cpu], m.pvmw.addr[cpu]
     entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting the dirty bit
     if flush:

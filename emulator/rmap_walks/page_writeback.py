@@ -27,6 +27,7 @@ from emulator.pages.pagemap import (
 from emulator.pgtable_types import DIRTY, RW
 from emulator.rmap_walks.page_vma_mapped import clear_mapped_pte, page_vma_mapped_walk, rmap_walk_begin, rmap_walk_end
 from emulator.uapi import EINVAL
+from emulator.watch.lockdep import lockdep_assert_held
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -63,6 +64,7 @@ def page_mkclean(m, cpu, slot):
     The flush is under ptl: who stores to the page now faults, and waits for the page lock. Locking: caller must hold
     the page lock; takes and releases i_mmap_lock. Source: page_mkclean_one, mm/rmap.c.
     """
+    lockdep_assert_held(m, cpu, slot)
     rmap_walk_begin(m, cpu, m.cache.frame[slot], 1, 0)
     pte = page_vma_mapped_walk(m, cpu)
     while pte != 0:
@@ -82,6 +84,7 @@ def clear_page_dirty_for_io(m, cpu, slot):
 
     Locking: caller must hold the page lock.
     """
+    lockdep_assert_held(m, cpu, slot)
     if read_once(m.cache.dirty, slot) == 0:
         return False
     page_mkclean(m, cpu, slot)

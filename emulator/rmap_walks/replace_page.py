@@ -30,6 +30,7 @@ from emulator.rmap_walks.page_vma_mapped import (
     put_mapped_page,
 )
 from emulator.uapi import EFAULT, EINVAL, ENOMEM
+from emulator.watch.lockdep import mmap_assert_locked, mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.shadow import FORKED, shadow_own
 
@@ -43,6 +44,7 @@ def write_protect_page(m, cpu, mm, addr, frame):
 
     Locking: caller must hold mmap_lock, the page lock and a reference on the page.
     """
+    mmap_assert_locked(m, cpu, mm)
     pte = page_vma_mapped_at(m, cpu, mm, addr, frame)
     entry = 0
     alone = read_once(m.page.mapcount, frame) == 1 and read_once(m.page.mapping, frame) != 0
@@ -103,6 +105,7 @@ def try_to_merge_pages(m, cpu, mm, vma, addr, page, kpage_addr, kpage):
 @kernel
 def merge_locked(m, cpu, mm, vma, addr, page, kpage_addr, kpage):
     """try_to_merge_pages with both page locks, if nobody has them. Locking: caller must hold mmap_lock, references."""
+    mmap_assert_locked(m, cpu, mm)
     if not trylock_anon_page(m, cpu, kpage):
         return
     one = anon_page_row(m, page) == anon_page_row(m, kpage)
@@ -154,6 +157,7 @@ def uprobe_replace(m, cpu, mm, vma, addr, old):
 
     Locking: caller must hold mmap_lock for writing, the page lock and a reference on the page.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     if not write_protect_page(m, cpu, mm, addr, old):
         return 0
     took(m, cpu, UPROBE)

@@ -24,6 +24,7 @@ from emulator.policy.pte_alloc import pte_alloc_try_get
 from emulator.policy.pte_ref import entry_changed, pte_lock, pte_put, pte_unlock
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.uapi import ENOMEM
+from emulator.watch.lockdep import mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -39,6 +40,7 @@ def lock_device_table(m, cpu, mm, pmd, addr):
 
     Locking: caller must hold mmap_lock for writing; returns a table with i_mmap_lock and, inside of it, its ptl held.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     while True:
         table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)
         if table < 0:
@@ -60,6 +62,7 @@ def remap_pfn_range(m, cpu, mm, addr):
 
     Locking: caller must hold mmap_lock for writing; takes and releases i_mmap_lock and, inside of it, ptl.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     took(m, cpu, MAP_DEVICE)
     frame = alloc_page(m, cpu)
     if frame == 0:

@@ -14,6 +14,7 @@ from emulator.pgtable_types import FILE, PAGE
 from emulator.rmap_walks.folio import zero_filled
 from emulator.tables.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.tables.rcu import cond_resched
+from emulator.watch.lockdep import mmap_assert_locked
 from emulator.watch.paths import path_number, took
 
 PAGEOUT = path_number("MADV_PAGEOUT of a file")
@@ -65,6 +66,7 @@ def pageout_file_range(m, cpu, mm, vma, start, end):
 
     Private copies stay. Locking: caller must hold mmap_lock; page locks by trylock alone.
     """
+    mmap_assert_locked(m, cpu, mm)
     took(m, cpu, PAGEOUT)
     file = m.vma.file[vma] - 1
     first = linear_page_index(m, vma, start)

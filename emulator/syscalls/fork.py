@@ -53,6 +53,7 @@ from emulator.pgtable import (
     pud_addr_end,
     pud_lookup,
     set_bits,
+    table_of,
 )
 from emulator.pgtable_types import (
     ACCESSED,
@@ -76,6 +77,7 @@ from emulator.syscalls.mmap import exit_mmap
 from emulator.tables.pgalloc import pmd_alloc, pud_alloc
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EAGAIN, ECHILD, ENOMEM, VM_DONTCOPY, VM_LOCKED, VM_UFFD_MISSING, VM_WIPEONFORK
+from emulator.watch.lockdep import assert_ptl_held, mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 from emulator.watch.shadow import FORKED, owner_tag, shadow_own, shadow_share, shadow_swapped
@@ -120,6 +122,7 @@ def copy_present_pte(m, cpu, child, pte, addr):
     the other way round, so one of the two sees the other. A page of a file stays as it is: it is shared with the file,
     or read-only until somebody makes a copy. Locking: caller must hold ptl.
     """
+    assert_ptl_held(m, cpu, table_of(pte))
     entry = read_once(m.entry, pte)
     if entry & FILE == 0:
         entry = clear_bits(m, pte, RW | ANON_EXCLUSIVE)
@@ -159,6 +162,8 @@ def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
 
     Locking: caller must hold references on both tables and both ptls.
     """
+    assert_ptl_held(m, cpu, table)
+    assert_ptl_held(m, cpu, child_table)
     copied = frames = files = zeros = error = 0
     while addr < end:
         pte = pte_offset(table, addr)
@@ -195,6 +200,7 @@ def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     Locking: caller must hold the parent's mmap_lock for writing; takes and releases i_mmap_lock, or who walks it could
     see the child before and the parent after the copy, and both ptls.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     table = pte_try_get_retry(m, cpu, pmd)
     if table == 0:
         return 0
@@ -203,11 +209,11 @@ def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     child_table = pte_alloc_try_get(m, cpu, child, child_pmd)
     error = min(child_table, 0)
     if child_table > 0:
-        take_rmap_locks(m, cpu, mm)
+        take_rmap_locks(m, cpu, mm, addr)
         if pte_lock_pair(m, cpu, pmd, table, child_pmd, child_table):  # else the table was empty, and has gone
             error = copy_ptes(m, cpu, child, child_pmd, child_table, table, addr, end)
             pte_unlock_pair(m, cpu, table, child_table)
-        drop_rmap_locks(m, cpu, mm)
+        drop_rmap_locks(m, cpu, mm, addr)
         pte_put(m, cpu, child, child_pmd, addr)
     pte_put(m, cpu, mm, pmd, addr)
     pin_alone(m, cpu)
@@ -284,7 +290,6 @@ def dup_mmap(m, cpu, child, mm):
         if m.vma.file[to] != 0:  # before the entries: whoever walks i_mmap must find those, too
             link_file_vma(m, cpu, child, m.vma.file[to] - 1, m.vma.start[to], m.vma.end[to], m.vma.pgoff[to])
         if m.vma.anon_vma[to] != 0:
-            m.cpu.rmap_file[cpu] = m.vma.file[row]
             error = copy_page_range(m, cpu, child, mm, m.vma.start[row], m.vma.end[row])
             if error != 0:
                 return error
@@ -292,7 +297,7 @@ def dup_mmap(m, cpu, child, mm):
 
 
 @kernel
-def entry_at(m, pmd, addr):
+def entry_under(m, pmd, addr):
     """The entry for `addr` under a pmd that is not none, of a leaf what it maps there."""
     named = read_once(m.entry, pmd)
     if pmd_trans_huge(named):
@@ -310,7 +315,7 @@ def shadow_share_all(m, cpu, child, mm):
             following = pmd_addr_end(addr, m.vma.end[row])
             pmd = pmd_lookup(m, child, addr)
             while pmd != 0 and m.entry[pmd] != 0 and addr < following:
-                entry = entry_at(m, pmd, addr)
+                entry = entry_under(m, pmd, addr)
                 if pte_present(entry) and entry & FILE == 0 and entry >> PAGE_SHIFT != ZERO_PAGE:
                     shadow_share(m, entry >> PAGE_SHIFT, addr)
                 elif is_swap_entry(entry):

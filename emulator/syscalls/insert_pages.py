@@ -13,6 +13,7 @@ from emulator.policy.pte_alloc import pte_alloc_try_get
 from emulator.policy.pte_ref import pte_put
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.uapi import EFAULT, EINVAL, VM_FILE
+from emulator.watch.lockdep import mmap_assert_locked
 from emulator.watch.paths import path_number, took
 
 INSERT = path_number("driver inserts pages")
@@ -24,6 +25,7 @@ def insert_range(m, cpu, mm, vma, start, end):
 
     Locking: caller must hold mmap_lock.
     """
+    mmap_assert_locked(m, cpu, mm)
     while start < end:
         following = pmd_addr_end(start, end)
         pmd = pmd_alloc(m, cpu, mm, start)

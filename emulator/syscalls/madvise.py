@@ -51,6 +51,7 @@ from emulator.uapi import (
 from emulator.walks.guard import guard_install
 from emulator.walks.gup import faultin_page_range
 from emulator.walks.pagewalk import WALK_COLD, WALK_FREE, WALK_GUARD_REMOVE, WALK_WILLNEED, walk_page_range
+from emulator.watch.lockdep import mmap_assert_locked, mmap_assert_write_locked
 from emulator.watch.shadow import shadow_forget
 
 
@@ -110,6 +111,7 @@ def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
 
     Locking: caller must hold mmap_lock.
     """
+    mmap_assert_locked(m, cpu, mm)
     if detecting(m) and advice == MADV_FREE:
         shadow_forget(m, cpu, mm, addr, end)
     if takes_folios_apart(advice):
@@ -122,6 +124,7 @@ def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
 @kernel
 def madvise_update_vma(m, cpu, mm, row, start, end, advice):
     """Set or clear the flag that the advice names: 0 or -errno. Locking: caller must hold mmap_lock for writing."""
+    mmap_assert_write_locked(m, cpu, mm)
     flags = m.vma.flags[row]
     if advice == MADV_DONTFORK:
         flags |= VM_DONTCOPY
@@ -151,6 +154,7 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
 
     Locking: caller must hold mmap_lock, for writing where the advice changes the VMA.
     """
+    mmap_assert_locked(m, cpu, mm)
     flags = m.vma.flags[row]
     if flags & VM_HUGETLB:
         return -EINVAL  # of Linux's advice, MADV_DONTNEED before 5.18

@@ -26,6 +26,7 @@ from emulator.policy.pte_ref import pte_put
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EEXIST, EINTR, EINVAL, ENOENT, ENOMEM, VM_UFFD_MISSING, VM_WRITE
+from emulator.watch.lockdep import mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.shadow import note_value, shadow_own
 
@@ -74,6 +75,7 @@ def mfill_atomic_range(m, cpu, mm, row, start, end, value):
 
     Locking: caller must hold mmap_lock for reading.
     """
+    mmap_assert_locked(m, cpu, mm)
     while start < end:
         pmd = pmd_alloc(m, cpu, mm, start)
         table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)

@@ -11,11 +11,13 @@ from emulator.pages.vma import vma_lookup, vma_modify_flags
 from emulator.pgtable_types import PAGE
 from emulator.uapi import EAGAIN, EFAULT, EINVAL, ENOMEM, VM_HUGETLB, VM_LOCKED, VM_PFNMAP
 from emulator.walks.gup import mm_populate
+from emulator.watch.lockdep import mmap_assert_write_locked
 
 
 @kernel
 def apply_vma_lock_flags(m, cpu, mm, start, end, locked):
     """Set or clear VM_LOCKED of [start, end): 0 or -errno. Locking: caller must hold mmap_lock for writing."""
+    mmap_assert_write_locked(m, cpu, mm)
     while start < end:
         row = vma_lookup(m, mm, start)
         if row < 0:

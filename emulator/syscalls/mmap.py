@@ -39,6 +39,7 @@ from emulator.tables.mmu_gather import ZAP_DROP_MARKERS, pte_free_tlb, tlb_finis
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EINVAL, ENOMEM, VM_FILE, VM_HUGEPAGE, VM_HUGETLB, VM_PFNMAP, VM_SHARED
 from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import mmap_assert_locked, mmap_assert_write_locked
 from emulator.watch.pass_point import mark_life
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -118,6 +119,7 @@ def free_pgd_range(m, cpu, mm, addr, end, floor, ceiling):
     Locking: caller must hold mmap_lock; nobody else may use addresses between floor and ceiling.
     Source: free_pgd_range, mm/memory.c.
     """
+    mmap_assert_locked(m, cpu, mm)
     addr &= -PMD_SIZE
     if addr < floor:
         addr += PMD_SIZE
@@ -138,6 +140,7 @@ def unmap_region(m, cpu, mm, start, end):
 
     Locking: caller must hold mmap_lock.
     """
+    mmap_assert_locked(m, cpu, mm)
     took(m, cpu, MUNMAP)
     row = find_vma(m, mm, start)
     floor = 0
@@ -174,6 +177,7 @@ def can_unmap(m, mm, start, end, more):
 @kernel
 def munmap_locked(m, cpu, mm, start, end):
     """Unmap [start, end): 0 or -errno. Locking: caller must hold mmap_lock for writing."""
+    mmap_assert_write_locked(m, cpu, mm)
     error = can_unmap(m, mm, start, end, 2)
     if error != 0:
         return error

@@ -21,6 +21,7 @@ from emulator.tables.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.uapi import EINVAL, ENOMEM, VM_ACCESS_FLAGS, VM_HUGETLB, VM_LOCKED, VM_SHARED, VM_UFFD_MISSING, VM_WRITE
 from emulator.walks.gup import populate_private_locked
 from emulator.walks.pagewalk import WALK_PROTECT, walk_page_range
+from emulator.watch.lockdep import mmap_assert_write_locked
 
 
 @kernel
@@ -29,8 +30,9 @@ def change_protection(m, cpu, mm, addr, end, flags):
 
     Locking: caller must hold mmap_lock for writing.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     tlb_gather_mmu(m, cpu, mm, 0)
-    m.cpu.walk_arg[cpu] = flags
+    m.mm_walk.private[cpu] = flags
     walk_page_range(m, cpu, mm, addr, end, WALK_PROTECT)
     tlb_finish_mmu(m, cpu)
 

@@ -28,6 +28,7 @@ from emulator.syscalls.mmap import munmap_locked, unmap_region
 from emulator.uapi import EFAULT, EINVAL, ENOMEM, VM_HUGETLB, VM_LOCKED, VM_PFNMAP, VM_UFFD_MISSING
 from emulator.walks.gup import mm_populate
 from emulator.walks.move_page_tables import move_page_tables
+from emulator.watch.lockdep import mmap_assert_write_locked
 
 
 @kernel
@@ -37,6 +38,7 @@ def copy_vma(m, cpu, mm, row, addr, end, new):
     An anonymous one without pages belongs wholly to its new place, and userfaultfd does not follow.
     Locking: caller must hold mmap_lock for writing.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     flags, anon_vma, file = m.vma.flags[row] & ~VM_UFFD_MISSING, m.vma.anon_vma[row], m.vma.file[row]
     pgoff = linear_page_index(m, row, addr)
     if anon_vma == 0 and file == 0:
@@ -59,10 +61,10 @@ def move_vma(m, cpu, mm, row, addr, end, new):
     If memory runs out, what was moved goes back; its old tables may have been freed, so that can fail as well, and
     what is left behind then is unmapped. Locking: caller must hold mmap_lock for writing.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     if m.mm.vmas[mm] + 3 > m.config.vma_per_mm[0]:
         return -ENOMEM
     device = m.vma.flags[row] & VM_PFNMAP
-    m.cpu.rmap_file[cpu] = m.vma.file[row]
     copy_vma(m, cpu, mm, row, addr, end, new)
     if device:
         move_device_vma(m, cpu, mm, addr, new, 0)
@@ -84,6 +86,7 @@ def remap_move(m, cpu, mm, addr, end, new):
 
     Locking: caller must hold mmap_lock for writing. Source: remap_move, mm/mremap.c, since 6.17.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     row = vma_lookup(m, mm, addr)
     if row < 0:
         return -EFAULT
@@ -130,6 +133,7 @@ def expand_vma(m, cpu, mm, addr, end, new_end):
 
     Locking: caller must hold mmap_lock for writing.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     row = vma_lookup(m, mm, addr)
     if row < 0:
         return -EFAULT
@@ -160,6 +164,7 @@ def expand_vma(m, cpu, mm, addr, end, new_end):
 @kernel
 def shrink_vma(m, cpu, mm, addr, new_end, end):
     """Unmap [new_end, end): 0 or -errno. Locking: caller must hold mmap_lock for writing."""
+    mmap_assert_write_locked(m, cpu, mm)
     row = vma_lookup(m, mm, addr)
     if row < 0:
         return -EFAULT

@@ -17,6 +17,7 @@ from emulator.syscalls.mmap import exit_mmap
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EBUSY, EINTR
 from emulator.walks.pagewalk import WALK_UNUSE, walk_page_range
+from emulator.watch.lockdep import might_sleep
 
 _ROUNDS = 200  # over all mms, until swapoff gives up: a fork may bring entries to where it has been
 
@@ -24,7 +25,7 @@ _ROUNDS = 200  # over all mms, until swapoff gives up: a fork may bring entries 
 @kernel
 def unuse_vma(m, cpu, mm, vma):
     """Map the pages of all swap entries of a VMA: 0 or -ENOMEM."""
-    m.cpu.walk_arg[cpu] = vma
+    m.mm_walk.private[cpu] = vma
     return walk_page_range(m, cpu, mm, m.vma.start[vma], m.vma.end[vma], WALK_UNUSE)
 
 
@@ -76,6 +77,7 @@ def try_to_unuse(m, cpu):
 @kernel
 def swapoff(m, cpu):
     """swapoff(2), then swapon(2): 0 or -errno. No slot is taken meanwhile. Locking: caller must hold no lock."""
+    might_sleep(m, cpu)
     atomic_add(m.swap.off, 0, 1)
     error = try_to_unuse(m, cpu)
     atomic_add(m.swap.off, 0, -1)

@@ -25,6 +25,7 @@ from emulator.pages.pagemap import (
     cache_slot,
     delete_from_page_cache,
     inode_lock,
+    inode_row,
     inode_unlock,
     lock_page,
     unlock_page,
@@ -34,6 +35,7 @@ from emulator.pages.rmap import first_link
 from emulator.pgtable_types import FILE, PAGE
 from emulator.tables.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.uapi import EINVAL
+from emulator.watch.lockdep import lockdep_assert_held
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -79,6 +81,7 @@ def truncate_inode_page(m, cpu, file, pgoff):
 @kernel
 def truncate_range(m, cpu, file, first, end, even_cows):
     """Take pages [first, end) out of a file. Locking: caller must hold the inode lock."""
+    lockdep_assert_held(m, cpu, inode_row(m, file))
     write_once(m.file.punched, file, m.file.punched[file] + 1)
     unmap_mapping_range(m, cpu, file, first, end, even_cows)
     point(m, cpu, UNMAPPED, file, first)

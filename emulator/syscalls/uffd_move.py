@@ -16,7 +16,7 @@ from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock
 from emulator.pages.rmap import anon_mapping
 from emulator.pages.vma import anon_vma_prepare
-from emulator.pgtable import pmd_lookup, pte_offset
+from emulator.pgtable import pmd_lookup, pte_offset, table_of
 from emulator.pgtable_types import ANON_EXCLUSIVE, ANON_PTE, PAGE, PAGE_SHIFT, PRESENT, ZERO_PAGE, ZERO_PTE
 from emulator.policy.pins import pin_alone, pin_also
 from emulator.policy.pte_alloc import pte_alloc_try_get
@@ -45,6 +45,7 @@ from emulator.uapi import (
     VM_UFFD_MISSING,
     VM_WRITE,
 )
+from emulator.watch.lockdep import assert_gather_open, assert_ptl_held, mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 from emulator.watch.shadow import shadow_move, shadow_moved, shadow_release
@@ -60,6 +61,8 @@ def move_present_pte(m, cpu, mm, pte, to, src, dst):
     Only a page that nobody shares, and nobody has pinned: fast GUP counts it, then looks at the entry again.
     Locking: caller must hold both ptls and the anon_vma lock: who looks for the page finds it at one of its places.
     """
+    assert_ptl_held(m, cpu, table_of(pte))
+    assert_ptl_held(m, cpu, table_of(to))
     entry = read_once(m.entry, pte)
     frame = entry >> PAGE_SHIFT
     if frame == ZERO_PAGE:
@@ -85,6 +88,8 @@ def move_present_pte(m, cpu, mm, pte, to, src, dst):
 @kernel
 def move_pages_pte(m, cpu, mm, src_pmd, dst_pmd, src_table, dst_table, src, dst):
     """Move one page between two tables: 0, -EEXIST, -ENOENT or -EBUSY. Locking: caller must hold both ptls."""
+    assert_ptl_held(m, cpu, src_table)
+    assert_ptl_held(m, cpu, dst_table)
     pte, to = pte_offset(src_table, src), pte_offset(dst_table, dst)
     if read_once(m.entry, to) != 0:
         return -EEXIST
@@ -115,6 +120,8 @@ def move_page(m, cpu, mm, src_pmd, dst_pmd, src, dst):
 
     Locking: caller must hold mmap_lock and an open gather.
     """
+    mmap_assert_locked(m, cpu, mm)
+    assert_gather_open(m, cpu)
     took(m, cpu, MOVE)
     src_table = pte_try_get(m, cpu, src_pmd)
     if src_table == 0:
@@ -142,6 +149,8 @@ def move_pages_range(m, cpu, mm, src, dst, end):
 
     Locking: caller must hold mmap_lock for reading and an open gather.
     """
+    mmap_assert_locked(m, cpu, mm)
+    assert_gather_open(m, cpu)
     while src < end:
         src_pmd = pmd_lookup(m, mm, src)
         dst_pmd = pmd_alloc(m, cpu, mm, dst)

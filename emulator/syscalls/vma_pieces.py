@@ -7,59 +7,53 @@ Source: msync, mm/msync.c; madvise_remove, mm/madvise.c; madvise_collapse, mm/kh
 from emulator.atomic import kernel
 from emulator.huge.khugepaged import collapse_vma
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
-from emulator.pages.pagemap import cache_slot
 from emulator.pages.vma import find_vma, linear_page_index, vma_limit
 from emulator.pgtable_types import PAGE
 from emulator.rmap_walks.page_writeback import write_cache_pages
 from emulator.syscalls.truncate import punch_hole
 from emulator.uapi import EACCES, EINVAL, ENOMEM, VM_FILE, VM_LOCKED, VM_SHARED
 
-NO_FILE, GAP = -1, -2  # in the place of a slot
+NO_FILE, GAP = -1, -2  # in the place of a file
 SYNC, REMOVE, COLLAPSE = range(3)
 
 
 @kernel
 def find_piece(m, cpu, mm, start, end):
-    """Note in this CPU's `vmf` what [start, end) maps, as far as its first VMA goes: the VMA's flags, the first page,
-    and the file's first slot, NO_FILE or GAP. The end of that, -ENOMEM if there is none.
+    """What [start, end) maps, as far as its first VMA goes: the end of that, or -ENOMEM if there is none; the file,
+    NO_FILE or GAP; its first page; the VMA's flags.
 
     Locking: takes and releases mmap_lock for reading.
     """
-    result = -ENOMEM
+    until, file, first, flags = -ENOMEM, GAP, 0, 0
     mmap_read_lock(m, cpu, mm)
     row = find_vma(m, mm, start)
     if row < vma_limit(m, mm) and m.vma.start[row] < end:
-        result = m.vma.start[row]
-        m.vmf.slot[cpu] = GAP
-        if result <= start:
-            result = min(end, m.vma.end[row])
-            m.vmf.flags[cpu] = m.vma.flags[row]
-            m.vmf.slot[cpu] = NO_FILE
-            if m.vma.flags[row] & VM_FILE:
-                m.vmf.slot[cpu] = cache_slot(m, m.vma.file[row] - 1, 0)
-            m.vmf.addr[cpu] = linear_page_index(m, row, start)
+        until = m.vma.start[row]
+        if until <= start:
+            until = min(end, m.vma.end[row])
+            flags = m.vma.flags[row]
+            file = m.vma.file[row] - 1 if flags & VM_FILE else NO_FILE
+            first = linear_page_index(m, row, start)
     mmap_read_unlock(m, cpu, mm)
-    return result
+    return until, file, first, flags
 
 
 @kernel
-def sync_piece(m, cpu, pages):
+def sync_piece(m, cpu, file, first, pages, flags):
     """Write the pages of a piece, if it maps a file, shared: 0."""
-    slot, first = m.vmf.slot[cpu], m.vmf.addr[cpu]
-    if slot != NO_FILE and m.vmf.flags[cpu] & VM_SHARED:
-        write_cache_pages(m, cpu, slot // m.config.file_pages[0], first, first + pages)
+    if file != NO_FILE and flags & VM_SHARED:
+        write_cache_pages(m, cpu, file, first, first + pages)
     return 0
 
 
 @kernel
-def remove_piece(m, cpu, pages):
+def remove_piece(m, cpu, file, first, pages, flags):
     """Punch a hole where a piece maps a file, shared: 0 or -errno. The inode lock comes before mmap_lock."""
-    slot, flags = m.vmf.slot[cpu], m.vmf.flags[cpu]
-    if slot == NO_FILE or flags & VM_LOCKED:
+    if file == NO_FILE or flags & VM_LOCKED:
         return -EINVAL
     if flags & VM_SHARED == 0:
         return -EACCES
-    return punch_hole(m, cpu, slot // m.config.file_pages[0], m.vmf.addr[cpu], pages)
+    return punch_hole(m, cpu, file, first, pages)
 
 
 @kernel
@@ -70,17 +64,17 @@ def walk_pieces(m, cpu, mm, start, length, call):
         return -EINVAL
     result = error = 0
     while start < end and error == 0:
-        until = find_piece(m, cpu, mm, start, end)
+        until, file, first, flags = find_piece(m, cpu, mm, start, end)
         if until < 0:
             return until
-        if m.vmf.slot[cpu] == GAP:
+        if file == GAP:
             result = -ENOMEM
         elif call == COLLAPSE:
             error = collapse_vma(m, cpu, mm, start, until)
         elif call == REMOVE:
-            error = remove_piece(m, cpu, (until - start) // PAGE)
+            error = remove_piece(m, cpu, file, first, (until - start) // PAGE, flags)
         else:
-            error = sync_piece(m, cpu, (until - start) // PAGE)
+            error = sync_piece(m, cpu, file, first, (until - start) // PAGE, flags)
         start = until
     return result if error == 0 else error
 

@@ -9,6 +9,7 @@ from emulator.pages.page_alloc import alloc_table, free_table
 from emulator.pgtable import mm_inc_nr_tables, pgd_offset, pmd_offset, populate, pud_offset
 from emulator.pgtable_types import PMD_LEVEL, PUD_LEVEL
 from emulator.uapi import ENOMEM
+from emulator.watch.lockdep import mmap_assert_locked
 
 
 @kernel
@@ -34,6 +35,7 @@ def alloc_upper(m, cpu, mm, entry, level):
 @kernel_inline
 def pud_alloc(m, cpu, mm, addr):
     """The PUD entry for `addr`, with the table above it; or -ENOMEM. Locking: caller must hold mmap_lock."""
+    mmap_assert_locked(m, cpu, mm)
     pgd = pgd_offset(m, mm, addr)
     if read_once(m.entry, pgd) == 0 and alloc_upper(m, cpu, mm, pgd, PUD_LEVEL) != 0:
         return -ENOMEM
@@ -43,6 +45,7 @@ def pud_alloc(m, cpu, mm, addr):
 @kernel
 def pmd_alloc(m, cpu, mm, addr):
     """The PMD entry for `addr`, with the tables above it; or -ENOMEM. Locking: caller must hold mmap_lock."""
+    mmap_assert_locked(m, cpu, mm)
     pud = pud_alloc(m, cpu, mm, addr)
     if pud < 0 or (read_once(m.entry, pud) == 0 and alloc_upper(m, cpu, mm, pud, PMD_LEVEL) != 0):
         return -ENOMEM

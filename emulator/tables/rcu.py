@@ -49,6 +49,7 @@ from emulator.pages.page_alloc import poison_table
 from emulator.pgtable_types import TABLE_INSTALLED, TABLE_LIMBO, TABLE_UNHOOKED
 from emulator.tables.recovery import rcu_recover
 from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import rcu_assert_held, rcu_assert_not_held
 from emulator.watch.pass_point import mark_life, point_noirq
 from emulator.watch.points import point_number
 
@@ -76,6 +77,7 @@ def rcu_read_unlock(m, cpu):
 @kernel_inline
 def rcu_qs(m, cpu):
     """Report a quiescent state. Locking: caller must be outside of rcu_read_lock."""
+    rcu_assert_not_held(m, cpu)
     seq = smp_load_acquire(m.rcu.gp_seq, 0)
     if m.cpu.rcu_qs[cpu] != seq:
         smp_store_release(m.cpu.rcu_qs, cpu, seq)
@@ -93,8 +95,11 @@ def cond_resched(m, cpu):
 def account_rcu_age(m, cpu, table, generation):
     """At the end of a read section that found `table` at `generation`: how many grace periods ago was it removed?
 
-    0 while it is installed, 1 for a grace period that had begun before; more is a BUG. Source: rcutorture.
+    0 while it is installed, 1 for a grace period that had begun before; more is a BUG.
+
+    Locking: caller must be inside of rcu_read_lock. Source: rcutorture.
     """
+    rcu_assert_held(m, cpu)
     age = 0
     if m.ptdesc.generation[table] != generation:
         age = RCU_AGES - 1

@@ -24,6 +24,7 @@ from emulator.pgtable_types import DIRTY, HPAGE_PMD_NR, PAGE, PAGE_SHIFT, PMD_SI
 from emulator.policy.pte_ref import entry_changed, pte_lock, pte_peek, pte_put_many_tlb, pte_unlock
 from emulator.rmap_walks.folio import folio_busy, maps_whole_folio
 from emulator.tables.mmu_gather import tlb_adjust_range, tlb_remove_tlb_entry
+from emulator.watch.lockdep import assert_gather_open
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -56,6 +57,7 @@ def clear_young_dirty_ptes(m, cpu, pmd, table, addr, end, bits):
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
+    assert_gather_open(m, cpu)
     took(m, cpu, YOUNG_DIRTY)
     if not pte_lock(m, cpu, pmd, table):
         return
@@ -81,6 +83,7 @@ def free_swap_ptes(m, cpu, mm, pmd, table, addr, end):
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
+    assert_gather_open(m, cpu)
     start = addr
     cleared = 0
     if not pte_lock(m, cpu, pmd, table):
@@ -121,6 +124,7 @@ def clear_young_huge_pmd(m, cpu, pmd, addr, bits):
 
     Locking: takes and releases pmd_lock; caller must hold an open gather. Source: madvise_free_huge_pmd.
     """
+    assert_gather_open(m, cpu)
     pmd_lock(m, cpu, pmd)
     entry = read_once(m.entry, pmd)
     head = entry >> PAGE_SHIFT
@@ -139,6 +143,7 @@ def change_pte_range(m, cpu, pmd, table, addr, end, flags):
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
+    assert_gather_open(m, cpu)
     took(m, cpu, MPROTECT)
     if not pte_lock(m, cpu, pmd, table):
         return
@@ -164,6 +169,7 @@ def change_huge_pmd(m, cpu, pmd, addr, flags):
     """If a leaf stands at `pmd`, give it the permissions of `flags`. Locking: takes and releases pmd_lock; caller must
     hold an open gather. Source: mm/huge_memory.c.
     """
+    assert_gather_open(m, cpu)
     pmd_lock(m, cpu, pmd)
     if pmd_trans_huge(read_once(m.entry, pmd)):
         took(m, cpu, CHANGE_HUGE)

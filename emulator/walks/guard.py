@@ -18,6 +18,7 @@ from emulator.policy.pte_ref import entry_changed, pte_lock, pte_put, pte_put_ma
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EINTR
+from emulator.watch.lockdep import assert_gather_open, mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -59,6 +60,7 @@ def guard_install_range(m, cpu, mm, addr, end):
 
     Locking: caller must hold mmap_lock.
     """
+    mmap_assert_locked(m, cpu, mm)
     others = 0
     while addr < end:
         following = pmd_addr_end(addr, end)
@@ -80,6 +82,7 @@ def guard_install(m, cpu, mm, row, start, end):
     Linux restarts the system call after three turns; here the turns go on.
     Locking: caller must hold mmap_lock for reading: pages may come back between the turns.
     """
+    mmap_assert_locked(m, cpu, mm)
     anon_vma_prepare(m, mm, row)  # fork must not leave the table behind
     while True:
         others = guard_install_range(m, cpu, mm, start, end)
@@ -96,6 +99,7 @@ def guard_remove_pte_range(m, cpu, mm, pmd, table, addr, end):
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """
+    assert_gather_open(m, cpu)
     took(m, cpu, REMOVE)
     start = addr
     removed = 0

@@ -24,6 +24,7 @@ from emulator.pgtable_types import FILE, PAGE, PAGE_SHIFT, PRESENT, RW, ZERO_PAG
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EBUS, EFAULT, EINTR, EINVAL, ENOMEM, VM_ACCESS_FLAGS, VM_FILE, VM_PFNMAP, VM_SHARED, VM_WRITE
+from emulator.watch.lockdep import mmap_assert_locked, mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -41,6 +42,7 @@ def follow_page_pte(m, cpu, mm, addr, write, get):
     for while the table is pinned still: the wait looks into it (in v1 it is put before, D6). Locking: caller must hold
     mmap_lock; takes and releases ptl.
     """
+    mmap_assert_locked(m, cpu, mm)
     pmd = pmd_lookup(m, mm, addr)
     if pmd == 0:
         return 0
@@ -80,6 +82,7 @@ def pin_user_page(m, cpu, mm, addr, flags):
 
     Locking: caller must hold mmap_lock for reading.
     """
+    mmap_assert_locked(m, cpu, mm)
     row = vma_lookup(m, mm, addr)
     write = flags & FAULT_FLAG_WRITE
     if row < 0:
@@ -127,6 +130,7 @@ def populate_page(m, cpu, mm, row, at, write):
     A look after VM_FAULT_RETRY, for which mmap_lock was dropped and taken again, has FAULT_FLAG_TRIED in the low bits
     of its address. Locking: caller must hold mmap_lock for reading.
     """
+    mmap_assert_locked(m, cpu, mm)
     addr = at & -PAGE
     if follow_page_pte(m, cpu, mm, addr, write, 0) != 0:
         return addr + PAGE
@@ -148,6 +152,7 @@ def faultin_page_range(m, cpu, mm, at, end, write):
 
     Locking: caller must hold mmap_lock for reading, which may be dropped and taken again.
     """
+    mmap_assert_locked(m, cpu, mm)
     while 0 <= at < end:
         row = vma_lookup(m, mm, at)
         if row < 0:
@@ -165,6 +170,7 @@ def populate_private_locked(m, cpu, mm, row, at, end):
     Locking: caller must hold mmap_lock for writing, which is kept: no fault retries, and userfaultfd must not watch.
     Source: mprotect_fixup.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     while 0 <= at < end:
         at = populate_page(m, cpu, mm, row, at | FAULT_FLAG_TRIED, FAULT_FLAG_WRITE)
 

@@ -43,6 +43,7 @@ from emulator.tables.rcu import cond_resched
 from emulator.uapi import EFAULT, EINTR
 from emulator.walks.gup import get_user_page
 from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import lockdep_assert_irqs_disabled, mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 from emulator.watch.shadow import shadow_device_store, zaps_of_others
@@ -66,6 +67,7 @@ def gup_pte_range(m, cpu, pmd, named, addr, write):
 
     Locking: caller must have interrupts off.
     """
+    lockdep_assert_irqs_disabled(m, cpu)
     took(m, cpu, GUP_FAST)
     table = pgtable_of(named)
     generation = data_race(m.ptdesc.generation, table)
@@ -110,6 +112,7 @@ def check_owner(m, cpu, mm, pmd, named, frame):
 
     Locking: caller must have interrupts off still.
     """
+    lockdep_assert_irqs_disabled(m, cpu)
     table = table_of(pmd) if pmd_trans_huge(named) else pgtable_of(named)
     owner = data_race(m.ptdesc.mm, table) - 1
     if owner != mm and not is_hugetlb(named):
@@ -148,6 +151,7 @@ def frame_of_entry(m, entry):
 @kernel
 def frame_at(m, cpu, mm, addr):
     """frame_of_entry for `addr`. Locking: caller must hold mmap_lock, and know a VMA there; takes and releases ptl."""
+    mmap_assert_locked(m, cpu, mm)
     pmd = pmd_lookup(m, mm, addr)
     named = 0 if pmd == 0 else read_once(m.entry, pmd)
     if pmd_trans_huge(named):

@@ -62,6 +62,7 @@ from emulator.tables.pgalloc import pmd_alloc, pud_alloc
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EAGAIN
 from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 from emulator.watch.shadow import SHARED, owner_tag, shadow_move, shadow_moved, shadow_swapped
@@ -132,6 +133,7 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
     the entry at both addresses, and both ptls, and flushes under them. Nothing is allocated under i_mmap_lock: reclaim
     may wait for who writes back, and wants it.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     old_table = pte_try_get_retry(m, cpu, old_pmd)
     if old_table == 0:
         return 0
@@ -141,9 +143,9 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
         pte_put(m, cpu, mm, old_pmd, old)
         pin_alone(m, cpu)
         return new_table
-    take_rmap_locks(m, cpu, mm)
+    take_rmap_locks(m, cpu, mm, old)
     if not pte_lock_pair(m, cpu, old_pmd, old_table, new_pmd, new_table):
-        drop_rmap_locks(m, cpu, mm)
+        drop_rmap_locks(m, cpu, mm, old)
         pte_put(m, cpu, mm, new_pmd, new)
         pte_put(m, cpu, mm, old_pmd, old)
         pin_alone(m, cpu)
@@ -162,7 +164,7 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
         flush_tlb_mm_range(m, cpu, mm, old, old + length, 0)
     if DEBUG:
         shadow_move_range(m, mm, new_table, new, new + length, new - old)
-    drop_rmap_locks(m, cpu, mm)
+    drop_rmap_locks(m, cpu, mm, old)
     pte_put(m, cpu, mm, new_pmd, new)
     pte_put_many(m, cpu, mm, old_pmd, old, moved + 1)
     pin_alone(m, cpu)
@@ -192,17 +194,17 @@ def move_table(m, cpu, mm, old_entry, new_entry, old, size):
 
 
 @kernel
-def lock_rmap(m, cpu, mm):
+def lock_rmap(m, cpu, mm, old):
     """take_rmap_locks, before a table moves."""
     if not knob(m.config.move_without_rmap_lock):
-        take_rmap_locks(m, cpu, mm)
+        take_rmap_locks(m, cpu, mm, old)
 
 
 @kernel
-def unlock_rmap(m, cpu, mm):
+def unlock_rmap(m, cpu, mm, old):
     """drop_rmap_locks."""
     if not knob(m.config.move_without_rmap_lock):
-        drop_rmap_locks(m, cpu, mm)
+        drop_rmap_locks(m, cpu, mm, old)
 
 
 @kernel
@@ -212,14 +214,14 @@ def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
     if table == 0:
         return False
     point(m, cpu, MOVING_TABLE, table, old_pmd)
-    lock_rmap(m, cpu, mm)
+    lock_rmap(m, cpu, mm, old)
     if DEBUG:
         shadow_move_range(m, mm, table, 0, PMD_SIZE, 0)
     took(m, cpu, MOVE_PMD)
     done = move_table(m, cpu, mm, old_pmd, new_pmd, old, PMD_SIZE)
     if DEBUG:
         shadow_move_range(m, mm, table, new if done else old, (new if done else old) + PMD_SIZE, new - old)
-    unlock_rmap(m, cpu, mm)
+    unlock_rmap(m, cpu, mm, old)
     pte_put(m, cpu, mm, new_pmd if done else old_pmd, new if done else old)
     return done
 
@@ -240,7 +242,8 @@ def move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
     """Move a huge page; False if there is none, or something at `new_pmd`. Locking: caller must hold mmap_lock for
     writing; takes and releases the rmap locks, without which a walker may split it.
     """
-    lock_rmap(m, cpu, mm)
+    mmap_assert_write_locked(m, cpu, mm)
+    lock_rmap(m, cpu, mm, old)
     entry = read_once(m.entry, old_pmd)
     done = pmd_trans_huge(entry) and read_once(m.entry, new_pmd) == 0
     if done:
@@ -250,7 +253,7 @@ def move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
         move_leaf(m, cpu, mm, old_pmd, new_pmd, old)
         if DEBUG:
             shadow_move_leaf(m, mm, entry >> PAGE_SHIFT, new, 1)
-    unlock_rmap(m, cpu, mm)
+    unlock_rmap(m, cpu, mm, old)
     return done
 
 
@@ -258,14 +261,14 @@ def move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
 def move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
     """Move a whole PMD table, 1 GiB; True if done. Locking: as move_table."""
     pmds = entry_at(pgtable_of(read_once(m.entry, old_pud)), 0)
-    lock_rmap(m, cpu, mm)
+    lock_rmap(m, cpu, mm, old)
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new, 0)
     took(m, cpu, MOVE_PUD)
     done = move_table(m, cpu, mm, old_pud, new_pud, old, PUD_SIZE)
     if DEBUG:
         shadow_move_tables(m, mm, pmds, new if done else old, new - old)
-    unlock_rmap(m, cpu, mm)
+    unlock_rmap(m, cpu, mm, old)
     return done
 
 
@@ -321,6 +324,7 @@ def move_page_tables(m, cpu, mm, old, new, length):
 
     Locking: caller must hold mmap_lock for writing.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     done = 0
     while done < length:
         moved = move_slice(m, cpu, mm, old + done, new + done, length - done)

@@ -69,6 +69,7 @@ from emulator.walks.change_ptes import (
 from emulator.walks.guard import guard_remove_pte_range
 from emulator.walks.task_mmu import clear_refs_pte, clear_soft_dirty_pte, pagemap_word, smaps_clear, smaps_pte_entry
 from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import assert_ptl_held, mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -99,10 +100,11 @@ def read_pmd(m, cpu, pmd, addr):
 
 @kernel
 def next_table(m, cpu, mm, addr, end):
-    """The next address from `addr` on that has a PTE table, and cpu.walk_pmd its pmd; `end` if there is none.
+    """The next address from `addr` on that has a PTE table, and its pmd; `end` and 0 if there is none.
 
     Locking: caller must hold mmap_lock, and [addr, end) lie in a VMA.
     """
+    mmap_assert_locked(m, cpu, mm)
     while addr < end:
         following = pgd_addr_end(addr, end)
         entry = read_once(m.entry, pgd_offset(m, mm, addr))
@@ -113,10 +115,9 @@ def next_table(m, cpu, mm, addr, end):
                 following = pmd_addr_end(addr, end)
                 pmd = entry_at(pgtable_of(entry), pmd_index(addr))
                 if read_pmd(m, cpu, pmd, addr) != 0:
-                    m.cpu.walk_pmd[cpu] = pmd
-                    return addr
+                    return addr, pmd
         addr = following
-    return end
+    return end, 0
 
 
 @kernel
@@ -124,13 +125,14 @@ def look_at_entry(m, cpu, walk, entry, addr):
     """One entry of a walk that only looks. Locking: caller must hold ptl, or pmd_lock of a leaf."""
     if walk == WALK_SMAPS:
         smaps_pte_entry(m, cpu, entry)
-    elif addr == m.cpu.walk_arg[cpu]:
+    elif addr == m.mm_walk.private[cpu]:
         m.cpu.loaded[cpu] = pagemap_word(entry)
 
 
 @kernel
 def walk_pte(m, cpu, walk, pte, addr):
     """One entry of a walk. Locking: caller must hold ptl."""
+    assert_ptl_held(m, cpu, table_of(pte))
     if walk in LOOKS:
         look_at_entry(m, cpu, walk, read_once(m.entry, pte), addr)
     elif walk == WALK_CLEAR_REFS:
@@ -138,7 +140,7 @@ def walk_pte(m, cpu, walk, pte, addr):
     elif walk == WALK_CLEAR_SOFT_DIRTY:
         clear_soft_dirty_pte(m, cpu, pte, addr)
     elif DEBUG:
-        move_charge_pte(m, pte, m.cpu.walk_arg[cpu])
+        move_charge_pte(m, pte, m.mm_walk.private[cpu])
 
 
 @kernel
@@ -173,7 +175,7 @@ def walk_table(m, cpu, mm, walk, pmd, table, addr, end):
     Locking: caller must hold a reference, and have a gather open if entries change.
     """
     if walk == WALK_PROTECT:
-        change_pte_range(m, cpu, pmd, table, addr, end, m.cpu.walk_arg[cpu])
+        change_pte_range(m, cpu, pmd, table, addr, end, m.mm_walk.private[cpu])
     elif walk == WALK_FREE:
         clear_young_dirty_ptes(m, cpu, pmd, table, addr, end, ACCESSED | DIRTY)
         free_swap_ptes(m, cpu, mm, pmd, table, addr, end)
@@ -184,7 +186,7 @@ def walk_table(m, cpu, mm, walk, pmd, table, addr, end):
     elif walk == WALK_GUARD_REMOVE:
         guard_remove_pte_range(m, cpu, mm, pmd, table, addr, end)
     elif walk == WALK_UNUSE:
-        return unuse_pte_range(m, cpu, mm, m.cpu.walk_arg[cpu], pmd, table, addr, end)
+        return unuse_pte_range(m, cpu, mm, m.mm_walk.private[cpu], pmd, table, addr, end)
     else:
         walk_pte_range(m, cpu, walk, pmd, table, addr, end)
     return 0
@@ -203,7 +205,7 @@ def change_leaf(m, cpu, mm, walk, pmd, addr, end):
         if end - addr == PMD_SIZE:
             clear_young_huge_pmd(m, cpu, pmd, addr, ACCESSED | DIRTY if walk == WALK_FREE else ACCESSED)
     elif walk == WALK_PROTECT and end - addr == PMD_SIZE:
-        change_huge_pmd(m, cpu, pmd, addr, m.cpu.walk_arg[cpu])
+        change_huge_pmd(m, cpu, pmd, addr, m.mm_walk.private[cpu])
     else:
         split_huge_pmd(m, cpu, mm, pmd, addr)
 
@@ -224,11 +226,11 @@ def walk_page_range(m, cpu, mm, addr, end, walk):
 
     Locking: caller must hold mmap_lock, and have a gather open if entries change.
     """
+    mmap_assert_locked(m, cpu, mm)
     error = 0
-    addr = next_table(m, cpu, mm, addr, end)
+    addr, pmd = next_table(m, cpu, mm, addr, end)
     while addr < end and error == 0:
         following = pmd_addr_end(addr, end)
-        pmd = m.cpu.walk_pmd[cpu]
         if walk not in LOOKS and pmd_trans_huge(read_once(m.entry, pmd)):
             change_leaf(m, cpu, mm, walk, pmd, addr, following)
         table = pte_try_get_retry(m, cpu, pmd) if walk == WALK_PROTECT else pte_try_get(m, cpu, pmd)
@@ -238,7 +240,7 @@ def walk_page_range(m, cpu, mm, addr, end, walk):
         elif walk in LOOKS:
             walk_huge_pmd(m, cpu, walk, pmd, addr, following)
         cond_resched(m, cpu)
-        addr = next_table(m, cpu, mm, following, end)
+        addr, pmd = next_table(m, cpu, mm, following, end)
     return error
 
 
@@ -275,7 +277,7 @@ def do_walk(m, cpu, mm, start, length, walk, arg):
     if walk == WALK_PAGEMAP:
         m.cpu.loaded[cpu] = 0
         arg = end - PAGE
-    m.cpu.walk_arg[cpu] = arg
+    m.mm_walk.private[cpu] = arg
     if walk == WALK_CLEAR_SOFT_DIRTY:
         mmap_write_lock(m, cpu, mm)
     else:

@@ -4,10 +4,11 @@ Source: fs/proc/task_mmu.c.
 """
 
 from emulator.atomic import kernel, read_once
-from emulator.pgtable import clear_bits, is_migration_entry, is_swap_entry, pte_present
+from emulator.pgtable import clear_bits, is_migration_entry, is_swap_entry, pte_present, table_of
 from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, DIRTY, FILE, PAGE_SHIFT, RW, SOFT_DIRTY, SPECIAL
 from emulator.tables.mmu_gather import tlb_remove_tlb_entry
 from emulator.uapi import PM_FILE, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP
+from emulator.watch.lockdep import assert_gather_open, assert_ptl_held
 
 
 @kernel
@@ -57,6 +58,8 @@ def clear_pte_bits(m, cpu, pte, addr, bits):
     """Clear bits of a present entry, and note that its translation must go. Locking: caller must hold ptl, and have a
     gather open.
     """
+    assert_ptl_held(m, cpu, table_of(pte))
+    assert_gather_open(m, cpu)
     entry = read_once(m.entry, pte)
     if not pte_present(entry) or entry & bits == 0 or entry & SPECIAL:
         return

@@ -48,6 +48,11 @@ class Bug(IntEnum):
     FOREIGN_PIN = 53
     WALKED_FREED_TABLE = 60
     SWAP_COUNT_UNDERFLOW = 70
+    LOCK_NOT_HELD = 80
+    SLEEP_IN_ATOMIC = 81
+    READ_SECTION = 82
+    INTERRUPTS_ON = 83
+    GATHER_NOT_OPEN = 84
 
     @property
     def detector(self) -> str:
@@ -204,6 +209,31 @@ BUGS = {
         "lock class {seen} is taken while {was} is held; the other order has been seen as well",
         "two CPUs that do both at the same time wait for each other for ever",
         "lock",
+    ),
+    Bug.LOCK_NOT_HELD: BugText(
+        "a kernel was called without the lock of row {subject}, class {was}, that its caller holds: it reads {seen}",
+        "the kernel relies on what that lock keeps as it is: its caller took another, or let go too early",
+        "lock",
+    ),
+    Bug.SLEEP_IN_ATOMIC: BugText(
+        "might_sleep: with spinlocks of the classes {subject:#x}, {was} read sections open, interrupts off {seen} deep",
+        "who sleeps there keeps others spinning, or a grace period or a flush waiting, for as long",
+        "lock",
+    ),
+    Bug.READ_SECTION: BugText(
+        "CPU {subject} is in {seen} read sections where it must be inside of one ({was}: 1) or outside (0)",
+        "outside, the table that was found may be freed; inside, a wait for a grace period waits for itself",
+        "CPU",
+    ),
+    Bug.INTERRUPTS_ON: BugText(
+        "CPU {subject} walks without a lock and takes interrupts",
+        "only interrupts that are off keep the flush of a freed table waiting for this walk",
+        "CPU",
+    ),
+    Bug.GATHER_NOT_OPEN: BugText(
+        "CPU {subject} clears entries with no gather open",
+        "nobody will flush what it clears, and what it unmaps goes before the flush",
+        "CPU",
     ),
     Bug.RETRY_BOUND: BugText(
         "pte_alloc_try_get: table {subject} is dying and its pmd was not cleared in {seen} tries",
