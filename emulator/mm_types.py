@@ -196,7 +196,6 @@ CPU = struct(
         gather_end="end of the range that lost translations; this CPU",
         gather_freed="1 if page tables were unhooked; this CPU",
         gather_full="1 if everything must go: exit, or a nested gather; this CPU",
-        gather_only="bits that an entry must have to be cleared: a hole punch leaves private copies; this CPU",
         gather_force="1 if the flush must come before ptl is dropped: a dirty page of a file; this CPU",
     ),
     line(

@@ -33,6 +33,7 @@ from emulator.policy.pte_ref import (
 )
 from emulator.tables.mmu_gather import (
     ZAP_DROP_MARKERS,
+    ZAP_KEEP_COWS,
     tlb_finish_mmu,
     tlb_flush_mmu,
     tlb_flush_mmu_tlbonly,
@@ -77,7 +78,7 @@ def zap_nonpresent_pte(m, cpu, mm, pmd, pte, entry, details):
     nothing is flushed. Locking: caller must hold ptl.
     """
     assert_ptl_held(m, cpu, table_of(pte))
-    only = m.cpu.gather_only[cpu]
+    only = details & ZAP_KEEP_COWS
     if entry & only != only:
         return False
     if is_swap_entry(entry):
@@ -103,7 +104,7 @@ def zap_entries(m, cpu, mm, pmd, table, addr, end, details):
     assert_ptl_held(m, cpu, table)
     cleared = kept = 0
     full = False
-    only = m.cpu.gather_only[cpu]
+    only = details & ZAP_KEEP_COWS
     until = min(end, addr + m.config.zap_batch[0] * PAGE) if DEBUG and m.config.zap_batch[0] else end
     while addr < until and not full:
         pte = pte_offset(table, addr)
@@ -200,7 +201,7 @@ def unmap_page_range(m, cpu, mm, addr, end, details):
 
     Locking: caller must hold mmap_lock, or i_mmap_lock of the file mapped there. Source: unmap_page_range, mm/memory.c.
     """
-    if detecting(m) and m.cpu.gather_only[cpu] == 0:
+    if detecting(m) and details & ZAP_KEEP_COWS == 0:
         shadow_release(m, cpu, mm, addr, end)
     while addr < end:
         following = pgd_addr_end(addr, end)

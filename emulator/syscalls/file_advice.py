@@ -10,9 +10,9 @@ from emulator.pages.page_alloc import alloc_page, put_page
 from emulator.pages.pagemap import add_to_page_cache, cache_slot, trylock_page, unlock_page
 from emulator.pages.vma import linear_page_index
 from emulator.pages.vmscan import reclaim_page
-from emulator.pgtable_types import FILE, PAGE
+from emulator.pgtable_types import PAGE
 from emulator.rmap_walks.folio import zero_filled
-from emulator.tables.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.tables.mmu_gather import ZAP_KEEP_COWS, tlb_finish_mmu, tlb_gather_mmu
 from emulator.tables.rcu import cond_resched
 from emulator.watch.lockdep import mmap_assert_locked
 from emulator.watch.paths import path_number, took
@@ -72,11 +72,10 @@ def pageout_file_range(m, cpu, mm, vma, start, end):
     first = linear_page_index(m, vma, start)
     pages = min((end - start) // PAGE, m.config.file_pages[0] - first)
     tlb_gather_mmu(m, cpu, mm, 0)
-    m.cpu.gather_only[cpu] = FILE
     for page in range(pages):
         frame = read_once(m.cache.frame, cache_slot(m, file, first + page))
         if frame != 0 and read_once(m.page.mapcount, frame) == 1:
-            unmap_page_range(m, cpu, mm, start + page * PAGE, start + (page + 1) * PAGE, 0)
+            unmap_page_range(m, cpu, mm, start + page * PAGE, start + (page + 1) * PAGE, ZAP_KEEP_COWS)
     tlb_finish_mmu(m, cpu)
     for page in range(pages):
         if m.file.shmem[file] != 0:

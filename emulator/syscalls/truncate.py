@@ -32,8 +32,8 @@ from emulator.pages.pagemap import (
     wait_on_page_writeback,
 )
 from emulator.pages.rmap import first_link
-from emulator.pgtable_types import FILE, PAGE
-from emulator.tables.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.pgtable_types import PAGE
+from emulator.tables.mmu_gather import ZAP_KEEP_COWS, tlb_finish_mmu, tlb_gather_mmu
 from emulator.uapi import EINVAL
 from emulator.watch.lockdep import lockdep_assert_held
 from emulator.watch.paths import path_number, took
@@ -57,8 +57,7 @@ def unmap_mapping_range(m, cpu, file, first, end, even_cows):
         if start < until:
             took(m, cpu, UNMAP_MAPPING)
             tlb_gather_mmu(m, cpu, m.link.mm[row], 0)
-            m.cpu.gather_only[cpu] = 0 if even_cows else FILE
-            unmap_page_range(m, cpu, m.link.mm[row], start, until, 0)
+            unmap_page_range(m, cpu, m.link.mm[row], start, until, 0 if even_cows else ZAP_KEEP_COWS)
             tlb_finish_mmu(m, cpu)
     i_mmap_unlock(m, cpu, file)
 

@@ -23,7 +23,7 @@ from emulator.mm_types import GATHER_BLOCKS, GATHER_PAGES, GATHER_TABLES
 from emulator.pages.huge_page import put_huge_page
 from emulator.pages.page_alloc import free_table, put_page
 from emulator.pages.swap_state import try_to_free_swap
-from emulator.pgtable_types import PAGE, TASK_SIZE
+from emulator.pgtable_types import FILE, PAGE, TASK_SIZE
 from emulator.tables.rcu import call_rcu
 from emulator.watch.pass_point import mark_life
 from emulator.watch.points import point_number
@@ -31,6 +31,7 @@ from emulator.watch.points import point_number
 UNFLUSHED = point_number("gather.unflushed")
 FLUSHED = point_number("gather.flushed")
 ZAP_DROP_MARKERS = 1  # details of a zap: markers go as well, as where the VMA goes
+ZAP_KEEP_COWS = FILE  # private copies stay (not details->even_cows): this bit is what an entry must have to go
 ZAP_RECLAIM = 2  # it may free a table that it empties (details->reclaim_pt)
 
 
@@ -47,7 +48,6 @@ def tlb_gather_mmu(m, cpu, mm, fullmm):
     """Open this CPU's gather on `mm`. Locking: caller must hold mmap_lock or i_mmap_lock."""
     m.cpu.gather_mm[cpu] = mm + 1
     m.cpu.gather_full[cpu] = fullmm
-    m.cpu.gather_only[cpu] = 0
     tlb_reset_range(m, cpu)
     atomic_add(m.mm.tlb_flush_pending, mm, 1)
     if DEBUG:
