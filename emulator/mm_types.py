@@ -454,13 +454,14 @@ MM_WALK = struct(
 )
 
 VMF = struct(
-    line(  # the page fault on a file that a CPU is in, struct vm_fault
+    line(  # the page fault that a CPU is in, struct vm_fault, see vmf.py
         mm="the mm; this CPU",
         vma="its row of `vma`, good while mmap_lock is held; this CPU",
         pmd="the pmd of the address; this CPU",
         addr="the address; this CPU",
         flags="FAULT_FLAG_WRITE | FAULT_FLAG_TRIED; this CPU",
         table="the PTE table it holds a reference on, or 0; this CPU",
+        orig_pte="the entry as the fault found it, 0 if it was none or there was no table; this CPU",
         prealloc="a PTE table allocated before the page lock was taken, or 0; this CPU",
         slot="the page, a row of `cache`; this CPU",
     )

@@ -1,4 +1,13 @@
-"""Copy-on-write: a write fault on a present entry that is read-only."""
+"""Copy-on-write, and a write fault on any other present entry that is read-only: do_wp_page.
+
+    zero page             a fresh frame in its place
+    shared frame          keeps the frame, copies it into one of its own
+    frame of one user     sets RW
+    file, private         as a shared frame
+    file, shared          locks the page, waits for write-back, makes it dirty, sets RW
+
+Source: do_wp_page, wp_page_copy, wp_page_reuse and wp_page_shared, mm/memory.c.
+"""
 
 from emulator.atomic import (
     DEBUG,
@@ -13,16 +22,18 @@ from emulator.atomic import (
 )
 from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.pages.page_alloc import alloc_page, clear_page, copy_page, put_page
-from emulator.pages.rmap import page_add_new_anon_rmap
+from emulator.pages.pagemap import WRITEBACK, lock_page, set_page_dirty, unlock_page, wait_on_page_writeback
+from emulator.pages.rmap import page_add_new_anon_rmap, page_remove_rmap
 from emulator.pages.rss import add_mm_rss
 from emulator.pages.swap_state import free_page_and_swap_cache
 from emulator.pages.vma import anon_vma_prepare
-from emulator.pgtable import pgtable_of, set_bits
+from emulator.pgtable import pgtable_of, pte_offset, set_bits
 from emulator.pgtable_types import (
     ACCESSED,
     ANON_EXCLUSIVE,
     ANON_PTE,
     DIRTY,
+    FILE,
     PAGE,
     PAGE_SHIFT,
     RW,
@@ -30,13 +41,15 @@ from emulator.pgtable_types import (
     ZERO_PAGE,
 )
 from emulator.policy.pte_ref import entry_changed, pte_lock, pte_unlock
-from emulator.uapi import ENOMEM
-from emulator.watch.lockdep import mmap_assert_locked
+from emulator.uapi import ENOMEM, VM_SHARED
+from emulator.watch.lockdep import lockdep_assert_held, mmap_assert_locked
 from emulator.watch.paths import path_number, took
-from emulator.watch.shadow import shadow_own
+from emulator.watch.shadow import shadow_copy, shadow_own
 
+WRITE_PRIVATE_FILE = path_number("first write, private file")
 WRITE_REUSE = path_number("write to a frame of one user")
 WRITE_SHARED = path_number("write to a shared frame")
+WRITE_SHARED_FILE = path_number("first write, shared file")
 WRITE_ZERO_PAGE = path_number("write to the zero page")
 
 
@@ -55,45 +68,110 @@ def wp_page_reuse(m, mm, pte, addr):
 
 
 @kernel
-def wp_page_copy(m, cpu, mm, vma, pmd, table, pte, addr, orig):
-    """Give a write-protected PTE, of the zero page or of a shared frame, a frame of its own. 0 or -ENOMEM.
+def copy_user_page(m, cpu, frame, source):
+    """Copy a page of a file into a fresh frame of the fault's address."""
+    copy_page(m, frame, source)
+    shadow_copy(m, m.vmf.mm[cpu], m.vmf.addr[cpu], frame, source)
+    smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
+
+
+@kernel
+def page_mkwrite(m, cpu, slot):
+    """A page is about to be written through a mapping: wait until its old contents are on the disk, make it dirty.
+
+    Locking: caller must hold the page lock. Source: do_page_mkwrite, filemap_page_mkwrite, wait_for_stable_page.
+    """
+    lockdep_assert_held(m, cpu, slot)
+    wait_on_page_writeback(m, cpu, slot, WRITEBACK)
+    set_page_dirty(m, slot)
+
+
+@kernel
+def fill_copy(m, cpu, frame, orig):
+    """Give a fresh frame what the fault's entry `orig` maps."""
+    source = orig >> PAGE_SHIFT
+    if source == ZERO_PAGE:
+        took(m, cpu, WRITE_ZERO_PAGE)
+        clear_page(m, frame)
+    elif orig & FILE:
+        copy_user_page(m, cpu, frame, source)
+    else:
+        copy_page(m, frame, source)
+        if DEBUG:
+            shadow_own(m, m.vmf.mm[cpu], frame, m.vmf.addr[cpu])
+    smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
+
+
+@kernel
+def account_copy(m, cpu, mm, orig):
+    """An entry that was `orig` maps a frame of its own now. Locking: caller must hold ptl."""
+    old = orig >> PAGE_SHIFT
+    if orig & FILE:
+        took(m, cpu, WRITE_PRIVATE_FILE)
+        page_remove_rmap(m, mm, old)
+    elif old != ZERO_PAGE:
+        atomic_add(m.page.mapcount, old, -1)
+
+
+@kernel
+def wp_page_copy(m, cpu):
+    """Give the fault's entry, of the zero page, a shared frame or a page of a file, a frame of its own. 0 or -ENOMEM.
 
     The old translation is flushed before the new one is set, under ptl (ptep_clear_flush). The entry stays counted.
-    Locking: takes and releases ptl; caller must hold mmap_lock and a reference on the table.
+    Locking: takes and releases ptl; caller must hold mmap_lock, the fault's reference, and the frame.
     """
+    mm, pmd, table, orig = m.vmf.mm[cpu], m.vmf.pmd[cpu], m.vmf.table[cpu], m.vmf.orig_pte[cpu]
     mmap_assert_locked(m, cpu, mm)
-    anon_vma_prepare(m, mm, vma)
+    addr, old = m.vmf.addr[cpu] & -PAGE, orig >> PAGE_SHIFT
+    anon_vma_prepare(m, mm, m.vmf.vma[cpu])
     frame = alloc_page(m, cpu)
     if frame == 0:
         return -ENOMEM
-    old = orig >> PAGE_SHIFT
-    if old == ZERO_PAGE:
-        took(m, cpu, WRITE_ZERO_PAGE)
-        clear_page(m, frame)
-    else:
-        copy_page(m, frame, old)
-        if DEBUG:
-            shadow_own(m, mm, frame, addr)
-    smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
+    fill_copy(m, cpu, frame, orig)
+    pte = pte_offset(table, addr)
     held = pte_lock(m, cpu, pmd, table)
     same = held and same_but_bits(read_once(m.entry, pte), orig)
     if same:
-        page = addr & -PAGE
         xchg(m.entry, pte, 0)
-        flush_tlb_mm_range(m, cpu, mm, page, page + PAGE, 0)
-        page_add_new_anon_rmap(m, mm, vma, addr, frame)
+        flush_tlb_mm_range(m, cpu, mm, addr, addr + PAGE, 0)
+        page_add_new_anon_rmap(m, mm, m.vmf.vma[cpu], addr, frame)
         write_once(m.entry, pte, frame << PAGE_SHIFT | ANON_PTE)
         entry_changed(m, cpu, pmd, orig, frame << PAGE_SHIFT | ANON_PTE, 1)
-        if old == ZERO_PAGE:
-            add_mm_rss(m, cpu, mm, 1)
-        else:
-            atomic_add(m.page.mapcount, old, -1)
+        account_copy(m, cpu, mm, orig)
     if held:
         pte_unlock(m, cpu, table)
     if not same:
         put_page(m, cpu, frame)
+        return 0
+    if old == ZERO_PAGE or orig & FILE:
+        add_mm_rss(m, cpu, mm, 1)
+    if orig & FILE:
+        put_page(m, cpu, old)
     elif old != ZERO_PAGE:
         free_page_and_swap_cache(m, cpu, old)
+    return 0
+
+
+@kernel
+def wp_page_shared(m, cpu):
+    """First write to a page of a shared mapping: make it dirty, then the PTE writable. 0.
+
+    Locking: takes and releases the page lock and ptl; caller must hold mmap_lock and the fault's reference.
+    """
+    table, orig = m.vmf.table[cpu], m.vmf.orig_pte[cpu]
+    pte = pte_offset(table, m.vmf.addr[cpu])
+    slot = read_once(m.page_slot, orig >> PAGE_SHIFT) - 1
+    if slot < 0:
+        return 0  # out of the page cache by now, so unmapped: fault again
+    lock_page(m, cpu, slot)
+    if m.cache.frame[slot] == orig >> PAGE_SHIFT:
+        took(m, cpu, WRITE_SHARED_FILE)
+        page_mkwrite(m, cpu, slot)
+        if pte_lock(m, cpu, m.vmf.pmd[cpu], table):
+            if same_but_bits(read_once(m.entry, pte), orig):
+                set_bits(m, pte, RW | ACCESSED | DIRTY | SOFT_DIRTY)  # more rights: no flush, the fault forgets the old
+            pte_unlock(m, cpu, table)
+    unlock_page(m, cpu, slot)
     return 0
 
 
@@ -113,16 +191,14 @@ def get_page_of(m, cpu, pmd, table, pte, orig):
 
 
 @kernel
-def do_wp_page(m, cpu, mm, vma, pmd, table, pte, addr, orig):
-    """Write fault on a present read-only PTE: break COW. 0 or -ENOMEM.
+def wp_page_anon(m, cpu):
+    """Write fault on a read-only PTE of an anonymous frame: the frame becomes this entry's alone, or is copied.
 
     A frame with one user is this entry's alone: fork, which would add another, needs mmap_lock for writing.
-    Locking: takes and releases ptl; caller must hold mmap_lock and a reference on the table.
+    0 or -ENOMEM. Locking: as do_wp_page.
     """
-    mmap_assert_locked(m, cpu, mm)
-    frame = orig >> PAGE_SHIFT
-    if frame == ZERO_PAGE:
-        return wp_page_copy(m, cpu, mm, vma, pmd, table, pte, addr, orig)
+    pmd, table, orig = m.vmf.pmd[cpu], m.vmf.table[cpu], m.vmf.orig_pte[cpu]
+    pte, frame = pte_offset(table, m.vmf.addr[cpu]), orig >> PAGE_SHIFT
     if read_once(m.page_slot, frame) != 0 and get_page_of(m, cpu, pmd, table, pte, orig):
         free_page_and_swap_cache(m, cpu, frame)  # or the cache would be taken for somebody who shares it
     if not pte_lock(m, cpu, pmd, table):
@@ -139,10 +215,29 @@ def do_wp_page(m, cpu, mm, vma, pmd, table, pte, addr, orig):
         atomic_add(m.page.refcount, frame, 1)  # get_page: it stays while it is copied
     elif same:
         took(m, cpu, WRITE_REUSE)
-        wp_page_reuse(m, mm, pte, addr)
+        wp_page_reuse(m, m.vmf.mm[cpu], pte, m.vmf.addr[cpu])
     pte_unlock(m, cpu, table)
     if not shared:
         return 0
-    result = wp_page_copy(m, cpu, mm, vma, pmd, table, pte, addr, orig)
+    result = wp_page_copy(m, cpu)
+    put_page(m, cpu, frame)
+    return result
+
+
+@kernel
+def do_wp_page(m, cpu):
+    """The fault is a write on a present, read-only entry: break COW, or make the page of a file dirty. 0 or -ENOMEM.
+
+    Locking: takes and releases ptl; caller must hold mmap_lock and the fault's reference.
+    """
+    table, orig = m.vmf.table[cpu], m.vmf.orig_pte[cpu]
+    frame = orig >> PAGE_SHIFT
+    if orig & FILE == 0:
+        return wp_page_copy(m, cpu) if frame == ZERO_PAGE else wp_page_anon(m, cpu)
+    if m.vma.flags[m.vmf.vma[cpu]] & VM_SHARED:
+        return wp_page_shared(m, cpu)
+    if not get_page_of(m, cpu, m.vmf.pmd[cpu], table, pte_offset(table, m.vmf.addr[cpu]), orig):
+        return 0
+    result = wp_page_copy(m, cpu)
     put_page(m, cpu, frame)
     return result

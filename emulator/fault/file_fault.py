@@ -16,27 +16,18 @@ What the fault has in hand is in its row of `m.vmf`, as in struct vm_fault.
 Source: do_fault, do_read_fault, do_cow_fault, do_shared_fault, finish_fault and wp_page_shared, mm/memory.c; patch 1.
 """
 
-from emulator.atomic import kernel, knob, read_once, smp_wmb, write_once, xchg
+from emulator.atomic import kernel, knob, read_once, write_once
 from emulator.bug import BUG, detecting
-from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.cpu.interrupts import point
-from emulator.fault.filemap import (
-    FAULT_FLAG_WRITE,
-    VM_FAULT_RETRY,
-    filemap_fault,
-    filemap_map_pages,
-    page_prot,
-)
-from emulator.pages.page_alloc import alloc_page, copy_page, free_table, put_page
+from emulator.fault.cow import copy_user_page, page_mkwrite
+from emulator.fault.filemap import filemap_fault, filemap_map_pages, page_prot
+from emulator.fault.vmf import FAULT_FLAG_WRITE, VM_FAULT_RETRY
+from emulator.pages.page_alloc import alloc_page, free_table, put_page
 from emulator.pages.pagemap import (
-    WRITEBACK,
-    lock_page,
     page_add_file_rmap,
-    set_page_dirty,
     unlock_page,
-    wait_on_page_writeback,
 )
-from emulator.pages.rmap import page_add_new_anon_rmap, page_remove_rmap
+from emulator.pages.rmap import page_add_new_anon_rmap
 from emulator.pages.rss import add_mm_rss
 from emulator.pages.vma import anon_vma_prepare, linear_page_index
 from emulator.pages.vmscan import pte_alloc_one
@@ -46,15 +37,11 @@ from emulator.policy.pte_alloc import pmd_install, pte_alloc_new, pte_try_get_re
 from emulator.policy.pte_ref import entry_changed, pte_lock, pte_unlock
 from emulator.uapi import ENOMEM, VM_SHARED
 from emulator.watch.bugs import Bug
-from emulator.watch.lockdep import lockdep_assert_held
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
-from emulator.watch.shadow import shadow_copy
 
 FILE_PMD_NONE = path_number("fault on a file, pmd none")
 FILE_NONE_ENTRY = path_number("fault on a file, none entry")
-WRITE_SHARED_FILE = path_number("first write, shared file")
-WRITE_PRIVATE_FILE = path_number("first write, private file")
 
 FAULT_AROUND = 16  # pages, Linux's fault_around_bytes
 BUG_TABLE_LEAKED = int(Bug.TABLE_LEAKED)
@@ -168,14 +155,6 @@ def do_read_fault(m, cpu):
 
 
 @kernel
-def copy_user_page(m, cpu, frame, source):
-    """Copy a page of a file into a fresh frame of the fault's address."""
-    copy_page(m, frame, source)
-    shadow_copy(m, m.vmf.mm[cpu], m.vmf.addr[cpu], frame, source)
-    smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
-
-
-@kernel
 def do_cow_fault(m, cpu):
     """Write fault on a page of a private mapping: a copy of its own. 0, -errno or VM_FAULT_RETRY."""
     anon_vma_prepare(m, m.vmf.mm[cpu], m.vmf.vma[cpu])
@@ -193,17 +172,6 @@ def do_cow_fault(m, cpu):
     if mapped != 1:
         put_page(m, cpu, frame)
     return result
-
-
-@kernel
-def page_mkwrite(m, cpu, slot):
-    """A page is about to be written through a mapping: wait until its old contents are on the disk, make it dirty.
-
-    Locking: caller must hold the page lock. Source: do_page_mkwrite, filemap_page_mkwrite, wait_for_stable_page.
-    """
-    lockdep_assert_held(m, cpu, slot)
-    wait_on_page_writeback(m, cpu, slot, WRITEBACK)
-    set_page_dirty(m, slot)
 
 
 @kernel
@@ -237,70 +205,3 @@ def do_fault(m, cpu):
         free_table(m, cpu, m.vmf.prealloc[cpu])
         m.vmf.prealloc[cpu] = 0
     return result
-
-
-@kernel
-def wp_page_shared(m, cpu, entry):
-    """First write to a page of a shared mapping: make it dirty, then the PTE writable. 0.
-
-    Locking: takes and releases the page lock and ptl; caller must hold mmap_lock and the fault's reference.
-    """
-    table = m.vmf.table[cpu]
-    pte = pte_offset(table, m.vmf.addr[cpu])
-    slot = read_once(m.page_slot, entry >> PAGE_SHIFT) - 1
-    if slot < 0:
-        return 0  # out of the page cache by now, so unmapped: fault again
-    lock_page(m, cpu, slot)
-    if m.cache.frame[slot] == entry >> PAGE_SHIFT:
-        took(m, cpu, WRITE_SHARED_FILE)
-        page_mkwrite(m, cpu, slot)
-        if pte_lock(m, cpu, m.vmf.pmd[cpu], table):
-            current = read_once(m.entry, pte)
-            if current & ~(ACCESSED | DIRTY) == entry & ~(ACCESSED | DIRTY):
-                # more rights: no flush, the fault forgets the old
-                xchg(m.entry, pte, current | RW | ACCESSED | DIRTY | SOFT_DIRTY)
-            pte_unlock(m, cpu, table)
-    unlock_page(m, cpu, slot)
-    return 0
-
-
-@kernel
-def wp_file_copy(m, cpu, entry):
-    """First write to a page of a private mapping: a copy of its own, in its place. 0 or -ENOMEM.
-
-    The old translation is flushed before the new one is set, under ptl. The entry stays counted. Locking: as
-    wp_page_shared; the frame stays, for the entry is looked at again under ptl before the copy is used.
-    """
-    mm, table, addr = m.vmf.mm[cpu], m.vmf.table[cpu], m.vmf.addr[cpu] & -PAGE
-    anon_vma_prepare(m, mm, m.vmf.vma[cpu])
-    frame = alloc_page(m, cpu)
-    if frame == 0:
-        return -ENOMEM
-    pte = pte_offset(table, addr)
-    old = entry >> PAGE_SHIFT
-    held = pte_lock(m, cpu, m.vmf.pmd[cpu], table)
-    same = held and read_once(m.entry, pte) & ~(ACCESSED | DIRTY) == entry & ~(ACCESSED | DIRTY)
-    if same:
-        took(m, cpu, WRITE_PRIVATE_FILE)
-        copy_user_page(m, cpu, frame, old)
-        xchg(m.entry, pte, 0)
-        flush_tlb_mm_range(m, cpu, mm, addr, addr + PAGE, 0)
-        page_add_new_anon_rmap(m, mm, m.vmf.vma[cpu], addr, frame)
-        write_once(m.entry, pte, frame << PAGE_SHIFT | ANON_PTE)
-        page_remove_rmap(m, mm, old)
-    if held:
-        pte_unlock(m, cpu, table)
-    if same:
-        add_mm_rss(m, cpu, mm, 1)
-        put_page(m, cpu, old)
-    else:
-        put_page(m, cpu, frame)
-    return 0
-
-
-@kernel
-def do_wp_file(m, cpu, entry):
-    """Write fault on a present read-only PTE that maps a page of a file: 0 or -ENOMEM. Source: do_wp_page."""
-    if m.vma.flags[m.vmf.vma[cpu]] & VM_SHARED:
-        return wp_page_shared(m, cpu, entry)
-    return wp_file_copy(m, cpu, entry)

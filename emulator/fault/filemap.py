@@ -16,6 +16,7 @@ Source: mm/filemap.c; patch 4 gives lock_page_or_retry the vmf for this.
 
 from emulator.atomic import kernel, knob, read_once, write_once
 from emulator.cpu.interrupts import point
+from emulator.fault.vmf import FAULT_FLAG_TRIED, VM_FAULT_RETRY, pte_put_vmf
 from emulator.locking.vma_lock import release_fault_lock
 from emulator.pages.page_alloc import alloc_page, put_page
 from emulator.pages.pagemap import (
@@ -41,19 +42,9 @@ from emulator.watch.points import point_number
 AROUND = path_number("fault-around")
 WAITS = path_number("fault that waits for a page")
 
-FAULT_FLAG_WRITE, FAULT_FLAG_TRIED = 1, 2
-VM_FAULT_RETRY = 1  # mmap_lock was dropped, begin again; other results are 0 or -errno
 PAGES_MAPPED = point_number("map_pages.counted")
 RETRYING = point_number("fault.retrying")
 MAP_UNPINNED = point_number("map_pages.unpinned")
-
-
-@kernel
-def pte_put_vmf(m, cpu):
-    """Drop the fault's reference on its PTE table, if it has one. Locking: caller must hold mmap_lock."""
-    if m.vmf.table[cpu] != 0:
-        m.vmf.table[cpu] = 0
-        pte_put(m, cpu, m.vmf.mm[cpu], m.vmf.pmd[cpu], m.vmf.addr[cpu])
 
 
 @kernel

@@ -18,10 +18,10 @@ from emulator.bug import stopped
 from emulator.cpu.interrupts import point
 from emulator.cpu.signal import mm_fault_error
 from emulator.fault.cow import do_wp_page
-from emulator.fault.file_fault import do_fault, do_wp_file
-from emulator.fault.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf
-from emulator.fault.swap_fault import do_swap_page, set_vmf
+from emulator.fault.file_fault import do_fault
+from emulator.fault.swap_fault import do_swap_page
 from emulator.fault.userfaultfd import handle_userfault
+from emulator.fault.vmf import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf, set_vmf, set_vmf_table
 from emulator.huge.huge_memory import pte_alloc_or_huge, pte_alloc_split
 from emulator.huge.hugetlb import hugetlb_fault
 from emulator.locking.mmap_lock import mmap_read_lock
@@ -119,27 +119,38 @@ def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write):
 
 
 @kernel
-def swap_and_wp_fault(m, cpu, entry):
+def swap_and_wp_fault(m, cpu):
     """do_swap_page, and do_wp_page behind it for a write to a page that others have as well: what those return.
 
     One fault does both, as in Linux: a page that comes in, is write-protected, and is reclaimed for its own copy would
     otherwise be let in for ever.
     """
-    result = do_swap_page(m, cpu, entry)
+    result = do_swap_page(m, cpu)
     if result == 0 and m.vmf.flags[cpu] & FAULT_FLAG_WRITE:
-        mm, table, addr = m.vmf.mm[cpu], m.vmf.table[cpu], m.vmf.addr[cpu]
-        pmd, pte = m.vmf.pmd[cpu], pte_offset(table, addr)
-        entry = pte_peek(m, cpu, pmd, table, pte)
+        entry = set_vmf_table(m, cpu, m.vmf.table[cpu])
         if pte_present(entry) and entry & (RW | FILE) == 0:
-            return do_wp_page(m, cpu, mm, m.vmf.vma[cpu], pmd, table, pte, addr, entry)
+            return do_wp_page(m, cpu)
     return result
 
 
 @kernel
-def handle_nonpresent_fault(m, cpu, mm, vma, pmd, table, addr, flags, entry):
-    """swap_and_wp_fault for an anonymous VMA: what that returns. The caller's reference is used up."""
-    set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
-    result = swap_and_wp_fault(m, cpu, entry)
+def handle_entry_fault(m, cpu):
+    """Resolve the fault on the entry that it found, which is not none: 0, -errno or VM_FAULT_RETRY."""
+    entry = m.vmf.orig_pte[cpu]
+    if entry & PRESENT == 0:
+        return swap_and_wp_fault(m, cpu)
+    if m.vmf.flags[cpu] & FAULT_FLAG_WRITE and entry & RW == 0:
+        return do_wp_page(m, cpu)
+    return 0
+
+
+@kernel
+def handle_anon_entry_fault(m, cpu, mm, vma, pmd, table, addr, flags):
+    """handle_entry_fault in plain anonymous memory: what that returns. The caller's reference is used up."""
+    set_vmf(m, cpu, mm, vma, pmd, addr, flags)
+    result = 0
+    if set_vmf_table(m, cpu, table) != 0:
+        result = handle_entry_fault(m, cpu)
     pte_put_vmf(m, cpu)
     return result
 
@@ -165,10 +176,8 @@ def handle_pte_fault(m, cpu, mm, vma, pmd, addr, flags):
     result = 0
     if entry == 0:
         result = do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write)
-    elif entry & PRESENT == 0:
-        return handle_nonpresent_fault(m, cpu, mm, vma, pmd, table, addr, flags, entry)
-    elif write and entry & RW == 0:
-        result = do_wp_page(m, cpu, mm, vma, pmd, table, pte, addr, entry)
+    elif entry & PRESENT == 0 or (write and entry & RW == 0):
+        return handle_anon_entry_fault(m, cpu, mm, vma, pmd, table, addr, flags)
     if write or not knob(m.config.missing_pte_put):
         took(m, cpu, FAULT_END)
         pte_put(m, cpu, mm, pmd, addr)  # pte_put_vmf
@@ -176,51 +185,29 @@ def handle_pte_fault(m, cpu, mm, vma, pmd, addr, flags):
 
 
 @kernel
-def handle_file_fault(m, cpu, mm, vma, pmd, addr, flags):
-    """As handle_pte_fault, for an address that maps a file. Returns VM_FAULT_RETRY with mmap_lock dropped.
+def handle_file_fault(m, cpu):
+    """Resolve the fault on an address that maps a file: 0, -errno, or VM_FAULT_RETRY with mmap_lock dropped.
 
     Where there is no table yet, the fault finds its page first and installs one at the end, as in v1.
     """
-    table = pte_try_get_retry(m, cpu, pmd)
-    set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
+    table = pte_try_get_retry(m, cpu, m.vmf.pmd[cpu])
     if table != 0:
         took(m, cpu, FILE_TABLE)
-    entry = 0 if table == 0 else pte_peek(m, cpu, pmd, table, pte_offset(table, addr))
-    result = 0
-    if entry == 0:
-        result = do_fault(m, cpu)
-    elif not pte_present(entry):
-        result = swap_and_wp_fault(m, cpu, entry)
-    elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
-        if entry & FILE:
-            result = do_wp_file(m, cpu, entry)
-        else:
-            result = do_wp_page(m, cpu, mm, vma, pmd, table, pte_offset(table, addr), addr, entry)
-    pte_put_vmf(m, cpu)
-    return result
+    return do_fault(m, cpu) if set_vmf_table(m, cpu, table) == 0 else handle_entry_fault(m, cpu)
 
 
 @kernel
-def handle_missing_fault(m, cpu, mm, vma, pmd, addr, flags):
-    """As handle_pte_fault, in a VMA that userfaultfd watches: what is missing is waited for. As handle_file_fault.
+def handle_missing_fault(m, cpu):
+    """Resolve the fault in a VMA that userfaultfd watches: what is missing is waited for. As handle_file_fault.
 
     A leaf that is there from before is split.
     """
-    table = pte_alloc_split(m, cpu, mm, pmd, addr)
+    table = pte_alloc_split(m, cpu, m.vmf.mm[cpu], m.vmf.pmd[cpu], m.vmf.addr[cpu])
     if table < 0:
         return table
-    set_vmf(m, cpu, mm, vma, pmd, table, addr, flags)
-    pte = pte_offset(table, addr)
-    entry = pte_peek(m, cpu, pmd, table, pte)
-    result = 0
-    if entry == 0:
-        result = handle_userfault(m, cpu)
-    elif not pte_present(entry):
-        result = swap_and_wp_fault(m, cpu, entry)
-    elif flags & FAULT_FLAG_WRITE and entry & RW == 0:
-        result = do_wp_page(m, cpu, mm, vma, pmd, table, pte, addr, entry)
-    pte_put_vmf(m, cpu)
-    return result
+    if set_vmf_table(m, cpu, table) == 0:
+        return handle_userfault(m, cpu)
+    return handle_entry_fault(m, cpu)
 
 
 @kernel
@@ -231,9 +218,10 @@ def handle_special_fault(m, cpu, mm, vma, addr, flags):
     pmd = pmd_alloc(m, cpu, mm, addr)
     if pmd < 0:
         return pmd
-    if m.vma.flags[vma] & VM_FILE:
-        return handle_file_fault(m, cpu, mm, vma, pmd, addr, flags)
-    return handle_missing_fault(m, cpu, mm, vma, pmd, addr, flags)
+    set_vmf(m, cpu, mm, vma, pmd, addr, flags)
+    result = handle_file_fault(m, cpu) if m.vma.flags[vma] & VM_FILE else handle_missing_fault(m, cpu)
+    pte_put_vmf(m, cpu)
+    return result
 
 
 @kernel_inline

@@ -8,7 +8,8 @@ Source: do_swap_page, mm/memory.c; __migration_entry_wait, mm/migrate.c; patches
 
 from emulator.atomic import DEBUG, atomic_add, kernel, read_once, write_once
 from emulator.cpu.interrupts import point
-from emulator.fault.filemap import FAULT_FLAG_TRIED, VM_FAULT_RETRY, lock_page_or_retry, pte_put_vmf
+from emulator.fault.filemap import lock_page_or_retry
+from emulator.fault.vmf import FAULT_FLAG_TRIED, VM_FAULT_RETRY, pte_put_vmf, set_vmf, set_vmf_table
 from emulator.locking.mutex import mutex_wait
 from emulator.locking.vma_lock import release_fault_lock
 from emulator.mm_types import SWAP_HAS_CACHE
@@ -34,17 +35,6 @@ GUARD = path_number("fault on a guard")
 UNUSE = path_number("swapoff")
 SWAP_LOCKED = point_number("swap.page-locked")
 MIGRATION_WAIT = point_number("migration.waiting")
-
-
-@kernel
-def set_vmf(m, cpu, mm, vma, pmd, table, addr, flags):
-    """Say which fault this CPU is in; the reference on the table is the fault's from here on."""
-    m.vmf.mm[cpu] = mm
-    m.vmf.vma[cpu] = vma
-    m.vmf.pmd[cpu] = pmd
-    m.vmf.table[cpu] = table
-    m.vmf.addr[cpu] = addr
-    m.vmf.flags[cpu] = flags
 
 
 @kernel
@@ -92,7 +82,7 @@ def migration_wait_or_retry(m, cpu):
 
 
 @kernel
-def map_swapped_page(m, cpu, slot, entry):
+def map_swapped_page(m, cpu, slot):
     """Map the slot's page in place of the fault's swap entry, if that is there still. The entry stays counted.
 
     If nobody else can have the page it leaves the swap cache and is this entry's alone.
@@ -104,7 +94,7 @@ def map_swapped_page(m, cpu, slot, entry):
     pte = pte_offset(table, addr)
     if not pte_lock(m, cpu, m.vmf.pmd[cpu], table):
         return
-    same = read_once(m.entry, pte) == entry
+    same = read_once(m.entry, pte) == m.vmf.orig_pte[cpu]
     if same:
         took(m, cpu, SWAP_FAULT)
         atomic_add(m.page.refcount, frame, 1)
@@ -124,13 +114,13 @@ def map_swapped_page(m, cpu, slot, entry):
 
 
 @kernel
-def swap_in(m, cpu, entry):
+def swap_in(m, cpu):
     """Bring the page of the fault back, from the swap cache or the disk: 0, -ENOMEM or VM_FAULT_RETRY.
 
     The entry may have changed by the time the page is locked, and the slot be another page's: map_swapped_page looks
     again. Memory is taken before the lock: reclaim must not wait under it.
     """
-    slot = entry >> PAGE_SHIFT
+    slot = m.vmf.orig_pte[cpu] >> PAGE_SHIFT
     spare = 0
     if read_once(m.cache.frame, slot) == 0:
         spare = alloc_page(m, cpu)
@@ -144,7 +134,7 @@ def swap_in(m, cpu, entry):
     if m.cache.frame[slot] == 0 and spare != 0 and read_swap_cache(m, cpu, slot, spare):
         spare = 0
     if m.cache.frame[slot] != 0:
-        map_swapped_page(m, cpu, slot, entry)
+        map_swapped_page(m, cpu, slot)
     unlock_page(m, cpu, slot)
     if spare != 0:
         put_page(m, cpu, spare)
@@ -152,14 +142,15 @@ def swap_in(m, cpu, entry):
 
 
 @kernel
-def do_swap_page(m, cpu, entry):
+def do_swap_page(m, cpu):
     """Fault on an entry that is neither none nor present: 0, -errno or VM_FAULT_RETRY; 0 may be: fault again.
 
     Locking: caller must hold mmap_lock for reading, which VM_FAULT_RETRY means was dropped, and the fault's reference,
     gone then as well.
     """
+    entry = m.vmf.orig_pte[cpu]
     if is_swap_entry(entry):
-        return swap_in(m, cpu, entry)
+        return swap_in(m, cpu)
     if is_migration_entry(entry):
         return migration_wait_or_retry(m, cpu)
     if pte_present(entry):
@@ -180,8 +171,9 @@ def unuse_pte_range(m, cpu, mm, vma, pmd, table, addr, end):
         entry = pte_peek(m, cpu, pmd, table, pte_offset(table, addr))
         if is_swap_entry(entry):
             took(m, cpu, UNUSE)
-            set_vmf(m, cpu, mm, vma, pmd, table, addr, FAULT_FLAG_TRIED)
-            error = do_swap_page(m, cpu, entry)
+            set_vmf(m, cpu, mm, vma, pmd, addr, FAULT_FLAG_TRIED)
+            set_vmf_table(m, cpu, table)
+            error = do_swap_page(m, cpu)
         addr += PAGE
     m.vmf.table[cpu] = 0
     return error

@@ -30,7 +30,7 @@ from emulator.bug import stopped, waits_for
 from emulator.cpu.idle import enter_idle, exit_idle
 from emulator.cpu.interrupts import point
 from emulator.cpu.wait import NAP_US, wait_on_timeout, wake_up
-from emulator.fault.filemap import FAULT_FLAG_TRIED, VM_FAULT_RETRY, pte_put_vmf
+from emulator.fault.vmf import FAULT_FLAG_TRIED, VM_FAULT_RETRY, pte_put_vmf
 from emulator.huge.huge_memory import vma_adjust_trans_huge
 from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock

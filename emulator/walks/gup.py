@@ -13,9 +13,9 @@ Source: __get_user_pages and faultin_page_range, mm/gup.c; follow_page_pte in pa
 from emulator.atomic import atomic_add, kernel, knob, read_once
 from emulator.bug import stopped
 from emulator.cpu.interrupts import point
-from emulator.fault.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY
 from emulator.fault.memory import __handle_mm_fault
 from emulator.fault.swap_fault import migration_entry_wait
+from emulator.fault.vmf import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY
 from emulator.huge.huge_memory import follow_trans_huge_pmd, mark_touched
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.pages.vma import find_vma, vma_limit, vma_lookup
