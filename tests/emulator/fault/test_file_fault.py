@@ -1,7 +1,7 @@
 """Memory that maps files: what faults, write-back, truncate and reclaim leave in memory, on disk and in counters.
 
-Covers: emulator/fault/cow, emulator/fault/filemap, emulator/pages/pagemap, emulator/rmap_walks/page_writeback,
-emulator/syscalls/insert_pages, emulator/syscalls/truncate
+Covers: emulator/fault/cow, emulator/fault/filemap, emulator/fault/vmf, emulator/pages/pagemap,
+emulator/rmap_walks/page_writeback, emulator/syscalls/insert_pages, emulator/syscalls/truncate
 """
 
 import dataclasses
