@@ -5,7 +5,7 @@ engine's business; an engine is a module of `emulator/engines/` that offers
 
     kernel, kernel_inline, entry_point     the decorators
     attach(segment) -> m                   the first argument of every kernel
-    is_prepared(), prepare()               everything that must happen before the first fork
+    is_prepared(), prepare(), remark()     everything that must happen before the first fork, and what to say of it
     read_once ... wake_all                 the primitives that atomic.py lists
 
 Beside the engine a process chooses its build, like a kernel's configuration: the plain one is the protocol and nothing
@@ -24,6 +24,10 @@ ALL_ENGINES = (*ENGINES, "explore")
 _ENVIRONMENT, _BUILD = "PTELAB_ENGINE", "PTELAB_BUILD"
 _loaded: ModuleType | None = None
 _loaded_debug = False
+
+
+class UnknownField(Exception):
+    """A kernel names a field that no struct has; the text says where, in one line."""
 
 
 def choose(name: str, debug: bool | None = None) -> None:
@@ -71,6 +75,11 @@ def is_prepared() -> bool:
 def prepare() -> None:
     """Do everything that must happen before the first fork: compile the entry points, or load them."""
     load().prepare()
+
+
+def remark() -> str:
+    """What a user should know of where compiled kernels are kept; empty if it is as usual."""
+    return str(load().remark())
 
 
 def attach(segment: Any) -> Any:

@@ -158,7 +158,7 @@ def command_line(arguments: list[str] | None = None) -> int:
             return int(ptelab.invoke(context) or 0)
     except click.exceptions.Exit as end:
         return end.exit_code
-    except errors.UserError as error:
+    except (errors.UserError, engines.UnknownField) as error:
         return _complain(str(error))
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)

@@ -2,27 +2,35 @@
 
 Numba's own cache looks only at the file of the function it keeps, not at the files of the functions that one calls,
 and a writer that is killed may leave half a file. So the directory's name is a hash of everything the result depends
-on, it is filled by one process under a lock, and it counts only once its marker stands in it.
+on, it is filled by one process under a lock, and it counts only once its marker stands in it, which holds a hash of
+what was written: what was truncated or changed since is compiled again.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import hashlib
 import os
 import platform
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO
 
 from emulator import engine
 
 KERNELS = ("emulator/**/*.py", "workers/host/host_loop.py")  # where kernels are written
 _MARKER = "complete"
 _KEPT = 24  # directories of other versions that stay
+FILLER_SECONDS = 1200.0  # how long another process may compile before nobody waits for it
+_POLL = 0.1
+remark = ""  # what a user should know of where the kernels are kept
 
 
 def _root() -> Path:
@@ -37,6 +45,11 @@ def _processor() -> str:
     return platform.processor()
 
 
+def kernel_files() -> list[Path]:
+    """The files in which kernels are written."""
+    return sorted(path for pattern in KERNELS for path in _root().glob(pattern))
+
+
 def key(sources: tuple[str, ...]) -> str:
     """A hash of the build, the sources (contents, paths, times), numba, llvmlite, Python and the processor."""
     digest = hashlib.sha256()
@@ -49,39 +62,106 @@ def key(sources: tuple[str, ...]) -> str:
 
 
 def directory(sources: tuple[str, ...] = KERNELS) -> Path | None:
-    """The directory for what is compiled from these sources, told to numba through its environment; None if there is
-    none that can be written."""
+    """The directory for what is compiled from these sources, told to numba through its environment.
+
+    It is loaded as code, so nobody else may write to it, nor to what it lies in. If there is no such place it is one
+    for this process alone, removed at its end; None if not even that can be made.
+    """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    refused = []
     for parent in (Path(home) / "ptelab", Path(tempfile.gettempdir()) / f"ptelab-cache-{os.getuid()}"):
         with contextlib.suppress(OSError):
             parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if os.access(parent, os.W_OK) and parent.stat().st_uid == os.getuid():
-                os.environ["NUMBA_CACHE_DIR"] = str(parent / key(sources))
-                return parent / key(sources)
+            if (why := who_else_may_write(parent)) is not None:
+                refused.append(why)
+            elif os.access(parent, os.W_OK):
+                return _chosen(parent / key(sources), refused)
+    with contextlib.suppress(OSError):
+        own = Path(tempfile.mkdtemp(prefix="ptelab-"))
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        return _chosen(own / key(sources), [*refused, "what is compiled is not kept"])
     return None
 
 
+def _chosen(cache: Path, refused: list[str]) -> Path:
+    """Tell numba, and whoever asks for the remark."""
+    global remark
+    remark = "; ".join(refused)
+    os.environ["NUMBA_CACHE_DIR"] = str(cache)
+    return cache
+
+
+def who_else_may_write(directory: Path) -> str | None:
+    """Why others could plant code in a directory: its owner or mode, or that of one it lies in; None if nobody can.
+
+    In a directory with the sticky bit, such as /tmp, nobody can replace what is another's.
+    """
+    real = directory.resolve()
+    for place in (real, *real.parents):
+        status = place.stat()
+        if status.st_uid not in ((os.getuid(),) if place == real else (os.getuid(), 0)):
+            return f"{place} belongs to user {status.st_uid}: compiled kernels are not kept there"
+        if status.st_mode & 0o022 and (place == real or not status.st_mode & stat.S_ISVTX):
+            return f"others may write to {place}: compiled kernels are not kept there"
+    return None
+
+
+def digest(cache: Path) -> str:
+    """A hash of all that is in a directory, but for the marker."""
+    whole = hashlib.sha256()
+    for file in sorted(path for path in cache.rglob("*") if path.is_file() and path.name != _MARKER):
+        whole.update(f"{file.relative_to(cache)} {file.stat().st_size} ".encode() + file.read_bytes())
+    return whole.hexdigest()
+
+
 def is_complete(cache: Path | None) -> bool:
-    """True if everything was compiled into `cache` by an earlier process."""
-    return cache is not None and (cache / _MARKER).exists()
+    """True if everything was compiled into `cache` by an earlier process, and is as that process has left it."""
+    if cache is None:
+        return False
+    try:
+        return who_else_may_write(cache) is None and (cache / _MARKER).read_text() == digest(cache)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 @contextlib.contextmanager
 def filling(cache: Path | None) -> Iterator[None]:
-    """Compile inside this block. One process at a time fills; the others wait and then only load."""
-    if cache is None:
+    """Compile inside this block. One process at a time fills; the others wait and then only load.
+
+    Raises TimeoutError, which names the filler, if it does not come to its end.
+    """
+    if cache is None or is_complete(cache):
         yield
         return
-    with open(cache.parent / f"{cache.name}.lock", "w") as lock:
-        if not is_complete(cache):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_complete(cache):
-            shutil.rmtree(cache, ignore_errors=True)  # a filler that was killed
-            cache.mkdir()
+    with open(cache.parent / f"{cache.name}.lock", "a+") as lock:
+        _take(lock, cache)
+        if is_complete(cache):
+            yield
+            return
+        shutil.rmtree(cache, ignore_errors=True)  # a filler that was killed, or what somebody has changed since
+        cache.mkdir(mode=0o700)
         yield
-        if not is_complete(cache):
-            (cache / _MARKER).touch()
-            _forget_old(cache)
+        (cache / _MARKER).write_text(digest(cache))
+        _forget_old(cache)
+
+
+def _take(lock: IO[str], cache: Path) -> None:
+    """Become the one who fills, and leave word of who that is."""
+    began = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() - began > FILLER_SECONDS:
+                lock.seek(0)
+                who = f"process {lock.read().strip() or 'unknown'}"
+                raise TimeoutError(f"{who} has been filling {cache} for {FILLER_SECONDS:g} s; is it stopped?") from None
+            time.sleep(_POLL)
+            continue
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        return
 
 
 @contextlib.contextmanager

@@ -292,6 +292,11 @@ def is_prepared() -> bool:
     return compile_cache.is_complete(CACHE_DIRECTORY)
 
 
+def remark() -> str:
+    """What a user should know of where compiled code is kept."""
+    return compile_cache.remark
+
+
 def prepare() -> None:
     """Compile what reads the log, or load it from the cache. Call before the first fork."""
     from emulator.engines import partial_order, race_detector  # numba looks for its cache when it is imported

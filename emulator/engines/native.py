@@ -14,6 +14,7 @@ import platform
 from typing import Any
 
 from emulator.engines import compile_cache
+from emulator.engines.field_check import check_fields
 from emulator.mm_types import VIEWS, WORD
 
 CACHE_DIRECTORY = compile_cache.directory()  # before numba is imported: it reads its settings then
@@ -199,8 +200,15 @@ def is_prepared() -> bool:
     return compile_cache.is_complete(CACHE_DIRECTORY)
 
 
+def remark() -> str:
+    """What a user should know of where compiled code is kept."""
+    return compile_cache.remark
+
+
 def prepare() -> None:
     """Compile every entry point, or load it from the cache. Call in the parent, before the first fork."""
+    if not is_prepared():
+        check_fields(compile_cache.kernel_files())
     names = frozenset(function.py_func.__qualname__ for function in _entry_points)
     with compile_cache.filling(CACHE_DIRECTORY), whole_program(names, frozenset(CALLS)):
         for function in _entry_points:

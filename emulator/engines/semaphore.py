@@ -81,6 +81,11 @@ def is_prepared() -> bool:
     return True
 
 
+def remark() -> str:
+    """What a user should know of where compiled code is kept."""
+    return ""
+
+
 def prepare() -> None:
     """Nothing to do before the fork."""
 

@@ -24,6 +24,8 @@ def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[
     from workers.telling.postmortem import MachineFailed
 
     try:
+        if remark := engine.remark():
+            note(remark)
         if not engine.is_prepared():
             note("compiling the kernels, once for this version: a minute or two")
         body()
