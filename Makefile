@@ -41,12 +41,12 @@ test: $(READY) ## run the tests on two workers
 races: $(READY) ## leave out each piece of the protocol and catch what follows: make races [SEEDS=20] [JSON=]
 	@$(BIN)/ptelab races $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JSON),--json $(JSON)) $(ARGS)
 
-explore: $(READY) ## every interleaving: prove the claims, find the zoo; writes docs/claims.md [JSON=] [SECONDS= per proof]
-	@$(BIN)/ptelab explore all --write docs/claims.md $(if $(SECONDS),--seconds $(SECONDS)) \
+explore: $(READY) ## every interleaving: prove the claims, find the zoo [WRITE=docs/claims.md] [JSON=] [SECONDS= per proof]
+	@$(BIN)/ptelab explore all $(if $(WRITE),--write $(WRITE)) $(if $(SECONDS),--seconds $(SECONDS)) \
 		$(if $(JSON),--json $(JSON)) $(ARGS)
 
-findings: $(READY) ## what is wrong, posted and merged, each defect shown; writes docs/findings.md [JSON=]
-	@$(BIN)/ptelab findings --write docs/findings.md $(if $(JSON),--json $(JSON)) $(ARGS)
+findings: $(READY) ## what is wrong, posted and merged, each defect shown [WRITE=docs/findings.md] [JSON=]
+	@$(BIN)/ptelab findings $(if $(WRITE),--write $(WRITE)) $(if $(JSON),--json $(JSON)) $(ARGS)
 
 stress: $(READY) ## race real processes for longer: make stress STRESS=10 is ten times as long
 	@STRESS=$(or $(STRESS),1) $(BIN)/python -m pytest -n 2 -q -m stress $(ARGS)

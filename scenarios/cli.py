@@ -136,7 +136,7 @@ def replay(file: str, policy: str, host: bool, lab: Lab) -> int:
         raise errors.UserError(f"--host compares with policy none, not {policy}")
     from scenarios.traces.replay import command
 
-    return command(file, policy, lab.instruments(1), host)
+    return command(file, policy, lab, host)
 
 
 @ptelab.command()

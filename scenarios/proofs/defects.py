@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 ABOUT = """# What is wrong, posted and merged
 
-`make findings` writes this page. A D or an A is a defect of the series as posted (v1, 2021-07-18, unless said
-otherwise), an H one that a released or a merged kernel had. Each is shown twice: the explorer runs the smallest scene
-that has it, makes the schedule short and tells it, and real processes race until they meet it. "piece in place" is the
-same scene without the defect: every interleaving up to that many preemptions was run and is clean. The defect is put
-back by a knob, so each line can be repeated by the command beside it. What maintainers said, and what is analysis of
-this project alone, is kept apart.
+`ptelab findings --write docs/findings.md` writes this page, if all is as expected. A D or an A is a defect of the
+series as posted (v1, 2021-07-18, unless said otherwise), an H one that a released or a merged kernel had. Each is shown
+twice: the explorer runs the smallest scene that has it, makes the schedule short and tells it, and real processes race
+until they meet it. "piece in place" is the same scene without the defect: every interleaving up to that many
+preemptions was run and is clean. The defect is put back by a knob, so each line can be repeated by the command beside
+it. What maintainers said, and what is analysis of this project alone, is kept apart.
 """
 
 

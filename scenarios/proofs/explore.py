@@ -77,7 +77,7 @@ def run_one(of: Subject, plan: Plan, schedule: str | None, html: str | None, rec
 @click.option("--policy", default=None, help="Under this policy. [the subject's own]")
 @click.option("--memory", default=None, help=f"{', '.join(MODELS)}. [the subject's own]")
 @click.option("--bound", default=None, help="At most so many preemptions. [as many as the time allows]")
-@click.option("--seconds", default=None, help="Give up after so long. [30; with all: 4 or 6 for a proof]")
+@click.option("--seconds", default=None, help="Processor time of a search. [30; with all: 4 or 6 for a proof]")
 @click.option(
     "--executions", default=str(NEVER), callback=options.number(1, NEVER, whole=True), help="Or after so many."
 )

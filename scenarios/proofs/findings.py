@@ -25,7 +25,7 @@ from scenarios.proofs.finding import Finding, Plan, enter, explore
 from scenarios.proofs.subject import subject
 from scenarios.session import errors, report, session
 from scenarios.session.options import Lab, number, some_of
-from scenarios.session.progress import Progress
+from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, check_writable, write_file
 
 SEARCH, PROOF = 60.0, 6.0  # seconds to find one race, and to show its scene clean
@@ -35,7 +35,7 @@ HEADER = (
     "in",
     "seen as",
     "preemptions, steps",
-    "processes: caught, median",
+    "processes: caught",
     "piece in place",
     "fixed",
 )
@@ -77,7 +77,7 @@ def _watched(command: list[str], environment: dict[str, str], name: str) -> tupl
 def show_defect(defect: Defect, seeds: int, seconds: float) -> tuple[Finding, Finding, dict[str, Any]]:
     """The defect found by the explorer, its scene with the piece in place, and the row of real processes."""
     of = subject(f"race/{defect.race}")
-    found = explore(of, Plan(True, of.memory, of.bound, seconds=seconds, targets=defect.near))
+    found = explore(of, Plan(True, of.memory, of.bound, seconds=seconds, targets=() if of.schedule else defect.near))
     clean = explore(of, Plan(False, of.memory, of.bound, seconds=PROOF))
     _, rows = run_ptelab("races", "--only", defect.race, "--seeds", str(seeds))
     return found, clean, rows[0]
@@ -86,7 +86,7 @@ def show_defect(defect: Defect, seeds: int, seconds: float) -> tuple[Finding, Fi
 def _cells(defect: Defect, found: Finding, clean: Finding, row: dict[str, Any]) -> list[str]:
     example = found.example
     short = f"{example.preemptions}, {len(example.choices)}" if example is not None else "not met"
-    caught = f"{row['caught']} of {row['seeds']}{_median(row)}"
+    caught = f"{row['caught']} of {row['seeds']}"
     seen = found.what or row["detector"] or "-"
     return [defect.id, defect.where, defect.versions, seen, short, caught, clean.verdict.word, defect.fixed]
 
@@ -103,15 +103,18 @@ def section(defect: Defect, found: Finding, clean: Finding, row: dict[str, Any])
         lines += [f"    $ {found.trace.command}", ""]
         lines += [f"    {line}".rstrip() for line in [*found.lines, "", *story_text(story_of(found.trace))]]
     else:
-        lines.append(f"The explorer has not met it in {found.verdict.seconds:.0f} s: its scene is too long.")
+        lines.append("The explorer has not met it in its time: its scene is too long.")
     text = f"With the piece in place, `ptelab explore race/{defect.race} --fixed`: {clean.verdict.word}, "
-    text += f"{clean.verdict.executions:,} executions. Real processes, `ptelab run race/{defect.race}`: caught with "
-    text += f"{row['caught']} of {row['seeds']} seeds as {row['detector']}{_median(row)}."
+    text += f"{_proved(clean)}. Real processes, `ptelab run race/{defect.race}`: caught with "
+    text += f"{row['caught']} of {row['seeds']} seeds as {row['detector']}."
     return [*lines, "", *_wrapped(text), ""]
 
 
-def _median(row: dict[str, Any]) -> str:
-    return f", median {row['median_seconds']:.2g} s" if row["caught"] else ""
+def _proved(clean: Finding) -> str:
+    """How much was run of what does not depend on the machine's speed."""
+    verdict = clean.verdict
+    done = verdict.differ or (verdict.bounds[verdict.completed] if verdict.completed >= 0 else 0)
+    return f"{done:,} executions"
 
 
 def _wrapped(text: str) -> list[str]:
@@ -169,7 +172,9 @@ def command(only: list[str], seeds: int, seconds: float, write: str | None, json
                     lines, rows = measured(loss)
                     losses.append((loss, lines))
                     record.rows += [{"finding": loss.id, **row} for row in rows]
-        if write is not None:
+        if write is not None and (record.found or record.inconclusive):
+            note(f"{write} is not written: not all is as expected")
+        elif write is not None:
             write_file(write, page(told, losses))
 
     return session.conduct(record, lab, body, lambda: _show(told, losses))
@@ -183,7 +188,9 @@ def _enter(record: Record, defect: Defect, found: Finding, clean: Finding, row: 
     record.rows += [{"finding": defect.id, **one} for one in [*scratch.rows, row]]
     if found.example is None and not row["caught"]:
         record.found.append(f"{defect.id}: not shown, neither by the explorer nor by processes")
-    if not clean.verdict.passed:
+    if not clean.verdict.passed and clean.what is None:
+        record.inconclusive = True
+    elif not clean.verdict.passed:
         record.found.append(f"{defect.id}: {clean.what or clean.verdict.word} with the piece in place")
 
 

@@ -38,6 +38,7 @@ def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[
         raise errors.UserError(str(error)) from None
     for text in record.missed():
         note(text)
+        record.inconclusive = True  # what was asked for did not happen
     record.write(lab.json_file)  # before stdout, which may be full
     if lab.json_file != "-":
         show()

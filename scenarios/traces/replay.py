@@ -10,15 +10,23 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from emulator.checks import audit
+from scenarios.session import errors
+from scenarios.session.options import Lab
+from scenarios.session.progress import note
+from scenarios.session.record import Record, check_writable
 from scenarios.traces.footprint import geometry_for
-from scenarios.traces.trace import TraceError, parse, rows_of
+from scenarios.traces.trace import Trace, TraceError, parse, rows_of
 from workers.instruments import PLAIN, Instruments
 from workers.machine import Machine
 from workers.programs.program import STOP
 from workers.signals import signals_of
 from workers.telling.violation import Violation, report_lines, violation_of
+
+CHILD_COLUMNS = ("vmpte_kb", "rss_anon_kb", "minflt")
+COLUMNS = (*CHILD_COLUMNS, "error")
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class ReplayResult:
     checks: dict[str, int]
     violation: Violation | None
     seconds: float
+    missed: bool = False  # a stop that was asked for did not happen
     notes: tuple[str, ...] = ()
     signals: tuple[str, ...] = ()
 
@@ -63,26 +72,60 @@ def run_replay(path: str | Path, policy: str = "none", instruments: Instruments 
         done = sum(insn.record >= 0 for insn in program[:done])
         checks = audit(machine.views, machine.geometry) if violation is None else {}
         checks["allocations_failed"] = int(cpu["oom"])  # the footprint was too small
+        missed = any(machine.stops.missed())
         notes = (*machine.stops.stalls(), *filter(None, machine.stops.missed()))
         signals = tuple(str(of) for of in signals_of(machine.views, machine.geometry))
-        return ReplayResult(rows_of(trace, machine.views["record"][:done]), checks, violation, seconds, notes, signals)
+        return ReplayResult(
+            rows_of(trace, machine.views["record"][:done]), checks, violation, seconds, missed, notes, signals
+        )
 
 
-def command(path: str, policy: str, instruments: Instruments, host: bool = False) -> int:
+def command(path: str, policy: str, lab: Lab, host: bool = False) -> int:
     """Replay a trace and print its rows, and nothing else, on stdout; the exit status. With `host` compare them."""
+    from emulator import engine
     from emulator.segment import SegmentTooLarge
-    from scenarios.session import errors
-    from scenarios.session.progress import note
     from workers.telling.postmortem import MachineFailed
 
+    check_writable(lab.json_file)
+    record = Record("replay", lab.seed)
+    result = None
     try:
-        result = run_replay(path, policy, instruments)
+        if remark := engine.remark():
+            note(remark)
+        result = run_replay(path, policy, lab.instruments(1))
+        _enter(record, result, parse(path), policy)
     except (TraceError, SegmentTooLarge) as error:
         raise errors.UserError(str(error)) from None
     except MachineFailed as failure:
-        note(str(failure))
-        return errors.INTERNAL
-    sys.stdout.writelines(f"{row}\n" for row in result.rows)
+        record.failure = str(failure)
+        note(record.failure)
+    record.write(lab.json_file)
+    if result is not None:
+        _show(result, lab.json_file != "-")
+    if record.exit_status != errors.OK or not host or result is None:
+        return record.exit_status
+    from scenarios.traces.recorder import compare
+
+    return compare(path, result.rows)
+
+
+def _enter(record: Record, result: ReplayResult, trace: Trace, policy: str) -> None:
+    """The rows of --json: a line of the trace each, with its figures as the text has them."""
+    for row, operation in zip(result.rows, trace.operations, strict=False):
+        words = row.split("\t")[1:] if trace.numbered else row.split("\t")
+        figures: dict[str, Any] = dict(zip(COLUMNS, map(int, words[: len(COLUMNS)]), strict=True))
+        child = words[len(COLUMNS)] if len(words) > len(COLUMNS) else ""
+        figures["child"] = dict(zip(CHILD_COLUMNS, map(int, child.split(":")), strict=True)) if child else None
+        record.rows.append({"policy": policy, "line": operation.line, "operation": operation.text, **figures})
+    record.add_checks(result.checks)
+    record.violations += [result.violation] if result.violation is not None else []
+    record.inconclusive = result.missed
+
+
+def _show(result: ReplayResult, with_rows: bool) -> None:
+    """The rows on stdout, what else is to be said on stderr."""
+    if with_rows:
+        sys.stdout.writelines(f"{row}\n" for row in result.rows)
     for text in (*result.notes, *result.signals):
         note(text)
     if result.violation is not None:
@@ -90,10 +133,3 @@ def command(path: str, policy: str, instruments: Instruments, host: bool = False
     for name, violations in result.checks.items():
         if violations:
             note(f"check {name}: {violations} violations")
-    if not result.passed:
-        return errors.VIOLATION
-    if not host:
-        return errors.OK
-    from scenarios.traces.recorder import compare
-
-    return compare(path, result.rows)

@@ -30,8 +30,9 @@ Fresh = Callable[[], Strategy]
 class Verdict:
     """What a search came to: pass (complete), pass (bound B complete), fail, or inconclusive.
 
-    `bounds` are the executions of the systematic search by bound, `completed` the bound up to which it is complete (-1:
-    none), `covered` its share of the next one; `differ` all executions that differ, if they were run.
+    `seconds` are of processor time. `bounds` are the executions of the systematic search by bound, `completed` the
+    bound up to which it is complete (-1: none), `covered` its share of the next one; `differ` all executions that
+    differ, if they were run.
     """
 
     word: str = "inconclusive"
@@ -52,7 +53,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Budget:
-    """When to give up: seconds, executions."""
+    """When to give up: seconds of processor time of each search, executions; other work on the machine is no matter."""
 
     seconds: float
     executions: int = NEVER
@@ -97,14 +98,14 @@ def search(
 
     `fresh` makes the strategy; it is made anew when a word turns out to be shared that was not known to be.
     """
-    began, verdict, strategy = time.monotonic(), Verdict(), fresh()
-    reported = began
+    began, verdict, strategy = time.process_time(), Verdict(), fresh()
+    reported = time.monotonic()
     while True:
         outcome = machine.execute(strategy)
         verdict.executions += 1
         verdict.steps += world.count
         now = time.monotonic()
-        verdict.seconds = now - began
+        verdict.seconds = time.process_time() - began
         if outcome.failed:
             verdict.word, verdict.failure = "fail", outcome
             return _entered(verdict, strategy)
@@ -175,7 +176,6 @@ def _child(machine: ExploredMachine, fresh: Fresh, budget: Budget, pipe: Any, pa
 
 
 def _in_processes(machine: ExploredMachine, searches: Sequence[Fresh], budget: Budget, progress: Progress) -> Verdict:
-    began = time.monotonic()
     pipes: list[Any] = []
     children: list[Any] = []
     for fresh in searches:
@@ -198,7 +198,7 @@ def _in_processes(machine: ExploredMachine, searches: Sequence[Fresh], budget: B
                     verdicts[number], ended = pipe.recv()
                 except EOFError:
                     raise MachineFailed(f"search {number} (process {children[number].pid}) died") from None
-                total = _total(verdicts, time.monotonic() - began)
+                total = _total(verdicts)
                 if ended is None:
                     progress(total)
                     continue
@@ -209,21 +209,21 @@ def _in_processes(machine: ExploredMachine, searches: Sequence[Fresh], budget: B
                 if verdicts[number].passed:
                     total.word, total.differ = verdicts[number].word, verdicts[number].differ
                     return total
-        return _total(verdicts, time.monotonic() - began)
+        return _total(verdicts)
     finally:
         for child in children:
             child.kill()
             child.join()
 
 
-def _total(verdicts: Sequence[Verdict], seconds: float) -> Verdict:
-    """What all of them came to."""
+def _total(verdicts: Sequence[Verdict]) -> Verdict:
+    """What all of them came to, and the processor time of the one that took most."""
     first = verdicts[0]
     return Verdict(
         next((one.word for one in verdicts if one.word == "fail"), first.word),
         sum(one.executions for one in verdicts),
         sum(one.steps for one in verdicts),
-        seconds,
+        max(one.seconds for one in verdicts),
         None,
         first.completed,
         first.covered,

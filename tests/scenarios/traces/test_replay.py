@@ -7,11 +7,14 @@ Covers: emulator/pages/vma, emulator/syscalls/m*, emulator/syscalls/vma_pieces, 
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import ptelab
+from support import ROOT
 
 from emulator.mm_types import GATHER_PAGES, PAGE_SIZE, PTRS_PER_TABLE
 from emulator.policy.policies import POLICIES
@@ -720,3 +723,27 @@ def test_a_mapping_between_two_that_were_written_apart_joins_the_one_before_it(t
 
     first, second = [WINDOWS, WINDOWS + 2, R | W, 1, WINDOWS], [WINDOWS + 2, WINDOWS + 3, R | W, 2, WINDOWS + 2]
     assert vmas_of(path) == [first, second]
+
+
+def test_the_json_of_a_replay_has_a_row_per_line_with_its_figures(tmp_path):
+    trace = ROOT / "tests" / "conformance" / "cases" / "shmem_child_fills.trace"
+    text = ptelab("replay", str(trace), "--engine", "semaphore")
+    run = ptelab("replay", str(trace), "--engine", "semaphore", "--json", "-")
+
+    record = json.loads(run.stdout)
+    assert (run.returncode, record["scenario"], record["verdict"]) == (0, "replay", "pass")
+    rows = record["rows"]
+    assert [row["operation"] for row in rows] == [line.split("\t")[-1] for line in text.stdout.splitlines()]
+    assert [(row["vmpte_kb"], row["rss_anon_kb"], row["minflt"], row["error"]) for row in rows] == [
+        tuple(map(int, line.split("\t")[:4])) for line in text.stdout.splitlines()
+    ]
+    assert [row["child"] for row in rows if row["child"]] == [{"vmpte_kb": 12, "rss_anon_kb": 0, "minflt": 256}]
+
+
+def test_a_replay_whose_kill_never_happened_is_inconclusive(tmp_path):
+    (tmp_path / "t.trace").write_text("mmap 0 1G\n")
+
+    run = ptelab("replay", str(tmp_path / "t.trace"), "--engine", "semaphore", "--kill", "0@mincore.walking")
+
+    assert run.returncode == 4
+    assert "CPU 0 was not killed: it never passed mincore.walking" in run.stderr
