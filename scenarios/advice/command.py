@@ -308,7 +308,10 @@ def _optional(context: click.Context, parameter: click.Parameter, value: str | N
     return None if value is None else number(0.01, 1e6)(context, parameter, value)
 
 
-@click.command("advise", cls=_TakesCommand, help=(__doc__ or "").split(": ", 1)[1])
+_HELP = (__doc__ or "").split(": ", 1)[1]
+
+
+@click.command("advise", cls=_TakesCommand, help=_HELP[0].upper() + _HELP[1:])
 @click.argument("pids", nargs=-1, metavar="[PID ...]")
 @click.option("--all", "everyone", is_flag=True, help="Every process, the most waste first.")
 @click.option("--name", metavar="NAME", help="The processes with that command name.")

@@ -158,6 +158,21 @@ def _sparse(file: bool) -> Callable[[Case], Remedy | None]:
     return rule
 
 
+def _scattered(case: Case) -> Remedy | None:
+    """The same of many small mappings, none of which is worth a name."""
+    needed = case.reading.needed
+    if needed is None or _sparse(True)(case) or _sparse(False)(case):
+        return None
+    if needed.pte * KB_OF_TABLE < 4 * WORTH or needed.pages > SPARSE * needed.pte:
+        return None
+    each = f"{needed.pte:,} tables map {needed.pages / needed.pte:,.1f} of 512 pages each"
+    return Remedy(
+        "scattered",
+        f"{each}, in {len(case.reading.mappings):,} mappings",
+        "fewer and larger mappings, close together; all of these are needed: no design gives them back",
+    )
+
+
 def _dense_files(case: Case) -> Remedy | None:
     """Shared memory that is mapped page by page."""
     found = [one for one in case.reading.mappings if one.vma.file and one.pages > DENSE * max(one.used, 1)]
@@ -218,6 +233,7 @@ RULES: tuple[Callable[[Case], Remedy | None], ...] = (
     _of_memory,
     _sparse(True),
     _sparse(False),
+    _scattered,
     _dense_files,
     _zero,
     _swapped,

@@ -63,7 +63,9 @@ def page(advice: Advice, facts: Names[str, str]) -> None:
     for found in advice.remedies:
         _told("cause", found.cause)
         _told("remedy", found.remedy)
-    if not advice.remedies:
+    if reading.needed is None:
+        _told("cause", "unknown: look as the user of the process, as root, or with CAP_SYS_PTRACE")
+    elif not advice.remedies:
         _told("cause", "nothing to tell: its tables are needed, or too few to matter")
 
 

@@ -24,7 +24,7 @@ def mapping(name="", inode=0, size=GIB, used=0, pages=0, empty=0, start=GIB):
 
 def reading(held, needed, mappings=(), pid=1, rss=64 << 10, **kinds):
     """A reading, sizes in kB; `needed` is all of PTE tables."""
-    tables = Needed(pte=needed // 4, deposited=0, pmd=0, pud=0, **kinds)
+    tables = Needed(**{"pte": needed // 4, "deposited": 0, "pmd": 0, "pud": 0, "pages": 1 << 30, **kinds})
     status = Status(pid, "test", "S", 0, 1, False, held, rss_anon=rss)
     return Reading(status, SCAN, held, held, needed, needed, 0.001, tables, 0, 1 << 20, list(mappings))
 
@@ -92,6 +92,13 @@ def test_sparse_memory_zero_pages_and_guards_are_said_to_be_needed():
     assert kinds(Case(reading(2048, 2048, [plain], only_zero=400), {})) == ["zero page"]
     assert kinds(Case(reading(2048, 2048, [plain], only_guard=400), {})) == ["guard"]
     assert kinds(Case(reading(2048, 2048, [plain], only_swap=400), {})) == ["swap"]
+
+
+def test_many_small_mappings_are_scattered():
+    small = [mapping(size=2 * MIB, used=1, pages=1, start=GIB + 4 * MIB * i) for i in range(1000)]
+
+    assert kinds(Case(reading(4000, 4000, small, pages=1000), {})) == ["scattered"]
+    assert kinds(Case(reading(4000, 4000, small, pages=100_000), {})) == []
 
 
 def test_the_sample_is_told_only_if_most_calls_are_too_small_for_pt_reclaim():
