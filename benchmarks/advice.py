@@ -27,6 +27,7 @@ from scenarios.session import report
 from scenarios.session.progress import Progress, note
 from workers.host.call_sample import SampleUnavailable, sample
 from workers.host.page_scan import RANGE
+from workers.host.process_files import threads_of
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 SPARSE = {  # title -> (bytes mapped, a page is touched every so many)
@@ -105,6 +106,8 @@ def churned(path: str, settings: dict[str, str], waves: int, size: int) -> Readi
     with subprocess.Popen(command, env=_environment(path, settings), **pipes) as process:
         assert process.stdout is not None
         process.stdout.readline()
+        while len(threads_of(process.pid)) > 1:  # an allocator cleans up when a thread ends
+            time.sleep(0.01)
         return read(process.pid)
 
 

@@ -20,16 +20,14 @@ class Gain(NamedTuple):
 
 def gains(reading: Reading, facts: Names[str, str]) -> list[Gain]:
     """A row per design, with the kernel's own rule among them. `facts` are those of this host's kernel."""
-    tables_low, tables_high = reading.empty_pte_low, reading.waste
-    if reading.needed is None:
-        tables_low, tables_high = reading.waste_low, reading.waste_high
+    tables_low, tables_high = reading.empty_pte_low, reading.waste_high if reading.missing else reading.waste
     zero = reading.needed.full_of_zero * KB_OF_TABLE if reading.needed else 0
     return [
         Gain("refcount", tables_low, tables_high, "v1: a table goes with its last entry, however that went"),
         Gain("async-scan", 0, _scannable(reading, tables_high), "RFC 2024: once in 100 ms, while its threads run"),
         Gain("two-counter", tables_low + zero, tables_high + zero, "RFC 2022: when asked; tables of zero pages, too"),
         Gain("pt-reclaim", 0, 0, _pt_reclaim(facts)),
-        Gain("munmap, exit", max(reading.waste_low, 0), max(reading.waste, tables_high), "any kernel, all levels"),
+        Gain("munmap, exit", reading.waste_low, tables_high, "any kernel, all levels"),
     ]
 
 

@@ -71,13 +71,13 @@ class Reading:
 
     @property
     def waste(self) -> int:
-        """Tables that hold nothing, for all that was seen; what is only bounded counts as needed."""
-        return self.waste_low if self.needed is None else max(0, self.held - self.needed_low)
+        """Tables that hold nothing, for all that can be seen; of what could be seen and was not, the lower bound."""
+        return self.waste_low if self.missing else max(0, self.held - self.needed_low)
 
     @property
     def empty_pte_low(self) -> int:
         """Of the waste, PTE tables at least: the rest may be tables above them."""
-        return max(0, self.waste - self.upper_empty)
+        return max(0, self.waste_low - self.upper_empty)
 
 
 def read(pid: int, scan: Callable[[int, Sequence[Vma]], np.ndarray] = page_scan.pagemap_scan) -> Reading:
@@ -170,7 +170,8 @@ def _reading(
     held = min(status.vmpte or 0, held_after)
     waste = max(0, held - low * KB_OF_TABLE)
     upper = min(by_mapping.empty_upper(ranges, vmas) * KB_OF_TABLE, waste)
-    bounds = (max(0, waste - upper) // KB_OF_TABLE, waste // KB_OF_TABLE, empties)
+    surely = max(0, held - high * KB_OF_TABLE - upper)
+    bounds = (surely // KB_OF_TABLE, waste // KB_OF_TABLE, empties)
     return Reading(
         status=status,
         method=method,

@@ -91,10 +91,9 @@ def _figures(reading: Reading) -> None:
         for what, tables in kept.items():
             if tables:
                 report.write(f"  of it  {KB_OF_TABLE * tables:>14,} kB   {what}")
-    waste = reading.waste if needed is not None else _range(reading.waste_low, reading.waste_high)
-    text = f"{waste:,}" if isinstance(waste, int) else waste
+    text = _range(reading.waste_low, reading.waste_high) if reading.missing else f"{reading.waste:,}"
     error = f", error {reading.error:,} kB: it runs" if reading.error else ""
-    unsure = reading.waste - reading.waste_low if needed is not None else 0
+    unsure = reading.waste - reading.waste_low
     hidden = f", {unsure:,} kB may be a device's, which the kernel does not show" if unsure else ""
     report.write(f"waste    {text:>14} kB   {_percent(reading.waste, reading.held)} of what is held{error}{hidden}")
     report.write(f"for      {status.rss:>14,} kB   resident, {status.swap:,} kB in swap, {status.size:,} kB mapped")

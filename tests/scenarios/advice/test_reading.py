@@ -167,7 +167,11 @@ def test_before_linux_6_7_a_mapping_too_long_to_read_is_bounded_by_its_sizes(tar
 
     reading = read(target.pid, old_kernel)
     assert reading.missing == ("1 mappings of more than 64 GiB",)
-    assert reading.needed_low <= read(target.pid).needed_low <= reading.needed_high
+    exact = read(target.pid)
+    assert reading.needed_low <= exact.needed_low <= reading.needed_high
+    assert reading.waste_low <= exact.waste <= reading.waste_high
+    assert reading.waste == reading.waste_low
+    assert all(one.may_waste_low == 0 for one in reading.mappings)  # no table is empty
 
 
 @pytest.mark.skipif(len(Path("/proc/swaps").read_text().splitlines()) < 2, reason="this host has no swap")
