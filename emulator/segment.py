@@ -6,6 +6,7 @@ leaves nothing in /dev/shm.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import time
@@ -74,9 +75,12 @@ class Segment:
     @staticmethod
     def _shared(size: int) -> mmap.mmap:
         name = f"/ptelab-{os.getpid()}-{time.monotonic_ns()}"
-        memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=size)
-        try:
-            return mmap.mmap(memory.fd, size)
+        try:  # whatever comes in between, no name stays
+            memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=size)
+            try:
+                return mmap.mmap(memory.fd, size)
+            finally:
+                memory.close_fd()
         finally:
-            memory.close_fd()
-            memory.unlink()
+            with contextlib.suppress(posix_ipc.ExistentialError):
+                posix_ipc.unlink_shared_memory(name)

@@ -1,5 +1,6 @@
 """`ptelab`, and `python -m scenarios`: the signals and the streams first, then the commands are imported."""
 
+import os
 from typing import NoReturn
 
 from scenarios.session import ending
@@ -13,6 +14,7 @@ def _command() -> int:
 
 def main() -> NoReturn:
     """Entry point of the command: exits with the status that errors.py names."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nobody multiplies matrices; its threads want memory, and fork
     ending.run(_command)
 
 

@@ -94,8 +94,11 @@ def _semaphores(value: int) -> list[posix_ipc.Semaphore]:
     opened = []
     for number in range(_STRIPES):
         name = f"/ptelab-{os.getpid()}-{number}-{time.monotonic_ns()}"
-        opened.append(posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600, initial_value=value))
-        opened[-1].unlink()
+        try:  # whatever comes in between, no name stays
+            opened.append(posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600, initial_value=value))
+        finally:
+            with contextlib.suppress(posix_ipc.ExistentialError):
+                posix_ipc.unlink_semaphore(name)
     return opened
 
 

@@ -31,12 +31,14 @@ COLUMNS = (*CHILD_COLUMNS, "error")
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """What a replay gave: one row per operation, violations per check, the BUG that ended it or None, seconds.
+    """What a replay of `trace` gave: one row per operation, violations per check, the BUG that ended it or
+    None, seconds.
 
     `notes` says of the stops that were asked for who stood still, and which did not happen; `signals` of the first
     access that got one, and of the latest.
     """
 
+    trace: Trace
     rows: list[str]
     checks: dict[str, int]
     violation: Violation | None
@@ -76,7 +78,7 @@ def run_replay(path: str | Path, policy: str = "none", instruments: Instruments 
         notes = (*machine.stops.stalls(), *filter(None, machine.stops.missed()))
         signals = tuple(str(of) for of in signals_of(machine.views, machine.geometry))
         return ReplayResult(
-            rows_of(trace, machine.views["record"][:done]), checks, violation, seconds, missed, notes, signals
+            trace, rows_of(trace, machine.views["record"][:done]), checks, violation, seconds, missed, notes, signals
         )
 
 
@@ -93,7 +95,7 @@ def command(path: str, policy: str, lab: Lab, host: bool = False) -> int:
         if remark := engine.remark():
             note(remark)
         result = run_replay(path, policy, lab.instruments(1))
-        _enter(record, result, parse(path), policy)
+        _enter(record, result, policy)
     except (TraceError, SegmentTooLarge) as error:
         raise errors.UserError(str(error)) from None
     except MachineFailed as failure:
@@ -109,10 +111,10 @@ def command(path: str, policy: str, lab: Lab, host: bool = False) -> int:
     return compare(path, result.rows)
 
 
-def _enter(record: Record, result: ReplayResult, trace: Trace, policy: str) -> None:
+def _enter(record: Record, result: ReplayResult, policy: str) -> None:
     """The rows of --json: a line of the trace each, with its figures as the text has them."""
-    for row, operation in zip(result.rows, trace.operations, strict=False):
-        words = row.split("\t")[1:] if trace.numbered else row.split("\t")
+    for row, operation in zip(result.rows, result.trace.operations, strict=False):
+        words = row.split("\t")[1:] if result.trace.numbered else row.split("\t")
         figures: dict[str, Any] = dict(zip(COLUMNS, map(int, words[: len(COLUMNS)]), strict=True))
         child = words[len(COLUMNS)] if len(words) > len(COLUMNS) else ""
         figures["child"] = dict(zip(CHILD_COLUMNS, map(int, child.split(":")), strict=True)) if child else None

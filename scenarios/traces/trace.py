@@ -7,12 +7,15 @@ comment. What the operands allow is checked here; what Linux answers with an err
 from __future__ import annotations
 
 import gzip
+import os
 import re
+import select
+import stat
 import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from emulator import uapi
 from emulator.mm_types import PAGE_SIZE
@@ -41,6 +44,8 @@ USER_SPACE = 1 << 47
 WINDOWS, WINDOW = 16 << 40, 64 << 30  # where window 0 begins, and how far apart they are
 LAST_ID = (USER_SPACE - WINDOWS) // WINDOW - 1
 LONGEST_LINE = 4096
+MOST_OPERATIONS, MOST_LINES = 2_000_000, 20_000_000  # a file of 10 MB may unpack to 10 GB
+PIPE_SECONDS = 10
 MAX_FILES = 255  # what the instruction has room for
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "p": PAGE_SIZE}
@@ -240,6 +245,24 @@ def _text(line: bytes) -> str:
     return line.decode().partition("#")[0].strip().replace("\t", " ")
 
 
+def _opened(name: str) -> IO[bytes]:
+    """The file, unpacked if its name ends in .gz. Raises OSError; ValueError if it is a pipe that nobody writes to."""
+    number = os.open(name, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer is opened as well
+    stream = os.fdopen(number, "rb")
+    if stat.S_ISFIFO(os.fstat(number).st_mode):
+        waiting = select.poll()
+        waiting.register(number, select.POLLIN)
+        if not waiting.poll(PIPE_SECONDS * 1000):
+            stream.close()
+            raise _Problem(f"a pipe to which nobody has written for {PIPE_SECONDS} s")
+    os.set_blocking(number, True)
+    if not name.endswith(".gz"):
+        return stream
+    packed = gzip.GzipFile(fileobj=stream)
+    packed.myfileobj = stream  # type: ignore[assignment]  # closed with it
+    return cast(IO[bytes], packed)
+
+
 def parse(path: str | Path) -> Trace:
     """Read a trace, compressed if its name ends in .gz. Raises TraceError for the first thing that is wrong."""
     name = str(path)
@@ -249,8 +272,10 @@ def parse(path: str | Path) -> Trace:
     sizes: dict[int, int] = {}
     number = 1
     try:
-        with gzip.open(name) if numbered else open(name, "rb") as stream:
+        with _opened(name) as stream:
             while line := stream.readline(LONGEST_LINE + 1):
+                if number > MOST_LINES or len(operations) >= MOST_OPERATIONS:
+                    raise _Problem(f"the trace is longer than {MOST_OPERATIONS:,} operations, {MOST_LINES:,} lines")
                 if text := _text(line):
                     operations.append(_with_file(_operation(number, text, sizes), files))
                 number += 1

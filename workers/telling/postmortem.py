@@ -17,6 +17,10 @@ class MachineFailed(Exception):
 def describe_death(views: Views, geometry: Geometry, number: int, exitcode: int) -> str:
     """A process ended by itself: who, how, at which instruction, with which locks."""
     how = f"was killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"ended with status {exitcode}"
+    if exitcode == -signal.SIGBUS:
+        how += " (there is no room left in /dev/shm)"
+    if exitcode == -signal.SIGKILL:
+        how += " (by somebody, or because memory ran out)"
     return f"{who(geometry, number)} {how} {state_of(views, geometry, number)}"
 
 
