@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -29,6 +30,7 @@ from emulator.engines.explore import (
 )
 from emulator.engines.race_detector import RaceDetector
 from workers.explorer.search import Search
+from workers.programs.scene import Scene
 
 DATA, FLAG, OTHER, LOCK, WORDS = 0, 1, 2, 3, 8
 Body = Callable[[Field], Any]
@@ -153,16 +155,19 @@ def wrong() -> list[str]:
     return [name for name, (bodies, races) in PROGRAMS.items() if (races_in(bodies)[1] > 0) != races]
 
 
-def explored(name: str, bound: int, policy: str = "") -> str:
-    """What a search of a race's scene comes to, every piece in place: what it finds, or its verdict."""
+def explored(name: str | Callable[[], Scene], bound: int, policy: str = "") -> str:
+    """What a search of a race's scene, or another, comes to, every piece in place: what it finds, or its verdict."""
     from scenarios.zoo.race import load_race
     from workers.explorer.explored_machine import ExploredMachine
     from workers.explorer.hunt import Budget, search
     from workers.instruments import Instruments
 
-    race = load_race(name)
-    tools = Instruments(online=True, settings=race.settings)
-    machine = ExploredMachine(race.scene, policy or race.policy, tools, races=True)
+    if isinstance(name, str):
+        race = load_race(name)
+        scene, settings, policy = race.scene, race.settings, policy or race.policy
+    else:
+        scene, settings, policy = name(), {}, "refcount"
+    machine = ExploredMachine(scene, policy, Instruments(online=True, settings=settings), races=True)
     verdict = search(machine, lambda: Search(bound), Budget(60))
     return verdict.failure.what if verdict.failure else verdict.word
 
@@ -181,9 +186,23 @@ def scenes() -> dict[str, str]:
     return found
 
 
+def map_two_pages(m: Any, cpu: int) -> None:
+    """Count pages under mmap_lock as mmap does, and nothing behind it that is a barrier."""
+    from emulator.locking.mmap_lock import mmap_write_lock_only, mmap_write_unlock
+
+    mmap_write_lock_only(m, cpu, 0)
+    m.mm.total_vm[0] += 2
+    mmap_write_unlock(m, cpu, 0)
+
+
+def two_that_map() -> Scene:
+    """Two CPUs that change what mmap_lock guards."""
+    return Scene(bodies=lambda m: [partial(map_two_pages, m, cpu) for cpu in range(2)], cpus=2, coordinator=False)
+
+
 # module whose releases become write_once -> a scene that needs them
 TWINS = {
-    "locking.mmap_lock": "nested-reset",  # the VMAs, before mmap_lock is released
+    "locking.mmap_lock": two_that_map,  # what is stored under mmap_lock, before it is released
     "pgtable": "publish-before-init",  # what a table holds, before the pmd that names it
     "cpu.idle": "missing-pte-put",  # user accesses, before a CPU is lazy
 }

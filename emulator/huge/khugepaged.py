@@ -237,6 +237,7 @@ def collapse_huge_page(m, cpu, mm, row, addr, head):
     If it fails the block is still the caller's. Locking: caller must hold mmap_lock for writing, and vmas_lock since it
     has seen the table.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     pmd = pmd_lookup(m, mm, addr)
     table = pgtable_of(take_table_out(m, cpu, mm, pmd, addr))
     if table == 0:

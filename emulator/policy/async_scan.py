@@ -26,6 +26,7 @@ from emulator.pgtable_types import PMD_SIZE
 from emulator.tables.rcu import cond_resched
 from emulator.tables.unhook import flush_and_free_table, unhook_if_empty
 from emulator.uapi import VM_HUGEPAGE, VM_HUGETLB, VM_UFFD_MISSING
+from emulator.watch.lockdep import might_sleep, mmap_assert_locked
 from emulator.watch.paths import path_number, took
 
 SCAN = path_number("scan for empty tables")
@@ -35,6 +36,7 @@ BUDGET = 256 << 20  # bytes of address space in one scan
 @kernel
 def scan_slot(m, cpu, mm, addr):
     """Free the PTE table of the 2 MiB at `addr` if it is empty. Locking: caller must hold mmap_lock for reading."""
+    mmap_assert_locked(m, cpu, mm)
     pmd = pmd_lookup(m, mm, addr)
     table = 0 if pmd == 0 else pmd_pgtable(read_once(m.entry, pmd))
     if table != 0 and unhook_if_empty(m, cpu, mm, pmd, table):
@@ -45,6 +47,7 @@ def scan_slot(m, cpu, mm, addr):
 @kernel
 def scan_mm(m, cpu, mm):
     """Scan the VMAs from mm.scan_offset on until the budget is used up. Locking: caller must hold mmap_lock."""
+    mmap_assert_locked(m, cpu, mm)
     row = find_vma(m, mm, read_once(m.mm.scan_offset, mm))
     scanned = 0
     while row < vma_limit(m, mm) and scanned < BUDGET:
@@ -62,6 +65,7 @@ def scan_mm(m, cpu, mm):
 @kernel
 def scan_now(m, cpu, mm):
     """Scan, unless mmap_lock is held for writing. Locking: caller must hold nothing."""
+    might_sleep(m, cpu)
     if mmap_read_trylock(m, cpu, mm):
         scan_mm(m, cpu, mm)
         mmap_read_unlock(m, cpu, mm)
@@ -70,6 +74,7 @@ def scan_now(m, cpu, mm):
 @kernel
 def scan_tick(m, cpu, mm):
     """On the way to user mode: scan if the time of the mm has come. Locking: caller must hold nothing."""
+    might_sleep(m, cpu)
     now = now_ns(m, cpu)
     due = read_once(m.mm.next_scan, mm)
     if now >= due and cmpxchg(m.mm.next_scan, mm, due, now + m.config.scan_period[0] * 1000) == due:

@@ -39,7 +39,7 @@ from emulator.policy.pt_reclaim import reclaim_locked, reclaim_unlocked
 from emulator.policy.ptlock import lock_table, lock_tables, unlock_table, unlock_tables
 from emulator.policy.rcu_readers import pte_lock_pair_rcu, pte_lock_rcu, pte_peek_rcu
 from emulator.tables.unhook import free_pte_table
-from emulator.watch.lockdep import assert_gather_open, assert_ptl_held
+from emulator.watch.lockdep import assert_gather_open, assert_ptl_held, might_sleep
 from emulator.watch.pass_point import mark_life
 from emulator.watch.points import point_number
 
@@ -183,6 +183,7 @@ def zap_ended(m, cpu, mm, pmd, table, details, start, end, skipped, cleared_pmd)
 @kernel_inline
 def policy_tick(m, cpu, mm):
     """This CPU returns to user mode. Locking: caller must hold nothing."""
+    might_sleep(m, cpu)
     if m.config.scan_period[0] != 0:
         scan_tick(m, cpu, mm)
 
@@ -190,5 +191,6 @@ def policy_tick(m, cpu, mm):
 @kernel_inline
 def policy_pressure(m, cpu, mm):
     """Memory is short: give back what is empty. Locking: caller must hold nothing."""
+    might_sleep(m, cpu)
     if m.config.scan_period[0] != 0:
         scan_now(m, cpu, mm)
