@@ -7,18 +7,17 @@ right; of those of others, what everybody may read gives bounds.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from scenarios.advice import prometheus, show
-from scenarios.advice.advice import Advice, advise, row_of
+from scenarios.advice import show
+from scenarios.advice.advice import Advice
+from scenarios.advice.job import Job, deliver
 from scenarios.advice.reading import NoAddressSpace, Reading, read
 from scenarios.advice.remedies import shared_files
 from scenarios.advice.sampled import Sampled, judge
@@ -26,42 +25,14 @@ from scenarios.advice.watched import Watched
 from scenarios.session import errors
 from scenarios.session.options import number
 from scenarios.session.progress import Progress, note
-from scenarios.session.record import Record, check_writable
+from scenarios.session.record import check_writable
 from workers.host import page_scan, process_files
 from workers.host.call_sample import Calls, SampleUnavailable, sample
-from workers.host.kernel_facts import kernel_facts
 from workers.host.process_files import NotReadable, ProcessGone
 
 PAGE = 4096
 _TOP = 20  # processes that a watch of all shows
 _NO_ONE = "no process to advise; known: PID ..., --name NAME, --all, --command CMD ..."
-
-
-@dataclass
-class Job:
-    """What was asked for, and what the machine is like."""
-
-    pids: list[int] = field(default_factory=list)
-    name: str | None = None
-    everyone: bool = False
-    command: list[str] = field(default_factory=list)
-    watch: float | None = None
-    seconds: float | None = None
-    json_file: str | None = None
-    prometheus_file: str | None = None
-    facts: dict[str, str] = field(default_factory=kernel_facts)
-    machine: dict[str, int] = field(default_factory=process_files.system_tables)
-    failed: bool = False
-    looks: int = 0
-
-    @property
-    def quiet(self) -> bool:
-        """True if stdout is for a file format."""
-        return "-" in (self.json_file, self.prometheus_file)
-
-    def advise(self, reading: Reading, **more: Any) -> Advice:
-        """The advice that follows from a reading on this machine."""
-        return advise(reading, self.facts, self.machine.get("MemTotal", 1 << 62), **more)
 
 
 class _TakesCommand(click.Command):
@@ -156,40 +127,6 @@ def _judged(pid: int, calls: Calls) -> Sampled:
     return judge(calls, {0, *process_files.threads_of(pid)}, ranges)
 
 
-def _deliver(job: Job, found: list[Advice], streaming: bool = False) -> None:
-    """Write the files that were asked for."""
-    if job.prometheus_file is not None:
-        prometheus.write(job.prometheus_file, prometheus.text_of(found, job.machine))
-    if job.json_file is None:
-        return
-    record = Record("advise", 0)
-    record.rows = [*map(row_of, found), _machine_row(job, found)]
-    if not streaming:
-        record.write(job.json_file)
-        return
-    text = json.dumps(record.as_json()) + "\n"
-    if job.json_file == "-":
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return
-    with open(job.json_file, "w" if job.looks == 0 else "a") as stream:
-        stream.write(text)
-    job.looks += 1
-
-
-def _machine_row(job: Job, found: Sequence[Advice]) -> dict[str, Any]:
-    """The row of the machine: its page tables, and the files that many processes map."""
-    files = shared_files(advice.reading for advice in found)
-    return {
-        "row": "machine",
-        "page_tables_kb": job.machine.get("PageTables"),
-        "secondary_page_tables_kb": job.machine.get("SecPageTables"),
-        "memory_kb": job.machine.get("MemTotal"),
-        **{name: job.facts[name] for name in ("pt_reclaim", "transparent_hugepage")},
-        "shared_files": [dict(zip(("name", "processes", "tables_kb"), row, strict=True)) for row in files],
-    }
-
-
 def _show(job: Job, found: list[Advice]) -> None:
     """One process as a page, several as a table."""
     if job.quiet:
@@ -213,7 +150,7 @@ def _once(job: Job) -> int:
     found = _ordered(job.advise(reading, sampled=samples[reading.status.pid]) for reading in _readings(job, pids))
     if found:
         _show(job, found)
-        _deliver(job, found)
+        deliver(job, found)
     return errors.USAGE if job.failed else errors.OK
 
 
@@ -223,6 +160,7 @@ def _watch(job: Job, every: float) -> int:
     lines = 0
     while True:
         began = time.monotonic()
+        job.machine = process_files.system_tables()
         readings = _readings(job, _wanted(job)) if not before or job.everyone else _alive(before)
         if not readings:
             if not before:
@@ -235,7 +173,7 @@ def _watch(job: Job, every: float) -> int:
             for advice in found:
                 show.line(advice, before.get(advice.reading.status.pid), header=lines == 0)
                 lines += 1
-        _deliver(job, found, streaming=True)
+        deliver(job, found, streaming=True)
         sys.stdout.flush()
         before = {reading.status.pid: reading for reading in readings}
         time.sleep(max(0.0, began + every - time.monotonic()))
@@ -273,7 +211,7 @@ def _run(job: Job) -> int:
         show.table(found, sum(advice.reading.needed is None for advice in found))
     if not job.quiet:
         show.page(found[0], job.facts)
-    _deliver(job, found)
+    deliver(job, found)
     return errors.OK
 
 

@@ -1,6 +1,6 @@
 """advise as a command: pages, tables, files for other tools, watches, commands that it runs, and bad input.
 
-Covers: scenarios/advice/watched, scenarios/advice/show, scenarios/advice/prometheus
+Covers: scenarios/advice/job, scenarios/advice/watched, scenarios/advice/show, scenarios/advice/prometheus
 """
 
 import json
