@@ -17,12 +17,15 @@ from typing import Any
 
 import click
 
+from emulator.mm_types import Geometry
 from scenarios import madvise_loop, multi_fault
 from scenarios.session import report
 from scenarios.session.options import Lab
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, environment
 from workers import interrupts
+from workers.host.fault_loop import measure_madvise_loop, measure_multi_fault
+from workers.programs.program import STOP
 
 ROUND = 0.5  # seconds of one round
 RESULTS = Path("results")
@@ -71,8 +74,6 @@ def fault_rate(policy: str, cpus: int, variant: str, record: Record, seconds: fl
 
 def host_rate(cpus: int, variant: str) -> float:
     """One round of the same loop on this host's kernel, pf/min."""
-    from workers.host.fault_loop import measure_multi_fault
-
     return measure_multi_fault(cpus, variant, ROUND, multi_fault.WARM_UP).pf_per_min
 
 
@@ -99,8 +100,6 @@ def scaling(figures: dict[str, Figure], record: Record, repeats: int) -> None:
 
 def sweep(figures: dict[str, Figure], record: Record, repeats: int) -> None:
     """madvise-loop at full size against the host."""
-    from workers.host.fault_loop import measure_madvise_loop
-
     setup: dict[str, Any] = {"size": 50 << 30, "piece": 2 << 20, "base_kb": 40, "lab": Lab()}
     for _ in range(repeats):
         with Progress("madvise-loop") as progress:
@@ -118,9 +117,7 @@ def wall(command: list[str]) -> float:
 
 def starts(figures: dict[str, Figure], record: Record, repeats: int) -> None:
     """What a user waits for: the warm start, --help, sixteen processes."""
-    from emulator.mm_types import Geometry
     from workers.machine import Machine
-    from workers.programs.program import STOP
 
     ptelab = [sys.executable, "-m", "scenarios"]
     quick = ["run", "multi-fault", "--cpus", "1", "--seconds", "1", "--repeat", "1"]

@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 
 import click
 
+from emulator.mm_types import Geometry
 from scenarios.session import options, report, session
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
+from workers.programs.program import STOP, barrier, load, mmap, mmap_file, munmap, store, touch
+from workers.signals import signals_of
 
 BASE, PAGE = 0x10_0000_0000, 4096
 FRAMES = 2048
@@ -40,8 +43,6 @@ CASES = (
 
 def programs() -> list[list[Any]]:
     """Each CPU maps and fills a page of its own, waits for the others, makes its access, and looks at its page."""
-    from workers.programs.program import STOP, barrier, load, mmap, mmap_file, munmap, store
-
     wrong = [
         [load(BASE + 5 * PAGE)],
         [mmap(BASE + PAGE, PAGE, writable=False), store(BASE + PAGE, 1)],
@@ -52,8 +53,6 @@ def programs() -> list[list[Any]]:
 
 
 def _hog() -> list[Any]:
-    from workers.programs.program import mmap, touch
-
     return [mmap(BASE + PAGE, 2 * FRAMES * PAGE), touch(BASE + PAGE, 2 * FRAMES * PAGE)]
 
 
@@ -76,9 +75,7 @@ def judge(views: Mapping[str, Any], cpu: int, first: Any, fatal: bool) -> dict[s
 
 def measure(policy: str, record: Record, lab: options.Lab, fatal: bool) -> list[dict[str, Any]]:
     """Run the four programs under one policy: a row each."""
-    from emulator.mm_types import Geometry
     from workers.machine import Machine
-    from workers.signals import signals_of
 
     bodies = programs()
     geometry = Geometry(cpus=len(bodies), mms=len(bodies), insns=64, frames=FRAMES, files=1, file_pages=64)

@@ -13,8 +13,10 @@ import click
 from emulator import engine as engines
 from emulator.knobs import KNOBS, SETTINGS
 from emulator.policy.policies import POLICIES
+from emulator.watch.points import POINTS
 from scenarios.session import ending, errors
 from scenarios.session.options import Lab, engine_options, one_of
+from scenarios.zoo.race import RACES
 
 WIDTH = 100  # columns of a listing
 
@@ -40,32 +42,45 @@ SCENARIOS = {
 
 _COMPLETION = "_PTELAB_COMPLETE"  # of click
 
+# name -> (module, its command, what it is for)
 LATER = {
-    "advise": ("scenarios.advice.command", "command"),
-    "record": ("scenarios.traces.recorder", "command"),
-    "soak": ("scenarios.soak", "command"),
-    "races": ("scenarios.zoo.zoo", "races_command"),
-    "explore": ("scenarios.proofs.explore", "explore_command"),
-    "findings": ("scenarios.proofs.findings", "command"),
+    "advise": ("scenarios.advice.command", "command", "Which page tables of a live process hold nothing, and what to do about it."),
+    "record": ("scenarios.traces.recorder", "command", "Measure a memory trace on this host's kernel."),
+    "soak": ("scenarios.soak", "command", "Run the full protocol clean for 1e10 page faults, resumably."),
+    "races": ("scenarios.zoo.zoo", "races_command", "Leave out each piece of the protocol and catch what follows."),
+    "explore": ("scenarios.proofs.explore", "explore_command", "Try every interleaving of a small program."),
+    "findings": ("scenarios.proofs.findings", "command", "What is wrong, posted and merged, each defect shown."),
 }
 
 
 def _race(name: str) -> click.Command:
-    from scenarios.zoo.race import RACES
-
     if name not in RACES:
         raise errors.UserError(f"unknown race '{name}'; known: {', '.join(RACES)}")
     engines.choose("native", debug=True)
-    from scenarios.zoo.zoo import race_command
+    command: click.Command = importlib.import_module("scenarios.zoo.zoo").race_command(name)
+    return command
 
-    return race_command(name)
 
+class _Listed(click.Group):
+    """A group that lists its commands without importing them."""
 
-class _Scenarios(click.Group):
-    """`run NAME`: each scenario is a command of its own, imported when it is named."""
+    def described(self) -> dict[str, str]:
+        """Each command with what is said of it."""
+        raise NotImplementedError
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(SCENARIOS)
+        return list(self.described())
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.described().items()))
+
+
+class _Scenarios(_Listed):
+    """`run NAME`: each scenario is a command of its own, imported when it is named."""
+
+    def described(self) -> dict[str, str]:
+        return {name: question for name, (_, question) in SCENARIOS.items()}
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name.startswith("race/"):
@@ -76,15 +91,16 @@ class _Scenarios(click.Group):
         return command
 
 
-class _Commands(click.Group):
+class _Commands(_Listed):
     """The commands, with an error that says what is known; those of LATER are imported when they are named."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *LATER]
+    def described(self) -> dict[str, str]:
+        here = {name: command.get_short_help_str(80) for name, command in sorted(self.commands.items())}
+        return {**here, **{name: text for name, (_, _, text) in LATER.items()}}
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in LATER:
-            module, name = LATER[cmd_name]
+            module, name, _ = LATER[cmd_name]
             later: click.Command = getattr(importlib.import_module(module), name)
             return later
         if cmd_name not in self.commands:
@@ -142,8 +158,6 @@ def replay(file: str, policy: str, host: bool, lab: Lab) -> int:
 @ptelab.command()
 def points() -> None:
     """List the points where --kill and --stall can stop a process."""
-    from emulator.watch.points import POINTS
-
     for name, point in POINTS.items():
         needs = f" ({point.needs})" if point.needs else ""
         click.echo(f"  {name:<24} {point.where:<34} {point.holds}{needs}")

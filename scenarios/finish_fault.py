@@ -18,6 +18,7 @@ from scenarios.session import options, report, session
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
 from scenarios.zoo.race import load_race
+from scenarios.zoo.zoo import geometry
 
 RACE = "pte-alloc-under-page-lock"
 FIGURES = ("faults", "written", "tables_installed")
@@ -25,7 +26,6 @@ FIGURES = ("faults", "written", "tables_installed")
 
 def measure(policy: str, seconds: float, record: Record, lab: options.Lab) -> dict[str, Any]:
     """Run the two programs under one policy for so long, or until they hang: the row."""
-    from scenarios.zoo.zoo import geometry
     from workers.machine import Machine
 
     race = load_race(RACE)

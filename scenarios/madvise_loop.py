@@ -12,10 +12,15 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import numpy as np
 
+from emulator.mm_types import PCP_ROOM, Geometry
 from scenarios.session import options, report, session
+from scenarios.session.errors import UserError
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record
+from workers.host.fault_loop import HostUnavailable, measure_madvise_loop
+from workers.programs.program import STOP, assemble, dontneed, mmap, touch
 
 PIECE = 2 << 20
 BASE_KB = 40
@@ -26,18 +31,12 @@ COVER_LETTER = "cover letter: 102640 kB before, 248 kB after; merged in 2025: 24
 
 def image(base_kb: int) -> list[Any]:
     """The program that builds a tiny process of `base_kb` of page tables."""
-    from workers.programs.program import mmap, touch
-
     pieces = [BINARY, HEAP, STACK, *(LIBRARIES + i * PIECE for i in range(2 + (base_kb - BASE_KB) // 4))]
     return [insn for addr in pieces for insn in (mmap(addr, 16 << 10), touch(addr, 16 << 10))]
 
 
 def sweep(start: int, total: int, piece: int) -> Any:
     """The rows of the loop: touch, MADV_DONTNEED, piece by piece."""
-    import numpy as np
-
-    from workers.programs.program import assemble, dontneed, touch
-
     rows = np.tile(assemble([touch(0, piece), dontneed(0, piece)]), total // piece)
     rows["addr"] = start + np.repeat(np.arange(total // piece), 2) * piece
     return rows
@@ -45,8 +44,6 @@ def sweep(start: int, total: int, piece: int) -> Any:
 
 def geometry(total: int, piece: int, base_kb: int) -> Any:
     """The machine that holds the loop, whatever the policy."""
-    from emulator.mm_types import PCP_ROOM, Geometry
-
     regions = 3 + 2 + (base_kb - BASE_KB) // 4
     return Geometry(
         insns=2 * regions + 2 + 2 * (total // piece),
@@ -58,10 +55,7 @@ def geometry(total: int, piece: int, base_kb: int) -> Any:
 
 def measure(policy: str, setup: dict[str, Any], record: Record, progress: Progress) -> None:
     """Run the loop under one policy and enter its row."""
-    import numpy as np
-
     from workers.machine import Machine
-    from workers.programs.program import STOP, assemble, mmap
 
     total, piece = setup["size"], setup["piece"]
     start = LIBRARIES - total
@@ -82,8 +76,6 @@ def run(record: Record, setup: dict[str, Any]) -> None:
 
 def host(record: Record, setup: dict[str, Any], progress: Progress) -> None:
     """The same loop on this host's real kernel."""
-    from workers.host.fault_loop import HostUnavailable, measure_madvise_loop
-
     try:
         figures = measure_madvise_loop(setup["size"], setup["piece"], lambda share: progress.update(share, "host"))
     except HostUnavailable as reason:
@@ -145,8 +137,6 @@ def show_memory(record: Record) -> None:
 
 def check_sizes(size: int, piece: int, base_kb: int) -> None:
     """Refuse a sweep that the figures do not describe. Raises UserError."""
-    from scenarios.session.errors import UserError
-
     if piece % PIECE or size % piece or size > 256 << 30:
         raise UserError("--size must be a multiple of --piece up to 256G, and --piece a multiple of 2M")
     if base_kb % 4 or not BASE_KB <= base_kb <= 512:

@@ -11,13 +11,17 @@ Source: move_vma, mm/mremap.c; analysis of this project.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
 
+from emulator.mm_types import Geometry
+from emulator.uapi import MADV_POPULATE_WRITE
 from scenarios.session import options, report, session
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record
+from workers.programs.program import MARK, STOP, advise, barrier, dontneed, jump, mmap, mremap_fixed, munmap
 
 PAGE, SLOT = 4096, 2 << 20
 SOURCE = 0x10_0000_0000
@@ -32,9 +36,6 @@ ENOMEM = -12
 
 def programs() -> tuple[list[Any], list[Any]]:
     """The mover, with two records for each move, before and after; and who takes the tables, a little later."""
-    from emulator.uapi import MADV_POPULATE_WRITE
-    from workers.programs.program import MARK, STOP, advise, barrier, dontneed, jump, mmap, mremap_fixed, munmap
-
     wanted = [advise(MADV_POPULATE_WRITE, SOURCE + slot * SLOT, PAGE) for slot in range(2 * SLOTS)]
     filled = wanted[:SLOTS]
     mover = [mmap(SOURCE, LENGTH), *filled, barrier()]
@@ -48,7 +49,6 @@ def programs() -> tuple[list[Any], list[Any]]:
 
 def measure(policy: str, record: Record, lab: options.Lab) -> dict[str, int]:
     """One machine: moves, those that ran out of memory, and pages that were there before such a move and not after."""
-    from emulator.mm_types import Geometry
     from workers.machine import Machine
 
     mover, taker = programs()

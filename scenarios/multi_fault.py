@@ -10,14 +10,18 @@ Source: Qi Zheng, "[PATCH 0/7] Free user PTE page table pages", 2021-07-18; mult
 
 from __future__ import annotations
 
+import os
 import statistics
 from typing import Any
 
 import click
 
+from emulator.mm_types import GP_BUCKETS, PCP_HIGH, PCP_ROOM, Geometry
 from scenarios.session import options, report, session
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record
+from workers.host.fault_loop import HostUnavailable, kernel_facts, measure_multi_fault
+from workers.programs.program import barrier, dontneed, jump, mmap, touch
 
 SLOT, TOUCHED = 8 << 20, 2 << 20
 BASE = 0x7F00_0000_0000
@@ -34,8 +38,6 @@ COVER_LETTER = {
 
 def programs(cpus: int, variant: str, seed: int) -> list[list[Any]]:
     """The program of each CPU."""
-    from workers.programs.program import barrier, dontneed, jump, mmap, touch
-
     result = []
     for cpu in range(cpus):
         slot = BASE + cpu * SLOT
@@ -57,8 +59,6 @@ def programs(cpus: int, variant: str, seed: int) -> list[list[Any]]:
 
 def geometry(cpus: int, variant: str) -> Any:
     """The machine of one round, whatever the policy."""
-    from emulator.mm_types import PCP_HIGH, PCP_ROOM, Geometry
-
     return Geometry(
         cpus=cpus,
         mms=cpus if variant == "processes" else 1,
@@ -146,8 +146,6 @@ def add_round(row: dict[str, Any], one: dict[str, Any]) -> None:
 
 def run(record: Record, setup: dict[str, Any]) -> None:
     """Measure every combination, policies and the host interleaved: A B host A B host ..."""
-    from emulator.mm_types import GP_BUCKETS
-
     rows: dict[tuple[int, str], dict[str, Any]] = {}
     for cpus in setup["cpus"]:
         for policy in [*setup["lab"].policies, *(["host"] if setup["host"] else [])]:
@@ -194,8 +192,6 @@ def rounds(
 
 def host_round(cpus: int, setup: dict[str, Any], record: Record) -> dict[str, Any] | None:
     """One round of the same loop on this host's real kernel; None if it cannot be measured, said once."""
-    from workers.host.fault_loop import HostUnavailable, measure_multi_fault
-
     if setup.get("host_missing"):
         return None
     try:
@@ -222,8 +218,6 @@ def added_ns(base: dict[str, Any], other: dict[str, Any]) -> list[float]:
 
 def show(record: Record, setup: dict[str, Any]) -> None:
     """The cover letter's table and everything next to it."""
-    import os
-
     processors = len(os.sched_getaffinity(0))
     report.write("multi-fault: page faults per minute; mean and standard deviation of the mean, as perf stat --repeat")
     report.write(

@@ -14,11 +14,14 @@ from typing import Any
 
 import click
 
+from emulator.mm_types import PCP_ROOM, Geometry
+from emulator.segment import available_bytes
 from scenarios import madvise_loop
 from scenarios.session import options, report, session
 from scenarios.session.errors import UserError
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record
+from workers.programs.program import STOP, dontneed, mmap, touch
 
 VIRT, RES, VMPTE, NEEDED = 55 << 40, 590 << 30, 110 << 30, 1.2
 BASE = 1 << 40
@@ -34,8 +37,6 @@ def shape(scale: int) -> tuple[int, int]:
 
 def geometry(scale: int) -> Any:
     """The machine that holds the process at a scale, whatever the policy."""
-    from emulator.mm_types import PCP_ROOM, Geometry
-
     virt, resident = shape(scale)
     return Geometry(
         insns=8 + 2 * (virt // GIB + 2),
@@ -59,8 +60,6 @@ def largest_that_fits(available: int) -> int:
 
 def choose_scale(wanted: str) -> int:
     """The scale to run: a number, `fit`, or by default the first from 1024 on that fits. Raises UserError."""
-    from emulator.segment import available_bytes
-
     available = available_bytes()
     fits = largest_that_fits(available)
     if wanted == "fit":
@@ -83,8 +82,6 @@ def choose_scale(wanted: str) -> int:
 
 def program(virt: int, resident: int) -> list[Any]:
     """Touch what stays; then touch every other 2 MiB sparsely and release it, GiB by GiB."""
-    from workers.programs.program import STOP, dontneed, mmap, touch
-
     code = [mmap(BASE, virt), touch(BASE, resident)]
     at = resident
     while at < virt:

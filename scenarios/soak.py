@@ -25,6 +25,7 @@ from scenarios import multi_fault, stress
 from scenarios.session import errors, options, report, session
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record, check_writable, commit
+from workers.interrupts import held_back
 
 SCHEMA = 1
 COUNTED = [name for name, policy in POLICIES.items() if policy.counted][::-1]
@@ -99,8 +100,6 @@ class State:
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
-        from workers.interrupts import held_back
-
         if self.file is None:
             return
         with held_back():
@@ -192,7 +191,6 @@ def show(record: Record, state: State, faults: int) -> None:
 @click.command(
     "soak",
     help=(__doc__ or "").split("\n\n")[1],
-    short_help="Run the full protocol clean for 1e10 page faults, resumably.",
 )
 @click.option("--faults", default="1e10", callback=options.number(1, 1e18), help="Until so many were emulated. [1e10]")
 @click.option("--state", "state_file", metavar="FILE", help="Keep the total there, and go on from it.")

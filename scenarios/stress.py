@@ -15,11 +15,13 @@ from typing import Any
 
 import click
 
+from emulator import engine
 from emulator.policy.policies import POLICIES
 from scenarios.session import options, report, session
 from scenarios.session.errors import UserError
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
+from workers.programs.random_programs import Workload, random_workload
 
 COUNTERS = (
     "insns",
@@ -64,8 +66,6 @@ class Setup:
 
 def geometry(cpus: int, mms: int, length: int) -> Any:
     """The largest machine a run may need: the programs of a seed differ a little in length."""
-    from workers.programs.random_programs import Workload, random_workload
-
     program = random_workload(0, 1, 1, length).programs[0]
     return Workload([[*program, *program]] * cpus, [cpu % mms for cpu in range(cpus)]).geometry()
 
@@ -73,7 +73,6 @@ def geometry(cpus: int, mms: int, length: int) -> Any:
 def run_once(policy: str, setup: Setup, record: Record) -> dict[str, Any]:
     """One policy, one seed, on a machine of its own: its counters, with grace periods and seconds."""
     from workers.machine import Machine
-    from workers.programs.random_programs import random_workload
 
     workload = random_workload(setup.lab.seed, setup.cpus, setup.mms, setup.length)
     instruments = setup.lab.instruments(setup.cpus)
@@ -103,8 +102,6 @@ def failures(policy: str, setup: Setup, taken: Counter[str] | None = None) -> li
 
 def run(record: Record, setup: Setup, seconds: float) -> None:
     """Seed after seed, every policy, until the time is over or something was found."""
-    from emulator import engine
-
     engine.prepare()  # compiling is not part of the seconds
     rows = {policy: _row(policy, setup) for policy in setup.lab.policies}
     began = time.perf_counter()

@@ -43,7 +43,8 @@ from emulator.watch.shadow import (
     shadow_store,
 )
 from workers.instruments import Instruments
-from workers.machine import FORK, Machine
+from workers.machine import Machine
+from workers.processes import FORK
 from workers.programs.program import STOP, mmap_file, touch
 
 ADDR, OTHER = 0x40_0000, 0x80_0000

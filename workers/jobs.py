@@ -9,7 +9,7 @@ from typing import Any
 import multiprocess.connection
 
 from workers import interrupts
-from workers.machine import FORK, child_main
+from workers.processes import FORK, child_main
 from workers.telling.postmortem import MachineFailed
 from workers.vigil import LOOK_SECONDS, Vigil
 

@@ -11,9 +11,7 @@ parent. Python of the parent never writes protocol state while CPUs run.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,16 +29,13 @@ from emulator.program.insn import report_no_progress, run_coordinator, run_cpu, 
 from emulator.segment import Segment
 from workers import interrupts
 from workers.instruments import PLAIN, Instruments
+from workers.processes import FORK, child_main, spin_for
 from workers.programs.program import Insn, assemble
 from workers.stops import Aftermath, Stops
 from workers.telling.postmortem import MachineFailed, describe_death, describe_stuck
 from workers.vigil import Vigil
 from workers.watchdog import Watchdog, process_seconds, process_state
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
-FORK = multiprocess.get_context("fork")
-SHORT_SPIN, LONG_SPIN = 1, 4000  # pauses before a waiting CPU sleeps: with too few processors, with enough
 STOP_SECONDS = 30.0  # how long CPUs may take to reach a boundary; the watchdog finds those that never will
 FREEZE_SECONDS = 0.3  # how long the others may take to stand still after a violation
 PATIENCE = 3.0  # seconds without any movement until a machine is said to stand still
@@ -60,20 +55,6 @@ class Sample:
     gp_histogram: np.ndarray
 
 
-def processors() -> int:
-    """Processors this process may run on."""
-    return len(os.sched_getaffinity(0))
-
-
-def child_main(parent: int, entry: Any, m: Any, cpu: int) -> None:
-    """Body of every process of a machine."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-    interrupts.reset_in_child()
-    entry(m, cpu)
-
-
 def power_up(
     views: Any, geometry: Geometry, policy: str, instruments: Instruments, mm_of_cpu: Sequence[int], tick_us: int
 ) -> None:
@@ -86,7 +67,7 @@ def power_up(
     config["n_swap"] = geometry.swap_pages
     views["file"]["size"][: geometry.files] = geometry.file_pages
     config["flush_ceiling"] = FLUSH_CEILING
-    config["spin"] = LONG_SPIN if geometry.cpus <= processors() else SHORT_SPIN
+    config["spin"] = spin_for(geometry.cpus)
     for field, value in POLICIES[policy].words().items():
         config[field] = value
     instruments.apply(views)

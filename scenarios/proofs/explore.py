@@ -69,7 +69,7 @@ def run_one(of: Subject, plan: Plan, schedule: str | None, html: str | None, rec
     return [found]
 
 
-@click.command("explore", help=HELP, short_help="Try every interleaving of a small program.")
+@click.command("explore", help=HELP)
 @click.argument("name")
 @click.option("--fixed", is_flag=True, help="A race with its piece in place.")
 @click.option("--twin", is_flag=True, help="A claim with a piece left out.")

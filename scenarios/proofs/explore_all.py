@@ -10,6 +10,8 @@ from scenarios.session import report, session
 from scenarios.session.options import Lab
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, write_file
+from workers.jobs import in_processes
+from workers.processes import processors
 
 CLAIM, PROOF, SEARCH = (
     6.0,
@@ -54,9 +56,6 @@ def conduct_all(record: Record, lab: Lab, seconds: float | None, write: str | No
     ]
 
     def body() -> None:
-        from workers.jobs import in_processes
-        from workers.machine import processors
-
         with Progress("explore") as progress:
             rows = in_processes(_job, tasks, processors(), lambda task: task[0])
             for done, row in enumerate(rows):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scenarios.proofs.finding import Finding
+from scenarios.proofs.story_html import facts_page, page
 from scenarios.session import report
+from workers.telling.story import story_of, story_text
+from workers.telling.whereabouts import many
 
 
 def verdict_line(found: Finding) -> str:
     """The verdict in words: what was tried, and how much of it."""
-    from workers.telling.whereabouts import many
-
     verdict = found.verdict
     tried = f"{verdict.executions:,} executions, {verdict.steps:,} steps, {verdict.seconds:.1f} s, {found.plan.memory}"
     if verdict.word == "fail":
@@ -34,9 +35,6 @@ def verdict_line(found: Finding) -> str:
 
 def show(found: Finding) -> None:
     """The report of one subject."""
-    from workers.telling.story import story_of, story_text
-    from workers.telling.whereabouts import many
-
     report.write(found.of.text)
     report.write(f"\nsource: {found.of.source}")
     if left_out := found.plan.left_out(found.of):
@@ -73,9 +71,6 @@ def show_all(findings: Sequence[Finding]) -> None:
 
 def page_of(found: Finding) -> str:
     """The report as one HTML page."""
-    from scenarios.proofs.story_html import facts_page, page
-    from workers.telling.story import story_of
-
     verdict = found.verdict
     facts = {
         "subject": found.of.name,

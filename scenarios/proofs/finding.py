@@ -6,9 +6,14 @@ import shlex
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from emulator.engines.store_buffer import TooManyTasks
 from scenarios.session import errors
 from scenarios.session.record import Record
 from scenarios.zoo.race import Subject
+from workers.explorer.data_race import DataRace, data_race_lines, why_unordered
+from workers.explorer.deadlock import deadlock_lines
+from workers.instruments import Instruments
+from workers.telling.story import story_of
 
 SECONDS = 30.0
 NEVER = 1 << 60
@@ -121,7 +126,6 @@ class Finding:
 def machine_for(of: Subject, plan: Plan, crash_at: int = 0) -> Any:
     """The explored machine of a subject."""
     from workers.explorer.explored_machine import ExploredMachine
-    from workers.instruments import Instruments
 
     knobs, policy = plan.left_out(of), plan.policy_of(of)
     tools = Instruments(online=True, knobs=knobs, settings=of.settings)
@@ -135,7 +139,6 @@ def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Fi
     """Search; if something fails, make it short and trace it. A race that has a schedule is shown by that, unless the
     plan says how to search. Raises UserError if the program is too large.
     """
-    from emulator.engines.store_buffer import TooManyTasks
     from workers.explorer.hunt import Budget, Verdict, hunt, portfolio, search
 
     if plan.broken and of.schedule and plan.is_own(of) and not plan.demanded and not plan.targets:
@@ -185,8 +188,6 @@ def _told(found: Finding, machine: Any) -> Finding:
 def _report(machine: Any, outcome: Any, trace: Any) -> list[str]:
     """What is said of a failure that no detector has seen."""
     from workers.explorer.counterexample import waits_of
-    from workers.explorer.data_race import DataRace, data_race_lines, why_unordered
-    from workers.explorer.deadlock import deadlock_lines
 
     if outcome.what == "deadlock":
         return deadlock_lines(machine.segment.views, machine.geometry, waits_of(machine))
@@ -229,8 +230,6 @@ def replay(of: Subject, plan: Plan, schedule: str) -> Finding:
 
 def enter(record: Record, found: Finding) -> None:
     """Enter a finding into the record."""
-    from workers.telling.story import story_of
-
     row = found.row()
     if found.trace is not None:
         row["story"] = story_of(found.trace).as_json()

@@ -27,6 +27,7 @@ from scenarios.session import errors, report, session
 from scenarios.session.options import Lab, number, some_of
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, check_writable, write_file
+from workers.telling.story import story_of, story_text
 
 SEARCH, PROOF = 60.0, 6.0  # seconds to find one race, and to show its scene clean
 HEADER = (
@@ -93,8 +94,6 @@ def _cells(defect: Defect, found: Finding, clean: Finding, row: dict[str, Any]) 
 
 def section(defect: Defect, found: Finding, clean: Finding, row: dict[str, Any]) -> list[str]:
     """The lines of one defect in the page."""
-    from workers.telling.story import story_of, story_text
-
     lines = [f"## {defect.id}: {defect.title}", "", *_wrapped(f"{defect.where} ({defect.versions}). {defect.effect}")]
     lines += ["", *_wrapped(f"Fixed: {defect.fixed}. {defect.known}"), ""]
     if found.by_hand:
@@ -143,7 +142,7 @@ def page(told: list[tuple[Defect, Finding, Finding, dict[str, Any]]], losses: li
     return "\n".join([ABOUT, *table, "", *sections, REST])
 
 
-@click.command("findings", short_help="What is wrong, posted and merged, each defect shown.")
+@click.command("findings")
 @click.option("--only", default="", callback=some_of("finding", IDS), help="Findings, separated by commas. [all]")
 @click.option("--seeds", default="5", callback=number(1, 10_000, whole=True), help="Hunts with real processes. [5]")
 @click.option("--seconds", default=str(SEARCH), callback=number(1, 86_400), help="Search so long for each. [60]")

@@ -13,7 +13,9 @@ from emulator import engine as engines
 from emulator.engine import ENGINES
 from emulator.knobs import KNOBS
 from emulator.policy.policies import POLICIES
+from emulator.watch.points import COORDINATOR_POINTS, POINTS
 from scenarios.session.errors import UserError
+from workers.instruments import Instruments, Stop
 
 MAX_CPUS = 256
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -123,8 +125,6 @@ class Lab:
 
     def instruments(self, cpus: int) -> Any:
         """For a machine of so many CPUs. Raises UserError if one is to be stopped that is not there."""
-        from workers.instruments import Instruments, Stop
-
         self.check_stops(cpus)
         stops = [Stop(cpus if cpu < 0 else cpu, point, nth, seconds) for _, cpu, point, nth, seconds in self.stops]
         return Instruments(
@@ -138,8 +138,6 @@ class Lab:
 
 def _split_stop(option: str, text: str) -> tuple[int, str, str]:
     """CPU, point and the rest of CPU@POINT[:rest]."""
-    from emulator.watch.points import COORDINATOR_POINTS, POINTS
-
     cpu, at, rest = text.partition("@")
     point, _, rest = rest.partition(":")
     if not at or not (cpu == "coordinator" or cpu.isdecimal()):

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from emulator.mm_types import NR_PATHS
 from scenarios.session import errors
 
 SCHEMA = 1
@@ -116,7 +117,6 @@ class Record:
 
     def add_paths(self, taken: Any) -> None:
         """Enter how often one machine's CPUs took each path: a row of NR_PATHS words per CPU (debug build)."""
-        from emulator.mm_types import NR_PATHS
         from emulator.watch.paths import PATHS
 
         for name, times in zip(PATHS, taken.reshape(-1, NR_PATHS).sum(axis=0), strict=False):

@@ -9,6 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from scenarios.session.record import Record
+from workers.telling.violation import report_lines
 
 SHOWN_SIGNALS = 8
 
@@ -81,8 +82,6 @@ def checks_and_verdict(record: Record) -> None:
     if more:
         write(f"signal  {more} more CPUs got one")
     for violation in record.violations:
-        from workers.telling.violation import report_lines
-
         write("\n".join(["", *report_lines(violation), ""]))
     words = {
         "pass": "PASS",

@@ -6,10 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from emulator import engine
+from emulator.checks import Frozen, audit
+from emulator.mm_types import CPU, PAGE_SIZE
+from emulator.segment import SegmentTooLarge, available_bytes
 from scenarios.session import errors, report
 from scenarios.session.options import Lab
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, check_writable
+from workers.interrupts import Interrupted
+from workers.signals import signals_of
+from workers.telling.postmortem import MachineFailed
+from workers.telling.violation import violation_of
 
 
 def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[], None]) -> int:
@@ -19,9 +26,6 @@ def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[
     """
     check_writable(lab.json_file)
     lab.choose_engine()
-    from emulator.segment import SegmentTooLarge
-    from workers.interrupts import Interrupted
-    from workers.telling.postmortem import MachineFailed
 
     try:
         if remark := engine.remark():
@@ -51,11 +55,6 @@ def finish(machine: Any, record: Record, lab: Lab, command: str | None = None) -
 
     `command` runs this machine again, if it is not the command of the whole record.
     """
-    from emulator.checks import audit
-    from emulator.mm_types import CPU
-    from workers.signals import signals_of
-    from workers.telling.violation import violation_of
-
     violation = violation_of(machine.views, machine.geometry)
     if violation is not None:
         violation.command = command or record.command
@@ -75,9 +74,6 @@ def finish(machine: Any, record: Record, lab: Lab, command: str | None = None) -
 
 def needed_kb(machine: Any) -> int:
     """Page tables that hold something: PTE tables with an entry that is not none, and the tables above them, in kB."""
-    from emulator.checks import Frozen
-    from emulator.mm_types import PAGE_SIZE
-
     return len(Frozen(machine.views, machine.geometry).needed()) * PAGE_SIZE // 1024
 
 
@@ -111,7 +107,6 @@ def check_fits(
 
     `geometry(value)` grows with the value, and `low` is the smallest one. Raises UserError.
     """
-    from emulator.segment import available_bytes
 
     def size(of: int) -> int:
         return int(geometry(of).offsets()[1])

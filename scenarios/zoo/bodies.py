@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from emulator.atomic import read_once, smp_store_release
+from emulator.engines.explore import world
 from emulator.fault.filemap import map_cached_range
 from emulator.fault.memory import handle_mm_fault, handle_pte_fault
 from emulator.fault.zap import zap_page_range
@@ -54,8 +55,6 @@ def at_once(
     """
 
     def tasks(m: Any) -> list[Callable[[], Any]]:
-        from emulator.engines.explore import world
-
         for cpu in range(len(bodies)):
             world.mem[m.cpu.lazy.base + cpu] = 1  # it always was: no store of this execution
         return [partial(body, m, cpu) for cpu, body in enumerate(bodies)]

@@ -7,13 +7,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emulator.knobs import KNOBS
-from workers.programs.program import Insn
 from workers.programs.scene import Scene
 
-Programs = list[list[Insn]]
+if TYPE_CHECKING:
+    from workers.programs.program import Insn
+
+Programs = list[list["Insn"]]
 
 PAGE, SLOT = 4096, 2 << 20
 BASE = 0x10_0000_0000 - SLOT  # the last table of one GiB, then the next GiB

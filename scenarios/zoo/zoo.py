@@ -15,11 +15,16 @@ from typing import Any
 
 import click
 
+from emulator.checks import audit
+from emulator.mm_types import PCP_ROOM, Geometry
 from scenarios.session import errors, options, report, session
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
 from scenarios.zoo.race import RACES, Race, load_race
 from scenarios.zoo.tables import written
+from workers.instruments import Instruments, Steer
+from workers.telling.violation import violation_of
+from workers.telling.whereabouts import many
 
 PERTURB = 16  # one point in so many is delayed
 HUNT_SECONDS = 10.0
@@ -44,8 +49,6 @@ class Hunt:
 
 def geometry(race: Race, programs: Any) -> Any:
     """A machine for the programs of a race: small, so that memory is used again at once."""
-    from emulator.mm_types import PCP_ROOM, Geometry
-
     return Geometry(
         cpus=len(programs),
         mms=2,  # one for a child
@@ -60,8 +63,6 @@ def geometry(race: Race, programs: Any) -> Any:
 
 def instruments(race: Race, seed: int, perturb: int, fixed: bool) -> Any:
     """What a hunt asks of the machine."""
-    from workers.instruments import Instruments, Steer
-
     return Instruments(
         online=True,
         knobs=() if fixed else (race.knob,),
@@ -74,9 +75,7 @@ def instruments(race: Race, seed: int, perturb: int, fixed: bool) -> Any:
 
 def hunt(name: str, seed: int, perturb: int = PERTURB, fixed: bool = False, seconds: float = HUNT_SECONDS) -> Hunt:
     """Run a race on real processes until a violation is seen, or for `seconds`."""
-    from emulator.checks import audit
     from workers.machine import Machine
-    from workers.telling.violation import violation_of
 
     race = load_race(name)
     if "no-progress" in race.detectors and not fixed:
@@ -207,8 +206,6 @@ def run_all(record: Record, names: list[str], seeds: int) -> None:
 
 def show_all(record: Record, seeds: int) -> None:
     """The table: race, detector, time and operations until caught, the gain of perturbation, clean operations."""
-    from workers.telling.whereabouts import many
-
     hunts, bare = many(seeds, "seed"), many(min(seeds, BARE_SEEDS), "seed")
     report.write(
         f"races: each piece left out by its knob, {hunts}, at most {HUNT_SECONDS:g} s each; perturbed, steered"
@@ -246,7 +243,7 @@ def write_tables(document: Path) -> int:
     return errors.OK
 
 
-@click.command("races", help=__doc__, short_help="Leave out each piece of the protocol and catch what follows.")
+@click.command("races", help=__doc__)
 @click.option("--seeds", default="20", callback=options.number(1, 10_000, whole=True), help="Hunts per race. [20]")
 @click.option("--only", default="", callback=options.some_of("race", RACES), help="Races, separated by commas. [all]")
 @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")

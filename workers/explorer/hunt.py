@@ -17,7 +17,7 @@ from workers.explorer.explored_machine import ExploredMachine, Outcome
 from workers.explorer.schedule import frames_of
 from workers.explorer.search import Deepening, InTurn, Search, Strategy
 from workers.explorer.tracer import kernel_frames
-from workers.machine import FORK
+from workers.processes import FORK
 from workers.telling.postmortem import MachineFailed
 from workers.vigil import LOOK_SECONDS, Vigil
 

@@ -28,7 +28,7 @@ import numpy as np
 
 from emulator.mm_types import Geometry
 from emulator.segment import Segment, SegmentTooLarge
-from workers.machine import FORK, LONG_SPIN, SHORT_SPIN, child_main, processors
+from workers.processes import FORK, child_main, spin_for
 from workers.telling.postmortem import MachineFailed
 from workers.vigil import Vigil
 from workers.watchdog import process_seconds
@@ -149,7 +149,7 @@ def _prepare(cpus: int) -> tuple[ModuleType, Segment, Any]:
     except ImportError as error:
         raise HostUnavailable(f"the loops cannot be compiled: {error}") from error
     segment.views["barrier"]["parties"] = cpus
-    segment.views["config"]["spin"] = LONG_SPIN if cpus <= processors() else SHORT_SPIN
+    segment.views["config"]["spin"] = spin_for(cpus)
     return host_loop, segment, native.attach(segment)
 
 

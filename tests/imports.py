@@ -1,0 +1,50 @@
+"""What an import brings along, and the imports that stand inside functions. A module for in_engine."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+import click  # noqa: F401  what is light is imported once, before the processes part
+import multiprocess  # noqa: F401
+import numpy  # noqa: F401
+
+HEAVY = {"emulator.atomic", "numba", "rich"}  # the kernels, their compiler, the terminal: what start-up time is made of
+
+
+def brought(names: Sequence[str]) -> dict[str, list[str]]:
+    """Which of the heavy ones each module brings when it is imported, in a process of its own that had none."""
+    found = {}
+    for name in names:
+        ours, theirs = os.pipe()
+        if (child := os.fork()) == 0:
+            status = 1
+            try:
+                importlib.import_module(name)
+                os.write(theirs, json.dumps(sorted(HEAVY & set(sys.modules))).encode())
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(theirs)
+        with open(ours) as answer:
+            text = answer.read()
+        if os.waitpid(child, 0)[1] != 0:
+            raise ImportError(name)
+        found[name] = json.loads(text)
+    return found
+
+
+def inside(tree: ast.Module, modules: set[str]) -> Iterator[tuple[int, str]]:
+    """Line and module of each import inside a function; `modules` are those of ours."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    for node in {node for function in functions for node in ast.walk(function)}:
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for name in node.names:
+                submodule = f"{node.module}.{name.name}"
+                yield node.lineno, submodule if submodule in modules else node.module

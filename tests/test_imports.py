@@ -1,0 +1,50 @@
+"""Imports stand at the top of a file; inside a function only what saves start-up time."""
+
+import ast
+
+import pytest
+from imports import HEAVY, brought, inside
+from support import ROOT, in_engine
+
+TOPS = ("benchmarks", "scenarios", "workers", "emulator")
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for top in TOPS
+    for path in sorted((ROOT / top).rglob("*.py"))
+    if path.name != "__init__.py"
+}
+LATE = {name: sorted(set(inside(ast.parse(path.read_text()), set(FILES)))) for name, path in FILES.items()}
+LIGHT = ("workers.telling.", "workers.programs.", "scenarios.session.", "scenarios.cli", "emulator.checks")
+
+
+@pytest.fixture(scope="module")
+def heavy():
+    names = {name for name, late in LATE.items() if late} | {module for late in LATE.values() for _, module in late}
+    light = {name for name in FILES if name.startswith(LIGHT)}
+    return in_engine("semaphore", brought, sorted(names | light))
+
+
+def test_an_import_inside_a_function_brings_what_its_file_does_without(heavy):
+    needless = {
+        f"{name}:{line}": module
+        for name, late in LATE.items()
+        for line, module in late
+        if set(heavy[module]) <= set(heavy[name])
+    }
+
+    assert needless == {}
+
+
+def test_what_tells_and_what_starts_imports_no_kernel(heavy):
+    assert {name: heavy[name] for name in heavy if name.startswith(LIGHT) and heavy[name]} == {}
+
+
+def test_a_needless_import_would_be_seen():
+    text = "import os\ndef f():\n    import json\n    def g():\n        from emulator import uapi, mm_types\n"
+    assert sorted(inside(ast.parse(text), set(FILES))) == [(3, "json"), (5, "emulator.mm_types"), (5, "emulator.uapi")]
+
+    found = in_engine("semaphore", brought, ["emulator.uapi", "workers.machine", "rich.table"])
+    assert found["emulator.uapi"] == []
+    assert "emulator.atomic" in found["workers.machine"]
+    assert found["rich.table"] == ["rich"]
+    assert set(HEAVY) >= {module for brings in found.values() for module in brings}
