@@ -1,6 +1,6 @@
 """Processes that die, stop or are killed: the machine ends, says why, and leaves nothing.
 
-Covers: workers/telling/postmortem, workers/watchdog
+Covers: workers/processes, workers/telling/postmortem, workers/watchdog
 """
 
 import os
