@@ -30,6 +30,7 @@ from scenarios.session import errors, options, session
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record, check_writable, write_file
 from scenarios.zoo.race import Subject
+from workers.explorer.tracer import kernel_functions
 
 ALONE = ("fixed", "twin", "knob", "policy", "memory", "bound", "executions", "target", "schedule", "races", "html")
 MODELS = ("sc", "tso", "pso")
@@ -159,7 +160,6 @@ def _refuse_unused(parameters: Sequence[str], name: str) -> None:
 def _targets(text: str) -> tuple[str, ...]:
     """The kernel functions of --target. Raises UserError for one that does not exist."""
     from workers.explorer.explored_machine import ExploredMachine  # noqa: F401 - every kernel is loaded
-    from workers.explorer.tracer import kernel_functions
 
     names = tuple(filter(None, (word.strip() for word in text.split(","))))
     if names:

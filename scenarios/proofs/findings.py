@@ -28,6 +28,7 @@ from scenarios.session.options import Lab, number, some_of
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, check_writable, write_file
 from workers.telling.story import story_of, story_text
+from workers.vigil import LOOK_SECONDS, Vigil
 
 SEARCH, PROOF = 60.0, 6.0  # seconds to find one race, and to show its scene clean
 HEADER = (
@@ -60,8 +61,6 @@ def run_ptelab(*arguments: str) -> tuple[str, list[dict[str, Any]]]:
 
 def _watched(command: list[str], environment: dict[str, str], name: str) -> tuple[int, str, str]:
     """Run a command: its status, stdout and stderr. Raises MachineFailed, which names who stands still."""
-    from workers.vigil import LOOK_SECONDS, Vigil
-
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
         vigil = Vigil({process.pid: name})
