@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from scenarios.advice.reading import Reading, read
 from scenarios.advice.sampled import Sampled, judge
@@ -117,7 +118,6 @@ def calls_of(path: str, settings: dict[str, str], waves: int, size: int) -> Samp
     quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     with subprocess.Popen(command, env=_environment(path, settings), **quiet) as process:
         calls = sample([process.pid], _LONGEST, follow=True)
-    import numpy as np
 
     return judge(calls, {tid for tid, *_ in calls.released} | {tid for tid, _ in calls.others}, np.empty(0, RANGE))
 

@@ -44,7 +44,11 @@ _COMPLETION = "_PTELAB_COMPLETE"  # of click
 
 # name -> (module, its command, what it is for)
 LATER = {
-    "advise": ("scenarios.advice.command", "command", "Which page tables of a live process hold nothing, and what to do about it."),
+    "advise": (
+        "scenarios.advice.command",
+        "command",
+        "Which page tables of a live process hold nothing, and what to do about it.",
+    ),
     "record": ("scenarios.traces.recorder", "command", "Measure a memory trace on this host's kernel."),
     "soak": ("scenarios.soak", "command", "Run the full protocol clean for 1e10 page faults, resumably."),
     "races": ("scenarios.zoo.zoo", "races_command", "Leave out each piece of the protocol and catch what follows."),

@@ -67,8 +67,6 @@ def measure(policy: str, record: Record, lab: options.Lab) -> dict[str, int]:
 
 def run(record: Record, lab: options.Lab, seconds: float) -> None:
     """Every policy for so long, and until it has run out of memory; a run that never does shows nothing."""
-    import time
-
     for policy in lab.policies:
         row: dict[str, Any] = {"policy": policy, "engine": lab.engine, "moves": 0, "out_of_memory": 0, "pages_lost": 0}
         record.rows.append(row)

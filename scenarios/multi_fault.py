@@ -20,7 +20,8 @@ from emulator.mm_types import GP_BUCKETS, PCP_HIGH, PCP_ROOM, Geometry
 from scenarios.session import options, report, session
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record
-from workers.host.fault_loop import HostUnavailable, kernel_facts, measure_multi_fault
+from workers.host.fault_loop import HostUnavailable, measure_multi_fault
+from workers.host.kernel_facts import kernel_facts
 from workers.programs.program import barrier, dontneed, jump, mmap, touch
 
 SLOT, TOUCHED = 8 << 20, 2 << 20
@@ -300,7 +301,6 @@ def show_host(record: Record, setup: dict[str, Any]) -> None:
         if setup.get("host_missing"):
             report.write(f"this host's kernel is not measured: {setup['host_missing']}\n")
         return
-    from workers.host.kernel_facts import kernel_facts
 
     facts = ", ".join(f"{name} {value}" for name, value in kernel_facts().items())
     lines = []

@@ -12,17 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emulator import engine
 from emulator.checks import audit
+from emulator.segment import SegmentTooLarge
 from scenarios.session import errors
 from scenarios.session.options import Lab
 from scenarios.session.progress import note
 from scenarios.session.record import Record, check_writable
 from scenarios.traces.footprint import geometry_for
+from scenarios.traces.recorder import compare
 from scenarios.traces.trace import Trace, TraceError, parse, rows_of
 from workers.instruments import PLAIN, Instruments
 from workers.machine import Machine
 from workers.programs.program import STOP
 from workers.signals import signals_of
+from workers.telling.postmortem import MachineFailed
 from workers.telling.violation import Violation, report_lines, violation_of
 
 CHILD_COLUMNS = ("vmpte_kb", "rss_anon_kb", "minflt")
@@ -84,10 +88,6 @@ def run_replay(path: str | Path, policy: str = "none", instruments: Instruments 
 
 def command(path: str, policy: str, lab: Lab, host: bool = False) -> int:
     """Replay a trace and print its rows, and nothing else, on stdout; the exit status. With `host` compare them."""
-    from emulator import engine
-    from emulator.segment import SegmentTooLarge
-    from workers.telling.postmortem import MachineFailed
-
     check_writable(lab.json_file)
     record = Record("replay", lab.seed)
     result = None
@@ -106,7 +106,6 @@ def command(path: str, policy: str, lab: Lab, host: bool = False) -> int:
         _show(result, lab.json_file != "-")
     if record.exit_status != errors.OK or not host or result is None:
         return record.exit_status
-    from scenarios.traces.recorder import compare
 
     return compare(path, result.rows)
 
