@@ -22,7 +22,7 @@ QUICK = ["run", "multi-fault", "--cpus", "1", "--repeat", "2", "--seconds", "0.0
     [
         (["run", "nonsense"], "unknown scenario 'nonsense'; known: multi-fault, madvise-loop, server-snapshot"),
         (["nonsense"], "unknown command 'nonsense'; known:"),
-        (["run", "multi-fault", "--policy", "lazy"], "unknown policy 'lazy'; known: none, refcount-lock,"),
+        (["run", "multi-fault", "--policy", "lazy"], "unknown policy 'lazy'; known: none, none-rcu,"),
         (["run", "multi-fault", "--policy", ","], "no policy given; known:"),
         (["run", "multi-fault", "--engine", "warp"], "unknown engine 'warp'; known: native, semaphore"),
         (["run", "multi-fault", "--knob", "x"], "unknown knob 'x'; known: publish-before-init,"),
