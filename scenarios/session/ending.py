@@ -5,6 +5,8 @@ Status 1 says that a check failed; nothing else may end in it, as Python would h
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import errno
 import os
 import shlex
@@ -37,8 +39,17 @@ def run(body: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:  # another one, while the first was dealt with
         status = errors.INTERRUPTED
     if number := interrupts.pending():
-        status = 128 + number
+        _leave_at_once(128 + number)
     sys.exit(status)
+
+
+def _leave_at_once(status: int) -> NoReturn:
+    """End without taking the process apart: an exception in the midst of the compiler has left its objects half closed,
+    and to close them again would be another fault."""
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    os._exit(status)
 
 
 def _status(body: Callable[[], int]) -> int:

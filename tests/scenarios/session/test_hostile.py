@@ -13,10 +13,12 @@ import pytest
 from command import COMMAND, ENVIRONMENT, ptelab
 from support import ROOT, geometry_for
 
+from emulator.segment import Segment
 from scenarios.proofs.story_html import facts_page
 from scenarios.traces import trace
 from scenarios.traces.trace import TraceError, parse
-from workers.machine import Machine
+from workers.instruments import PLAIN
+from workers.machine import power_up
 from workers.programs.program import STOP
 from workers.telling.postmortem import describe_death
 
@@ -141,9 +143,11 @@ def test_markup_in_a_name_does_not_reach_a_page():
 
 
 def test_a_death_for_lack_of_room_is_said_to_be_one():
-    with Machine(geometry_for([[STOP]])) as machine:
-        full = describe_death(machine.views, machine.geometry, 0, -signal.SIGBUS)
-        killed = describe_death(machine.views, machine.geometry, 0, -signal.SIGKILL)
+    geometry = geometry_for([[STOP]])
+    views = Segment(geometry).views
+    power_up(views, geometry, "none", PLAIN, [0], 1000)
+
+    full, killed = (describe_death(views, geometry, 0, -number) for number in (signal.SIGBUS, signal.SIGKILL))
 
     assert full.startswith("CPU 0 was killed by SIGBUS (there is no room left in /dev/shm)")
     assert killed.startswith("CPU 0 was killed by SIGKILL (by somebody, or because memory ran out)")
