@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from emulator import engine
+from emulator.engines.access_log import TASK_BIT
 from emulator.engines.explore import (
     Field,
     atomic_add,
@@ -24,11 +25,12 @@ from emulator.engines.explore import (
     smp_mb,
     smp_store_release,
     smp_wmb,
+    take_lock,
     world,
     write_once,
     xchg,
 )
-from emulator.engines.store_buffer import Buffers
+from emulator.engines.memory_model import impose
 from workers.explorer.chance import Follow, Pct, RandomWalk
 from workers.explorer.search import Search, Strategy
 
@@ -105,7 +107,7 @@ def fresh(count: int, memory: str = "sc") -> Field:
     Field("bug", [0])
     world.bug = count
     if memory != "sc":
-        world.buffers = Buffers(world, memory == "pso")
+        impose(memory)
         world.buffers.shared[:count] = b"\1" * count
     return words
 
@@ -281,7 +283,7 @@ def locked(broken: bool) -> tuple[int, int, list[int]]:
 
     def look() -> None:
         if not unfinished():
-            counts[world.mem[1]] = [entry >> 36 for entry in world.log]
+            counts[world.mem[1]] = [entry >> TASK_BIT for entry in world.log]
 
     run_all(Search(), lambda: [lambda me=me: body(words, me) for me in range(3)], look)
     return min(counts), max(counts), counts[min(counts)]
@@ -518,3 +520,21 @@ def misfit(text: str) -> str:
     except UserError as error:
         return str(error)
     return ""
+
+
+def lock_orders(tasks: int) -> tuple[int, int]:
+    """Tasks that take one lock, each once: in how many orders, and in how many executions."""
+    words, orders = fresh(1), []
+    taken: list[int] = []
+
+    def body(me: int) -> None:
+        take_lock(words, 0, me + 1)
+        taken.append(me)
+        smp_store_release(words, 0, 0)
+
+    def bodies() -> list[Callable[[], Any]]:
+        taken.clear()
+        return [partial(body, me) for me in range(tasks)]
+
+    executions = run_all(Search(), bodies, lambda: orders.append(tuple(taken)))
+    return len(set(orders)), executions

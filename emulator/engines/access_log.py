@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 # One entry: task << TASK_BIT | kind << KIND_BIT | (words - 1) << COUNT_BIT | first word.
-WORD_BITS, COUNT_BIT, KIND_BIT, TASK_BIT = 22, 22, 32, 36
-WORD_MASK, COUNT_MASK, KIND_MASK = (1 << WORD_BITS) - 1, (1 << 10) - 1, 15
+WORD_BITS, COUNT_BIT, KIND_BIT, TASK_BIT = 22, 22, 32, 37
+WORD_MASK, COUNT_MASK, KIND_MASK = (1 << WORD_BITS) - 1, (1 << 10) - 1, 31
 MOST_WORDS = COUNT_MASK + 1  # of one entry
 KINDS = (
     "read_once",
@@ -12,7 +12,10 @@ KINDS = (
     "write_once",
     "smp_store_release",
     "read-modify-write",
+    "relaxed read-modify-write",  # no barrier
+    "lock",  # a read-modify-write that cannot be made before the word is 0
     "atomic_add",
+    "look",  # a step that touches no word: the value of an early load is used, a grace period ends
     "smp_mb",  # a step where there are store buffers: it waits until they are empty
     "smp_wmb",
     "plain load",
@@ -22,9 +25,8 @@ KINDS = (
     "blocked",  # the task cannot move from here on
     "woken",  # ... and can again
 )
-READ, ACQUIRE, WRITE, RELEASE, UPDATE, ADD, MB, WMB, PLAIN_LOAD, PLAIN_STORE, DATA_RACE, ISSUE, BLOCKED, WOKEN = (
-    kind << KIND_BIT for kind in range(len(KINDS))
-)
+READ, ACQUIRE, WRITE, RELEASE, UPDATE, RELAXED, LOCK, ADD, LOOK, MB, WMB = (kind << KIND_BIT for kind in range(11))
+PLAIN_LOAD, PLAIN_STORE, DATA_RACE, ISSUE, BLOCKED, WOKEN = (kind << KIND_BIT for kind in range(11, len(KINDS)))
 
 
 def more(n: int) -> int:

@@ -19,6 +19,7 @@ a step of a task of its own.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -33,10 +34,13 @@ from emulator.engines.access_log import (
     DATA_RACE,
     KIND_BIT,
     KIND_MASK,
+    LOCK,
+    LOOK,
     MB,
     PLAIN_LOAD,
     PLAIN_STORE,
     READ,
+    RELAXED,
     RELEASE,
     TASK_BIT,
     UPDATE,
@@ -55,6 +59,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 MAX_STEPS = 20_000  # of one execution: more is a loop that changes what it reads
 MAX_TASKS = 60  # what fits into a mask, store buffers included
 NEVER = 1 << 60
+FULL, ACQUIRING, RELEASING, UNORDERED = range(4)  # what a read-modify-write promises
 MANY_WORDS = 60  # more than a loop that waits looks at
 CONSTANT = ("config", "point")  # views that nobody writes while the machine runs; so are the fields
 CONSTANT_FIELDS = ("zone.limit", "zone.slots", "zone.pcp_high", "zone.batch", "mm.pgd", "barrier.parties")
@@ -64,10 +69,11 @@ class Task:
     """One process of the machine, or one store buffer: where it is and what it is about to do.
 
     `pending` is the log entry of its next step, -1 if there is none; `waits` are the words of which one must change
-    before it can move.
+    before it can move. With `ready` it cannot move while that says no, asked again when one of `waits` changes. An
+    execution may end without the step of a task that is `optional`.
     """
 
-    __slots__ = ("blocked", "body", "green", "number", "owner", "pending", "since", "tag", "waits")
+    __slots__ = ("blocked", "body", "green", "number", "optional", "owner", "pending", "ready", "since", "tag", "waits")
 
     def __init__(self, number: int, body: Callable[[], Any] | None, owner: int) -> None:
         self.number, self.body, self.owner = number, body, owner
@@ -76,6 +82,8 @@ class Task:
         self.pending = -1
         self.blocked = False
         self.waits: frozenset[int] = frozenset()
+        self.ready: Callable[[], bool] | None = None
+        self.optional = False
         self.since = 0  # where its last turn is in the log
 
 
@@ -105,6 +113,7 @@ class World:
         self.waited: set[int] = set()  # the words they wait for
         self.asleep: list[Task] = []  # until wake_all of the word they wait for
         self.buffers: Any = None  # store_buffer.Buffers, or None: sequential consistency
+        self.edges: list[tuple[int, int]] = []  # a step, and one that it stands behind whatever words they touch
         self.strategy: Any = None
         self.clock = 0
         self.main: Any = None
@@ -128,6 +137,7 @@ class World:
         self.waiting.clear()
         self.waited.clear()
         self.asleep.clear()
+        self.edges.clear()
         self.main = getcurrent()
         self.tasks = [Task(number, body, number) for number, body in enumerate(bodies)]
         if self.buffers is not None:
@@ -156,8 +166,8 @@ class World:
                 return None
             if self.current.green.dead:
                 self.current.pending = -1
-            if not any(task.pending >= 0 and not task.blocked for task in self.tasks):
-                self.deadlock = any(task.pending >= 0 for task in self.tasks)
+            if not any(task.pending >= 0 and not task.blocked and not task.optional for task in self.tasks):
+                self.deadlock = any(task.pending >= 0 and not task.optional for task in self.tasks)
                 return None
             number = self.strategy.choose(self)
             if number < 0:
@@ -167,7 +177,7 @@ class World:
                 self.taken, self.until = self.taken + 1, self.count + 1
             if task.green is not None:
                 return task
-            self.buffers.commit(task)
+            self.buffers.take(task)
 
     def step(self, op: int) -> None:
         """The current task is about to take a step; returns when it is its turn."""
@@ -186,6 +196,49 @@ class World:
             elif chosen is not task:
                 self.current, self.tag = chosen, chosen.tag
                 chosen.green.switch()
+        if task.ready is not None:
+            task.ready, task.waits = None, frozenset()
+            if task in self.waiting:
+                self._forget(task)
+
+    def make_step(self, op: int) -> None:
+        """The current task takes a step."""
+        if self.count >= self.until:
+            self.step(op)
+        self.count += 1
+        self.append(self.tag | op)
+
+    def stores_to(self, words: frozenset[int]) -> dict[int, list[int]]:
+        """The steps so far that stored to each of these words."""
+        count = -1
+        stores: dict[int, list[int]] = {word: [] for word in words}
+        for entry in self.log:
+            kind = entry & KIND_MASK << KIND_BIT
+            count += kind <= LOOK or (kind == MB and self.buffers is not None)
+            if WRITE <= kind <= ADD and entry & WORD_MASK in words:
+                stores[entry & WORD_MASK].append(count)
+        return stores
+
+    def hold(self, ready: Callable[[], bool], words: frozenset[int] = frozenset()) -> None:
+        """The current task cannot take its next step, which it must ask for, while `ready` says no."""
+        task = self.current
+        task.ready, task.waits = ready, words
+        if words:
+            self.waiting.append(task)
+            self.waited |= words
+        self.until = 0
+        self.ask_again(task)
+
+    def ask_again(self, task: Task) -> None:
+        """What a task waits for may have come about, or may have gone again."""
+        if task.ready is not None and task.blocked is task.ready():
+            task.blocked = not task.blocked
+            self.append(task.tag | (BLOCKED if task.blocked else WOKEN))
+
+    def _forget(self, task: Task) -> None:
+        """A task waits for no word any more."""
+        self.waiting.remove(task)
+        self.waited = set().union(*(other.waits for other in self.waiting))
 
     def turn(self) -> None:
         """One turn of a loop that waits: blocked until one of the words changes that it has read since the last."""
@@ -223,8 +276,14 @@ class World:
         mine, since = task.number, self.log[task.since :]
         read: dict[int, int] = {}  # word -> when it was read first: what it said then may have led here
         for at in [at for at, entry in enumerate(since) if entry >> TASK_BIT == mine]:
-            if since[at] & KIND_MASK << KIND_BIT in (READ, ACQUIRE, UPDATE):
+            if since[at] & KIND_MASK << KIND_BIT in (READ, ACQUIRE, UPDATE, RELAXED):
                 read.setdefault(since[at] & WORD_MASK, at)
+        if self.buffers is not None and (loads := self.buffers.loads_of_turn(mine)):
+            start = min(task.since, *(load.place for load in loads))
+            since = self.log[start:]
+            read = {word: at + task.since - start for word, at in read.items()}
+            for load in loads:
+                read[load.word] = min(load.place - start, read.get(load.word, load.place - start))
         if len(read) > MANY_WORDS:
             return None
         for at in [at for at, entry in enumerate(since) if entry & WORD_MASK in read and entry >> TASK_BIT != mine]:
@@ -233,10 +292,20 @@ class World:
                 return None
         return frozenset(read)
 
+    def set(self, word: int, value: int) -> None:
+        """Store to a word that somebody may wait for."""
+        changed = word in self.waited and self.mem[word] != value
+        self.mem[word] = value
+        if changed:
+            self.wake(word)
+
     def wake(self, word: int) -> None:
         """A word has changed: whoever waits for it can move, and may be more urgent than who runs."""
         self.until = 0
         for task in [task for task in self.waiting if word in task.waits]:
+            if task.ready is not None:
+                self.ask_again(task)
+                continue
             self.waiting.remove(task)
             self._unblock(task)
         self.waited = set().union(*(task.waits for task in self.waiting))
@@ -268,9 +337,10 @@ class Field:
     def __setitem__(self, i: int, value: int) -> None:
         word, w = self.base + i, world
         w.append(w.tag | PLAIN_STORE | word)
-        if word in w.waited and w.mem[word] != value:
-            w.wake(word)
-        w.mem[word] = value
+        if word in w.waited:
+            w.set(word, value)
+        else:
+            w.mem[word] = value
 
 
 def kernel(function: _F) -> _F:
@@ -330,146 +400,186 @@ def attach(segment: Any, field: type[Field] = Field) -> SimpleNamespace:
 
 def read_once(field: Field, i: int) -> int:
     """One load."""
-    word, w = field.base + i, world
-    if w.buffers is not None and w.buffers.is_adding(word):
-        smp_mb()
+    w = world
+    if w.buffers is not None:
+        return w.buffers.read(READ, field, i)
+    word = field.base + i
     if w.count >= w.until:
         w.step(READ | word)
     w.count += 1
     w.append(w.tag | READ | word)
-    return w.mem[word] if w.buffers is None else w.buffers.load(word)
+    return w.mem[word]
 
 
 def smp_load_acquire(field: Field, i: int) -> int:
-    """One load, and nothing behind it before it: no task here loads ahead of time."""
-    word, w = field.base + i, world
-    if w.buffers is not None and w.buffers.is_adding(word):
-        smp_mb()
+    """One load, and nothing behind it before it."""
+    w = world
+    if w.buffers is not None:
+        return w.buffers.read(ACQUIRE, field, i)
+    word = field.base + i
     if w.count >= w.until:
         w.step(ACQUIRE | word)
     w.count += 1
     w.append(w.tag | ACQUIRE | word)
-    return w.mem[word] if w.buffers is None else w.buffers.load(word)
+    return w.mem[word]
 
 
 def write_once(field: Field, i: int, value: int) -> None:
     """One store."""
-    word, w = field.base + i, world
+    w = world
     if w.buffers is not None:
-        w.buffers.issue(WRITE, word, value)
+        w.buffers.store(WRITE, field, i, value)
         return
+    word = field.base + i
     if w.count >= w.until:
         w.step(WRITE | word)
     w.count += 1
     w.append(w.tag | WRITE | word)
-    if word in w.waited and w.mem[word] != value:
-        w.wake(word)
-    w.mem[word] = value
+    if word in w.waited:
+        w.set(word, value)
+    else:
+        w.mem[word] = value
 
 
 def smp_store_release(field: Field, i: int, value: int) -> None:
     """One store, behind everything that stands before it."""
-    word, w = field.base + i, world
+    w = world
     if w.buffers is not None:
-        w.buffers.issue(RELEASE, word, value)
+        w.buffers.store(RELEASE, field, i, value)
         return
+    word = field.base + i
     if w.count >= w.until:
         w.step(RELEASE | word)
     w.count += 1
     w.append(w.tag | RELEASE | word)
-    if word in w.waited and w.mem[word] != value:
-        w.wake(word)
-    w.mem[word] = value
+    if word in w.waited:
+        w.set(word, value)
+    else:
+        w.mem[word] = value
 
 
 def atomic_add(field: Field, i: int, n: int) -> None:
     """Add: two of these commute. No barrier where stores leave in any order."""
-    word, w = field.base + i, world
+    w = world
     if w.buffers is not None:
-        if w.buffers.add(word, n):
-            return
-        w.buffers.drain()
+        w.buffers.add(field, i, n)
+        return
+    word = field.base + i
     if w.count >= w.until:
         w.step(ADD | word)
     w.count += 1
     w.append(w.tag | ADD | word)
+    w.mem[word] += n
     if word in w.waited:
         w.wake(word)
-    w.mem[word] += n
 
 
-def _update(word: int) -> int:
-    """The step of a read-modify-write; the word's value. The store follows, and nobody comes between."""
+def update(field: Field, i: int, change: Callable[..., int | None], *operands: int, order: int = FULL) -> int:
+    """A read-modify-write: store change(value, *operands) if it is not None; the value before.
+
+    `order` is FULL, or what a relaxed, acquire or release form promises; store buffers make full ones of all but
+    relaxed and acquire.
+    """
     w = world
     if w.buffers is not None:
-        w.buffers.drain()
+        op = UPDATE if order in (FULL, RELEASING) else RELAXED
+        return w.buffers.update(op, order, field, i, change, *operands)
+    word = field.base + i
     if w.count >= w.until:
         w.step(UPDATE | word)
     w.count += 1
     w.append(w.tag | UPDATE | word)
-    return w.mem[word]
-
-
-def _updated(word: int, value: int) -> None:
-    """The store of a read-modify-write."""
-    if word in world.waited and world.mem[word] != value:
-        world.wake(word)
-    world.mem[word] = value
+    old = w.mem[word]
+    new = change(old, *operands)
+    if new is not None:
+        w.set(word, new)
+    return old
 
 
 def atomic_fetch_add(field: Field, i: int, n: int) -> int:
     """Add; the value before."""
-    old = _update(field.base + i)
-    _updated(field.base + i, old + n)
-    return old
+    return update(field, i, operator.add, n)
 
 
 def atomic_add_return(field: Field, i: int, n: int) -> int:
     """Add; the value after."""
-    return atomic_fetch_add(field, i, n) + n
+    return update(field, i, operator.add, n) + n
+
+
+def _second(old: int, new: int) -> int:
+    return new
+
+
+def _second_if(seen: int, old: int, new: int) -> int | None:
+    return new if seen == old else None
 
 
 def xchg(field: Field, i: int, new: int) -> int:
     """Swap; the value before."""
-    old = _update(field.base + i)
-    _updated(field.base + i, new)
-    return old
+    return update(field, i, _second, new)
 
 
 def cmpxchg(field: Field, i: int, old: int, new: int) -> int:
     """Store `new` if it is `old`; the value before."""
-    seen = _update(field.base + i)
-    if seen == old:
-        _updated(field.base + i, new)
-    return seen
+    return update(field, i, _second_if, old, new)
+
+
+def take_lock(field: Field, i: int, new: int) -> None:
+    """Store `new` once the word is 0: one step, which cannot be made before. A full barrier."""
+    w, word = world, field.base + i
+    if w.buffers is not None:
+        word = w.buffers.hold_for_lock(word)
+    elif w.count >= w.until or w.mem[word] != 0:
+        w.hold(lambda: w.mem[word] == 0, frozenset((word,)))
+    if w.count >= w.until:
+        w.step(LOCK | word)
+    w.count += 1
+    w.append(w.tag | LOCK | word)
+    w.set(word, new)
+    if w.buffers is not None:
+        w.buffers.locked()
+
+
+def wait_until(ready: Callable[[], bool], words: frozenset[int]) -> int:
+    """One step that is not made before `ready` says so, asked whenever one of `words` changes; the step's number."""
+    w = world
+    w.hold(ready, words)
+    w.step(LOOK)
+    w.count += 1
+    w.append(w.tag | LOOK)
+    return w.count - 1
 
 
 def data_race(field: Field, i: int) -> int:
     """One plain load that may race."""
-    word, w = field.base + i, world
-    if w.buffers is not None and w.buffers.is_adding(word):
-        smp_mb()
+    w = world
+    if w.buffers is not None:
+        return w.buffers.plain(DATA_RACE, field, i)
+    word = field.base + i
     w.append(w.tag | DATA_RACE | word)
-    return w.mem[word] if w.buffers is None else w.buffers.load(word)
+    return w.mem[word]
 
 
 def memset(field: Field, i: int, n: int, value: int) -> None:
     """Plain stores to `n` words, at most MOST_WORDS, as one."""
-    word, w = field.base + i, world
+    w = world
     if w.buffers is not None:
-        w.buffers.issue(PLAIN_STORE | more(n), word, value)
+        w.buffers.store(PLAIN_STORE | more(n), field, i, value)
         return
+    word = field.base + i
     w.append(w.tag | PLAIN_STORE | more(n) | word)
+    w.mem[word : word + n] = [value] * n
     for one in w.waited.intersection(range(word, word + n)):
         w.wake(one)
-    w.mem[word : word + n] = [value] * n
 
 
 def or_words(field: Field, i: int, n: int) -> int:
     """Plain loads of `n` words, at most MOST_WORDS, or-ed together."""
     word, w = field.base + i, world
+    if w.buffers is not None:
+        return w.buffers.or_words(field, i, n)
     w.append(w.tag | PLAIN_LOAD | more(n) | word)
-    words = w.mem[word : word + n] if w.buffers is None else [w.buffers.load(k) for k in range(word, word + n)]
+    words = w.mem[word : word + n]
     result = 0
     for value in set(words):
         result |= value
@@ -480,10 +590,8 @@ def smp_mb() -> None:
     """A full barrier: behind it the store buffer is empty."""
     w = world
     if w.buffers is not None:
-        w.buffers.drain()
-        if w.count >= w.until:
-            w.step(MB)
-        w.count += 1
+        w.buffers.full_barrier()
+        return
     w.append(w.tag | MB)
 
 
@@ -498,7 +606,9 @@ def smp_wmb() -> None:
 
 
 def smp_rmb() -> None:
-    """Loads are in order as they are."""
+    """Loads before it are made before loads behind it."""
+    if world.buffers is not None:
+        world.buffers.read_barrier()
 
 
 def cpu_relax() -> None:
@@ -528,7 +638,7 @@ def sleep_on(m: Any, cpu: int, field: Field, i: int, value: int, microseconds: i
     if read_once(field, i) != value:
         return
     if microseconds == 0:
-        world.sleep(field.base + i)
+        world.sleep(field.base + int(i))
     else:
         world.turn()
     if world.buffers is not None:
@@ -539,11 +649,8 @@ def wake_all(m: Any, field: Field, i: int) -> None:
     """Wake whoever sleeps on the word. A full barrier, and a step: it must not commute with the look of one that is
     about to sleep, so the log has it as an addition of nothing."""
     smp_mb()
-    word, w = field.base + i, world
-    if w.count >= w.until:
-        w.step(ADD | word)
-    w.count += 1
-    w.append(w.tag | ADD | word)
+    word, w = field.base + int(i), world
+    w.make_step(ADD | word)
     if word in w.waited:
         w.wake(word)
     w.rouse(word)

@@ -6,6 +6,9 @@ at). Vector clocks over dependent steps give the order
 that the execution imposes; two dependent steps of two tasks with no order between them are a race of the search: the
 other order is worth a run.
 
+An acquisition of a lock is one step that cannot be made while the lock is held; it races with the acquisition before
+it, not with the release between, which it cannot come before.
+
 Source: Flanagan and Godefroid, POPL 2005 (reduction); Godefroid (sleep sets); Abdulla et al., POPL 2014 (whom to ask:
 source sets); Coons, Musuvathi, McKinley, OOPSLA 2013 (with a bound on preemptions); Zhang, Kusano, Wang, PLDI 2015
 (store buffers as tasks); Flanagan and Freund, PLDI 2009 (data races by clocks).
@@ -27,10 +30,13 @@ from emulator.engines.access_log import (
     DATA_RACE,
     KIND_BIT,
     KIND_MASK,
+    LOCK,
+    LOOK,
     MB,
     PLAIN_LOAD,
     PLAIN_STORE,
     READ,
+    RELAXED,
     RELEASE,
     TASK_BIT,
     UPDATE,
@@ -45,11 +51,12 @@ called = njit(cache=True)  # from Python
 ENTRIES = frozenset(("parse", "order", "learn", "covered", "written", "note_users", "find_race"))
 
 # kinds as small numbers, for compiled code
-_READ, _ACQUIRE, _WRITE, _RELEASE, _UPDATE, _ADD, _MB, _WMB, _PLAIN_LOAD, _PLAIN_STORE, _BLOCKED, _WOKEN = (
-    kind >> KIND_BIT
-    for kind in (READ, ACQUIRE, WRITE, RELEASE, UPDATE, ADD, MB, WMB, PLAIN_LOAD, PLAIN_STORE, BLOCKED, WOKEN)
+_READ, _ACQUIRE, _WRITE, _RELEASE, _UPDATE, _RELAXED, _LOCK, _ADD, _LOOK, _MB, _WMB = (
+    kind >> KIND_BIT for kind in (READ, ACQUIRE, WRITE, RELEASE, UPDATE, RELAXED, LOCK, ADD, LOOK, MB, WMB)
 )
-_DATA_RACE = DATA_RACE >> KIND_BIT
+_PLAIN_LOAD, _PLAIN_STORE, _DATA_RACE, _BLOCKED, _WOKEN = (
+    kind >> KIND_BIT for kind in (PLAIN_LOAD, PLAIN_STORE, DATA_RACE, BLOCKED, WOKEN)
+)
 # columns of a path: one row per step
 CHOSEN, TODO, DONE, SLEEP, ENABLED, BEFORE, SPENT, ALLOWED = range(8)
 # columns of the steps of one execution
@@ -71,7 +78,7 @@ def parse(log: Any, pending: Any, commits: Any, cpus: int, buffered: bool, steps
             enabled &= ~(1 << task)
         elif kind == _WOKEN:
             enabled |= 1 << task
-        elif kind <= _ADD or (kind == _MB and buffered):
+        elif kind <= _LOOK or (kind == _MB and buffered):
             steps[n, S_TASK], steps[n, S_KIND], steps[n, S_FROM] = task, kind, at
             steps[n, S_ENABLED], steps[n, S_MADE] = enabled, -1
             if n > 0:
@@ -148,10 +155,11 @@ def ask(path: Any, at: int, wanted: int, first: int, bounded: bool, cpus: int) -
 
 
 @inner
-def initials(steps: Any, after: Any, i: int, j: int, tasks: int) -> int:
+def initials(steps: Any, after: Any, reach: Any, i: int, j: int, tasks: int) -> int:
     """The tasks that can begin an execution with step j before step i, as a mask.
 
-    Of the steps between that do not need i, and j: the tasks whose first one needs none of the others.
+    Of the steps between that do not need i, and j: the tasks whose first one needs none of the others. `reach` is the
+    clock that j would have without i.
     """
     found = 0
     task_i = steps[i, S_TASK]
@@ -164,7 +172,8 @@ def initials(steps: Any, after: Any, i: int, j: int, tasks: int) -> int:
             continue
         needs = False
         for other in range(tasks):
-            if other != task and earliest[other] >= 0 and after[k, other] >= earliest[other]:
+            behind = reach[other] if k == j else after[k, other]
+            if other != task and earliest[other] >= 0 and behind >= earliest[other]:
                 needs = True
                 break
         if not needs:
@@ -202,7 +211,8 @@ def effect(kind: int) -> int:
 def dependent_before(entry: int, steps: Any, owner: Any, words: Any, base: int, found: Any, count: int) -> int:
     """Add the latest steps that an access depends on to the `count` in `found`; how many there are.
 
-    `words` has per word the latest store, and per task the latest load and addition, as base + step. A load looks into
+    `words` has per word the latest store, per task the latest load, addition and read-modify-write, as base
+    + step. A load looks into
     its own task's store buffer: what comes from there and the load do not depend on each other.
     """
     tasks, mine = len(owner), effect(entry >> KIND_BIT & KIND_MASK)
@@ -225,7 +235,7 @@ def dependent_before(entry: int, steps: Any, owner: Any, words: Any, base: int, 
 
 
 @inner
-def note(entry: int, k: int, words: Any, base: int, tasks: int) -> None:
+def note(entry: int, k: int, steps: Any, words: Any, base: int, tasks: int) -> None:
     """Enter an access of step k as the latest of its kind."""
     mine, task, first = effect(entry >> KIND_BIT & KIND_MASK), entry >> TASK_BIT, entry & WORD_MASK
     if mine == NOTHING:
@@ -235,8 +245,25 @@ def note(entry: int, k: int, words: Any, base: int, tasks: int) -> None:
             words[word, 1 + task] = base + k
         elif mine == ADDS:
             words[word, 1 + tasks + task] = base + k
+        elif steps[k, S_KIND] == _WRITE or steps[k, S_KIND] == _RELEASE:
+            words[word, 0] = base + k
         else:
             words[word, 0] = base + k
+            words[word, 1 + 2 * tasks + task] = base + k
+
+
+@inner
+def taker_of(entry: int, steps: Any, owner: Any, words: Any, base: int) -> int:
+    """The step of which the other order is worth a run, for an acquisition of a lock: the one that took it before.
+
+    The release between cannot come behind. -1 if nobody has.
+    """
+    word, tasks = entry & WORD_MASK, len(owner)
+    store = words[word, 0] - base
+    if store < 0:
+        return -1
+    taker = words[word, 1 + 2 * tasks + owner[steps[store, S_TASK]]] - base
+    return store if taker < 0 else taker
 
 
 @inner
@@ -247,50 +274,80 @@ def join(clock: Any, other: Any) -> None:
             clock[task] = other[task]
 
 
+@inner
+def begin_clock(
+    k: int, steps: Any, cpu: int, cpus: int, after: Any, committed: Any, done: Any, epoch: Any, edges: Any, edge: int
+) -> int:
+    """Enter into the clock of step k what it stands behind whatever words it touches; the next of the edges."""
+    clock, kind = after[k], steps[k, S_KIND]
+    if steps[k, S_TASK] >= cpus and kind != _READ:  # a store reaches memory: behind the step it was made at, and
+        if steps[k, S_MADE] >= 0:
+            join(clock, after[steps[k, S_MADE]])
+        if steps[k, S_EPOCH] > epoch[cpu]:  # behind earlier barriers
+            epoch[cpu] = steps[k, S_EPOCH]
+            done[cpu, :] = committed[cpu]
+        join(clock, done[cpu])
+    elif kind == _UPDATE or kind == _LOCK or kind == _ADD or kind == _MB:
+        join(clock, committed[cpu])
+    while edge < len(edges) and edges[edge, 0] <= k:
+        if edges[edge, 0] == k:
+            join(clock, after[edges[edge, 1]])
+        edge += 1
+    return edge
+
+
+@inner
+def is_immediate(found: Any, size: int, c: int, at: int, other: int, after: Any) -> bool:
+    """True if no other step of those found stands between step `at` and the one that depends on them."""
+    for d in range(size):
+        if d != c and after[found[d], other] >= at:
+            return False
+    return True
+
+
 @called
 def order(
     log: Any, pending: Any, steps: Any, n: int, owner: Any, cpus: int, words: Any, base: int, after: Any, races: Any,
-    since: int,
+    since: int, edges: Any, reach: Any,
 ) -> int:  # fmt: skip
-    """Vector clocks behind every step into `after`, and pairs (i, j) of steps that race, j >= since; how many pairs."""
+    """Vector clocks behind every step into `after`, and pairs (i, j) of steps that race, j >= since; how many pairs.
+
+    `edges` are pairs (step, step that it stands behind), in order of the first; `reach` gets the clocks that steps j
+    have without what makes a lock free, one row per acquisition, and the third column of `races` says which.
+    """
     tasks = len(owner)
     clocks = np.full((tasks, tasks), -1)
     committed, done = np.full((cpus, tasks), -1), np.full((cpus, tasks), -1)  # by store buffers: so far; epochs before
     epoch = np.zeros(cpus, np.int64)
     found = np.empty(len(steps), np.int64)
-    count = 0
+    count = rows = edge = 0
     k = 0
     while steps[k, S_TASK] >= 0 or k < n:
-        task, kind = steps[k, S_TASK], steps[k, S_KIND]
-        cpu = owner[task]
+        task = steps[k, S_TASK]
         clock = after[k]
         clock[:] = clocks[task]
-        if task >= cpus:  # a store reaches memory: behind the step it was made at, and behind earlier barriers
-            if steps[k, S_MADE] >= 0:
-                join(clock, after[steps[k, S_MADE]])
-            if steps[k, S_EPOCH] > epoch[cpu]:
-                epoch[cpu] = steps[k, S_EPOCH]
-                done[cpu, :] = committed[cpu]
-            join(clock, done[cpu])
-        elif kind == _UPDATE or kind == _ADD or kind == _MB:
-            join(clock, committed[cpu])
-        size = 0
+        edge = begin_clock(k, steps, owner[task], cpus, after, committed, done, epoch, edges, edge)
+        size, row, taker = 0, -1, -1
         if k >= n:
             size = dependent_before(pending[task], steps, owner, words, base, found, 0)
         for at in range(steps[k, S_FROM], steps[k, S_TO]):
             if log[at] >> TASK_BIT == task:
                 size = dependent_before(log[at], steps, owner, words, base, found, size)
+        if steps[k, S_KIND] == _LOCK and rows < len(reach):
+            taker = taker_of(pending[task] if k >= n else log[steps[k, S_FROM]], steps, owner, words, base)
+            row, rows = rows, rows + 1
+            reach[row] = clock
+            if taker >= 0 and k >= since and steps[taker, S_TASK] != task and clock[steps[taker, S_TASK]] < taker:
+                if count < len(races):
+                    races[count, 0], races[count, 1], races[count, 2] = taker, k, row
+                    count += 1
         for c in range(size):
             at = found[c]
             other = steps[at, S_TASK]
-            if k >= since and other != task and clock[other] < at and count < len(races):
-                immediate = True
-                for d in range(size):
-                    if d != c and after[found[d], other] >= at:
-                        immediate = False
-                        break
-                if immediate:
-                    races[count, 0], races[count, 1] = at, k
+            frees = row >= 0 and taker >= 0 and owner[other] == owner[steps[taker, S_TASK]]
+            if k >= since and other != task and clock[other] < at and not frees and count < len(races):
+                if is_immediate(found, size, c, at, other, after):
+                    races[count, 0], races[count, 1], races[count, 2] = at, k, -1
                     count += 1
         for c in range(size):
             join(clock, after[found[c]])
@@ -299,9 +356,9 @@ def order(
             clocks[task, :] = clock
             for at in range(steps[k, S_FROM], steps[k, S_TO]):
                 if log[at] >> TASK_BIT == task:
-                    note(log[at], k, words, base, tasks)
-            if task >= cpus:
-                join(committed[cpu], clock)
+                    note(log[at], k, steps, words, base, tasks)
+            if task >= cpus and steps[k, S_KIND] != _READ:
+                join(committed[owner[task]], clock)
         k += 1
     return count
 
@@ -336,17 +393,20 @@ def backtrack(path: Any, n: int, bound: int, cpus: int) -> int:
 
 @called
 def learn(
-    log: Any, pending: Any, commits: Any, owner: Any, cpus: int, path: Any, kept: int, sleeps: Any, allowed: Any,
-    words: Any, base: int, steps: Any, after: Any, races: Any, bound: int, reduce: bool, buffered: bool,
+    log: Any, pending: Any, commits: Any, edges: Any, owner: Any, cpus: int, path: Any, kept: int, sleeps: Any,
+    allowed: Any, words: Any, base: int, steps: Any, after: Any, races: Any, reach: Any, bound: int, reduce: bool,
+    buffered: bool,
 ) -> int:  # fmt: skip
     """Learn from one execution; what `backtrack` says."""
     n = parse(log, pending, commits, cpus, buffered, steps)
     extend(path, kept, steps, n, sleeps, allowed, cpus)
     if reduce:
-        count = order(log, pending, steps, n, owner, cpus, words, base, after, races, max(kept - 1, 0))
+        since = max(kept - 1, 0)
+        count = order(log, pending, steps, n, owner, cpus, words, base, after, races, since, edges, reach)
         for r in range(count):
-            i, j = races[r]
-            ask(path, i, initials(steps, after, i, j, len(owner)), steps[j, S_TASK], bound >= 0, cpus)
+            i, j, row = races[r]
+            clock = after[j] if row < 0 else reach[row]
+            ask(path, i, initials(steps, after, clock, i, j, len(owner)), steps[j, S_TASK], bound >= 0, cpus)
     else:
         for k in range(kept, n):
             path[k, TODO] = path[k, ENABLED]
@@ -394,7 +454,7 @@ def note_users(log: Any, owner: Any, users: Any, stored: Any) -> bool:
     new = False
     for entry in log:
         kind = entry >> KIND_BIT & KIND_MASK
-        if kind == _MB or kind == _WMB or kind == _BLOCKED or kind == _WOKEN:
+        if kind == _LOOK or kind == _MB or kind == _WMB or kind == _BLOCKED or kind == _WOKEN:
             continue
         first = entry & WORD_MASK
         for word in range(first, first + (entry >> COUNT_BIT & COUNT_MASK) + 1):
@@ -408,18 +468,20 @@ def note_users(log: Any, owner: Any, users: Any, stored: Any) -> bool:
 def choices_of(log: np.ndarray, buffered: bool) -> list[int]:
     """The task of each step."""
     kinds = log >> KIND_BIT & KIND_MASK
-    steps: list[int] = (log[(kinds <= _ADD) | (buffered & (kinds == _MB))] >> TASK_BIT).tolist()
+    steps: list[int] = (log[(kinds <= _LOOK) | (buffered & (kinds == _MB))] >> TASK_BIT).tolist()
     return steps
 
 
 def compile_all() -> None:
     """Compile what Python calls, by calling it with an empty log."""
     log, one = np.zeros(0, np.int64), np.zeros(1, np.int64)
-    none, pairs = np.full(1, -1), np.zeros((1, 2), np.int64)
-    path, steps, words, after = (np.zeros((2, width), np.int64) for width in (8, 7, 3, 1))
-    commits = np.zeros((0, 3), np.int64)
-    learn(log, none, commits, one, 1, path, 0, log, log, words, 0, steps, after, pairs, -1, True, False)
-    order(log, none, steps, parse(log, none, commits, 1, False, steps), one, 1, words, 0, after, pairs, 0)
+    none, pairs, races = np.full(1, -1), np.zeros((1, 2), np.int64), np.zeros((1, 3), np.int64)
+    path, steps, words, after = (np.zeros((2, width), np.int64) for width in (8, 7, 4, 1))
+    commits, edges = np.zeros((0, 3), np.int64), np.zeros((0, 2), np.int64)
+    arrays = (words, 0, steps, after, races, after)
+    learn(log, none, commits, edges, one, 1, path, 0, log, log, *arrays, -1, True, False)
+    n = parse(log, none, commits, 1, False, steps)
+    order(log, none, steps, n, one, 1, words, 0, after, races, 0, edges, after)
     covered(path, 0)
     written(log, one, 1, one, pairs)
     note_users(log, one, one, np.zeros(1, np.bool_))

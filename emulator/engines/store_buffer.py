@@ -7,12 +7,13 @@ reaches memory in a step of a task of its own, so the search chooses when:
     pso    one task per CPU and word: in any order, but two of one word; smp_wmb and a release keep what stands before
            them in front of what stands behind
 
-smp_mb and read-modify-writes wait until the buffer is empty; so does atomic_add under tso, where x86 has a locked
-instruction. Under pso it is no barrier: the addition enters the buffer like a store, as arm64's stadd may, and is made
-to what memory holds when it gets there. A load of a word that its own CPU is adding to waits until the buffer is empty.
+smp_mb and read-modify-writes wait until the buffer is empty; under pso a relaxed or acquire form only until the own
+stores to its word have left it. So does atomic_add under tso, where x86 has a locked instruction. Under pso it is no
+barrier: the addition enters the buffer like a store, as arm64's stadd may, and is made to what memory holds when it
+gets there. A load of a word that its own CPU is adding to waits until the buffer is empty.
 
-Loads are made in order, so address dependencies hold, and smp_rmb and acquire have nothing to do; load-load and
-load-store reordering (arm64, POWER) are not modelled.
+Loads are made in order, so address dependencies hold, and smp_rmb and acquire have
+nothing to do; load_queue.py is the model in which they are not.
 
 Only words that more than one task accesses go through the buffer: nobody can see the others late. Which those are is
 learned; a search starts again when it has met a new one.
@@ -20,7 +21,11 @@ learned; a search starts again when it has met a new one.
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from emulator.engines.access_log import (
     ADD,
@@ -28,15 +33,15 @@ from emulator.engines.access_log import (
     COUNT_BIT,
     COUNT_MASK,
     ISSUE,
+    MB,
     PLAIN_LOAD,
     PLAIN_STORE,
     RELEASE,
     WOKEN,
     WRITE,
+    more,
 )
-from emulator.engines.explore import MAX_TASKS, Field, Task, World, world
-
-MODELS = ("sc", "tso", "pso")
+from emulator.engines.explore import FULL, MAX_TASKS, RELEASING, Field, Task, World, world
 
 
 class TooManyTasks(Exception):
@@ -52,11 +57,21 @@ class Store:
 
     word: int
     size: int
-    value: int
+    value: Any  # an int, or one that depends on loads
     made: int
     epoch: int  # barriers before it
     task: Task
     kind: int = WRITE
+    behind: tuple[Any, ...] = ()  # loads before it (load_queue.py)
+
+    @property
+    def number(self) -> int:
+        """The value, once every load is made that it depends on."""
+        return self.value if isinstance(self.value, int) else int(self.value.compute())
+
+    def covers(self, word: int) -> bool:
+        """True if it stores to a word."""
+        return self.word <= word < self.word + self.size
 
     def overlaps(self, other: Store) -> bool:
         """True if both store to some word."""
@@ -73,7 +88,7 @@ class Buffers:
         self.pending: list[list[Store]] = []  # per CPU, oldest first
         self.epoch: list[int] = []
         self.commits: list[tuple[int, int, int]] = []  # step, step behind which the store was made, epoch
-        self.draining: set[int] = set()
+        self.queues: dict[int, Any] = {}  # task -> its load queue
         self._cpus = 0
 
     def begin(self, tasks: list[Task]) -> None:
@@ -82,20 +97,21 @@ class Buffers:
         self.pending = [[] for _ in tasks]
         self.epoch = [0] * len(tasks)
         self.commits.clear()
-        self.draining.clear()
         for (cpu, _, _), number in self.numbers.items():
             assert number == len(tasks)
             tasks.append(self._buffer(number, cpu))
 
     def _task(self, cpu: int, word: int, size: int) -> Task:
-        key = (cpu, word, size) if self.pso else (cpu, 0, 0)
+        return self._numbered((cpu, word, size) if self.pso else (cpu, 0, 0))
+
+    def _numbered(self, key: tuple[int, int, int]) -> Task:
         number = self.numbers.get(key)
         if number is None:
             number = self._cpus + len(self.numbers)
             if number >= MAX_TASKS:
                 raise TooManyTasks(f"more than {MAX_TASKS} tasks and words in store buffers; a smaller program may fit")
             self.numbers[key] = number
-            self.world.tasks.append(self._buffer(number, cpu))
+            self.world.tasks.append(self._buffer(number, key[0]))
         return self.world.tasks[number]
 
     @staticmethod
@@ -104,55 +120,131 @@ class Buffers:
         task.blocked = True  # until there is something in it
         return task
 
-    def load(self, word: int) -> int:
+    def load(self, word: int) -> Any:
         """What the current CPU sees at a word: its own latest store, or memory."""
         for store in reversed(self.pending[self.world.current.number]):
-            if store.word <= word < store.word + store.size:
+            if store.covers(word):
                 return store.value
         return self.world.mem[word]
 
-    def add(self, word: int, n: int) -> bool:
-        """The current CPU adds to a word, which is no barrier here; False if it is one, or nobody else could see it."""
-        if not self.pso or not self.shared[word]:
-            return False
-        self.issue(ADD, word, n)
-        return True
+    def add(self, field: Field, i: int, n: int) -> None:
+        """The current CPU adds to a word: no barrier under pso, where others could see it late."""
+        if self.pso and self.shared[field.base + i]:
+            self.store(ADD, field, i, n)
+        else:
+            self.update(ADD, FULL, field, i, operator.add, n)
 
     def is_adding(self, word: int) -> bool:
         """True if what the current CPU would see at a word depends on an addition that is in its buffer."""
         for store in reversed(self.pending[self.world.current.number]):
-            if store.word <= word < store.word + store.size:
+            if store.covers(word):
                 return store.kind == ADD
         return False
 
-    def issue(self, op: int, word: int, value: int) -> None:
+    def read(self, op: int, field: Field, i: int) -> int:
+        """One marked load."""
+        if self.is_adding(field.base + i):
+            self.full_barrier()
+        self.world.make_step(op | field.base + i)
+        return self.load(field.base + i)
+
+    def plain(self, op: int, field: Field, i: int) -> int:
+        """One plain load."""
+        if self.is_adding(field.base + i):
+            self.full_barrier()
+        self.world.append(self.world.tag | op | field.base + i)
+        return self.load(field.base + i)
+
+    def or_words(self, field: Field, i: int, n: int) -> int:
+        """Plain loads of `n` words, or-ed together."""
+        first = field.base + i
+        self.world.append(self.world.tag | PLAIN_LOAD | more(n) | first)
+        return functools.reduce(operator.or_, (self.load(word) for word in range(first, first + n)))
+
+    def store(self, op: int, field: Field, i: int, value: int) -> None:
         """The current CPU stores; `op` has the kind and the number of words."""
-        w, size = self.world, (op >> COUNT_BIT & COUNT_MASK) + 1
-        cpu = w.current.number
+        w, word, size = self.world, field.base + i, (op >> COUNT_BIT & COUNT_MASK) + 1
         if not any(self.shared[word : word + size]):
             self._store_unseen(op, word, size, value)
             return
         if op == RELEASE:
             self.barrier()
-        w.append(w.tag | ISSUE | (size - 1) << COUNT_BIT | word)
-        task = self._task(cpu, word, size)
-        kind = ADD if op == ADD else WRITE
-        self.pending[cpu].append(Store(word, size, value, w.count - 1, self.epoch[cpu], task, kind))
+        cpu, kind = w.current.number, ADD if op == ADD else WRITE
+        self._issue(Store(word, size, value, w.count - 1, self.epoch[cpu], self._task(cpu, word, size), kind))
+
+    def _issue(self, store: Store) -> None:
+        """A store enters the buffer of the current CPU."""
+        w, cpu = self.world, self.world.current.number
+        w.append(w.tag | ISSUE | (store.size - 1) << COUNT_BIT | store.word)
+        self.pending[cpu].append(store)
         self._settle(cpu)
         w.until = 0  # from now on it may reach memory at any step
+
+    def update(
+        self, op: int, order: int, field: Field, i: int, change: Callable[..., int | None], *operands: int
+    ) -> int:
+        """A read-modify-write; the value before."""
+        w, word = self.world, field.base + i
+        self._before_update(order, word)
+        self.world.make_step(op | word)
+        old = w.mem[word]
+        new = change(old, *operands)
+        if new is not None:
+            w.set(word, new)
+        return old
+
+    def _before_update(self, order: int, word: int) -> None:
+        """The current CPU must not make a read-modify-write before its stores have reached memory that stand before."""
+        cpu = self.world.current.number
+        stores = self.pending[cpu]
+        if order in (FULL, RELEASING) or not self.pso:
+            self._drain()
+        elif any(store.covers(word) or store.epoch < self.epoch[cpu] for store in stores):
+            self.world.hold(lambda: not any(one.covers(word) or one.epoch < self.epoch[cpu] for one in stores))
+
+    def hold_for_lock(self, word: int) -> int:
+        """The current CPU must not take a lock before its buffer is empty and the lock is free; the lock's word."""
+        w, stores = self.world, self.pending[self.world.current.number]
+        w.hold(lambda: not stores and w.mem[word] == 0, frozenset((word,)))
+        return word
+
+    def full_barrier(self) -> None:
+        """The current CPU goes on once its buffer is empty."""
+        self._drain()
+        self.world.make_step(MB)
+
+    def read_barrier(self) -> None:
+        """Loads are in order as they are."""
+
+    def section_begins(self) -> None:
+        """Loads are in order as they are."""
+
+    def locked(self) -> None:
+        """A lock is a full barrier as it is."""
+
+    def loads_of_turn(self, cpu: int) -> list[Any]:
+        """Loads that are steps of another task: none."""
+        return []
+
+    def learn(self) -> bool:
+        """True if a search must start again."""
+        return False
+
+    def _drain(self) -> None:
+        """The current CPU must not take its next step before its buffer is empty."""
+        stores = self.pending[self.world.current.number]
+        if stores:
+            self.world.hold(lambda: not stores)
 
     def _store_unseen(self, op: int, word: int, size: int, value: int) -> None:
         """A store to words that nobody else accesses."""
         w = self.world
         if op & ~(COUNT_MASK << COUNT_BIT) != PLAIN_STORE:
-            if w.count >= w.until:
-                w.step(op | word)
-            w.count += 1
-        w.append(w.tag | op | word)
+            self.world.make_step(op | word)
+        else:
+            w.append(w.tag | op | word)
         for at in range(word, word + size):
-            if at in w.waited and w.mem[at] != value:  # somebody does access it, as this execution is about to learn
-                w.wake(at)
-            w.mem[at] = value
+            w.set(at, value)  # somebody may wait for it after all, as this execution is about to learn
 
     def _settle(self, cpu: int) -> None:
         """Which of a CPU's stores may reach memory next, and whether the CPU may go on."""
@@ -163,14 +255,16 @@ class Buffers:
             if first.setdefault(store.task.number, store) is not store:
                 continue
             before = stores[:k]
-            if self.pso:
+            if not self._may_commit(store):
+                free = False
+            elif self.pso:
                 free = all(one.epoch == store.epoch and not one.overlaps(store) for one in before)
             else:
                 free = not before
             if free:
                 ready.add(store.task.number)
         for task in self.world.tasks[self._cpus :]:
-            if task.owner == cpu:
+            if task.owner == cpu and task.number not in self.queues:
                 head = first.get(task.number)
                 task.pending = -1 if head is None else head.kind | (head.size - 1) << COUNT_BIT | head.word
                 self._block(task, task.number not in ready)
@@ -180,8 +274,16 @@ class Buffers:
             task.blocked = blocked
             self.world.append(task.tag | (BLOCKED if blocked else WOKEN))
 
-    def commit(self, task: Task) -> None:
+    def _may_commit(self, store: Store) -> bool:
+        """True if nothing but earlier stores keeps a store in the buffer."""
+        return True
+
+    def take(self, task: Task) -> None:
         """The store at the head of a buffer reaches memory: one step."""
+        self._commit(task)
+        self.world.ask_again(self.world.tasks[task.owner])
+
+    def _commit(self, task: Task) -> Store:
         w, stores = self.world, self.pending[task.owner]
         store = next(one for one in stores if one.task is task)
         stores.remove(store)
@@ -189,22 +291,9 @@ class Buffers:
         w.count += 1
         w.append(task.tag | store.kind | (store.size - 1) << COUNT_BIT | store.word)
         for word in range(store.word, store.word + store.size):
-            value = store.value + (w.mem[word] if store.kind == ADD else 0)
-            if word in w.waited and w.mem[word] != value:
-                w.wake(word)
-            w.mem[word] = value
+            w.set(word, store.number + (w.mem[word] if store.kind == ADD else 0))
         self._settle(task.owner)
-        if not stores and task.owner in self.draining:
-            self.draining.remove(task.owner)
-            self._block(w.tasks[task.owner], False)
-
-    def drain(self) -> None:
-        """The current CPU must not take its next step before its buffer is empty."""
-        cpu = self.world.current.number
-        if self.pending[cpu]:
-            self.draining.add(cpu)
-            self._block(self.world.current, True)
-            self.world.until = 0
+        return store
 
     def barrier(self) -> None:
         """What the current CPU stores from now on stays behind what it has stored."""
@@ -219,9 +308,7 @@ class BufferedField(Field):
     __slots__ = ()
 
     def __getitem__(self, i: int) -> int:
-        word = self.base + i
-        world.append(world.tag | PLAIN_LOAD | word)
-        return int(world.buffers.load(word))
+        return int(world.buffers.plain(PLAIN_LOAD, self, i))
 
     def __setitem__(self, i: int, value: int) -> None:
-        world.buffers.issue(PLAIN_STORE, self.base + i, value)
+        world.buffers.store(PLAIN_STORE, self, i, value)

@@ -54,15 +54,15 @@ class Clocks:
 
     def __init__(self, machine: ExploredMachine) -> None:
         tasks = len(world.tasks)
-        pending, commits, owner, cpus = tasks_of(world)
+        pending, commits, edges, owner, cpus = tasks_of(world)
         self.steps = np.zeros((MAX_STEPS + MAX_TASKS + 1, 7), np.int64)
         self.after = np.zeros((MAX_STEPS + MAX_TASKS + 1, tasks), np.int64)
         buffered = world.buffers is not None
-        words = np.zeros((len(world.mem), 1 + 2 * tasks), np.int64)
-        races = np.zeros((0, 2), np.int64)
+        words = np.zeros((len(world.mem), 1 + 3 * tasks), np.int64)
+        races = np.zeros((0, 3), np.int64)
         self.count = partial_order.parse(machine.log, pending, commits, cpus, buffered, self.steps)
         arrays = (machine.log, pending, self.steps, self.count, owner, cpus, words, MAX_STEPS, self.after, races)
-        partial_order.order(*arrays, MAX_STEPS)
+        partial_order.order(*arrays, MAX_STEPS, edges, np.zeros((0, tasks), np.int64))
 
     def cause(self, of: int) -> list[int]:
         """The steps that step `of` depends on, and itself."""

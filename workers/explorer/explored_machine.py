@@ -14,9 +14,9 @@ from emulator.checks import audit
 from emulator.cpu.idle import enter_idle, exit_idle
 from emulator.cpu.interrupts import coordinator_wake
 from emulator.engines.explore import MAX_STEPS, Crash, attach, smp_store_release, world
+from emulator.engines.memory_model import impose
 from emulator.engines.partial_order import choices_of, note_users, written
 from emulator.engines.race_detector import RaceDetector
-from emulator.engines.store_buffer import BufferedField, Buffers
 from emulator.mm_types import CPU, Geometry
 from emulator.pages.page_alloc import rmqueue_bulk
 from emulator.program.insn import run_program
@@ -116,10 +116,7 @@ class ExploredMachine:
         self._prepare()
         for cpu, span in enumerate(spans):
             self._span(cpu, span)
-        if memory != "sc":
-            world.buffers = Buffers(world, memory == "pso")
-            for one in world.fields:
-                one.__class__ = BufferedField
+        impose(memory)
         self._where, self._audited = self._map_words()
         self._start = np.array(world.mem, np.int64)
         self._initial = self._start.tolist()
@@ -235,7 +232,7 @@ class ExploredMachine:
 
     def learn(self) -> bool:
         """Learn which words are shared; True if one did not go through the store buffers: start the search anew."""
-        _, _, owner, _ = tasks_of(world)
+        _, _, _, owner, _ = tasks_of(world)
         if not note_users(self.log, owner, self._users, self._stored):
             return False
         shared = ((self._users & (self._users - 1)) != 0) & self._stored

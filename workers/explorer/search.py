@@ -53,18 +53,22 @@ def carry_on(world: World, movable: list[int]) -> int:
     current = world.current.number
     if current in movable:
         return current
-    if world.buffers is not None and current in world.buffers.draining:
-        return next((number for number in movable if world.tasks[number].owner == current), movable[0])
-    return movable[0]
+    if world.buffers is None:
+        return movable[0]
+    needed = [number for number in movable if not world.tasks[number].optional] or movable
+    if world.current.ready is None:
+        return needed[0]
+    return next((number for number in needed if world.tasks[number].owner == current), needed[0])
 
 
-def tasks_of(world: World) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+def tasks_of(world: World) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
     """What reads a log must know of the tasks: what each is about to do, what came from store buffers and when it was
-    made, whose buffer each is, and how many are no buffers."""
-    pending = np.array([task.pending for task in world.tasks])
+    made, which steps wait for which, whose buffer each is, and how many are no buffers."""
+    pending = np.array([-1 if task.optional else task.pending for task in world.tasks])
     owner = np.array([task.owner for task in world.tasks])
     commits = np.array(world.buffers.commits if world.buffers is not None else [], np.int64).reshape(-1, 3)
-    return pending, commits, owner, int((owner == np.arange(len(owner))).sum())
+    edges = np.array(sorted(world.edges), np.int64).reshape(-1, 2)
+    return pending, commits, edges, owner, int((owner == np.arange(len(owner))).sum())
 
 
 class Footprint:
@@ -112,8 +116,8 @@ class Search:
         self.executions = 0
         self._path = np.zeros((MAX_STEPS + MAX_TASKS + 1, 8), np.int64)
         self._steps = np.zeros((MAX_STEPS + MAX_TASKS + 1, 7), np.int64)
-        self._races = np.zeros((4 * MAX_STEPS, 2), np.int64)
-        self._scratch: tuple[int, Any, Any] = (0, None, None)
+        self._races = np.zeros((4 * MAX_STEPS, 3), np.int64)
+        self._scratch: tuple[int, Any, Any, Any] = (0, None, None, None)
         self._kept = 0  # steps that are the path's choice, not ours
         self._blocks: list[tuple[int, int]] = []  # of the path: task, and the step at which the next one begins
         self._sleep: dict[int, Footprint] = {}  # task -> its next step, which has been tried
@@ -175,15 +179,17 @@ class Search:
         """Learn from an execution, and from what was about to happen at its end; False once nothing is left to run."""
         tasks = len(world.tasks)
         if self._scratch[0] != tasks:
-            words = np.zeros((len(world.mem), 1 + 2 * tasks), np.int64)
-            self._scratch = (tasks, words, np.zeros((MAX_STEPS + MAX_TASKS + 1, tasks), np.int64))
-        _, words, after = self._scratch
+            words = np.zeros((len(world.mem), 1 + 3 * tasks), np.int64)
+            clocks, reach = (np.zeros((rows, tasks), np.int64) for rows in (MAX_STEPS + MAX_TASKS + 1, MAX_STEPS))
+            self._scratch = (tasks, words, clocks, reach)
+        _, words, after, reach = self._scratch
         self.executions += 1
-        pending, commits, owner, cpus = tasks_of(world)
+        pending, commits, edges, owner, cpus = tasks_of(world)
         left = partial_order.learn(
             log,
             pending,
             commits,
+            edges,
             owner,
             cpus,
             self._path,
@@ -195,6 +201,7 @@ class Search:
             self._steps,
             after,
             self._races,
+            reach,
             -1 if self.bound is None else self.bound,
             self.reduce,
             world.buffers is not None,

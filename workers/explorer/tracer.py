@@ -132,7 +132,7 @@ class Tracer:
             if access.op == "issue":
                 stores = self.world.buffers.pending[access.task]
                 store = next(store for store in reversed(stores) if store.word == self._open)
-                new = store.value + (new if store.kind == ADD else 0)
+                new = store.number + (new if store.kind == ADD else 0)
             self.accesses[-1] = replace(access, new=int(new))
         self._open = -1
 
