@@ -54,6 +54,13 @@ LATER = {
     "races": ("scenarios.zoo.zoo", "races_command", "Leave out each piece of the protocol and catch what follows."),
     "explore": ("scenarios.proofs.explore", "explore_command", "Try every interleaving of a small program."),
     "findings": ("scenarios.proofs.findings", "command", "What is wrong, posted and merged, each defect shown."),
+    "advise": ("scenarios.advice.command", "command"),
+    "record": ("scenarios.traces.recorder", "command"),
+    "soak": ("scenarios.soak", "command"),
+    "races": ("scenarios.zoo.zoo", "races_command"),
+    "explore": ("scenarios.proofs.explore", "explore_command"),
+    "litmus": ("scenarios.proofs.litmus", "litmus_command"),
+    "findings": ("scenarios.proofs.findings", "command"),
 }
 
 
