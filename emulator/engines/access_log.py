@@ -24,9 +24,14 @@ KINDS = (
     "issue",  # a store enters a store buffer
     "blocked",  # the task cannot move from here on
     "woken",  # ... and can again
+    "smp_rmb",
+    "address",  # the address of the task's next access depends on the load at this place of the log
+    "depends",  # ... its value, or whether it is made at all
 )
 READ, ACQUIRE, WRITE, RELEASE, UPDATE, RELAXED, LOCK, ADD, LOOK, MB, WMB = (kind << KIND_BIT for kind in range(11))
-PLAIN_LOAD, PLAIN_STORE, DATA_RACE, ISSUE, BLOCKED, WOKEN = (kind << KIND_BIT for kind in range(11, len(KINDS)))
+PLAIN_LOAD, PLAIN_STORE, DATA_RACE, ISSUE, BLOCKED, WOKEN, RMB, ADDRESS, DEPENDS = (
+    kind << KIND_BIT for kind in range(11, len(KINDS))
+)
 
 
 def more(n: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from emulator.engines.dependencies import Dependencies
 from emulator.engines.explore import Field, World, world
 from emulator.engines.load_queue import Reordering
 from emulator.engines.store_buffer import BufferedField, Buffers
@@ -15,11 +16,12 @@ MODELS: dict[str, Callable[[World], Buffers] | None] = {
     "pso": lambda world: Buffers(world, True),
     "arm": Reordering,
 }
+TRACED = "sc, traced"  # sequential consistency, and the log says what depends on what
 
 
 def impose(memory: str) -> None:
     """Put the machine that the world holds under a memory model."""
-    make = MODELS[memory]
+    make = Dependencies if memory == TRACED else MODELS[memory]
     if make is None:
         return
     world.buffers = make(world)

@@ -24,10 +24,12 @@ from numba import njit
 from emulator.engines.access_log import (
     ACQUIRE,
     ADD,
+    ADDRESS,
     BLOCKED,
     COUNT_BIT,
     COUNT_MASK,
     DATA_RACE,
+    DEPENDS,
     KIND_BIT,
     KIND_MASK,
     LOCK,
@@ -38,6 +40,7 @@ from emulator.engines.access_log import (
     READ,
     RELAXED,
     RELEASE,
+    RMB,
     TASK_BIT,
     UPDATE,
     WMB,
@@ -54,8 +57,8 @@ ENTRIES = frozenset(("parse", "order", "learn", "covered", "written", "note_user
 _READ, _ACQUIRE, _WRITE, _RELEASE, _UPDATE, _RELAXED, _LOCK, _ADD, _LOOK, _MB, _WMB = (
     kind >> KIND_BIT for kind in (READ, ACQUIRE, WRITE, RELEASE, UPDATE, RELAXED, LOCK, ADD, LOOK, MB, WMB)
 )
-_PLAIN_LOAD, _PLAIN_STORE, _DATA_RACE, _BLOCKED, _WOKEN = (
-    kind >> KIND_BIT for kind in (PLAIN_LOAD, PLAIN_STORE, DATA_RACE, BLOCKED, WOKEN)
+_PLAIN_LOAD, _PLAIN_STORE, _DATA_RACE, _BLOCKED, _WOKEN, _RMB, _ADDRESS, _DEPENDS = (
+    kind >> KIND_BIT for kind in (PLAIN_LOAD, PLAIN_STORE, DATA_RACE, BLOCKED, WOKEN, RMB, ADDRESS, DEPENDS)
 )
 # columns of a path: one row per step
 CHOSEN, TODO, DONE, SLEEP, ENABLED, BEFORE, SPENT, ALLOWED = range(8)
@@ -454,7 +457,7 @@ def note_users(log: Any, owner: Any, users: Any, stored: Any) -> bool:
     new = False
     for entry in log:
         kind = entry >> KIND_BIT & KIND_MASK
-        if kind == _LOOK or kind == _MB or kind == _WMB or kind == _BLOCKED or kind == _WOKEN:
+        if kind == _LOOK or kind == _MB or kind == _WMB or kind >= _BLOCKED:
             continue
         first = entry & WORD_MASK
         for word in range(first, first + (entry >> COUNT_BIT & COUNT_MASK) + 1):

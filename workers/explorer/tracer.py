@@ -18,10 +18,10 @@ from emulator.engines.access_log import (
     ISSUE,
     KIND_BIT,
     KIND_MASK,
+    LOOK,
     MB,
     TASK_BIT,
     WMB,
-    WOKEN,
     WORD_MASK,
 )
 from emulator.engines.explore import World
@@ -93,7 +93,7 @@ class Tracer:
         self.finish()
         self.world.log.append(entry)
         kind = entry & KIND_MASK << KIND_BIT
-        if kind in (BLOCKED, WOKEN):
+        if kind >= BLOCKED or kind == LOOK:
             return
         task, word = self.world.tasks[entry >> TASK_BIT], entry & WORD_MASK
         length = (entry >> COUNT_BIT & COUNT_MASK) + 1

@@ -64,7 +64,7 @@ def wrapped(value: int) -> int:
 def apply(function: Callable[..., int], *operands: Value) -> Value:
     """The function's value; one that depends on a load still to be made, if an operand does."""
     for operand in operands:
-        if not isinstance(operand, int):
+        if type(operand) not in (int, bool):
             return operand.derived(lambda *values: wrapped(function(*values)), operands)
     return wrapped(function(*operands))
 

@@ -57,7 +57,7 @@ class Result:
 def run(test: Test, memory: str, most: int) -> Result:
     """Search all interleavings of a test, at most so many executions. Raises BadTest, TooManyTasks."""
     program = Program(test, memory)
-    detector = RaceDetector(len(world.mem), len(test.threads)) if memory == "sc" else None
+    detector = RaceDetector(len(world.mem), len(test.threads), strict=True) if memory == "sc" else None
     ends: set[Outcome] = set()
     count, races, complete = 0, False, False
     search = Search()
@@ -68,9 +68,10 @@ def run(test: Test, memory: str, most: int) -> Result:
         world.run(program.bodies())
         log = np.array(world.log, np.int64)
         if all(task.pending < 0 or task.optional for task in world.tasks):
-            ends.add(program.outcome())
-        if detector is not None and not races:
-            races = detector.find(log) is not None
+            end = program.outcome()
+            if test.filter is None or holds(test.filter, program.environment(end)):
+                ends.add(end)
+                races = races or (detector is not None and detector.find(log) is not None)
         if world.count >= MAX_STEPS:
             break
         if world.buffers is not None and world.buffers.learn():
@@ -83,8 +84,6 @@ def run(test: Test, memory: str, most: int) -> Result:
 def _judged(test: Test, memory: str, program: Program, ends: set[Outcome], found: tuple[int, bool, bool]) -> Result:
     """Hold the ends to the verdict and to the list of states, if there are any."""
     count, complete, races = found
-    if test.filter is not None:
-        ends = {end for end in ends if holds(test.filter, program.environment(end))}
     environments = [program.environment(end) for end in ends]
     wanted = test.quantifier != "forall"
     reachable: bool | None = any(holds(test.condition, env) is wanted for env in environments)

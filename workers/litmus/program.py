@@ -16,7 +16,7 @@ from typing import Any
 from emulator.engines import explore as engine
 from emulator.engines.access_log import READ, more
 from emulator.engines.explore import Field, world
-from emulator.engines.memory_model import impose
+from emulator.engines.memory_model import TRACED, impose
 from workers.litmus.expression import BadTest, Expression, Value, apply
 from workers.litmus.record import Operation, Test
 
@@ -116,8 +116,8 @@ class Program:
                 self.sections[domain] = Sections(len(self.test.threads))
         bug = Field("bug", [0])
         world.bug = bug.base
-        impose(memory)
-        if world.buffers is not None:
+        impose(TRACED if memory == "sc" else memory)
+        if memory != "sc":
             world.buffers.shared = bytearray(len(world.mem))
             for word in self._shared():
                 world.buffers.shared[word] = 1
