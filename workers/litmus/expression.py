@@ -13,7 +13,7 @@ from typing import Any
 
 Value = Any  # an int, or a value that depends on a load which has still to be made
 Environment = Mapping[str, Value]
-DEEPEST = 100  # parentheses and unary operators within each other
+DEEPEST = 40  # parentheses and unary operators within each other
 _TOKEN = re.compile(
     r"\s*(?:(?P<name>&?(?:\d+:)?[A-Za-z_]\w*(?:\[\d+\])?)|(?P<number>0x[0-9a-fA-F]+|\d+)"
     r"|(?P<operator>\|\||&&|==|!=|<=|>=|<<|>>|[-|&^<>+*/%!~()]))"

@@ -44,3 +44,7 @@ def test_two_locks_in_two_orders_deadlock():
 
 def test_a_loop_that_was_led_to_wait_by_what_is_no_longer_true_is_not_stuck():
     assert in_engine("explore", litmus.looks_twice) is False
+
+
+def test_each_order_in_which_a_lock_is_taken_is_one_execution():
+    assert [in_engine("explore", litmus.lock_orders, n) for n in (2, 3, 4)] == [[2, 2], [6, 6], [24, 24]]
