@@ -55,7 +55,6 @@ TWINS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "acquire": (Reordering, "_stand", _no),
     "dependencies": (load_queue, "loads_of", lambda value: ()),
     "a read-modify-write drains": (Buffers, "_before_update", _no),
-    "a branch waits": (Reordering, "wait", _no),
 }
 
 
@@ -65,15 +64,15 @@ def without(piece: str) -> list[str]:
     before = vars(where)[name]
     setattr(where, name, instead)
     try:
-        wrong = [
-            one[0]
-            for owner, memory in (("tso", "tso"), ("lkmm", "arm"))
-            for one in judged(owner, memory)
-            if one[2] is False
-        ]
+        found = [*judged("tso", "tso"), *judged("lkmm", "arm")]
     finally:
         setattr(where, name, before)
-    return wrong
+    return [one[0] for one in found if one[2] is False]
+
+
+def wrong_without() -> dict[str, list[str]]:
+    """`without` each piece."""
+    return {piece: without(piece) for piece in TWINS}
 
 
 def _operation(rng: random.Random, thread: int, k: int, registers: list[str]) -> list[dict[str, Any]]:

@@ -27,16 +27,18 @@ def test_nothing_that_linux_forbids_is_reached_and_what_is_reached_of_the_rest_i
     assert sum(one[3] and one[4] for one in found) >= reached
 
 
-@pytest.mark.parametrize("piece", verdicts.TWINS)
-def test_without_a_piece_of_a_memory_model_some_verdict_does_not_hold(piece):
-    assert in_engine("explore", verdicts.without, piece)
+def test_without_a_piece_of_a_memory_model_some_verdict_does_not_hold():
+    found = in_engine("explore", verdicts.wrong_without)
+
+    assert found.keys() == verdicts.TWINS.keys()
+    assert [piece for piece, wrong in found.items() if not wrong] == []
 
 
 @pytest.mark.parametrize("memory", ["sc", "pso", "arm"])
 def test_the_reduced_search_finds_every_end_of_random_tests(memory):
-    complete, differ = in_engine("explore", verdicts.compare_unreduced, memory, 60, 2000)
+    complete, differ = in_engine("explore", verdicts.compare_unreduced, memory, 40, 1000)
 
-    assert complete >= 30
+    assert complete >= 20
     assert differ == []
 
 
