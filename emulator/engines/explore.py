@@ -251,6 +251,8 @@ class World:
             self.waited |= words
             self.append(task.tag | BLOCKED)
         self.until = 0  # whoever is blocked cannot go on unasked
+        if words and self.buffers is not None:
+            self.buffers.pause()
 
     def sleep(self, word: int) -> None:
         """The current task is blocked until wake_all of a word."""

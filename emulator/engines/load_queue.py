@@ -166,6 +166,20 @@ class Reordering(Buffers):
             queue.expected = max(queue.met, queue.expected)
         return new
 
+    def known(self) -> Any:
+        """What a search has learned: tasks, and how many loads there are of each word."""
+        return self.numbers, {number: queue.expected for number, queue in self.queues.items()}
+
+    def restore(self, known: Any) -> None:
+        """Know what another process has learned."""
+        self.numbers, expected = known
+        self._by_key.clear()
+        self.queues.clear()
+        for (cpu, word, size), number in self.numbers.items():
+            if size == 0:
+                self._by_key[cpu, word] = self.queues[number] = Queue(number, word)
+                self.queues[number].expected = expected[number]
+
     def _queue(self, word: int) -> Queue:
         key = (self.world.current.number, word)
         if key not in self._by_key:
@@ -209,7 +223,7 @@ class Reordering(Buffers):
         load.looked = True
         if load.at < 0:
             self.world.hold(lambda: load.at >= 0)
-        self.world.make_step(LOOK)
+        self.world.make_step(LOOK | load.word)
         self.world.edges.append((self.world.count - 1, load.at))
 
     def _wait_for_all(self, words: Iterable[int] | None = None) -> None:
@@ -391,6 +405,10 @@ class Reordering(Buffers):
     def section_begins(self) -> None:
         """Loads of a read section stand behind its beginning."""
         self._stand(self.world.count - 1)
+
+    def pause(self) -> None:
+        """The current CPU waits, and issues no load before it goes on."""
+        self.world.make_step(LOOK)
 
     def loads_of_turn(self, cpu: int) -> list[Load]:
         """The loads of a CPU since its last turn of a loop that waits."""

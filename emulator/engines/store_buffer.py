@@ -222,6 +222,17 @@ class Buffers:
     def locked(self) -> None:
         """A lock is a full barrier as it is."""
 
+    def known(self) -> Any:
+        """What a search has learned: another process may `restore` it."""
+        return self.numbers
+
+    def restore(self, known: Any) -> None:
+        """Know what another process has learned."""
+        self.numbers = known
+
+    def pause(self) -> None:
+        """The current CPU waits: its next step does."""
+
     def loads_of_turn(self, cpu: int) -> list[Any]:
         """Loads that are steps of another task: none."""
         return []

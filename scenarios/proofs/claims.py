@@ -182,7 +182,7 @@ _CLAIMS = (
     Subject(
         name="claim/publication-has-its-barrier",
         text="a table found at the pmd has its count and its zeroes, too, in whatever order stores reach memory",
-        scene=at_once(EMPTY, fault, walk),
+        scene=at_once(EMPTY, walk, fault),  # CPU 1 takes the table that was used before
         knob="no-publish-wmb",
         detectors=("count-saturated", "table-use-after-free"),
         source="patch 3: smp_wmb before pmd_populate",
@@ -193,7 +193,7 @@ _CLAIMS = (
     Subject(
         name="claim/one-barrier-is-enough",
         text="no barrier is needed where a table is allocated: fault-around and a fault publish theirs by the same one",
-        scene=at_once(CACHED, around, walk),
+        scene=at_once(CACHED, walk, around),
         knob="no-publish-wmb",
         detectors=("count-saturated", "table-use-after-free"),
         source="patch 3: the smp_wmb it removes from __pte_alloc and alloc_set_pte",

@@ -27,13 +27,13 @@ from scenarios.proofs.explore_report import page_of, show_all
 from scenarios.proofs.finding import NEVER, SECONDS, Finding, Plan, enter, explore, replay
 from scenarios.proofs.subject import subject
 from scenarios.session import errors, options, session
+from scenarios.session.options import MODELS
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record, check_writable, write_file
 from scenarios.zoo.race import Subject
 from workers.explorer.tracer import kernel_functions
 
 ALONE = ("fixed", "twin", "knob", "policy", "memory", "bound", "executions", "target", "schedule", "races", "html")
-MODELS = ("sc", "tso", "pso")
 HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
 
 

@@ -19,10 +19,10 @@ from typing import Any
 import click
 
 from scenarios.session import errors, options, report, session
+from scenarios.session.options import MODELS
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
 
-MODELS = ("sc", "tso", "pso", "arm")
 MOST = 100_000
 LARGEST = 256 << 20  # bytes of a file
 SHOWN = 20  # verdicts that do not hold

@@ -18,6 +18,7 @@ from scenarios.session.errors import UserError
 from workers.instruments import Instruments, Stop
 
 MAX_CPUS = 256
+MODELS = ("sc", "tso", "pso", "arm")  # memory models of the explorer, each weaker than those before
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 

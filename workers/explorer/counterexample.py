@@ -254,14 +254,20 @@ def trace_of(machine: ExploredMachine, found: Counterexample, command: str) -> t
 
 def guilty_pair(accesses: Sequence[Access], task: int, looks: Collection[str]) -> tuple[int, int] | None:
     """The latest access of a task to a word that another task has changed, or looked at before the task changed it;
-    not one that a function of `looks` makes."""
+    not one that a function of `looks` makes, nor, if there are any, a data_race()."""
     for access in reversed(accesses):
         if access.task != task or access.field.startswith("run.") or not access.field or access.function in looks:
             continue
-        for other in reversed(accesses[: access.step]):
-            same = other.field == access.field and other.index <= access.index < other.index + other.length
-            if same and other.task != task and (other.changes or access.changes):
-                return other.step, access.step
+        if looks and access.op == "data_race":
+            continue
+        others = [
+            other
+            for other in reversed(accesses[: access.step])
+            if other.field == access.field and other.index <= access.index < other.index + other.length
+            if other.task != task and other.function not in looks and (other.changes or access.changes)
+        ]
+        if others:
+            return next((other for other in others if other.changes), others[0]).step, access.step
     return None
 
 

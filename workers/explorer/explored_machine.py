@@ -39,6 +39,8 @@ _UNAUDITED = {
     *(f"rcu.{name}" for name in ("gp_start_ns", "gp_sum_ns", "gp_max_ns", "wake", "ipis", "remote_flushes")),
     *("gp_histogram.count", "cpu.started_ns", "cpu.finished_ns", "rcu_age.count", "mm.mmap_lock_seq", "cpu.wake"),
 }
+# What only the laboratory keeps of a table reaches memory at once: nothing is late but the kernel's own.
+_AT_ONCE = ("ptdesc.state", "ptdesc.generation", "ptdesc.pmd", "ptdesc.mm")
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,9 @@ class ExploredMachine:
         if world.buffers is not None:
             world.buffers.shared = self.shared
         self.words = Words(world)
+        self._late = np.ones(len(world.mem), np.bool_)
+        for one in (one for one in world.fields if one.name in _AT_ONCE):
+            self._late[one.base : one.base + one.size] = False
         self._mark, self._words = np.zeros(len(world.mem), np.int64), np.zeros(len(world.mem), np.int64)
         self._rests: dict[bytes, dict[str, int]] = {}
         self._races = RaceDetector(len(world.mem), len(self.tasks)) if races else None
@@ -233,13 +238,14 @@ class ExploredMachine:
     def learn(self) -> bool:
         """Learn which words are shared; True if one did not go through the store buffers: start the search anew."""
         _, _, _, owner, _ = tasks_of(world)
+        new = world.buffers is not None and world.buffers.learn()
         if not note_users(self.log, owner, self._users, self._stored):
-            return False
+            return bool(new)
         shared = ((self._users & (self._users - 1)) != 0) & self._stored
         if shared.sum() == self._known:
-            return False
+            return bool(new)
         self._known = int(shared.sum())
-        self.shared[:] = shared.tobytes()
+        self.shared[:] = (shared & self._late).tobytes()
         return world.buffers is not None
 
     def is_shared(self, word: int) -> bool:
@@ -275,7 +281,7 @@ class ExploredMachine:
         if world.deadlock:
             self.write_back()
             return Outcome("deadlock")
-        if any(task.pending >= 0 for task in world.tasks):
+        if any(task.pending >= 0 and not task.optional for task in world.tasks):
             return Outcome("cut" if world.count < MAX_STEPS else "endless")
         return Outcome("complete", checks=self._audit(), broken=self._end())
 

@@ -171,7 +171,7 @@ def _child(machine: ExploredMachine, fresh: Fresh, budget: Budget, pipe: Any, pa
     verdict = search(machine, fresh, budget, report)
     choices = verdict.failure.choices if verdict.failure is not None else []
     verdict.failure = None
-    buffers = (world.buffers.numbers, bytes(machine.shared)) if world.buffers is not None else None
+    buffers = (world.buffers.known(), bytes(machine.shared)) if world.buffers is not None else None
     pipe.send((verdict, (choices, buffers)))
 
 
@@ -234,7 +234,8 @@ def _total(verdicts: Sequence[Verdict]) -> Verdict:
 def _again(machine: ExploredMachine, verdict: Verdict, choices: list[int], buffers: Any) -> Verdict:
     """The failure that another process has found, in this one."""
     if buffers is not None:
-        world.buffers.numbers, shared = buffers
+        known, shared = buffers
+        world.buffers.restore(known)
         machine.shared[:] = shared
     verdict.failure = machine.execute(Follow(choices))
     return verdict

@@ -7,7 +7,7 @@ the departures, oldest first:
 
 "when CPU 0 is about to make its 1st access to ptdesc.pte_refcount in pmd_install, CPU 1 goes on; when CPU 1 is about to
 make its 2nd access to entry in set_pte, CPU 0 does". Tasks are CPU numbers, `c` the coordinator, `b0` the store buffer
-of CPU 0 and, under pso, `b0:entry.7` its store to one word.
+of CPU 0 and, under pso, `b0:entry.7` its store to one word, `l0:entry.7` under arm its loads of one word.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
 
-from emulator.engines.access_log import KIND_BIT, KIND_MASK, MB, WORD_MASK
+from emulator.engines.access_log import KIND_BIT, KIND_MASK, LOOK, MB, READ, WORD_MASK
 from emulator.engines.explore import Task, World
 from workers.explorer.chance import Chance
 from workers.explorer.search import carry_on
@@ -61,6 +61,9 @@ def spoken(task: str) -> str:
     """The name of a task in a sentence."""
     if task == "c":
         return "the coordinator"
+    if task.startswith("l"):
+        cpu, _, word = task[1:].partition(":")
+        return f"the load queue of CPU {cpu} ({word})"
     if task.startswith("b"):
         cpu, _, word = task[1:].partition(":")
         return f"the store buffer of CPU {cpu}" + (f" ({word})" if word else "")
@@ -94,14 +97,16 @@ class Places:
         word, size = next((w, s) for (_, w, s), number in buffers.numbers.items() if number == task.number)
         field, index = self.words.name(word)
         owner = "c" if task.owner == self.coordinator else str(task.owner)
+        if task.number in buffers.queues:
+            return f"l{owner}:{field}.{index}"
         return f"b{owner}:{field}.{index}" + (f"+{size}" if size > 1 else "") if buffers.pso else f"b{owner}"
 
     def place(self, task: Task) -> str:
         """Function and field of the access that a task is about to make."""
         kind = task.pending & KIND_MASK << KIND_BIT
-        field = "" if kind == MB else self.words.name(task.pending & WORD_MASK)[0]
+        field = "" if kind in (MB, LOOK) else self.words.name(task.pending & WORD_MASK)[0]
         if task.green is None:
-            return f"commit/{field}"
+            return f"{'load' if kind == READ else 'commit'}/{field}"
         function = next((frame.f_code.co_name for frame in kernel_frames(frames_of(task))), "body")
         return f"{function}/{field}"
 

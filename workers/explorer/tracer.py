@@ -20,6 +20,7 @@ from emulator.engines.access_log import (
     KIND_MASK,
     LOOK,
     MB,
+    READ,
     TASK_BIT,
     WMB,
     WORD_MASK,
@@ -29,6 +30,7 @@ from workers.telling.access import Access
 
 _ENGINES = str(Path(__file__).resolve().parents[2] / "emulator" / "engines")
 _KERNELS = str(Path(__file__).resolve().parents[2] / "emulator")
+_QUEUE: tuple[str, ...] = ("load queue -",)
 _NAMES = {"__getitem__": "plain load", "__setitem__": "plain store"}
 
 
@@ -93,12 +95,14 @@ class Tracer:
         self.finish()
         self.world.log.append(entry)
         kind = entry & KIND_MASK << KIND_BIT
-        if kind >= BLOCKED or kind == LOOK:
+        if kind >= BLOCKED or entry & ~(-1 << TASK_BIT) == LOOK:
             return
         task, word = self.world.tasks[entry >> TASK_BIT], entry & WORD_MASK
         length = (entry >> COUNT_BIT & COUNT_MASK) + 1
         field, index = ("", 0) if kind in (MB, WMB) else self.words.name(word)
-        if task.green is None:
+        if task.green is None and kind == READ:
+            op, function, source, callers = "load", "load queue", "-", _QUEUE
+        elif task.green is None:
             made = self._issued[task.owner, word].popleft()
             op, function, source, callers = "commit", made.function, made.source, made.callers
         else:

@@ -10,7 +10,7 @@ def names(text: str, prefix: str = "") -> frozenset[str]:
     return frozenset(prefix + name for name in text.split())
 
 
-LOADS = frozenset({"read_once", "smp_load_acquire", "plain load", "or_words", "data_race"})
+LOADS = frozenset({"load", "read_once", "smp_load_acquire", "plain load", "or_words", "data_race"})
 BUFFERED = ("issue", "commit")  # a store on its way through the store buffer of a CPU
 # Functions that say little by themselves: the story names who called them.
 HELPERS = names(
