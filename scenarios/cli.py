@@ -60,6 +60,7 @@ LATER = {
     "races": ("scenarios.zoo.zoo", "races_command"),
     "explore": ("scenarios.proofs.explore", "explore_command"),
     "litmus": ("scenarios.proofs.litmus", "litmus_command"),
+    "barriers": ("scenarios.proofs.barriers", "barriers_command"),
     "findings": ("scenarios.proofs.findings", "command"),
 }
 

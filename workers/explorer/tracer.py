@@ -109,6 +109,8 @@ class Tracer:
             op, function, source, callers = self._from()
             if kind == ISSUE:
                 op = "issue"
+            elif kind == LOOK:
+                op = "load"
         access = Access(
             step=len(self.accesses),
             task=task.owner,

@@ -1,0 +1,220 @@
+"""Leave each barrier of the kernels out, one by one: under which memory model is it needed, and what shows it?
+
+    ptelab barriers                        every barrier that a scene of the zoo or of the claims passes
+    ptelab barriers --only rcu.py          of some files or functions
+    ptelab barriers --write docs/explore.md   the table, between its two comments there
+
+A barrier is searched for in the scenes that pass it, shortest first, under pso and then under arm; what fails under pso
+is tried under tso as well. That nothing fails proves nothing: the scenes are few, and so are the executions.
+
+Exit status: 0, 1 a scene fails with all barriers in place, 2 usage, 3 internal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scenarios.session import errors, options, report, session
+from scenarios.session.progress import Progress
+from scenarios.session.record import Record, check_writable
+
+HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
+MOST = 200
+SCENES = 3  # that pass a barrier and are searched without it
+BEGIN, END = "<!-- barriers -->\n", "<!-- end of barriers -->\n"
+
+
+@dataclass
+class Row:
+    """What came of one barrier: the strongest model under which it is needed, and what shows it there."""
+
+    site: Any
+    passed: int
+    memory: str = ""
+    subject: str = ""
+    found: str = ""
+    schedule: str = ""
+    executions: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The row of --json."""
+        site = self.site
+        return {
+            "barrier": site.name,
+            "file": site.file,
+            "says": site.says,
+            "scenes": self.passed,
+            "needed_under": self.memory or None,
+            "subject": self.subject or None,
+            "found": self.found or None,
+            "schedule": self.schedule or None,
+            "executions": self.executions,
+        }
+
+
+def _machine(name: str, memory: str) -> Any:
+    """The machine of a subject, whole."""
+    from scenarios.proofs.finding import Plan, machine_for
+    from scenarios.proofs.subject import subject
+
+    return machine_for(subject(name), Plan(False, memory, races=False))
+
+
+def _search(machine: Any, most: int) -> Any:
+    """A search of both kinds: few preemptions, and lots."""
+    from workers.explorer.hunt import Budget, chances, search
+    from workers.explorer.search import Deepening, InTurn
+
+    return search(machine, lambda: InTurn([Deepening(2), *chances(machine, 0)]), Budget(1e9, most))
+
+
+def _lots(machine: Any) -> Any:
+    """The strategies that draw lots, in turn."""
+    from workers.explorer.hunt import chances
+    from workers.explorer.search import InTurn
+
+    return InTurn(chances(machine, 0))
+
+
+class Scenes:
+    """The scenes there are: which barriers each passes, and whether it is sound with all of them in place."""
+
+    def __init__(self, most: int, record: Record) -> None:
+        self.most, self.record = most, record
+        self.steps: dict[str, int] = {}
+        self.passed: dict[str, set[Any]] = {}
+        self._sound: dict[tuple[str, str], bool] = {}
+
+    def measure(self, of: Sequence[Any]) -> None:
+        """Run each scene a few times under sc."""
+        from scenarios.proofs.subject import names
+        from workers.explorer.barriers import counting
+        from workers.explorer.hunt import Budget, search
+
+        with Progress("scenes") as bar:
+            for done, name in enumerate(names()):
+                machine = _machine(name, "sc")
+                with counting(of) as passed:
+                    verdict = search(machine, partial(_lots, machine), Budget(1e9, 12))
+                self.steps[name], self.passed[name] = verdict.steps, set(passed)
+                bar.update((done + 1) / len(names()), name)
+
+    def of(self, site: Any) -> list[str]:
+        """The scenes that pass a barrier, shortest first."""
+        return sorted((name for name, passed in self.passed.items() if site in passed), key=self.steps.__getitem__)
+
+    def is_sound(self, name: str, memory: str) -> bool:
+        """True if a scene has nothing to find with all barriers in place, and is small enough."""
+        from emulator.engines.store_buffer import TooManyTasks
+
+        if (name, memory) not in self._sound:
+            try:
+                failure = _search(_machine(name, memory), self.most).failure
+            except TooManyTasks:
+                self._sound[name, memory] = False
+                return False
+            self._sound[name, memory] = failure is None
+            if failure is not None:
+                self.record.found.append(f"{name} under {memory}, with all barriers: {failure.what}")
+        return self._sound[name, memory]
+
+
+def _without(row: Row, name: str, memory: str, most: int) -> bool:
+    """Search a scene without a barrier; enter what is found."""
+    from emulator.engines.store_buffer import TooManyTasks
+    from workers.explorer.barriers import left_out
+    from workers.explorer.counterexample import shrink
+
+    machine = _machine(name, memory)
+    with left_out(row.site):
+        try:
+            verdict = _search(machine, most)
+        except TooManyTasks:
+            return False
+        row.executions += verdict.executions
+        if verdict.failure is None:
+            return False
+        example = shrink(machine, verdict.failure)
+    row.memory, row.subject, row.found, row.schedule = memory, name, example.what, example.schedule
+    return True
+
+
+def judge(site: Any, scenes: Scenes) -> Row:
+    """Find out under which model a barrier is needed."""
+    names = scenes.of(site)
+    row = Row(site, len(names))
+    for memory in ("pso", "arm"):
+        sound = [name for name in names[: 2 * SCENES] if scenes.is_sound(name, memory)][:SCENES]
+        if any(_without(row, name, memory, scenes.most) for name in sound):
+            break
+    if row.memory == "pso" and scenes.is_sound(row.subject, "tso"):
+        _without(row, row.subject, "tso", scenes.most)
+    return row
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as Markdown, those that are needed first."""
+    lines = ["| barrier | needed under | what is found without it | shown by |", "|---|---|---|---|"]
+    for row in sorted(rows, key=lambda row: (not row.memory, row.site.file, row.site.lines)):
+        if row.memory:
+            again = f"`{row.subject}`: `{row.schedule or '-'}`"
+            lines.append(f"| `{row.site.name}` | {row.memory} | {row.found} | {again} |")
+        else:
+            tried = f"{row.executions:,} executions of {min(row.passed, SCENES)} scenes" if row.passed else "no scene"
+            lines.append(f"| `{row.site.name}` | not shown | - | {tried} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(file: str, rows: Sequence[Row]) -> None:
+    """Put the table in its place. Raises UserError if the document has none."""
+    text = Path(file).read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise errors.UserError(f"{file} has no place for the table, between {BEGIN.strip()} and {END.strip()}")
+    before, _, rest = text.partition(BEGIN)
+    Path(file).write_text(before + BEGIN + table(rows) + END + rest.partition(END)[2])
+
+
+@click.command("barriers", help=HELP, short_help="Leave each barrier out: which memory model needs it?")
+@click.option("--only", default="", metavar="WORD[,WORD]", help="Only barriers whose name has one of these words.")
+@click.option(
+    "--executions", default=str(MOST), callback=options.number(1, 1 << 40, whole=True),
+    help=f"Of each search. [{MOST}]",
+)  # fmt: skip
+@click.option("--write", "document", default=None, metavar="FILE", help="Write the table into this document.")
+@click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
+def barriers_command(only: str, executions: int, document: str | None, json_file: str | None) -> int:
+    """Run it; the exit status."""
+    check_writable(document)
+    lab = options.Lab(engine="explore", json_file=json_file, checks="online")
+    lab.choose_engine()
+    from workers.explorer.barriers import sites
+
+    words = [word.strip() for word in only.split(",") if word.strip()]
+    of = [site for site in sites() if not words or any(word in site.name for word in words)]
+    if not of:
+        some = ", ".join(site.name for site in sites()[:3])
+        raise errors.UserError(f"--only '{only}' names no barrier; known: parts of {some}, ...")
+    record, rows = Record("barriers", 0), []
+
+    def body() -> None:
+        scenes = Scenes(int(executions), record)
+        scenes.measure(of)
+        with Progress("barriers") as bar:
+            for done, site in enumerate(of):
+                rows.append(judge(site, scenes))
+                record.rows.append(rows[-1].as_json())
+                bar.update((done + 1) / len(of), site.name)
+
+    def show() -> None:
+        shown = [[row.site.name, row.memory or "not shown", row.found or "-", row.subject or "-"] for row in rows]
+        report.table(["barrier", "needed under", "found", "scene"], shown)
+        if document is not None and not record.interrupted:
+            write(document, rows)
+
+    return session.conduct(record, lab, body, show)
