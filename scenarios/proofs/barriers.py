@@ -171,11 +171,13 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(file: str, rows: Sequence[Row]) -> None:
-    """Put the table in its place. Raises UserError if the document has none."""
-    text = Path(file).read_text()
+def write(file: str, rows: Sequence[Row], check: bool = False) -> None:
+    """Put the table in its place, or only look whether there is one. Raises UserError if the document has none."""
+    text = Path(file).read_text() if Path(file).exists() else ""
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise errors.UserError(f"{file} has no place for the table, between {BEGIN.strip()} and {END.strip()}")
+    if check:
+        return
     before, _, rest = text.partition(BEGIN)
     Path(file).write_text(before + BEGIN + table(rows) + END + rest.partition(END)[2])
 
@@ -200,6 +202,8 @@ def barriers_command(only: str, executions: int, document: str | None, json_file
     if not of:
         some = ", ".join(site.name for site in sites()[:3])
         raise errors.UserError(f"--only '{only}' names no barrier; known: parts of {some}, ...")
+    if document is not None:
+        write(document, [], check=True)
     record, rows = Record("barriers", 0), []
 
     def body() -> None:
