@@ -53,15 +53,9 @@ LATER = {
     "soak": ("scenarios.soak", "command", "Run the full protocol clean for 1e10 page faults, resumably."),
     "races": ("scenarios.zoo.zoo", "races_command", "Leave out each piece of the protocol and catch what follows."),
     "explore": ("scenarios.proofs.explore", "explore_command", "Try every interleaving of a small program."),
+    "litmus": ("scenarios.proofs.litmus", "litmus_command", "Hold the explorer to published verdicts."),
+    "barriers": ("scenarios.proofs.barriers", "barriers_command", "Leave each barrier out: which model needs it?"),
     "findings": ("scenarios.proofs.findings", "command", "What is wrong, posted and merged, each defect shown."),
-    "advise": ("scenarios.advice.command", "command"),
-    "record": ("scenarios.traces.recorder", "command"),
-    "soak": ("scenarios.soak", "command"),
-    "races": ("scenarios.zoo.zoo", "races_command"),
-    "explore": ("scenarios.proofs.explore", "explore_command"),
-    "litmus": ("scenarios.proofs.litmus", "litmus_command"),
-    "barriers": ("scenarios.proofs.barriers", "barriers_command"),
-    "findings": ("scenarios.proofs.findings", "command"),
 }
 
 
