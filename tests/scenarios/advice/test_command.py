@@ -158,32 +158,61 @@ def test_an_interrupted_watch_leaves_whole_records_a_line_each(target, tmp_path)
 
 
 CHURN = f"""
-import mmap, os, time
+import mmap, os, sys
 m = mmap.mmap(-1, {GIB}, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 m.madvise(mmap.MADV_NOHUGEPAGE)
 for at in range(0, {GIB}, 2 << 20):
     m[at] = 1
     m.madvise(mmap.MADV_DONTNEED, at, 65536)
-os.waitid(os.P_PID, os.posix_spawn("/bin/sleep", ["sleep", "1"], {{}}), os.WEXITED)
+os.waitid(os.P_PID, os.posix_spawn("/bin/cat", ["cat", sys.argv[1]], {{}}), os.WEXITED)
 m.close()
-os.waitid(os.P_PID, os.posix_spawn("/bin/sleep", ["sleep", "1"], {{}}), os.WEXITED)
+os.waitid(os.P_PID, os.posix_spawn("/bin/cat", ["cat", sys.argv[2]], {{}}), os.WEXITED)
 print("its own output")
 raise SystemExit(3)
 """
 
 
 def test_a_command_is_run_and_told_as_it_was_when_it_wasted_most(tmp_path):
-    python = os.path.realpath(sys.executable)
-    run = ptelab("advise", "--json", "-", "--command", python, "-S", "-c", CHURN)
-    record = json.loads(run.stdout)
-    worst = record["rows"][0]
+    python, out = os.path.realpath(sys.executable), tmp_path / "out.json"
+    gates = [tmp_path / "wasteful", tmp_path / "unmapped"]
+    for gate in gates:
+        os.mkfifo(gate)
+    run = subprocess.Popen(
+        [*COMMAND, "advise", "--watch", "0.05", "--json", str(out), "--command", python, "-S", "-c", CHURN, *gates],
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT, "cwd": ROOT},
+    )
+    cats = set()
 
-    assert run.returncode == 0, run.stderr
+    def wait_for(wasteful, children):
+        """Read until the command has been seen with waste, or without, and so many children in all."""
+        seen = False
+        while not seen or len(cats) < children:
+            line = run.stdout.readline()
+            assert line, run.stderr.read()
+            if " cat " in line:
+                cats.add(line.split()[1])
+            elif found := re.search(r"([\d,]+) +\d+ %", line):
+                seen |= (int(found[1].replace(",", "")) >= 511 * 4) == wasteful
+
+    for children, (gate, wasteful) in enumerate(zip(gates, (True, False), strict=True), 1):
+        wait_for(wasteful, children)
+        gate.write_text("")
+    stdout, stderr = run.communicate(timeout=60)
+    rows = json.loads(out.read_text())["rows"]
+
+    assert run.returncode == 0
+    assert "its own output" in stdout
+    assert "the command ended with 3" in stderr
+    assert rows[0]["waste_kb"] >= 511 * 4
+    assert rows[0]["last_waste_kb"] < 64
+    assert [row.get("name") for row in rows].count("cat") == 2
+
+
+def test_what_a_command_prints_goes_to_stderr_where_stdout_is_for_json():
+    run = ptelab("advise", "--json", "-", "--command", "sh", "-c", "echo its own output; exec cat /dev/null")
+
     assert "its own output" in run.stderr
-    assert "the command ended with 3" in run.stderr
-    assert worst["waste_kb"] >= 511 * 4
-    assert worst["last_waste_kb"] < 64
-    assert [row.get("name") for row in record["rows"]].count("sleep") == 2
+    assert run.stdout == "" or json.loads(run.stdout)["scenario"] == "advise"
 
 
 def test_a_command_that_is_interrupted_does_not_stay_behind():
