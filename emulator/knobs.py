@@ -172,6 +172,11 @@ _KNOBS = (
         "H16; 6.14-rc1, found by fstests generic/437",
     ),
     Knob(
+        "reclaim-same-lock",
+        "PT_RECLAIM does not ask whether pmd_lock is the ptl that it holds, or is about to take",
+        "H23; fb4ddf208511",
+    ),
+    Knob(
         "lost-wakeup",
         "the coordinator goes to sleep without a second look for work",
         "futex(2): the value must be read before the condition is looked at; swait in the RCU kthreads",
@@ -308,6 +313,10 @@ _SETTINGS = (
     Setting(
         "vma_locks",
         "1: faults and MADV_DONTNEED take the lock of one VMA in place of mmap_lock, as since 6.4",
+    ),
+    Setting(
+        "one_ptl",
+        "1: all tables of an mm have one lock, as without split page-table locks",
     ),
     Setting(
         "zap_batch",

@@ -5,7 +5,17 @@ table or a frame holds its number << 12. An entry is none (0), present to the ke
 hardware must fault), or something else that counts: a swap entry, a migration entry, a marker.
 """
 
-from emulator.atomic import atomic_add, cmpxchg, kernel, kernel_inline, knob, read_once, smp_store_release, write_once
+from emulator.atomic import (
+    DEBUG,
+    atomic_add,
+    cmpxchg,
+    kernel,
+    kernel_inline,
+    knob,
+    read_once,
+    smp_store_release,
+    write_once,
+)
 from emulator.pgtable_types import (
     ACCESSED,
     ANON_EXCLUSIVE,
@@ -15,6 +25,7 @@ from emulator.pgtable_types import (
     MIGRATION_WRITE,
     PAGE,
     PAGE_SHIFT,
+    PGD_LEVEL,
     PGDIR_SHIFT,
     PGDIR_SIZE,
     PMD_SHIFT,
@@ -257,3 +268,17 @@ def mm_dec_nr_tables(m, mm):
 def access_ok(addr, length):
     """True if the range begins in user space. What reaches beyond it faults there: no VMA does."""
     return 0 <= addr <= TASK_SIZE and 0 <= length <= USER_PGTABLES_CEILING
+
+
+@kernel_inline
+def ptl_of(m, table):
+    """Which lock is the ptl of a table: its own, or, without split locks, the one of its mm (page_table_lock)."""
+    if DEBUG and m.config.one_ptl[0] and m.ptdesc.level[table] != PGD_LEVEL:
+        return m.mm.pgd[m.ptdesc.mm[table] - 1]
+    return table
+
+
+@kernel_inline
+def same_ptl(m, entry, table):
+    """True if pmd_lock of `entry` is the ptl of the table as well."""
+    return ptl_of(m, table_of(entry)) == ptl_of(m, table)

@@ -17,7 +17,7 @@ from emulator.atomic import (
 )
 from emulator.bug import BUG, waits_for
 from emulator.cpu.interrupts import take_interrupts
-from emulator.pgtable import table_of
+from emulator.pgtable import ptl_of, table_of
 from emulator.watch.bugs import Bug
 from emulator.watch.lockdep import lock_acquire, lock_acquired, lock_release
 from emulator.watch.waits import Wait
@@ -106,28 +106,28 @@ def spin_unlock_pair(m, cpu, lock, i, j, lock_class):
 @kernel
 def pmd_lock(m, cpu, entry):
     """Take the ptl of the upper table that `entry` stands in, a pmd or a pud. Locking: returns with it held."""
-    spin_lock(m, cpu, m.ptdesc.ptl, table_of(entry), PMD_LOCK)
+    spin_lock(m, cpu, m.ptdesc.ptl, ptl_of(m, table_of(entry)), PMD_LOCK)
 
 
 @kernel
 def pmd_trylock(m, cpu, entry):
     """Take pmd_lock if it is free; True if so."""
-    return spin_trylock(m, cpu, m.ptdesc.ptl, table_of(entry), PMD_LOCK)
+    return spin_trylock(m, cpu, m.ptdesc.ptl, ptl_of(m, table_of(entry)), PMD_LOCK)
 
 
 @kernel
 def pmd_unlock(m, cpu, entry):
     """Release pmd_lock. Locking: caller must hold it."""
-    spin_unlock(m, cpu, m.ptdesc.ptl, table_of(entry), PMD_LOCK)
+    spin_unlock(m, cpu, m.ptdesc.ptl, ptl_of(m, table_of(entry)), PMD_LOCK)
 
 
 @kernel
 def pmd_lock_pair(m, cpu, entry, other):
     """Take pmd_lock of two entries, which may stand in one table. Locking: as spin_lock_pair."""
-    spin_lock_pair(m, cpu, m.ptdesc.ptl, table_of(entry), table_of(other), PMD_LOCK)
+    spin_lock_pair(m, cpu, m.ptdesc.ptl, ptl_of(m, table_of(entry)), ptl_of(m, table_of(other)), PMD_LOCK)
 
 
 @kernel
 def pmd_unlock_pair(m, cpu, entry, other):
     """Release the locks of pmd_lock_pair. Locking: caller must hold both."""
-    spin_unlock_pair(m, cpu, m.ptdesc.ptl, table_of(entry), table_of(other), PMD_LOCK)
+    spin_unlock_pair(m, cpu, m.ptdesc.ptl, ptl_of(m, table_of(entry)), ptl_of(m, table_of(other)), PMD_LOCK)

@@ -24,7 +24,7 @@ from emulator.atomic import data_race, kernel, kernel_inline, knob, read_once, w
 from emulator.bug import BUG, detecting
 from emulator.cpu.interrupts import point
 from emulator.locking.spinlock import pmd_trylock, pmd_unlock
-from emulator.pgtable import pmd_pgtable
+from emulator.pgtable import pmd_pgtable, same_ptl
 from emulator.pgtable_types import PMD_SIZE
 from emulator.policy.policies import RECLAIM_ANY, RECLAIM_EDGES
 from emulator.tables.mmu_gather import ZAP_RECLAIM, pte_free_tlb
@@ -62,7 +62,8 @@ def try_get_and_clear_pmd(m, cpu, pmd, table):
     Locking: caller must hold the ptl since it began to empty the table.
     """
     assert_ptl_held(m, cpu, table)
-    if not pmd_trylock(m, cpu, pmd):
+    nested = not same_ptl(m, pmd, table) or knob(m.config.reclaim_same_lock)
+    if nested and not pmd_trylock(m, cpu, pmd):
         return False
     named = pmd_pgtable(read_once(m.entry, pmd))
     if named != table:
@@ -70,7 +71,8 @@ def try_get_and_clear_pmd(m, cpu, pmd, table):
     if detecting(m):
         check_empty(m, cpu, table)
     write_once(m.entry, pmd, 0)
-    pmd_unlock(m, cpu, pmd)
+    if nested:
+        pmd_unlock(m, cpu, pmd)
     took(m, cpu, FAST)
     point(m, cpu, CLEARED_PMD, table, data_race(m.entry, pmd))
     return True

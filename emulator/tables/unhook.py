@@ -19,7 +19,7 @@ from emulator.bug import BUG, detecting
 from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.cpu.interrupts import point
 from emulator.locking.spinlock import PTE_LOCK, pmd_lock, pmd_unlock, spin_lock, spin_unlock
-from emulator.pgtable import mm_dec_nr_tables, pmd_pgtable
+from emulator.pgtable import mm_dec_nr_tables, pmd_pgtable, ptl_of, same_ptl
 from emulator.pgtable_types import PMD_SIZE, PRESENT, PTRS_PER_PTE, TABLE_INSTALLED, TABLE_UNHOOKED
 from emulator.tables.mmu_gather import tlb_remove_table_free
 from emulator.watch.bugs import Bug
@@ -103,11 +103,14 @@ def unhook_if_empty(m, cpu, mm, pmd, table):
     gone = pmd_pgtable(read_once(m.entry, pmd)) == table
     point(m, cpu, UNHOOK_LOCKED, table, pmd)
     if gone:
-        spin_lock(m, cpu, m.ptdesc.ptl, table, PTE_LOCK)
+        nested = not same_ptl(m, pmd, table) or knob(m.config.reclaim_same_lock)
+        if nested:
+            spin_lock(m, cpu, m.ptdesc.ptl, ptl_of(m, table), PTE_LOCK)
         gone = or_words(m.entry, table * PTRS_PER_PTE, PTRS_PER_PTE) == 0
         if gone:
             write_once(m.entry, pmd, 0)
-        spin_unlock(m, cpu, m.ptdesc.ptl, table, PTE_LOCK)
+        if nested:
+            spin_unlock(m, cpu, m.ptdesc.ptl, ptl_of(m, table), PTE_LOCK)
     pmd_unlock(m, cpu, pmd)
     if gone:
         note_unhooked(m, cpu, mm, pmd, table)

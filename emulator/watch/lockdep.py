@@ -9,6 +9,7 @@ Source: lockdep, kernel/locking/lockdep.c; classes are Wait below BARRIER.
 from emulator.atomic import DEBUG, EXPLORES, cmpxchg, data_race, kernel, kernel_inline, read_once
 from emulator.bug import BUG, detecting
 from emulator.mm_types import NR_LOCK_CLASSES
+from emulator.pgtable import ptl_of
 from emulator.pgtable_types import PTE_LEVEL
 from emulator.watch.bugs import Bug
 from emulator.watch.waits import Wait
@@ -116,7 +117,7 @@ def mmap_assert_write_locked(m, cpu, mm):
 @kernel
 def check_ptl(m, cpu, table):
     """A BUG unless this CPU holds the ptl of `table`."""
-    owner = data_race(m.ptdesc.ptl, table)
+    owner = data_race(m.ptdesc.ptl, ptl_of(m, table))
     if detecting(m) and owner != cpu + 1:
         BUG(m, cpu, BUG_NOT_HELD, table, PTE_LOCK if m.ptdesc.level[table] == PTE_LEVEL else PMD_LOCK, owner)
 

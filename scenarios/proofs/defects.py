@@ -189,6 +189,17 @@ DEFECTS = (
         "Found by fstests generic/437, in about 20 s. The need_resched is a setting here (zap_batch).",
     ),
     Defect(
+        "H23",
+        "reclaim-same-lock",
+        "PT_RECLAIM waits for a lock that it holds",
+        "zap_pte_range, try_to_free_pte",
+        "the series for more architectures, January 2026",
+        "Where the locks of page tables are not split, pmd_lock and the ptl are one lock. The trylock of the fast path "
+        "fails for ever, and the scan takes the lock a second time.",
+        "fb4ddf208511, before 7.0: the two are compared",
+        "Posted as a fix; the steps are analysis of this project. Here one lock an mm is a setting (one_ptl).",
+    ),
+    Defect(
         "H28",
         "reclaim-past-the-table",
         "PT_RECLAIM flushes the 2 MiB behind the table that it frees",
