@@ -41,6 +41,7 @@ class Row:
     found: str = ""
     schedule: str = ""
     executions: int = 0
+    searches: int = 0  # a scene under a model, each
 
     def as_json(self) -> dict[str, Any]:
         """The row of --json."""
@@ -55,6 +56,7 @@ class Row:
             "found": self.found or None,
             "schedule": self.schedule or None,
             "executions": self.executions,
+            "searches": self.searches,
         }
 
 
@@ -137,7 +139,7 @@ def _without(row: Row, name: str, memory: str, most: int) -> bool:
             verdict = _search(machine, most)
         except TooManyTasks:
             return False
-        row.executions += verdict.executions
+        row.executions, row.searches = row.executions + verdict.executions, row.searches + 1
         if verdict.failure is None:
             return False
         example = shrink(machine, verdict.failure)
@@ -166,7 +168,7 @@ def table(rows: Sequence[Row]) -> str:
             again = f"`{row.subject}`: `{row.schedule or '-'}`"
             lines.append(f"| `{row.site.name}` | {row.memory} | {row.found} | {again} |")
         else:
-            tried = f"{row.executions:,} executions of {min(row.passed, SCENES)} scenes" if row.passed else "no scene"
+            tried = f"{row.executions:,} executions in {row.searches} searches" if row.searches else "no scene"
             lines.append(f"| `{row.site.name}` | not shown | - | {tried} |")
     return "\n".join(lines) + "\n"
 
