@@ -345,6 +345,9 @@ MM = struct(
         family="number + 1 of the root of its fork tree while its pages can be found, else 0; holder of the family's"
         " anon_vma lock",
         held_by="CPU + 1 that keeps it as a child until it reaps it, else 0; that CPU",
+        name="what instructions call a child that stays, 0: nothing; the CPU that holds it",
+        minflt="page faults of such a child; the CPU that holds it",
+        def_flags="VMA flags that mlockall gives to whatever is mapped; holder of mmap_lock for write",
         vmas="VMAs in use; holder of mmap_lock for write and the family's anon_vma lock",
         anon_vmas="anon_vma numbers handed out; atomic",
         total_vm="pages in its VMAs; holder of mmap_lock for write",
@@ -397,6 +400,7 @@ CACHE = struct(
         frame="the frame that holds the page, 0 if none does; holder of the page lock",
         uptodate="1 once it has been read from the disk; holder of the page lock",
         dirty="1 if the disk has something else; anyone sets, holder of the page lock clears",
+        stored="1 once a fault for writing has found this page of shared memory; holder of the page lock",
         writeback="0, or CPU + 1 that will write it; holder of the page lock sets, that CPU clears",
         written="times its write-back ended; the CPU that wrote it",
         values="which words were ever stored, see shadow.py, debug build; cmpxchg",
@@ -622,6 +626,7 @@ INSN = struct(
         step="bytes between touched pages, or per call (0: one call); MMAP: 0, or pgoff << 8 | file + 1",
         arg="value stored, protection, advice, or how often to jump (0 for ever)",
         record="row of `record` to fill when done, or -1",
+        more="MREMAP_CALL: where to; MMAP: MAP_* flags; else nothing",
         left="jumps left; its CPU",
     )
 )
@@ -632,6 +637,7 @@ RECORD = struct(
         rss_anon="frames; the recording CPU",
         minflt="page faults that the recording CPU has resolved; the recording CPU",
         error="0 or -errno; the recording CPU",
+        value="cpu.loaded: what the instruction found; the recording CPU",
         child="1 if a child ran, and the rest is its; the recording CPU",
         child_pgtables_bytes="VmPTE in bytes; the recording CPU",
         child_rss_anon="frames; the recording CPU",
@@ -704,6 +710,8 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "life": (LIFE, "lives"),
     "entry": (WORD, "entries"),
 }
+ANON_VMA_INHERITED = 1 << 32  # of vma.anon_vma: a child has it from its parent, and it is no neighbour's
+MAX_MAP_COUNT = 65530  # VMAs an mm may have, Linux's default
 HEADER_BYTES = PAGE_SIZE  # word k of the header is the offset of view k
 
 FRAMES, TABLES = 0, 1  # the two zones

@@ -2,25 +2,45 @@
 
 from enum import IntEnum
 
-ENOENT, EINTR, ENXIO, ECHILD, EAGAIN, ENOMEM, EACCES = 2, 4, 6, 10, 11, 12, 13
+EPERM, ENOENT, EINTR, ENXIO, ECHILD, EAGAIN, ENOMEM, EACCES = 1, 2, 4, 6, 10, 11, 12, 13
 EFAULT, EBUSY, EEXIST, EINVAL = 14, 16, 17, 22
 EBUS = ENXIO  # what an instruction ends with where Linux sends SIGBUS; EFAULT is SIGSEGV
 
 # vma.flags
-VM_READ, VM_WRITE = 1, 2
-VM_ACCESS_FLAGS = VM_READ | VM_WRITE
-VM_PFNMAP = 4  # maps the device's frame, see device.py
+VM_READ, VM_WRITE, VM_EXEC = 1, 2, 4
+VM_ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC
 VM_SHARED = 8  # stores go to the file
 VM_FILE = 0x10  # maps a file: vma.file says which
+VM_GROWSDOWN = 0x100  # a fault right below it makes it longer
 VM_UFFD_MISSING = 0x200  # what is missing there is for userfaultfd
+VM_PFNMAP = 0x400  # maps the device's frame, see device.py
 VM_LOCKED = 0x2000  # mlock
+VM_SEQ_READ, VM_RAND_READ = 0x8000, 0x10000  # MADV_SEQUENTIAL, MADV_RANDOM
 VM_DONTCOPY = 0x20000  # MADV_DONTFORK
+VM_LOCKONFAULT = 0x80000  # MLOCK_ONFAULT: pages that come are locked, none is brought
 VM_HUGETLB = 0x400000  # maps the hugetlbfs file: vma.file says so as well
 VM_WIPEONFORK = 0x2000000
+VM_DONTDUMP = 0x4000000  # MADV_DONTDUMP
 VM_HUGEPAGE, VM_NOHUGEPAGE = 0x20000000, 0x40000000  # MADV_HUGEPAGE, MADV_NOHUGEPAGE
 VM_SPECIAL_FAULT = VM_FILE | VM_UFFD_MISSING | VM_HUGETLB  # a fault needs more than an anonymous page
 
+VM_MERGEABLE = 0x80000000  # MADV_MERGEABLE
+VM_DROPPABLE = 1 << 40  # MAP_DROPPABLE: reclaim may forget its pages
+VM_SEALED = 1 << 42  # mseal
+VM_LOCKED_MASK = VM_LOCKED | VM_LOCKONFAULT
+
+# flags of system calls
+MAP_SHARED, MAP_PRIVATE, MAP_DROPPABLE, MAP_FIXED, MAP_ANONYMOUS = 1, 2, 8, 0x10, 0x20
+MAP_GROWSDOWN, MAP_LOCKED, MAP_NORESERVE, MAP_POPULATE = 0x100, 0x2000, 0x4000, 0x8000
+MAP_HUGETLB, MAP_FIXED_NOREPLACE = 0x40000, 0x100000
+MAP_ACCOUNT = 1 << 40  # no flag of Linux's: without MAP_NORESERVE
+MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
+MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
+MS_ASYNC, MS_INVALIDATE, MS_SYNC = 1, 2, 4
+
 # advice
+MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_MERGEABLE, MADV_UNMERGEABLE = 0, 1, 2, 12, 13
+MADV_DONTDUMP, MADV_DODUMP = 16, 17
 MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_REMOVE = 3, 4, 8, 9
 MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLLAPSE = 14, 15, 25
 MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK = 10, 11, 18, 19
@@ -49,25 +69,34 @@ class Op(IntEnum):
     COMPUTE = 14  # touch no memory for `arg` microseconds
     DEVICE_REMOVE = 15  # the driver takes its frame away
     MPROTECT = 20  # `arg` is VM_READ | VM_WRITE, or less
-    MLOCK = 21  # lock if `arg` is 1, unlock if it is 0
+    MLOCK = 21  # lock if `arg` is 1, unlock if it is 0, lock what comes if it is 2 (MLOCK_ONFAULT)
     PROCESS_MADVISE = 22  # one call, a vector of pieces of `step` bytes
     MREMAP = 23  # in place, to `arg` bytes
     MREMAP_FIXED = 24  # to the address `arg`
     FORK = 25  # the `arg` instructions that follow are the child's; then it exits
-    FORK_HOLD = 26  # as FORK, but the child stays
+    FORK_HOLD = 26  # as FORK, but the child stays, by the name `addr` unless that is 0
     REAP = 27  # the children that stayed exit
+    IN_CHILD = 28  # the instruction that follows is done by the child of the name `addr`
+    EXIT_CHILD = 29  # the child of the name `addr` exits
+    MREMAP_CALL = 30  # mremap(2): `length` bytes to `step`, flags `arg`, place `more`
+    MLOCKALL = 35  # flags `arg`; 0 is munlockall
+    MSEAL = 36
     WRITEBACK = 32  # write the dirty pages of file `addr`
     TRUNCATE = 33  # make file `addr` `arg` pages long
     PUNCH_HOLE = 34  # take `length` pages out of file `addr`, from page `arg` on
     GUP = 50  # a device stores `arg` to the first word of each page, which it pins for that; 0: it loads
     RETRACT = 51  # take the empty PTE tables of the ranges that map file `addr` out
-    MSYNC = 60  # write the dirty pages that a range maps, shared
+    MSYNC = 60  # write the dirty pages that a range maps, shared; `arg` is MS_SYNC, 0 means it, or others
     UFFD_REGISTER = 61  # missing pages of a range are for userfaultfd; a fault waits `arg` microseconds, 0: for ever
     UFFD_UNREGISTER = 62
     UFFD_COPY = 63  # fill missing pages with the word `arg`, or map the zero page if that is 0
     UFFD_MOVE = 64  # move pages to the missing ones at `arg`
     SMAPS = 65  # look at a range: m.smaps has what is there
     PAGEMAP = 66  # cpu.loaded is what pagemap says of the last page of a range
+    PAGEMAP_COUNT = 69  # cpu.loaded is the number of pages in a range that have a bit of `arg` in their pagemap word
+    COUNT_VMAS = 75  # cpu.loaded is the number of VMAs in a range
+    ACCESS_VM = 76  # process_vm_writev, process_vm_readv if `arg` is 0, of a range on itself; cpu.loaded: its bytes
+    UFFD_WRITEPROTECT = 77  # write-protect a range, or no longer, as `arg` says
     CLEAR_REFS = 67  # clear the accessed bits of a range, or with `arg` 4 the soft-dirty bits, and write-protect it
     MOVE_CHARGE = 68  # charge the pages of a range to control group `arg`
     SWAPOUT = 70  # reclaim `arg` anonymous pages
@@ -79,4 +108,5 @@ class Op(IntEnum):
 
 SIGBUS, SIGKILL, SIGSEGV = 7, 9, 11
 SEGV_MAPERR, SEGV_ACCERR, BUS_ADRERR, SI_KERNEL = 1, 2, 2, 0x80
+PM_GUARD_REGION = 1 << 58
 PM_SOFT_DIRTY, PM_MMAP_EXCLUSIVE, PM_FILE, PM_SWAP, PM_PRESENT = 1 << 55, 1 << 56, 1 << 61, 1 << 62, -(1 << 63)

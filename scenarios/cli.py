@@ -50,6 +50,12 @@ LATER = {
         "Which page tables of a live process hold nothing, and what to do about it.",
     ),
     "record": ("scenarios.traces.recorder", "command", "Measure a memory trace on this host's kernel."),
+    "agree": (
+        "scenarios.traces.agree",
+        "command",
+        "Random memory traces on this host's kernel and in the emulator: where do they differ?",
+    ),
+    "help": ("scenarios.traces.reference", "command", "Explain a topic: traces, the language of memory traces."),
     "soak": ("scenarios.soak", "command", "Run the full protocol clean for 1e10 page faults, resumably."),
     "races": ("scenarios.zoo.zoo", "races_command", "Leave out each piece of the protocol and catch what follows."),
     "explore": ("scenarios.proofs.explore", "explore_command", "Try every interleaving of a small program."),
@@ -149,16 +155,17 @@ def run() -> None:
 
 @ptelab.command()
 @click.argument("file")
-@click.option("--policy", default="none", callback=one_of("policy", POLICIES), help="The policy of the run. [none]")
+@click.option(
+    "--policy", callback=one_of("policy", POLICIES, True), help="The policy of the run. [none; --host: this kernel's]"
+)
 @click.option("--host", is_flag=True, help="Record the trace on this host, too: where do its figures differ?")
 @engine_options
-def replay(file: str, policy: str, host: bool, lab: Lab) -> int:
+def replay(file: str, policy: str | None, host: bool, lab: Lab) -> int:
     """Run a memory trace on one CPU: its figures, line by line."""
-    if host and policy != "none":
-        raise errors.UserError(f"--host compares with policy none, not {policy}")
+    from scenarios.traces.agreement import host_policy
     from scenarios.traces.replay import command
 
-    return command(file, policy, lab, host)
+    return command(file, policy or (host_policy() if host else "none"), lab, host)
 
 
 @ptelab.command()

@@ -181,6 +181,8 @@ def do_shared_fault(m, cpu):
     if result == 0:
         slot = m.vmf.slot[cpu]
         page_mkwrite(m, cpu, slot)
+        if m.file.shmem[m.vma.file[m.vmf.vma[cpu]] - 1] != 0:
+            write_once(m.cache.stored, slot, 1)
         result = min(0, finish_fault(m, cpu, m.cache.frame[slot], FILE | RW | DIRTY | SOFT_DIRTY))
         unlock_page(m, cpu, slot)
     return result

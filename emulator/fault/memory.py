@@ -24,13 +24,13 @@ from emulator.fault.userfaultfd import handle_userfault
 from emulator.fault.vmf import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf, set_vmf, set_vmf_table
 from emulator.huge.huge_memory import pte_alloc_or_huge, pte_alloc_split
 from emulator.huge.hugetlb import hugetlb_fault
-from emulator.locking.mmap_lock import mmap_read_lock
-from emulator.locking.vma_lock import release_fault_lock, vma_end_read, vma_locks
+from emulator.locking.mmap_lock import mmap_read_lock, mmap_write_unlock
+from emulator.locking.vma_lock import mmap_write_lock, release_fault_lock, vma_end_read, vma_locks
 from emulator.mm_types import FRAMES
 from emulator.pages.page_alloc import alloc_page, clear_page, put_page
 from emulator.pages.rmap import page_add_new_anon_rmap
 from emulator.pages.rss import add_mm_rss
-from emulator.pages.vma import anon_vma_prepare, lock_vma, vma_lookup
+from emulator.pages.vma import anon_vma_prepare, find_vma, lock_vma, vma_limit, vma_lookup, vmas_lock, vmas_unlock
 from emulator.pgtable import (
     pte_offset,
     pte_present,
@@ -38,6 +38,7 @@ from emulator.pgtable import (
 from emulator.pgtable_types import (
     ANON_PTE,
     FILE,
+    PAGE,
     PAGE_SHIFT,
     PRESENT,
     RW,
@@ -55,6 +56,7 @@ from emulator.uapi import (
     ENOMEM,
     VM_ACCESS_FLAGS,
     VM_FILE,
+    VM_GROWSDOWN,
     VM_HUGETLB,
     VM_SPECIAL_FAULT,
     VM_WRITE,
@@ -69,6 +71,8 @@ FAULT_END = path_number("end of a fault")
 FILE_TABLE = path_number("fault on a file, table there")
 
 MAX_RECLAIM_RETRIES = 16
+STACK_GUARD_GAP = 256 * PAGE  # between a VMA that grows downwards and what is below it
+RLIMIT_STACK = 8 << 20  # its size at most
 MMAP_LOCKED = point_number("fault.mmap-locked")
 SET_PTE_LOCKED = point_number("set_pte.locked")
 SET_PTE_DONE = point_number("set_pte.done")
@@ -259,6 +263,39 @@ def find_fault_vma(m, cpu, mm, addr, flags):
 
 
 @kernel
+def expand_stack(m, cpu, mm, addr):
+    """Let the VMA above `addr` begin there if it grows downwards: 0 or -EFAULT.
+
+    It keeps a gap to what is mapped below it. Locking: takes and releases mmap_lock for writing. Source:
+    expand_downwards, mm/vma.c.
+    """
+    page = addr & -PAGE
+    result = -EFAULT
+    mmap_write_lock(m, cpu, mm)
+    row = find_vma(m, mm, addr)
+    if row < vma_limit(m, mm) and m.vma.flags[row] & VM_GROWSDOWN:
+        below = row - 1
+        close = False
+        if below >= mm * m.config.vma_per_mm[0]:
+            flags = m.vma.flags[below]
+            close = page - m.vma.end[below] < STACK_GUARD_GAP and flags & VM_ACCESS_FLAGS != 0
+            close = close and flags & VM_GROWSDOWN == 0
+        if m.vma.start[row] <= page:
+            result = 0
+        elif not close and m.vma.end[row] - page <= RLIMIT_STACK:
+            anon_vma_prepare(m, mm, row)
+            vmas_lock(m, cpu, mm)
+            grown = (m.vma.start[row] - page) // PAGE
+            m.vma.start[row] = page
+            m.vma.pgoff[row] -= grown
+            vmas_unlock(m, cpu, mm)
+            m.mm.total_vm[mm] += grown
+            result = 0
+    mmap_write_unlock(m, cpu, mm)
+    return result
+
+
+@kernel
 def handle_mm_fault(m, cpu, mm, addr, write):
     """Resolve a page fault: 0, or -EFAULT if no VMA allows it, -EBUS past the end of a file, -ENOMEM, with a signal.
 
@@ -283,6 +320,8 @@ def handle_mm_fault(m, cpu, mm, addr, write):
             release_fault_lock(m, cpu, mm)
             if result == 0:
                 return 0
+            if vma < 0 and expand_stack(m, cpu, mm, addr) == 0:
+                continue
             retries += 1
             reclaim = result == -ENOMEM and m.cpu.oom_zone[cpu] == FRAMES and retries <= MAX_RECLAIM_RETRIES
             if reclaim:

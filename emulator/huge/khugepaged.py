@@ -70,6 +70,7 @@ from emulator.pgtable_types import (
     PRESENT,
     PROTNONE,
     PSE,
+    PTE_MARKER_GUARD,
     RW,
     SOFT_DIRTY,
     USER,
@@ -96,7 +97,7 @@ from emulator.watch.shadow import shadow_own
 
 ENTRIES_PER_LINE = 8  # an empty cache line of a table is passed over at once
 SCAN_SUCCEED, SCAN_PMD_MAPPED, SCAN_PMD_NULL, SCAN_FAIL = 0, 1, 2, 3
-SCAN_PTE_NON_PRESENT, SCAN_PAGE_COUNT, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_VMA_CHECK = 4, 5, 6, 7
+SCAN_PTE_NON_PRESENT, SCAN_PAGE_COUNT, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_VMA_CHECK, SCAN_PMD_NONE = 4, 5, 6, 7, 8
 SCAN = path_number("collapse, scan")
 BUG_PMD_CHANGED = int(Bug.PMD_CHANGED_UNDER_PIN)
 COLLAPSE = path_number("collapse")
@@ -120,10 +121,11 @@ def collapse_line(m, first):
     for pte in range(first, first + ENTRIES_PER_LINE):
         entry = read_once(m.entry, pte)
         frame = entry >> PAGE_SHIFT
+        if entry == PTE_MARKER_GUARD or entry & FILE:
+            result = max(result, SCAN_FAIL)  # no page comes in where a guard is, which is seen last
+            continue
         if entry != 0 and not pte_present(entry):
             return SCAN_PTE_NON_PRESENT
-        if entry & FILE:
-            return SCAN_FAIL
         if entry != 0 and frame != HUGE_ZERO_PAGE:
             if read_once(m.page.refcount, frame) != read_once(m.page.mapcount, frame):
                 result = SCAN_PAGE_COUNT
@@ -141,7 +143,7 @@ def collapse_entries(m, table):
     for first in range(entry_at(table, 0), entry_at(table + 1, 0), ENTRIES_PER_LINE):
         if or_words(m.entry, first, ENTRIES_PER_LINE) != 0:
             line = collapse_line(m, first)
-            if line != SCAN_SUCCEED and line != SCAN_PAGE_COUNT:
+            if line == SCAN_PTE_NON_PRESENT:
                 return line
             result = max(result, line)
     return result
@@ -158,9 +160,11 @@ def hpage_collapse_scan_pmd(m, cpu, mm, addr):
     entry = 0 if pmd == 0 else read_once(m.entry, pmd)
     if pmd_trans_huge(entry):
         return SCAN_PMD_MAPPED
+    if pmd == 0:
+        return SCAN_PMD_NULL
     table = 0 if entry == 0 else pte_try_get(m, cpu, pmd)
     if table == 0 or not pte_lock(m, cpu, pmd, table):
-        return SCAN_PMD_NULL
+        return SCAN_PMD_NONE
     took(m, cpu, SCAN)
     result = collapse_entries(m, table)
     pte_unlock(m, cpu, table)

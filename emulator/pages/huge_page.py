@@ -42,6 +42,9 @@ def alloc_huge_page(m, cpu):
     spin_unlock(m, cpu, m.zone.lock, FRAMES, ZONE_LOCK)
     if head != 0:
         memset(m.page.refcount, head, HPAGE_PMD_NR, 1)
+    else:
+        m.cpu.oom[cpu] += 1
+        m.cpu.oom_zone[cpu] = FRAMES
     return head
 
 

@@ -190,6 +190,7 @@ def delete_from_page_cache(m, cpu, slot):
     swap = read_once(m.cache.swap_map, slot) & SWAP_HAS_CACHE
     m.cache.uptodate[slot] = 0
     write_once(m.cache.dirty, slot, 0)
+    write_once(m.cache.stored, slot, 0)
     write_once(m.cache.frame, slot, 0)
     if swap != 0:
         swap_map_sub(m, slot, SWAP_HAS_CACHE)  # the last: the slot may be somebody else's now

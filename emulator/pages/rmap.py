@@ -9,10 +9,11 @@ Source: mm/rmap.c, mm/interval_tree.c; unlink_file_vma, mm/mmap.c.
 
 from emulator.atomic import atomic_add, kernel, kernel_inline, knob, write_once
 from emulator.locking.mutex import i_mmap_lock, i_mmap_unlock
-from emulator.mm_types import MAPPING_SHIFT
+from emulator.mm_types import LAZYFREE, MAPPING_SHIFT
 from emulator.pages.pagemap import set_page_dirty
 from emulator.pages.vma import linear_page_index, vma_lookup, vmas_lock, vmas_unlock
 from emulator.pgtable_types import DIRTY, PAGE, PAGE_SHIFT
+from emulator.uapi import VM_DROPPABLE
 from emulator.watch.lockdep import might_sleep, mmap_assert_locked, mmap_assert_write_locked
 
 
@@ -136,7 +137,8 @@ def anon_mapping(m, mm, row, addr):
 def page_add_new_anon_rmap(m, mm, row, addr, frame):
     """The first PTE is about to map a fresh frame. Locking: caller must hold mmap_lock; nobody else has the frame."""
     m.page.mapcount[frame] = 1
-    write_once(m.page.mapping, frame, anon_mapping(m, mm, row, addr))
+    droppable = LAZYFREE if m.vma.flags[row] & VM_DROPPABLE else 0  # not swap-backed
+    write_once(m.page.mapping, frame, anon_mapping(m, mm, row, addr) | droppable)
 
 
 @kernel_inline

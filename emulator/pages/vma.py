@@ -11,10 +11,12 @@ from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, r
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock
 from emulator.locking.vma_lock import vma_start_read
-from emulator.mm_types import PAGE_SIZE
+from emulator.mm_types import ANON_VMA_INHERITED, MAX_MAP_COUNT, PAGE_SIZE
 from emulator.pgtable_types import ANON_EXCLUSIVE, DIRTY, PMD_SIZE, PRESENT, PROTNONE, RW, SOFT_DIRTY, SPECIAL
 from emulator.uapi import ENOMEM, VM_ACCESS_FLAGS, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
 from emulator.watch.lockdep import mmap_assert_write_locked
+
+MMAP_BASE = 0x7000_0000_0000  # below it is what the kernel chooses a place for
 
 
 @kernel
@@ -180,11 +182,13 @@ def follows(m, left, right):
 
 @kernel
 def can_merge(m, left, right):
-    """True if two VMAs touch and may be one: equal flags, one file on, and not both with anon_vmas of their own."""
+    """True if two VMAs touch and may be one: equal flags, one file on, and not both with anon_vmas of their own, nor
+    one with a parent's (is_mergeable_anon_vma).
+    """
     if not follows(m, left, right) or m.vma.flags[left] != m.vma.flags[right] or m.vma.flags[left] & VM_PFNMAP:
         return False
     a, b = m.vma.anon_vma[left], m.vma.anon_vma[right]
-    return a == b or a == 0 or b == 0
+    return a == b or ((a == 0 or b == 0) and (a | b) & ANON_VMA_INHERITED == 0)
 
 
 @kernel
@@ -212,13 +216,34 @@ def vma_merge(m, mm, row):
 
 
 @kernel
+def vmas_short(m, cpu, mm, more):
+    """True if there is no room for `more` VMAs; counted as memory that the machine has not, unless Linux has none."""
+    if m.mm.vmas[mm] + more <= m.config.vma_per_mm[0]:
+        return False
+    if m.config.vma_per_mm[0] < MAX_MAP_COUNT:
+        m.cpu.oom[cpu] += 1
+    return True
+
+
+@kernel
+def get_unmapped_area(m, mm, length):
+    """Where `length` bytes are free, as far up as there are, or 0. Locking: caller must hold mmap_lock."""
+    above = MMAP_BASE
+    row = vma_limit(m, mm) - 1
+    while row >= mm * m.config.vma_per_mm[0] and above - m.vma.end[row] < length:
+        above = min(above, m.vma.start[row])
+        row -= 1
+    return max(above - length, 0)
+
+
+@kernel
 def vma_modify_flags(m, cpu, mm, row, start, end, flags):
     """Give [start, end), which lies in the VMA at `row`, other flags: split it off, merge it. Its row, or -ENOMEM.
 
     Locking: caller must hold mmap_lock for writing. Source: vma_modify_flags, mm/vma.c.
     """
     mmap_assert_write_locked(m, cpu, mm)
-    if m.mm.vmas[mm] + 2 > m.config.vma_per_mm[0]:
+    if vmas_short(m, cpu, mm, 2):
         return -ENOMEM
     vmas_lock(m, cpu, mm)
     if m.vma.start[row] < start:
@@ -237,7 +262,8 @@ def reusable_anon_vma(m, left, right, of):
     """The anon_vma of the VMA `of`, one of two neighbours, if the other may have it too, else 0."""
     if not follows(m, left, right) or (m.vma.flags[left] ^ m.vma.flags[right]) & ~VM_ACCESS_FLAGS:
         return 0
-    return read_once(m.vma.anon_vma, of)
+    anon_vma = read_once(m.vma.anon_vma, of)
+    return 0 if anon_vma & ANON_VMA_INHERITED else anon_vma
 
 
 @kernel

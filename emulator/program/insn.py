@@ -39,20 +39,22 @@ from emulator.rmap_walks.migrate import do_migrate
 from emulator.rmap_walks.page_writeback import write_cache_pages
 from emulator.rmap_walks.replace_page import ksm_merge, uprobe
 from emulator.syscalls.device import device_remove
-from emulator.syscalls.fork import end_child, fork, reap
+from emulator.syscalls.fork import end_child, exit_child, fork, held_child, reap
 from emulator.syscalls.insert_pages import insert_pages
 from emulator.syscalls.madvise import do_madvise, process_madvise
 from emulator.syscalls.mfill_atomic import mfill_atomic
-from emulator.syscalls.mlock import do_mlock
+from emulator.syscalls.mlock import do_mlock, do_mlockall, lock_flags
 from emulator.syscalls.mmap import do_mmap, do_munmap, exit_mmap
 from emulator.syscalls.mprotect import do_mprotect
-from emulator.syscalls.mremap import do_mremap, do_mremap_fixed
+from emulator.syscalls.mremap import do_mremap, do_mremap_call, do_mremap_fixed
+from emulator.syscalls.mseal import do_mseal
 from emulator.syscalls.swapfile import swapoff
 from emulator.syscalls.truncate import do_truncate, punch_hole
 from emulator.syscalls.uffd_move import move_pages
 from emulator.syscalls.vma_pieces import do_msync, madvise_remove
 from emulator.tables.rcu import coordinator_loop, rcu_qs
-from emulator.uapi import EFAULT, EINTR, EINVAL, MADV_REMOVE, SEGV_MAPERR, SIGSEGV, VM_LOCKED, VM_UFFD_MISSING, Op
+from emulator.uapi import EEXIST, EFAULT, EINTR, EINVAL, MADV_REMOVE, SEGV_MAPERR, SIGSEGV, VM_UFFD_MISSING, Op
+from emulator.walks.access_vm import access_remote_vm, count_vmas
 from emulator.walks.gup_fast import gup
 from emulator.walks.mincore import do_mincore
 from emulator.walks.pagewalk import (
@@ -60,6 +62,7 @@ from emulator.walks.pagewalk import (
     WALK_CLEAR_REFS,
     WALK_CLEAR_SOFT_DIRTY,
     WALK_PAGEMAP,
+    WALK_PAGEMAP_COUNT,
     WALK_SMAPS,
     do_walk,
 )
@@ -91,6 +94,10 @@ MREMAP_FIXED = int(Op.MREMAP_FIXED)
 FORK = int(Op.FORK)
 FORK_HOLD = int(Op.FORK_HOLD)
 REAP = int(Op.REAP)
+IN_CHILD, EXIT_CHILD = int(Op.IN_CHILD), int(Op.EXIT_CHILD)
+MREMAP_CALL, MLOCKALL, MSEAL = int(Op.MREMAP_CALL), int(Op.MLOCKALL), int(Op.MSEAL)
+PAGEMAP_COUNT, COUNT_VMAS = int(Op.PAGEMAP_COUNT), int(Op.COUNT_VMAS)
+ACCESS_VM, UFFD_WRITEPROTECT = int(Op.ACCESS_VM), int(Op.UFFD_WRITEPROTECT)
 SWAPOUT = int(Op.SWAPOUT)
 SWAPOFF = int(Op.SWAPOFF)
 MIGRATE = int(Op.MIGRATE)
@@ -229,7 +236,7 @@ def execute(m, cpu, mm, pc):
     if op == READ or op == LOAD:
         return read(m, cpu, mm, addr, length, step)
     if op == MMAP:
-        return do_mmap(m, cpu, mm, addr, length, arg, step)
+        return do_mmap(m, cpu, mm, addr, length, arg, step, m.insn.more[pc])
     if op == MUNMAP or op == MADVISE:
         return stepped(m, cpu, mm, op, addr, length, step, arg)
     if op == BARRIER:
@@ -237,6 +244,8 @@ def execute(m, cpu, mm, pc):
         return 0
     if op == MARK:
         return 0
+    if op == MREMAP_CALL:
+        return do_mremap_call(m, cpu, mm, addr, length, step, arg, m.insn.more[pc])
     return execute_more(m, cpu, mm, op, addr, length, step, arg)
 
 
@@ -246,9 +255,13 @@ def execute_more(m, cpu, mm, op, addr, length, step, arg):
     if op == MPROTECT:
         return do_mprotect(m, cpu, mm, addr, length, arg)
     if op == MLOCK:
-        return do_mlock(m, cpu, mm, addr, length, VM_LOCKED if arg else 0)
+        return do_mlock(m, cpu, mm, addr, length, lock_flags(arg))
+    if op == MLOCKALL:
+        return do_mlockall(m, cpu, mm, arg)
     if op == REAP:
         return reap(m, cpu)
+    if op == EXIT_CHILD:
+        return exit_child(m, cpu, addr)
     if op == MREMAP:
         return do_mremap(m, cpu, mm, addr, length, arg)
     if op == MREMAP_FIXED:
@@ -289,6 +302,14 @@ def execute_walk(m, cpu, mm, op, addr, length, arg):
         return do_walk(m, cpu, mm, addr, length, WALK_SMAPS, arg)
     if op == PAGEMAP:
         return do_walk(m, cpu, mm, addr, length, WALK_PAGEMAP, arg)
+    if op == PAGEMAP_COUNT:
+        return do_walk(m, cpu, mm, addr, length, WALK_PAGEMAP_COUNT, arg)
+    if op == COUNT_VMAS:
+        return count_vmas(m, cpu, mm, addr, length)
+    if op == MSEAL:
+        return do_mseal(m, cpu, mm, addr, length)
+    if op == ACCESS_VM:
+        return access_remote_vm(m, cpu, mm, addr, length, arg)
     if op == CLEAR_REFS:
         return do_walk(m, cpu, mm, addr, length, WALK_CLEAR_SOFT_DIRTY if arg == 4 else WALK_CLEAR_REFS, arg)
     if op == MOVE_CHARGE:
@@ -308,7 +329,7 @@ def execute_file(m, cpu, mm, op, addr, length, arg):
     if op == PUNCH_HOLE:
         return punch_hole(m, cpu, addr, arg, length)
     if op == MSYNC:
-        return do_msync(m, cpu, mm, addr, length)
+        return do_msync(m, cpu, mm, addr, length, arg)
     return execute_uffd(m, cpu, mm, op, addr, length, arg)
 
 
@@ -349,6 +370,7 @@ def record(m, cpu, mm, row, error):
     m.record.rss_anon[row] = read_once(m.mm.rss_anon, mm)
     m.record.minflt[row] = m.cpu.faults[cpu] - m.cpu.child_faults[cpu]
     m.record.error[row] = error
+    m.record.value[row] = m.cpu.loaded[cpu]
 
 
 @kernel
@@ -366,6 +388,9 @@ def run_child(m, cpu, mm, pc):
 
     The child is this CPU with another mm loaded; JUMP, EXIT, STOP and FORK it has none.
     """
+    named = m.insn.addr[pc]
+    if named != 0 and held_child(m, cpu, named) >= 0:
+        return -EEXIST
     child = fork(m, cpu, mm)
     if child < 0:
         return child
@@ -389,10 +414,58 @@ def run_child(m, cpu, mm, pc):
     m.cpu.child_faults[cpu] += m.cpu.faults[cpu] - before
     if m.insn.op[pc] == FORK_HOLD:
         m.mm.held_by[child] = cpu + 1
+        m.mm.name[child] = m.insn.addr[pc]
         switch_mm(m, cpu, mm)
     else:
         end_child(m, cpu, child, mm)
     return result
+
+
+@kernel
+def instruction_rows(m, pc):
+    """How many rows the instruction at `pc` has: a fork has those of its child as well."""
+    rows = 1
+    if m.insn.op[pc] == IN_CHILD:
+        rows += 1
+        pc += 1
+    if m.insn.op[pc] == FORK or m.insn.op[pc] == FORK_HOLD:
+        rows += m.insn.arg[pc]
+    return rows
+
+
+@kernel
+def run_in_child(m, cpu, mm, pc):
+    """Be a child that stays for the instruction behind `pc`, which may be a fork: 0 or -errno.
+
+    Its figures are its own: a child of its own has page faults of its own.
+    """
+    child = held_child(m, cpu, m.insn.addr[pc])
+    if child < 0:
+        return child
+    switch_mm(m, cpu, child)
+    before = m.cpu.faults[cpu] - m.cpu.child_faults[cpu]
+    forks = m.insn.op[pc + 1] == FORK or m.insn.op[pc + 1] == FORK_HOLD
+    error = run_child(m, cpu, child, pc + 1) if forks else execute(m, cpu, child, pc + 1)
+    sync_mm_rss(m, cpu, child)
+    faults = m.cpu.faults[cpu] - m.cpu.child_faults[cpu] - before
+    m.mm.minflt[child] += faults
+    m.cpu.child_faults[cpu] += faults
+    if m.insn.record[pc] >= 0:
+        record_child(m, child, m.insn.record[pc], m.mm.minflt[child])
+    m.cpu.insns[cpu] += 1
+    switch_mm(m, cpu, mm)
+    return error
+
+
+@kernel
+def run_instruction(m, cpu, mm, pc):
+    """Execute the instruction at `pc`, with what belongs to it: 0 or -errno."""
+    op = m.insn.op[pc]
+    if op == FORK or op == FORK_HOLD:
+        return run_child(m, cpu, mm, pc)
+    if op == IN_CHILD:
+        return run_in_child(m, cpu, mm, pc)
+    return execute(m, cpu, mm, pc)
 
 
 @kernel
@@ -419,8 +492,7 @@ def run_program(m, cpu, mm):
             do_exit(m, cpu, mm)
             return
         else:
-            forks = op == FORK or op == FORK_HOLD
-            error = run_child(m, cpu, mm, pc) if forks else execute(m, cpu, mm, pc)
+            error = run_instruction(m, cpu, mm, pc)
             sync_mm_rss(m, cpu, mm)
             if error != 0 and error != -EINTR:
                 m.cpu.errors[cpu] += 1
@@ -429,7 +501,7 @@ def run_program(m, cpu, mm):
             if error != 0 and do_signal(m, cpu):
                 do_exit(m, cpu, mm)
                 return
-            pc += 1 + m.insn.arg[pc] if forks else 1
+            pc += instruction_rows(m, pc)
         m.cpu.insns[cpu] += 1
 
 

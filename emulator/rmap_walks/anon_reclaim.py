@@ -48,7 +48,7 @@ from emulator.rmap_walks.page_vma_mapped import (
     rmap_walk_end,
 )
 from emulator.tables.rcu import cond_resched
-from emulator.uapi import VM_LOCKED
+from emulator.uapi import VM_DROPPABLE, VM_LOCKED
 from emulator.watch.lockdep import assert_ptl_held, might_sleep, mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -100,7 +100,8 @@ def discard_pte(m, cpu, pte):
     if entry == 0:
         return False
     lazyfree = read_once(m.page.mapping, frame) & LAZYFREE != 0
-    if not lazyfree or entry & DIRTY or read_once(m.page.refcount, frame) != 1 + read_once(m.page.mapcount, frame):
+    dirty = entry & DIRTY and m.vma.flags[m.pvmw.vma[cpu]] & VM_DROPPABLE == 0
+    if not lazyfree or dirty or read_once(m.page.refcount, frame) != 1 + read_once(m.page.mapcount, frame):
         write_once(m.entry, pte, entry)
         write_once(m.page.mapping, frame, read_once(m.page.mapping, frame) & ~LAZYFREE)  # SetPageSwapBacked
         return False
@@ -180,13 +181,14 @@ def get_lazyfree_page(m, cpu, frame, mapping):
 
 
 @kernel
-def get_lazyfree_run(m, cpu, frame):
-    """Take a reference on each page behind `frame` that MADV_FREE has released with it: how many, with that.
+def get_lazyfree_run(m, cpu, frame, most):
+    """Take a reference on each page behind `frame` that MADV_FREE has released with it: how many, with that, `most` or
+    fewer.
 
     Their frames and their page indices are side by side, as those of a huge page that was split, which goes like one.
     """
     mapping = read_once(m.page.mapping, frame)
-    most = min(SWAP_CLUSTER_MAX, m.zone.limit[FRAMES] - frame)
+    most = min(most, m.zone.limit[FRAMES] - frame)
     pages = 1
     while pages < most and get_lazyfree_page(m, cpu, frame + pages, mapping + (pages << MAPPING_SHIFT)):
         pages += 1
@@ -194,14 +196,14 @@ def get_lazyfree_run(m, cpu, frame):
 
 
 @kernel
-def discard_lazyfree_run(m, cpu, frame):
-    """Forget what MADV_FREE has released at `frame` and behind it, in one walk; True if the caller's reference on the
-    first is the last.
+def discard_lazyfree_run(m, cpu, frame, most):
+    """Forget what MADV_FREE has released at `frame` and behind it, up to `most` pages, in one walk; True if the
+    caller's reference on the first is the last.
 
     An open gather may still have one: then nothing is won, and who counts on it would ask for ever.
     Locking: as try_to_unmap. The others' page locks are not taken: whoever works on one has a reference, too.
     """
-    pages = get_lazyfree_run(m, cpu, frame)
+    pages = get_lazyfree_run(m, cpu, frame, most)
     unmapped = try_to_unmap(m, cpu, frame, pages, -1)
     for i in range(1, pages):
         put_page(m, cpu, frame + i)
@@ -209,14 +211,15 @@ def discard_lazyfree_run(m, cpu, frame):
 
 
 @kernel
-def reclaim_anon_page(m, cpu, frame):
-    """Take an anonymous page out of memory; True if the caller's reference is the last. Locking: none but that."""
+def reclaim_anon_page(m, cpu, frame, most):
+    """Take an anonymous page out of memory, and up to `most` that MADV_FREE has released with it; True if the caller's
+    reference is the last. Locking: none but that."""
     if not trylock_anon_page(m, cpu, frame):
         return False
     done = False
     mapping = read_once(m.page.mapping, frame)
     if mapping & LAZYFREE and read_once(m.page_slot, frame) == 0:
-        done = discard_lazyfree_run(m, cpu, frame)
+        done = discard_lazyfree_run(m, cpu, frame, most)
     elif mapping != 0:
         slot = add_to_swap(m, cpu, frame)
         if slot >= 0:
@@ -242,7 +245,7 @@ def shrink_anon(m, cpu, pages):
             break
         frame = 1 + atomic_add_return(m.swap.hand, 0, 1) % frames
         if isolate_anon_page(m, frame):
-            done += reclaim_anon_page(m, cpu, frame)
+            done += reclaim_anon_page(m, cpu, frame, SWAP_CLUSTER_MAX)
             put_page(m, cpu, frame)
             cond_resched(m, cpu)
     return done
@@ -263,13 +266,15 @@ def try_to_free_pages(m, cpu):
 
 
 @kernel
-def pageout_page(m, cpu, mm, addr):
-    """MADV_PAGEOUT of one page. Pages that others map as well stay. Locking: caller must hold mmap_lock."""
+def pageout_page(m, cpu, mm, addr, end):
+    """MADV_PAGEOUT of the page at `addr`, and of those up to `end` that MADV_FREE has released with it. Pages that
+    others map as well stay. Locking: caller must hold mmap_lock.
+    """
     mmap_assert_locked(m, cpu, mm)
     frame = get_page_at(m, cpu, mm, addr)
     if frame != 0:
         if read_once(m.page.mapcount, frame) == 1 and read_once(m.page.mapping, frame) != 0:
-            reclaim_anon_page(m, cpu, frame)
+            reclaim_anon_page(m, cpu, frame, min(SWAP_CLUSTER_MAX, (end - addr + PAGE - 1) // PAGE))
         put_page(m, cpu, frame)
 
 
@@ -283,6 +288,6 @@ def pageout_range(m, cpu, mm, addr, end):
         if entry == 0 or (pmd_trans_huge(entry) and not sole_user(m, entry >> PAGE_SHIFT)):
             addr = pmd_addr_end(addr, end)  # nothing there, or others map the huge page as well
         else:
-            pageout_page(m, cpu, mm, addr)
+            pageout_page(m, cpu, mm, addr, end)
             addr += PAGE
         cond_resched(m, cpu)

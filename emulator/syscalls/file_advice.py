@@ -14,6 +14,7 @@ from emulator.pgtable_types import PAGE
 from emulator.rmap_walks.folio import zero_filled
 from emulator.tables.mmu_gather import ZAP_KEEP_COWS, tlb_finish_mmu, tlb_gather_mmu
 from emulator.tables.rcu import cond_resched
+from emulator.walks.gup_fast import frame_at
 from emulator.watch.lockdep import mmap_assert_locked
 from emulator.watch.paths import path_number, took
 
@@ -48,21 +49,39 @@ def force_page_cache_readahead(m, cpu, vma, start, end):
 
 @kernel
 def clean_unused_page(m, cpu, slot):
-    """A page of shared memory that nobody maps, nor ever stored to, is clean: in Linux a store makes it dirty, here
-    a read does (page_prot). Locking: takes the page lock by trylock.
+    """A page of shared memory that nobody maps, nor ever stored to or asked for to do so, is clean: in Linux that makes
+    it dirty, here a read does (page_prot). Locking: takes the page lock by trylock.
     """
     if read_once(m.cache.frame, slot) == 0 or not trylock_page(m, cpu, slot):
         return
     frame = m.cache.frame[slot]
-    if frame != 0 and read_once(m.page.mapcount, frame) == 0 and zero_filled(m, frame):
+    unused = frame != 0 and read_once(m.page.mapcount, frame) == 0
+    if unused and read_once(m.cache.stored, slot) == 0 and zero_filled(m, frame):
         write_once(m.cache.dirty, slot, 0)
     unlock_page(m, cpu, slot)
 
 
 @kernel
+def pageout_file_page(m, cpu, mm, file, pgoff, addr):
+    """Unmap one page of a file, if it is mapped here and nowhere else, and take it out of memory if it is clean.
+
+    Locking: as pageout_file_range.
+    """
+    slot = cache_slot(m, file, pgoff)
+    frame = read_once(m.cache.frame, slot)
+    if frame == 0 or read_once(m.page.mapcount, frame) != 1 or frame_at(m, cpu, mm, addr) != frame:
+        return
+    tlb_gather_mmu(m, cpu, mm, 0)
+    unmap_page_range(m, cpu, mm, addr, addr + PAGE, ZAP_KEEP_COWS)
+    tlb_finish_mmu(m, cpu)
+    if m.file.shmem[file] != 0:
+        clean_unused_page(m, cpu, slot)
+    reclaim_page(m, cpu, slot)
+
+
+@kernel
 def pageout_file_range(m, cpu, mm, vma, start, end):
-    """MADV_PAGEOUT: unmap the pages of the file in [start, end) that nobody else maps, and take the clean ones out of
-    memory.
+    """MADV_PAGEOUT: the pages of the file that the caller maps in [start, end), and nobody else.
 
     Private copies stay. Locking: caller must hold mmap_lock; page locks by trylock alone.
     """
@@ -70,14 +89,6 @@ def pageout_file_range(m, cpu, mm, vma, start, end):
     took(m, cpu, PAGEOUT)
     file = m.vma.file[vma] - 1
     first = linear_page_index(m, vma, start)
-    pages = min((end - start) // PAGE, m.config.file_pages[0] - first)
-    tlb_gather_mmu(m, cpu, mm, 0)
-    for page in range(pages):
-        frame = read_once(m.cache.frame, cache_slot(m, file, first + page))
-        if frame != 0 and read_once(m.page.mapcount, frame) == 1:
-            unmap_page_range(m, cpu, mm, start + page * PAGE, start + (page + 1) * PAGE, ZAP_KEEP_COWS)
-    tlb_finish_mmu(m, cpu)
-    for page in range(pages):
-        if m.file.shmem[file] != 0:
-            clean_unused_page(m, cpu, cache_slot(m, file, first + page))
-        reclaim_page(m, cpu, cache_slot(m, file, first + page))
+    for page in range(min((end - start) // PAGE, m.config.file_pages[0] - first)):
+        pageout_file_page(m, cpu, mm, file, first + page, start + page * PAGE)
+        cond_resched(m, cpu)

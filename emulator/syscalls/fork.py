@@ -32,7 +32,7 @@ from emulator.huge.huge_fork import copy_huge_pmd
 from emulator.huge.huge_memory import split_huge_pmd
 from emulator.locking.mmap_lock import mmap_write_lock_nested, mmap_write_unlock, mmap_write_unlock_nested
 from emulator.locking.vma_lock import mmap_write_lock
-from emulator.mm_types import LARGE
+from emulator.mm_types import ANON_VMA_INHERITED, LARGE
 from emulator.pages.page_alloc import alloc_page, copy_page
 from emulator.pages.rmap import drop_rmap_locks, link_file_vma, take_rmap_locks
 from emulator.pages.swap_state import swap_duplicate
@@ -76,7 +76,7 @@ from emulator.policy.pte_ref import entry_changed, pte_lock_pair, pte_put, pte_u
 from emulator.syscalls.mmap import exit_mmap
 from emulator.tables.pgalloc import pmd_alloc, pud_alloc
 from emulator.tables.rcu import cond_resched
-from emulator.uapi import EAGAIN, ECHILD, ENOMEM, VM_DONTCOPY, VM_LOCKED, VM_UFFD_MISSING, VM_WIPEONFORK
+from emulator.uapi import EAGAIN, ECHILD, ENOMEM, VM_DONTCOPY, VM_LOCKED_MASK, VM_UFFD_MISSING, VM_WIPEONFORK
 from emulator.watch.lockdep import assert_ptl_held, mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -93,6 +93,7 @@ def alloc_mm(m):
     """An mm that is not in use, and has no user yet; or -EAGAIN."""
     for mm in range(m.config.n_mm[0]):
         if read_once(m.mm.in_use, mm) == 0 and cmpxchg(m.mm.in_use, mm, 0, 1) == 0:
+            m.mm.name[mm] = m.mm.minflt[mm] = m.mm.def_flags[mm] = 0
             return mm
     return -EAGAIN
 
@@ -263,12 +264,12 @@ def copy_vma_to_child(m, cpu, child, row):
     vmas_lock(m, cpu, child)
     to = vma_limit(m, child)
     vma_copy(m, to, row)
-    m.vma.flags[to] &= ~(VM_LOCKED | VM_UFFD_MISSING)
+    m.vma.flags[to] &= ~(VM_LOCKED_MASK | VM_UFFD_MISSING)
     if m.vma.flags[row] & VM_WIPEONFORK:
         m.vma.anon_vma[to] = 0
     if m.vma.anon_vma[to] != 0:
         m.mm.anon_vmas[child] += 1
-        m.vma.anon_vma[to] = m.mm.anon_vmas[child]
+        m.vma.anon_vma[to] = m.mm.anon_vmas[child] | ANON_VMA_INHERITED
     m.mm.vmas[child] += 1
     vmas_unlock(m, cpu, child)
     m.mm.total_vm[child] += (m.vma.end[row] - m.vma.start[row]) // PAGE
@@ -333,6 +334,7 @@ def fork(m, cpu, mm):
     """
     child = alloc_mm(m)
     if child < 0:
+        m.cpu.oom[cpu] += 1
         return child
     mmap_write_lock(m, cpu, mm)
     mmap_write_lock_nested(m, cpu, child)
@@ -368,3 +370,23 @@ def reap(m, cpu):
             exit_mmap(m, cpu, child)
             result = 0
     return result
+
+
+@kernel
+def held_child(m, cpu, name):
+    """The child that this CPU keeps under a name, or -ECHILD."""
+    for child in range(m.config.n_mm[0]):
+        if m.mm.held_by[child] == cpu + 1 and m.mm.name[child] == name:
+            return child
+    return -ECHILD
+
+
+@kernel
+def exit_child(m, cpu, name):
+    """Let the child of a name exit: 0 or -ECHILD."""
+    child = held_child(m, cpu, name)
+    if child < 0:
+        return child
+    m.mm.held_by[child] = 0
+    exit_mmap(m, cpu, child)
+    return 0

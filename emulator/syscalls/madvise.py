@@ -16,14 +16,18 @@ from emulator.pgtable_types import PAGE
 from emulator.rmap_walks.anon_reclaim import pageout_range
 from emulator.rmap_walks.folio import split_folios
 from emulator.syscalls.file_advice import force_page_cache_readahead, pageout_file_range
+from emulator.syscalls.mseal import can_madvise_modify
 from emulator.syscalls.vma_pieces import madvise_collapse
 from emulator.tables.mmu_gather import ZAP_RECLAIM, tlb_finish_mmu, tlb_gather_mmu
 from emulator.uapi import (
     EINVAL,
     ENOMEM,
+    EPERM,
     MADV_COLD,
     MADV_COLLAPSE,
+    MADV_DODUMP,
     MADV_DOFORK,
+    MADV_DONTDUMP,
     MADV_DONTFORK,
     MADV_DONTNEED,
     MADV_DONTNEED_LOCKED,
@@ -32,20 +36,31 @@ from emulator.uapi import (
     MADV_GUARD_REMOVE,
     MADV_HUGEPAGE,
     MADV_KEEPONFORK,
+    MADV_MERGEABLE,
     MADV_NOHUGEPAGE,
+    MADV_NORMAL,
     MADV_PAGEOUT,
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
+    MADV_RANDOM,
     MADV_REMOVE,
+    MADV_SEQUENTIAL,
+    MADV_UNMERGEABLE,
     MADV_WILLNEED,
     MADV_WIPEONFORK,
     UIO_MAXIOV,
     VM_DONTCOPY,
+    VM_DONTDUMP,
+    VM_DROPPABLE,
     VM_HUGEPAGE,
     VM_HUGETLB,
     VM_LOCKED,
+    VM_MERGEABLE,
     VM_NOHUGEPAGE,
     VM_PFNMAP,
+    VM_RAND_READ,
+    VM_SEQ_READ,
+    VM_SHARED,
     VM_WIPEONFORK,
 )
 from emulator.walks.guard import guard_install
@@ -60,8 +75,8 @@ def changes_vma(advice):
     """True for advice that is kept as flags of the VMA."""
     return (
         advice in (MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK)
-        or advice == MADV_HUGEPAGE
-        or advice == MADV_NOHUGEPAGE
+        or advice in (MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL)
+        or advice in (MADV_MERGEABLE, MADV_UNMERGEABLE, MADV_DONTDUMP, MADV_DODUMP)
     )
 
 
@@ -122,26 +137,44 @@ def madvise_walk_ptes(m, cpu, mm, addr, end, advice):
 
 
 @kernel
+def advised_flags(m, row, advice):
+    """The flags of the VMA at `row` after advice that is kept there, or -EINVAL."""
+    flags = m.vma.flags[row]
+    special = flags & (VM_PFNMAP | VM_HUGETLB | VM_DROPPABLE)
+    if advice == MADV_NORMAL:
+        return flags & ~(VM_RAND_READ | VM_SEQ_READ)
+    if advice == MADV_RANDOM:
+        return flags & ~VM_SEQ_READ | VM_RAND_READ
+    if advice == MADV_SEQUENTIAL:
+        return flags & ~VM_RAND_READ | VM_SEQ_READ
+    if advice == MADV_DONTFORK:
+        return flags | VM_DONTCOPY
+    if advice == MADV_DOFORK:
+        return -EINVAL if flags & VM_PFNMAP else flags & ~VM_DONTCOPY
+    if advice == MADV_WIPEONFORK:
+        return -EINVAL if m.vma.file[row] != 0 or flags & VM_SHARED else flags | VM_WIPEONFORK
+    if advice == MADV_KEEPONFORK:
+        return -EINVAL if flags & VM_DROPPABLE else flags & ~VM_WIPEONFORK
+    if advice == MADV_DONTDUMP:
+        return flags | VM_DONTDUMP
+    if advice == MADV_DODUMP:
+        return -EINVAL if special else flags & ~VM_DONTDUMP
+    if advice == MADV_HUGEPAGE:
+        return flags & ~VM_NOHUGEPAGE | VM_HUGEPAGE
+    if advice == MADV_NOHUGEPAGE:
+        return flags & ~VM_HUGEPAGE | VM_NOHUGEPAGE
+    if special or flags & VM_SHARED:
+        return flags  # KSM has no use for it
+    return flags | VM_MERGEABLE if advice == MADV_MERGEABLE else flags & ~VM_MERGEABLE
+
+
+@kernel
 def madvise_update_vma(m, cpu, mm, row, start, end, advice):
     """Set or clear the flag that the advice names: 0 or -errno. Locking: caller must hold mmap_lock for writing."""
     mmap_assert_write_locked(m, cpu, mm)
-    flags = m.vma.flags[row]
-    if advice == MADV_DONTFORK:
-        flags |= VM_DONTCOPY
-    elif advice == MADV_WIPEONFORK:
-        if m.vma.file[row] != 0:
-            return -EINVAL
-        flags |= VM_WIPEONFORK
-    elif advice == MADV_KEEPONFORK:
-        flags &= ~VM_WIPEONFORK
-    elif advice == MADV_HUGEPAGE:
-        flags = flags & ~VM_NOHUGEPAGE | VM_HUGEPAGE
-    elif advice == MADV_NOHUGEPAGE:
-        flags = flags & ~VM_HUGEPAGE | VM_NOHUGEPAGE
-    elif flags & VM_PFNMAP:
-        return -EINVAL
-    else:
-        flags &= ~VM_DONTCOPY
+    flags = advised_flags(m, row, advice)
+    if flags < 0:
+        return flags
     if flags == m.vma.flags[row]:
         return 0
     vma_adjust_trans_huge(m, cpu, mm, start, end)
@@ -156,6 +189,8 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
     """
     mmap_assert_locked(m, cpu, mm)
     flags = m.vma.flags[row]
+    if not can_madvise_modify(m, row, advice):
+        return -EPERM
     if flags & VM_HUGETLB:
         return -EINVAL  # of Linux's advice, MADV_DONTNEED before 5.18
     if changes_vma(advice):
@@ -235,6 +270,8 @@ def process_madvise(m, cpu, mm, start, length, step, advice):
     Locking: takes and releases mmap_lock, for writing where the advice changes VMAs; MADV_DONTNEED the lock of the VMA.
     """
     if start & (PAGE - 1) or length < 0 or step < min(length, 1) or not madvise_behavior_valid(advice):
+        return -EINVAL
+    if (length + PAGE - 1) & -PAGE < length:
         return -EINVAL
     if length > step * UIO_MAXIOV:
         return -EINVAL

@@ -10,7 +10,7 @@
 Source: mfill_atomic, mm/userfaultfd.c.
 """
 
-from emulator.atomic import DEBUG, kernel, memset, smp_wmb
+from emulator.atomic import DEBUG, kernel, memset, read_once, smp_wmb, write_once
 from emulator.bug import stopped
 from emulator.fault.memory import set_pte
 from emulator.fault.userfaultfd import uffd_vma, wake_userfault
@@ -20,12 +20,12 @@ from emulator.pages.rmap import page_add_new_anon_rmap
 from emulator.pages.rss import add_mm_rss
 from emulator.pages.vma import anon_vma_prepare
 from emulator.pgtable import pte_offset
-from emulator.pgtable_types import ANON_PTE, PAGE, PAGE_SHIFT, ZERO_PTE
+from emulator.pgtable_types import ANON_PTE, PAGE, PAGE_SHIFT, PTE_MARKER_GUARD, ZERO_PTE
 from emulator.policy.pte_alloc import pte_alloc_try_get
-from emulator.policy.pte_ref import pte_put
+from emulator.policy.pte_ref import entry_changed, pte_lock, pte_put, pte_unlock
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.tables.rcu import cond_resched
-from emulator.uapi import EEXIST, EINTR, EINVAL, ENOENT, ENOMEM, VM_UFFD_MISSING, VM_WRITE
+from emulator.uapi import EAGAIN, EEXIST, EINTR, EINVAL, ENOENT, ENOMEM, VM_UFFD_MISSING, VM_WRITE
 from emulator.watch.lockdep import mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.shadow import note_value, shadow_own
@@ -46,6 +46,22 @@ def fill_page(m, mm, frame, addr, value):
 
 
 @kernel
+def replace_guard(m, cpu, pmd, table, pte, entry):
+    """Let a page take the place of a guard, if there is one; True if so.
+
+    Locking: takes and releases ptl; caller must have come to the table.
+    """
+    if not pte_lock(m, cpu, pmd, table):
+        return False
+    guarded = read_once(m.entry, pte) == PTE_MARKER_GUARD
+    if guarded:
+        write_once(m.entry, pte, entry)
+        entry_changed(m, cpu, pmd, PTE_MARKER_GUARD, entry, 1)
+    pte_unlock(m, cpu, table)
+    return guarded
+
+
+@kernel
 def mfill_atomic_pte(m, cpu, mm, row, pmd, table, addr, value):
     """Map a fresh page of words `value`, the zero page if that is 0, at `addr` in the VMA at `row`: 0 or -errno.
 
@@ -60,7 +76,9 @@ def mfill_atomic_pte(m, cpu, mm, row, pmd, table, addr, value):
         fill_page(m, mm, frame, addr, value)
         page_add_new_anon_rmap(m, mm, row, addr, frame)
         entry = frame << PAGE_SHIFT | ANON_PTE
-    if set_pte(m, cpu, mm, table, pmd, pte_offset(table, addr), entry):
+    if (frame != 0 and replace_guard(m, cpu, pmd, table, pte_offset(table, addr), entry)) or set_pte(
+        m, cpu, mm, table, pmd, pte_offset(table, addr), entry
+    ):
         add_mm_rss(m, cpu, mm, 1 if frame != 0 else 0)
         return 0
     if frame != 0:
@@ -71,20 +89,24 @@ def mfill_atomic_pte(m, cpu, mm, row, pmd, table, addr, value):
 
 @kernel
 def mfill_atomic_range(m, cpu, mm, row, start, end, value):
-    """Fill [start, end), which the VMA at `row` has: 0 or the -errno of the first page that could not be.
+    """Fill [start, end), which the VMA at `row` has: 0, the -errno of the first page, or -EAGAIN if a later one could
+    not be filled.
 
     Locking: caller must hold mmap_lock for reading.
     """
     mmap_assert_locked(m, cpu, mm)
+    first = start
     while start < end:
         pmd = pmd_alloc(m, cpu, mm, start)
         table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)
+        if table <= 0 and start != first:
+            return -EAGAIN
         if table <= 0:
             return table if table < 0 else -EEXIST  # a leaf
         result = mfill_atomic_pte(m, cpu, mm, row, pmd, table, start, value)
         pte_put(m, cpu, mm, pmd, start)
         if result != 0:
-            return result
+            return result if start == first else -EAGAIN
         start += PAGE
         cond_resched(m, cpu)
         if stopped(m):

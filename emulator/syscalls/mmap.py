@@ -22,6 +22,7 @@ from emulator.pages.vma import (
     vma_merge,
     vma_modify_flags,
     vmas_lock,
+    vmas_short,
     vmas_unlock,
 )
 from emulator.pgtable import entry_at, mm_dec_nr_tables, pgd_offset, pgtable_of, pmd_index, pud_index
@@ -35,9 +36,32 @@ from emulator.pgtable_types import (
     USER_PGTABLES_CEILING,
 )
 from emulator.syscalls.device import remap_pfn_range, unlink_file_vma
+from emulator.syscalls.mseal import any_sealed
 from emulator.tables.mmu_gather import ZAP_DROP_MARKERS, pte_free_tlb, tlb_finish_mmu, tlb_flush_mmu, tlb_gather_mmu
 from emulator.tables.rcu import cond_resched
-from emulator.uapi import EINVAL, ENOMEM, VM_FILE, VM_HUGEPAGE, VM_HUGETLB, VM_PFNMAP, VM_SHARED
+from emulator.uapi import (
+    EEXIST,
+    EINVAL,
+    ENOMEM,
+    EPERM,
+    MAP_DROPPABLE,
+    MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
+    MAP_LOCKED,
+    MAP_POPULATE,
+    VM_DONTDUMP,
+    VM_DROPPABLE,
+    VM_FILE,
+    VM_GROWSDOWN,
+    VM_HUGEPAGE,
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_LOCKED_MASK,
+    VM_PFNMAP,
+    VM_SHARED,
+    VM_WIPEONFORK,
+)
+from emulator.walks.gup import mm_populate
 from emulator.watch.bugs import Bug
 from emulator.watch.lockdep import mmap_assert_locked, mmap_assert_write_locked
 from emulator.watch.pass_point import mark_life
@@ -164,13 +188,15 @@ def unmap_region(m, cpu, mm, start, end):
 
 
 @kernel
-def can_unmap(m, mm, start, end, more):
+def can_unmap(m, cpu, mm, start, end, more):
     """0, or -errno if the VMAs of [start, end) cannot be taken out, which may leave `more` VMAs than there are.
 
     Locking: caller must hold mmap_lock for writing.
     """
-    if m.mm.vmas[mm] + more > m.config.vma_per_mm[0]:
+    if vmas_short(m, cpu, mm, more):
         return -ENOMEM
+    if any_sealed(m, mm, start, end):
+        return -EPERM
     return 0 if may_split(m, mm, start) and may_split(m, mm, end) else -EINVAL
 
 
@@ -178,7 +204,7 @@ def can_unmap(m, mm, start, end, more):
 def munmap_locked(m, cpu, mm, start, end):
     """Unmap [start, end): 0 or -errno. Locking: caller must hold mmap_lock for writing."""
     mmap_assert_write_locked(m, cpu, mm)
-    error = can_unmap(m, mm, start, end, 2)
+    error = can_unmap(m, cpu, mm, start, end, 2)
     if error != 0:
         return error
     if detach_vmas(m, cpu, mm, start, end) != 0:
@@ -196,7 +222,7 @@ def do_munmap(m, cpu, mm, start, length):
     if start & (PAGE - 1) or length <= 0 or start < 0 or length > TASK_SIZE or end > TASK_SIZE:
         return -EINVAL
     mmap_write_lock(m, cpu, mm)
-    error = can_unmap(m, mm, start, end, 2)
+    error = can_unmap(m, cpu, mm, start, end, 2)
     if error != 0:
         mmap_write_unlock(m, cpu, mm)
         return error
@@ -224,16 +250,55 @@ def file_to_map(m, start, length, flags, backing):
 
 
 @kernel
-def do_mmap(m, cpu, mm, start, length, flags, backing):
-    """mmap(2) with MAP_FIXED: 0 or -errno. `backing` is 0 for anonymous memory, else pgoff << 8 | file + 1; for
-    VM_HUGETLB it is pgoff << 8. With VM_HUGEPAGE as if MADV_HUGEPAGE came next: it may merge before that.
+def mmap_region(m, cpu, mm, start, end, flags, file, pgoff):
+    """Enter a VMA at [start, end), where nothing is: 0 or -errno. As do_mmap; `file` is -1 for anonymous memory.
 
-    Locking: takes and releases mmap_lock.
+    Locking: caller must hold mmap_lock for writing.
+    """
+    row = find_vma(m, mm, start)
+    vmas_lock(m, cpu, mm)
+    if 0 <= file < m.config.n_file[0]:
+        flags |= VM_FILE
+    vma_insert(m, mm, row, start, end, flags & ~VM_HUGEPAGE, 0, start // PAGE)
+    if file >= 0:
+        m.vma.file[row] = file + 1
+        m.vma.pgoff[row] = pgoff
+    row = vma_merge(m, mm, row)
+    vmas_unlock(m, cpu, mm)
+    if file >= 0:
+        link_file_vma(m, cpu, mm, file, start, end, pgoff)
+    m.mm.total_vm[mm] += (end - start) // PAGE
+    result = remap_pfn_range(m, cpu, mm, start) if flags & VM_PFNMAP else 0
+    if flags & VM_HUGEPAGE:
+        result = min(0, vma_modify_flags(m, cpu, mm, row, start, end, m.vma.flags[row] | VM_HUGEPAGE))
+    return result
+
+
+@kernel
+def flags_to_map(m, mm, flags, how):
+    """The VMA flags of a mapping: what mmap was told, with MAP_* flags, and what mlockall has said; or -EINVAL."""
+    if how & MAP_GROWSDOWN and (flags & VM_SHARED or how & MAP_DROPPABLE):
+        return -EINVAL
+    if how & MAP_GROWSDOWN:
+        flags |= VM_GROWSDOWN
+    if how & MAP_LOCKED:
+        flags |= VM_LOCKED
+    if how & MAP_DROPPABLE:
+        return (flags | VM_DROPPABLE | VM_WIPEONFORK | VM_DONTDUMP) & ~VM_LOCKED_MASK
+    return flags | m.mm.def_flags[mm]
+
+
+@kernel
+def do_mmap(m, cpu, mm, start, length, flags, backing, how):
+    """mmap(2) at an address, with what is there gone unless `how` has MAP_FIXED_NOREPLACE: 0 or -errno.
+
+    `backing` is 0 for anonymous memory, else pgoff << 8 | file + 1; for VM_HUGETLB it is pgoff << 8. With VM_HUGEPAGE
+    as if MADV_HUGEPAGE came next: it may merge before that. Locking: takes and releases mmap_lock.
     """
     end = start + ((length + PAGE - 1) & -PAGE)
-    if length <= 0:
+    if length == 0:
         return -EINVAL
-    if length > TASK_SIZE or end > TASK_SIZE:
+    if length < 0 or length > TASK_SIZE or end > TASK_SIZE:
         return -ENOMEM
     if start & (PAGE - 1) or start < 0:
         return -EINVAL
@@ -242,30 +307,24 @@ def do_mmap(m, cpu, mm, start, length, flags, backing):
         return file
     mmap_write_lock(m, cpu, mm)
     point(m, cpu, MMAP_LOCKED, start, length)
-    error = can_unmap(m, mm, start, end, 3)
-    if error != 0:
-        mmap_write_unlock(m, cpu, mm)
-        return error
-    if detach_vmas(m, cpu, mm, start, end) != 0:
-        unmap_region(m, cpu, mm, start, end)
     row = find_vma(m, mm, start)
-    vmas_lock(m, cpu, mm)
-    if 0 <= file < m.config.n_file[0]:
-        flags |= VM_FILE
-    vma_insert(m, mm, row, start, end, flags & ~VM_HUGEPAGE, 0, start // PAGE)
-    if file >= 0:
-        m.vma.file[row] = file + 1
-        m.vma.pgoff[row] = backing >> 8
-    row = vma_merge(m, mm, row)
-    vmas_unlock(m, cpu, mm)
-    if file >= 0:
-        link_file_vma(m, cpu, mm, file, start, end, backing >> 8)
-    m.mm.total_vm[mm] += (end - start) // PAGE
-    result = remap_pfn_range(m, cpu, mm, start) if flags & VM_PFNMAP else 0
-    if flags & VM_HUGEPAGE:
-        result = min(0, vma_modify_flags(m, cpu, mm, row, start, end, m.vma.flags[row] | VM_HUGEPAGE))
-    mmap_write_unlock(m, cpu, mm)
-    return result
+    flags = flags_to_map(m, mm, flags, how)
+    error = min(flags, 0)
+    if how & MAP_FIXED_NOREPLACE and row < vma_limit(m, mm) and m.vma.start[row] < end:
+        error = -EEXIST
+    if error == 0:
+        error = can_unmap(m, cpu, mm, start, end, 3)
+    if error == 0 and detach_vmas(m, cpu, mm, start, end) != 0:
+        unmap_region(m, cpu, mm, start, end)
+    if error == 0:
+        error = mmap_region(m, cpu, mm, start, end, flags, file, backing >> 8)
+    if error == 0 and (how & MAP_POPULATE or flags & VM_LOCKED):
+        mmap_write_downgrade(m, cpu, mm)
+        mm_populate(m, cpu, mm, start, end)  # what fails there does not matter
+        mmap_read_unlock(m, cpu, mm)
+    else:
+        mmap_write_unlock(m, cpu, mm)
+    return error
 
 
 @kernel

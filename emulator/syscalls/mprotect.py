@@ -18,7 +18,18 @@ from emulator.locking.vma_lock import mmap_write_lock
 from emulator.pages.vma import may_split, vma_lookup, vma_modify_flags
 from emulator.pgtable_types import PAGE
 from emulator.tables.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
-from emulator.uapi import EINVAL, ENOMEM, VM_ACCESS_FLAGS, VM_HUGETLB, VM_LOCKED, VM_SHARED, VM_UFFD_MISSING, VM_WRITE
+from emulator.uapi import (
+    EINVAL,
+    ENOMEM,
+    EPERM,
+    VM_ACCESS_FLAGS,
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_SEALED,
+    VM_SHARED,
+    VM_UFFD_MISSING,
+    VM_WRITE,
+)
 from emulator.walks.gup import populate_private_locked
 from emulator.walks.pagewalk import WALK_PROTECT, walk_page_range
 from emulator.watch.lockdep import mmap_assert_write_locked
@@ -42,6 +53,8 @@ def mprotect_fixup(m, cpu, mm, row, start, end, prot):
     """mprotect for [start, end), which lies in the VMA at `row`: 0 or -errno. Locking: as change_protection."""
     before = m.vma.flags[row]
     flags = before & ~VM_ACCESS_FLAGS | prot
+    if before & VM_SEALED:
+        return -EPERM
     if flags == before:
         return 0
     if not (may_split(m, mm, start) and may_split(m, mm, end)):
@@ -67,10 +80,12 @@ def do_mprotect(m, cpu, mm, start, length, prot):
     Locking: takes and releases mmap_lock for writing.
     """
     end = start + ((length + PAGE - 1) & -PAGE)
-    if start & (PAGE - 1) or length < 0 or prot & ~VM_ACCESS_FLAGS:
+    if start & (PAGE - 1) or prot & ~VM_ACCESS_FLAGS:
         return -EINVAL
     if length == 0:
         return 0
+    if end <= start or length < 0:
+        return -ENOMEM
     result = 0
     mmap_write_lock(m, cpu, mm)
     while start < end and result == 0:

@@ -145,12 +145,13 @@ def move_page(m, cpu, mm, src_pmd, dst_pmd, src, dst):
 
 @kernel
 def move_pages_range(m, cpu, mm, src, dst, end):
-    """Move the pages of [src, end) to `dst`: 0 or the -errno of the first that cannot be.
+    """Move the pages of [src, end) to `dst`: 0, the -errno of the first, or -EAGAIN if a later one cannot be moved.
 
     Locking: caller must hold mmap_lock for reading and an open gather.
     """
     mmap_assert_locked(m, cpu, mm)
     assert_gather_open(m, cpu)
+    first = src
     while src < end:
         src_pmd = pmd_lookup(m, mm, src)
         dst_pmd = pmd_alloc(m, cpu, mm, dst)
@@ -161,7 +162,7 @@ def move_pages_range(m, cpu, mm, src, dst, end):
         if result == -EAGAIN:
             continue
         if result != 0:
-            return result
+            return result if src == first else -EAGAIN
         if detecting(m):
             shadow_release(m, cpu, mm, src, src + PAGE)
         src += PAGE

@@ -11,10 +11,10 @@ from emulator.pages.vma import find_vma, linear_page_index, vma_limit
 from emulator.pgtable_types import PAGE
 from emulator.rmap_walks.page_writeback import write_cache_pages
 from emulator.syscalls.truncate import punch_hole
-from emulator.uapi import EACCES, EINVAL, ENOMEM, VM_FILE, VM_LOCKED, VM_SHARED
+from emulator.uapi import EACCES, EBUSY, EINVAL, ENOMEM, MS_ASYNC, MS_INVALIDATE, MS_SYNC, VM_FILE, VM_LOCKED, VM_SHARED
 
 NO_FILE, GAP = -1, -2  # in the place of a file
-SYNC, REMOVE, COLLAPSE = range(3)
+REMOVE, COLLAPSE = 16, 32  # calls, beside the flags of msync
 
 
 @kernel
@@ -60,7 +60,7 @@ def remove_piece(m, cpu, file, first, pages, flags):
 def walk_pieces(m, cpu, mm, start, length, call):
     """Go through a range piece by piece: 0 or the -errno of the first that cannot be. Locking: as find_piece."""
     end = start + ((length + PAGE - 1) & -PAGE)
-    if start & (PAGE - 1) or length < 0:
+    if start & (PAGE - 1) or length < 0 or end < start or (end == start and length != 0):
         return -EINVAL
     result = error = 0
     while start < end and error == 0:
@@ -73,16 +73,27 @@ def walk_pieces(m, cpu, mm, start, length, call):
             error = collapse_vma(m, cpu, mm, start, until)
         elif call == REMOVE:
             error = remove_piece(m, cpu, file, first, (until - start) // PAGE, flags)
-        else:
+        elif call & MS_INVALIDATE and flags & VM_LOCKED:
+            error = -EBUSY
+        elif call & MS_SYNC:
             error = sync_piece(m, cpu, file, first, (until - start) // PAGE, flags)
+        if call & MS_ASYNC and call & ~MS_ASYNC == 0 and result != 0:
+            return result  # as Linux, which looks no further then
         start = until
     return result if error == 0 else error
 
 
 @kernel
-def do_msync(m, cpu, mm, start, length):
-    """msync(2) with MS_SYNC: write what the range maps, shared: 0 or -errno."""
-    return walk_pieces(m, cpu, mm, start, length, SYNC)
+def do_msync(m, cpu, mm, start, length, flags):
+    """msync(2), with MS_SYNC if `flags` is 0: write what the range maps, shared: 0 or -errno."""
+    if flags == 0:
+        flags = MS_SYNC
+    if start & (PAGE - 1) or flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) or flags & (MS_ASYNC | MS_SYNC) == 5:
+        return -EINVAL
+    length = (length + PAGE - 1) & -PAGE
+    if length < 0:
+        return -ENOMEM
+    return walk_pieces(m, cpu, mm, start, length, flags)
 
 
 @kernel

@@ -23,7 +23,19 @@ from emulator.pgtable import is_migration_entry, pmd_lookup, pmd_trans_huge, pte
 from emulator.pgtable_types import FILE, PAGE, PAGE_SHIFT, PRESENT, RW, ZERO_PAGE
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.tables.rcu import cond_resched
-from emulator.uapi import EBUS, EFAULT, EINTR, EINVAL, ENOMEM, VM_ACCESS_FLAGS, VM_FILE, VM_PFNMAP, VM_SHARED, VM_WRITE
+from emulator.uapi import (
+    EBUS,
+    EFAULT,
+    EINTR,
+    EINVAL,
+    ENOMEM,
+    VM_ACCESS_FLAGS,
+    VM_FILE,
+    VM_LOCKONFAULT,
+    VM_PFNMAP,
+    VM_SHARED,
+    VM_WRITE,
+)
 from emulator.watch.lockdep import mmap_assert_locked, mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -186,7 +198,7 @@ def mm_populate(m, cpu, mm, at, end):
         if row == vma_limit(m, mm) or m.vma.start[row] >= end:
             return 0
         flags = m.vma.flags[row]
-        if flags & VM_PFNMAP:
+        if flags & (VM_PFNMAP | VM_LOCKONFAULT):
             at = m.vma.end[row]
         elif not flags & VM_ACCESS_FLAGS:
             return -EFAULT

@@ -9,6 +9,7 @@ from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.pages.pagemap import cache_slot
 from emulator.pages.vma import linear_page_index, vma_lookup
 from emulator.pgtable import (
+    access_ok,
     is_migration_entry,
     is_swap_entry,
     pmd_addr_end,
@@ -18,10 +19,10 @@ from emulator.pgtable import (
     pte_offset,
     pte_present,
 )
-from emulator.pgtable_types import PAGE, PAGE_SHIFT
+from emulator.pgtable_types import PAGE, PAGE_SHIFT, TASK_SIZE
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.tables.rcu import cond_resched
-from emulator.uapi import ENOMEM
+from emulator.uapi import EINVAL, ENOMEM
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -108,17 +109,8 @@ def mincore_pmd(m, cpu, mm, row, pmd, addr, end):
 
 
 @kernel
-def do_mincore(m, cpu, mm, start, length):
-    """mincore(2): 0, with the number of pages that are in memory in cpu.loaded, or -ENOMEM if no VMA begins the range.
-
-    Locking: takes and releases mmap_lock for reading.
-    """
-    mmap_read_lock(m, cpu, mm)
-    row = vma_lookup(m, mm, start)
-    if row < 0:
-        mmap_read_unlock(m, cpu, mm)
-        return -ENOMEM
-    addr, end = start, min(start + length, m.vma.end[row])
+def mincore_vma(m, cpu, mm, row, addr, end):
+    """Pages of [addr, end), in the VMA at `row`, that are in memory. Locking: caller must hold mmap_lock."""
     present = 0
     while addr < end:
         following = pmd_addr_end(addr, end)
@@ -127,6 +119,32 @@ def do_mincore(m, cpu, mm, start, length):
         present += found if found >= 0 else mincore_unmapped_range(m, row, addr, following)
         addr = following
         cond_resched(m, cpu)
+    return present
+
+
+@kernel
+def do_mincore(m, cpu, mm, start, length):
+    """mincore(2): 0, with the number of pages that are in memory in cpu.loaded, -EINVAL for a place in a page, or
+    -ENOMEM for a hole.
+
+    Locking: takes and releases mmap_lock for reading.
+    """
+    m.cpu.loaded[cpu] = 0
+    if start & (PAGE - 1):
+        return -EINVAL
+    if not access_ok(start, length) or start + length > TASK_SIZE + PAGE:
+        return -ENOMEM
+    addr, end = start, start + ((length + PAGE - 1) & -PAGE)
+    present = 0
+    mmap_read_lock(m, cpu, mm)
+    while addr < end:
+        row = vma_lookup(m, mm, addr)
+        if row < 0:
+            mmap_read_unlock(m, cpu, mm)
+            return -ENOMEM
+        until = min(end, m.vma.end[row])
+        present += mincore_vma(m, cpu, mm, row, addr, until)
+        addr = until
     mmap_read_unlock(m, cpu, mm)
     m.cpu.loaded[cpu] = present
     return 0

@@ -78,7 +78,8 @@ WALK = path_number("smaps, pagemap, clear_refs, memcg")
 UPPER = point_number("pagewalk.upper")
 WALK_SMAPS, WALK_PAGEMAP, WALK_CLEAR_REFS, WALK_CLEAR_SOFT_DIRTY, WALK_CHARGE = range(5)
 WALK_PROTECT, WALK_FREE, WALK_COLD, WALK_WILLNEED, WALK_GUARD_REMOVE, WALK_UNUSE = range(5, 11)
-LOOKS = (WALK_SMAPS, WALK_PAGEMAP)
+WALK_PAGEMAP_COUNT = 11
+LOOKS = (WALK_SMAPS, WALK_PAGEMAP, WALK_PAGEMAP_COUNT)
 CLEARS = (WALK_CLEAR_REFS, WALK_CLEAR_SOFT_DIRTY)
 GATHERS = (WALK_PROTECT, WALK_FREE, WALK_COLD, WALK_WILLNEED, WALK_GUARD_REMOVE)  # they put through their gather
 NOT_IN_LEAVES = (WALK_WILLNEED, WALK_GUARD_REMOVE, WALK_UNUSE)  # a huge page has neither swap entries nor guards
@@ -125,6 +126,8 @@ def look_at_entry(m, cpu, walk, entry, addr):
     """One entry of a walk that only looks. Locking: caller must hold ptl, or pmd_lock of a leaf."""
     if walk == WALK_SMAPS:
         smaps_pte_entry(m, cpu, entry)
+    elif walk == WALK_PAGEMAP_COUNT:
+        m.cpu.loaded[cpu] += 1 if pagemap_word(entry) & m.mm_walk.private[cpu] else 0
     elif addr == m.mm_walk.private[cpu]:
         m.cpu.loaded[cpu] = pagemap_word(entry)
 
@@ -254,7 +257,7 @@ def walk_vmas(m, cpu, mm, start, end, walk):
         if not knob(m.config.walk_outside_vma):
             start = max(start, m.vma.start[row])
         until = min(end, m.vma.end[row])
-        if walk == WALK_PAGEMAP or not m.vma.flags[row] & VM_HUGETLB:
+        if walk == WALK_PAGEMAP or walk == WALK_PAGEMAP_COUNT or not m.vma.flags[row] & VM_HUGETLB:
             walk_page_range(m, cpu, mm, start, until, walk)
         start = until
         if stopped(m):
@@ -275,8 +278,8 @@ def do_walk(m, cpu, mm, start, length, walk, arg):
     if walk == WALK_SMAPS:
         smaps_clear(m, cpu)
     if walk == WALK_PAGEMAP:
-        m.cpu.loaded[cpu] = 0
         arg = end - PAGE
+    m.cpu.loaded[cpu] = 0
     m.mm_walk.private[cpu] = arg
     if walk == WALK_CLEAR_SOFT_DIRTY:
         mmap_write_lock(m, cpu, mm)

@@ -5,9 +5,19 @@ Source: fs/proc/task_mmu.c.
 
 from emulator.atomic import kernel, read_once
 from emulator.pgtable import clear_bits, is_migration_entry, is_swap_entry, pte_present, table_of
-from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, DIRTY, FILE, PAGE_SHIFT, RW, SOFT_DIRTY, SPECIAL
+from emulator.pgtable_types import (
+    ACCESSED,
+    ANON_EXCLUSIVE,
+    DIRTY,
+    FILE,
+    PAGE_SHIFT,
+    PTE_MARKER_GUARD,
+    RW,
+    SOFT_DIRTY,
+    SPECIAL,
+)
 from emulator.tables.mmu_gather import tlb_remove_tlb_entry
-from emulator.uapi import PM_FILE, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP
+from emulator.uapi import PM_FILE, PM_GUARD_REGION, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP
 from emulator.watch.lockdep import assert_gather_open, assert_ptl_held
 
 
@@ -41,6 +51,8 @@ def pagemap_word(entry):
     """What pagemap says of a page, by its entry."""
     if entry == 0:
         return 0
+    if entry == PTE_MARKER_GUARD:
+        return PM_GUARD_REGION
     if not pte_present(entry):
         return PM_SWAP if is_swap_entry(entry) or is_migration_entry(entry) else 0
     word = entry >> PAGE_SHIFT | PM_PRESENT

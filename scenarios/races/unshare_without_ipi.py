@@ -51,7 +51,7 @@ def give_up_then_reuse(m: Any, cpu: int) -> None:
     """munmap of the parent, then the child maps other memory under the table that is its own now."""
     do_munmap(m, cpu, 0, AT, GIB)
     do_munmap(m, cpu, 1, HERE, SLOT)
-    do_mmap(m, cpu, 1, HERE, SLOT, VM_READ | VM_WRITE, 0)
+    do_mmap(m, cpu, 1, HERE, SLOT, VM_READ | VM_WRITE, 0, 0)
     handle_mm_fault(m, cpu, 1, HERE, 1)
 
 

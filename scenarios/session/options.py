@@ -22,11 +22,11 @@ MODELS = ("sc", "tso", "pso", "arm")  # memory models of the explorer, each weak
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def one_of(kind: str, known: Any) -> Callable[..., str]:
-    """A click callback that accepts one name of `known`."""
+def one_of(kind: str, known: Any, optional: bool = False) -> Callable[..., str | None]:
+    """A click callback that accepts one name of `known`, or none at all if that is `optional`."""
 
-    def check(context: click.Context, parameter: click.Parameter, value: str) -> str:
-        if value not in known:
+    def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        if value not in known and not (optional and value is None):
             raise UserError(f"unknown {kind} '{value}'; known: {', '.join(known)}")
         return value
 

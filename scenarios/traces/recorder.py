@@ -6,6 +6,7 @@ in a process of its own, and counts if all give the same rows.
 
 from __future__ import annotations
 
+import platform
 import sys
 
 import click
@@ -16,7 +17,7 @@ from scenarios.session import errors
 from scenarios.session.options import number
 from scenarios.session.progress import note
 from scenarios.session.record import write_file
-from scenarios.traces.agreement import first_dependent, first_difference
+from scenarios.traces.agreement import differences, host_policy, largest
 from scenarios.traces.footprint import geometry_for
 from scenarios.traces.trace import Trace, TraceError, parse, rows_of
 from workers.host.fault_loop import HostUnavailable
@@ -35,7 +36,9 @@ def record(trace: Trace, repeat: int = REPEAT) -> list[str]:
     needed, available = geometry_for(trace.program(), trace.files).frames * PAGE_SIZE, available_bytes()
     if needed > available:
         raise HostUnavailable(f"the trace stores to {needed / 2**30:.1f} GiB, {available / 2**30:.1f} are free")
-    return the_same([rows_of(trace, record_program(trace.program(), len(trace.operations))) for _ in range(repeat)])
+    files = {row: trace.files[row] for row in trace.named}
+    runs = [record_program(trace.program(), len(trace.operations), files) for _ in range(repeat)]
+    return the_same([rows_of(trace, run) for run in runs])
 
 
 def the_same(runs: list[list[str]]) -> list[str]:
@@ -62,21 +65,25 @@ def _recorded(path: str, repeat: int) -> tuple[Trace, list[str]] | int:
         return errors.INTERNAL
 
 
-def compare(path: str, rows: list[str]) -> int:
-    """Say where the rows of a replay under `none` are not those of this host; the exit status."""
+def compare(path: str, rows: list[str], policy: str) -> int:
+    """Say where the rows of a replay are not those of this host; the exit status."""
     recorded = _recorded(path, REPEAT)
     if isinstance(recorded, int):
         return recorded
     trace, theirs = recorded
-    at = first_difference(trace, rows, theirs)
-    if at is None:
-        dependent = first_dependent(trace)
-        note(f"this host has the same {len(rows)} rows; {dependent} in every column, the others but for VmPTE")
+    found = differences(trace, rows, theirs, policy)
+    unknown = [one for one in found if not one.known]
+    note(f"this host is Linux {platform.release()}, compared with {policy}; its policy would be {host_policy()}")
+    if not found:
+        note(f"this host has the same {len(rows)} rows")
         return errors.OK
-    note(f"line {trace.operations[at].line} differs: {trace.operations[at].text}")
-    for who, lines in (("this host", theirs), ("ptelab", rows)):
-        note(f"  {who:<10} {lines[at] if at < len(lines) else 'nothing'}")
-    return errors.VIOLATION
+    first = (unknown or found)[0]
+    at = trace.operations[first.row]
+    note(f"{len(found)} of {len(theirs)} lines differ, {len(unknown)} of them for no known reason: {largest(found)}")
+    note(f"line {at.line} differs{'' if unknown else ', since this host has CONFIG_PT_RECLAIM'}: {at.text}")
+    for who, row in (("this host", first.theirs), ("ptelab", first.ours)):
+        note(f"  {who:<10} {row}")
+    return errors.VIOLATION if unknown else errors.OK
 
 
 @click.command("record")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from emulator import engine
 from emulator.checks import audit
+from emulator.mm_types import MAX_MAP_COUNT, Geometry
 from emulator.segment import SegmentTooLarge
 from scenarios.session import errors
 from scenarios.session.options import Lab
@@ -31,6 +32,9 @@ from workers.telling.violation import Violation, report_lines, violation_of
 
 CHILD_COLUMNS = ("vmpte_kb", "rss_anon_kb", "minflt")
 COLUMNS = (*CHILD_COLUMNS, "error")
+TOO_SMALL = "allocations_failed"
+MOST_MACHINES = 5  # each twice as large as the one before
+SPARE_FRAMES = 4096  # whole blocks need room to be whole
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,33 @@ def run_replay(path: str | Path, policy: str = "none", instruments: Instruments 
 
     Raises TraceError before anything runs, SegmentTooLarge if no machine of that size fits, MachineFailed if it dies.
     """
-    trace = parse(path)
+    return replay_trace(parse(path), policy, instruments)
+
+
+def replay_trace(trace: Trace, policy: str = "none", instruments: Instruments = PLAIN) -> ReplayResult:
+    """Run a parsed trace, on a larger machine if the first was too small: that is no answer of Linux's.
+
+    Raises as run_replay.
+    """
+    geometry = geometry_for(trace.program(), trace.files)
+    for _ in range(MOST_MACHINES - 1):
+        result = replay_on(trace, geometry, policy, instruments)
+        if not result.checks.get(TOO_SMALL):
+            return result
+        geometry = replace(
+            geometry,
+            mms=2 * geometry.mms,
+            vmas=max(geometry.vmas, min(2 * geometry.vmas, MAX_MAP_COUNT)),
+            frames=2 * geometry.frames + SPARE_FRAMES,
+            tables=2 * geometry.tables,
+        )
+    return replay_on(trace, geometry, policy, instruments)
+
+
+def replay_on(trace: Trace, geometry: Geometry, policy: str, instruments: Instruments) -> ReplayResult:
+    """Run a parsed trace on a machine of a given size. Raises as run_replay."""
     program = trace.program()
-    with Machine(geometry_for(program, trace.files), policy, instruments) as machine:
+    with Machine(geometry, policy, instruments) as machine:
         machine.views["file"]["size"][: len(trace.files)] = trace.files
         machine.views["file"]["shmem"] = 1  # the recorded machine's files were in shared memory, too
         machine.load(0, [*program, STOP])
@@ -77,7 +105,7 @@ def run_replay(path: str | Path, policy: str = "none", instruments: Instruments 
         done = len(program) if violation is None else int(cpu["pc"] - cpu["insn_base"])
         done = sum(insn.record >= 0 for insn in program[:done])
         checks = audit(machine.views, machine.geometry) if violation is None else {}
-        checks["allocations_failed"] = int(cpu["oom"])  # the footprint was too small
+        checks[TOO_SMALL] = int(cpu["oom"])  # the footprint was too small
         missed = any(machine.stops.missed())
         notes = (*machine.stops.stalls(), *filter(None, machine.stops.missed()))
         signals = tuple(str(of) for of in signals_of(machine.views, machine.geometry))
@@ -107,7 +135,7 @@ def command(path: str, policy: str, lab: Lab, host: bool = False) -> int:
     if record.exit_status != errors.OK or not host or result is None:
         return record.exit_status
 
-    return compare(path, result.rows)
+    return compare(path, result.rows, policy)
 
 
 def _enter(record: Record, result: ReplayResult, policy: str) -> None:
@@ -115,7 +143,8 @@ def _enter(record: Record, result: ReplayResult, policy: str) -> None:
     for row, operation in zip(result.rows, result.trace.operations, strict=False):
         words = row.split("\t")[1:] if result.trace.numbered else row.split("\t")
         figures: dict[str, Any] = dict(zip(COLUMNS, map(int, words[: len(COLUMNS)]), strict=True))
-        child = words[len(COLUMNS)] if len(words) > len(COLUMNS) else ""
+        child = words[len(COLUMNS)] if len(words) > len(COLUMNS) and not trace.numbered else ""
+        figures["value"] = int(words[-1]) if operation.value else None
         figures["child"] = dict(zip(CHILD_COLUMNS, map(int, child.split(":")), strict=True)) if child else None
         record.rows.append({"policy": policy, "line": operation.line, "operation": operation.text, **figures})
     record.add_checks(result.checks)

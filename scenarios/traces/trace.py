@@ -1,7 +1,8 @@
 """Memory traces: text in, instructions out.
 
-Every ID owns a window of the address space that starts at 16 TiB + ID x 64 GiB; OFF counts from there. `#` starts a
-comment. What the operands allow is checked here; what Linux answers with an errno is left to the emulated kernel.
+Every ID owns a window of the address space that starts at 16 TiB + ID x 64 GiB; OFF counts from there. With @ for an
+ID it is an address. `#` starts a comment. What the operands allow is checked here; what Linux answers with an errno is
+left to the emulated kernel. verbs.py has the table of what can be said.
 """
 
 from __future__ import annotations
@@ -12,37 +13,30 @@ import re
 import select
 import stat
 import zlib
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-from emulator import uapi
 from emulator.mm_types import PAGE_SIZE
 from emulator.uapi import EBUS, EFAULT, Op
-from workers.programs.program import (
-    MARK,
-    PROT,
-    REAP,
-    Insn,
-    advise,
-    fork,
-    mlock,
-    mmap,
-    mmap_file,
-    mprotect,
-    mremap,
-    mremap_fixed,
-    munlock,
-    munmap,
-    process_madvise,
-    read,
-    touch,
+from scenarios.traces.verbs import (
+    DANGEROUS,
+    FIRST,
+    FORKS,
+    LENGTHS,
+    LIMITS,
+    MANY,
+    NOT_IN_CHILDREN,
+    VERBS,
+    WORDS,
+    Operands,
+    Verb,
 )
+from workers.programs.program import Insn
 
 USER_SPACE = 1 << 47
 WINDOWS, WINDOW = 16 << 40, 64 << 30  # where window 0 begins, and how far apart they are
 LAST_ID = (USER_SPACE - WINDOWS) // WINDOW - 1
+ABSOLUTE = "@"
 LONGEST_LINE = 4096
 MOST_OPERATIONS, MOST_LINES = 2_000_000, 20_000_000  # a file of 10 MB may unpack to 10 GB
 PIPE_SECONDS = 10
@@ -50,67 +44,6 @@ MAX_FILES = 255  # what the instruction has room for
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "p": PAGE_SIZE}
 _NUMBER = re.compile(r"(0x[0-9a-fA-F]+|[0-9]+)([KMGp]?)")
-
-
-class _Kind(NamedTuple):
-    """One kind of operation: its operands, how many it needs, and the instruction.
-
-    That is made of an address, a length, and what else there is: step, protection, or where to, as an address or what
-    the size was before.
-    """
-
-    operands: tuple[str, ...]
-    required: int
-    insn: Callable[[int, int, Any], Insn]
-
-
-def _kind(usage: str, insn: Callable[[int, int, Any], Insn]) -> _Kind:
-    words = usage.split()
-    return _Kind(tuple(word.strip("[]") for word in words), sum("[" not in word for word in words), insn)
-
-
-def _advice(advice: int) -> _Kind:
-    return _kind("ID OFF LEN [STEP]", partial(advise, advice))
-
-
-OPERATIONS = {
-    "mmap": _kind("ID SIZE [OFF]", lambda at, size, _: mmap(at, size)),
-    "mmapr": _kind("ID SIZE [OFF]", lambda at, size, _: mmap(at, size, writable=False)),
-    "mmapthp": _kind("ID SIZE [OFF]", lambda at, size, _: mmap(at, size, huge=True)),
-    "mmapsh": _kind("ID SIZE [OFF]", lambda at, size, _: mmap_file(at, size, 0, shared=True)),
-    "mmapfile": _kind("ID SIZE [OFF]", lambda at, size, _: mmap_file(at, size, 0)),
-    "touch": _kind("ID OFF LEN [STRIDE]", lambda at, length, stride: touch(at, length, stride or PAGE_SIZE)),
-    "read": _kind("ID OFF LEN [STRIDE]", lambda at, length, stride: read(at, length, stride or PAGE_SIZE)),
-    "dontneed": _advice(uapi.MADV_DONTNEED),
-    "free": _advice(uapi.MADV_FREE),
-    "cold": _advice(uapi.MADV_COLD),
-    "pageout": _advice(uapi.MADV_PAGEOUT),
-    "populate": _advice(uapi.MADV_POPULATE_WRITE),
-    "populate_read": _advice(uapi.MADV_POPULATE_READ),
-    "willneed": _advice(uapi.MADV_WILLNEED),
-    "remove": _advice(uapi.MADV_REMOVE),
-    "dontneed_locked": _advice(uapi.MADV_DONTNEED_LOCKED),
-    "guard": _advice(uapi.MADV_GUARD_INSTALL),
-    "unguard": _advice(uapi.MADV_GUARD_REMOVE),
-    "hugepage": _advice(uapi.MADV_HUGEPAGE),
-    "nohugepage": _advice(uapi.MADV_NOHUGEPAGE),
-    "collapse": _advice(uapi.MADV_COLLAPSE),
-    "dontfork": _advice(uapi.MADV_DONTFORK),
-    "wipeonfork": _advice(uapi.MADV_WIPEONFORK),
-    "vdontneed": _kind("ID OFF LEN STEP", partial(process_madvise, uapi.MADV_DONTNEED)),
-    "munmap": _kind("ID OFF LEN [STEP]", munmap),
-    "mprotect": _kind("ID OFF LEN PROT", mprotect),
-    "mremap": _kind("ID NEWSIZE", lambda at, size, before: mremap(at, before, size)),
-    "mremapmv": _kind("ID OFF LEN DSTID DSTOFF", mremap_fixed),
-    "mlock": _kind("ID OFF LEN", lambda at, length, _: mlock(at, length)),
-    "munlock": _kind("ID OFF LEN", lambda at, length, _: munlock(at, length)),
-    "fork": _kind("", lambda *_: fork()),
-    "forkhold": _kind("", lambda *_: fork(hold=True)),
-    "forkdo": _kind("OPERATION", lambda *_: fork(1)),
-    "reap": _kind("", lambda *_: REAP),
-    "mark": _kind("", lambda *_: MARK),
-}
-FORKS = ("fork", "forkhold", "forkdo", "reap")
 
 
 class TraceError(ValueError):
@@ -121,31 +54,43 @@ class TraceError(ValueError):
 
 
 class Operation(NamedTuple):
-    """One line of a trace: its number, its text without comment, and the instruction it stands for, with the one that
-    is a child's, if there is one."""
+    """One line of a trace: its number, its text without comment, and its instructions; the last is what is done, those
+    before it say who does it. `value` is true if what that finds is a column.
+    """
 
     line: int
     text: str
-    insn: Insn
-    child: Insn | None = None
+    insns: tuple[Insn, ...]
+    value: bool = False
+
+    @property
+    def insn(self) -> Insn:
+        """The first instruction, which has the row."""
+        return self.insns[0]
+
+    @property
+    def done(self) -> Insn:
+        """What is done, by whomever."""
+        return self.insns[-1]
 
 
 class Trace(NamedTuple):
     """A parsed trace. `numbered`: it came compressed, and so its rows carry line numbers instead of texts.
 
-    `files` are the sizes, in pages, of the files: one for each operation that maps one, or shared memory.
+    `files` are the sizes, in pages, of the files: one for each operation that maps shared memory or a file of its own,
+    and those that `file` declares, whose rows in `files` are in `named`.
     """
 
     operations: list[Operation]
     numbered: bool
     files: list[int]
+    named: tuple[int, ...] = ()
 
     def program(self) -> list[Insn]:
         """The instructions, each that stands for a line with the number of its row."""
         insns: list[Insn] = []
         for row, operation in enumerate(self.operations):
-            insns.append(operation.insn._replace(record=row))
-            insns += [operation.child] if operation.child else []
+            insns += [operation.insn._replace(record=row), *operation.insns[1:]]
         return insns
 
 
@@ -158,84 +103,137 @@ def _quote(word: str) -> str:
     return ascii(word if len(word) <= 40 else word[:37] + "...")
 
 
-def _number(name: str, word: str) -> int:
-    """The value of one operand."""
+def _number(name: str, word: str, wide: bool = False) -> int:
+    """The value of one operand that is a number; if it may have 64 bits, as the kernel computes with it."""
     found = _NUMBER.fullmatch(word)
     if found is None:
         raise _Problem(f"{name} {_quote(word)} is not a number; known: decimal or 0x, with K, M, G or p (4 KiB)")
     digits, unit = found.groups()
     value = int(digits, 16 if digits.startswith("0x") else 10) * _UNITS[unit]
-    if value > USER_SPACE:
+    if name in LIMITS:
+        if not FIRST.get(name, 0) <= value <= LIMITS[name]:
+            raise _Problem(f"{name} {_quote(word)} is out of range; known: {FIRST.get(name, 0)} to {LIMITS[name]}")
+    elif wide:
+        if value >> 64:
+            raise _Problem(f"{name} {_quote(word)} has more than 64 bits")
+        value -= (value >> 63) << 64
+    elif value > USER_SPACE:
         raise _Problem(f"{name} {_quote(word)} does not fit into user space; known: up to {USER_SPACE:#x}")
     return value
 
 
-def _operands(name: str, kind: _Kind, words: list[str]) -> dict[str, int]:
-    """The operands of one operation by name."""
-    if not kind.required <= len(words) <= len(kind.operands):
-        optional = [f"[{operand}]" for operand in kind.operands[kind.required :]]
-        wants = " ".join([*kind.operands[: kind.required], *optional]) or "no operands"
-        raise _Problem(f"'{name}' takes {wants}, not {len(words)} operand{'' if len(words) == 1 else 's'}")
-    given = dict(zip(kind.operands, words, strict=False))
-    if "PROT" in given and given["PROT"] not in PROT.values():
-        raise _Problem(f"PROT {_quote(given['PROT'])} is no protection; known: {', '.join(PROT.values())}")
-    return {operand: _number(operand, word) for operand, word in given.items() if operand != "PROT"}
+def _bits(name: str, word: str) -> int:
+    """The value of one operand that is a word, or several."""
+    known = WORDS[name]
+    bits = 0
+    for part in word.split(",") if name in MANY else [word]:
+        if part not in known:
+            kind = "protection" if name == "PROT" else "word for it"
+            raise _Problem(f"{name} {_quote(part)} is no {kind}; known: {', '.join(known)}")
+        bits |= known[part]
+    return bits
 
 
 def _window(word: str, number: int, offset: int, off: str) -> int:
     """The address of an offset in the window of an ID."""
-    window = WINDOWS + number * WINDOW
+    window = 0 if word == ABSOLUTE else WINDOWS + number * WINDOW
     if window >= USER_SPACE:
-        raise _Problem(f"ID {_quote(word)} lies outside of user space; known: 0 to {LAST_ID}")
+        raise _Problem(f"ID {_quote(word)} lies outside of user space; known: 0 to {LAST_ID}, or @ for none")
     if window + offset > USER_SPACE:
         raise _Problem(f"{off} {offset:#x} lies outside of user space; known: up to {USER_SPACE - window:#x}")
     return window + offset
 
 
-def _instruction(words: list[str], sizes: dict[int, int]) -> Insn:
-    """The instruction for one line; `sizes` is what was mapped last at the beginning of each window, by ID."""
-    name = words[0]
-    kind = OPERATIONS.get(name)
-    if kind is None:
-        raise _Problem(f"unknown operation {_quote(name)}; known: {', '.join(OPERATIONS)}")
-    operands = _operands(name, kind, words[1:])
-    length = operands.get("NEWSIZE", operands.get("SIZE", operands.get("LEN", 0)))
-    at, other = 0, operands.get("STRIDE", operands.get("STEP", 0))
-    if "ID" in operands:
-        at = _window(words[1], operands["ID"], operands.get("OFF", 0), "OFF")
-    if other == 0 and ("STRIDE" in operands or "STEP" in operands):
-        raise _Problem(f"{kind.operands[-1]} 0 leads nowhere; known: 1 and more")
-    if "PROT" in kind.operands:
-        return kind.insn(at, length, words[-1])
-    if "DSTID" in operands:
-        other = _window(words[4], operands["DSTID"], operands["DSTOFF"], "DSTOFF")
-    elif "NEWSIZE" in operands:
-        other = sizes.get(operands["ID"], 0)
-    if "NEWSIZE" in operands or ("SIZE" in operands and operands.get("OFF", 0) == 0):
-        sizes[operands["ID"]] = length
-    return kind.insn(at, length, other)
+def _operands(name: str, verb: Verb, words: list[str]) -> Operands:
+    """The operands of one operation by name, with addresses in place of IDs and offsets."""
+    optional = verb.operands[verb.required :]
+    short = "DSTID" in optional and len(words) == len(verb.operands) - 1
+    if not verb.required <= len(words) <= len(verb.operands) or short:
+        wants = verb.usage or "no operands"
+        raise _Problem(f"'{name}' takes {wants}, not {len(words)} operand{'' if len(words) == 1 else 's'}")
+    given = dict(zip(verb.operands, words, strict=False))
+    values: Operands = {}
+    for operand, word in given.items():
+        ids = operand in ("ID", "DSTID") and word == ABSOLUTE and "NEWSIZE" not in given
+        wide = operand in LENGTHS and "STRIDE" not in verb.operands and "STEP" not in given
+        values[operand] = 0 if ids else _bits(operand, word) if operand in WORDS else _number(operand, word, wide)
+    if "ID" in given:
+        values["at"] = _window(given["ID"], values["ID"], values.get("OFF", 0), "OFF")
+    if "DSTID" in given:
+        values["to"] = _window(given["DSTID"], values["DSTID"], values["DSTOFF"], "DSTOFF")
+    for operand in ("STRIDE", "STEP"):
+        if values.get(operand) == 0:
+            raise _Problem(f"{operand} 0 leads nowhere; known: 1 and more")
+    if values.get("NUMBER") in DANGEROUS:
+        raise _Problem(f"advice {values['NUMBER']} takes memory away from the whole machine")
+    return values
 
 
-def _operation(line: int, text: str, sizes: dict[int, int]) -> Operation:
-    """What one line means."""
-    words = text.split()
-    if words[0] != "forkdo":
-        return Operation(line, text, _instruction(words, sizes))
-    if len(words) == 1 or words[1] in FORKS:
-        raise _Problem(f"'forkdo' takes an operation, not {_quote(words[1]) if len(words) > 1 else 'nothing'}")
-    return Operation(line, text, fork(1), _instruction(words[1:], dict(sizes)))
+class _Parser:
+    """What the lines so far have said: sizes that were mapped last at the beginning of each window, and files."""
 
+    def __init__(self) -> None:
+        self.sizes: dict[int, int] = {}
+        self.files: list[int] = []
+        self.named: dict[int, int] = {}  # number of a file -> its row in `files`
 
-def _with_file(operation: Operation, files: list[int]) -> Operation:
-    """The operation; if it maps a file, one of its own, whose size it adds to `files`."""
-    insn = operation.child or operation.insn
-    if insn.op != Op.MMAP or insn.step == 0:
-        return operation
-    if len(files) == MAX_FILES:
-        raise _Problem(f"the trace maps more than {MAX_FILES} files")
-    files.append(-(-insn.length // PAGE_SIZE))
-    insn = insn._replace(step=len(files))
-    return operation._replace(child=insn) if operation.child else operation._replace(insn=insn)
+    def _file(self, pages: int) -> int:
+        """The row of one file more."""
+        if len(self.files) == MAX_FILES:
+            raise _Problem(f"the trace maps more than {MAX_FILES} files")
+        self.files.append(pages)
+        return len(self.files) - 1
+
+    def _row(self, number: int) -> int:
+        if number not in self.named:
+            known = ", ".join(map(str, self.named)) or "none; `file N SIZE` makes one"
+            raise _Problem(f"there is no file {number}; known: {known}")
+        return self.named[number]
+
+    def _with_file(self, name: str, given: Operands, insn: Insn) -> Insn:
+        """The instruction, with the rows of files in place of their numbers."""
+        if name == "file":
+            if given["N"] in self.named:
+                raise _Problem(f"file {given['N']} is there already")
+            self.named[given["N"]] = self._file(-(-given["SIZE"] // PAGE_SIZE))
+        elif name in ("trunc", "punch"):
+            insn = insn._replace(addr=self._row(insn.addr))
+        elif name == "mf":
+            insn = insn._replace(step=given["PAGE"] << 8 | self._row(given["N"]) + 1)
+        elif insn.op == Op.MMAP and insn.step:
+            insn = insn._replace(step=self._file(-(-insn.length // PAGE_SIZE)) + 1)
+        return insn
+
+    def instruction(self, words: list[str], child: bool) -> tuple[Insn, bool]:
+        """The instruction for one operation, and whether it finds a value. A child's sizes are its own."""
+        name = words[0]
+        verb = VERBS.get(name)
+        if verb is None:
+            raise _Problem(f"unknown operation {_quote(name)}; known: {', '.join(VERBS)}")
+        given = _operands(name, verb, words[1:])
+        size = given.get("NEWSIZE", given.get("SIZE"))
+        if "NEWSIZE" in given:
+            given["before"] = self.sizes.get(given["ID"], 0)
+        if size is not None and "ID" in given and given.get("OFF", 0) == 0 and not child:
+            self.sizes[given["ID"]] = size
+        return self._with_file(name, given, verb.insn(given)), verb.value != ""
+
+    def operation(self, line: int, text: str) -> Operation:
+        """What one line means."""
+        words = text.split()
+        insns: list[Insn] = []
+        if words[0] == "in":
+            if len(words) < 3 or words[2] in NOT_IN_CHILDREN:
+                raise _Problem(f"'in' takes K OPERATION, not {_quote(' '.join(words[1:])) if words[1:] else 'nothing'}")
+            insns.append(VERBS["in"].insn({"K": _number("K", words[1])}))
+            words = words[2:]
+        if words[0] == "forkdo":
+            if len(words) == 1 or words[1] in FORKS:
+                raise _Problem(f"'forkdo' takes an operation, not {_quote(words[1]) if len(words) > 1 else 'nothing'}")
+            insns.append(VERBS["forkdo"].insn({}))
+            words = words[1:]
+        insn, value = self.instruction(words, bool(insns))
+        return Operation(line, text, (*insns, insn), value)
 
 
 def _text(line: bytes) -> str:
@@ -268,8 +266,7 @@ def parse(path: str | Path) -> Trace:
     name = str(path)
     numbered = name.endswith(".gz")
     operations: list[Operation] = []
-    files: list[int] = []
-    sizes: dict[int, int] = {}
+    parser = _Parser()
     number = 1
     try:
         with _opened(name) as stream:
@@ -277,7 +274,7 @@ def parse(path: str | Path) -> Trace:
                 if number > MOST_LINES or len(operations) >= MOST_OPERATIONS:
                     raise _Problem(f"the trace is longer than {MOST_OPERATIONS:,} operations, {MOST_LINES:,} lines")
                 if text := _text(line):
-                    operations.append(_with_file(_operation(number, text, sizes), files))
+                    operations.append(parser.operation(number, text))
                 number += 1
     except UnicodeDecodeError as error:
         problem = f"not UTF-8: {error.reason} at byte {error.start + 1} of the line"
@@ -288,23 +285,43 @@ def parse(path: str | Path) -> Trace:
     except ValueError as error:  # _Problem, or a name that no file can have
         problem = str(error)
     else:
-        return Trace(operations, numbered, files)
+        return Trace(operations, numbered, parser.files, tuple(parser.named.values()))
     raise TraceError(name, number, problem)
 
 
+def parse_text(lines: list[str], name: str = "trace") -> Trace:
+    """A trace from its lines, without comments or blank ones. Raises TraceError."""
+    parser = _Parser()
+    operations = []
+    for number, text in enumerate(lines, 1):
+        try:
+            operations.append(parser.operation(number, text))
+        except _Problem as problem:
+            raise TraceError(name, number, str(problem)) from None
+    return Trace(operations, False, parser.files, tuple(parser.named.values()))
+
+
 def rows_of(trace: Trace, records: Any) -> list[str]:
-    """The figures of each operation as text: with its line number if the trace is numbered, else with its line."""
+    """The figures of each operation as text: with its line number if the trace is numbered, else with its line. What an
+    operation finds is a column behind that.
+    """
     rows = []
     for at, record in zip(trace.operations, records, strict=False):
         vmpte, rss = int(record["pgtables_bytes"]) // 1024, int(record["rss_anon"]) * (PAGE_SIZE // 1024)
         error = -EFAULT if record["error"] == -EBUS else int(record["error"])  # a signal is a signal
         figures = f"{vmpte}\t{rss}\t{int(record['minflt'])}\t{error}"
-        rows.append(f"{at.line}\t{figures}" if trace.numbered else f"{figures}\t{_child(record)}\t{at.text}")
+        row = f"{at.line}\t{figures}" if trace.numbered else f"{figures}\t{_child(record)}\t{at.text}"
+        rows.append(f"{row}\t{_value(at, record)}" if at.value else row)
     return rows
 
 
+def _value(at: Operation, record: Any) -> int:
+    """What an operation has found: nothing if it failed, but the errno of what answers with a number of bytes."""
+    return int(record["value"]) if record["error"] == 0 or at.done.op == Op.ACCESS_VM else 0
+
+
 def _child(record: Any) -> str:
-    """The figures of the child that an operation forked, empty if there was none."""
+    """The figures of the child that an operation forked, or that did it, empty if there was none."""
     if not record["child"]:
         return ""
     rss = int(record["child_rss_anon"]) * (PAGE_SIZE // 1024)

@@ -1,6 +1,6 @@
 """The traces of this directory, replayed and compared line by line with what a real Linux did (README.md).
 
-Covers: scenarios/traces/agreement
+Covers: scenarios/traces/agreement, emulator/walks/access_vm
 """
 
 from __future__ import annotations

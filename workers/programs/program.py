@@ -9,10 +9,24 @@ import numpy as np
 
 from emulator import uapi
 from emulator.mm_types import INSN, PAGE_SIZE
-from emulator.uapi import VM_DONTCOPY, VM_HUGEPAGE, VM_HUGETLB, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE, Op
+from emulator.uapi import (
+    VM_ACCESS_FLAGS,
+    VM_DONTCOPY,
+    VM_EXEC,
+    VM_HUGEPAGE,
+    VM_HUGETLB,
+    VM_PFNMAP,
+    VM_READ,
+    VM_SHARED,
+    VM_WRITE,
+    Op,
+)
 
 ADVICE = {number: name for name, number in vars(uapi).items() if name.startswith("MADV_")}
-PROT = {0: "none", VM_READ: "r", VM_READ | VM_WRITE: "rw"}
+PROT = {0: "none"} | {
+    bits: "".join(letter for bit, letter in ((VM_READ, "r"), (VM_WRITE, "w"), (VM_EXEC, "x")) if bits & bit)
+    for bits in range(1, VM_ACCESS_FLAGS + 1)
+}
 
 
 _ADDRESSES = (Op.STORE, Op.LOAD, Op.UPROBE)
@@ -36,6 +50,11 @@ OPERANDS = {  # what is worth saying of the operands of each operation
     **dict.fromkeys((Op.MADVISE, Op.PROCESS_MADVISE), "{addr:#x} {length:#x} {advice}"),
     **dict.fromkeys((Op.FORK, Op.FORK_HOLD), "{arg}"),
     **dict.fromkeys((Op.WRITEBACK, Op.RETRACT), "file {addr}"),
+    **dict.fromkeys((Op.PAGEMAP_COUNT, Op.ACCESS_VM, Op.UFFD_WRITEPROTECT), "{addr:#x} {length:#x} {arg:#x}"),
+    **dict.fromkeys((Op.COUNT_VMAS, Op.MSEAL), "{addr:#x} {length:#x}"),
+    **dict.fromkeys((Op.IN_CHILD, Op.EXIT_CHILD), "{addr}"),
+    Op.MREMAP_CALL: "{addr:#x} {length:#x} {step:#x} flags {arg} to {more:#x}",
+    Op.MLOCKALL: "{arg}",
     Op.MPROTECT: "{addr:#x} {length:#x} {prot}",
     Op.BARRIER: "{addr}",
     Op.JUMP: "{addr}",
@@ -57,6 +76,7 @@ class Insn(NamedTuple):
     step: int = 0
     arg: int = 0
     record: int = -1
+    more: int = 0
 
     def __str__(self) -> str:
         """The instruction as a user would write it."""
@@ -129,7 +149,7 @@ def process_madvise(advice: int, addr: int, length: int, step: int) -> Insn:
 
 
 def mprotect(addr: int, length: int, prot: str) -> Insn:
-    """mprotect; `prot` is none, r or rw."""
+    """mprotect; `prot` is none, or letters of rwx."""
     return Insn(Op.MPROTECT, addr, length, 0, next(bits for bits, name in PROT.items() if name == prot))
 
 
@@ -156,6 +176,21 @@ def mremap_fixed(addr: int, length: int, to: int) -> Insn:
 def fork(instructions: int = 0, hold: bool = False) -> Insn:
     """Fork; the next so many instructions are the child's, which exits then, or stays until REAP."""
     return Insn(Op.FORK_HOLD if hold else Op.FORK, arg=instructions)
+
+
+def fork_as(name: int) -> Insn:
+    """Fork a child that stays, by a name that is not 0."""
+    return Insn(Op.FORK_HOLD, name)
+
+
+def in_child(name: int) -> Insn:
+    """The next instruction is done by the child of a name."""
+    return Insn(Op.IN_CHILD, name)
+
+
+def exit_child(name: int) -> Insn:
+    """The child of a name exits."""
+    return Insn(Op.EXIT_CHILD, name)
 
 
 def remove(addr: int, length: int, step: int = 0) -> Insn:
@@ -313,7 +348,7 @@ def assemble(program: Iterable[Insn] | np.ndarray) -> np.ndarray:
         return program
     rows = list(program)
     assembled = np.zeros(len(rows), INSN.dtype)
-    columns = np.array([tuple(int(x) for x in row) for row in rows], np.int64).reshape(len(rows), 6)
+    columns = np.array([tuple(int(x) for x in row) for row in rows], np.int64).reshape(len(rows), len(Insn._fields))
     for i, name in enumerate(Insn._fields):
         assembled[name] = columns[:, i]
     assembled["left"] = assembled["arg"]

@@ -1,6 +1,6 @@
 """Recordings of this host's kernel: what they measure, and that the kernel of the recorded cases gives their rows.
 
-Covers: workers/host/host_record, workers/host/host_trace
+Covers: workers/host/host_[!l]*
 """
 
 import os

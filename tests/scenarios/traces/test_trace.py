@@ -1,6 +1,6 @@
 """The trace language: what it means, and what is said about a trace that has no meaning.
 
-Covers: scenarios/traces/footprint, workers/programs/program
+Covers: scenarios/traces/footprint, scenarios/traces/process, workers/programs/program
 """
 
 from __future__ import annotations
@@ -169,14 +169,14 @@ def test_an_empty_trace_has_no_rows(write):
         ("vdontneed 0 0 4K", "'vdontneed' takes ID OFF LEN STEP, not 3 operands"),
         ("vdontneed 0 0 4K 0", "STEP 0 leads nowhere"),
         ("mprotect 0 0 4K", "'mprotect' takes ID OFF LEN PROT, not 3 operands"),
-        ("mprotect 0 0 4K x", "PROT 'x' is no protection; known: none, r, rw"),
+        ("mprotect 0 0 4K q", "PROT 'q' is no protection; known: none, r, w, rw, x, rx, wx, rwx"),
         ("mremap 0", "'mremap' takes ID NEWSIZE, not 1 operand"),
         ("mremapmv 0 0 4K 1792 0", "ID '1792' lies outside of user space; known: 0 to 1791"),
         ("mremapmv 0 0 4K 1 0x700000000001", "DSTOFF 0x700000000001 lies outside of user space"),
         ("forkdo", "'forkdo' takes an operation, not nothing"),
         ("forkdo fork", "'forkdo' takes an operation, not 'fork'"),
         ("forkdo touch 0 0", "'touch' takes ID OFF LEN [STRIDE], not 2 operands"),
-        ("fork 0", "'fork' takes no operands, not 1 operand"),
+        ("fork 1 2", "'fork' takes [K], not 2 operands"),
         ("#" * 5000, "the line is longer than 4096 bytes"),
     ],
 )

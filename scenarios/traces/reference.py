@@ -1,0 +1,78 @@
+"""The reference of the trace language, written from the table that the parser reads: `ptelab help traces`, and the part
+of docs/traces.md between its marks.
+"""
+
+from __future__ import annotations
+
+from textwrap import wrap
+
+import click
+
+from scenarios.session import errors, report
+from scenarios.traces.trace import LAST_ID, LONGEST_LINE, MAX_FILES
+from scenarios.traces.verbs import DANGEROUS, FIRST, LIMITS, MANY, VERBS, WORDS
+
+WIDTH = 100
+BEGIN, END = "<!-- ptelab help traces -->", "<!-- end -->"
+OPERANDS = {
+    "ID": f"a window of the address space, 0 to {LAST_ID}: from 16 TiB + ID x 64 GiB on; @: OFF is an address",
+    "OFF": "where in the window, any byte of it",
+    "SIZE": "bytes",
+    "LEN": "bytes, up to 2^64 - 1 where a system call gets them",
+    "STEP": "one call per so many bytes, ascending; the errno is that of the first call that failed",
+    "STRIDE": "one access per so many bytes",
+    "DSTID": "as ID",
+    "DSTOFF": "as OFF",
+    "OLD": "the old size, as LEN",
+    "NEW": "the new size, as LEN",
+    "NEWSIZE": "the new size",
+    "OFFSET": "where in the file, in bytes",
+    "OPERATION": "an operation with its operands",
+}
+
+
+def numbers() -> dict[str, str]:
+    """The operands that are numbers, and how large they may be."""
+    texts = {"K": "a child's name", "N": "a file", "PAGE": "a page of a file", "BYTE": "what is stored"}
+    texts["NUMBER"] = f"advice, not {' or '.join(map(str, DANGEROUS))}"
+    return {name: f"{text}, {FIRST.get(name, 0)} to {LIMITS[name]}" for name, text in texts.items()}
+
+
+def entry(name: str, text: str, indent: int = 38) -> list[str]:
+    """One entry of a list, its text beside its name."""
+    first, *rest = wrap(text, WIDTH - indent)
+    head = f"  {name:<{indent - 2}}" if len(name) <= indent - 4 else f"  {name}\n{' ' * indent}"
+    return [f"{head}{first}", *(" " * indent + line for line in rest)]
+
+
+def reference() -> str:
+    """All of it, as plain text."""
+    lines = [
+        "A line is one operation; `#` starts a comment. Numbers are decimal or 0x, with K, M, G or p (4 KiB).",
+        f"A line has at most {LONGEST_LINE} bytes, a trace {MAX_FILES} files. Words may be joined by commas where",
+        f"it says so ({', '.join(MANY)}).",
+        "",
+        "Operations",
+    ]
+    for name, verb in VERBS.items():
+        value = f"; last column: {verb.value}" if verb.value else ""
+        lines += entry(f"{name} {verb.usage}".rstrip(), verb.text + value)
+    lines += ["", "Operands"]
+    for name, text in {**OPERANDS, **numbers()}.items():
+        lines += entry(name, text, 14)
+    for name, words in WORDS.items():
+        lines += entry(name, ", ".join(words), 14)
+    return "\n".join(lines) + "\n"
+
+
+TOPICS = {"traces": reference}
+
+
+@click.command("help")
+@click.argument("topic", default="traces")
+def command(topic: str) -> int:
+    """Explain a topic: traces, the language of replay, record and agree."""
+    if topic not in TOPICS:
+        raise errors.UserError(f"unknown topic '{topic}'; known: {', '.join(TOPICS)}")
+    report.write(TOPICS[topic]().rstrip())
+    return errors.OK
