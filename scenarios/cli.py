@@ -162,9 +162,11 @@ def run() -> None:
 @engine_options
 def replay(file: str, policy: str | None, host: bool, lab: Lab) -> int:
     """Run a memory trace on one CPU: its figures, line by line."""
-    from scenarios.traces.agreement import host_policy
+    from scenarios.traces.agreement import PT_RECLAIM, host_policy
     from scenarios.traces.replay import command
 
+    if host and policy not in (None, "none", PT_RECLAIM):
+        raise errors.UserError(f"--host compares with policy none or {PT_RECLAIM}, not {policy}")
     return command(file, policy or (host_policy() if host else "none"), lab, host)
 
 

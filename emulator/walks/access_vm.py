@@ -9,7 +9,7 @@ Source: process_vm_rw_single_vec, mm/process_vm_access.c; gup_must_unshare, mm/g
 from emulator.atomic import cmpxchg, kernel, read_once, write_once
 from emulator.bug import detecting, stopped
 from emulator.cpu.flush import flush_tlb_mm_range
-from emulator.fault.filemap import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY
+from emulator.fault.vmf import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.pages.page_alloc import put_page
 from emulator.pages.vma import find_vma, vma_limit

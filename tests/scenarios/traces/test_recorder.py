@@ -1,6 +1,6 @@
 """Recordings of this host's kernel: what they measure, and that the kernel of the recorded cases gives their rows.
 
-Covers: workers/host/host_[!l]*
+Covers: workers/host/host_*
 """
 
 import os
