@@ -17,7 +17,7 @@ from emulator.pgtable import access_ok, pmd_lookup, pte_offset, pte_present
 from emulator.pgtable_types import ANON_EXCLUSIVE, FILE, PAGE, PAGE_SHIFT, RW, ZERO_PAGE
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.tables.rcu import cond_resched
-from emulator.uapi import EFAULT, EINTR, VM_ACCESS_FLAGS, VM_PFNMAP, VM_WRITE
+from emulator.uapi import EFAULT, EINTR, VM_PFNMAP, VM_READ, VM_WRITE
 from emulator.walks.gup import faultin_page, follow_page_pte
 from emulator.watch.shadow import shadow_device_store
 
@@ -53,7 +53,7 @@ def pin_remote_page(m, cpu, mm, addr, write, tried):
     row = find_vma(m, mm, addr)
     if row == vma_limit(m, mm) or m.vma.start[row] > addr or m.vma.flags[row] & VM_PFNMAP:
         return -EFAULT
-    if not m.vma.flags[row] & (VM_WRITE if write else VM_ACCESS_FLAGS):
+    if not m.vma.flags[row] & (VM_WRITE if write else VM_READ):
         return -EFAULT
     while True:
         entry = follow_page_pte(m, cpu, mm, addr, write, 1)

@@ -33,6 +33,7 @@ from emulator.uapi import (
     VM_FILE,
     VM_LOCKONFAULT,
     VM_PFNMAP,
+    VM_READ,
     VM_SHARED,
     VM_WRITE,
 )
@@ -99,7 +100,7 @@ def pin_user_page(m, cpu, mm, addr, flags):
     write = flags & FAULT_FLAG_WRITE
     if row < 0:
         return -EFAULT
-    if not m.vma.flags[row] & (VM_WRITE if write else VM_ACCESS_FLAGS) or m.vma.flags[row] & VM_PFNMAP:
+    if not m.vma.flags[row] & (VM_WRITE if write else VM_READ) or m.vma.flags[row] & VM_PFNMAP:
         return -EFAULT
     if write and m.vma.flags[row] & VM_FILE:
         return -EFAULT
@@ -169,7 +170,7 @@ def faultin_page_range(m, cpu, mm, at, end, write):
         row = vma_lookup(m, mm, at)
         if row < 0:
             return -ENOMEM
-        if m.vma.flags[row] & VM_PFNMAP or not m.vma.flags[row] & (VM_WRITE if write else VM_ACCESS_FLAGS):
+        if m.vma.flags[row] & VM_PFNMAP or not m.vma.flags[row] & (VM_WRITE if write else VM_READ):
             return -EINVAL
         at = populate_page(m, cpu, mm, row, at, FAULT_FLAG_WRITE if write else 0)
     return min(at, 0)
