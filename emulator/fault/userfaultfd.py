@@ -38,7 +38,7 @@ from emulator.pages.vma import find_vma, vma_limit, vma_lookup, vma_modify_flags
 from emulator.pgtable import pte_offset
 from emulator.pgtable_types import PAGE
 from emulator.policy.pte_ref import pte_peek
-from emulator.uapi import EBUS, EINVAL, ENOMEM, VM_PFNMAP, VM_UFFD_MISSING
+from emulator.uapi import EBUS, EINVAL, ENOMEM, VM_DROPPABLE, VM_PFNMAP, VM_UFFD_MISSING
 from emulator.watch.lockdep import might_sleep, mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -126,13 +126,16 @@ def userfaultfd_modify(m, cpu, mm, start, end, armed):
 
 
 @kernel
-def vma_can_userfault(m, mm, start, end):
-    """True if something is mapped in [start, end), and all of it is anonymous. Locking: caller must hold mmap_lock."""
+def vma_can_userfault(m, mm, start, end, armed):
+    """True if something is mapped in [start, end), and all of it is anonymous, or nothing is to be watched from now on.
+
+    Locking: caller must hold mmap_lock.
+    """
     row = find_vma(m, mm, start)
     if row == vma_limit(m, mm) or m.vma.start[row] >= end:
         return False
     while row < vma_limit(m, mm) and m.vma.start[row] < end:
-        if m.vma.file[row] != 0 or m.vma.flags[row] & VM_PFNMAP:
+        if (armed and m.vma.file[row] != 0) or m.vma.flags[row] & (VM_PFNMAP | VM_DROPPABLE):
             return False
         row += 1
     return True
@@ -160,7 +163,7 @@ def userfaultfd_register(m, cpu, mm, start, length, armed, patience):
         return -EINVAL
     result = -EINVAL
     mmap_write_lock(m, cpu, mm)
-    if vma_can_userfault(m, mm, start, start + length):
+    if vma_can_userfault(m, mm, start, start + length, armed):
         if armed:
             write_once(m.mm.uffd_patience, mm, patience)
         result = userfaultfd_modify(m, cpu, mm, start, start + length, armed)

@@ -441,6 +441,7 @@ def run_in_child(m, cpu, mm, pc):
     """
     child = held_child(m, cpu, m.insn.addr[pc])
     if child < 0:
+        m.cpu.loaded[cpu] = 0
         return child
     switch_mm(m, cpu, child)
     before = m.cpu.faults[cpu] - m.cpu.child_faults[cpu]

@@ -15,11 +15,11 @@ from typing import NamedTuple
 from emulator.mm_types import PAGE_SIZE
 from emulator.pgtable_types import PMD_SIZE, TASK_SIZE
 from emulator.policy.policies import POLICIES
-from emulator.uapi import MADV_COLLAPSE, MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_HUGEPAGE, VM_HUGEPAGE, Op
+from emulator.uapi import EINVAL, MADV_COLLAPSE, MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_HUGEPAGE, VM_HUGEPAGE, Op
 from scenarios.traces.trace import Trace
 from workers.programs.program import Insn
 
-VMPTE, CHILD = 0, 4  # columns of a row without number
+VMPTE, ERROR, CHILD = 0, 3, 4  # columns of a row without number
 ZERO = (0, 0, 0)
 PT_RECLAIM = "pt-reclaim"
 
@@ -73,16 +73,29 @@ def first_that_makes_huge(trace: Trace) -> int:
 
 def differences(trace: Trace, ours: list[str], theirs: list[str], policy: str = "none") -> list[Difference]:
     """The rows of a replay that are not as a real Linux has them. Under `none` some are explained by CONFIG_PT_RECLAIM,
-    if there was one of the rows it depends on.
+    if there was one of the rows it depends on; userfaultfd watches anonymous memory alone here.
     """
     dependent = first_dependent(trace) if policy == "none" else len(trace.operations)
+    watched = first_watched_file(trace, ours, theirs)
     huge = first_that_makes_huge(trace) < len(trace.operations)
     found = []
     for i, (our, their) in enumerate(zip_longest(ours, theirs, fillvalue="nothing")):
         if our != their:
-            known = i >= dependent and (huge or only_larger(trace, our, their))
+            known = i >= watched or (i >= dependent and (huge or only_larger(trace, our, their)))
             found.append(Difference(i, our, their, known, distance(trace, our, their)))
     return found
+
+
+def first_watched_file(trace: Trace, ours: list[str], theirs: list[str]) -> int:
+    """Index of the first row where Linux lets userfaultfd watch a file, which the emulator refuses: what comes behind
+    it depends on that. The number of rows if there is none.
+    """
+    error = ERROR + trace.numbered
+    for i, (at, our, their) in enumerate(zip(trace.operations, ours, theirs, strict=False)):
+        watches = at.done.op == Op.UFFD_REGISTER
+        if watches and our.split("\t")[error] == str(-EINVAL) and their.split("\t")[error] == "0":
+            return i
+    return len(trace.operations)
 
 
 def only_larger(trace: Trace, ours: str, theirs: str) -> bool:

@@ -167,6 +167,7 @@ def serve(words, text, insns, me):
 def ask(words, text, name, at):
     """Let the child of a name do the instruction at `at`: 0 or -errno. Its figures are in the words then."""
     if words[child_word(name, PID)] == 0:
+        words[FOUND] = 0
         return -ECHILD
     words[TODO] = at
     call(WRITE, words[child_word(name, TELL_FD)], text.ctypes.data, 1)

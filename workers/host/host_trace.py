@@ -101,6 +101,9 @@ def host_trace(words, text, insns, rows, warm):
     its own affair. Returns 0.
     """
     at = settling = 0
+    if words[LOCKS_ALL]:
+        call(MLOCKALL, 1)  # a child has it as well then, which does not count either
+        call(MUNLOCKALL)
     while at < len(insns):
         op = OP_MARK if settling else insns[at, OP]
         name = insns[at, ADDR]
