@@ -84,6 +84,7 @@ def do_mlock(m, cpu, mm, start, length, locked):
 @kernel
 def lock_everything(m, cpu, mm, locked):
     """Give every VMA the lock flags `locked`. Locking: caller must hold mmap_lock for writing."""
+    mmap_assert_write_locked(m, cpu, mm)
     at = 0
     row = find_vma(m, mm, at)
     while row < vma_limit(m, mm):

@@ -193,6 +193,7 @@ def can_unmap(m, cpu, mm, start, end, more):
 
     Locking: caller must hold mmap_lock for writing.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     if vmas_short(m, cpu, mm, more):
         return -ENOMEM
     if any_sealed(m, mm, start, end):
@@ -255,6 +256,7 @@ def mmap_region(m, cpu, mm, start, end, flags, file, pgoff):
 
     Locking: caller must hold mmap_lock for writing.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     row = find_vma(m, mm, start)
     vmas_lock(m, cpu, mm)
     if 0 <= file < m.config.n_file[0]:

@@ -48,7 +48,7 @@ from emulator.uapi import (
 )
 from emulator.walks.gup import mm_populate
 from emulator.walks.move_page_tables import move_page_tables
-from emulator.watch.lockdep import mmap_assert_write_locked
+from emulator.watch.lockdep import mmap_assert_locked, mmap_assert_write_locked
 
 
 @kernel
@@ -124,6 +124,7 @@ def check_prep_vma(m, cpu, mm, addr, length, new_length, flags):
 
     Locking: caller must hold mmap_lock.
     """
+    mmap_assert_locked(m, cpu, mm)
     row = find_vma(m, mm, addr)
     if row == vma_limit(m, mm) or m.vma.start[row] > addr:
         return -EFAULT
@@ -149,6 +150,7 @@ def mremap_to(m, cpu, mm, addr, length, new_length, flags, new):
 
     Locking: caller must hold mmap_lock for writing; check_prep_vma has looked.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     if flags & MREMAP_FIXED:
         error = munmap_locked(m, cpu, mm, new, new + new_length)
         if error != 0:
@@ -218,6 +220,7 @@ def mremap_resize(m, cpu, mm, addr, length, new_length, flags):
     Linux zaps under mmap_lock for reading when it shrinks; here it is kept as it is.
     Locking: caller must hold mmap_lock for writing.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     if not 0 <= length <= TASK_SIZE - addr:
         return -EINVAL
     if new_length <= length:

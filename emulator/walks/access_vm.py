@@ -19,12 +19,14 @@ from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EFAULT, EINTR, VM_PFNMAP, VM_READ, VM_WRITE
 from emulator.walks.gup import faultin_page, follow_page_pte
+from emulator.watch.lockdep import mmap_assert_locked
 from emulator.watch.shadow import shadow_device_store
 
 
 @kernel
 def write_protect_copy(m, cpu, mm, addr):
     """The copy at `addr` was made for a load: a store to it is a fault still. Locking: caller must hold mmap_lock."""
+    mmap_assert_locked(m, cpu, mm)
     pmd = pmd_lookup(m, mm, addr)
     table = pte_try_get(m, cpu, pmd) if pmd != 0 else 0
     if table == 0 or not pte_lock(m, cpu, pmd, table):
@@ -50,6 +52,7 @@ def pin_remote_page(m, cpu, mm, addr, write, tried):
 
     Locking: caller must hold mmap_lock for reading.
     """
+    mmap_assert_locked(m, cpu, mm)
     row = find_vma(m, mm, addr)
     if row == vma_limit(m, mm) or m.vma.start[row] > addr or m.vma.flags[row] & VM_PFNMAP:
         return -EFAULT

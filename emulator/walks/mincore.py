@@ -23,6 +23,7 @@ from emulator.pgtable_types import PAGE, PAGE_SHIFT, TASK_SIZE
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EINVAL, ENOMEM
+from emulator.watch.lockdep import mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -111,6 +112,7 @@ def mincore_pmd(m, cpu, mm, row, pmd, addr, end):
 @kernel
 def mincore_vma(m, cpu, mm, row, addr, end):
     """Pages of [addr, end), in the VMA at `row`, that are in memory. Locking: caller must hold mmap_lock."""
+    mmap_assert_locked(m, cpu, mm)
     present = 0
     while addr < end:
         following = pmd_addr_end(addr, end)

@@ -143,7 +143,7 @@ def _enter(record: Record, result: ReplayResult, policy: str) -> None:
     for row, operation in zip(result.rows, result.trace.operations, strict=False):
         words = row.split("\t")[1:] if result.trace.numbered else row.split("\t")
         figures: dict[str, Any] = dict(zip(COLUMNS, map(int, words[: len(COLUMNS)]), strict=True))
-        child = words[len(COLUMNS)] if len(words) > len(COLUMNS) and not trace.numbered else ""
+        child = words[len(COLUMNS)] if len(words) > len(COLUMNS) and not result.trace.numbered else ""
         figures["value"] = int(words[-1]) if operation.value else None
         figures["child"] = dict(zip(CHILD_COLUMNS, map(int, child.split(":")), strict=True)) if child else None
         record.rows.append({"policy": policy, "line": operation.line, "operation": operation.text, **figures})
