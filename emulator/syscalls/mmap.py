@@ -281,6 +281,8 @@ def flags_to_map(m, mm, flags, how):
     """The VMA flags of a mapping: what mmap was told, with MAP_* flags, and what mlockall has said; or -EINVAL."""
     if how & MAP_GROWSDOWN and (flags & VM_SHARED or how & MAP_DROPPABLE):
         return -EINVAL
+    if how & MAP_DROPPABLE and how & MAP_LOCKED:
+        return -EINVAL
     if how & MAP_GROWSDOWN:
         flags |= VM_GROWSDOWN
     if how & MAP_LOCKED:

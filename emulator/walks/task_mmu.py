@@ -52,7 +52,7 @@ def pagemap_word(entry):
     if entry == 0:
         return 0
     if entry == PTE_MARKER_GUARD:
-        return PM_GUARD_REGION
+        return PM_GUARD_REGION | PM_SWAP
     if not pte_present(entry):
         return PM_SWAP if is_swap_entry(entry) or is_migration_entry(entry) else 0
     word = entry >> PAGE_SHIFT | PM_PRESENT

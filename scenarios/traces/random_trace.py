@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from emulator.mm_types import PAGE_SIZE
 from emulator.pgtable_types import PGDIR_SIZE, PMD_SIZE, PUD_SIZE
-from scenarios.traces.verbs import FORKS, MANY, NOT_IN_CHILDREN, VERBS, WORDS
+from scenarios.traces.verbs import FORKS, LOOKS, MANY, NOT_IN_CHILDREN, VERBS, WORDS
 
 K, M, G = 1 << 10, 1 << 20, 1 << 30
 IDS = (0, 1, 2)
@@ -145,7 +145,9 @@ class Generator:
             return size_text(rng.choice((0, 0, 1, 16, 512)) * PAGE_SIZE)
         limited = "STRIDE" in VERBS[name].operands or "STEP" in VERBS[name].operands or operand in ("SIZE", "NEWSIZE")
         length = self._length()
-        return "64p" if limited and length in HOSTILE else length
+        if name == "pagemap" and length == "0":
+            return "1p"  # there is no such look
+        return "64p" if (limited or name in LOOKS) and length in HOSTILE else length
 
     def _words(self, operand: str, name: str) -> str:
         known = [word for word in WORDS[operand] if word != "0"]

@@ -24,6 +24,7 @@ from scenarios.traces.verbs import (
     FORKS,
     LENGTHS,
     LIMITS,
+    LOOKS,
     MANY,
     NOT_IN_CHILDREN,
     VERBS,
@@ -155,7 +156,7 @@ def _operands(name: str, verb: Verb, words: list[str]) -> Operands:
     values: Operands = {}
     for operand, word in given.items():
         ids = operand in ("ID", "DSTID") and word == ABSOLUTE and "NEWSIZE" not in given
-        wide = operand in LENGTHS and "STRIDE" not in verb.operands and "STEP" not in given
+        wide = operand in LENGTHS and name not in LOOKS and "STRIDE" not in verb.operands and "STEP" not in given
         values[operand] = 0 if ids else _bits(operand, word) if operand in WORDS else _number(operand, word, wide)
     if "ID" in given:
         values["at"] = _window(given["ID"], values["ID"], values.get("OFF", 0), "OFF")
@@ -317,7 +318,8 @@ def rows_of(trace: Trace, records: Any) -> list[str]:
 
 def _value(at: Operation, record: Any) -> int:
     """What an operation has found: nothing if it failed, but the errno of what answers with a number of bytes."""
-    return int(record["value"]) if record["error"] == 0 or at.done.op == Op.ACCESS_VM else 0
+    value = int(record["value"]) if record["error"] == 0 or at.done.op == Op.ACCESS_VM else 0
+    return -EFAULT if value == -EBUS else value
 
 
 def _child(record: Any) -> str:

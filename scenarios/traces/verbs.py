@@ -67,6 +67,7 @@ WORDS: dict[str, dict[str, int]] = {  # operands that are words, of which those 
 }
 MANY = ("MAPFLAGS", "MOVEFLAGS", "SYNCFLAGS", "LOCKFLAGS")
 LENGTHS = ("LEN", "OLD", "NEW")  # up to 2**64 where the kernel gets them; a touch goes as far as user space does
+LOOKS = ("put", "get", "pagemap", "vmas")  # these are no system calls
 LIMITS = {"K": 63, "N": 199, "BYTE": 255, "PAGE": 1 << 35, "NUMBER": (1 << 31) - 1}  # those that are no sizes
 FIRST = {"K": 1, "BYTE": 1}
 DANGEROUS = (100, 101)  # MADV_HWPOISON and MADV_SOFT_OFFLINE take memory away from the whole machine
