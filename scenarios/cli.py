@@ -16,6 +16,7 @@ from emulator.policy.policies import POLICIES
 from emulator.watch.points import POINTS
 from scenarios.session import ending, errors
 from scenarios.session.options import Lab, engine_options, one_of
+from scenarios.traces.agreement import PT_RECLAIM, host_policy
 from scenarios.zoo.race import RACES
 
 WIDTH = 100  # columns of a listing
@@ -162,7 +163,6 @@ def run() -> None:
 @engine_options
 def replay(file: str, policy: str | None, host: bool, lab: Lab) -> int:
     """Run a memory trace on one CPU: its figures, line by line."""
-    from scenarios.traces.agreement import PT_RECLAIM, host_policy
     from scenarios.traces.replay import command
 
     if host and policy not in (None, "none", PT_RECLAIM):

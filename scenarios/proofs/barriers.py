@@ -20,9 +20,13 @@ from typing import Any
 
 import click
 
+from emulator.engines.store_buffer import TooManyTasks
+from scenarios.proofs.finding import Plan, machine_for
+from scenarios.proofs.subject import names, subject
 from scenarios.session import errors, options, report, session
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record, check_writable
+from workers.explorer.barriers import counting, left_out, sites
 
 HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
 MOST = 200
@@ -62,9 +66,6 @@ class Row:
 
 def _machine(name: str, memory: str) -> Any:
     """The machine of a subject, whole."""
-    from scenarios.proofs.finding import Plan, machine_for
-    from scenarios.proofs.subject import subject
-
     return machine_for(subject(name), Plan(False, memory, races=False))
 
 
@@ -95,8 +96,6 @@ class Scenes:
 
     def measure(self, of: Sequence[Any]) -> None:
         """Run each scene a few times under sc."""
-        from scenarios.proofs.subject import names
-        from workers.explorer.barriers import counting
         from workers.explorer.hunt import Budget, search
 
         with Progress("scenes") as bar:
@@ -113,8 +112,6 @@ class Scenes:
 
     def is_sound(self, name: str, memory: str) -> bool:
         """True if a scene has nothing to find with all barriers in place, and is small enough."""
-        from emulator.engines.store_buffer import TooManyTasks
-
         if (name, memory) not in self._sound:
             try:
                 failure = _search(_machine(name, memory), self.most).failure
@@ -129,8 +126,6 @@ class Scenes:
 
 def _without(row: Row, name: str, memory: str, most: int) -> bool:
     """Search a scene without a barrier; enter what is found."""
-    from emulator.engines.store_buffer import TooManyTasks
-    from workers.explorer.barriers import left_out
     from workers.explorer.counterexample import shrink
 
     machine = _machine(name, memory)
@@ -197,7 +192,6 @@ def barriers_command(only: str, executions: int, document: str | None, json_file
     check_writable(document)
     lab = options.Lab(engine="explore", json_file=json_file, checks="online")
     lab.choose_engine()
-    from workers.explorer.barriers import sites
 
     words = [word.strip() for word in only.split(",") if word.strip()]
     of = [site for site in sites() if not words or any(word in site.name for word in words)]

@@ -18,10 +18,14 @@ from typing import Any
 
 import click
 
+from emulator import engine
+from emulator.engines.store_buffer import TooManyTasks
 from scenarios.session import errors, options, report, session
 from scenarios.session.options import MODELS
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
+from workers.litmus.expression import BadTest
+from workers.litmus.record import read
 
 MOST = 100_000
 LARGEST = 256 << 20  # bytes of a file
@@ -60,9 +64,6 @@ def lines_of(files: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def tests_of(files: Sequence[str]) -> list[Any]:
     """The tests of some files. Raises UserError: for the first line that is no test, for files without any."""
-    from workers.litmus.expression import BadTest
-    from workers.litmus.record import read
-
     try:
         tests = [read(line, source) for line, source in lines_of(files)]
     except BadTest as error:
@@ -74,8 +75,6 @@ def tests_of(files: Sequence[str]) -> list[Any]:
 
 def run_all(tests: Sequence[Any], memories: Sequence[str], most: int, record: Record) -> list[Any]:
     """Run every test under every model; enter the rows and what does not hold. Raises UserError."""
-    from emulator.engines.store_buffer import TooManyTasks
-    from workers.litmus.expression import BadTest
     from workers.litmus.judge import run
 
     results = []
@@ -159,8 +158,6 @@ def litmus_command(files: tuple[str, ...], memories: list[str], executions: int,
     results: list[Any] = []
 
     def body() -> None:
-        from emulator import engine
-
         engine.prepare()
         results.extend(run_all(tests, memories, int(executions), record))
 

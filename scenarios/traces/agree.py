@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from scenarios.session import errors, report
+from scenarios.session import errors, report, session
 from scenarios.session.options import engine_options, number
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
@@ -244,7 +244,6 @@ def command(count: float, verbs: str, lab: Any) -> int:
         record(parse_text(["mark"]), 1)
     except HostUnavailable as error:
         raise errors.UserError(str(error)) from None
-    from scenarios.session import session
 
     rec = Record("agree", lab.seed)
     return session.conduct(rec, lab, lambda: run(rec, int(count), names, lab.seed, policy), lambda: show(rec))

@@ -17,6 +17,7 @@ from emulator.pgtable_types import PMD_SIZE, TASK_SIZE
 from emulator.policy.policies import POLICIES
 from emulator.uapi import EINVAL, MADV_COLLAPSE, MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_HUGEPAGE, VM_HUGEPAGE, Op
 from scenarios.traces.trace import Trace
+from workers.host.kernel_facts import kernel_facts
 from workers.programs.program import Insn
 
 VMPTE, ERROR, CHILD = 0, 3, 4  # columns of a row without number
@@ -136,6 +137,4 @@ def first_difference(trace: Trace, rows: list[str], recorded: list[str]) -> int 
 
 def host_policy() -> str:
     """The policy that frees what this host's kernel frees."""
-    from workers.host.kernel_facts import kernel_facts
-
     return PT_RECLAIM if PT_RECLAIM in POLICIES and kernel_facts()["pt_reclaim"] == "yes" else "none"

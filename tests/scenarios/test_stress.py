@@ -10,7 +10,7 @@ import json
 
 import pytest
 from command import ptelab
-from support import STRESS, in_engine, stress, stress_each, taken
+from support import FAMILIES, STRESS, in_engine, stress, stress_each, taken
 
 from emulator.policy.policies import POLICIES
 from emulator.watch.paths import PATHS
@@ -52,8 +52,9 @@ def test_random_programs_race_soundly_on_the_semaphore_engine(build):
 
 def test_random_programs_take_every_path():
     runs = 0
-    while runs < 4 or (runs < 40 and not all(taken[path] for path in PATHS)):
-        found = stress(list(POLICIES)[runs % len(POLICIES)], (4, 1, 1000), 4000 + runs, perturb=8 * (runs % 2))
+    policies = (*FAMILIES, "pt-reclaim", "async-scan")
+    while runs < 4 or (runs < 60 and not all(taken[path] for path in PATHS)):
+        found = stress(policies[runs % len(policies)], (4, 1, 1000), 4000 + runs, perturb=8 * (runs % 2))
         assert not found, told(found)
         runs += 1
 

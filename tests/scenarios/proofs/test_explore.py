@@ -97,7 +97,7 @@ def test_a_scene_runs_under_another_policy_and_the_report_says_so():
     ("words", "says"),
     [
         (["race/nobody"], "unknown subject 'race/nobody'; known: all, claim/"),
-        (["race/no-flush", "--memory", "arm"], "unknown memory model 'arm'; known: sc, tso, pso"),
+        (["race/no-flush", "--memory", "power"], "unknown memory model 'power'; known: sc, tso, pso, arm"),
         (["race/no-flush", "--schedule", "0:1"], "--schedule: '0:1' is no switch"),
         (["race/no-flush", "--schedule", "0@nothing/entry.1=1"], "--schedule does not fit: it never comes to where"),
         (["race/no-flush", "--bound", "two"], "--bound 'two' is not a number of preemptions"),

@@ -18,6 +18,7 @@ from scenarios.cli import SCENARIOS, ptelab
 from workers.vigil import children
 
 TRACE = str(ROOT / "tests" / "conformance" / "cases" / "pageout_2M.trace")
+LITMUS = str(ROOT / "tests" / "workers" / "litmus" / "tso.jsonl")
 PLAIN = ["--engine", "semaphore", "--policy", "refcount"]
 # a command line of each command that prints something and is over soon
 COMMANDS = {
@@ -30,6 +31,10 @@ COMMANDS = {
     "races": ["races", "--only", "count-late", "--seeds", "1"],
     "explore": ["explore", "claim/zero-is-absorbing", "--executions", "5"],
     "findings": ["findings", "--help"],
+    "litmus": ["litmus", LITMUS, "--memory", "sc"],
+    "barriers": ["barriers", "--help"],
+    "agree": ["agree", "--help"],
+    "help": ["help", "traces"],
     "advise": ["advise", str(os.getpid())],
     "run multi-fault": ["run", "multi-fault", *PLAIN, "--cpus", "1", "--repeat", "1", "--seconds", "0.05", "--no-host"],
     "run madvise-loop": ["run", "madvise-loop", *PLAIN, "--size", "2M"],
