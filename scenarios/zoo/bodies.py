@@ -88,7 +88,7 @@ def access(m: Any, cpu: int) -> None:
 
 def reclaim(m: Any, cpu: int) -> None:
     """Reclaim of the first page."""
-    pageout_page(m, cpu, 0, BASE)
+    pageout_page(m, cpu, 0, BASE, BASE + PAGE)
 
 
 def walk(m: Any, cpu: int) -> None:
