@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 from command import COMMAND, ENVIRONMENT
@@ -164,3 +165,18 @@ def test_a_directory_under_a_sticky_one_is_trusted(tmp_path):
         compile_cache.who_else_may_write(mine)
         == f"others may write to {mine.parent}: compiled kernels are not kept there"
     )
+
+
+def test_a_change_of_a_called_kernel_in_a_sub_folder_is_compiled_anew(tmp_path):
+    """The directory's name is the key: under another name nothing is complete."""
+    shutil.copytree(ROOT / "emulator", tmp_path / "emulator")
+    command = [sys.executable, "-c", "from emulator.engines import compile_cache as c; print(c.key(c.KERNELS))"]
+    called = tmp_path / "emulator" / "tables" / "rcu.py"
+
+    def key():
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+
+    before = key()
+    assert key() == before
+    called.write_text(called.read_text().replace("rcu_nesting[cpu] += 1", "rcu_nesting[cpu] += 2"))
+    assert key() != before
