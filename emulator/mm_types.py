@@ -111,6 +111,7 @@ CONFIG = struct(
         pin="what keeps a PTE table from going under a visitor; before the start",
         reclaim="which zaps look whether they have emptied a table; before the start",
         table_free_rcu="a table's memory returns after a grace period; before the start",
+        table_free_sync="a table that finds no room in a gather waits for its grace period there; before the start",
         table_free_gather="zap frees tables through its open mmu_gather; before the start",
         scan_period="microseconds from one scan of an mm for empty tables to the next, 0 none; before the start",
         tables_left="1 if tables may be there still when their last VMA goes; before the start",
@@ -291,6 +292,11 @@ RCU = struct(
     line(wake="bumped to wake the coordinator; anyone, atomically"),
     line(asleep="1 while the coordinator sleeps, 2 if it has nothing to do and call_rcu must wake it; coordinator"),
     line(hurry="1 when an allocation waits for memory; anyone"),
+    line(
+        synchronizing="CPUs in synchronize_rcu, for which a grace period must begin; atomic",
+        sync_seq="bumped when one has ended that somebody waits for; coordinator",
+        sync_sleepers="CPUs asleep on sync_seq; atomic",
+    ),
     line(taking="1 while callbacks are on their way from the CPUs' lists into a grace period; coordinator"),
 )
 

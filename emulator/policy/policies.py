@@ -25,9 +25,10 @@ class Policy:
     """One policy: in words, where it is from, and its words in `config`.
 
     `pin` and `reclaim` are as above. `table_free_rcu`: a table's memory returns after a grace period.
-    `table_free_gather`: a zap frees tables through its open mmu_gather. `tables_left`: tables may be there still when
-    their last VMA goes. `scan_period`: microseconds from one scan of an mm for empty tables to the next, 0 for none.
-    `invariants` are the conditional checks of an audit (checks.py) that hold under it.
+    `table_free_gather`: a zap frees tables through its open mmu_gather. `table_free_sync`: one that finds no room there
+    waits for its grace period on the spot. `tables_left`: tables may be there still when their last VMA goes.
+    `scan_period`: microseconds from one scan of an mm for empty tables to the next, 0 for none. `invariants` are the
+    conditional checks of an audit (checks.py) that hold under it.
     """
 
     title: str
@@ -36,6 +37,7 @@ class Policy:
     reclaim: int = RECLAIM_NONE
     table_free_rcu: int = 0
     table_free_gather: int = 0
+    table_free_sync: int = 0
     tables_left: int = 1
     scan_period: int = 0
     invariants: tuple[str, ...] = ()
@@ -57,7 +59,7 @@ POLICIES = {
     "none": Policy("a PTE table goes at munmap or exit only; mmap_lock protects walkers", "Linux 2021"),
     "none-rcu": Policy(
         "as none; walkers look under RCU, and at the pmd again under the ptl",
-        "Linux 6.5", PIN_RCU, RECLAIM_NONE, 1, 1,
+        "Linux 6.5", PIN_RCU, RECLAIM_NONE, 1, 1, table_free_sync=1,
     ),
     "refcount-lock": Policy(
         "counted, pinned under pmd_lock, freed at once after a flush",

@@ -24,7 +24,7 @@ from emulator.pages.huge_page import put_huge_page
 from emulator.pages.page_alloc import free_table, put_page
 from emulator.pages.swap_state import try_to_free_swap
 from emulator.pgtable_types import FILE, PAGE, TASK_SIZE
-from emulator.tables.rcu import call_rcu
+from emulator.tables.rcu import call_rcu, synchronize_rcu
 from emulator.watch.pass_point import mark_life
 from emulator.watch.points import point_number
 
@@ -129,12 +129,19 @@ def tlb_table_flush(m, cpu):
 def tlb_remove_table(m, cpu, table):
     """Free `table` after the flush and, if the policy says so, a grace period.
 
-    Source: patch 7; tlb_remove_table, mm/mmu_gather.c. Without a batch it goes alone, flushed first (d86564a2f085).
+    Without a batch it goes alone, flushed first (d86564a2f085): by its own callback, or, where a table has no room for
+    one, after a grace period that is waited for here (1fb3d8c20bfa).
+    Source: patch 7; tlb_remove_table, mm/mmu_gather.c.
     """
     if DEBUG and m.config.no_gather_batch[0]:
         if not knob(m.config.one_table_unflushed):
             tlb_flush_mmu_tlbonly(m, cpu)
-        tlb_remove_table_free(m, cpu, table)
+        if m.config.table_free_sync[0]:
+            synchronize_rcu(m, cpu)
+            mark_life(m, cpu, m.life.flushed, table)
+            free_table(m, cpu, table)
+        else:
+            tlb_remove_table_free(m, cpu, table)
         return
     count = m.cpu.gather_tables[cpu]
     m.gather_table[cpu * GATHER_TABLES + count] = table

@@ -35,23 +35,29 @@ from emulator.atomic import (
     sleep_on,
     smp_load_acquire,
     smp_mb,
+    smp_mb__after_atomic,
     smp_store_release,
     wake_all,
     write_once,
     xchg,
 )
-from emulator.bug import BUG, detecting
+from emulator.bug import BUG, detecting, stopped, waits_for
 from emulator.cpu.flush import flush_agent
+from emulator.cpu.idle import enter_idle, exit_idle
 from emulator.cpu.interrupts import coordinator_wake, point, take_interrupts
+from emulator.cpu.wait import wait_on, wake_up
 from emulator.locking.spinlock import ZONE_LOCK, spin_lock, spin_unlock
 from emulator.mm_types import GP_BUCKETS, RCU_AGES, TABLES
 from emulator.pages.page_alloc import poison_table
 from emulator.pgtable_types import TABLE_INSTALLED, TABLE_LIMBO, TABLE_UNHOOKED
 from emulator.tables.recovery import rcu_recover
 from emulator.watch.bugs import Bug
-from emulator.watch.lockdep import rcu_assert_held, rcu_assert_not_held
+from emulator.watch.lockdep import might_sleep, rcu_assert_held, rcu_assert_not_held
 from emulator.watch.pass_point import mark_life, point_noirq
 from emulator.watch.points import point_number
+from emulator.watch.waits import Wait
+
+WAIT_GRACE_PERIOD, WAIT_NOTHING = int(Wait.GRACE_PERIOD), int(Wait.NOTHING)
 
 BUG_DOUBLE_FREE = int(Bug.TABLE_DOUBLE_FREE)
 BUG_FREED_UNDER_READER = int(Bug.FREED_UNDER_RCU_READER)
@@ -125,6 +131,29 @@ def call_rcu(m, cpu, table):
     if head == 0 and read_once(m.rcu.asleep, 0) == 2:
         coordinator_wake(m)
     point(m, cpu, CALL_RCU_QUEUED, table, data_race(m.ptdesc.generation, table))
+
+
+@kernel
+def synchronize_rcu(m, cpu):
+    """Wait until every read section that is open now has ended. This CPU is idle meanwhile: nobody waits for it.
+
+    Locking: caller must hold no spinlock and be outside of rcu_read_lock. Source: synchronize_rcu, kernel/rcu/tree.c.
+    """
+    might_sleep(m, cpu)
+    atomic_add(m.rcu.synchronizing, 0, 1)
+    smp_mb__after_atomic()  # what was unhooked comes first; pairs with the barrier in grace_period_agent
+    goal = read_once(m.rcu.gp_seq, 0) + 1  # one that is running may have begun before
+    waits_for(m, cpu, WAIT_GRACE_PERIOD, goal)
+    coordinator_wake(m)
+    while not stopped(m):
+        seen = smp_load_acquire(m.rcu.sync_seq, 0)
+        if smp_load_acquire(m.rcu.gp_completed, 0) >= goal:
+            break
+        enter_idle(m, cpu)
+        wait_on(m, cpu, m.rcu.sync_seq, m.rcu.sync_sleepers, 0, seen)
+        exit_idle(m, cpu)
+    atomic_add(m.rcu.synchronizing, 0, -1)
+    waits_for(m, cpu, WAIT_NOTHING, 0)
 
 
 @kernel
@@ -214,7 +243,7 @@ def grace_period_agent(m, me):
     """Move grace periods along without waiting. Returns 0 if there is nothing to do, 1 waiting for CPUs, 2 moved."""
     seq = m.rcu.gp_seq[0]
     if seq == m.rcu.gp_completed[0]:
-        if not has_callbacks(m) and m.rcu.taking[0] == 0:  # set still: the last coordinator died over it
+        if not wanted(m) and m.rcu.taking[0] == 0:  # set still: the last coordinator died over it
             return 0
         write_once(m.rcu.taking, 0, 1)
         take_callbacks(m)
@@ -229,6 +258,8 @@ def grace_period_agent(m, me):
     account_grace_period(m, now_ns(m, me) - m.rcu.gp_start_ns[0])
     rcu_free_done(m, me)
     smp_store_release(m.rcu.gp_completed, 0, seq)
+    if read_once(m.rcu.synchronizing, 0) != 0:
+        wake_up(m, m.rcu.sync_seq, m.rcu.sync_sleepers, 0)
     if xchg(m.rcu.hurry, 0, 0) != 0:
         wake_all(m, m.rcu.gp_completed, 0)  # alloc_slowpath waits for memory
     return 2
@@ -270,14 +301,16 @@ def coordinator_loop(m, me):
         smp_mb()
         if knob(m.config.lost_wakeup) and state == 0:
             sleep_on(m, me, m.rcu.wake, 0, read_once(m.rcu.wake, 0), 0)
-        elif read_once(m.rcu.wake, 0) == wake and (state != 0 or not has_callbacks(m)):
+        elif read_once(m.rcu.wake, 0) == wake and (state != 0 or not wanted(m)):
             sleep_on(m, me, m.rcu.wake, 0, wake, timeout)
         write_once(m.rcu.asleep, 0, 0)
 
 
 @kernel
-def has_callbacks(m):
-    """True if some CPU has queued a callback."""
+def wanted(m):
+    """True if somebody needs a grace period: a CPU has queued a callback, or waits in synchronize_rcu."""
+    if read_once(m.rcu.synchronizing, 0) != 0:
+        return True
     for cpu in range(m.config.n_cpu[0]):
         if read_once(m.cpu.cb_head, cpu) != 0:
             return True

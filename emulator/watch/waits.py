@@ -22,6 +22,7 @@ class Wait(IntEnum):
     WRITEBACK = 20
     RECLAIM = 21
     IRQ_OFF = 22
+    GRACE_PERIOD = 23
     USERFAULT = 40
 
 
@@ -37,5 +38,6 @@ WAIT_TEXT = {
     Wait.WRITEBACK: "write-back of {}",
     Wait.RECLAIM: "write-back of {}, in reclaim",
     Wait.IRQ_OFF: "CPU {} to let interrupts in",
+    Wait.GRACE_PERIOD: "grace period {} to end",
     Wait.USERFAULT: "somebody to fill a missing page of mm {}",
 }
