@@ -130,9 +130,11 @@ def memory_may_come(m):
 def alloc_slowpath(m, cpu, zone):
     """Refill this CPU's list; if the zone is empty, sleep while grace periods can still give tables back.
 
-    Returns False if there is no memory. Locking: caller must hold no spinlock and be outside of rcu_read_lock.
+    Returns False if there is no memory. Locking: for a table, the caller must hold no spinlock and be outside of
+    rcu_read_lock; for a frame nobody sleeps, and fork takes one for a pinned page under the ptl.
     """
-    might_sleep(m, cpu)
+    if zone == TABLES:
+        might_sleep(m, cpu)
     if rmqueue_bulk(m, cpu, zone) != 0:
         return True
     naps = 0

@@ -216,7 +216,7 @@ BUGS = {
         "lock",
     ),
     Bug.SLEEP_IN_ATOMIC: BugText(
-        "might_sleep: with spinlocks of the classes {subject:#x}, {was} read sections open, interrupts off {seen} deep",
+        "might_sleep: with spinlocks of the classes {subject}, {was} read sections open, interrupts off {seen} deep",
         "who sleeps there keeps others spinning, or a grace period or a flush waiting, for as long",
         "lock",
     ),
