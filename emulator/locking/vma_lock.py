@@ -24,6 +24,7 @@ from emulator.atomic import (
     read_once,
     smp_load_acquire,
     smp_mb,
+    smp_mb__after_atomic,
     smp_mb__before_atomic,
 )
 from emulator.bug import waits_for
@@ -64,6 +65,7 @@ def vma_end_read(m, cpu, mm):
     m.cpu.vma_lock_held[cpu] = 0
     smp_mb__before_atomic()  # pairs with smp_mb in vma_start_write
     atomic_add(m.vma.lock_readers, row, -1)
+    smp_mb__after_atomic()  # as in mmap_put_reader: the writer sees the count, or is seen
     if read_once(m.mm.mmap_writer, mm) != 0:
         mmap_lock_wake(m, mm)
 
