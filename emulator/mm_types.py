@@ -46,6 +46,7 @@ NR_PAGE_LOCKS = 16  # page locks that all anonymous frames share
 WRITE_BATCH = 8  # pages one CPU collects for write-back before it submits them
 PCP_ROOM = max(PCP_HIGH) + PCP_BATCH + 1
 GP_BUCKETS = 40  # grace-period latencies, log2 of nanoseconds
+REUSE_BUCKETS = 320  # times from unhooking to freedom: eight for each power of two of nanoseconds
 NR_BARRIERS = 8
 HUGETLB_PAGES = 2  # huge pages of the hugetlbfs file
 NR_MEMCGS = 8  # memory control groups, the root's included
@@ -242,6 +243,7 @@ CPU = struct(
         zapped="entries cleared",
         tables_installed="PTE tables installed at a pmd",
         tables_freed="PTE tables unhooked and handed to be freed",
+        tables_deferred="tables handed to call_rcu, of all levels",
         tables_reused="PTE tables allocated that had been freed before",
         try_get_failed="pte_try_get met a dying table and the fault retried",
         install_lost="PTE tables allocated and not needed: another CPU installed first",
@@ -286,6 +288,7 @@ RCU = struct(
         gp_sum_ns="sum of the latencies of all grace periods; coordinator",
         gp_max_ns="longest grace period; coordinator",
         freed="tables freed after a grace period; coordinator",
+        limbo_peak="most tables that waited for one at once, as seen when one ends; coordinator",
         ipis="TLB-flush IPIs sent; coordinator",
         remote_flushes="flush requests served; coordinator",
     ),
@@ -313,6 +316,10 @@ SMAPS = struct(
 )
 
 GP_HISTOGRAM = struct(line(count="grace periods of 2**index nanoseconds; coordinator"), align=8)
+
+REUSE_HISTOGRAM = struct(
+    line(count="tables free again so long after they were unhooked, see reuse_bucket; its CPU"), align=8
+)
 
 MM = struct(
     line(
@@ -487,6 +494,7 @@ PTDESC = struct(
         # checks.py:tables_reachable.
         pmd="index of the entry that names this table; holder of that entry's pmd_lock",
         mm="mm + 1 it belongs to; whoever installs it",
+        unhooked_ns="when its pmd was cleared, nanoseconds; whoever unhooks it, who frees it clears it",
     ),
     line(
         # Invariant: FREE, ALLOCATED, INSTALLED, UNHOOKED, LIMBO, FREE; back to FREE from ALLOCATED if it is not needed;
@@ -644,6 +652,7 @@ RECORD = struct(
         minflt="page faults that the recording CPU has resolved; the recording CPU",
         error="0 or -errno; the recording CPU",
         value="cpu.loaded: what the instruction found; the recording CPU",
+        ended_ns="when it had ended, nanoseconds; the recording CPU",
         child="1 if a child ran, and the rest is its; the recording CPU",
         child_pgtables_bytes="VmPTE in bytes; the recording CPU",
         child_rss_anon="frames; the recording CPU",
@@ -661,6 +670,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "run": (RUN, "one"),
     "rcu": (RCU, "one"),
     "gp_histogram": (GP_HISTOGRAM, "gp_buckets"),
+    "reuse_histogram": (REUSE_HISTOGRAM, "reuse_buckets"),
     "waitq": (WAITQ, "waitqs"),
     "zone": (ZONE, "zones"),
     "barrier": (BARRIER, "barriers"),
@@ -759,6 +769,7 @@ class Geometry:
         return {
             "one": 1,
             "gp_buckets": GP_BUCKETS,
+            "reuse_buckets": agents * REUSE_BUCKETS,
             "waitqs": 64,
             "zones": 2,
             "barriers": NR_BARRIERS,

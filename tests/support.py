@@ -176,8 +176,11 @@ TIMING = {
     "run": {"ready", "start_ns", "start_cycles"},
     "waitq": {"sleepers"},
     "gp_histogram": {"count"},
+    "reuse_histogram": {"count"},
+    "record": {"ended_ns"},
     "rcu": {
         "gp_seq", "gp_completed", "gp_start_ns", "gp_sum_ns", "gp_max_ns", "wake", "asleep", "hurry", "freed",
+        "limbo_peak",
     },
     "cpu": {
         "rcu_qs", "time_sec", "time_nsec", "timeout_sec", "timeout_nsec", "started_ns", "finished_ns", "sleeps",
@@ -186,7 +189,7 @@ TIMING = {
     "trace": {"stamp", "point", "subject", "value"},
     "life": {"allocated", "installed", "get", "put", "zero", "unhooked", "flushed", "deferred", "freed"},
 
-    "ptdesc": {"next", "gp_seq"},
+    "ptdesc": {"next", "gp_seq", "unhooked_ns"},
     "zone_slot": {"word"},  # compared as a set: callbacks come back in batches
     "pcp_slot": {"word"},  # compared without the coordinator's
 }  # fmt: skip

@@ -12,6 +12,7 @@ from emulator.atomic import (
     kernel,
     kernel_inline,
     memset,
+    now_ns,
     read_once,
     sleep_on,
     smp_load_acquire,
@@ -22,7 +23,7 @@ from emulator.bug import BUG, detecting, stopped, waits_for
 from emulator.cpu.idle import enter_idle, exit_idle
 from emulator.cpu.interrupts import coordinator_wake
 from emulator.locking.spinlock import ZONE_LOCK, spin_lock, spin_unlock
-from emulator.mm_types import FRAMES, PCP_ROOM, PTRS_PER_TABLE, TABLES
+from emulator.mm_types import FRAMES, PCP_ROOM, PTRS_PER_TABLE, REUSE_BUCKETS, TABLES
 from emulator.pgtable_types import POISON, POISON_COUNT, TABLE_ALLOCATED, TABLE_FREE
 from emulator.watch.bugs import Bug
 from emulator.watch.lockdep import might_sleep
@@ -237,6 +238,24 @@ def alloc_table(m, cpu, level):
     return table
 
 
+@kernel_inline
+def reuse_bucket(nanoseconds):
+    """The bucket of a time: itself below 16, else eight for each power of two."""
+    bucket = 0
+    while nanoseconds >= 16:
+        nanoseconds >>= 1
+        bucket += 8
+    return min(bucket + nanoseconds, REUSE_BUCKETS - 1)
+
+
+@kernel
+def account_reuse(m, cpu, table):
+    """Enter the time since a table was unhooked into the histogram."""
+    bucket = reuse_bucket(now_ns(m, cpu) - m.ptdesc.unhooked_ns[table])
+    m.reuse_histogram.count[cpu * REUSE_BUCKETS + bucket] += 1
+    m.ptdesc.unhooked_ns[table] = 0
+
+
 @kernel
 def poison_table(m, cpu, table):
     """Mark a table free and overwrite it: a walk through a stale pointer finds no translation. It is on no list yet."""
@@ -246,6 +265,8 @@ def poison_table(m, cpu, table):
     write_once(m.ptdesc.pte_refcount, table, POISON_COUNT)
     m.ptdesc.generation[table] += 1
     write_once(m.ptdesc.state, table, TABLE_FREE)  # a stale walk may be looking
+    if m.ptdesc.unhooked_ns[table] != 0:
+        account_reuse(m, cpu, table)
     if DEBUG:
         write_once(m.ptdesc.ptl_dead, table, 1)
 

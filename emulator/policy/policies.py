@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emulator.checks import CONDITIONAL
+from emulator.mm_types import CONFIG
 
 # Policy.pin: what keeps a PTE table from going under a visitor
 PIN_NONE = 0  # mmap_lock or an rmap lock: nobody frees a table without both
@@ -28,7 +29,9 @@ class Policy:
     `table_free_gather`: a zap frees tables through its open mmu_gather. `table_free_sync`: one that finds no room there
     waits for its grace period on the spot. `tables_left`: tables may be there still when their last VMA goes.
     `scan_period`: microseconds from one scan of an mm for empty tables to the next, 0 for none. `invariants` are the
-    conditional checks of an audit (checks.py) that hold under it.
+    conditional checks of an audit (checks.py) that hold under it. For comparison alone: `readers` is what protects who
+    looks at a table, `hole` what the design leaves open; `table_bytes` and `cpu_bytes` are what it keeps beside each
+    PTE table, and on each CPU.
     """
 
     title: str
@@ -41,6 +44,10 @@ class Policy:
     tables_left: int = 1
     scan_period: int = 0
     invariants: tuple[str, ...] = ()
+    readers: str = ""
+    hole: str = ""
+    table_bytes: int = 0
+    cpu_bytes: int = 0
 
     @property
     def counted(self) -> bool:
@@ -49,44 +56,56 @@ class Policy:
 
     def words(self) -> dict[str, int]:
         """The fields of `config` this policy sets."""
-        words = {name: value for name, value in vars(self).items() if isinstance(value, int)}
+        words = {name: value for name, value in vars(self).items() if name in CONFIG.comments}
         return words | {"invariants": sum(1 << CONDITIONAL.index(name) for name in self.invariants)}
 
 
 _V1 = "pte_ref v1, July 2021"
 _COUNTED = ("pte_refcount", "empty_tables")
+_LOOKS_AGAIN = "RCU, and the pmd again"
 POLICIES = {
-    "none": Policy("a PTE table goes at munmap or exit only; mmap_lock protects walkers", "Linux 2021"),
+    "none": Policy(
+        "a PTE table goes at munmap or exit only; mmap_lock protects walkers", "Linux 2021",
+        readers="mmap_lock, rmap locks", hole="empty tables stay, and fork copies them",
+    ),
     "none-rcu": Policy(
         "as none; walkers look under RCU, and at the pmd again under the ptl",
         "Linux 6.5", PIN_RCU, RECLAIM_NONE, 1, 1, table_free_sync=1,
+        readers=_LOOKS_AGAIN, hole="empty tables stay, and fork copies them",
     ),
     "refcount-lock": Policy(
         "counted, pinned under pmd_lock, freed at once after a flush",
         f"{_V1}, patch 5", PIN_COUNT_LOCKED, tables_left=0, invariants=_COUNTED,
+        readers="a reference, by pmd_lock", hole="a flush per table; D2 to D9", table_bytes=8,
     ),
     "refcount-rcu": Policy(
         "counted, pinned under RCU, freed after a grace period",
         f"{_V1}, patches 5 and 6", PIN_COUNT_RCU, RECLAIM_NONE, 1, tables_left=0, invariants=_COUNTED,
+        readers="a reference, by RCU", hole="a flush per table; D1 to D9", table_bytes=8,
     ),
     "refcount": Policy(
         "as refcount-rcu, and zap frees through mmu_gather: the whole v1",
         f"{_V1}, patches 5 to 7", PIN_COUNT_RCU, RECLAIM_NONE, 1, 1, tables_left=0, invariants=_COUNTED,
+        readers="a reference, by RCU", hole="atomics in each fault; D1 to D9", table_bytes=8,
     ),
     "pt-reclaim": Policy(
         "MADV_DONTNEED that covers a table's 2 MiB frees it",
         "Linux 6.14, CONFIG_PT_RECLAIM", PIN_RCU, RECLAIM_DONTNEED, 1, 1,
+        readers=_LOOKS_AGAIN, hole="sees no smaller call; H16, H23, H28 (fixed)",
     ),
     "pt-reclaim-edges": Policy(
         "as pt-reclaim, any zap; the first and last table of a zap are scanned",
         "ours", PIN_RCU, RECLAIM_EDGES, 1, 1,
+        readers=_LOOKS_AGAIN, hole="a scan per small call; no reclaim, no swap",
     ),
     "pt-reclaim-any": Policy(
         "every table that a zap touched is scanned, and goes if it is empty",
         "ours; Zircon's rule", PIN_RCU, RECLAIM_ANY, 1, 1,
+        readers=_LOOKS_AGAIN, hole="a scan per call; no reclaim, no swap",
     ),
     "async-scan": Policy(
         "a process scans its tables every 100 ms, on its way to user mode",
         "RFC of June 2024, 3 of 3", PIN_RCU, RECLAIM_NONE, 1, 1, scan_period=100_000,
+        readers=_LOOKS_AGAIN, hole="a process that sleeps keeps all",
     ),
 }  # fmt: skip

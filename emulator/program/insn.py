@@ -371,6 +371,7 @@ def record(m, cpu, mm, row, error):
     m.record.minflt[row] = m.cpu.faults[cpu] - m.cpu.child_faults[cpu]
     m.record.error[row] = error
     m.record.value[row] = m.cpu.loaded[cpu]
+    m.record.ended_ns[row] = now_ns(m, cpu)
 
 
 @kernel

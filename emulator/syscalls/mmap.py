@@ -4,7 +4,7 @@ A table of any level goes when the unmapped range overlapped what it maps and no
 whether or not it was empty.
 """
 
-from emulator.atomic import atomic_add_return, kernel, knob, read_once, smp_store_release, write_once
+from emulator.atomic import atomic_add_return, kernel, knob, now_ns, read_once, smp_store_release, write_once
 from emulator.bug import BUG
 from emulator.cpu.interrupts import point
 from emulator.fault.zap import unmap_page_range
@@ -90,6 +90,7 @@ def clear_table_entry(m, cpu, mm, entry, addr):
         BUG(m, cpu, BUG_DEPOSIT, table, 0, m.ptdesc.deposit[table])
     write_once(m.entry, entry, 0)  # the hardware of other CPUs may be walking here
     write_once(m.ptdesc.state, table, TABLE_UNHOOKED)
+    m.ptdesc.unhooked_ns[table] = now_ns(m, cpu)
     mark_life(m, cpu, m.life.unhooked, table)
     pte_free_tlb(m, cpu, table, addr)
     mm_dec_nr_tables(m, mm)

@@ -123,6 +123,7 @@ def call_rcu(m, cpu, table):
         BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], m.ptdesc.state[table])
     smp_store_release(m.ptdesc.state, table, TABLE_LIMBO)  # a reader that sees it looks at gp_seq: account_rcu_age
     mark_life(m, cpu, m.life.deferred, table)
+    m.cpu.tables_deferred[cpu] += 1
     while True:
         head = read_once(m.cpu.cb_head, cpu)
         m.ptdesc.next[table] = head
@@ -214,8 +215,18 @@ def free_taken_bulk(m, me, cpu):
 
 
 @kernel
+def account_limbo(m):
+    """Note how many tables wait for a grace period, if they were never more."""
+    waiting = -m.rcu.freed[0]
+    for cpu in range(m.config.n_cpu[0]):
+        waiting += data_race(m.cpu.tables_deferred, cpu)
+    m.rcu.limbo_peak[0] = max(m.rcu.limbo_peak[0], waiting)
+
+
+@kernel
 def rcu_free_done(m, me):
     """Free the tables whose grace period has ended: poison them, then hand them to the zone."""
+    account_limbo(m)
     point_noirq(m, me, GP_ENDED, first_taken(m), m.rcu.gp_seq[0])
     for cpu in range(m.config.n_cpu[0]):
         table = m.cpu.cb_taken[cpu]

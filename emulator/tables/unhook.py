@@ -10,6 +10,7 @@ from emulator.atomic import (
     kernel,
     kernel_inline,
     knob,
+    now_ns,
     or_words,
     read_once,
     smp_store_release,
@@ -65,6 +66,7 @@ def note_unhooked(m, cpu, mm, pmd, table):
     if DEBUG:
         m.ptdesc.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
     smp_store_release(m.ptdesc.state, table, TABLE_UNHOOKED)  # behind gp_seq; pairs with account_rcu_age
+    m.ptdesc.unhooked_ns[table] = now_ns(m, cpu)
     mark_life(m, cpu, m.life.unhooked, table)
     point(m, cpu, UNHOOKED, table, data_race(m.entry, pmd))
     mm_dec_nr_tables(m, mm)

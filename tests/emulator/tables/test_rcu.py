@@ -3,9 +3,11 @@
 Covers: emulator/pages/page_alloc, emulator/tables/pgalloc
 """
 
+import pytest
 from support import BASE, SLOT, at_rest, geometry_for, run_programs
 
-from emulator.mm_types import Geometry
+from emulator.mm_types import REUSE_BUCKETS, Geometry
+from emulator.pages.page_alloc import reuse_bucket
 from workers.instruments import Instruments
 from workers.machine import Machine
 from workers.programs.program import STOP, dontneed, jump, mincore, mmap, munmap, touch
@@ -36,3 +38,42 @@ def test_a_table_without_room_in_a_gather_waits_for_its_grace_period_where_it_ha
     periods, by_callback = waited_for("none-rcu")
     assert (periods >= 30, by_callback) == (True, 0)
     assert waited_for("pt-reclaim")[1] >= 30
+
+
+ROUNDS = 200
+RELEASED = (mmap(BASE, SLOT), touch(BASE, SLOT), dontneed(BASE, SLOT), jump(1, ROUNDS - 1), STOP)
+
+
+@pytest.mark.parametrize("policy", ["refcount-lock", "refcount", "pt-reclaim"])
+def test_every_table_that_is_freed_is_entered_with_the_time_since_it_was_unhooked(policy):
+    with at_rest([RELEASED], geometry_for([RELEASED]), policy) as views:
+        times = views["reuse_histogram"]["count"].reshape(-1, REUSE_BUCKETS)
+        deferred = int(views["cpu"]["tables_deferred"].sum())
+
+        assert times.sum() == ROUNDS == views["cpu"]["tables_freed"][0]
+        assert times[-1].sum() == deferred == (0 if policy == "refcount-lock" else ROUNDS)  # the coordinator's row
+        assert views["rcu"]["freed"][0] == deferred
+        assert (views["rcu"]["limbo_peak"][0] > 0) == (deferred > 0)
+        assert views["rcu"]["limbo_peak"][0] <= ROUNDS
+        assert not views["ptdesc"]["unhooked_ns"].any()
+
+
+def test_a_bucket_of_the_histogram_is_an_eighth_of_a_power_of_two():
+    """A bucket holds times that differ by an eighth at most, and the last all that are longer."""
+    times = [*range(2000), *(3**i for i in range(7, 40))]
+    buckets = [reuse_bucket.py_func(time) for time in times]
+
+    assert buckets == sorted(buckets)
+    assert buckets[:16] == list(range(16))
+    for bucket in set(buckets) - {REUSE_BUCKETS - 1}:
+        within = [time for time, found in zip(times, buckets, strict=True) if found == bucket]
+        assert max(within) < min(within) * 9 / 8 + 1
+    assert buckets[-1] == REUSE_BUCKETS - 1
+
+
+def test_a_recorded_instruction_notes_when_it_had_ended():
+    with at_rest([RELEASED], geometry_for([RELEASED])) as views:
+        ended = views["record"]["ended_ns"][:3]
+
+        assert views["cpu"]["started_ns"][0] <= ended[0] <= ended[1] <= ended[2] <= views["cpu"]["finished_ns"][0]
+        assert ended[0] > 0
