@@ -21,6 +21,7 @@ from typing import Any
 
 ENGINES = ("native", "semaphore")  # those a scenario may run on
 ALL_ENGINES = (*ENGINES, "explore")
+_ENTRY_POINTS = "emulator.program.insn"  # the kernels that Python calls
 _ENVIRONMENT, _BUILD = "PTELAB_ENGINE", "PTELAB_BUILD"
 _loaded: ModuleType | None = None
 _loaded_debug = False
@@ -73,7 +74,11 @@ def is_prepared() -> bool:
 
 
 def prepare() -> None:
-    """Do everything that must happen before the first fork: compile the entry points, or load them."""
+    """Do everything that must happen before the first fork: compile the entry points, or load them.
+
+    They are imported here: a cache that was filled before they are known would be complete and hold nothing.
+    """
+    importlib.import_module(_ENTRY_POINTS)
     load().prepare()
 
 

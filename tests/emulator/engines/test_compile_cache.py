@@ -180,3 +180,13 @@ def test_a_change_of_a_called_kernel_in_a_sub_folder_is_compiled_anew(tmp_path):
     assert key() == before
     called.write_text(called.read_text().replace("rcu_nesting[cpu] += 1", "rcu_nesting[cpu] += 2"))
     assert key() != before
+
+
+def test_preparing_knows_all_kernels_that_python_calls_whoever_imports_them():
+    prepare = "from emulator import engine; engine.prepare(); from emulator.engines import native"
+    names = "print(*(function.py_func.__name__ for function in native._entry_points))"
+    command = [sys.executable, "-c", f"{prepare}; {names}"]
+
+    run = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=300)
+
+    assert "run_cpu" in run.stdout.split(), run.stderr
