@@ -50,6 +50,11 @@ LATER = {
         "command",
         "Which page tables of a live process hold nothing, and what to do about it.",
     ),
+    "import": (
+        "scenarios.imports.command",
+        "command",
+        "Make a memory trace of what people have at hand: strace, perf, /proc, syzkaller.",
+    ),
     "record": ("scenarios.traces.recorder", "command", "Measure a memory trace on this host's kernel."),
     "agree": (
         "scenarios.traces.agree",

@@ -1,0 +1,113 @@
+"""The lines of an input of any size: packed or not, from a file or a pipe, with whatever bytes.
+
+Memory: one block of BLOCK bytes and the lines in it; a longer line is given up, not kept.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import select
+import stat
+import zlib
+from collections.abc import Iterator
+from typing import IO, cast
+
+BLOCK = 1 << 18
+LONGEST = 1 << 18
+PIPE_SECONDS = 10
+_GZIP = b"\x1f\x8b"
+_BOMS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+
+
+class Unreadable(Exception):
+    """An input that cannot be read at all; the text is one line."""
+
+
+def opened(name: str) -> IO[bytes]:
+    """The bytes of an input, unpacked if they are packed, whatever its name. Raises Unreadable."""
+    try:
+        number = os.open(name, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer is opened as well
+        stream = os.fdopen(number, "rb")
+    except OSError as error:
+        raise Unreadable(f"{name}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise Unreadable(f"{name!a}: {error}") from None
+    if stat.S_ISFIFO(os.fstat(number).st_mode):
+        waiting = select.poll()
+        waiting.register(number, select.POLLIN)
+        if not waiting.poll(PIPE_SECONDS * 1000):
+            stream.close()
+            raise Unreadable(f"{name}: a pipe to which nobody has written for {PIPE_SECONDS} s")
+    os.set_blocking(number, True)
+    try:
+        packed = stream.peek(2)[:2] == _GZIP
+    except OSError as error:
+        stream.close()
+        raise Unreadable(f"{name}: cannot be read: {error.strerror or error}") from None
+    if not packed:
+        return stream
+    unpacked = gzip.GzipFile(fileobj=stream)
+    unpacked.myfileobj = stream  # type: ignore[assignment]  # closed with it
+    return cast(IO[bytes], unpacked)
+
+
+class Lines:
+    """The lines of one input, in blocks. `problem` says why it ended early, `share` how much of it has been read."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.problem = ""
+        self.cut_off = False  # the last line has no end
+        self._stream = opened(name)
+        self._raw = getattr(self._stream, "myfileobj", self._stream)
+        self._size = os.fstat(self._raw.fileno()).st_size
+        first = self._read()
+        self._encoding = _BOMS.get(first[:2], "utf-8")
+        self._first = first[2:] if first[:2] in _BOMS else first
+
+    @property
+    def share(self) -> float:
+        """How much of the input has been read: 0 to 1, 0 of a pipe."""
+        if self._raw.closed:
+            return 1.0
+        return min(1.0, self._raw.tell() / self._size) if self._size and self._raw.seekable() else 0.0
+
+    def _read(self) -> bytes:
+        try:
+            return self._stream.read(BLOCK)
+        except (OSError, EOFError, zlib.error) as error:
+            self.problem = f"{self.name}: ends early: {error}"
+            return b""
+
+    def sample(self) -> list[str]:
+        """The first lines, which stay to be read."""
+        return self._first[: 1 << 16].decode(self._encoding, "replace").splitlines()
+
+    def close(self) -> None:
+        """Give the input up."""
+        self._stream.close()
+
+    def __iter__(self) -> Iterator[list[str]]:
+        """The lines of each block, without their ends; a line that is too long is empty but for a NUL."""
+        end = "\n".encode(self._encoding)
+        rest, block, skipping = b"", self._first, False
+        self._first = b""
+        while block:
+            whole, found, rest_of_block = block.rpartition(end)
+            if found:
+                text = (rest + whole).decode(self._encoding, "replace")
+                lines = (text.replace("\r\n", "\n").removesuffix("\r") if "\r" in text else text).split("\n")
+                if skipping:
+                    lines[0], skipping = "\0", False
+                yield lines
+                rest = rest_of_block
+            elif not skipping:
+                rest += block
+            if len(rest) > LONGEST:
+                rest, skipping = b"", True
+            block = self._read()
+        if rest or skipping:
+            self.cut_off = True
+            yield ["\0" if skipping else rest.decode(self._encoding, "replace")]
+        self.close()

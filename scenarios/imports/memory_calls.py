@@ -1,0 +1,348 @@
+"""What each system call does to the memory of a process, as operations of a trace."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from emulator import uapi
+from scenarios.imports import calls
+from scenarios.imports.calls import Event, Unknown, bits, number
+from scenarios.imports.people import Memory, People
+from scenarios.imports.space import PAGE, TOP, Mapping, page_up
+from scenarios.imports.touches import Touches
+from scenarios.imports.writer import LARGEST_FILE
+
+_ENOMEM = "ENOMEM"
+_VERBS = {
+    **{"DONTNEED": "dontneed", "FREE": "free", "COLD": "cold", "PAGEOUT": "pageout", "POPULATE_WRITE": "populate"},
+    **{"POPULATE_READ": "populate_read", "WILLNEED": "willneed", "REMOVE": "remove", "GUARD_INSTALL": "guard"},
+    **{"GUARD_REMOVE": "unguard", "HUGEPAGE": "hugepage", "NOHUGEPAGE": "nohugepage", "COLLAPSE": "collapse"},
+    **{"DONTFORK": "dontfork", "DOFORK": "dofork", "WIPEONFORK": "wipeonfork", "KEEPONFORK": "keeponfork"},
+    **{"NORMAL": "normal", "RANDOM": "random", "SEQUENTIAL": "sequential", "DONTDUMP": "dontdump"},
+    **{"DODUMP": "dodump", "MERGEABLE": "mergeable", "UNMERGEABLE": "unmergeable"},
+    "DONTNEED_LOCKED": "dontneed_locked",
+}
+_ADVICE = {getattr(uapi, f"MADV_{name}"): verb for name, verb in _VERBS.items() if hasattr(uapi, f"MADV_{name}")}
+_BY_WORD = {f"MADV_{name}": verb for name, verb in _VERBS.items()}
+_POISON = (100, 101)
+_PIECE = re.compile(r"(?:iov_base=|\{)(0x[0-9a-f]+|NULL), (?:iov_len=)?(\d+)")
+_DELETED = re.compile(r"^(-?\d+)<(.*)>(?:\(deleted\))?$")
+_TIMES = "mapped as anonymous memory: the file is larger than a machine has room for"
+
+
+class Left(Exception):
+    """A call that the language of traces has no word for; the text is which."""
+
+
+class MemoryCalls:
+    """The calls, by name: each takes the memory and the event.
+
+    Each raises Left, Unknown, and KeyError if an operand is missing.
+    """
+
+    def __init__(self, people: People, touches: Touches) -> None:
+        self._people, self._touches = people, touches
+        self._writer, self._account = touches.writer, touches.account
+        self._segments: dict[int, int] = {}  # shared memory segment -> bytes
+        self._fresh = 0  # files that have no name
+        self.known: dict[str, Callable[[Memory, Event], None]] = {
+            "mmap": self._mmap,
+            "mmap2": self._mmap,
+            "old_mmap": self._mmap,
+            "munmap": self._munmap,
+            "mprotect": self._mprotect,
+            "pkey_mprotect": self._mprotect,
+            "mremap": self._mremap,
+            "madvise": self._madvise,
+            "process_madvise": self._process_madvise,
+            "brk": self._brk,
+            "mlock": self._mlock,
+            "mlock2": self._mlock,
+            "munlock": self._mlock,
+            "mlockall": self._mlockall,
+            "munlockall": self._mlockall,
+            "msync": self._msync,
+            "mseal": self._mlock,
+            "shmget": self._shmget,
+            "shmat": self._shmat,
+            "shmdt": self._shmdt,
+            "ftruncate": self._ftruncate,
+            "fallocate": self._fallocate,
+            "open": self._open,
+            "openat": self._open,
+            "memfd_create": self._open,
+            "pidfd_open": self._open,
+            "close": self._close,
+        }
+
+    def ranged(self, memory: Memory, name: str, start: int, length: int, word: str) -> bool:
+        """madvise or mprotect of a part of one mapping that changes none; False if it is more than that."""
+        there = memory.space.around(start, start + length)
+        if there is None or there.left_out or memory.number is None or not length:
+            return False
+        if name == "madvise":
+            verb = _BY_WORD.get(word)
+            if verb is None:
+                return False
+            self._writer.line(memory.who, f"{verb} @ {start:#x} {length:#x}")
+            return True
+        if bits("prot", word) & 7 != there.prot:
+            return False
+        self._writer.protect(memory.who, start, page_up(length), there.prot)
+        return True
+
+    def _covered(self, memory: Memory, start: int, end: int) -> None:
+        """See to it that a range is mapped: what nobody was seen to map was there before, or exec has mapped it."""
+        for low, high in memory.space.holes(start, end):
+            self._account.assumed["a range that is in use and was never mapped: made by exec, or before the log"] += 1
+            self.map(memory, Mapping(low, high, 3), ())
+            self._touches.mapped(memory, memory.space.at(low))
+
+    def map(self, memory: Memory, mapping: Mapping, words: tuple[str, ...]) -> None:
+        """Map a range in the trace and in what is known of it."""
+        memory.space.replace(mapping.start, mapping.end, [mapping])
+        if mapping.left_out:
+            self._writer.line(memory.who, f"munmap @ {mapping.start:#x} {mapping.end - mapping.start:#x}")
+        elif not self._writer.map(memory.who, mapping, words):
+            self._account.assumed[_TIMES] += 1
+
+    def _mmap(self, memory: Memory, event: Event) -> None:
+        args = event.args
+        flags, prot = bits("map", args.get("flags", "0")), bits("prot", args.get("prot", "0"))
+        length, start = page_up(number(args["len"])), event.result
+        if start is None:
+            start = number(args.get("addr", "0"))
+        if not 0 <= start <= TOP - length or not length:
+            raise Left("mmap outside of 47 bits")
+        file, offset = "", 0
+        shared = bool(flags & calls.MAP_SHARED) and flags & 0xF != calls.MAP_DROPPABLE
+        if flags & calls.MAP_HUGETLB:
+            self.map(memory, Mapping(start, start + length, prot, left_out=True), ())
+            raise Left("mmap of hugetlb pages (they are left unmapped)")
+        if flags & calls.MAP_ANONYMOUS:
+            if shared:
+                self._fresh += 1
+                file = f"shared memory {self._fresh}"
+        else:
+            offset = number(args.get("off", "0")) * (PAGE if event.name == "mmap2" else 1)
+            file = self._file_of(memory, args.get("fd", "-1"), start, offset, flags)
+        lazy = bool(flags & calls.MAP_NORESERVE)
+        words = {
+            "populate": flags & calls.MAP_POPULATE and prot,
+            "locked": flags & calls.MAP_LOCKED,
+            "growsdown": flags & calls.MAP_GROWSDOWN,
+            "droppable": flags & 0xF == calls.MAP_DROPPABLE,
+        }
+        mapping = Mapping(start, start + length, prot & 7, shared, file, offset, lazy)
+        self.map(memory, mapping, tuple(word for word, given in words.items() if given))
+        if file and flags & (calls.MAP_POPULATE | calls.MAP_LOCKED) and prot:
+            verb = "populate" if shared and prot & 2 else "populate_read"
+            self._writer.line(memory.who, f"{verb} @ {start:#x} {length:#x}")
+        if not flags & (calls.MAP_POPULATE | calls.MAP_LOCKED):
+            self._touches.mapped(memory, mapping, bool(flags & calls.MAP_STACK))
+
+    def _file_of(self, memory: Memory, fd: str, start: int, offset: int, flags: int) -> str:
+        """The name of the file that a descriptor stands for."""
+        named = _DELETED.match(fd)
+        if named and not named[2].startswith("anon_inode"):
+            return named[2]
+        known = memory.files.get(number(fd))
+        if known is not None:
+            return known
+        there = memory.space.at(start)
+        if flags & calls.MAP_FIXED and there is not None and there.file.startswith(f"descriptor {number(fd)} "):
+            return there.file  # the loader maps the segments of a library over its first mapping
+        self._fresh += 1
+        return f"descriptor {number(fd)} {self._fresh}"
+
+    def _munmap(self, memory: Memory, event: Event) -> None:
+        start, length = number(event.args.get("addr", "0")), page_up(number(event.args["len"]))
+        if length > TOP or start > TOP - length:
+            raise Left("munmap outside of 47 bits")
+        self._writer.line(memory.who, f"munmap @ {start:#x} {length:#x}")
+        memory.space.replace(start, start + length, [])
+
+    def _mprotect(self, memory: Memory, event: Event) -> None:
+        start, length = number(event.args["start"]), page_up(number(event.args["len"]))
+        prot = bits("prot", event.args.get("prot", "0")) & 7
+        if not event.failed:
+            self._covered(memory, start, start + length)
+        if event.name == "pkey_mprotect" and number(event.args.get("pkey", "-1")) > 0:
+            self._account.assumed["pkey_mprotect as mprotect: the language has no keys"] += 1
+        self._writer.protect(memory.who, start, length, prot)
+        for part in memory.space.protect(start, start + length, prot):
+            if prot and not part.prot:
+                self._touches.mapped(memory, Mapping(part.start, part.end, prot, *part[3:6]))
+
+    def _mremap(self, memory: Memory, event: Event) -> None:
+        args = event.args
+        start, old, new = (number(args[name]) for name in ("addr", "old_len", "new_len"))
+        flags, to = bits("mremap", args.get("flags", "0")), event.result
+        old, new = page_up(old), page_up(new)
+        if to is None or not 0 <= to <= TOP - new or not 0 <= start <= TOP - old:
+            raise Left("mremap outside of 47 bits")
+        self._covered(memory, start, start + (old or PAGE))
+        parts = memory.space.within(start, start + (old or PAGE))
+        first = parts[0]
+        if any(part.left_out for part in parts):
+            raise Left("mremap of hugetlb pages")
+        if to == start and old:
+            self._writer.line(memory.who, f"mr @ {start:#x} {old:#x} {new:#x} 0")
+            if new < old:
+                memory.space.replace(start + new, start + old, [])
+        else:
+            keep = ",keep" if flags & uapi.MREMAP_DONTUNMAP else ""
+            self._writer.line(memory.who, f"mr @ {start:#x} {old:#x} {new:#x} may,fixed{keep} @ {to:#x}")
+            if old and not keep:
+                memory.space.replace(start, start + old, [])
+            moved = [part.moved(to + part.start - start, to + part.end - start) for part in parts if old]
+            memory.space.replace(to, to + new, [part.cut(to, to + new) for part in moved if part.start < to + new])
+        grown = to + old, to + new
+        if grown[0] < grown[1]:
+            offset = first.offset + (old if first.file else 0)
+            end = Mapping(*grown, first.prot, first.shared, first.file, offset, first.lazy)
+            memory.space.replace(*grown, [end])
+            self._touches.mapped(memory, end)
+
+    def _madvise(self, memory: Memory, event: Event) -> None:
+        start, length = number(event.args.get("start", "0")), number(event.args["len_in"])
+        self._advise(memory, event, start, length)
+
+    def _advise(self, memory: Memory, event: Event, start: int, length: int) -> None:
+        advice = bits("advice", event.args.get("behavior", "0"))
+        if advice in _POISON:
+            raise Left("madvise that takes memory from the whole machine")
+        if start > TOP or length > TOP:
+            raise Left("madvise outside of 47 bits")
+        end = start + page_up(length)
+        if not event.failed:
+            self._covered(memory, start, end)
+        parts = memory.space.within(start, end)
+        if any(part.left_out for part in parts):
+            raise Left("madvise of hugetlb pages")
+        if advice in _ADVICE:
+            self._writer.line(memory.who, f"{_ADVICE[advice]} @ {start:#x} {length:#x}")
+        else:
+            self._writer.line(memory.who, f"adv @ {start:#x} {length:#x} {advice}")
+
+    def _process_madvise(self, memory: Memory, event: Event) -> None:
+        target = self._target(memory, event.args["pidfd"])
+        left = event.result if event.result is not None and event.result >= 0 else 0
+        pieces = _PIECE.findall(event.args["vec"])
+        if not pieces:
+            raise Left("process_madvise whose vector the tool does not show")
+        for at, length in pieces:
+            size = min(number(length), left)
+            left -= size
+            if size:
+                self._advise(target, event, number(at), size)
+
+    def _target(self, memory: Memory, pidfd: str) -> Memory:
+        """Whose memory a descriptor of a process stands for."""
+        named = _DELETED.match(pidfd)
+        name = named[2] if named else memory.files.get(number(pidfd), "")
+        found = re.search(r"pid:(\d+)", name)
+        if found is None and number(pidfd) < 0:  # PIDFD_SELF and its like
+            return memory
+        task = self._people.tasks.get(int(found[1])) if found else None
+        if task is None:
+            raise Left("process_madvise of a process that is not in the input")
+        return task.memory
+
+    def _brk(self, memory: Memory, event: Event) -> None:
+        now = event.result
+        if now is None or not 0 <= now < TOP:
+            raise Left("brk outside of 47 bits")
+        if memory.brk is None:
+            memory.heap = memory.brk = now
+            return
+        before, after = page_up(memory.brk), page_up(now)
+        memory.brk = now
+        if after > before:
+            mapping = Mapping(before, after, 3)
+            self.map(memory, mapping, ())
+            self._touches.mapped(memory, mapping)
+        elif after < before:
+            self._writer.line(memory.who, f"munmap @ {after:#x} {before - after:#x}")
+            memory.space.replace(after, before, [])
+
+    def _mlock(self, memory: Memory, event: Event) -> None:
+        start, length = number(event.args["start"]), number(event.args["len"])
+        if not event.failed:
+            self._covered(memory, start // PAGE * PAGE, page_up(start + length))
+        onfault = event.name == "mlock2" and bits("mlock2", event.args.get("flags", "0"))
+        verb = "mlock" if event.name == "mlock2" and not onfault else event.name
+        self._writer.line(memory.who, f"{verb} @ {start:#x} {length:#x}")
+
+    def _mlockall(self, memory: Memory, event: Event) -> None:
+        flags = bits("mcl", event.args.get("flags", "0"))
+        words = [word for bit, word in ((1, "current"), (2, "future"), (4, "onfault")) if flags & bit]
+        self._writer.line(memory.who, f"{event.name} {','.join(words)}".rstrip())
+
+    def _msync(self, memory: Memory, event: Event) -> None:
+        start, length = number(event.args["start"]), number(event.args["len"])
+        flags = bits("msync", event.args.get("flags", "0"))
+        words = [word for bit, word in ((1, "async"), (2, "inval"), (4, "sync")) if flags & bit]
+        self._writer.line(memory.who, f"msync @ {start:#x} {length:#x} {','.join(words) or '0'}")
+
+    def _shmget(self, memory: Memory, event: Event) -> None:
+        if event.result is not None and "size" in event.args:
+            size = number(event.args["size"])
+            self._segments[event.result] = max(size, self._segments.get(event.result, 0))
+
+    def _shmat(self, memory: Memory, event: Event) -> None:
+        segment, start = number(event.args["shmid"]), event.result
+        size = page_up(self._segments.get(segment, 0))
+        if not size or start is None:
+            raise Left("shmat of a segment whose size is not in the input")
+        prot = 1 if "SHM_RDONLY" in event.args.get("shmflg", "") else 3
+        mapping = Mapping(start, start + size, prot, True, f"shared memory segment {segment}")
+        self.map(memory, mapping, ())
+        self._touches.mapped(memory, mapping)
+
+    def _shmdt(self, memory: Memory, event: Event) -> None:
+        start = number(event.args["shmaddr"])
+        there = memory.space.at(start)
+        if there is None or not there.file.startswith("shared memory segment"):
+            raise Left("shmdt of what nobody was seen to attach")
+        end = start + page_up(self._segments[int(there.file.rsplit(" ", 1)[1])])
+        self._writer.line(memory.who, f"munmap @ {start:#x} {end - start:#x}")
+        memory.space.replace(start, end, [])
+
+    def _ftruncate(self, memory: Memory, event: Event) -> None:
+        size = page_up(number(event.args["length"]))
+        self._punch(memory, event.args["fd"], size, LARGEST_FILE)
+
+    def _fallocate(self, memory: Memory, event: Event) -> None:
+        if bits("falloc", event.args.get("mode", "0")) & 2:
+            self._punch(memory, event.args["fd"], number(event.args["offset"]), number(event.args["len"]))
+
+    def _punch(self, memory: Memory, fd: str, offset: int, length: int) -> None:
+        """Take pages out of a file, if some process of the trace maps it."""
+        named = _DELETED.match(fd)
+        file = named[2] if named else memory.files.get(number(fd), "")
+        for at, size in self._writer.pieces(file, offset, length):
+            self._writer.line("", f"punch 0 {at:#x} {size:#x}")
+
+    def _open(self, memory: Memory, event: Event) -> None:
+        if event.result is None or event.result < 0:
+            return
+        if event.name == "pidfd_open":
+            memory.files[event.result] = f"pid:{number(event.args['pid'])}"
+        else:
+            path = event.args.get("filename", event.args.get("uname", ""))
+            self._fresh += event.name == "memfd_create"
+            unique = f"{self._fresh}" if event.name == "memfd_create" else ""
+            memory.files[event.result] = path.strip('"') + unique
+
+    def _close(self, memory: Memory, event: Event) -> None:
+        memory.files.pop(number(event.args["fd"]), None)
+
+
+def failed(event: Event) -> bool:
+    """True if a call failed and has changed nothing: madvise goes past holes, and fails at the end."""
+    return bool(event.failed) and not (event.name == "madvise" and event.failed == _ENOMEM)
+
+
+__all__ = ["Left", "MemoryCalls", "Unknown", "failed"]

@@ -1,0 +1,54 @@
+"""Which pages a process touches: those that the input says, or what is assumed where it says nothing."""
+
+from __future__ import annotations
+
+from scenarios.imports.account import Account
+from scenarios.imports.people import Memory
+from scenarios.imports.space import PAGE, Mapping
+from scenarios.imports.writer import Writer
+
+MODES = ("none", "all", "rss", "pagemap")
+_STACK = 16 * PAGE  # what a thread is taken to use of its stack
+
+
+class Touches:
+    """Accesses to memory. `mode` is one of MODES, and what `all` assumes is seen in the account."""
+
+    def __init__(self, writer: Writer, account: Account, mode: str) -> None:
+        self.writer, self.account, self.mode = writer, account, mode
+
+    def mapped(self, memory: Memory, mapping: Mapping | None, stack: bool = False) -> None:
+        """A range can be accessed from now on."""
+        if self.mode != "all" or mapping is None or not mapping.prot & 3 or mapping.lazy or mapping.left_out:
+            return
+        start = max(mapping.start, mapping.end - _STACK) if stack else mapping.start
+        self.account.assumed["touched as soon as it could be: a range of memory (--touch all)"] += 1
+        write = bool(mapping.prot & 2) and (mapping.shared or not mapping.file)
+        self.writer.touch(memory.who, start, mapping.end, write)
+
+    def fault(self, memory: Memory, address: int, write: bool | None) -> bool:
+        """A page fault at an address; False if nothing is mapped there."""
+        there = memory.space.at(address)
+        if there is None:
+            return False
+        page = address // PAGE * PAGE
+        if write is None:
+            write = bool(there.prot & 2)
+        if there.prot & 3:
+            self.writer.touch(memory.who, page, page + PAGE, write and bool(there.prot & 2))
+        return True
+
+    def present(self, memory: Memory, part: Mapping, kind: str) -> None:
+        """A part of a mapping has pages of a kind (snapshot.KINDS) now: touch them, if they can be touched."""
+        who, start, end = memory.who, part.start, part.end
+        if start >= end or part.left_out:
+            return
+        self.account.assumed[f"touched when a snapshot had it: a range of pages (--touch {self.mode})"] += 1
+        if kind == "guard":
+            self.writer.line(who, f"guard @ {start:#x} {end - start:#x}")
+        elif kind in ("anon", "swap") and not part.prot & 2 and not part.shared:  # it was writable at the store
+            self.writer.protect(who, start, end - start, 3)
+            self.writer.touch(who, start, end, True)
+            self.writer.protect(who, start, end - start, part.prot)
+        elif part.prot & 3:
+            self.writer.touch(who, start, end, kind in ("anon", "swap") and bool(part.prot & 2))

@@ -1,0 +1,136 @@
+"""The text of a trace while it is made: lines of processes, files laid end to end in one, a header at the end.
+
+Memory: none that grows with the trace; its body lies in a temporary file until it is whole.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from scenarios.imports.space import PAGE, Mapping, page_up
+from scenarios.session.errors import UserError
+
+MOST_CHILDREN = 63  # names that the language has for children
+LARGEST_FILE = 16 << 30  # a machine that holds a descriptor for each page of more does not fit anywhere
+_PROT = ("none", "r", "w", "rw", "x", "rx", "wx", "rwx")
+_GAP = PAGE  # between the files that lie end to end, so that neighbours do not merge
+
+
+class Writer:
+    """A trace that is being written to `path`; used as a context manager, it leaves nothing if it is not finished."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.operations = 0
+        self._extents: dict[str, list[tuple[int, int, int]]] = {}  # file -> its ranges in bytes, where each lies
+        self._file_end = 0
+        self._touch: tuple[str, str, int, int] | None = None  # who, verb, start, end: grows while the next adjoins
+        self._pending: list[str] = []
+        try:
+            self._body: IO[str] = tempfile.TemporaryFile("w+", dir=Path(path).parent, encoding="utf-8")  # noqa: SIM115
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._body.close()
+
+    def line(self, who: str, text: str) -> None:
+        """One operation of a process; `who` is "" or "in K "."""
+        if self._touch is not None:
+            self._flush_touch()
+        self.operations += 1
+        self._pending.append(f"{who}{text}\n")
+        if len(self._pending) > 4096:
+            self._body.writelines(self._pending)
+            self._pending.clear()
+
+    def remark(self, text: str) -> None:
+        """A comment line."""
+        self._pending.append(f"# {text}\n")
+
+    def touch(self, who: str, start: int, end: int, write: bool) -> None:
+        """Access to a range of pages; what adjoins the one before is one operation with it."""
+        verb = "touch" if write else "read"
+        last = self._touch
+        if last is not None:
+            if last[0] == who and last[1] == verb and last[3] == start:
+                self._touch = (who, verb, last[2], end)
+                return
+            self._flush_touch()
+        self._touch = (who, verb, start, end)
+
+    def _flush_touch(self) -> None:
+        assert self._touch is not None
+        who, verb, start, end = self._touch
+        self._touch = None
+        self.line(who, f"{verb} @ {start:#x} {end - start:#x}")
+
+    def map(self, who: str, mapping: Mapping, words: Iterable[str] = ()) -> bool:
+        """Map a range; False if its file is too large for a machine, and it is anonymous memory instead."""
+        start, length, prot = mapping.start, mapping.end - mapping.start, _PROT[mapping.prot & 7]
+        if mapping.file and length <= LARGEST_FILE:
+            page = self.place(mapping.file, mapping.offset, length) // PAGE
+            sharing = "shared" if mapping.shared else "private"
+            self.line(who, f"mf @ {length:#x} {start:#x} {prot} {sharing} 0 {page}")
+            return True
+        flags = ",".join(words)
+        self.line(who, f"mm @ {length:#x} {start:#x} {prot} {flags}".rstrip())
+        return not mapping.file
+
+    def protect(self, who: str, start: int, length: int, prot: int) -> None:
+        """mprotect."""
+        self.line(who, f"mprotect @ {start:#x} {length:#x} {_PROT[prot & 7]}")
+
+    def place(self, file: str, offset: int, length: int) -> int:
+        """Where a range of a file lies in the trace's one file, in bytes."""
+        extents = self._extents.setdefault(file, [])
+        for begin, end, at in extents:
+            if begin <= offset and offset + length <= end:
+                return at + offset - begin
+        at = self._file_end
+        extents.append((offset, offset + length, at))
+        self._file_end += page_up(length) + _GAP
+        return at
+
+    def pieces(self, file: str, offset: int, length: int) -> list[tuple[int, int]]:
+        """The parts of a range of a file that the trace has, as offset and length in its one file, whole pages."""
+        found = []
+        for begin, end, at in self._extents.get(file, ()):
+            low = page_up(max(begin, offset))
+            high = min(page_up(end), offset + length) // PAGE * PAGE
+            if low < high:
+                found.append((at + low - begin, high - low))
+        return found
+
+    def flush(self) -> None:
+        """Count all operations so far."""
+        if self._touch is not None:
+            self._flush_touch()
+        self._body.writelines(self._pending)
+        self._pending.clear()
+
+    def finish(self, header: Iterable[str]) -> None:
+        """Write the trace: a header, the file, the body. Raises UserError."""
+        self.flush()
+        self._body.seek(0)
+        part = f"{self.path}.part{os.getpid()}"
+        try:
+            with gzip.open(part, "wt", 6) if self.path.endswith(".gz") else open(part, "w", encoding="utf-8") as out:
+                out.writelines(f"# {text}\n" for text in header)
+                if self._file_end:
+                    out.write(f"file 0 {self._file_end:#x}\n")
+                shutil.copyfileobj(self._body, out, 1 << 20)
+            os.replace(part, self.path)
+        except OSError as error:
+            Path(part).unlink(missing_ok=True)
+            raise UserError(f"cannot write {self.path}: {error.strerror}") from None

@@ -1,0 +1,314 @@
+"""What events mean for a trace: who does it, whose memory it is, what is mapped, what is assumed.
+
+Covers: scenarios/imports/people, scenarios/imports/memory_calls, scenarios/imports/touches,
+scenarios/imports/placing, scenarios/imports/writer
+"""
+
+import gzip
+import re
+
+import pytest
+
+from scenarios.imports import writer
+from scenarios.imports.command import import_files
+from scenarios.session.errors import UserError
+from scenarios.traces.trace import parse
+from scenarios.traces.verbs import LIMITS
+
+RW = "PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0"
+
+
+def trace(tmp_path, text, touch="none", name="log", more=()):
+    """The lines that an import of some text writes, and what it says of it."""
+    path = tmp_path / name
+    path.write_text(text)
+    out = tmp_path / "out.trace"
+    imported = import_files([str(path), *map(str, more)], str(out), touch)
+    parse(out)  # whatever it is, the language can say it
+    return [line for line in out.read_text().splitlines() if not line.startswith("#")], imported
+
+
+def test_a_mapping_keeps_its_address_and_its_flags(tmp_path):
+    lines, _ = trace(
+        tmp_path,
+        "mmap(NULL, 5000, PROT_NONE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_NORESERVE, -1, 0) = 0x7f1234567000\n"
+        "mmap(0x10000, 4096, PROT_READ|PROT_EXEC, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED|MAP_LOCKED, -1, 0) = 0x10000\n"
+        "mmap(0x20000, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_GROWSDOWN|MAP_POPULATE, -1, 0) = 0x20000\n",
+    )
+    assert lines == [
+        "mm @ 0x2000 0x7f1234567000 none",
+        "mm @ 0x1000 0x10000 rx locked",
+        "mm @ 0x1000 0x20000 r populate,growsdown",
+    ]
+
+
+def test_files_lie_end_to_end_and_a_part_of_one_is_where_it_was(tmp_path):
+    lines, _ = trace(
+        tmp_path,
+        "mmap(NULL, 0x6000, PROT_READ, MAP_PRIVATE, 3</lib/a.so>, 0) = 0x7f0000000000\n"
+        "mmap(NULL, 4096, PROT_READ, MAP_SHARED, 4</lib/b.so>, 0x9000) = 0x7f0000010000\n"
+        "mmap(0x7f0000002000, 8192, PROT_READ|PROT_EXEC, MAP_PRIVATE|MAP_FIXED, 3</lib/a.so>, 0x2000)"
+        " = 0x7f0000002000\n",
+    )
+    assert lines == [
+        "file 0 0x9000",
+        "mf @ 0x6000 0x7f0000000000 r private 0 0",
+        "mf @ 0x1000 0x7f0000010000 r shared 0 7",
+        "mf @ 0x2000 0x7f0000002000 rx private 0 2",
+    ]
+
+
+def test_a_descriptor_without_a_path_is_a_file_of_its_own_each_time_it_is_mapped(tmp_path):
+    lines, _ = trace(
+        tmp_path,
+        "mmap(NULL, 0x6000, PROT_READ, MAP_PRIVATE, 3, 0) = 0x7f0000000000\n"
+        "mmap(0x7f0000002000, 8192, PROT_READ, MAP_PRIVATE|MAP_FIXED, 3, 0x2000) = 0x7f0000002000\n"
+        "mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 3, 0) = 0x7f0000010000\n",
+    )
+    assert [line.split()[-1] for line in lines[1:]] == ["0", "2", "7"]
+
+
+def test_the_heap_is_what_brk_says(tmp_path):
+    lines, _ = trace(
+        tmp_path, "".join(f"brk({to}) = {to}\n" for to in ("0x555500000800", "0x555500022000", "0x555500011000"))
+    )
+    assert lines == ["mm @ 0x21000 0x555500001000 rw", "munmap @ 0x555500011000 0x11000"]
+
+
+def test_mremap_moves_grows_and_shrinks(tmp_path):
+    lines, imported = trace(
+        tmp_path,
+        f"mmap(NULL, 8192, {RW}) = 0x7f0000000000\n"
+        "mremap(0x7f0000000000, 8192, 16384, MREMAP_MAYMOVE) = 0x7f0000100000\n"
+        "mremap(0x7f0000100000, 16384, 4096, MREMAP_MAYMOVE) = 0x7f0000100000\n"
+        "mremap(0x7f0000100000, 4096, 4096, MREMAP_MAYMOVE|MREMAP_DONTUNMAP, 0x7f0000200000) = 0x7f0000200000\n"
+        "madvise(0x7f0000100000, 4096, MADV_DONTNEED) = 0\n",
+    )
+    assert lines[1:4] == [
+        "mr @ 0x7f0000000000 0x2000 0x4000 may,fixed @ 0x7f0000100000",
+        "mr @ 0x7f0000100000 0x4000 0x1000 0",
+        "mr @ 0x7f0000100000 0x1000 0x1000 may,fixed,keep @ 0x7f0000200000",
+    ]
+    assert not imported.account.assumed  # both places are mapped after DONTUNMAP
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_child_is_a_child_whether_it_speaks_before_its_parent_returns(tmp_path, first):
+    child = "2 munmap(0x7f0000000000, 4096) = 0\n"
+    returned = "1 <... clone resumed>) = 2\n"
+    lines, _ = trace(
+        tmp_path,
+        f"1 mmap(NULL, 4096, {RW}) = 0x7f0000000000\n1 clone(child_stack=NULL, flags=SIGCHLD <unfinished ...>\n"
+        + (child + returned if first else returned + child)
+        + "2 +++ exited with 0 +++\n1 munmap(0x7f0000000000, 4096) = 0\n",
+    )
+    munmap = "munmap @ 0x7f0000000000 0x1000"
+    assert lines[1:] == ["fork 1", f"in 1 {munmap}", "exit 1", munmap]
+
+
+def test_threads_are_one_process_and_their_end_is_not_its_end(tmp_path):
+    flags = "CLONE_VM|CLONE_FS|CLONE_THREAD|CLONE_SIGHAND"
+    lines, imported = trace(
+        tmp_path,
+        f"1 mmap(NULL, 4096, {RW}) = 0x7f0000000000\n1 clone3({{flags={flags}, stack=0x7f}}, 88) = 2\n"
+        "2 madvise(0x7f0000000000, 4096, MADV_DONTNEED) = 0\n2 exit(0) = ?\n2 +++ exited with 0 +++\n"
+        "1 munmap(0x7f0000000000, 4096) = 0\n1 exit_group(0) = ?\n",
+    )
+    assert [line.split()[0] for line in lines] == ["mm", "dontneed", "munmap"]
+    assert imported.processes == 1
+
+
+def test_exec_gives_a_process_empty_memory(tmp_path):
+    lines, _ = trace(
+        tmp_path,
+        f"mmap(NULL, 4096, {RW}) = 0x7f0000000000\nmmap(NULL, 4096, {RW}) = 0x7f0000001000\n"
+        'execve("/bin/x", ["x"], 0x7ffe /* 3 vars */) = -1 ENOENT (No such file or directory)\n'
+        'execve("/usr/bin/x", ["x"], 0x7ffe /* 3 vars */) = 0\n',
+    )
+    assert lines[2:] == ["munmap @ 0x7f0000000000 0x2000"]
+
+
+def test_after_vfork_and_exec_the_parent_keeps_its_memory(tmp_path):
+    lines, _ = trace(
+        tmp_path,
+        f"1 mmap(NULL, 4096, {RW}) = 0x7f0000000000\n1 vfork( <unfinished ...>\n"
+        '2 execve("/bin/x", ["x"], 0x7ffe) = 0\n1 <... vfork resumed>) = 2\n'
+        f"2 mmap(NULL, 4096, {RW}) = 0x7e0000000000\n"
+        "2 exit_group(0) = ?\n1 madvise(0x7f0000000000, 4096, MADV_FREE) = 0\n",
+    )
+    assert lines[1:] == [
+        "fork 1",
+        "in 1 munmap @ 0x7f0000000000 0x1000",
+        "in 1 mm @ 0x1000 0x7e0000000000 rw",
+        "exit 1",
+        "free @ 0x7f0000000000 0x1000",
+    ]
+
+
+def test_more_processes_than_the_language_has_names_for_are_left_out_and_counted(tmp_path):
+    text = f"1 mmap(NULL, 4096, {RW}) = 0x7f0000000000\n"
+    text += "".join(f"1 fork() = {child}\n" for child in range(2, 3 + writer.MOST_CHILDREN))
+    text += f"{2 + writer.MOST_CHILDREN} munmap(0x7f0000000000, 4096) = 0\n"
+    lines, imported = trace(tmp_path, text)
+    assert len(lines) == 1 + writer.MOST_CHILDREN
+    assert imported.account.left_out == 2
+    assert LIMITS["K"] == writer.MOST_CHILDREN
+
+
+def test_munmap_counts_from_its_beginning_since_somebody_may_map_there_before_it_returns(tmp_path):
+    lines, _ = trace(
+        tmp_path,
+        f"1 mmap(NULL, 4096, {RW}) = 0x7f0000000000\n1 munmap(0x7f0000000000, 4096 <unfinished ...>\n"
+        f"2 mmap(NULL, 4096, {RW}) = 0x7f0000000000\n1 <... munmap resumed>) = 0\n",
+    )
+    assert [line.split()[0] for line in lines] == ["mm", "munmap", "mm"]
+
+
+def test_what_is_used_and_was_never_mapped_is_assumed_and_said(tmp_path):
+    lines, imported = trace(tmp_path, "mprotect(0x555555558000, 4096, PROT_READ) = 0\n")
+    assert lines == ["mm @ 0x1000 0x555555558000 rw", "mprotect @ 0x555555558000 0x1000 r"]
+    assert sum(imported.account.assumed.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        ("mmap(NULL, 2097152, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_HUGETLB, -1, 0) = 0x7f0000000000", "hugetlb"),
+        ("mbind(0x7f0000000000, 4096, MPOL_BIND, NULL, 0, 0) = 0", "mbind"),
+        ("remap_file_pages(0x7f0000000000, 4096, 0, 0, 0) = 0", "remap_file_pages"),
+        ("userfaultfd(O_CLOEXEC) = 3", "userfaultfd"),
+        ("madvise(0x7f0000000000, 4096, MADV_HWPOISON) = 0", "whole machine"),
+        ("shmat(5, NULL, 0) = 0x7f0000000000", "shmat"),
+    ],
+)
+def test_what_the_language_has_no_word_for_is_counted_with_its_first_line(tmp_path, call, what):
+    _, imported = trace(tmp_path, f"brk(NULL) = 0x555500000000\n{call}\n{call}\n")
+    ((reason, (count, first)),) = imported.account.not_modelled.items()
+    assert what in reason
+    assert (count, first.rsplit(":")[-1]) == (2, "2")
+    assert imported.account.percent < 100
+
+
+def test_every_advice_has_its_number_or_its_word(tmp_path):
+    lines, _ = trace(
+        tmp_path,
+        f"mmap(NULL, 65536, {RW}) = 0x7f0000000000\nmadvise(0x7f0000000000, 4096, MADV_GUARD_INSTALL) = 0\n"
+        "madvise(0x7f0000000000, 4096, 0x66 /* MADV_??? */) = 0\nmadvise(0x7f0000000000, 4096, 77) = -1 EINVAL (x)\n"
+        "madvise(0x7f0000000000, 4096, 0x1a /* MADV_??? */) = 0\n",
+    )
+    assert [line.split()[0] for line in lines[1:]] == ["guard", "guard", "adv"]
+
+
+def test_process_madvise_is_done_to_the_process_of_the_descriptor(tmp_path):
+    lines, _ = trace(
+        tmp_path,
+        f"1 mmap(NULL, 65536, {RW}) = 0x7f0000000000\n1 fork() = 2\n1 pidfd_open(2, 0) = 5\n"
+        "1 process_madvise(5, [{iov_base=0x7f0000000000, iov_len=4096}, {iov_base=0x7f0000004000, iov_len=8192}], 2, "
+        "MADV_PAGEOUT, 0) = 8192\n",
+    )
+    assert lines[2:] == ["in 1 pageout @ 0x7f0000000000 0x1000", "in 1 pageout @ 0x7f0000004000 0x1000"]
+
+
+def test_shared_memory_is_one_file_for_all_who_attach_it(tmp_path):
+    lines, _ = trace(
+        tmp_path,
+        "shmget(IPC_PRIVATE, 8192, IPC_CREAT|0600) = 5\nshmat(5, NULL, 0) = 0x7f0000000000\n"
+        "shmat(5, NULL, SHM_RDONLY) = 0x7f0000010000\nshmdt(0x7f0000000000) = 0\n",
+    )
+    assert lines[1:] == [
+        "mf @ 0x2000 0x7f0000000000 rw shared 0 0",
+        "mf @ 0x2000 0x7f0000010000 r shared 0 0",
+        "munmap @ 0x7f0000000000 0x2000",
+    ]
+
+
+def test_a_hole_in_a_file_is_one_in_the_part_that_is_mapped(tmp_path):
+    lines, _ = trace(
+        tmp_path,
+        "mmap(NULL, 16384, PROT_READ, MAP_SHARED, 3</memfd:x>, 0x8000) = 0x7f0000000000\n"
+        "fallocate(3</memfd:x>, FALLOC_FL_KEEP_SIZE|FALLOC_FL_PUNCH_HOLE, 0x9000, 8192) = 0\n"
+        "ftruncate(3</memfd:x>, 0xb000) = 0\n",
+    )
+    assert lines[2:] == ["punch 0 0x1000 0x2000", "punch 0 0x3000 0x1000"]
+
+
+def test_all_touches_each_page_once_when_it_can_be_and_the_end_of_a_stack(tmp_path):
+    lines, imported = trace(
+        tmp_path,
+        f"mmap(NULL, 8192, {RW}) = 0x7f0000000000\n"
+        "mmap(NULL, 1048576, PROT_NONE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x7f0000100000\n"
+        "mprotect(0x7f0000100000, 4096, PROT_READ|PROT_WRITE) = 0\n"
+        "mmap(NULL, 1048576, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_NORESERVE, -1, 0) = 0x7f0000300000\n"
+        "mmap(NULL, 8388608, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_STACK, -1, 0) = 0x7f0001000000\n",
+        "all",
+    )
+    touched = [tuple(int(word, 16) for word in line.split()[2:]) for line in lines if line.startswith("touch")]
+    assert touched == [(0x7F0000000000, 0x2000), (0x7F0000100000, 0x1000), (0x7F00017F0000, 0x10000)]
+    assert sum(imported.account.assumed.values()) == 3
+
+
+MAPS = (
+    "555555554000-555555556000 r--p 00000000 fe:00 26723 /bin/x\n"
+    "555555556000-555555558000 rw-p 00002000 fe:00 26723 /bin/x\n"
+    "555555600000-555555621000 rw-p 00000000 00:00 0 [heap]\n7ffffffde000-7ffffffff000 rw-p 00000000 00:00 0 [stack]\n"
+    "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]\n"
+)
+
+
+def test_a_snapshot_before_the_calls_is_where_they_begin(tmp_path):
+    maps = tmp_path / "maps"
+    maps.write_text(MAPS)
+    log = tmp_path / "calls"
+    log.write_text("brk(0x555555642000) = 0x555555642000\n")
+    out = tmp_path / "out.trace"
+    import_files([str(maps), str(log)], str(out), "none")
+    lines = [line for line in out.read_text().splitlines() if line[0] != "#"]
+    assert [line.split()[0] for line in lines] == ["file", "mf", "mf", "mm", "mm", "mm"]
+    assert lines[-1] == "mm @ 0x21000 0x555555621000 rw"
+
+
+@pytest.mark.parametrize(
+    ("end", "said"), [("7f0000002000", "all the same"), ("7f0000003000", "2 in one of both alone")]
+)
+def test_a_snapshot_behind_the_calls_is_held_against_them(tmp_path, end, said):
+    maps = tmp_path / "maps"
+    maps.write_text(f"7f0000000000-{end} rw-p 00000000 00:00 0\n")
+    _, imported = trace(tmp_path, f"mmap(NULL, 8192, {RW}) = 0x7f0000000000\n", more=[maps])
+    assert said in " ".join(imported.account.notes)
+
+
+def test_smaps_and_pagemap_say_which_pages_are_touched(tmp_path):
+    smaps = tmp_path / "smaps"
+    smaps.write_text("7f0000000000-7f0000004000 rw-p 00000000 00:00 0\nRss:  8 kB\nAnonymous: 4 kB\nVmFlags: rd wr\n")
+    calls = f"mmap(NULL, 16384, {RW}) = 0x7f0000000000\n"
+    lines, _ = trace(tmp_path, calls, None, more=[smaps])
+    assert lines[1:] == ["touch @ 0x7f0000000000 0x1000", "read @ 0x7f0000001000 0x1000"]
+    pagemap = tmp_path / "pagemap"
+    pagemap.write_text("7f0000001000-7f0000003000 anon\n7f0000003000-7f0000004000 guard\n")
+    lines, imported = trace(tmp_path, calls, None, more=[pagemap])
+    assert lines[1:] == ["touch @ 0x7f0000001000 0x2000", "guard @ 0x7f0000003000 0x1000"]
+    assert imported.touch == "pagemap"
+
+
+def test_neighbouring_touches_are_one_line(tmp_path):
+    text = " x 1/1 [000] 1.0: syscalls:sys_enter_mmap: addr: 0x0, len: 0x8000, prot: 0x3, flags: 0x22, fd: 0xffffffff\n"
+    text += " x 1/1 [000] 1.0: syscalls:sys_exit_mmap: 0x7f0000000000\n"
+    for page in (1, 2, 3, 5):
+        text += f" x 1/1 [000] 2.0: exceptions:page_fault_user: address=0x7f000000{page}000 ip=0x1 error_code=0x6\n"
+    lines, _ = trace(tmp_path, text)
+    assert lines[1:] == ["touch @ 0x7f0000001000 0x3000", "touch @ 0x7f0000005000 0x1000"]
+
+
+def test_a_trace_that_cannot_be_written_leaves_nothing(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("brk(NULL) = 0x1000\n")
+    with pytest.raises(UserError, match="cannot write"):
+        import_files([str(log)], str(tmp_path / "nowhere" / "out.trace"))
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_a_trace_is_packed_if_its_name_says_so(tmp_path):
+    log = tmp_path / "log"
+    log.write_text(f"mmap(NULL, 8192, {RW}) = 0x7f0000000000\n")
+    import_files([str(log)], str(tmp_path / "out.trace.gz"), "none")
+    assert re.search(rb"^mm @ 0x2000", gzip.decompress((tmp_path / "out.trace.gz").read_bytes()), re.M)

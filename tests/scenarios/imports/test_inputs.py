@@ -1,0 +1,135 @@
+"""Which tool wrote a file, several files at once, and what cannot be read at all.
+
+Covers: scenarios/imports/snapshot, scenarios/imports/syzkaller, scenarios/imports/command
+"""
+
+import json
+
+import pytest
+from command import ptelab
+
+from scenarios.imports.account import Account
+from scenarios.imports.command import import_files
+from scenarios.imports.inputs import Inputs
+from scenarios.imports.lines import Unreadable
+
+RW = "PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0"
+SYZ = """\
+# {Threaded:true Repeat:true}
+r0 = mmap(&(0x7f0000000000/0x3000)=nil, 0x3000, 0x3, 0x32, 0xffffffffffffffff, 0x0)
+madvise(&(0x7f0000000000/0x400000)=nil, 0x400000, 0x4) (async)
+openat$x(0xffffffffffffff9c, &(0x7f0000000040)='./file0\\x00', 0x2, 0x0)
+mremap(&(0x7f0000000000/0x1000)=nil, 0x1000, 0x1000, 0x3, &(0x7f0000ffe000/0x1000)=nil)
+madvise(&(0x7f0000000000/0x1000)=nil, 0x1000, 0xe)
+"""
+
+
+def log(tmp_path, name, text):
+    """A file with some text; its name."""
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(tmp_path / name)
+
+
+def lines_of(tmp_path, *files, touch="none"):
+    """The lines of the trace that some files make."""
+    found = import_files(files, str(tmp_path / "out.trace"), touch)
+    return [line for line in (tmp_path / "out.trace").read_text().splitlines() if line[0] != "#"], found
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("12 brk(NULL) = 0x1000\n", "strace"),
+        ("     0.754 ( 0.011 ms): python3/5929 brk() = 0x559f52d25000\n", "perf trace"),
+        (
+            " x 6545 [001] 1618.3: exceptions:page_fault_user: address=0x7fd8fbc42008 ip=0x1 error_code=0x6\n",
+            "perf script",
+        ),
+        ("7f0000000000-7f0000002000 rw-p 00000000 00:00 0 \n", "snapshot"),
+        ("7f0000000000-7f0000002000 anon\n", "snapshot"),
+        (SYZ, "syzkaller"),
+    ],
+)
+def test_who_wrote_a_file_is_seen_in_its_lines(tmp_path, text, kind):
+    inputs = Inputs([log(tmp_path, "any.name", text)], Account())
+    assert [found for found, _ in inputs.files] == [kind]
+    inputs.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"", "empty"),
+        (bytes(range(256)) * 40, "nobody knows"),
+        (
+            "% time     seconds  usecs/call     calls    errors syscall\n------ ----------- ---\n",
+            "summary of strace -c",
+        ),
+    ],
+)
+def test_what_is_no_log_is_refused_in_one_line(tmp_path, text, why):
+    with pytest.raises(Unreadable, match=why):
+        Inputs([log(tmp_path, "x", text)], Account())
+
+
+def test_a_syzkaller_program_begins_with_what_its_executor_maps(tmp_path):
+    lines, found = lines_of(tmp_path, log(tmp_path, "repro.prog", SYZ))
+    assert lines == [
+        "mm @ 0x1000000 0x7f0000000000 rwx",
+        "mm @ 0x3000 0x7f0000000000 rw",
+        "dontneed @ 0x7f0000000000 0x400000",
+        "mr @ 0x7f0000000000 0x1000 0x1000 may,fixed @ 0x7f0000ffe000",
+        "mm @ 0x1000 0x7f0000000000 rw",
+        "hugepage @ 0x7f0000000000 0x1000",
+    ]
+    assert any("async" in text for text in found.account.notes)
+
+
+def test_files_of_strace_ff_are_merged_by_their_times(tmp_path):
+    parent = f"1796055752.1 mmap(NULL, 8192, {RW}) = 0x7f0000000000\n1796055752.2 fork() = 8\n"
+    parent += "1796055752.6 madvise(0x7f0000000000, 4096, MADV_FREE) = 0\n"
+    child = "1796055752.5 munmap(0x7f0000000000, 8192) = 0\n1796055752.7 +++ exited with 0 +++\n"
+    files = [log(tmp_path, "log.8", child), log(tmp_path, "log.7", parent)]
+    lines, _ = lines_of(tmp_path, *files)
+    assert [" ".join(line.split()[:3]) for line in lines] == [
+        "mm @ 0x2000",
+        "fork 1",
+        "in 1 munmap",
+        "free @ 0x7f0000000000",
+        "exit 1",
+    ]
+
+
+def test_files_without_a_common_clock_are_taken_one_after_the_other_and_that_is_said(tmp_path):
+    files = [log(tmp_path, f"log.{i}", f"mmap(NULL, 8192, {RW}) = 0x7f000{i}000000\n") for i in (1, 2)]
+    _, found = lines_of(tmp_path, *files)
+    assert any("no common clock" in text for text in found.account.notes)
+
+
+def test_the_command_says_what_it_understood_and_strict_fails_on_the_rest(tmp_path):
+    good = log(tmp_path, "good", f"mmap(NULL, 8192, {RW}) = 0x7f0000000000\n" * 3)
+    bad = log(tmp_path, "bad", f"mmap(NULL, 8192, {RW}) = 0x7f0000000000\nuserfaultfd(0) = 3\n???\n")
+    out = str(tmp_path / "out.trace")
+    run = ptelab("import", good, "-o", out, "--strict", "--json", str(tmp_path / "json"))
+    assert (run.returncode, run.stdout) == (0, "")
+    assert "understood 100.0 %: 3 of 3 lines" in run.stderr
+    (row,) = json.loads((tmp_path / "json").read_text())["rows"]
+    assert (row["understood"], row["operations"], row["touch"]) == (3, 6, "all")
+    lenient = ptelab("import", bad, "-o", out)
+    assert lenient.returncode == 0
+    assert "not modelled: userfaultfd, 1 times, first" in lenient.stderr
+    assert "bad:3: " in lenient.stderr
+    assert ptelab("import", bad, "-o", out, "--strict").returncode == 1
+
+
+@pytest.mark.parametrize("arguments", [["/nonexistent"], [], ["/"]])
+def test_a_file_that_cannot_be_read_is_one_line_and_status_2(tmp_path, arguments):
+    run = ptelab("import", *arguments, "-o", str(tmp_path / "out.trace"))
+    assert (run.returncode, run.stderr.count("\n")) == (2, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_without_a_word_of_memory_is_refused(tmp_path):
+    run = ptelab("import", log(tmp_path, "x", "1 getpid() = 1\n"), "-o", str(tmp_path / "out.trace"))
+    assert (run.returncode, run.stderr.count("\n")) == (2, 1)
+    assert not (tmp_path / "out.trace").exists()

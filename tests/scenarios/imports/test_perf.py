@@ -1,0 +1,157 @@
+"""What perf trace and perf script write, as calls and touches; what they lost is said."""
+
+import pytest
+
+from scenarios.imports.account import Account
+from scenarios.imports.calls import CALL, FAULT, GONE, MAPPED
+from scenarios.imports.command import import_files
+from scenarios.imports.lines import Lines
+from scenarios.imports.perf import PerfScript, looks_like_script, looks_like_trace
+
+CALLS = """\
+         ? (         ): python3/5929  ... [continued]: execve())                    = 0
+     0.754 ( 0.011 ms): python3/5929 brk()                                          = 0x559f52d25000
+     2.537 ( 0.026 ms): python3/5929 mmap(len: 8192, prot: READ|WRITE, flags: PRIVATE|ANONYMOUS) = 0x7fbc4ca7f000
+     2.577 ( 0.000 ms): a b/c/5929 minfault [f+0xce] => //anon@0x7fbc4ca7f008 (d.)
+     2.600 ( 0.000 ms): python3/5929 majfault [f+0xce] => 0x7fbc4ca80000 (?k)
+     2.700 ( 0.016 ms): python3/5929 madvise(start: 0x7fbc4ca7f000, len_in: 8192, behavior: MADV_DONTNEED) = 0
+     2.800 ( 0.016 ms): python3/5929 munmap(addr: 0x7fbc4ca7f000, len: 4096)        ...
+     2.801 ( 0.016 ms): python3/5929  ... [continued]: munmap())                    = 0
+     2.900 ( 0.016 ms): python3/5929 futex(uaddr: 0x7fbc4ca7f000)                   = 0
+     2.950 ( 0.016 ms): python3/5929 mremap(addr: 0x7fbc4ca80000, old_len: 4096, new_len: 8192) = -1 ENOMEM (No)
+LOST 13 events!
+"""
+
+
+def read(tmp_path, text, reader):
+    """The events of some text and the account of it."""
+    path = tmp_path / "log"
+    path.write_text(text)
+    account = Account()
+    return list(reader(Lines(str(path)), account)), account
+
+
+def imported(tmp_path, text):
+    """The lines of the trace that some text makes, and what is said of it."""
+    (tmp_path / "log").write_text(text)
+    found = import_files([str(tmp_path / "log")], str(tmp_path / "out.trace"))
+    return [line for line in (tmp_path / "out.trace").read_text().splitlines() if line[0] != "#"], found
+
+
+def test_perf_trace_has_calls_and_faults_in_one(tmp_path):
+    assert looks_like_trace(CALLS.splitlines())
+    lines, found = imported(tmp_path, CALLS)
+    assert lines == [
+        "mm @ 0x2000 0x7fbc4ca7f000 rw",
+        "touch @ 0x7fbc4ca7f000 0x2000",
+        "dontneed @ 0x7fbc4ca7f000 0x2000",
+        "munmap @ 0x7fbc4ca7f000 0x1000",
+    ]
+    assert (found.faults, found.touch, found.account.lost, found.account.others["futex"]) == (2, "none", 13, 1)
+    assert not found.account.whole
+
+
+def test_a_fault_in_a_file_finds_the_mapping_of_which_only_the_descriptor_is_known(tmp_path):
+    text = """\
+     1.000 ( 0.016 ms): x/1 mmap(len: 65536, prot: READ, flags: PRIVATE, fd: 4)    = 0x7f0000000000
+     1.100 ( 0.000 ms): x/1 minfault [f] => /lib/a.so@0x3010 (d.)
+     1.200 ( 0.016 ms): x/1 mmap(len: 65536, prot: READ, flags: PRIVATE, fd: 4)    = 0x7f0000100000
+     1.300 ( 0.000 ms): x/1 minfault [f] => /lib/b.so@0x1000 (d.)
+     1.400 ( 0.000 ms): x/1 minfault [f] => /lib/a.so@0x4000 (d.)
+"""
+    lines, found = imported(tmp_path, text)
+    assert [line.split()[2] for line in lines if line.startswith("read")] == [
+        "0x7f0000003000",
+        "0x7f0000101000",
+        "0x7f0000004000",
+    ]
+    assert not found.account.assumed
+
+
+def test_a_fault_whose_place_nobody_knows_is_put_somewhere_and_said(tmp_path):
+    _, found = imported(tmp_path, "     1.100 ( 0.000 ms): x/1 minfault [f] => /bin/x@0x3010 (d.)\n")
+    assert sum(found.account.assumed.values()) == 2  # where the file lies, and that it is mapped
+
+
+SCRIPT = """\
+         python3  6545 [001]  1618.321728: PERF_RECORD_COMM exec: python3:6545/6545
+         python3  6545 [001]  1618.321746: PERF_RECORD_MMAP2 6545/6545: [0x7ffcdaa53000(0x21000) @ 0x7ffffffde000 00:00 0 0]: rw-p [stack]
+         python3  6545 [001]  1618.321755: PERF_RECORD_MMAP2 6545/6545: [0x55a711b30000(0x5000) @ 0x1000 fe:00 26723 0]: r--p /bin/x y
+         python3  6545 [001]  1618.321807: exceptions:page_fault_kernel: address=0x55a711b34018 ip=elf_load error_code=0x0
+         python3  6545 [001]  1618.321858:     sched:sched_process_exec: filename=/bin/x pid=6545 old_pid=6545
+         python3  6545 [001]  1618.321860:     syscalls:sys_exit_execve: 0x0
+         python3  6545 [001]  1618.321900:   exceptions:page_fault_user: address=0x7ffcdaa50000 ip=0x1 error_code=0x6
+         python3  6545 [001]  1618.322073:      syscalls:sys_enter_mmap: addr: 0x00000000, len: 0x00002000, prot: 0x00000003, flags: 0x00000022, fd: 0xffffffff, off: 0x00000000
+         python3  6545 [001]  1618.322079: PERF_RECORD_MMAP2 6545/6545: [0x7fd8fbc42000(0x2000) @ 0x7fd8fbc42000 00:00 0 0]: rw-p //anon
+         python3  6545 [001]  1618.322081:       syscalls:sys_exit_mmap: 0x7fd8fbc42000
+         python3  6545 [001]  1618.400000:            task:task_newtask: pid=9009 comm=python3 clone_flags=3d0f00 oom_score_adj=0
+         python3  9009 [000]  1618.400002:   exceptions:page_fault_user: address=0x7fd8fbc42008 ip=0x1 error_code=0x6
+         python3  6545 [001]  1618.500000:            task:task_newtask: pid=9011 comm=python3 clone_flags=1200000 oom_score_adj=0
+         python3  9011 [000]  1618.500002:   exceptions:page_fault_user: address=0x7fd8fbc42008 ip=0x1 error_code=0x7
+         python3  9011 [000]  1618.500003:     sched:sched_process_exit: comm=python3 pid=9011 prio=120 group_dead=true
+"""  # noqa: E501
+
+
+def test_perf_script_has_what_exec_maps_threads_processes_and_faults(tmp_path):
+    assert looks_like_script(SCRIPT.splitlines())
+    lines, found = imported(tmp_path, SCRIPT)
+    assert lines == [
+        "file 0 0x6000",
+        "mm @ 0x21000 0x7ffcdaa53000 rw growsdown",
+        "mf @ 0x5000 0x55a711b30000 r private 0 0",
+        "read @ 0x55a711b34000 0x1000",
+        "mm @ 0x3000 0x7ffcdaa50000 rw growsdown",
+        "touch @ 0x7ffcdaa50000 0x1000",
+        "mm @ 0x2000 0x7fd8fbc42000 rw",
+        "touch @ 0x7fd8fbc42000 0x1000",
+        "fork 1",
+        "in 1 touch @ 0x7fd8fbc42000 0x1000",
+        "exit 1",
+    ]
+    assert found.account.whole
+
+
+@pytest.mark.parametrize(
+    ("line", "tid", "address"),
+    [
+        ("  x 8586/8587  480.059750: page-faults:     558baec5d424 ffffffff81775dda", 8587, "0x558baec5d424"),
+        (" 8586/8587    480.059750:     558baec5d424 ", 8587, "0x558baec5d424"),
+        ("  a b  8587 [000] 480.059750:  1 page-faults:u:  558baec5d424", 8587, "0x558baec5d424"),
+    ],
+)
+def test_samples_of_page_faults_have_an_address(tmp_path, line, tid, address):
+    (event,), _ = read(tmp_path, line + "\n", PerfScript)
+    assert (event.kind, event.tid, event.args["address"]) == (FAULT, tid, address)
+
+
+def test_samples_without_an_address_are_counted(tmp_path):
+    text = "  x 1 480.1:  1 page-faults:  ffffffff81775dda elf_load+0x28a ([kernel.kallsyms])\n"
+    events, account = read(tmp_path, text, PerfScript)
+    assert (events, account.left_out) == ([], 1)
+
+
+def test_calls_before_the_log_and_strange_lines_are_counted(tmp_path):
+    text = " x 1 [0] 1.5: syscalls:sys_exit_mmap: 0x7f0000000000\nnonsense here\n"
+    text += " x 1 [0] 1.6: syscalls:sys_exit_madvise: 0xfffffffffffffff4\n"
+    _, account = read(tmp_path, text, PerfScript)
+    assert (account.left_out, account.malformed) == (3, 1)
+
+
+def test_a_negative_result_is_an_error(tmp_path):
+    text = " x 1 [0] 1.5: syscalls:sys_enter_munmap: addr: 0x1, len: 0x1000\n"
+    text += " x 1 [0] 1.6: syscalls:sys_exit_munmap: 0xffffffffffffffea\n"
+    events, _ = read(tmp_path, text, PerfScript)
+    assert (events[-1].kind, events[-1].result, events[-1].failed != "") == (CALL, -22, True)
+
+
+def test_records_of_tasks_say_who_is_a_thread_of_whom(tmp_path):
+    text = "  x 5 [001] 500.3: PERF_RECORD_FORK(5:6):(5:5)\n  x 5 [001] 500.4: PERF_RECORD_FORK(7:7):(5:5)\n"
+    text += "  x 6 [001] 500.5: PERF_RECORD_EXIT(5:6):(1:1)\n"
+    text += "  x 5 [001] 500.6: PERF_RECORD_MMAP2 5/5: [0x1000(0x1000) @ 0 00:00 0 0]: r-xp [vdso]\n"
+    events, _ = read(tmp_path, text, PerfScript)
+    assert [(event.kind, event.result or 0, event.tid) for event in events] == [
+        (CALL, 6, 5),
+        (CALL, 7, 5),
+        (GONE, 0, 6),
+        (MAPPED, 0, 5),
+    ]
