@@ -34,11 +34,11 @@ from emulator.fault.vmf import FAULT_FLAG_TRIED, VM_FAULT_RETRY, pte_put_vmf
 from emulator.huge.huge_memory import vma_adjust_trans_huge
 from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock
-from emulator.pages.vma import find_vma, vma_limit, vma_lookup, vma_modify_flags
+from emulator.pages.vma import anon_vma_prepare, find_vma, vma_limit, vma_lookup, vma_modify_flags
 from emulator.pgtable import pte_offset
 from emulator.pgtable_types import PAGE
 from emulator.policy.pte_ref import pte_peek
-from emulator.uapi import EBUS, EINVAL, ENOMEM, VM_DROPPABLE, VM_PFNMAP, VM_UFFD_MISSING
+from emulator.uapi import EBUS, EINVAL, ENOMEM, VM_DROPPABLE, VM_PFNMAP, VM_SHARED, VM_UFFD_MISSING
 from emulator.watch.lockdep import might_sleep, mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -139,6 +139,17 @@ def vma_can_userfault(m, mm, start, end, armed):
             return False
         row += 1
     return True
+
+
+@kernel
+def uffd_prepare_anon(m, mm, addr):
+    """Give the private VMA that a page is to be filled in its anon_vma, before anything about it is checked.
+
+    Locking: caller must hold mmap_lock. Source: find_vma_and_prepare_anon.
+    """
+    row = vma_lookup(m, mm, addr)
+    if row >= 0 and m.vma.flags[row] & VM_SHARED == 0:
+        anon_vma_prepare(m, mm, row)
 
 
 @kernel

@@ -13,12 +13,11 @@ Source: mfill_atomic, mm/userfaultfd.c.
 from emulator.atomic import DEBUG, kernel, memset, read_once, smp_wmb, write_once
 from emulator.bug import stopped
 from emulator.fault.memory import set_pte
-from emulator.fault.userfaultfd import uffd_vma, wake_userfault
+from emulator.fault.userfaultfd import uffd_prepare_anon, uffd_vma, wake_userfault
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.pages.page_alloc import alloc_page, clear_page, put_page
 from emulator.pages.rmap import page_add_new_anon_rmap
 from emulator.pages.rss import add_mm_rss
-from emulator.pages.vma import anon_vma_prepare
 from emulator.pgtable import pte_offset
 from emulator.pgtable_types import ANON_PTE, PAGE, PAGE_SHIFT, PTE_MARKER_GUARD, ZERO_PTE
 from emulator.policy.pte_alloc import pte_alloc_try_get
@@ -123,12 +122,12 @@ def mfill_atomic(m, cpu, mm, start, length, value):
     if (start | length) & (PAGE - 1) or length <= 0:
         return -EINVAL
     mmap_read_lock(m, cpu, mm)
+    uffd_prepare_anon(m, mm, start)
     row = uffd_vma(m, mm, start, start + length, VM_UFFD_MISSING)
     result = -ENOENT
     if row >= 0 and value != 0 and m.vma.flags[row] & VM_WRITE == 0:
         result = -EINVAL
     elif row >= 0:
-        anon_vma_prepare(m, mm, row)
         result = mfill_atomic_range(m, cpu, mm, row, start, start + length, value)
     mmap_read_unlock(m, cpu, mm)
     wake_userfault(m, cpu, mm)

@@ -282,7 +282,7 @@ def flags_to_map(m, mm, flags, how):
     """The VMA flags of a mapping: what mmap was told, with MAP_* flags, and what mlockall has said; or -EINVAL."""
     if how & MAP_GROWSDOWN and (flags & VM_SHARED or how & MAP_DROPPABLE):
         return -EINVAL
-    if how & MAP_DROPPABLE and how & MAP_LOCKED:
+    if how & MAP_DROPPABLE and (how & MAP_LOCKED or flags & VM_SHARED):
         return -EINVAL
     if how & MAP_GROWSDOWN:
         flags |= VM_GROWSDOWN

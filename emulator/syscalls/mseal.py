@@ -47,9 +47,11 @@ def madvise_loses(advice):
 
 @kernel
 def can_madvise_modify(m, row, advice):
-    """False if the seal of the VMA at `row` forbids the advice: it loses private pages that nobody may write."""
+    """False if the seal of the VMA at `row` forbids the advice: it loses anonymous pages that nobody may write."""
     flags = m.vma.flags[row]
-    return flags & VM_SEALED == 0 or flags & (VM_SHARED | VM_WRITE) != 0 or not madvise_loses(advice)
+    if flags & VM_SEALED == 0 or flags & (VM_SHARED | VM_WRITE) != 0 or m.vma.file[row] != 0:
+        return True
+    return not madvise_loses(advice)
 
 
 @kernel

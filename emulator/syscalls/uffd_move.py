@@ -10,12 +10,12 @@ from emulator.atomic import DEBUG, kernel, knob, read_once, write_once, xchg
 from emulator.bug import detecting, stopped
 from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.cpu.interrupts import point
-from emulator.fault.userfaultfd import uffd_vma, wake_userfault
+from emulator.fault.userfaultfd import uffd_prepare_anon, uffd_vma, wake_userfault
 from emulator.huge.huge_memory import split_huge_pmd
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock
 from emulator.pages.rmap import anon_mapping
-from emulator.pages.vma import anon_vma_prepare, vma_lookup
+from emulator.pages.vma import vma_lookup
 from emulator.pgtable import pmd_lookup, pte_offset, table_of
 from emulator.pgtable_types import ANON_EXCLUSIVE, ANON_PTE, PAGE, PAGE_SHIFT, PRESENT, ZERO_PAGE, ZERO_PTE
 from emulator.policy.pins import pin_alone, pin_also
@@ -184,11 +184,11 @@ def move_pages(m, cpu, mm, src, dst, length):
         return -EINVAL
     mmap_read_lock(m, cpu, mm)
     result = -ENOENT if min(vma_lookup(m, mm, src), vma_lookup(m, mm, dst)) < 0 else -EINVAL
+    uffd_prepare_anon(m, mm, dst)
     row, to = uffd_vma(m, mm, src, src + length, 0), uffd_vma(m, mm, dst, dst + length, VM_UFFD_MISSING)
     if row >= 0 and to >= 0:
         same = (m.vma.flags[row] ^ m.vma.flags[to]) & (VM_ACCESS_FLAGS | VM_LOCKED) == 0
         if same and m.vma.flags[to] & VM_WRITE and not m.vma.flags[row] & VM_PFNMAP:
-            anon_vma_prepare(m, mm, to)
             m.vmf.vma[cpu] = to
             tlb_gather_mmu(m, cpu, mm, 0)
             result = move_pages_range(m, cpu, mm, src, dst, src + length)

@@ -13,11 +13,11 @@ from emulator.fault.vmf import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETR
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.pages.page_alloc import put_page
 from emulator.pages.vma import find_vma, vma_limit
-from emulator.pgtable import access_ok, pmd_lookup, pte_offset, pte_present
-from emulator.pgtable_types import ANON_EXCLUSIVE, FILE, PAGE, PAGE_SHIFT, RW, ZERO_PAGE
+from emulator.pgtable import pmd_lookup, pte_offset, pte_present
+from emulator.pgtable_types import ANON_EXCLUSIVE, FILE, PAGE, PAGE_SHIFT, RW, TASK_SIZE, ZERO_PAGE
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.tables.rcu import cond_resched
-from emulator.uapi import EFAULT, EINTR, VM_PFNMAP, VM_READ, VM_WRITE
+from emulator.uapi import EFAULT, EINTR, EINVAL, VM_PFNMAP, VM_READ, VM_WRITE
 from emulator.walks.gup import faultin_page, follow_page_pte
 from emulator.watch.lockdep import mmap_assert_locked
 from emulator.watch.shadow import shadow_device_store
@@ -102,12 +102,12 @@ def access_remote_page(m, cpu, mm, addr, write):
 
 @kernel
 def access_remote_vm(m, cpu, mm, addr, length, write):
-    """Load or store [addr, addr + length): 0, with the bytes done in cpu.loaded, or -EFAULT if there is not one."""
+    """Load or store [addr, addr + length): 0, with the bytes done in cpu.loaded, or -errno if there is not one."""
     m.cpu.loaded[cpu] = 0
     if length == 0:
         return 0
-    at, end = addr, addr + length
-    error = 0 if access_ok(addr, length) and end > addr else -EFAULT
+    at, end = addr, min(addr + min(length, TASK_SIZE), TASK_SIZE)
+    error = -EINVAL if length < 0 else 0 if at < end else -EFAULT
     while at < end and error == 0:
         error = access_remote_page(m, cpu, mm, at, write)
         if error == 0:
@@ -121,7 +121,7 @@ def count_vmas(m, cpu, mm, addr, length):
     """How many VMAs [addr, addr + length) has a part of, into cpu.loaded: 0."""
     mmap_read_lock(m, cpu, mm)
     row = first = find_vma(m, mm, addr)
-    while row < vma_limit(m, mm) and m.vma.start[row] < addr + length:
+    while length > 0 and row < vma_limit(m, mm) and m.vma.start[row] < addr + length:
         row += 1
     m.cpu.loaded[cpu] = row - first
     mmap_read_unlock(m, cpu, mm)

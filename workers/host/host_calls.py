@@ -178,7 +178,8 @@ def map_at(words, text, addr, length, flags, backing, more):
     fd = -1
     own = False
     place = 0 if more & MAP_FIXED_NOREPLACE else MAP_FIXED
-    kind = MAP_SHARED if flags & VM_SHARED else MAP_DROPPABLE if more & MAP_DROPPABLE else MAP_PRIVATE
+    kind = (MAP_SHARED if flags & VM_SHARED else 0) | (more & MAP_DROPPABLE)
+    kind = kind if kind else MAP_PRIVATE
     how = place | kind | (0 if more & MAP_ACCOUNT else MAP_NORESERVE) | more & ~(MAP_DROPPABLE | MAP_ACCOUNT)
     if backing and words[FILES + (backing & 255) - 1]:
         fd = words[FILES + (backing & 255) - 1]

@@ -122,7 +122,7 @@ def access_vm(words, text, addr, length, store):
     for i in range(SCRATCH if store else 0):
         text[TEXT - SCRATCH + i] = 1
     while found < length or length < 0:
-        size = min(length - found, SCRATCH) if length >= 0 else SCRATCH
+        size = min(length - found, SCRATCH) if length >= 0 else length
         words[IOVECS], words[IOVECS + 1] = scratch, size
         words[IOVECS + 2], words[IOVECS + 3] = addr + found, size
         done = call(number, call(GETPID), words.ctypes.data + 8 * IOVECS, 1, words.ctypes.data + 8 * IOVECS + 16, 1)
@@ -168,7 +168,7 @@ def userfault(words, text, op, addr, length, arg):
         text[TEXT - SCRATCH + i] = arg
     done = 0
     while True:
-        size = min(length - done, SCRATCH)
+        size = length if length % PAGE_SIZE else min(length - done, SCRATCH)  # an odd length is refused at once
         words[IOVECS], words[IOVECS + 1], words[IOVECS + 2] = addr + done, text.ctypes.data + TEXT - SCRATCH, size
         words[IOVECS + 3] = words[IOVECS + 4] = 0
         error = call(IOCTL, fd, UFFDIO_COPY, at)
