@@ -18,6 +18,7 @@ VM_LOCKED = 0x2000  # mlock
 VM_SEQ_READ, VM_RAND_READ = 0x8000, 0x10000  # MADV_SEQUENTIAL, MADV_RANDOM
 VM_DONTCOPY = 0x20000  # MADV_DONTFORK
 VM_LOCKONFAULT = 0x80000  # MLOCK_ONFAULT: pages that come are locked, none is brought
+VM_ACCOUNT, VM_NORESERVE = 0x100000, 0x200000  # its memory is reserved; MAP_NORESERVE: it never is
 VM_HUGETLB = 0x400000  # maps the hugetlbfs file: vma.file says so as well
 VM_WIPEONFORK = 0x2000000
 VM_DONTDUMP = 0x4000000  # MADV_DONTDUMP

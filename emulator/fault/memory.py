@@ -22,7 +22,7 @@ from emulator.fault.file_fault import do_fault
 from emulator.fault.swap_fault import do_swap_page
 from emulator.fault.userfaultfd import handle_userfault
 from emulator.fault.vmf import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf, set_vmf, set_vmf_table
-from emulator.huge.huge_memory import pte_alloc_or_huge, pte_alloc_split
+from emulator.huge.huge_memory import huge_page_fits, pte_alloc_or_huge, pte_alloc_split
 from emulator.huge.hugetlb import hugetlb_fault
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock, release_fault_lock, vma_end_read, vma_locks
@@ -204,12 +204,18 @@ def handle_file_fault(m, cpu):
 def handle_missing_fault(m, cpu):
     """Resolve the fault in a VMA that userfaultfd watches: what is missing is waited for. As handle_file_fault.
 
-    A leaf that is there from before is split.
+    A leaf that is there from before is split. Where a huge page would come, no table does.
     """
-    table = pte_alloc_split(m, cpu, m.vmf.mm[cpu], m.vmf.pmd[cpu], m.vmf.addr[cpu])
+    mm, row = m.vmf.mm[cpu], m.vmf.vma[cpu]
+    if huge_page_fits(m, row, m.vmf.pmd[cpu], m.vmf.addr[cpu]):
+        anon_vma_prepare(m, mm, row)
+        return handle_userfault(m, cpu)
+    table = pte_alloc_split(m, cpu, mm, m.vmf.pmd[cpu], m.vmf.addr[cpu])
     if table < 0:
         return table
     if set_vmf_table(m, cpu, table) == 0:
+        if m.vmf.flags[cpu] & FAULT_FLAG_WRITE:
+            anon_vma_prepare(m, mm, row)
         return handle_userfault(m, cpu)
     return handle_entry_fault(m, cpu)
 

@@ -92,8 +92,11 @@ def handle_userfault(m, cpu):
         m.cpu.uffd_tired[cpu] = 0
         return -EBUS
     seq = smp_load_acquire(m.mm.uffd_seq, mm)
-    table = m.vmf.table[cpu]
-    must_wait = pte_peek(m, cpu, m.vmf.pmd[cpu], table, pte_offset(table, m.vmf.addr[cpu])) == 0
+    pmd, table = m.vmf.pmd[cpu], m.vmf.table[cpu]
+    if table != 0:
+        must_wait = pte_peek(m, cpu, pmd, table, pte_offset(table, m.vmf.addr[cpu])) == 0
+    else:
+        must_wait = read_once(m.entry, pmd) == 0
     if knob(m.config.uffd_seq_late):
         point(m, cpu, UFFD_LOOKED, m.vmf.addr[cpu], seq)
         seq = read_once(m.mm.uffd_seq, mm)

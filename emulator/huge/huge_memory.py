@@ -252,6 +252,12 @@ def do_huge_pmd_wp_page(m, cpu, mm, row, pmd, addr):
 
 
 @kernel
+def huge_page_fits(m, row, pmd, addr):
+    """True if a fault at `addr`, where nothing is, takes a huge page in the VMA at `row`. Locking: as the fault."""
+    return read_once(m.entry, pmd) == 0 and m.vma.flags[row] & VM_HUGEPAGE and transhuge_vma_suitable(m, row, addr)
+
+
+@kernel
 def pte_alloc_or_huge(m, cpu, mm, row, pmd, addr, write):
     """As pte_alloc_try_get, when there was no table or it was dying; 0 if a huge page has resolved the fault.
 
@@ -262,7 +268,7 @@ def pte_alloc_or_huge(m, cpu, mm, row, pmd, addr, write):
     result = FALLBACK
     if pmd_trans_huge(entry):
         result = do_huge_pmd_wp_page(m, cpu, mm, row, pmd, addr) if write and entry & RW == 0 else 0
-    elif entry == 0 and m.vma.flags[row] & VM_HUGEPAGE and transhuge_vma_suitable(m, row, addr):
+    elif huge_page_fits(m, row, pmd, addr):
         result = do_huge_pmd_anonymous_page(m, cpu, mm, row, pmd, addr, write)
     if result <= 0:
         return result

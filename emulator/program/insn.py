@@ -53,7 +53,19 @@ from emulator.syscalls.truncate import do_truncate, punch_hole
 from emulator.syscalls.uffd_move import move_pages
 from emulator.syscalls.vma_pieces import do_msync, madvise_remove
 from emulator.tables.rcu import coordinator_loop, rcu_qs
-from emulator.uapi import EEXIST, EFAULT, EINTR, EINVAL, MADV_REMOVE, SEGV_MAPERR, SIGSEGV, VM_UFFD_MISSING, Op
+from emulator.uapi import (
+    EEXIST,
+    EFAULT,
+    EINTR,
+    EINVAL,
+    MADV_HUGEPAGE,
+    MADV_REMOVE,
+    SEGV_MAPERR,
+    SIGSEGV,
+    VM_HUGEPAGE,
+    VM_UFFD_MISSING,
+    Op,
+)
 from emulator.walks.access_vm import access_remote_vm, count_vmas
 from emulator.walks.gup_fast import gup
 from emulator.walks.mincore import do_mincore
@@ -236,7 +248,9 @@ def execute(m, cpu, mm, pc):
     if op == READ or op == LOAD:
         return read(m, cpu, mm, addr, length, step)
     if op == MMAP:
-        return do_mmap(m, cpu, mm, addr, length, arg, step, m.insn.more[pc])
+        error = do_mmap(m, cpu, mm, addr, length, arg & ~VM_HUGEPAGE, step, m.insn.more[pc])
+        huge = error == 0 and arg & VM_HUGEPAGE
+        return do_madvise(m, cpu, mm, addr, length, MADV_HUGEPAGE) if huge else error
     if op == MUNMAP or op == MADVISE:
         return stepped(m, cpu, mm, op, addr, length, step, arg)
     if op == BARRIER:

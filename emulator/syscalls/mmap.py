@@ -20,7 +20,6 @@ from emulator.pages.vma import (
     vma_insert,
     vma_limit,
     vma_merge,
-    vma_modify_flags,
     vmas_lock,
     vmas_short,
     vmas_unlock,
@@ -44,22 +43,25 @@ from emulator.uapi import (
     EINVAL,
     ENOMEM,
     EPERM,
+    MAP_ACCOUNT,
     MAP_DROPPABLE,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
     MAP_LOCKED,
     MAP_POPULATE,
+    VM_ACCOUNT,
     VM_DONTDUMP,
     VM_DROPPABLE,
     VM_FILE,
     VM_GROWSDOWN,
-    VM_HUGEPAGE,
     VM_HUGETLB,
     VM_LOCKED,
     VM_LOCKED_MASK,
+    VM_NORESERVE,
     VM_PFNMAP,
     VM_SHARED,
     VM_WIPEONFORK,
+    VM_WRITE,
 )
 from emulator.walks.gup import mm_populate
 from emulator.watch.bugs import Bug
@@ -262,19 +264,16 @@ def mmap_region(m, cpu, mm, start, end, flags, file, pgoff):
     vmas_lock(m, cpu, mm)
     if 0 <= file < m.config.n_file[0]:
         flags |= VM_FILE
-    vma_insert(m, mm, row, start, end, flags & ~VM_HUGEPAGE, 0, start // PAGE)
+    vma_insert(m, mm, row, start, end, flags, 0, start // PAGE)
     if file >= 0:
         m.vma.file[row] = file + 1
         m.vma.pgoff[row] = pgoff
-    row = vma_merge(m, mm, row)
+    vma_merge(m, mm, row)
     vmas_unlock(m, cpu, mm)
     if file >= 0:
         link_file_vma(m, cpu, mm, file, start, end, pgoff)
     m.mm.total_vm[mm] += (end - start) // PAGE
-    result = remap_pfn_range(m, cpu, mm, start) if flags & VM_PFNMAP else 0
-    if flags & VM_HUGEPAGE:
-        result = min(0, vma_modify_flags(m, cpu, mm, row, start, end, m.vma.flags[row] | VM_HUGEPAGE))
-    return result
+    return remap_pfn_range(m, cpu, mm, start) if flags & VM_PFNMAP else 0
 
 
 @kernel
@@ -289,7 +288,11 @@ def flags_to_map(m, mm, flags, how):
     if how & MAP_LOCKED:
         flags |= VM_LOCKED
     if how & MAP_DROPPABLE:
-        return (flags | VM_DROPPABLE | VM_WIPEONFORK | VM_DONTDUMP) & ~VM_LOCKED_MASK
+        return (flags | VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP) & ~VM_LOCKED_MASK
+    if how & MAP_ACCOUNT == 0:
+        flags |= VM_NORESERVE
+    elif flags & (VM_SHARED | VM_WRITE) == VM_WRITE:
+        flags |= VM_ACCOUNT
     return flags | m.mm.def_flags[mm]
 
 
@@ -297,8 +300,8 @@ def flags_to_map(m, mm, flags, how):
 def do_mmap(m, cpu, mm, start, length, flags, backing, how):
     """mmap(2) at an address, with what is there gone unless `how` has MAP_FIXED_NOREPLACE: 0 or -errno.
 
-    `backing` is 0 for anonymous memory, else pgoff << 8 | file + 1; for VM_HUGETLB it is pgoff << 8. With VM_HUGEPAGE
-    as if MADV_HUGEPAGE came next: it may merge before that. Locking: takes and releases mmap_lock.
+    `backing` is 0 for anonymous memory, else pgoff << 8 | file + 1; for VM_HUGETLB it is pgoff << 8.
+    Locking: takes and releases mmap_lock.
     """
     end = start + ((length + PAGE - 1) & -PAGE)
     if length == 0:

@@ -10,7 +10,7 @@
 Source: change_protection and do_mprotect_pkey, mm/mprotect.c.
 """
 
-from emulator.atomic import kernel
+from emulator.atomic import kernel, read_once
 from emulator.huge.hugetlb import hugetlb_file, hugetlb_unshare_pmds
 from emulator.locking.mmap_lock import mmap_write_unlock
 from emulator.locking.mutex import i_mmap_unlock
@@ -23,8 +23,10 @@ from emulator.uapi import (
     ENOMEM,
     EPERM,
     VM_ACCESS_FLAGS,
+    VM_ACCOUNT,
     VM_HUGETLB,
     VM_LOCKED,
+    VM_NORESERVE,
     VM_SEALED,
     VM_SHARED,
     VM_UFFD_MISSING,
@@ -49,6 +51,17 @@ def change_protection(m, cpu, mm, addr, end, flags):
 
 
 @kernel
+def reserved(m, row, flags):
+    """The VMA's new flags, with VM_ACCOUNT if its pages count as reserved with them. Source: mprotect_fixup."""
+    before = m.vma.flags[row]
+    if flags & VM_WRITE:
+        free = before & (VM_ACCOUNT | VM_WRITE | VM_HUGETLB | VM_SHARED | VM_NORESERVE)
+        return flags if free else flags | VM_ACCOUNT
+    untouched = m.vma.file[row] == 0 and read_once(m.vma.anon_vma, row) == 0
+    return flags & ~VM_ACCOUNT if untouched else flags
+
+
+@kernel
 def mprotect_fixup(m, cpu, mm, row, start, end, prot):
     """mprotect for [start, end), which lies in the VMA at `row`: 0 or -errno. Locking: as change_protection."""
     before = m.vma.flags[row]
@@ -59,6 +72,7 @@ def mprotect_fixup(m, cpu, mm, row, start, end, prot):
         return 0
     if not (may_split(m, mm, start) and may_split(m, mm, end)):
         return -EINVAL
+    flags = reserved(m, row, flags)
     if flags & VM_HUGETLB:  # before the flags change: who shares a table by them must find its leaves so
         hugetlb_unshare_pmds(m, cpu, mm, start, end)
     row = vma_modify_flags(m, cpu, mm, row, start, end, flags)

@@ -263,7 +263,8 @@ def check_mremap_params(addr, length, new_length, flags, new):
         return -EINVAL
     if flags & MREMAP_DONTUNMAP and length != new_length:
         return -EINVAL
-    return -EINVAL if addr + length > new and new + new_length > addr else 0
+    end = addr + length  # of a length beyond 2^63 it is negative
+    return -EINVAL if (end > new or end < 0) and new + new_length > addr else 0
 
 
 @kernel
