@@ -55,6 +55,11 @@ LATER = {
         "command",
         "Make a memory trace of what people have at hand: strace, perf, /proc, syzkaller.",
     ),
+    "whatif": (
+        "scenarios.traces.whatif",
+        "command",
+        "What a real program would hold in page tables under each design.",
+    ),
     "record": ("scenarios.traces.recorder", "command", "Measure a memory trace on this host's kernel."),
     "agree": (
         "scenarios.traces.agree",

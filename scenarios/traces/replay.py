@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from emulator import engine
 from emulator.checks import audit
@@ -20,6 +23,7 @@ from scenarios.session import errors
 from scenarios.session.options import Lab
 from scenarios.session.progress import note
 from scenarios.session.record import Record, check_writable
+from scenarios.session.session import needed_kb
 from scenarios.traces.footprint import geometry_for
 from scenarios.traces.recorder import compare
 from scenarios.traces.trace import Trace, TraceError, parse, rows_of
@@ -32,6 +36,7 @@ from workers.telling.violation import Violation, report_lines, violation_of
 
 CHILD_COLUMNS = ("vmpte_kb", "rss_anon_kb", "minflt")
 COLUMNS = (*CHILD_COLUMNS, "error")
+COUNTERS = ("faults", "flushes_local", "flushes_full", "tables_installed", "tables_freed", "zapped")
 TOO_SMALL = "allocations_failed"
 MOST_MACHINES = 5  # each twice as large as the one before
 SPARE_FRAMES = 4096  # whole blocks need room to be whole
@@ -39,21 +44,29 @@ SPARE_FRAMES = 4096  # whole blocks need room to be whole
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """What a replay of `trace` gave: one row per operation, violations per check, the BUG that ended it or
+    """What a replay of `trace` gave: a row of m.record per operation, violations per check, the BUG that ended it or
     None, seconds.
 
-    `notes` says of the stops that were asked for who stood still, and which did not happen; `signals` of the first
-    access that got one, and of the latest.
+    `needed_kb` are the page tables that hold something at the end, `counters` those of the CPU. `notes` says of the
+    stops that were asked for who stood still, and which did not happen; `signals` of the first access that got one,
+    and of the latest.
     """
 
     trace: Trace
-    rows: list[str]
+    records: np.ndarray
     checks: dict[str, int]
     violation: Violation | None
     seconds: float
     missed: bool = False  # a stop that was asked for did not happen
     notes: tuple[str, ...] = ()
     signals: tuple[str, ...] = ()
+    needed_kb: int = 0
+    counters: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def rows(self) -> list[str]:
+        """The figures of each operation as text."""
+        return rows_of(self.trace, self.records)
 
     @property
     def passed(self) -> bool:
@@ -110,7 +123,16 @@ def replay_on(trace: Trace, geometry: Geometry, policy: str, instruments: Instru
         notes = (*machine.stops.stalls(), *filter(None, machine.stops.missed()))
         signals = tuple(str(of) for of in signals_of(machine.views, machine.geometry))
         return ReplayResult(
-            trace, rows_of(trace, machine.views["record"][:done]), checks, violation, seconds, missed, notes, signals
+            trace,
+            machine.views["record"][:done].copy(),
+            checks,
+            violation,
+            seconds,
+            missed,
+            notes,
+            signals,
+            needed_kb(machine),
+            {name: int(cpu[name]) for name in COUNTERS},
         )
 
 
