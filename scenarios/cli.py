@@ -60,7 +60,11 @@ LATER = {
         "command",
         "What a real program would hold in page tables under each design.",
     ),
-    "record": ("scenarios.traces.recorder", "command", "Measure a memory trace on this host's kernel."),
+    "record": (
+        "scenarios.traces.recorder",
+        "command",
+        "Measure a memory trace on this host's kernel, or record a program.",
+    ),
     "agree": (
         "scenarios.traces.agree",
         "command",

@@ -23,7 +23,7 @@ from scenarios.advice.remedies import shared_files
 from scenarios.advice.sampled import Sampled, judge
 from scenarios.advice.watched import Watched
 from scenarios.session import errors
-from scenarios.session.options import number
+from scenarios.session.options import REST, number, takes_rest
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import check_writable
 from workers.host import page_scan, process_files
@@ -33,18 +33,6 @@ from workers.host.process_files import NotReadable, ProcessGone
 PAGE = 4096
 _TOP = 20  # processes that a watch of all shows
 _NO_ONE = "no process to advise; known: PID ..., --name NAME, --all, --command CMD ..."
-
-
-class _TakesCommand(click.Command):
-    """A command whose option --command takes the rest of the line, options included."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta["ptelab.rest"] = None
-        if "--command" in args:
-            at = args.index("--command")
-            args, rest = args[:at], args[at + 1 :]
-            ctx.meta["ptelab.rest"] = rest[1:] if rest[:1] == ["--"] else rest
-        return super().parse_args(ctx, args)
 
 
 def _pid(word: str) -> int:
@@ -249,7 +237,7 @@ def _optional(context: click.Context, parameter: click.Parameter, value: str | N
 _HELP = (__doc__ or "").split(": ", 1)[1]
 
 
-@click.command("advise", cls=_TakesCommand, help=_HELP[0].upper() + _HELP[1:])
+@click.command("advise", cls=takes_rest("--command"), help=_HELP[0].upper() + _HELP[1:])
 @click.argument("pids", nargs=-1, metavar="[PID ...]")
 @click.option("--all", "everyone", is_flag=True, help="Every process, the most waste first.")
 @click.option("--name", metavar="NAME", help="The processes with that command name.")
@@ -261,7 +249,7 @@ _HELP = (__doc__ or "").split(": ", 1)[1]
 @click.pass_context
 def command(ctx: click.Context, pids: tuple[str, ...], command_: str | None, **asked: Any) -> int:
     """Advise; the exit status."""
-    rest: list[str] | None = ctx.meta["ptelab.rest"]
+    rest: list[str] | None = ctx.meta[REST]
     job = Job(pids=list(dict.fromkeys(map(_pid, pids))), command=rest or [], **asked)
     _check(job, rest)
     if rest is not None:

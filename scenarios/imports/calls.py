@@ -168,7 +168,7 @@ class Event(NamedTuple):
     `kind` is one of those below; `source` and `line` say where, `time` is in seconds or None, `group` the process of
     the thread `tid` where the tool says it. A call has its operands by name and its result, None if that is not known.
     `args` of a RANGED call, which succeeded, is (start, length, the last operand's word). That of a fault has `address`
-    or `file` and `offset`, and `write` if that is known.
+    or `file` and `offset`, and `write` if that is known; that of a sample `vmpte` and `rss`, in kB.
     """
 
     kind: str
@@ -190,7 +190,7 @@ class Event(NamedTuple):
 
 
 ENTER, CALL, RANGED, FAULT, GONE = "enter", "call", "ranged", "fault", "gone"
-SNAPSHOT, MAPPED = "snapshot", "mapped"
+SNAPSHOT, MAPPED, SAMPLE = "snapshot", "mapped", "sample"
 
 
 def as_call(event: Event) -> Event:

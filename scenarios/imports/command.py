@@ -6,7 +6,7 @@ or not; several at once. A snapshot before the calls is where they begin, one be
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import click
@@ -60,17 +60,30 @@ def import_files(files: Sequence[str], out: str, touch: str | None = None) -> Im
 
 
 def _imported(inputs: Inputs, account: Account, out: str, touch: str | None) -> Imported:
-    mode = touch or _default(inputs)
-    with Writer(out) as writer, Progress(f"reading {inputs.files[0][1].name}") as progress:
-        importer = Importer(writer, account, mode)
-        importer.take(_watched(inputs, progress))
-        account.notes += inputs.problems()
+    names = " ".join(lines.name for _, lines in inputs.files)
+    with Progress(f"reading {inputs.files[0][1].name}") as progress:
+        events = _watched(inputs, progress)
+        return build(events, account, out, touch or _default(inputs), f"import {names}", inputs.problems)
+
+
+def build(
+    events: Iterable[Event],
+    account: Account,
+    out: str,
+    touch: str,
+    title: str,
+    problems: Callable[[], list[str]] = lambda: [],
+) -> Imported:
+    """Write the trace of some events; `problems` says in the end what went wrong with them. Raises UserError."""
+    with Writer(out) as writer:
+        importer = Importer(writer, account, touch)
+        importer.take(events)
+        account.notes += [*problems(), *importer.comparisons()]
         writer.flush()
         if writer.operations == 0 and not account.understood:
-            raise errors.UserError(f"{inputs.files[0][1].name}: {_nothing(account)}")
-        imported = Imported(account, writer.operations, 1 + importer.people.most, importer.faults, mode)
-        names = " ".join(lines.name for _, lines in inputs.files)
-        writer.finish([f"ptelab import {ascii(names)[1:-1]}", *account.summary()[:1], _said(imported)])
+            raise errors.UserError(f"{title}: {_nothing(account)}")
+        imported = Imported(account, writer.operations, 1 + importer.people.most, importer.faults, touch)
+        writer.finish([f"ptelab {ascii(title)[1:-1]}", *account.summary()[:1], _said(imported)])
     return imported
 
 

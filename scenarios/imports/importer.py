@@ -15,6 +15,7 @@ from scenarios.imports.calls import (
     MAPPED,
     NOT_MODELLED,
     RANGED,
+    SAMPLE,
     SNAPSHOT,
     WITHOUT_EFFECT,
     Event,
@@ -55,6 +56,7 @@ class Importer:
             FAULT: self._fault,
             SNAPSHOT: self._snapshot,
             MAPPED: self._mapped,
+            SAMPLE: self._sample,
         }
         for event in events:
             try:
@@ -71,6 +73,10 @@ class Importer:
                 self._account.refuse(event.where, f"{event.name}: {unknown}")
             except (KeyError, IndexError, ValueError) as error:
                 self._account.refuse(event.where, f"{event.name}: an operand is missing or strange ({error})")
+
+    def comparisons(self) -> list[str]:
+        """What snapshots said of the mappings, the latest of each process."""
+        return list(self._placing.comparisons.values())
 
     def _ranged(self, event: Event) -> bool:
         """Enter madvise or mprotect of what is known to be mapped; False if there is more to it."""
@@ -158,6 +164,13 @@ class Importer:
             raise Left("what a process does that is left out")
         self._placing.mapped(memory, event.args["mapping"])
         self._account.understood += 1
+
+    def _sample(self, event: Event) -> None:
+        """What the process has now, as its kernel counts it: the trace expects it here."""
+        self.people.settle()
+        task = self.people.tasks.get(event.tid)
+        if task is not None and task.memory.number is not None:
+            self._touches.writer.line(task.memory.who, f"expect {event.args['vmpte']}K {event.args['rss']}K")
 
     def _snapshot(self, event: Event) -> None:
         """What /proc says of a process at some time."""

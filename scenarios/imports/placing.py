@@ -8,7 +8,7 @@ from scenarios.imports.calls import Event, number
 from scenarios.imports.memory_calls import Left, MemoryCalls
 from scenarios.imports.people import Memory, People
 from scenarios.imports.snapshot import Line, Snapshot
-from scenarios.imports.space import PAGE, TOP, Mapping, Space, page_up
+from scenarios.imports.space import PAGE, TOP, Mapping, page_up
 from scenarios.imports.touches import Touches
 
 _SLOT = 2 << 20
@@ -33,6 +33,7 @@ class Placing:
         self._calls, self._touches = calls, touches
         self._account = touches.account
         self._waiting: Snapshot | None = None  # of a process that has yet to begin
+        self.comparisons: dict[int, str] = {}  # process -> what the latest snapshot said of its mappings
 
     def executed(self, memory: Memory) -> None:
         """exec has given a process new memory: with a snapshot of it what that says, else a stack if all is touched."""
@@ -104,7 +105,7 @@ class Placing:
             self._begin(memory, snapshot)
         elif memory.number is not None:
             self._now(memory, snapshot)
-            self._compare(memory.space, snapshot)
+            self._compare(memory, snapshot)
 
     def begin_late(self, people: People) -> None:
         """The first event is no exec: the process was there before, as the snapshot says."""
@@ -139,11 +140,11 @@ class Placing:
                 for one in memory.space.within(start, end):
                     self._touches.present(memory, one, kind)
 
-    def _compare(self, space: Space, snapshot: Snapshot) -> None:
+    def _compare(self, memory: Memory, snapshot: Snapshot) -> None:
         """Say whether the mappings are those of /proc, but for what the kernel makes by itself."""
         made = [(line.start, line.end) for line in snapshot.mappings if line.name in _KERNEL_MADE]
         ours = _plain(
-            (one.start, one.end, one.prot & 7, one.shared) for one in space if (one.start, one.end) not in made
+            (one.start, one.end, one.prot & 7, one.shared) for one in memory.space if (one.start, one.end) not in made
         )
         theirs = _plain(
             (line.start, line.end, line.prot, line.shared)
@@ -153,13 +154,15 @@ class Placing:
         if not theirs:
             return
         wrong = sorted(set(ours) ^ set(theirs))
-        text = f"mappings at the end: {len(theirs)} ranges in /proc/PID/maps, {len(ours)} in the trace"
+        text = f"mappings at the last look: {len(theirs)} ranges in /proc/PID/maps, {len(ours)} in the trace"
         if not wrong:
-            self._account.note(f"{text}, all the same")
+            self.comparisons[memory.number or 0] = f"{text}, all the same"
             return
         side = "the trace" if wrong[0] in set(ours) else "/proc"
         only = f"{len(wrong)} in one of both alone"
-        self._account.note(f"{text}, {only}; the first is {wrong[0][0]:#x}-{wrong[0][1]:#x} in {side}")
+        self.comparisons[memory.number or 0] = (
+            f"{text}, {only}; the first is {wrong[0][0]:#x}-{wrong[0][1]:#x} in {side}"
+        )
 
 
 _Range = tuple[int, int, int, bool]

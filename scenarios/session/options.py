@@ -46,6 +46,26 @@ def some_of(kind: str, known: Any) -> Callable[..., list[str]]:
     return check
 
 
+REST = "ptelab.rest"  # in a context's meta: the words behind the option of takes_rest, None if it was not given
+
+
+def takes_rest(option: str) -> type[click.Command]:
+    """A class of commands whose `option` takes the rest of the line, options included."""
+
+    class TakesRest(click.Command):
+        """A command with such an option."""
+
+        def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+            ctx.meta[REST] = None
+            if option in args:
+                at = args.index(option)
+                args, rest = args[:at], args[at + 1 :]
+                ctx.meta[REST] = rest[1:] if rest[:1] == ["--"] else rest
+            return super().parse_args(ctx, args)
+
+    return TakesRest
+
+
 def some_policies(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
     """A click callback for one policy or more."""
     names = some_of("policy", POLICIES)(context, parameter, value)

@@ -37,7 +37,7 @@ class Generator:
 
     def __init__(self, seed: str, verbs: Sequence[str] = (), wild: float = 0.06) -> None:
         self.rng = random.Random(seed)
-        self._verbs = [verb for verb in verbs or VERBS if verb != "file"]
+        self._verbs = [verb for verb in verbs or VERBS if verb not in ("file", "expect")]
         self._wild = wild
         # one place for a whole trace, at which everything happens: beside a border, or across it
         self._place = self.rng.choice((0, 0, 0, *BORDERS)) if self.rng.random() < 0.9 else PGDIR_SIZE - 2 * PMD_SIZE

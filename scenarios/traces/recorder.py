@@ -13,8 +13,10 @@ import click
 
 from emulator.mm_types import PAGE_SIZE
 from emulator.segment import available_bytes
+from scenarios.imports.command import show
+from scenarios.imports.program import EVERY, TOOLS, record_command
 from scenarios.session import errors
-from scenarios.session.options import number
+from scenarios.session.options import REST, number, one_of, takes_rest
 from scenarios.session.progress import note
 from scenarios.session.record import write_file
 from scenarios.traces.agreement import differences, host_policy, largest
@@ -86,15 +88,44 @@ def compare(path: str, rows: list[str], policy: str) -> int:
     return errors.VIOLATION if unknown else errors.OK
 
 
-@click.command("record")
-@click.argument("file")
+def _split_out(rest: list[str], out: str | None) -> tuple[list[str], str]:
+    """The command and the trace, which may be named at the end of the line as well. Raises UserError."""
+    if out is None and len(rest) > 2 and rest[-2] in ("-o", "--out") and rest[-1].endswith((".trace", ".trace.gz")):
+        rest, out = rest[:-2], rest[-1]
+    if not rest:
+        raise errors.UserError("--program takes a command and its arguments, to the end of the line")
+    if out is None:
+        raise errors.UserError("--program needs a trace to write: -o OUT.trace")
+    return rest, out
+
+
+def _program(rest: list[str], out: str | None, tool: str | None, every: float) -> int:
+    """Run a program and write its trace; the exit status."""
+    command, trace = _split_out(rest, out)
+    show(record_command(command, trace, tool, every), trace)
+    return errors.OK
+
+
+@click.command("record", cls=takes_rest("--program"))
+@click.argument("file", required=False)
 @click.option(
     "--repeat", default=str(REPEAT), callback=number(1, 1000, True), help="Recordings that must be equal. [3]"
 )
-@click.option("--out", metavar="FILE", help="Write the rows there. [stdout]")
-def command(file: str, repeat: int, out: str | None) -> int:
-    """What the Linux under this process does with a memory trace, line by line."""
-    recorded = _recorded(file, int(repeat))
+@click.option("-o", "--out", metavar="FILE", help="Write the rows there, or the trace of a program. [stdout]")
+@click.option("--program", metavar="CMD ...", help="Run the rest of the line, and make a memory trace of it.")
+@click.option("--tool", callback=one_of("tool", TOOLS, True), help=f"{', '.join(TOOLS)}. [the first that can be used]")
+@click.option("--every", default=str(EVERY), callback=number(0.001, 1e6), help=f"Seconds between samples. [{EVERY}]")
+@click.pass_context
+def command(
+    ctx: click.Context, file: str | None, repeat: int, out: str | None, program: None, tool: str | None, every: float
+) -> int:
+    """What the Linux under this process does with a memory trace, line by line; or a program's own memory trace."""
+    rest: list[str] | None = ctx.meta[REST]
+    if (rest is None) == (file is None):
+        raise errors.UserError("record takes a memory trace, or --program CMD ... and -o OUT.trace")
+    if rest is not None:
+        return _program(rest, out, tool, every)
+    recorded = _recorded(str(file), int(repeat))
     if isinstance(recorded, int):
         return recorded
     text = "".join(f"{row}\n" for row in recorded[1])

@@ -27,6 +27,8 @@ OPERANDS = {
     "NEW": "the new size, as LEN",
     "NEWSIZE": "the new size",
     "OFFSET": "where in the file, in bytes",
+    "VMPTE": "page tables, bytes",
+    "RSSANON": "anonymous pages, bytes",
     "OPERATION": "an operation with its operands",
 }
 

@@ -279,6 +279,9 @@ VERBS = {
     "in": _verb("K OPERATION", lambda given: in_child(given["K"]), "child K does one operation, fork as well; reports"),
     "exit": _verb("K", lambda given: exit_child(given["K"]), "child K exits"),
     "reap": _verb("", lambda given: REAP, "all children that stay exit"),
+    "expect": _verb(
+        "VMPTE RSSANON", lambda given: MARK, "nothing; what a process that was recorded had here, for whatif to compare"
+    ),
     "mark": _verb("", lambda given: MARK, "nothing: the figures as they are"),
 }
 NOT_IN_CHILDREN = ("forkhold", "reap", "in", "exit", "file")  # what `in` has no room for

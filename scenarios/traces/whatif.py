@@ -47,6 +47,7 @@ class Curve(NamedTuple):
     held: np.ndarray
     freed: Counter[str]
     result: ReplayResult
+    off: np.ndarray  # at each `expect`, how much more its process has here than it had, kB
 
     @property
     def peak(self) -> int:
@@ -87,7 +88,18 @@ def curve_of(policy: str, result: ReplayResult) -> Curve:
             living[first.addr] = int(records["child_pgtables_bytes"][row]) // 1024
         children[row] = sum(living.values()) - before
     held = held + np.cumsum(children)
-    return Curve(policy, held, _freed(policy, result.trace, held), result)
+    return Curve(policy, held, _freed(policy, result.trace, held), result, _off(result))
+
+
+def _off(result: ReplayResult) -> np.ndarray:
+    """The differences to what the trace expects."""
+    found = []
+    for operation, record in zip(result.trace.operations, result.records, strict=False):
+        words = operation.text.split()
+        if "expect" in words[:3:2]:
+            field = "pgtables_bytes" if words[0] == "expect" else "child_pgtables_bytes"
+            found.append(int(record[field]) // 1024 - int(words[-2].removesuffix("K")))
+    return np.array(found, np.int64)
 
 
 def _of_children(trace: Trace, rows: int) -> np.ndarray:
@@ -166,6 +178,9 @@ def _row(curve: Curve) -> dict[str, Any]:
         "faults": counters["faults"],
         "tables_installed": counters["tables_installed"],
         "tables_freed": counters["tables_freed"],
+        "expected": len(curve.off),
+        "as_expected": int((curve.off == 0).sum()),
+        "largest_difference_kb": int(np.abs(curve.off).max(initial=0)),
         "seconds": curve.result.seconds,
         "curve_step": step,
         "curve_kb": [int(held[at : at + step].max()) for at in range(0, len(held), step)],
@@ -209,7 +224,7 @@ def tell(file: str, curves: Sequence[Curve], host: str) -> None:
     """The curve and the tables, on stdout."""
     operations = len(curves[0].held) - RESTS
     report.write(f"whatif: {Path(file).name}, {operations:,} operations; VmPTE of all its processes, in kB")
-    report.write(f"this kernel's design is {host}; needed: tables with an entry in them, and those above, at the end\n")
+    report.write(f"this kernel's design is {host}; needed: tables with an entry, and those above, at the end\n")
     report.write("\n".join(plot(curves)) + "\n")
     base = curves[0].result.counters["flushes_local"]
     lines = [
@@ -228,6 +243,7 @@ def tell(file: str, curves: Sequence[Curve], host: str) -> None:
     ]
     over = f"over {curves[0].policy}"
     report.table(["policy", "peak", "end", "at rest", "needed", "tables freed", "flushes", over, "faults"], lines)
+    _tell_expected(curves)
     calls = Counter[str]()
     for curve in curves:
         calls.update(curve.freed)
@@ -237,6 +253,20 @@ def tell(file: str, curves: Sequence[Curve], host: str) -> None:
     )
     if any(POLICIES[curve.policy].scan_period for curve in curves):
         report.write("async-scan goes by the clock, and a replay is faster than the program: look at its rest")
+
+
+def _tell_expected(curves: Sequence[Curve]) -> None:
+    """How near each design comes to what the program had when it was recorded."""
+    if len(curves[0].off):
+        lines = [
+            [
+                curve.policy,
+                f"{(curve.off == 0).sum():,} of {len(curve.off):,}",
+                f"{curve.off.min():+,} .. {curve.off.max():+,}",
+            ]
+            for curve in curves
+        ]
+        report.table(["policy", "as recorded", "kB more than recorded"], lines)
 
 
 def default_policies() -> tuple[str, ...]:
