@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import textwrap
+from collections.abc import Callable
 from typing import NoReturn
 
 import click
@@ -82,7 +83,7 @@ LATER = {
 
 def _race(name: str) -> click.Command:
     if name not in RACES:
-        raise errors.UserError(f"unknown race '{name}'; known: {', '.join(RACES)}")
+        raise errors.unknown("race", name, RACES, listed="ptelab list races")
     engines.choose("native", debug=True)
     command: click.Command = importlib.import_module("scenarios.zoo.zoo").race_command(name)
     return command
@@ -113,7 +114,7 @@ class _Scenarios(_Listed):
         if cmd_name.startswith("race/"):
             return _race(cmd_name.removeprefix("race/"))
         if cmd_name not in SCENARIOS:
-            raise errors.UserError(f"unknown scenario '{cmd_name}'; known: {', '.join(SCENARIOS)}")
+            raise errors.unknown("scenario", cmd_name, SCENARIOS, [f"race/{name}" for name in RACES])
         command: click.Command = importlib.import_module(SCENARIOS[cmd_name][0]).command
         return command
 
@@ -131,7 +132,7 @@ class _Commands(_Listed):
             later: click.Command = getattr(importlib.import_module(module), name)
             return later
         if cmd_name not in self.commands:
-            raise errors.UserError(f"unknown command '{cmd_name}'; known: {', '.join(self.list_commands(ctx))}")
+            raise errors.unknown("command", cmd_name, self.list_commands(ctx))
         return self.commands[cmd_name]
 
 
@@ -145,33 +146,67 @@ def ptelab() -> None:
     """
 
 
+def _races() -> dict[str, str]:
+    from scenarios.zoo.race import load_race
+
+    return {f"race/{name}": load_race(name).text.splitlines()[0] for name in RACES}
+
+
+def _claims() -> dict[str, str]:
+    from scenarios.proofs.claims import CLAIMS
+
+    return {claim.name: claim.text for claim in CLAIMS.values()}
+
+
+# what `list` shows: name -> the names with what is said of each; those of ASKED only where they are asked for
+LISTS: dict[str, Callable[[], dict[str, str]]] = {
+    "scenarios": lambda: {name: question for name, (_, question) in SCENARIOS.items()},
+    "policies": lambda: {name: policy.title for name, policy in POLICIES.items()},
+    "knobs": lambda: {name: knob.effect for name, knob in KNOBS.items()},
+    "settings": lambda: {name: setting.effect for name, setting in SETTINGS.items()},
+    "engines": lambda: {"native": "compiled, LLVM atomics", "semaphore": "plain Python, POSIX semaphores"},
+    "races": _races,
+    "claims": _claims,
+}
+ASKED = ("races", "claims")
+
+
+def _entry(name: str, text: str, room: int) -> str:
+    """A name and its text, wrapped beside it, or below where the name is longer than the room."""
+    lines = textwrap.wrap(text, WIDTH - room - 4, break_on_hyphens=False)
+    first = [f"  {name:<{room}}  {lines.pop(0)}"] if len(name) <= room and lines else [f"  {name}"]
+    return "\n".join([*first, *(" " * (room + 4) + line for line in lines)])
+
+
 @ptelab.command("list")
-def list_() -> None:
-    """List scenarios, policies, knobs, settings and engines."""
-    parts: list[tuple[str, dict[str, str]]] = [
-        ("scenarios", {name: question for name, (_, question) in SCENARIOS.items()}),
-        ("policies", {name: policy.title for name, policy in POLICIES.items()}),
-        ("knobs", {name: knob.effect for name, knob in KNOBS.items()}),
-        ("settings", {name: setting.effect for name, setting in SETTINGS.items()}),
-        ("engines", {"native": "compiled, LLVM atomics", "semaphore": "plain Python, POSIX semaphores"}),
-    ]
-    room = max(len(name) for _, names in parts for name in names)
-    for title, names in parts:
+@click.argument("what", nargs=-1)
+def list_(what: tuple[str, ...]) -> None:
+    """List scenarios, policies, knobs, settings and engines; `list races claims`: those."""
+    for name in what:
+        if name not in LISTS:
+            raise errors.unknown("list", name, LISTS)
+    parts = {name: LISTS[name]() for name in what or LISTS if what or name not in ASKED}
+    room = max(len(name) for names in parts.values() for name in names)
+    for title, names in parts.items():
         click.echo(title)
         for name, text in names.items():
-            first, *rest = textwrap.wrap(text, WIDTH - room - 4, break_on_hyphens=False)
-            click.echo("\n".join([f"  {name:<{room}}  {first}", *(" " * (room + 4) + line for line in rest)]))
+            click.echo(_entry(name, text, room))
+    if not what:
+        click.echo(f"{' and '.join(ASKED)}: ptelab list {' '.join(ASKED)}")
 
 
 @ptelab.group(cls=_Scenarios)
 def run() -> None:
-    """Run a scenario (run NAME --help: its options)."""
+    """Run a scenario, or race/NAME of the zoo (run NAME --help: its options; ptelab list races)."""
 
 
 @ptelab.command()
 @click.argument("file")
 @click.option(
-    "--policy", callback=one_of("policy", POLICIES, True), help="The policy of the run. [none; --host: this kernel's]"
+    "--policy",
+    metavar="NAME",
+    callback=one_of("policy", POLICIES, True),
+    help="The policy of the run. [none; --host: this kernel's]",
 )
 @click.option("--host", is_flag=True, help="Record the trace on this host, too: where do its figures differ?")
 @engine_options
@@ -187,9 +222,10 @@ def replay(file: str, policy: str | None, host: bool, lab: Lab) -> int:
 @ptelab.command()
 def points() -> None:
     """List the points where --kill and --stall can stop a process."""
+    room = max(map(len, POINTS))
     for name, point in POINTS.items():
         needs = f" ({point.needs})" if point.needs else ""
-        click.echo(f"  {name:<24} {point.where:<34} {point.holds}{needs}")
+        click.echo(_entry(name, f"{point.holds}{needs}; {point.where}", room))
 
 
 def command_line(arguments: list[str] | None = None) -> int:

@@ -71,7 +71,9 @@ def show(record: Record, lab: options.Lab) -> None:
 
 
 @click.command("finish-fault-deadlock", help=(__doc__ or "").split("\n\n")[1])
-@click.option("--seconds", default="2", callback=options.number(0.1, 10**6), help="How long each policy runs. [2]")
+@click.option(
+    "--seconds", default="2", metavar="N", callback=options.number(0.1, 10**6), help="How long each policy runs. [2]"
+)
 @options.shared_with(policies="none,refcount", checks="online")
 def command(seconds: float, lab: options.Lab) -> int:
     """Run the scenario; the exit status."""

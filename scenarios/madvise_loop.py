@@ -144,10 +144,14 @@ def check_sizes(size: int, piece: int, base_kb: int) -> None:
 
 
 @click.command("madvise-loop", help=(__doc__ or "").split("\n\n")[1])
-@click.option("--size", default="50G", callback=options.size, help="Memory that is swept. [50G]")
-@click.option("--piece", default="2M", callback=options.size, help="Touched and released at once. [2M]")
+@click.option("--size", default="50G", metavar="SIZE", callback=options.size, help="Memory that is swept. [50G]")
+@click.option("--piece", default="2M", metavar="SIZE", callback=options.size, help="Touched and released at once. [2M]")
 @click.option(
-    "--base-kb", default="40", callback=options.number(0, 1 << 20, whole=True), help="Page tables at the start. [40]"
+    "--base-kb",
+    default="40",
+    metavar="N",
+    callback=options.number(0, 1 << 20, whole=True),
+    help="Page tables at the start. [40]",
 )
 @click.option("--host/--no-host", default=False, help="Run the same on this host's kernel. [no]")
 @options.shared

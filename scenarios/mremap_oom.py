@@ -95,7 +95,9 @@ def show(record: Record, lab: options.Lab) -> None:
 
 
 @click.command("mremap-oom", help=(__doc__ or "").split("\n\n")[1])
-@click.option("--seconds", default="2", callback=options.number(0.1, 10**6), help="How long each policy runs. [2]")
+@click.option(
+    "--seconds", default="2", metavar="N", callback=options.number(0.1, 10**6), help="How long each policy runs. [2]"
+)
 @options.shared_with(policies="none,refcount", checks="audit")
 def command(seconds: float, lab: options.Lab) -> int:
     """Run the scenario; the exit status."""

@@ -19,7 +19,7 @@ import click
 from emulator.mm_types import GP_BUCKETS, PCP_HIGH, PCP_ROOM, Geometry
 from scenarios.session import options, report, session
 from scenarios.session.progress import Progress, note
-from scenarios.session.record import Record
+from scenarios.session.record import Record, in_use
 from workers.host.fault_loop import HostUnavailable, measure_multi_fault
 from workers.host.kernel_facts import kernel_facts
 from workers.programs.program import barrier, dontneed, jump, mmap, touch
@@ -207,11 +207,6 @@ def host_round(cpus: int, setup: dict[str, Any], record: Record) -> dict[str, An
 # --- the report -----------------------------------------------------------------------------------------------------
 
 
-def change(before: list[float], after: list[float]) -> float:
-    """Per cent from the mean of `before` to the mean of `after`; not a number if there was nothing before."""
-    return 100 * (statistics.fmean(after) / statistics.fmean(before) - 1) if any(before) else float("nan")
-
-
 def added_ns(base: dict[str, Any], other: dict[str, Any]) -> list[float]:
     """Nanoseconds of processor time that `other` adds per fault, repeat by repeat."""
     return [b - a for a, b in zip(base["ns_per_fault"], other["ns_per_fault"], strict=False)]
@@ -220,11 +215,14 @@ def added_ns(base: dict[str, Any], other: dict[str, Any]) -> list[float]:
 def show(record: Record, setup: dict[str, Any]) -> None:
     """The cover letter's table and everything next to it."""
     processors = len(os.sched_getaffinity(0))
-    report.write("multi-fault: page faults per minute; mean and standard deviation of the mean, as perf stat --repeat")
+    report.write("multi-fault: page faults per minute, in millions; mean +- standard deviation of the mean")
     report.write(
         f"engine {setup['lab'].engine}, variant {setup['variant']}, {setup['repeat']} x {setup['seconds']:g} s, "
         f"rounds interleaved, {processors} processors"
     )
+    report.write(f"n.s.: not significant, within twice the standard error; {in_use(record)}")
+    if setup["lab"].needs_debug:
+        report.write("debug build: its faults cost several times as much; compare them with nothing but each other")
     crowded = [str(n) for n in setup["cpus"] if n > processors]
     if crowded:
         report.write(
@@ -242,23 +240,21 @@ def show(record: Record, setup: dict[str, Any]) -> None:
 
 
 def show_pair(record: Record, before: str, after: str) -> None:
-    """threads, before, after, change: measured, and as the cover letter has it."""
+    """Two policies beside each other, and the cover letter's figures beside those of the series."""
+    posted = (before, after) == ("none", "refcount")
     lines = []
     for a in report.rows_of(record, policy=before):
         for b in report.rows_of(record, policy=after, cpus=a["cpus"]):
-            letter = COVER_LETTER.get(a["cpus"])
-            lines.append(
-                [
-                    str(a["cpus"]),
-                    report.mean_spread(a["pf_per_min"]),
-                    report.mean_spread(b["pf_per_min"]) if before != after else "",
-                    f"{change(a['pf_per_min'], b['pf_per_min']):+.2f} %" if before != after else "",
-                    f"{letter[0]:,} -> {letter[1]:,}" if letter else "-",
-                    f"{letter[2]:+.2f} %" if letter else "-",
-                ]
-            )
-    header = ["threads", f"before ({before})", f"after ({after})" if before != after else "", "change"]
-    report.table([*header, "cover letter", "change"], lines)
+            cells = [str(a["cpus"]), report.millions(a["pf_per_min"])]
+            if before != after:
+                cells += [report.millions(b["pf_per_min"]), report.change(a["pf_per_min"], b["pf_per_min"])]
+            if posted:
+                letter = COVER_LETTER.get(a["cpus"])
+                cells.append(f"{letter[0] / 1e6:.2f} -> {letter[1] / 1e6:.2f} M" if letter else "-")
+                cells.append(f"{letter[2]:+.2f} %" if letter else "-")
+            lines.append(cells)
+    header = ["threads", before, *([after, "change"] if before != after else [])]
+    report.table([*header, *(["cover letter", "change"] if posted else [])], lines)
 
 
 def show_own_processor(record: Record, setup: dict[str, Any]) -> None:
@@ -273,7 +269,7 @@ def show_own_processor(record: Record, setup: dict[str, Any]) -> None:
         lines.append(
             [
                 f"{row['cpus']} {row['policy']}",
-                report.mean_spread(row["pf_per_min_own_processor"]),
+                report.millions(row["pf_per_min_own_processor"]),
                 f"{statistics.median(row['ns_per_fault']):.1f}",
                 f"{statistics.median(added):+.1f}" if row is not first and added else "",
                 f"{min(added):+.1f} .. {max(added):+.1f}" if row is not first and added else "",
@@ -283,11 +279,11 @@ def show_own_processor(record: Record, setup: dict[str, Any]) -> None:
     report.table(
         [
             "threads, policy",
-            "pf/min of a CPU with its own processor",
-            "ns per fault",
+            "pf/min, own processor",
+            "ns/fault",
             "ns added",
             "lowest .. highest",
-            "ns of the coordinator",
+            "coordinator",
         ],
         lines,
         "by processor time of the CPUs, zap and waiting included; the coordinator's beside it; ns are medians",
@@ -308,45 +304,44 @@ def show_host(record: Record, setup: dict[str, Any]) -> None:
         ns = statistics.median(host["ns_per_fault"])
         first = report.rows_of(record, policy=setup["lab"].policies[0], cpus=host["cpus"])
         letter = COVER_LETTER.get(host["cpus"])
-        cells = [str(host["cpus"]), report.mean_spread(host["pf_per_min"]), f"{ns:,.0f}"]
-        for policy in setup["lab"].policies[1:]:
+        best = max((statistics.fmean(row["pf_per_min"]) for row in first), default=0.0)
+        cells = [str(host["cpus"]), report.millions(host["pf_per_min"]), f"{ns:,.0f}"]
+        cells.append(f"{best / statistics.fmean(host['pf_per_min']):.1f} x")
+        for policy in setup["lab"].policies[1:] or ("",):
             other = report.rows_of(record, policy=policy, cpus=host["cpus"])
             compiled = setup["lab"].engine == "native"  # plain Python adds microseconds: no share of a fault
             added = added_ns(first[0], other[0]) if first and other and compiled else []
-            cells.append(f"{-100 * statistics.median(added) / ns:+.2f} %" if added else "-")
-        best = max((statistics.fmean(row["pf_per_min"]) for row in first), default=0.0)
-        cells += [f"{letter[2]:+.2f} %" if letter else "-", f"{best / statistics.fmean(host['pf_per_min']):.1f} x"]
-        lines.append(cells)
-    header = ["threads", "host pf/min", "ns per fault", *(f"added by {p} would be" for p in setup["lab"].policies[1:])]
-    report.table([*header, "cover letter", "emulator / host"], lines, f"this host's kernel in the same loop ({facts})")
+            share = f"{-100 * statistics.median(added) / ns:+.2f} %" if added else "-"
+            lines.append([*cells, policy, share, f"{letter[2]:+.2f} %" if letter and policy == "refcount" else "-"])
+            cells = [""] * len(cells)
+    header = ["threads", "host pf/min", "ns/fault", "emulator / host", "policy", "would be", "cover letter"]
+    report.write(f"this host: {facts}")
+    report.table(header, lines, "the same loop there, and what share of its fault a policy would add", (0, 4))
 
 
 def show_counters(record: Record) -> None:
     """Tables, flushes and grace periods, summed over the repeats."""
-    lines = []
-    for row in record.rows:
-        if row["policy"] == "host":
-            continue
-        lines.append(
+    rows = [row for row in record.rows if row["policy"] != "host"]
+    names = ("tables_freed", "tables_reused", "flushes_local", "flushes_remote", "ipis")
+    report.table(
+        ["threads, policy", "tables freed", "re-allocated", "flushes local", "remote", "IPIs"],
+        [[f"{row['cpus']} {row['policy']}", *(f"{row[name]:,}" for name in names)] for row in rows],
+        "counters, summed over the repeats",
+    )
+    report.table(
+        ["threads, policy", "grace periods", "ms mean", "p99 <=", "max"],
+        [
             [
                 f"{row['cpus']} {row['policy']}",
-                *(
-                    f"{row[name]:,}"
-                    for name in ("tables_freed", "tables_reused", "flushes_local", "flushes_remote", "ipis")
-                ),
                 f"{row['grace_periods']:,}",
-                f"{row['gp_mean_ms']:.2f}" if row["grace_periods"] else "-",
-                f"{min(percentile_ms(row['gp_histogram'], 0.99), row['gp_max_ms']):.2f}"
-                if row["grace_periods"]
-                else "-",
-                f"{row['gp_max_ms']:.2f}" if row["grace_periods"] else "-",
+                f"{row['gp_mean_ms']:.2f}",
+                f"{min(percentile_ms(row['gp_histogram'], 0.99), row['gp_max_ms']):.2f}",
+                f"{row['gp_max_ms']:.2f}",
             ]
-        )
-    header = ["threads, policy", "tables freed", "re-allocated", "flushes local", "remote", "IPIs"]
-    report.table(
-        [*header, "grace periods", "ms mean", "p99 <=", "max"],
-        lines,
-        "counters, summed over the repeats; a grace period is looked for every millisecond",
+            for row in rows
+            if row["grace_periods"]
+        ],
+        "grace periods; one is looked for every millisecond",
     )
 
 
@@ -361,10 +356,24 @@ def percentile_ms(histogram: list[int], share: float) -> float:
 
 
 @click.command("multi-fault", help=(__doc__ or "").split("\n\n")[1])
-@click.option("--cpus", default="1,8,16", callback=options.cpu_counts, help="CPU counts, separated by commas. [1,8,16]")
-@click.option("--variant", default="barrier", callback=options.one_of("variant", VARIANTS), help=" or ".join(VARIANTS))
-@click.option("--repeat", default="5", callback=options.number(1, 1000, whole=True), help="Rounds of each. [5]")
-@click.option("--seconds", default="1", callback=options.number(0.01, 3600), help="Length of a round. [1]")
+@click.option(
+    "--cpus",
+    default="1,8,16",
+    metavar="N,...",
+    callback=options.cpu_counts,
+    help="CPU counts, separated by commas. [1,8,16]",
+)
+@click.option(
+    "--variant",
+    default="barrier",
+    metavar="NAME",
+    callback=options.one_of("variant", VARIANTS),
+    help=" or ".join(VARIANTS),
+)
+@click.option(
+    "--repeat", default="5", metavar="N", callback=options.number(1, 1000, whole=True), help="Rounds of each. [5]"
+)
+@click.option("--seconds", default="1", metavar="N", callback=options.number(0.01, 3600), help="Length of a round. [1]")
 @click.option("--host/--no-host", default=True, help="Measure this host's kernel too. [yes]")
 @options.shared
 def command(

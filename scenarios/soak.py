@@ -192,9 +192,17 @@ def show(record: Record, state: State, faults: int) -> None:
     "soak",
     help=(__doc__ or "").split("\n\n")[1],
 )
-@click.option("--faults", default="1e10", callback=options.number(1, 1e18), help="Until so many were emulated. [1e10]")
+@click.option(
+    "--faults",
+    default="1e10",
+    metavar="N",
+    callback=options.number(1, 1e18),
+    help="Stop after N page faults. [1e10]",
+)
 @click.option("--state", "state_file", metavar="FILE", help="Keep the total there, and go on from it.")
-@click.option("--seconds", default="1e9", callback=options.number(0, 1e9), help="But no longer than this. [no limit]")
+@click.option(
+    "--seconds", default="1e9", metavar="N", callback=options.number(0, 1e9), help="Stop after N seconds. [no limit]"
+)
 @functools.partial(options.engine_options, default_checks="online")
 def command(faults: float, state_file: str | None, seconds: float, lab: options.Lab) -> int:
     """Run it; the exit status."""

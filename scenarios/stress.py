@@ -172,12 +172,24 @@ def show(record: Record, setup: Setup) -> None:
 
 
 @click.command("stress", help=(__doc__ or "").split("\n\n")[1])
-@click.option("--cpus", default="4", callback=options.number(1, options.MAX_CPUS, whole=True), help="CPUs. [4]")
-@click.option("--mms", default="2", callback=options.number(1, 64, whole=True), help="Address spaces. [2]")
 @click.option(
-    "--length", default="3000", callback=options.number(1, 10**6, whole=True), help="Instructions per CPU. [3000]"
+    "--cpus", default="4", metavar="N", callback=options.number(1, options.MAX_CPUS, whole=True), help="CPUs. [4]"
 )
-@click.option("--seconds", default="0", callback=options.number(0, 10**7), help="Seed after seed so long. [one seed]")
+@click.option("--mms", default="2", metavar="N", callback=options.number(1, 64, whole=True), help="Address spaces. [2]")
+@click.option(
+    "--length",
+    default="3000",
+    metavar="N",
+    callback=options.number(1, 10**6, whole=True),
+    help="Instructions per CPU. [3000]",
+)
+@click.option(
+    "--seconds",
+    default="0",
+    metavar="N",
+    callback=options.number(0, 10**7),
+    help="Seconds to go on with seed after seed. [one seed]",
+)
 @options.shared_with(policies=",".join(POLICIES), checks="online")
 def command(cpus: int, mms: int, length: int, seconds: float, lab: options.Lab) -> int:
     """Run the scenario; the exit status."""

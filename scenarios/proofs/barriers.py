@@ -182,7 +182,7 @@ def write(file: str, rows: Sequence[Row], check: bool = False) -> None:
 @click.command("barriers", help=HELP, short_help="Leave each barrier out: which memory model needs it?")
 @click.option("--only", default="", metavar="WORD[,WORD]", help="Only barriers whose name has one of these words.")
 @click.option(
-    "--executions", default=str(MOST), callback=options.number(1, 1 << 40, whole=True),
+    "--executions", default=str(MOST), metavar="N", callback=options.number(1, 1 << 40, whole=True),
     help=f"Of each search. [{MOST}]",
 )  # fmt: skip
 @click.option("--write", "document", default=None, metavar="FILE", help="Write the table into this document.")

@@ -12,7 +12,6 @@ Exit status: 0 passed, 1 a violation was found, 2 usage, 3 internal, 4 inconclus
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -74,15 +73,31 @@ def run_one(of: Subject, plan: Plan, schedule: str | None, html: str | None, rec
 @click.argument("name")
 @click.option("--fixed", is_flag=True, help="A race with its piece in place.")
 @click.option("--twin", is_flag=True, help="A claim with a piece left out.")
-@click.option("--knob", default="", callback=options.some_of("knob", KNOBS), help="Leave these pieces out, too.")
-@click.option("--policy", default=None, help="Under this policy. [the subject's own]")
-@click.option("--memory", default=None, help=f"{', '.join(MODELS)}. [the subject's own]")
-@click.option("--bound", default=None, help="At most so many preemptions. [as many as the time allows]")
-@click.option("--seconds", default=None, help="Processor time of a search. [30; with all: 4 or 6 for a proof]")
 @click.option(
-    "--executions", default=str(NEVER), callback=options.number(1, NEVER, whole=True), help="Or after so many."
+    "--knob",
+    default="",
+    metavar="NAME,...",
+    callback=options.some_of("knob", KNOBS),
+    help="Leave out these pieces as well (ptelab list knobs).",
 )
-@click.option("--seed", default="0", callback=options.number(0, 2**31, whole=True), help="Of those that draw lots. [0]")
+@click.option("--policy", default=None, help="Policy of the machine. [the subject's own]")
+@click.option("--memory", default=None, help=f"{', '.join(MODELS)}. [the subject's own]")
+@click.option("--bound", default=None, help="Preemptions of one execution, at most. [as many as the time allows]")
+@click.option("--seconds", default=None, help="Processor seconds of a search. [30; with all: 4 or 6 for a proof]")
+@click.option(
+    "--executions",
+    default=str(NEVER),
+    metavar="N",
+    callback=options.number(1, NEVER, whole=True),
+    help="Stop after N executions.",
+)
+@click.option(
+    "--seed",
+    default="0",
+    metavar="N",
+    callback=options.number(0, 2**31, whole=True),
+    help="Seed of the strategies that choose at random. [0]",
+)
 @click.option("--target", default="", metavar="F[,F]", help="Preempt only in these kernel functions.")
 @click.option("--schedule", default=None, metavar="S", help="Run this one execution.")
 @click.option("--data-races/--no-data-races", "races", default=True, help="Look for data races as well. [yes]")
@@ -109,11 +124,11 @@ def explore_command(
 ) -> int:
     """Run it; the exit status."""
     if memory is not None and memory not in MODELS:
-        raise errors.UserError(f"unknown memory model '{memory}'; known: {', '.join(MODELS)}")
+        raise errors.unknown("memory model", memory, MODELS)
     if bound is not None and not bound.isdecimal():
         raise errors.UserError(f"--bound '{bound}' is not a number of preemptions; known: 0 and above")
     if policy is not None and policy not in POLICIES:
-        raise errors.UserError(f"unknown policy '{policy}'; known: {', '.join(POLICIES)}")
+        raise errors.unknown("policy", policy, POLICIES)
     limit = None if seconds is None else _seconds(seconds)
     for file in (html, write):
         check_writable(file)
@@ -166,8 +181,7 @@ def _targets(text: str) -> tuple[str, ...]:
         known = kernel_functions()
         for name in names:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 5) or sorted(known)[:5]
-                raise errors.UserError(f"--target: unknown kernel function '{name}'; known: {', '.join(near)}, ...")
+                raise errors.unknown("kernel function", name, sorted(known), listed="any @kernel of emulator/")
     return names
 
 

@@ -142,9 +142,23 @@ def page(told: list[tuple[Defect, Finding, Finding, dict[str, Any]]], losses: li
 
 
 @click.command("findings")
-@click.option("--only", default="", callback=some_of("finding", IDS), help="Findings, separated by commas. [all]")
-@click.option("--seeds", default="5", callback=number(1, 10_000, whole=True), help="Hunts with real processes. [5]")
-@click.option("--seconds", default=str(SEARCH), callback=number(1, 86_400), help="Search so long for each. [60]")
+@click.option(
+    "--only",
+    default="",
+    metavar="NAME,...",
+    callback=some_of("finding", IDS),
+    help="Findings, separated by commas. [all]",
+)
+@click.option(
+    "--seeds", default="5", metavar="N", callback=number(1, 10_000, whole=True), help="Hunts with real processes. [5]"
+)
+@click.option(
+    "--seconds",
+    default=str(SEARCH),
+    metavar="N",
+    callback=number(1, 86_400),
+    help="Seconds for each defect. [60]",
+)
 @click.option("--write", default=None, metavar="FILE", help="Write the page (docs/findings.md).")
 @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
 def command(only: list[str], seeds: int, seconds: float, write: str | None, json_file: str | None) -> int:

@@ -139,12 +139,16 @@ def show(results: Sequence[Any], record: Record) -> None:
 @click.command("litmus", help=HELP, short_help="Hold the explorer to published verdicts on memory models.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
-    "--memory", "memories", default=",".join(MODELS), callback=options.some_of("memory model", MODELS),
+    "--memory",
+    "memories",
+    default=",".join(MODELS),
+    metavar="NAME,...",
+    callback=options.some_of("memory model", MODELS),
     help="The models to run under. [all]",
-)  # fmt: skip
+)
 @click.option(
-    "--executions", default=str(MOST), callback=options.number(1, 1 << 60, whole=True),
-    help=f"At most so many per test and model. [{MOST}]",
+    "--executions", default=str(MOST), metavar="N", callback=options.number(1, 1 << 60, whole=True),
+    help=f"Executions of a test under a model, at most. [{MOST}]",
 )  # fmt: skip
 @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
 def litmus_command(files: tuple[str, ...], memories: list[str], executions: int, json_file: str | None) -> int:

@@ -18,6 +18,6 @@ def subject(name: str) -> Subject:
     from scenarios.proofs.claims import CLAIMS
 
     if name not in names():
-        raise errors.UserError(f"unknown subject '{name}'; known: all, {', '.join(names())}")
+        raise errors.unknown("subject", name, ["all", *names()], listed="ptelab list claims races")
     kind, _, short = name.partition("/")
     return load_race(short) if kind == "race" else CLAIMS[short]

@@ -14,7 +14,7 @@ from emulator.engine import ENGINES
 from emulator.knobs import KNOBS
 from emulator.policy.policies import POLICIES
 from emulator.watch.points import COORDINATOR_POINTS, POINTS
-from scenarios.session.errors import UserError
+from scenarios.session.errors import UserError, unknown
 from workers.instruments import Instruments, Stop
 
 MAX_CPUS = 256
@@ -27,7 +27,7 @@ def one_of(kind: str, known: Any, optional: bool = False) -> Callable[..., str |
 
     def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
         if value not in known and not (optional and value is None):
-            raise UserError(f"unknown {kind} '{value}'; known: {', '.join(known)}")
+            raise unknown(kind, str(value), known)
         return value
 
     return check
@@ -40,7 +40,7 @@ def some_of(kind: str, known: Any) -> Callable[..., list[str]]:
         names = [name.strip() for name in value.split(",") if name.strip()]
         for name in names:
             if name not in known:
-                raise UserError(f"unknown {kind} '{name}'; known: {', '.join(known)}")
+                raise unknown(kind, name, known, listed=f"ptelab list {kind}s")
         return list(dict.fromkeys(names))
 
     return check
@@ -166,7 +166,7 @@ def _split_stop(option: str, text: str) -> tuple[int, str, str]:
             f"{option} '{text}' is not CPU@POINT; known: a number or coordinator, @, a point (ptelab points)"
         )
     if point not in POINTS:
-        raise UserError(f"{option}: unknown point '{point}'; known: {', '.join(POINTS)}")
+        raise UserError(f"{option}: {unknown('point', point, POINTS, listed='ptelab points')}")
     if cpu == "coordinator" and point not in COORDINATOR_POINTS:
         raise UserError(
             f"{option}: the coordinator does not pass {point}; known for it: {', '.join(COORDINATOR_POINTS)}"
@@ -244,22 +244,38 @@ def engine_options(function: Callable[..., Any], default_checks: str = "audit") 
             is_flag=False,
             flag_value=str(PERTURB),
             default="0",
+            metavar="N",
             callback=number(0, 1 << 20, whole=True),
             help=f"Delay one point in N at random. [no; {PERTURB}]",
         ),
         click.option(
-            "--knob", default="", callback=some_of("knob", KNOBS), help="Leave out pieces of the protocol (see list)."
+            "--knob",
+            default="",
+            metavar="NAME,...",
+            callback=some_of("knob", KNOBS),
+            help="Leave out pieces of the protocol (ptelab list knobs).",
         ),
         click.option(
             "--checks",
             default=default_checks,
+            metavar="NAME",
             callback=one_of("checks", CHECKS),
             help=f"{', '.join(CHECKS)}. [{default_checks}]",
         ),
         click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout."),
-        click.option("--seed", default="0", callback=number(0, 2**62, whole=True), help="Names the run. [0]"),
         click.option(
-            "--engine", default=ENGINES[0], callback=one_of("engine", ENGINES), help=f"{' or '.join(ENGINES)}. [native]"
+            "--seed",
+            default="0",
+            metavar="N",
+            callback=number(0, 2**62, whole=True),
+            help="Seed of what is random. [0]",
+        ),
+        click.option(
+            "--engine",
+            default=ENGINES[0],
+            metavar="NAME",
+            callback=one_of("engine", ENGINES),
+            help=f"{' or '.join(ENGINES)}. [native]",
         ),
     ):
         result = option(result)
@@ -269,13 +285,19 @@ def engine_options(function: Callable[..., Any], default_checks: str = "audit") 
 def shared_with(policies: str = "none,refcount", checks: str = "audit") -> Callable[..., Any]:
     """`engine_options` and --policy, which goes into the lab, with these defaults."""
 
+    shown = "all" if policies == ",".join(POLICIES) else policies
+
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def with_policies(*arguments: Any, lab: Lab, policy: list[str], **others: Any) -> Any:
             return function(*arguments, lab=replace(lab, policies=tuple(policy)), **others)
 
         option = click.option(
-            "--policy", default=policies, callback=some_policies, help=f"Compared in turn. [{policies}]"
+            "--policy",
+            default=policies,
+            metavar="NAME,...",
+            callback=some_policies,
+            help=f"Policies to compare. [{shown}]",
         )
         return option(engine_options(with_policies, checks))
 

@@ -51,9 +51,21 @@ def processor_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def environment(seed: int) -> dict[str, Any]:
-    """Where and with what a run was made."""
+def stolen() -> tuple[int, int]:
+    """Ticks of all processors since the start of this machine, and those that its host gave to others."""
+    try:
+        ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    except (OSError, ValueError):
+        return 0, 0
+    return sum(ticks), ticks[7] if len(ticks) > 7 else 0
+
+
+def environment(seed: int, began: tuple[int, int] = (0, 0)) -> dict[str, Any]:
+    """Where and with what a run was made, and how busy the machine was since `began`, which `stolen` returned."""
+    ticks, lost = (now - then for now, then in zip(stolen(), began, strict=True))
     return {
+        "load_average": os.getloadavg()[0],
+        "steal_percent": round(100 * lost / ticks, 2) if ticks else 0.0,
         "processors": len(os.sched_getaffinity(0)),
         "processor_model": processor_model(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -68,6 +80,12 @@ def environment(seed: int) -> dict[str, Any]:
 def command_line() -> str:
     """The command that was given, as one would type it again."""
     return shlex.join(["ptelab", *sys.argv[1:]])
+
+
+def in_use(record: Record) -> str:
+    """How busy the machine was during a run, in words."""
+    use = environment(record.seed, record.began)
+    return f"load {use['load_average']:.1f}, steal {use['steal_percent']:.1f} %"
 
 
 @dataclass
@@ -99,6 +117,7 @@ class Record:
     failure: str | None = None
     interrupted: int = 0
     command: str = field(default_factory=command_line)
+    began: tuple[int, int] = field(default_factory=stolen)
 
     def add_checks(self, checks: dict[str, int]) -> None:
         """Enter the audit of one machine."""
@@ -156,7 +175,7 @@ class Record:
             "schema": SCHEMA,
             "scenario": self.scenario,
             "command": self.command,
-            "environment": environment(self.seed),
+            "environment": environment(self.seed, self.began),
             "rows": self.rows,
             "checks": self.checks,
             "bugs": [*(violation.headline() for violation in self.violations), *self.found],

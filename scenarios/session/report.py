@@ -52,6 +52,27 @@ def mean_spread(values: Sequence[float]) -> str:
     return f"{text}  ( +- {100 * spread / abs(mean):5.2f}% )"
 
 
+def millions(values: Sequence[float]) -> str:
+    """`mean_spread`, in millions and short."""
+    mean = statistics.fmean(values)
+    text = f"{mean / 1e6:,.2f} M"
+    if len(values) < 2 or mean == 0:
+        return text
+    return f"{text} +- {100 * statistics.stdev(values) / len(values) ** 0.5 / abs(mean):.2f} %"
+
+
+def change(before: Sequence[float], after: Sequence[float]) -> str:
+    """By how many per cent the mean changed, and n.s. if twice the standard error of the difference covers that."""
+    if not any(before):
+        return "-"
+    difference = statistics.fmean(after) - statistics.fmean(before)
+    text = f"{100 * difference / statistics.fmean(before):+.2f} %"
+    if min(len(before), len(after)) < 2:
+        return text
+    error = sum(statistics.variance(values) / len(values) for values in (before, after)) ** 0.5
+    return text if abs(difference) > 2 * error else f"{text} n.s."
+
+
 def kb(value: float) -> str:
     """A size in kB, exactly, with a larger unit beside it where that reads better."""
     return f"{value:,.0f} kB ({size(value)})" if value >= 10 << 10 else f"{value:,.0f} kB"

@@ -230,7 +230,7 @@ def show(rec: Record) -> None:
 
 
 @click.command("agree")
-@click.option("--count", default="1000", callback=number(1, 10_000_000, True), help="Traces. [1000]")
+@click.option("--count", default="1000", metavar="N", callback=number(1, 10_000_000, True), help="Traces. [1000]")
 @click.option("--verbs", default="", help="Only these verbs, separated by commas. [all]")
 @engine_options
 def command(count: float, verbs: str, lab: Any) -> int:
@@ -238,7 +238,7 @@ def command(count: float, verbs: str, lab: Any) -> int:
     names = [name for name in verbs.split(",") if name]
     for name in names:
         if name not in VERBS:
-            raise errors.UserError(f"unknown verb '{name}'; known: {', '.join(VERBS)}")
+            raise errors.unknown("verb", name, VERBS, listed="ptelab help traces")
     policy = host_policy()
     try:
         record(parse_text(["mark"]), 1)

@@ -109,7 +109,11 @@ def _program(rest: list[str], out: str | None, tool: str | None, every: float) -
 @click.command("record", cls=takes_rest("--program"))
 @click.argument("file", required=False)
 @click.option(
-    "--repeat", default=str(REPEAT), callback=number(1, 1000, True), help="Recordings that must be equal. [3]"
+    "--repeat",
+    default=str(REPEAT),
+    metavar="N",
+    callback=number(1, 1000, True),
+    help="Recordings that must be equal. [3]",
 )
 @click.option("-o", "--out", metavar="FILE", help="Write the rows there, or the trace of a program. [stdout]")
 @click.option("--program", metavar="CMD ...", help="Run the rest of the line, and make a memory trace of it.")

@@ -75,6 +75,6 @@ TOPICS = {"traces": reference}
 def command(topic: str) -> int:
     """Explain a topic: traces, the language of replay, record and agree."""
     if topic not in TOPICS:
-        raise errors.UserError(f"unknown topic '{topic}'; known: {', '.join(TOPICS)}")
+        raise errors.unknown("topic", topic, TOPICS)
     report.write(TOPICS[topic]().rstrip())
     return errors.OK

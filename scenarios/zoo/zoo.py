@@ -110,12 +110,27 @@ def race_command(name: str) -> click.Command:
     """The command `run race/NAME`."""
     race = load_race(name)
 
-    @click.command(f"race/{name}", help=race.text)
+    first, _, history = race.text.partition("\n\n")
+    kept = "\n\n".join(f"\b\n{part}" for part in history.split("\n\n"))  # click would wrap the columns
+
+    @click.command(f"race/{name}", help=f"{first}\n\n{kept}")
     @click.option("--fixed", is_flag=True, help="Leave the piece of the protocol in place.")
     @click.option("--perturb/--no-perturb", default=True, help="Delay and steer, or race bare. [perturb]")
-    @click.option("--seconds", default="10", callback=options.number(0.01, 3600), help="Give up after so long. [10]")
-    @click.option("--repeat", default="1", callback=options.number(1, 1000, whole=True), help="Hunt so often. [1]")
-    @click.option("--seed", default="0", callback=options.number(0, 2**62, whole=True), help="Names the run. [0]")
+    @click.option(
+        "--seconds",
+        default="10",
+        metavar="N",
+        callback=options.number(0.01, 3600),
+        help="Seconds of a hunt. [10]",
+    )
+    @click.option("--repeat", default="1", metavar="N", callback=options.number(1, 1000, whole=True), help="Hunts. [1]")
+    @click.option(
+        "--seed",
+        default="0",
+        metavar="N",
+        callback=options.number(0, 2**62, whole=True),
+        help="Seed of what is random. [0]",
+    )
     @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
     def command(fixed: bool, perturb: bool, seconds: float, repeat: int, seed: int, json_file: str | None) -> int:
         lab = options.Lab(seed=seed, json_file=json_file, checks="online", policies=(race.policy,))
@@ -244,8 +259,16 @@ def write_tables(document: Path) -> int:
 
 
 @click.command("races", help=__doc__)
-@click.option("--seeds", default="20", callback=options.number(1, 10_000, whole=True), help="Hunts per race. [20]")
-@click.option("--only", default="", callback=options.some_of("race", RACES), help="Races, separated by commas. [all]")
+@click.option(
+    "--seeds", default="20", metavar="N", callback=options.number(1, 10_000, whole=True), help="Hunts per race. [20]"
+)
+@click.option(
+    "--only",
+    default="",
+    metavar="NAME,...",
+    callback=options.some_of("race", RACES),
+    help="Races, separated by commas. [all]",
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
 @click.option("--tables", "document", metavar="FILE", help="Write the tables of docs/races.md, hunt nothing.")
 def races_command(seeds: int, only: list[str], json_file: str | None, document: str | None) -> int:

@@ -13,6 +13,8 @@ from command import COMMAND, ENVIRONMENT, ptelab
 from support import ROOT
 
 from emulator.knobs import KNOBS, SETTINGS
+from scenarios.proofs.claims import CLAIMS
+from scenarios.zoo.race import RACES, load_race
 
 QUICK = ["run", "multi-fault", "--cpus", "1", "--repeat", "2", "--seconds", "0.05", "--no-host"]
 
@@ -76,6 +78,45 @@ def test_bad_input_is_one_line_and_exit_status_2(arguments, said):
     assert said in run.stderr
     assert run.stderr.count("\n") == 1
     assert run.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["run", "multifault"], "multi-fault"),
+        (["run", "publish-before-init"], "race/publish-before-init"),
+        (["expolre"], "explore"),
+        (["explore", "no-flush"], "race/no-flush"),
+        (["run", "multi-fault", "--policy", "refcont"], "refcount"),
+        (["run", "multi-fault", "--knob", "no-flsh"], "no-flush"),
+        (["run", "multi-fault", "--kill", "0@set_pte.lockd"], "set_pte.locked"),
+        (["list", "knob"], "knobs"),
+    ],
+)
+def test_a_name_that_is_none_is_answered_with_the_one_that_was_meant(arguments, meant):
+    assert f"; did you mean {meant}? known: " in ptelab(*arguments).stderr
+
+
+def test_races_and_claims_are_listed_where_they_are_asked_for():
+    asked, all_else = ptelab("list", "races", "claims").stdout, ptelab("list").stdout
+
+    names = [line.split()[0] for line in asked.splitlines() if line.startswith("  ") and line[2] != " "]
+    assert names == [f"race/{name}" for name in RACES] + [claim.name for claim in CLAIMS.values()]
+    assert "race/" not in all_else
+    assert "ptelab list races claims" in all_else
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["list", "races", "claims"], ["points"], ["run", "race/no-flush", "-h"]]
+)
+def test_no_listing_is_wider_than_100_columns(arguments):
+    assert max(map(len, ptelab(*arguments).stdout.splitlines())) <= 100
+
+
+def test_the_help_of_a_race_keeps_the_columns_of_its_history():
+    history = load_race("publish-before-init").text.partition("\n\n")[2].splitlines()
+
+    assert all(f"  {line}\n" in ptelab("run", "race/publish-before-init", "--help").stdout for line in history if line)
 
 
 def test_memory_scenarios_write_the_documented_rows(tmp_path):
@@ -164,7 +205,7 @@ def test_points_lists_every_point():
 
     lines = ptelab("points").stdout.splitlines()
 
-    assert [line.split()[0] for line in lines] == list(POINTS)
+    assert [line.split()[0] for line in lines if line[2] != " "] == list(POINTS)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
