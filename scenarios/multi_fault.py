@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from emulator.mm_types import GP_BUCKETS, PCP_HIGH, PCP_ROOM, Geometry
+from scenarios.reports.cover_letter import COVER_LETTER
 from scenarios.session import options, report, session
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, in_use
@@ -29,12 +30,6 @@ BASE = 0x7F00_0000_0000
 VARIANTS = ("barrier", "self", "processes")
 WARM_UP = 0.1  # seconds before the measured ones: first touch of memory, caches
 SETUP_BARRIER, ROUND_BARRIER = 1, 0
-# threads: (pf/min before, after, change as printed). The change for 8 threads, recomputed, is -1.07 %.
-COVER_LETTER = {
-    1: (32_085_255, 31_880_833, -0.64),
-    8: (101_674_967, 100_588_311, -1.17),
-    16: (113_207_000, 112_801_832, -0.36),
-}
 
 
 def programs(cpus: int, variant: str, seed: int) -> list[list[Any]]:

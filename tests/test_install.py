@@ -59,11 +59,12 @@ def installed(wheel, tmp_path_factory):
     return run
 
 
-def test_the_wheel_has_every_module_and_nothing_else(wheel):
+def test_the_wheel_has_every_module_and_template_and_nothing_else(wheel):
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
 
     modules = {path.relative_to(ROOT).as_posix() for top in PACKAGES for path in (ROOT / top).rglob("*.py")}
-    assert inside == modules
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "scenarios/reports/templates").iterdir()}
+    assert inside == modules | templates
     assert "scenarios/races/no_flush.py" in inside
 
 

@@ -14,6 +14,7 @@ from workers.explorer.data_race import DataRace, data_race_lines, why_unordered
 from workers.explorer.deadlock import deadlock_lines
 from workers.instruments import Instruments
 from workers.telling.story import story_of
+from workers.telling.waits import wait_edges
 
 SECONDS = 30.0
 NEVER = 1 << 60
@@ -78,6 +79,7 @@ class Finding:
     example: Any = None
     trace: Any = None
     lines: list[str] = field(default_factory=list)  # the report of a data race, a deadlock or a broken claim
+    wait_edges: list[dict[str, str]] = field(default_factory=list)  # of a deadlock
     others: dict[str, str] = field(default_factory=dict)  # memory model -> verdict, where the twin must show nothing
 
     @property
@@ -181,12 +183,19 @@ def _told(found: Finding, machine: Any) -> Finding:
 
     found.example = shrink(machine, found.verdict.failure, found.of.detectors)
     outcome, found.trace = trace_of(machine, found.example, found.plan.command(found.of, found.example.schedule))
-    found.lines = _report(machine, outcome, found.trace)
+    _report(found, machine, outcome)
     return found
 
 
-def _report(machine: Any, outcome: Any, trace: Any) -> list[str]:
-    """What is said of a failure that no detector has seen."""
+def _report(found: Finding, machine: Any, outcome: Any) -> None:
+    """Enter what is said of the failure."""
+    found.lines = _lines_of(machine, outcome, found.trace)
+    if outcome.what == "deadlock":
+        found.wait_edges = wait_edges(machine.segment.views, machine.geometry)
+
+
+def _lines_of(machine: Any, outcome: Any, trace: Any) -> list[str]:
+    """What is said of a failure, in lines."""
     from workers.explorer.counterexample import waits_of
 
     if outcome.what == "deadlock":
@@ -224,7 +233,7 @@ def replay(of: Subject, plan: Plan, schedule: str) -> Finding:
     found = Finding(of, plan, verdict, int(crash or 0))
     found.example = counterexample(machine, choices)
     outcome, found.trace = trace_of(machine, found.example, plan.command(of, schedule))
-    found.lines = _report(machine, outcome, found.trace)
+    _report(found, machine, outcome)
     return found
 
 
@@ -234,6 +243,7 @@ def enter(record: Record, found: Finding) -> None:
     if found.trace is not None:
         row["story"] = story_of(found.trace).as_json()
         row["report"] = found.lines
+        row["wait_edges"] = found.wait_edges
         if found.verdict.word == "fail":
             record.found.append(f"{found.of.name}: {found.what}")
     elif not found.verdict.passed:

@@ -13,7 +13,7 @@ from emulator.pgtable_types import PMD_SHIFT, POISON, PTRS_PER_PTE, TABLE_STATES
 from emulator.watch.bugs import BUGS, Bug
 from emulator.watch.points import POINTS, point_name
 from workers.telling.columns import Row, column_lines
-from workers.telling.waits import cycle_line, unquiet, wait_for_graph
+from workers.telling.waits import cycle_line, unquiet, wait_edges, wait_for_graph
 from workers.telling.whereabouts import (
     instruction,
     last_point,
@@ -73,6 +73,7 @@ class Violation:
     life: list[dict[str, Any]]
     rcu: dict[str, Any]
     waits: list[str]
+    wait_edges: list[dict[str, str]]
     story: list[Event]
     command: str | None = None
 
@@ -271,6 +272,7 @@ def violation_of(views: Mapping[str, Any], geometry: Geometry) -> Violation | No
         life=[{"ns": round(at * ns_per_cycle), "who": who(geometry, by), "event": event} for at, by, event in life],
         rcu=_rcu_state(views, geometry),
         waits=[*wait_for_graph(views, geometry), *cycle_line(views, geometry)],
+        wait_edges=wait_edges(views, geometry),
         story=story,
     )
 

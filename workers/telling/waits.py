@@ -83,6 +83,18 @@ def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
     return []
 
 
+def wait_edges(views: Views, geometry: Geometry) -> list[dict[str, str]]:
+    """Who waits for what in whose hands, an edge for each CPU and holder: `who`, `for`, `by`."""
+    unfinished = [cpu for cpu in range(geometry.cpus) if not views["cpu"]["finished"][cpu]]
+    return [
+        {"who": who(geometry, cpu), "for": waits, "by": who(geometry, other)}
+        for cpu in unfinished
+        if (waits := waiting_for(views, cpu)) is not None
+        for other in owners(views, geometry, cpu)
+        if other >= 0 and other != cpu
+    ]
+
+
 def wait_lines(views: Views, geometry: Geometry, cpus: Sequence[int], fates: Fates) -> list[str]:
     """For the CPUs of `cpus` that wait: for what, and in whose hands that is."""
     told = {}

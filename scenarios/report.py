@@ -1,0 +1,52 @@
+"""report: records as one HTML page with plots and stories, which holds the records; plots as PNG; a Perfetto trace.
+
+RUN is what --json or --html wrote; - is stdin. The page needs neither network nor JavaScript.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from scenarios.reports.extra import ReportError
+from scenarios.reports.page import page, plots
+from scenarios.reports.reading import Run, read_runs
+from scenarios.session.errors import OK, UserError
+from scenarios.session.record import check_writable, write_file
+
+
+def write_plots(runs: Sequence[Run], directory: str) -> list[Path]:
+    """Every plot as a PNG in a directory. Raises UserError."""
+    drawn = plots(runs)
+    if not drawn:
+        raise UserError(
+            "--png: these records have no plot; known: multi-fault, madvise-loop, replay, whatif, arena, ..."
+        )
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        return [plot.png(Path(directory)) for plot in drawn]
+    except OSError as error:
+        raise UserError(f"cannot write to {directory}: {error.strerror}") from None
+
+
+@click.command("report", help=(__doc__ or "").partition(": ")[2])
+@click.argument("run", nargs=-1, required=True)
+@click.option("-o", "--html", "html_file", metavar="FILE", help="Write the page.")
+@click.option("--png", "png_directory", metavar="DIR", help="Write each plot as a PNG.")
+def command(run: tuple[str, ...], html_file: str | None, png_directory: str | None) -> int:
+    """Read, draw, write; the exit status."""
+    if html_file is None and png_directory is None:
+        raise UserError("nothing to write; known: -o FILE, --png DIR")
+    check_writable(html_file)
+    try:
+        runs = [one for file in run for one in read_runs(file)]
+        if html_file is not None:
+            write_file(html_file, page(runs))
+        if png_directory is not None:
+            for file in write_plots(runs, png_directory):
+                click.echo(file)
+    except ReportError as error:
+        raise UserError(str(error)) from None
+    return OK

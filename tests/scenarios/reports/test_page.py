@@ -1,0 +1,247 @@
+"""The HTML report: it holds its records, escapes what it is given, and reads well in a real browser.
+
+Covers: scenarios/report scenarios/reports/*
+"""
+
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import chromium
+import pytest
+from command import ptelab
+
+from scenarios.cli import command_line
+from scenarios.reports.extra import ReportError, library
+from scenarios.reports.page import all_sections, page, plots
+from scenarios.reports.reading import DATA_ID, Run, read_runs
+
+RECORDS = Path(__file__).with_name("records")
+EVIL = "\"><script>alert(1)</script><b onload=x>&'$x_1$"
+NAMES = sorted(path.stem for path in RECORDS.glob("*.json"))
+
+
+def recorded(*names):
+    return [run for name in names for run in read_runs(str(RECORDS / f"{name}.json"))]
+
+
+class Html(HTMLParser):
+    """Tags, attributes and text of a page; raises ValueError if they are not nested."""
+
+    VOID = ("meta",)
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.said = [], [], [], []
+        self.feed(text)
+        self.close()
+        if self.open:
+            raise ValueError(self.open)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if self.open.pop() != tag:
+            raise ValueError(tag)
+
+    def handle_data(self, data):
+        self.said.append(data)
+
+
+@pytest.fixture(scope="module")
+def everything():
+    return page(recorded(*NAMES))
+
+
+def test_the_page_holds_the_records_it_was_made_of(everything, tmp_path):
+    file = tmp_path / "all.html"
+    file.write_text(everything)
+
+    again = read_runs(str(file))
+    assert [run.data for run in again] == [run.data for run in recorded(*NAMES)]
+    assert page(again).count("<svg") == everything.count("<svg")
+
+
+def test_the_page_needs_nothing_from_outside(everything):
+    read = Html(everything)
+    scripts = [attrs for tag, attrs in read.tags if tag == "script"]
+
+    assert scripts == [{"type": "application/json", "id": DATA_ID}]
+    assert not {tag for tag, _ in read.tags} & {"link", "img", "iframe", "object", "base", "image"}
+    for _, attrs in read.tags:
+        for name, value in attrs.items():
+            assert not name.startswith("on")
+            if name in ("href", "xlink:href", "src"):
+                assert value.startswith("#")
+    assert "@import" not in everything
+    assert "prefers-color-scheme: dark" in everything
+
+
+def test_every_id_of_the_page_is_there_once_and_every_reference_meets_one(everything):
+    read = Html(everything)
+    ids = [attrs["id"] for _, attrs in read.tags if "id" in attrs]
+    references = {attrs[name][1:] for _, attrs in read.tags for name in ("href", "xlink:href") if name in attrs}
+
+    assert len(ids) == len(set(ids))
+    assert references <= set(ids)
+
+
+def test_colours_of_the_plots_follow_the_page(everything):
+    drawings = everything[everything.index("<article") : everything.index(f'id="{DATA_ID}"')]
+    fixed = {colour for colour in ("#000000", "#ffffff", "#1b1b1f", "#0072b2") if colour in drawings}
+
+    assert fixed == set()
+
+
+def test_markup_in_names_arguments_and_comments_is_text(tmp_path):
+    race, explored, replay, fault = (r.data for r in recorded("race", "explored-race", "replay-none", "multi-fault"))
+    explored["rows"][0]["story"]["lines"][0] |= {"text": EVIL, "instruction": EVIL, "callers": [EVIL], "notes": [EVIL]}
+    explored["rows"][0] |= {"subject": EVIL, "schedule": EVIL, "report": [EVIL]}
+    race["violations"][0] |= {"saw": EVIL, "waits": [EVIL], "wait_edges": [{"who": EVIL, "for": EVIL, "by": "CPU 0"}]}
+    race["violations"][0]["life"][0]["who"] = EVIL
+    race["environment"]["processor_model"] = EVIL
+    for row in (*replay["rows"], *fault["rows"]):
+        row["policy"] = EVIL if row["policy"] == "none" else row["policy"]
+        row["operation"] = EVIL
+    records = [race, explored, replay, fault]
+    for record in records:
+        record["command"] = f"ptelab run x --json {EVIL}"
+    text = page([Run(EVIL, record) for record in records])
+    read = Html(text)
+
+    assert [attrs for tag, attrs in read.tags if tag == "script"] == [{"type": "application/json", "id": DATA_ID}]
+    assert not any(name.startswith("on") for _, attrs in read.tags for name in attrs)
+    assert "".join(read.said).count(EVIL) > 15  # it is told, as it is, in tables, stories, plots and drawings
+    file = tmp_path / "evil.html"
+    file.write_text(text)
+    assert [run.name for run in read_runs(str(file))] == [EVIL] * len(records)
+
+
+@pytest.mark.parametrize(
+    ("name", "titles"),
+    [
+        ("multi-fault", ["Throughput", "Scaling", "Cost of a fault", "Grace periods", "Checks"]),
+        ("madvise-loop", ["Page tables held", "Checks"]),
+        ("replay-none", ["VmPTE over time"]),
+        ("whatif", ["What if this program ran under another design", "Checks"]),
+    ],
+)
+def test_a_record_has_the_sections_that_its_rows_can_fill(name, titles):
+    found = [section.title for _, sections in all_sections(recorded(name)) for section in sections]
+
+    assert [title for title in found if title in titles] == titles
+
+
+def test_a_race_is_told_in_columns_with_what_was_seen_marked_and_the_life_of_its_table():
+    text = page(recorded("race"))
+    violation = recorded("race")[0].data["violations"][0]
+
+    assert text.count('<tr class="guilty') == 1
+    assert "by CPU 0" in text
+    assert f"The life of table {violation['table']}" in text
+    for event in violation["life"]:
+        assert f">{event['event']}" in text
+
+
+def test_the_two_accesses_that_clash_are_marked_in_an_explored_story():
+    lines = recorded("explored-race")[0].rows[0]["story"]["lines"]
+
+    assert page(recorded("explored-race")).count('<tr class="guilty') == sum(line["guilty"] for line in lines) == 2
+
+
+def test_a_deadlock_is_drawn_with_an_arrow_for_each_edge():
+    (run,) = recorded("deadlock")
+    edges = run.data["violations"][0]["wait_edges"]
+
+    assert {(edge["who"], edge["by"]) for edge in edges} == {("CPU 0", "CPU 1"), ("CPU 1", "CPU 0")}
+    assert page([run]).count('marker-end="url(#tip)"') == len(edges)
+
+
+def test_plots_are_written_as_files(tmp_path, capsys):
+    status = command_line(["report", str(RECORDS / "multi-fault.json"), "--png", str(tmp_path / "plots")])
+
+    written = [Path(line) for line in capsys.readouterr().out.split()]
+    assert status == 0
+    assert [file.stem for file in written] == [plot.name for plot in plots(recorded("multi-fault"))]
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in written)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is not JSON"),
+        ("[1]", "is not a record"),
+        ("7", "no object"),
+        ("{}", "no 'schema'"),
+        ('{"schema": 2, "scenario": "x", "command": "x", "environment": {}, "rows": [], "verdict": "x"}', "schema 2"),
+        ("<p>hello", "no report of ptelab"),
+        ("\udcff", "not text"),
+    ],
+)
+def test_what_is_no_record_is_one_line(text, said, tmp_path, capsys):
+    file = tmp_path / "x.json"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+
+    assert command_line(["report", str(file), "-o", str(tmp_path / "out.html")]) == 2
+    complaint = capsys.readouterr().err
+    assert said in complaint
+    assert complaint.count("\n") == 1
+    assert not (tmp_path / "out.html").exists()
+
+
+def test_without_the_extra_it_says_in_one_line_how_to_get_it(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    assert command_line(["report", str(RECORDS / "multi-fault.json"), "-o", str(tmp_path / "out.html")]) == 2
+    complaint = capsys.readouterr().err
+    assert "pip install 'ptelab[report]'" in complaint
+    assert complaint.count("\n") == 1
+    with pytest.raises(ReportError):
+        library("no_such_library_of_anybody")
+
+
+def test_the_help_of_the_command_imports_no_library_of_the_extra():
+    ran = ptelab("report", "--help")
+
+    assert ran.returncode == 0, ran.stderr
+
+
+in_a_browser = pytest.mark.skipif(
+    chromium.browser() is None, reason="no Chromium is installed (apt-get install chromium)"
+)
+
+
+@in_a_browser
+def test_a_page_that_complains_or_asks_the_network_or_runs_out_of_its_window_is_seen(tmp_path):
+    wide = '<svg style="width: 900px"></svg>'
+    asks = '<img src="http://example.invalid/x.png"><script>console.error("no")</script>'
+    seen = chromium.look(f"<html><body>{wide}{asks}</body></html>", "bad-page", 500, 400, tmp_path)
+
+    assert seen.requests == ["http://example.invalid/x.png"]
+    assert seen.complaints != []
+    assert seen.probe["page"] > seen.probe["width"] == 500
+
+
+@in_a_browser
+@pytest.mark.parametrize(("width", "dark"), [(400, True), (1600, False)])
+def test_a_browser_shows_every_section_at_this_width(everything, width, dark, tmp_path):
+    seen = chromium.look(everything, f"report-{width}", width, 9000, tmp_path, dark)
+
+    assert seen.complaints == []
+    assert seen.requests == []
+    assert seen.probe["width"] == width
+    assert seen.probe["page"] <= width, "the page is broader than its window"
+    assert seen.probe["dark"] is dark
+    plot_count, drawings = len(plots(recorded(*NAMES))), everything.count('class="drawing"')
+    assert len(seen.probe["svgs"]) == plot_count + drawings, "of the two sizes of a plot one is shown"
+    assert all(w >= 300 and h >= 80 and w <= width for w, h in seen.probe["svgs"])
+    for word in ("Throughput", "VmPTE over time", "count-saturated", "pmd_install", "cover letter", "CPU 1"):
+        assert word in seen.probe["text"]
+    assert seen.probe["ground"] == ("rgb(23, 23, 27)" if dark else "rgb(253, 253, 254)")
+    assert seen.shot.stat().st_size > 10_000
