@@ -27,7 +27,13 @@ from scenarios.imports.calls import (
 from scenarios.imports.lines import Lines
 from scenarios.imports.snapshot import Line
 
-_TRACE = re.compile(r"\s*(\d+\.\d+|\?) \( *[\d.]* *(?:ms)? *\): (?:(.{0,16}?)/(\d+) )?\s*(\S.*)$")
+_TRACE = re.compile(
+    r"\s*(\d+\.\d+|\?) (?:\( *[\d.]* *(?:ms)? *\):? (?:(.{0,16}?)/(\d+) )?|(.{0,16}?)/(\d+) (?=[\w-]+:\w+\())\s*(\S.*)$"
+)
+_POINT = re.compile(r"(?:exceptions:)(page_fault_(?:user|kernel))\((.*)\)\s*$")
+_FTRACE = re.compile(  # trace-cmd report, /sys/kernel/tracing/trace
+    r"\s*(.{1,16}?)-(\d+)\s+(?:\( *[\d-]+\)\s+)?\[(\d+)\]\s+(?:\S{4,5}\s+)?(\d+\.\d+):\s+(?:exceptions:)?(\w+):\s(.*)$"
+)
 _FAULT = re.compile(r"(?:min|maj)fault \[(.*)\] => (?:(.*)@)?(0x[0-9a-f]+) \((.)(.)\)")
 _SCRIPT = re.compile(
     r"\s*(?:(\S.*?)\s+)?(\d+)(?:/(\d+))?\s+(?:\[(\d+)\]\s+)?(?:[^\s\d]\S{3,4}\s+)?(\d+\.\d+):\s+(?:\d+\s+)?(\S.*)$"
@@ -59,7 +65,7 @@ def looks_like_trace(lines: list[str]) -> bool:
 
 def looks_like_script(lines: list[str]) -> bool:
     """True if some lines look like those of perf script."""
-    return any(_SCRIPT.match(line) for line in lines if not line.startswith("#"))
+    return any(_SCRIPT.match(line) or _FTRACE.match(line) for line in lines if not line.startswith("#"))
 
 
 def _named(text: str) -> dict[str, str]:
@@ -69,6 +75,13 @@ def _named(text: str) -> dict[str, str]:
         if found := _OPERAND.match(part):
             args[found[1]] = part[found.end() :].strip()
     return args
+
+
+def _by_name(call: str, args: dict[str, str]) -> dict[str, str]:
+    """Operands by the kernel's names, though a perf that does not know the call has them as arg0, arg1 and so on."""
+    if "arg0" not in args:
+        return args
+    return {name: args[f"arg{i}"] for i, name in enumerate(PARAMETERS.get(call, ())) if f"arg{i}" in args}
 
 
 class _Perf:
@@ -123,7 +136,12 @@ class PerfTrace(_Perf):
             self._refuse(line)
             return
         time = None if found[1] == "?" else float(found[1]) / 1000
-        tid, rest = int(found[3] or 0), found[4]
+        tid, rest = int(found[3] or found[5] or 0), found[6]
+        if point := _POINT.match(rest):
+            args = _named(point[2])
+            write = str(number(args.get("error_code", "0")) >> 1 & 1)
+            yield self._event(FAULT, time, tid, "fault", {"address": args.get("address", ""), "write": write})
+            return
         if fault := _FAULT.match(rest):
             where, address = fault[2] or "", fault[3]
             absolute = not where or where.startswith(_ABSOLUTE)
@@ -154,7 +172,7 @@ class PerfTrace(_Perf):
         if end is None:
             self._refuse(rest)
             return
-        operands = _named(end[1]) if args is None else args
+        operands = _by_name(name, _named(end[1]) if args is None else args)
         if name in ("clone", "clone3") and "clone_flags" not in operands:
             operands = {"uargs": "", **operands}
         value, failed = self._result(end[2], end[3])
@@ -171,6 +189,11 @@ class PerfScript(_Perf):
         self._executed: set[int] = set()  # tasks whose exec a record of perf's has said
 
     def _read(self, line: str) -> Iterator[Event]:
+        if (plain := _FTRACE.match(line)) and plain[5].startswith("page_fault_"):
+            args = dict(_PAIR.findall(plain[6]))
+            write = str(number(args.get("error_code", "0")) >> 1 & 1)
+            yield self._fault(float(plain[4]), int(plain[2]), 0, args.get("address", ""), write)
+            return
         found = _SCRIPT.match(line)
         if found is None:
             if not re.match(r"\s+[0-9a-f]+ \S", line):  # a call chain

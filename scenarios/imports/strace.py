@@ -27,7 +27,7 @@ from scenarios.imports.calls import (
 from scenarios.imports.lines import Lines
 
 HEAD = re.compile(
-    r"\s*(?:\[pid +(\d+)(?:<[^>]*>)?\] *|(\d+)(?:<[^>]*>)? +)?"  # who
+    r"\s*(?:> ?)*(?:\[pid +(\d+)(?:<[^>]*>)?\] *|(\d+)(?:<[^>]*>)? +)?"  # who
     r"(?:(\d\d?:\d\d:\d\d(?:\.\d+)?|\d+\.\d+) +)?(?:\(\+ *\d+\.\d+\) +)?"  # when
     r"(?:\[[0-9a-f? ]+\] +)*"  # -i, -n
     r"(?:([a-z_][a-z_0-9]*)\(|(<\.\.\. )|(\+\+\+ |--- ))"  # what

@@ -144,6 +144,30 @@ def test_a_negative_result_is_an_error(tmp_path):
     assert (events[-1].kind, events[-1].result, events[-1].failed != "") == (CALL, -22, True)
 
 
+def test_operands_without_names_and_points_without_a_duration_are_read_as_well(tmp_path):
+    text = """\
+    12.100 ( 0.004 ms): psq/11143 mmap(arg0: 0, arg1: 65536, arg2: 3, arg3: 34, arg4: -1, arg5: 0) = 0x7f5d4586c000
+    12.160 ( 0.004 ms): psq/11143 madvise(arg0: 140038575144960, arg1: 4096, arg2: 4, arg3: -4194304, arg4: 0) = 0
+    12.170 ( 0.000 ms): psq/11143 minfault [/lib64/libc-2.22.so@__memset_avx2+0x12e] => //anon@0x7f5d4586d000 (d.)
+  3711.661 a.out/11143 exceptions:page_fault_user(address: 0x7f5d4586e420, ip: 4195786, error_code: 6)
+"""
+    lines, _ = imported(tmp_path, text)
+    assert lines == [
+        "mm @ 0x10000 0x7f5d4586c000 rw",
+        "dontneed @ 0x7f5d4586c000 0x1000",
+        "touch @ 0x7f5d4586d000 0x2000",
+    ]
+
+
+def test_the_kernels_own_trace_has_page_faults(tmp_path):
+    text = (
+        "          bash-930   [003] d...  6288.896762: page_fault_user: address=0x55bc6c5557d0 ip=0x1 error_code=0x7\n"
+    )
+    assert looks_like_script([text])
+    (event,), _ = read(tmp_path, text, PerfScript)
+    assert (event.kind, event.tid, event.args) == (FAULT, 930, {"address": "0x55bc6c5557d0", "write": "1"})
+
+
 def test_records_of_tasks_say_who_is_a_thread_of_whom(tmp_path):
     text = "  x 5 [001] 500.3: PERF_RECORD_FORK(5:6):(5:5)\n  x 5 [001] 500.4: PERF_RECORD_FORK(7:7):(5:5)\n"
     text += "  x 6 [001] 500.5: PERF_RECORD_EXIT(5:6):(1:1)\n"
