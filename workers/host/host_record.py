@@ -15,6 +15,7 @@ import numpy as np
 
 from emulator import uapi
 from emulator.mm_types import PAGE_SIZE, RECORD
+from emulator.pgtable_types import PGDIR_SHIFT
 from emulator.uapi import Op
 from workers.host.fault_loop import HostUnavailable, in_child
 from workers.programs.program import MARK, Insn, assemble, fork
@@ -31,6 +32,8 @@ _FIELDS = {
     "CHILD_MINFLT": ("child_minflt", 1),
     "VALUE": ("value", 1),
 }
+
+USER_ENTRIES = 256  # of a PGD
 
 
 def record_program(program: Sequence[Insn], rows: int, files: Mapping[int, int] | None = None) -> np.ndarray:
@@ -55,6 +58,7 @@ def _record(
     """The rows of a program; this process does nothing else. It stays on one processor: what has been stored to waits
     there on its way to the lists that MADV_FREE and MADV_PAGEOUT look at.
     """
+    program = _avoid_own_memory(program)
     warm_up = [insn._replace(record=rows) for insn in (MARK, fork(), MARK, fork())]
     insns = assemble([*warm_up, *program])
     numbers = np.ascontiguousarray(np.stack([insns[name] for name in Insn._fields], 1), np.int64)
@@ -69,7 +73,6 @@ def _record(
     _open_pipes(loop, words, program)
     words[loop.LOCKS_ALL] = _locks_all(program)
     os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])
-    _avoid_own_memory(program)
     follow(words, text, numbers, figures, len(warm_up))
     records = np.zeros(rows, RECORD.dtype)
     for column, (field, unit) in _FIELDS.items():
@@ -134,12 +137,40 @@ def _ranges(insn: Insn) -> list[tuple[int, int]]:
     return [(insn.addr, length)]
 
 
-def _avoid_own_memory(program: Sequence[Insn]) -> None:
-    """Raises HostUnavailable if a program would change memory that this process needs."""
+def _avoid_own_memory(program: Sequence[Insn]) -> Sequence[Insn]:
+    """The program where it changes no memory that this process needs: as it is, or moved by whole PGD entries, which
+    changes neither where its tables lie nor how many there are. Raises HostUnavailable if no move is free.
+    """
     ranges = [used for insn in program for used in _ranges(insn)]
-    start = np.array([addr for addr, _ in ranges])
-    end = np.array([addr + length for addr, length in ranges])
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        low, high = (min(int(word, 16), 1 << 48) for word in line.split()[0].split("-"))
+    start = np.array([addr for addr, _ in ranges], np.int64)
+    end = start + np.array([length for _, length in ranges], np.int64)
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    own = [[min(int(word, 16), 1 << 48) for word in line.split()[0].split("-")] for line in lines]
+    entries = {entry for low, high in own for entry in range(low >> PGDIR_SHIFT, (high - 1 >> PGDIR_SHIFT) + 1)}
+    used = {(low >> PGDIR_SHIFT, max(low, high - 1) >> PGDIR_SHIFT) for low, high in zip(start, end, strict=True)}
+    for by in range(USER_ENTRIES):
+        if all(_fits((first + by) % USER_ENTRIES, last - first, entries, by > 0) for first, last in used):
+            return [_moved(insn, by << PGDIR_SHIFT) for insn in program] if by else program
+    for line, (low, high) in zip(lines, own, strict=True):
         if ((start < high) & (low < end)).any():
             raise HostUnavailable(f"the trace uses addresses of the recording process: {line}")
+    return program
+
+
+def _fits(first: int, more: int, taken: set[int], moved: bool) -> bool:
+    """True if PGD entries are free; to the first of all, where little may be mapped, nothing is moved."""
+    return first >= moved and first + more < USER_ENTRIES and taken.isdisjoint(range(first, first + more + 1))
+
+
+def _moved(insn: Insn, by: int) -> Insn:
+    """The instruction at other addresses."""
+    if not _ranges(insn) or insn.op in (Op.MARK, Op.REAP):
+        return insn
+
+    def moved(address: int) -> int:
+        return (address + by) % (USER_ENTRIES << PGDIR_SHIFT)
+
+    insn = insn._replace(addr=moved(insn.addr))
+    if insn.op in (Op.MREMAP_FIXED, Op.UFFD_MOVE):
+        return insn._replace(arg=moved(insn.arg))
+    return insn._replace(more=moved(insn.more)) if insn.op == Op.MREMAP_CALL else insn

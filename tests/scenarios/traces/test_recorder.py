@@ -91,6 +91,19 @@ def test_addresses_that_the_recording_needs_itself_are_refused(trace, tmp_path):
         record(parse(path))
 
 
+def test_a_trace_that_lies_where_the_recording_process_does_is_moved_and_has_the_same_page_tables(trace, tmp_path):
+    rows = []
+    for at, to in (("0x100000000000", "0x110000000000"), ("0x7ff000000000", "0x550000000000")):
+        path = tmp_path / "b.trace"
+        text = (
+            f"mm @ 4M {at} rw\ntouch @ {at} 4M\nmr @ {at} 2M 4M may,fixed @ {to}\ntouch @ {to} 4M\nmunmap @ {to} 4M\n"
+        )
+        path.write_text(text)
+        rows.append([row[:4] for row in figures(record(parse(path), repeat=1))])
+
+    assert rows[0] == rows[1]
+
+
 def test_a_trace_that_needs_more_memory_than_there_is_is_refused(tmp_path):
     path = tmp_path / "b.trace"
     path.write_text("mmap 0 32G\ntouch 0 0 32G\nmmap 1 32G\ntouch 1 0 32G\nmmap 2 32G\ntouch 2 0 32G\n")
