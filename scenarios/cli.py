@@ -73,6 +73,7 @@ LATER = {
     ),
     "help": ("scenarios.traces.reference", "command", "Explain a topic: traces, the language of memory traces."),
     "soak": ("scenarios.soak", "command", "Run the full protocol clean for 1e10 page faults, resumably."),
+    "compare": ("scenarios.compare", "command", "Two records side by side: what changed, and can the rounds tell?"),
     "report": ("scenarios.report", "command", "Records as one HTML page, as plots."),
     "races": ("scenarios.zoo.zoo", "races_command", "Leave out each piece of the protocol and catch what follows."),
     "explore": ("scenarios.proofs.explore", "explore_command", "Try every interleaving of a small program."),

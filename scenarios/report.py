@@ -16,6 +16,9 @@ from scenarios.reports.reading import Run, read_runs
 from scenarios.session.errors import OK, UserError
 from scenarios.session.record import check_writable, write_file
 
+HELP = (__doc__ or "").removeprefix("report: ")
+HELP = HELP[0].upper() + HELP[1:]
+
 
 def write_plots(runs: Sequence[Run], directory: str) -> list[Path]:
     """Every plot as a PNG in a directory. Raises UserError."""
@@ -31,7 +34,7 @@ def write_plots(runs: Sequence[Run], directory: str) -> list[Path]:
         raise UserError(f"cannot write to {directory}: {error.strerror}") from None
 
 
-@click.command("report", help=(__doc__ or "").partition(": ")[2])
+@click.command("report", help=HELP)
 @click.argument("run", nargs=-1, required=True)
 @click.option("-o", "--html", "html_file", metavar="FILE", help="Write the page.")
 @click.option("--png", "png_directory", metavar="DIR", help="Write each plot as a PNG.")
