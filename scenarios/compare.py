@@ -1,9 +1,9 @@
 """compare: two records side by side: what changed, by how much, and can the rounds tell?
 
-OLD and NEW are what --json or a report wrote; rows that measured the same thing are set beside each other. Three columns
-as the kernel's test robot prints them: mean and standard deviation before, change, mean and standard deviation after.
-n.s.: the rounds do not show that it is not 0. Run both on the same machine, idle. Two records of one policy each are
-compared with each other, whatever the policies.
+OLD and NEW are what --json or a report wrote; rows that measured the same thing are set beside each other. The three
+columns are those of the kernel's test robot: mean and standard deviation before, change, the same after. n.s.: the
+rounds do not show that it is not 0. Run both on the same machine, idle. Two records of one policy each are compared
+with each other, whatever the policies.
 
 Exit status: 0; 1 with --gate, if something is worse by more than that and the rounds show it; 2 usage.
 """
