@@ -33,6 +33,7 @@ SCENARIOS = {
         "how large are the page tables after 50 GiB of touch and MADV_DONTNEED?",
     ),
     "server-snapshot": ("scenarios.server_snapshot", "what does a 55 TiB server get back, and what does it need?"),
+    "arena": ("scenarios.arena.command", "what does each policy give back on each workload, at what cost, how late?"),
     "finish-fault-deadlock": (
         "scenarios.finish_fault",
         "does a fault that allocates its table under the page lock hang against write-back?",
@@ -46,6 +47,11 @@ _COMPLETION = "_PTELAB_COMPLETE"  # of click
 
 # name -> (module, its command, what it is for)
 LATER = {
+    "arena": (
+        "scenarios.arena.command",
+        "command",
+        "Every policy on every workload, in tables.",
+    ),
     "advise": (
         "scenarios.advice.command",
         "command",

@@ -20,19 +20,10 @@ from scenarios.session.errors import UserError
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record
 from workers.host.fault_loop import HostUnavailable, measure_madvise_loop
+from workers.programs.image import BASE_KB, LIBRARIES, PIECE, image
 from workers.programs.program import STOP, assemble, dontneed, mmap, touch
 
-PIECE = 2 << 20
-BASE_KB = 40
-LIBRARIES = 0x7FFF_F000_0000  # inside a GiB: the mapping ends here, the libraries begin
-BINARY, HEAP, STACK = 0x5555_5555_4000, 0x5555_5580_0000, 0x7FE0_0000_0000
 COVER_LETTER = "cover letter: 102640 kB before, 248 kB after; merged in 2025: 240 kB"
-
-
-def image(base_kb: int) -> list[Any]:
-    """The program that builds a tiny process of `base_kb` of page tables."""
-    pieces = [BINARY, HEAP, STACK, *(LIBRARIES + i * PIECE for i in range(2 + (base_kb - BASE_KB) // 4))]
-    return [insn for addr in pieces for insn in (mmap(addr, 16 << 10), touch(addr, 16 << 10))]
 
 
 def sweep(start: int, total: int, piece: int) -> Any:

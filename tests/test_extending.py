@@ -1,5 +1,6 @@
-"""docs/extending.md does what it says: each example is followed word for word in a copy of the tree."""
+"""The pages that say how to extend the project: each is followed word for word in a copy of the tree."""
 
+import json
 import os
 import re
 import shutil
@@ -10,23 +11,25 @@ import pytest
 from command import ENVIRONMENT
 from support import ROOT
 
-PAGE = (ROOT / "docs" / "extending.md").read_text()
+PAGES = ("extending.md", "add-a-policy.md")
+TEXT = {page: (ROOT / "docs" / page).read_text() for page in PAGES}
 STEP = re.compile(
     r"^In `(?P<file>[^`]+)`, below the line `(?P<line>[^`]+)`:\n\n```python\n(?P<added>.*?)^```$"
     r"|^New file `(?P<new>[^`]+)`:\n\n```python\n(?P<text>.*?)^```$"
     r"|^    \$ ptelab (?P<words>.*?) +# exit (?P<status>\d)$",
     re.MULTILINE | re.DOTALL,
 )
-RUNS = [(step["words"], int(step["status"])) for step in STEP.finditer(PAGE) if step["words"]]
+STEPS = {page: list(STEP.finditer(text)) for page, text in TEXT.items()}
+RUNS = [(page, step["words"], int(step["status"])) for page in PAGES for step in STEPS[page] if step["words"]]
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A copy of the tree in which everything was done that the page says."""
+    """A copy of the tree in which everything was done that the pages say."""
     tree = tmp_path_factory.mktemp("copy")
     for top in ("emulator", "workers", "scenarios", "docs"):
         shutil.copytree(ROOT / top, tree / top, ignore=shutil.ignore_patterns("__pycache__"))
-    for step in STEP.finditer(PAGE):
+    for step in (step for page in PAGES for step in STEPS[page]):
         if step["new"]:
             assert not (tree / step["new"]).exists(), step["new"]
             (tree / step["new"]).write_text(step["text"])
@@ -49,16 +52,32 @@ def ptelab(tree, *words):
     )
 
 
-def test_every_block_of_the_page_belongs_to_a_step():
-    assert PAGE.count("```python") == len([step for step in STEP.finditer(PAGE) if not step["words"]]) == 6
-    assert len(RUNS) == PAGE.count("    $ ptelab ") == 10
+@pytest.mark.parametrize(("page", "blocks", "runs"), [("extending.md", 6, 10), ("add-a-policy.md", 6, 4)])
+def test_every_block_of_the_page_belongs_to_a_step(page, blocks, runs):
+    assert TEXT[page].count("```python") == len([step for step in STEPS[page] if not step["words"]]) == blocks
+    assert len([words for of, words, _ in RUNS if of == page]) == TEXT[page].count("    $ ptelab ") == runs
 
 
-@pytest.mark.parametrize(("words", "status"), RUNS)
-def test_what_the_page_runs_ends_as_it_says(copy, words, status):
+@pytest.mark.parametrize(("page", "words", "status"), RUNS)
+def test_what_the_page_runs_ends_as_it_says(copy, page, words, status):
     run = ptelab(copy, *words.split())
 
     assert run.returncode == status, run.stdout + run.stderr
+
+
+def test_the_policy_that_was_added_leaves_what_the_page_says(copy):
+    words = "arena --workload sweep,part-unmapped,pieces-64k --policy big-zap,none-rcu --scale 6400 --engine semaphore"
+
+    run = ptelab(copy, *words.split(), "--repeat", "1", "--json", "-")
+
+    left = {(row["workload"], row["policy"]): row["left_kb"] for row in json.loads(run.stdout)["rows"]}
+    everything, nothing = [40 + 4 * 4], [40]
+    assert left == {
+        ("sweep", "big-zap"): nothing,
+        ("part-unmapped", "big-zap"): nothing,
+        ("pieces-64k", "big-zap"): everything,
+        **{(workload, "none-rcu"): everything for workload in ("sweep", "part-unmapped", "pieces-64k")},
+    }
 
 
 def test_what_was_added_is_known_by_name(copy):
@@ -71,8 +90,19 @@ def test_what_was_added_is_known_by_name(copy):
     assert "`put-twice`" in (copy / "docs" / "races.md").read_text()
 
 
-def test_what_was_added_is_as_the_project_writes_it(copy):
-    changed = [str(copy / (step["new"] or step["file"])) for step in STEP.finditer(PAGE) if not step["words"]]
+@pytest.mark.stress
+def test_the_policy_that_was_added_survives_random_programs(copy):
+    run = ptelab(
+        copy,
+        *["run", "stress", "--policy", "big-zap", "--cpus", "4", "--perturb", "--seconds", "5"],
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_was_added_is_as_the_project_writes_it(copy, page):
+    changed = [str(copy / (step["new"] or step["file"])) for step in STEPS[page] if not step["words"]]
     ruff = [os.path.join(os.path.dirname(sys.executable), "ruff")]
     config = ["--config", str(ROOT / "pyproject.toml"), "--no-cache"]
 

@@ -16,7 +16,7 @@ class Progress:
         self._title = title
         self._bar: Any = None
         self._task: Any = None
-        self._last = time.monotonic()
+        self._began = self._last = time.monotonic()
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
@@ -36,7 +36,14 @@ class Progress:
             self._bar.update(self._task, completed=share, description=f"{self._title} {text}".rstrip())
         elif time.monotonic() - self._last >= _EVERY:
             self._last = time.monotonic()
-            note(f"{self._title}: {100 * share:.0f} % {text}".rstrip())
+            note(f"{self._title}: {100 * share:.0f} % {text}".rstrip() + self._left(share))
+
+    def _left(self, share: float) -> str:
+        """How long it will take from here on, if it goes on like this."""
+        if not 0 < share < 1:
+            return ""
+        seconds = round((time.monotonic() - self._began) * (1 - share) / share)
+        return f", {seconds // 60}:{seconds % 60:02} left"
 
     def __exit__(self, *exc: object) -> None:
         if self._bar is not None:

@@ -12,6 +12,7 @@ from scenarios.session.record import Record
 from workers.telling.violation import report_lines
 
 SHOWN_SIGNALS = 8
+WIDTH, GAP = 100, 3  # columns of a printed table, and between two of its columns
 
 
 def write(text: str = "") -> None:
@@ -40,6 +41,19 @@ def table(
     for line in "".join(segment.text for segment in console.render(grid)).rstrip().splitlines():
         write(line.rstrip().replace("\N{BOX DRAWINGS LIGHT HORIZONTAL}", "-"))
     write()
+
+
+def tables(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """A table of at most WIDTH columns; what does not fit stands in further ones, each with the first column again."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    first = 1
+    while first < len(header):
+        end, room = first, WIDTH - widths[0]
+        while end < len(header) and (end == first or room >= widths[end] + GAP):
+            room -= widths[end] + GAP
+            end += 1
+        table([header[0], *header[first:end]], [[row[0], *row[first:end]] for row in rows], title)
+        first, title = end, None
 
 
 def mean_spread(values: Sequence[float]) -> str:

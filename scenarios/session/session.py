@@ -72,9 +72,15 @@ def finish(machine: Any, record: Record, lab: Lab, command: str | None = None) -
     return {name: int(machine.views["cpu"][name].sum()) for name in names[first:]}
 
 
-def needed_kb(machine: Any) -> int:
-    """Page tables that hold something: PTE tables with an entry that is not none, and the tables above them, in kB."""
-    return len(Frozen(machine.views, machine.geometry).needed()) * PAGE_SIZE // 1024
+def needed_kb(machine: Any, mm: int | None = None) -> int:
+    """Page tables that hold something: PTE tables with an entry that is not none, and the tables above them, in kB.
+
+    Those of all address spaces, or of one.
+    """
+    needed = Frozen(machine.views, machine.geometry).needed()
+    if mm is not None:
+        needed = needed[machine.views["ptdesc"]["mm"][needed] == mm + 1]
+    return len(needed) * PAGE_SIZE // 1024
 
 
 def memory_row(

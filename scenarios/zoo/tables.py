@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from emulator.knobs import KNOBS, SETTINGS
-from scenarios.session import errors
+from scenarios.session.places import filled
 from scenarios.zoo.race import RACES, Race, load_race
 
 
@@ -51,10 +51,4 @@ def tables() -> dict[str, str]:
 
 def written(text: str) -> str:
     """A document with its tables as they are now. Raises UserError if it lacks the place of one."""
-    for name, table in tables().items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
-        if text.count(begin) != 1 or text.count(end) != 1:
-            raise errors.UserError(f"no place for the table of {name}, between {begin.strip()} and {end.strip()}")
-        before, _, rest = text.partition(begin)
-        text = before + begin + table + end + rest.partition(end)[2]
-    return text
+    return filled(text, tables())

@@ -36,6 +36,8 @@ COMMANDS = {
     "agree": ["agree", "--help"],
     "help": ["help", "traces"],
     "advise": ["advise", str(os.getpid())],
+    "arena": ["arena", *PLAIN, "--workload", "zero-sparse", "--scale", "25600", "--repeat", "1"],
+    "run arena": ["run", "arena", *PLAIN, "--workload", "zero-sparse", "--scale", "25600", "--repeat", "1"],
     "run multi-fault": ["run", "multi-fault", *PLAIN, "--cpus", "1", "--repeat", "1", "--seconds", "0.05", "--no-host"],
     "run madvise-loop": ["run", "madvise-loop", *PLAIN, "--size", "2M"],
     "run server-snapshot": ["run", "server-snapshot", *PLAIN, "--scale", "32768"],

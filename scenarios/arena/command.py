@@ -1,0 +1,232 @@
+"""arena: every policy on every workload: what does each give back, what does it cost, and how late?
+
+Rounds of the policies are interleaved: every policy runs a workload before the next repeat begins. Memory is exact;
+times are medians over the instructions of a run, and over the repeats.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from emulator import engine
+from emulator.policy.policies import POLICIES
+from scenarios.arena import figures, tables
+from scenarios.arena.measure import run_job
+from scenarios.arena.page import written
+from scenarios.arena.workloads import CHUNKS, WORKLOADS, Workload
+from scenarios.session import options, report, session
+from scenarios.session.errors import UserError
+from scenarios.session.options import Lab
+from scenarios.session.progress import Progress, note
+from scenarios.session.record import SCHEMA, Record, check_writable, write_file
+
+CPUS, SCALE, REPEAT = "1,2,8,16", 16, 3
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is to be run: (workload, CPUs) in order, each under every policy of the lab.
+
+    `repeat` times; a workload whose costs nobody asks for once, unless it was `said` how often.
+    """
+
+    lab: Lab
+    cases: tuple[tuple[str, int], ...]
+    scale: int
+    repeat: int
+    said: bool
+
+    def steps(self) -> list[tuple[int, tuple[str, int], str]]:
+        """Repeat, workload with its CPUs, and policy, in their order."""
+        return [
+            (repeat, case, policy)
+            for repeat in range(self.repeat)
+            for case in self.cases
+            for policy in self.lab.policies
+            if repeat == 0 or self.said or WORKLOADS[case[0]].timed
+        ]
+
+    def command(self, workload: str, cpus: int, policy: str) -> str:
+        """The command that runs one row again."""
+        words = ["ptelab", "arena", "--workload", workload, "--policy", policy, "--seed", str(self.lab.seed)]
+        words += ["--engine", self.lab.engine, "--checks", self.lab.checks]
+        words += ["--knob", ",".join(self.lab.knobs)] if self.lab.knobs else []
+        words += ["--scale", str(self.scale)] if WORKLOADS[workload].sized else []
+        words += ["--cpus", str(cpus)] if WORKLOADS[workload].many else []
+        return shlex.join(words)
+
+
+def run(record: Record, setup: Setup) -> None:
+    """All rounds, repeat by repeat; what a policy was measured with stands beside it in its row."""
+    engine.prepare()
+    rows: dict[tuple[str, int, str], figures.Row] = {}
+    steps = setup.steps()
+    try:
+        with Progress("arena") as progress:
+            for done, (repeat, (workload, cpus), policy) in enumerate(steps):
+                progress.update(done / len(steps), f"repeat {repeat + 1}, {workload}, {policy}")
+                of = WORKLOADS[workload]
+                chunks = of.chunks(setup.scale)
+                job = of.build(chunks, cpus, setup.lab.seed)
+                one = run_job(job, policy, setup.lab, record, setup.command(workload, cpus, policy))
+                if one is None:
+                    return  # what is measured from here on is not the protocol
+                row = rows.setdefault((workload, cpus, policy), new_row(workload, cpus, policy, setup))
+                for name, value in one.items():
+                    row[name].append(value)
+    finally:
+        record.rows.extend(rows.values())
+
+
+def new_row(workload: str, cpus: int, policy: str, setup: Setup) -> figures.Row:
+    """A row with nothing measured."""
+    row: figures.Row = {"workload": workload, "policy": policy, "cpus": cpus, "engine": setup.lab.engine}
+    row |= {"chunks": WORKLOADS[workload].chunks(setup.scale)}
+    row |= {"table_bytes": POLICIES[policy].table_bytes, "cpu_bytes": POLICIES[policy].cpu_bytes}
+    return row | {name: [] for name in figures.FIGURES}
+
+
+def show(record: Record, setup: Setup, against: str | None) -> None:
+    """The tables."""
+    processors = len(os.sched_getaffinity(0))
+    report.write(
+        f"arena: engine {setup.lab.engine}, scale {setup.scale}, {setup.repeat} repeats, {processors} processors"
+    )
+    report.write("VmPTE in kB; times are medians, +- is the standard deviation of the mean over the repeats\n")
+    tables.show(record.rows, against)
+    for told in record.found:
+        report.write(f"worse   {told}")
+
+
+def choose(workloads: list[str], cpus: list[int] | None) -> tuple[tuple[str, int], ...]:
+    """Each workload with the numbers of CPUs it runs on. Raises UserError."""
+    names = workloads or list(WORKLOADS)
+    if cpus is not None and not any(WORKLOADS[name].many for name in names):
+        many = ", ".join(name for name, of in WORKLOADS.items() if of.many)
+        raise UserError(f"--cpus says nothing to {', '.join(names)}, which run on one; known for it: {many}")
+    counts = cpus or [int(word) for word in CPUS.split(",")]
+    return tuple((name, n) for name in names for n in (counts if WORKLOADS[name].many else [1]))
+
+
+def check_fits(cases: tuple[tuple[str, int], ...], scale: int) -> None:
+    """Refuse what does not fit into memory. Raises UserError."""
+    for name, cpus in cases:
+        of = WORKLOADS[name]
+        if of.sized:
+            sizes, spell = partial(_geometry_of_chunks, of), partial(_scale_of, name)
+            session.check_fits("--scale", of.chunks(scale), 1, sizes, spell)
+        else:
+            session.check_fits("--cpus", cpus, 1, partial(_geometry_of_cpus, of))
+
+
+def _geometry_of_cpus(of: Workload, cpus: int) -> Any:
+    return of.build(0, cpus, 0).geometry
+
+
+def _scale_of(name: str, chunks: int) -> str:
+    return f"{-(-CHUNKS // chunks)} ({name})"
+
+
+def _geometry_of_chunks(of: Workload, chunks: int) -> Any:
+    return of.build(chunks, 1, 0).geometry
+
+
+def read_earlier(file: str, setup: Setup) -> list[figures.Row]:
+    """The rows of an earlier run with the same sizes. Raises UserError."""
+    try:
+        run_before = json.loads(Path(file).read_text())
+        rows: list[figures.Row] = run_before["rows"]
+        if run_before["scenario"] != "arena" or run_before["schema"] != SCHEMA:
+            raise KeyError("scenario")
+        chunks = {(row["workload"], row["cpus"], row["policy"]): row["chunks"] for row in rows}
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{file} is not what ptelab arena --json writes") from None
+    wanted = [(name, cpus, policy) for name, cpus in setup.cases for policy in setup.lab.policies]
+    if not any(of in chunks for of in wanted):
+        raise UserError(f"{file} has none of the rows that are to be measured; known: the same --workload and --policy")
+    for name, cpus, policy in wanted:
+        if chunks.get((name, cpus, policy), 0) not in (0, WORKLOADS[name].chunks(setup.scale)):
+            raise UserError(f"{file} was measured at another scale; known: the same --scale")
+    return rows
+
+
+def read_page(file: str, setup: Setup) -> str:
+    """The page that is to be written, checked for its places. Raises UserError."""
+    if {name for name, _ in setup.cases} != set(WORKLOADS) or setup.lab.policies != tuple(POLICIES):
+        raise UserError("--write needs all workloads and policies; known: without --workload and --policy")
+    check_writable(file)
+    try:
+        page = Path(file).read_text()
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    written(page, [], setup.scale, setup.repeat)
+    return page
+
+
+@click.command("arena", help=(__doc__ or "").split("\n\n")[1])
+@click.option("--workload", default="", callback=options.some_of("workload", WORKLOADS), help="Which. [all]")
+@click.option("--cpus", default=None, help=f"CPUs of the workloads that run on many. [{CPUS}]")
+@click.option(
+    "--scale", default=str(SCALE), callback=options.number(1, CHUNKS, whole=True), help=f"Divide 50 GiB by N. [{SCALE}]"
+)
+@click.option(
+    "--repeat",
+    default=str(REPEAT),
+    callback=options.number(1, 1000, whole=True),
+    help=f"Rounds. [{REPEAT}; 1 if no time is asked]",
+)
+@click.option("--against", default=None, callback=options.one_of("policy", POLICIES, True), help="Compare as LKP does.")
+@click.option("--gate", default=None, metavar="FILE", help="Fail where it is worse than in the --json of a run before.")
+@click.option("--write", default=None, metavar="FILE", help="Write the tables of the page (docs/arena.md).")
+@options.shared_with(policies=",".join(POLICIES))
+@click.pass_context
+def command(
+    context: click.Context,
+    workload: list[str],
+    cpus: str | None,
+    scale: int,
+    repeat: int,
+    against: str | None,
+    gate: str | None,
+    write: str | None,
+    lab: Lab,
+) -> int:
+    """Run it; the exit status."""
+    counts = options.cpu_counts(context, context.command.params[0], cpus) if cpus is not None else None
+    cases = choose(workload, counts)
+    if context.get_parameter_source("scale") != ParameterSource.DEFAULT and not any(
+        WORKLOADS[n].sized for n, _ in cases
+    ):
+        raise UserError(f"--scale says nothing to {', '.join(workload)}; known: it divides the 50 GiB of the others")
+    if against is not None and against not in lab.policies:
+        raise UserError(f"--against {against} is not measured; known: {', '.join(lab.policies)}")
+    if against is not None and len(lab.policies) == 1:
+        raise UserError(f"--against {against} needs another policy to compare; known: {', '.join(POLICIES)}")
+    lab.check_stops(min(cpus for _, cpus in cases))
+    check_fits(cases, scale)
+    said = context.get_parameter_source("repeat") != ParameterSource.DEFAULT
+    setup = Setup(lab, cases, scale, repeat, said)
+    earlier = read_earlier(gate, setup) if gate else []
+    page = read_page(write, setup) if write else ""
+    record = Record("arena", lab.seed)
+
+    def body() -> None:
+        run(record, setup)
+        record.found += figures.regressions(record.rows, earlier)
+        if write and record.verdict == "pass":
+            write_file(write, written(page, record.rows, scale, repeat))
+        elif write:
+            note(f"{write} is not written: not all is as expected")
+
+    return session.conduct(record, lab, body, lambda: show(record, setup, against))

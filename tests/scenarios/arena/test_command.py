@@ -1,0 +1,135 @@
+"""The command arena: what it prints, what it writes, what it refuses, and when it fails.
+
+Covers: scenarios/arena/measure
+"""
+
+import json
+import re
+
+import pytest
+from command import ptelab
+
+from emulator.policy.policies import POLICIES
+from scenarios.arena import command
+from scenarios.arena.figures import FIGURES
+from scenarios.arena.workloads import WORKLOADS
+from scenarios.session import session
+from scenarios.session.errors import UserError
+
+QUICK = ["arena", "--workload", "sweep,multi-fault", "--cpus", "2", "--policy", "none-rcu,refcount", "--scale", "256"]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A short run: what it printed, and its record."""
+    file = tmp_path_factory.mktemp("arena") / "arena.json"
+    run = ptelab(*QUICK, "--repeat", "2", "--json", str(file))
+    assert run.returncode == 0, run.stderr
+    return run, json.loads(file.read_text()), file
+
+
+def test_the_record_has_a_row_for_each_policy_and_workload_with_a_value_for_each_repeat(written):
+    _, record, _ = written
+
+    found = [(row["workload"], row["cpus"], row["policy"]) for row in record["rows"]]
+    cases = [("sweep", 1), ("multi-fault", 2)]
+    assert found == [(*case, policy) for case in cases for policy in ("none-rcu", "refcount")]
+    for row in record["rows"]:
+        assert row.keys() == {
+            "workload", "policy", "cpus", "engine", "chunks", "table_bytes", "cpu_bytes", *FIGURES,
+        }  # fmt: skip
+        assert all(len(row[figure]) == 2 for figure in FIGURES)
+        assert all(ns > 0 for ns in row["ns_per_fault"] + row["ns_per_zap"])
+    swept, counted = record["rows"][:2]
+    assert swept["left_kb"] == [40 + 400] * 2
+    assert counted["left_kb"] == [40] * 2
+    assert swept["reuse_median_us"] == [None] * 2
+    assert counted["tables_freed"] == [100] * 2
+    assert (record["verdict"], set(record["checks"].values())) == ("pass", {0})
+
+
+def test_the_text_has_the_tables_and_the_audit(written):
+    run, _, _ = written
+
+    assert "sweep, 100 pieces of 2 MiB" in run.stdout
+    assert "multi-fault, 2 CPUs" in run.stdout
+    assert re.search(r"^2 +- ", run.stdout, re.MULTILINE)  # the cover letter has no row for two threads
+    assert "check   pte_refcount            0   ok" in run.stdout
+    assert run.stdout.rstrip().endswith("result  PASS")
+
+
+def test_the_gate_passes_what_is_as_before_and_fails_what_got_worse(written, tmp_path):
+    _, record, file = written
+    memory = [*QUICK[:2], "sweep", *QUICK[5:], "--repeat", "1"]
+    for row in record["rows"]:  # times are of this machine at that moment
+        row["ns_per_fault"] = row["ns_per_zap"] = row["reuse_median_us"] = row["reuse_p99_us"] = [1e12]
+        row["limbo_tables"] = [1e6]
+    file.write_text(json.dumps(record))
+    assert ptelab(*memory, "--gate", str(file)).returncode == 0
+
+    record["rows"][1]["left_kb"] = [32, 36]
+    file.write_text(json.dumps(record))
+    run = ptelab(*memory, "--gate", str(file))
+
+    assert run.returncode == 1
+    assert "worse   refcount, sweep on 1 CPU: left_kb 34.0 -> 40.0" in run.stdout
+
+
+def test_a_piece_left_out_stops_the_arena_with_the_command_that_shows_it_again():
+    again = "arena --workload one-slot --policy refcount --seed 0 --engine native --checks online --knob no-flush"
+
+    run = ptelab(*again.split())
+
+    assert run.returncode == 1
+    assert f"again: ptelab {again}" in run.stdout
+
+
+KNOWN = ", ".join(POLICIES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--workload", "swep"], f"unknown workload 'swep'; did you mean sweep? known: {', '.join(WORKLOADS)}"),
+        (["--policy", "non"], f"unknown policy 'non'; did you mean none? known: {KNOWN}"),
+        (["--cpus", "0"], "--cpus '0' is not a number of CPUs; known: 1 to 256, separated by commas"),
+        (
+            ["--cpus", "2", "--workload", "sweep"],
+            "--cpus says nothing to sweep, which run on one; known for it: multi-fault, shared-table, disjoint-munmap",
+        ),
+        (
+            ["--scale", "2", "--workload", "one-slot"],
+            "--scale says nothing to one-slot; known: it divides the 50 GiB of the others",
+        ),
+        (["--against", "none", "--policy", "refcount"], "--against none is not measured; known: refcount"),
+        (
+            ["--against", "none", "--policy", "none"],
+            f"--against none needs another policy to compare; known: {KNOWN}",
+        ),
+        (["--gate", "/nowhere/file"], "cannot read /nowhere/file: No such file or directory"),
+        (["--gate", "README.md"], "README.md is not what ptelab arena --json writes"),
+    ],
+)
+def test_what_means_nothing_is_one_line_that_says_what_fits(arguments, said):
+    run = ptelab("arena", *arguments)
+
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", f"ptelab: {said}\n")
+
+
+def test_a_gate_of_another_scale_is_refused(written):
+    _, _, file = written
+
+    run = ptelab(*QUICK[:2], "sweep", *QUICK[5:7], "--scale", "2048", "--gate", str(file))
+
+    assert (run.returncode, run.stderr) == (
+        2,
+        f"ptelab: {file} was measured at another scale; known: the same --scale\n",
+    )
+
+
+def test_a_scale_that_does_not_fit_names_the_one_that_does(monkeypatch):
+    monkeypatch.setattr(session, "available_bytes", lambda: 24 << 20)
+    with pytest.raises(
+        UserError, match=r"--scale 16 \(sweep\) needs .* the largest that fits is --scale \d+ \(sweep\)$"
+    ):
+        command.check_fits((("sweep", 1),), 16)
