@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from emulator.pgtable_types import PMD_LEVEL, POISON_COUNT, PTE_LEVEL, TABLE_FLAGS
 from workers.telling.access import Access
+from workers.telling.phrases import Names
 from workers.telling.story import Trace, story_of
 
 TASKS = ["CPU 0", "CPU 1", "the coordinator"]
@@ -25,7 +26,7 @@ def trace(*accesses, causal=None, guilty=None, what="count-saturated", tasks=TAS
     numbered = [replace(one, step=step) for step, one in enumerate(accesses)]
     steps = frozenset(range(len(numbered)) if causal is None else causal)
     return Trace(
-        numbered, steps, guilty, list(tasks), LEVELS, None, what, "0a3f", "ptelab explore race/x --schedule 0a3f"
+        numbered, steps, guilty, Names(LEVELS, list(tasks)), None, what, "0a3f", "ptelab explore race/x --schedule 0a3f"
     )
 
 

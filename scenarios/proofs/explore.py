@@ -31,8 +31,22 @@ from scenarios.session.progress import Progress
 from scenarios.session.record import Record, check_writable, write_file
 from scenarios.zoo.race import Subject
 from workers.explorer.tracer import kernel_functions
+from workers.telling.story import STORY_LINES, WHOLE
 
-ALONE = ("fixed", "twin", "knob", "policy", "memory", "bound", "executions", "target", "schedule", "races", "html")
+ALONE = (
+    "fixed",
+    "twin",
+    "knob",
+    "policy",
+    "memory",
+    "bound",
+    "executions",
+    "target",
+    "schedule",
+    "races",
+    "events",
+    "html",
+)
 HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
 
 
@@ -69,6 +83,11 @@ def run_one(of: Subject, plan: Plan, schedule: str | None, html: str | None, rec
     return [found]
 
 
+def _events(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    """A click callback for the events of a story."""
+    return WHOLE if value == "all" else int(options.number(1, 1e9, whole=True)(context, parameter, value))
+
+
 @click.command("explore", help=HELP)
 @click.argument("name")
 @click.option("--fixed", is_flag=True, help="A race with its piece in place.")
@@ -101,6 +120,7 @@ def run_one(of: Subject, plan: Plan, schedule: str | None, html: str | None, rec
 @click.option("--target", default="", metavar="F[,F]", help="Preempt only in these kernel functions.")
 @click.option("--schedule", default=None, metavar="S", help="Run this one execution.")
 @click.option("--data-races/--no-data-races", "races", default=True, help="Look for data races as well. [yes]")
+@click.option("--events", default=str(STORY_LINES), metavar="N|all", callback=_events, help="Of the story. [40]")
 @click.option("--html", default=None, metavar="FILE", help="Write the report as one HTML page.")
 @click.option("--write", default=None, metavar="FILE", help="With all: write the table of claims (docs/claims.md).")
 @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
@@ -118,6 +138,7 @@ def explore_command(
     target: str,
     schedule: str | None,
     races: bool,
+    events: int,
     html: str | None,
     write: str | None,
     json_file: str | None,
@@ -151,6 +172,7 @@ def explore_command(
         seed=seed,
         targets=_targets(target),
         races=races,
+        events=events,
         knobs=tuple(knob),
         policy=policy or of.policy,
     )

@@ -56,7 +56,7 @@ def show(found: Finding) -> None:
     for line in found.lines:
         report.write(line)
     report.write()
-    for line in story_text(story_of(found.trace)):
+    for line in story_text(story_of(found.trace, found.plan.events)):
         report.write(line)
     for memory, word in found.others.items():
         report.write(f"\nunder {memory}: {word}")
@@ -85,4 +85,4 @@ def page_of(found: Finding) -> str:
     }
     if found.trace is None:
         return facts_page(f"{found.of.name}: {found.verdict.word}", found.of.text, facts)
-    return page(found.trace, story_of(found.trace), facts, found.lines)
+    return page(found.trace, story_of(found.trace, found.plan.events), facts, found.lines)

@@ -13,7 +13,7 @@ from scenarios.zoo.race import Subject
 from workers.explorer.data_race import DataRace, data_race_lines, why_unordered
 from workers.explorer.deadlock import deadlock_lines
 from workers.instruments import Instruments
-from workers.telling.story import story_of
+from workers.telling.story import STORY_LINES, WHOLE, story_of
 from workers.telling.waits import wait_edges
 
 SECONDS = 30.0
@@ -39,6 +39,7 @@ class Plan:
     races: bool = True  # look for data races
     knobs: tuple[str, ...] = ()
     policy: str = ""
+    events: int = STORY_LINES  # of the story
 
     def left_out(self, of: Subject) -> tuple[str, ...]:
         """All knobs that are on."""
@@ -203,7 +204,7 @@ def _lines_of(machine: Any, outcome: Any, trace: Any) -> list[str]:
     if outcome.what == "data-race":
         first, second = (next(a for a in trace.accesses if a.step == step) for step in trace.guilty)
         why = why_unordered(first, second, trace.tasks)
-        return data_race_lines(DataRace(first.field, first.index, first, second, why), trace.tasks, trace.levels)
+        return data_race_lines(DataRace(first.field, first.index, first, second, why), trace.names)
     if outcome.violation is not None:
         seen = outcome.violation
         return [f"VIOLATION  {seen.detector}, seen by CPU {seen.cpu}", f"  {seen.saw}", f"  wrong, because {seen.why}"]
@@ -241,7 +242,7 @@ def enter(record: Record, found: Finding) -> None:
     """Enter a finding into the record."""
     row = found.row()
     if found.trace is not None:
-        row["story"] = story_of(found.trace).as_json()
+        row["story"] = story_of(found.trace, WHOLE).as_json()
         row["report"] = found.lines
         row["wait_edges"] = found.wait_edges
         if found.verdict.word == "fail":

@@ -22,7 +22,9 @@ from workers.explorer.schedule import Described, Places, Scheduled, Switch
 from workers.explorer.search import Strategy, carry_on, tasks_of
 from workers.explorer.tracer import Tracer
 from workers.telling.access import Access
+from workers.telling.phrases import Names
 from workers.telling.story import Trace
+from workers.telling.whereabouts import mutex_names
 
 SHRINK_SECONDS = 10.0
 ORDERS = 720  # of tasks, that are tried for long runs of one
@@ -245,8 +247,7 @@ def trace_of(machine: ExploredMachine, found: Counterexample, command: str) -> t
         accesses=tracer.accesses,
         causal=frozenset(causal),
         guilty=guilty,
-        tasks=machine.tasks,
-        levels=levels,
+        names=Names(levels, machine.tasks, mutex_names(machine.segment.views)),
         violation=outcome.violation,
         what=outcome.what,
         schedule=found.schedule,

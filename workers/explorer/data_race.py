@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from workers.telling.access import Access
-from workers.telling.phrases import noun
+from workers.telling.phrases import Names, noun
 
 WORD_BYTES = 8
 
@@ -72,15 +72,15 @@ def _access_lines(access: Access, what: str, tasks: Sequence[str]) -> Iterator[s
         yield f" {function:<28} {position}".rstrip()
 
 
-def data_race_lines(race: DataRace, tasks: Sequence[str], levels: dict[int, int]) -> list[str]:
+def data_race_lines(race: DataRace, names: Names) -> list[str]:
     """The report, in the shape of KCSAN's: the later access first."""
     first, second = race.first, race.second
     word = f"{race.field}[{race.index}]"
-    name = noun(race.field, race.index, levels, tasks)
+    name = noun(race.field, race.index, names)
     what = word if name == word else f"{word} ({name})"
     functions = sorted({first.teller[0], second.teller[0]})
     lines = [f"BUG: KCSAN: data-race in {' / '.join(functions)}", ""]
-    lines += [*_access_lines(second, what, tasks), "", *_access_lines(first, what, tasks), ""]
+    lines += [*_access_lines(second, what, names.tasks), "", *_access_lines(first, what, names.tasks), ""]
     changed = [access for access in (first, second) if access.old != access.new]
     if changed:
         lines.append(f"value changed: {changed[0].old:#x} -> {changed[-1].new:#x}")

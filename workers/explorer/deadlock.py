@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from emulator.mm_types import Geometry
-from workers.telling.phrases import noun, value
+from workers.telling.phrases import Names, noun, value
 from workers.telling.waits import find_cycle, owners, wait_for_graph
-from workers.telling.whereabouts import Views, instruction, locks_held, several, who
+from workers.telling.whereabouts import Views, instruction, locks_held, mutex_names, several, who
 
 Waits = Mapping[int, Sequence[tuple[str, int, int]]]  # task -> (field, index, the value it saw) of each word
 
@@ -20,16 +20,16 @@ def _unfinished(views: Views, geometry: Geometry, waits: Waits) -> list[int]:
 
 def _word_lines(views: Views, geometry: Geometry, waits: Waits, tasks: Sequence[int]) -> list[str]:
     """The words that each task waits to see changed."""
-    names = [who(geometry, number) for number in range(geometry.cpus + 1)]
     levels = {table: int(level) for table, level in enumerate(views["ptdesc"]["level"])}
+    names = Names(levels, [who(geometry, number) for number in range(geometry.cpus + 1)], mutex_names(views))
     lines = []
     for task in tasks:
         told = [
-            f"{field}[{i}] ({noun(field, i, levels, names)}) is no longer {value(field, i, seen, levels, names)}"
+            f"{field}[{i}] ({noun(field, i, names)}) is no longer {value(field, i, seen, names)}"
             for field, i, seen in waits.get(task, ())
         ]
         if told:
-            lines.append(f"{names[task]} waits until {' or '.join(told)}")
+            lines.append(f"{names.tasks[task]} waits until {' or '.join(told)}")
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workers.telling.access import Access
-from workers.telling.phrases import LOCKS, lock_name
+from workers.telling.phrases import LOCKS, Names, lock_name
 
 NO_LOCK = "holds no lock"
 
@@ -14,11 +14,11 @@ class Held:
     def __init__(self) -> None:
         self._of: dict[int, dict[str, str]] = {}  # task -> word -> what is held, in words, in the order it was taken
 
-    def follow(self, access: Access, levels: dict[int, int]) -> None:
+    def follow(self, access: Access, names: Names) -> None:
         """An access happens."""
         if access.old == access.new or access.op == "commit":  # its own CPU has seen it since it was issued
             return
-        text = _holding(access, levels)
+        text = _holding(access, names)
         if text is None:
             return
         mine = self._of.setdefault(access.task, {})
@@ -34,11 +34,11 @@ class Held:
         return f"holds {', '.join(mine.values())}" if mine else NO_LOCK
 
 
-def _holding(access: Access, levels: dict[int, int]) -> str | None:
+def _holding(access: Access, names: Names) -> str | None:
     """What the new value of a word says its task holds: empty for nothing, None if the word says no such thing."""
     new = access.new
     if access.field in LOCKS:
-        return lock_name(access.field, access.index, levels) if new else ""
+        return lock_name(access.field, access.index, names) if new else ""
     match access.field:
         case "cpu.mmap_lock_held":
             return f"mmap_lock of mm {(new - 1) // 2} for {'reading' if new % 2 else 'writing'}" if new else ""

@@ -6,6 +6,7 @@ A change reads "noun: old -> new" and a look "noun is value" unless the field ha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from emulator.mm_types import EPOCH_BITS, PTRS_PER_TABLE
 from emulator.pgtable_types import (
@@ -23,6 +24,20 @@ from emulator.pgtable_types import (
 from emulator.watch.bugs import Bug
 from workers.telling.access import LOADS, Access
 from workers.telling.whereabouts import many, number_text
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the numbers of a machine mean: the level of each table, now, and the names of tasks and sleeping locks."""
+
+    levels: dict[int, int]
+    tasks: Sequence[str]
+    mutexes: Sequence[str] = ()
+
+    def mutex(self, row: int) -> str:
+        """A sleeping lock."""
+        return self.mutexes[row].removeprefix("the ") if row < len(self.mutexes) else f"mutex {row}"
+
 
 ENTRY_NAMES = {1: "pte", 2: "pmd", 3: "pud", 4: "pgd"}
 
@@ -67,9 +82,10 @@ NOUNS = {
     "rcu.hurry": "hurry of the grace period",
     "rcu.taking": "callbacks on their way",
     "zone.lock": "zone lock of the {zone}",
-    "mutex.owner": "mutex {i}",
-    "mutex.waiter": "who gets mutex {i} next",
-    "mutex.seq": "releases of mutex {i}",
+    "mutex.owner": "{mutex}",
+    "mutex.waiter": "next holder of {mutex}",
+    "mutex.seq": "releases of {mutex}",
+    "mutex.sleepers": "sleepers on {mutex}",
     "cache.frame": "frame of cached page {i}",
     "cache.dirty": "cached page {i}",
     "cache.writeback": "writer of cached page {i}",
@@ -171,31 +187,32 @@ VERBS: dict[str, Callable[[int, int, str, str], str]] = {
 }
 
 
-def lock_name(field: str, index: int, levels: dict[int, int]) -> str:
+def lock_name(field: str, index: int, names: Names) -> str:
     """A spinlock by its name; the ptl of an upper table is a pmd_lock."""
     if field == "ptdesc.ptl":
-        return f"ptl of table {index}" if levels.get(index) == PTE_LEVEL else f"pmd_lock of table {index}"
-    return NOUNS[field].format(i=index, zone="tables" if index else "frames")
+        return f"ptl of table {index}" if names.levels.get(index) == PTE_LEVEL else f"pmd_lock of table {index}"
+    return NOUNS[field].format(i=index, zone="tables" if index else "frames", mutex=names.mutex(index))
 
 
-def noun(field: str, index: int, levels: dict[int, int], tasks: Sequence[str]) -> str:
+def noun(field: str, index: int, names: Names) -> str:
     """The word itself; for people who know the kernel."""
     if field in LOCKS:
-        return lock_name(field, index, levels)
+        return lock_name(field, index, names)
     if field == "entry":
         table, at = divmod(index, PTRS_PER_TABLE)
-        return f"{ENTRY_NAMES.get(levels.get(table, 0), 'entry')} {at} of table {table}"
+        return f"{ENTRY_NAMES.get(names.levels.get(table, 0), 'entry')} {at} of table {table}"
     if field in NOUNS:
-        return NOUNS[field].format(i=index, cpu=tasks[index] if index < len(tasks) else index)
+        cpu = names.tasks[index] if index < len(names.tasks) else index
+        return NOUNS[field].format(i=index, cpu=cpu, mutex=names.mutex(index) if field.startswith("mutex.") else "")
     return f"{field}[{index}]"
 
 
-def value(field: str, index: int, word: int, levels: dict[int, int], tasks: Sequence[str]) -> str:
+def value(field: str, index: int, word: int, names: Names) -> str:
     """What a word holds."""
     if field in LOCKS:
-        return _owner(word, tasks)
+        return _owner(word, names.tasks)
     if field == "entry":
-        return entry_text(word, levels.get(index // PTRS_PER_TABLE, 0))
+        return entry_text(word, names.levels.get(index // PTRS_PER_TABLE, 0))
     return VALUES.get(field, number_text)(word)
 
 
@@ -204,11 +221,11 @@ def _rcu(old: int, new: int) -> str:
     return ("rcu_read_lock" if new > old else "rcu_read_unlock") + (f" (nesting {new})" if depth > 1 else "")
 
 
-def range_phrase(first: Access, last: Access, levels: dict[int, int], tasks: Sequence[str]) -> str:
+def range_phrase(first: Access, last: Access, names: Names) -> str:
     """What was done to, or seen in, entries that follow each other."""
     table, at = divmod(first.index, PTRS_PER_TABLE)
-    one = phrase(last, levels, tasks)
-    name = noun("entry", last.index, levels, tasks)
+    one = phrase(last, names)
+    name = noun("entry", last.index, names)
     kind = name.partition(" ")[0]
     many_name = f"{'entries' if kind == 'entry' else kind + 's'} {at}-{last.index % PTRS_PER_TABLE} of table {table}"
     return one.replace(name, many_name).replace(" is ", " are ")
@@ -224,25 +241,25 @@ def _span(access: Access) -> str:
     return {0: "zeroes ", POISON: "poisons "}.get(access.new, "fills ") + what
 
 
-def phrase(access: Access, levels: dict[int, int], tasks: Sequence[str]) -> str:
-    """What one access did or saw, without the function that made it. `levels` are those of this moment."""
+def phrase(access: Access, names: Names) -> str:
+    """What one access did or saw, without the function that made it. `names` are those of this moment."""
     field, index, old, new = access.field, access.index, access.old, access.new
     if not field:
         return access.op
     if access.length > 1:
         text = _span(access)
     elif access.op in LOADS or (access.op == "cmpxchg" and old == new):
-        name = noun(field, index, levels, tasks)
-        text = f"{name}{'' if name.endswith(' has') else ' is'} {value(field, index, new, levels, tasks)}"
+        name = noun(field, index, names)
+        text = f"{name}{'' if name.endswith(' has') else ' is'} {value(field, index, new, names)}"
     elif field in LOCKS:
         kind = "mutex" if field == "mutex.owner" else "spin"
-        text = f"{kind}_{'lock' if new else 'unlock'} {lock_name(field, index, levels)}"
+        text = f"{kind}_{'lock' if new else 'unlock'} {lock_name(field, index, names)}"
     elif field == "cpu.rcu_nesting":
         return _rcu(old, new)  # its own CPU's: what a store buffer does with it is nobody's business
     elif field in VERBS:
-        cpu = tasks[index] if index < len(tasks) else str(index)
-        text = VERBS[field](old, new, noun(field, index, levels, tasks), cpu)
+        cpu = names.tasks[index] if index < len(names.tasks) else str(index)
+        text = VERBS[field](old, new, noun(field, index, names), cpu)
     else:
-        was, now = (value(field, index, word, levels, tasks) for word in (old, new))
-        text = f"{noun(field, index, levels, tasks)}: {was} -> {now}"
+        was, now = (value(field, index, word, names) for word in (old, new))
+        text = f"{noun(field, index, names)}: {was} -> {now}"
     return text + {"issue": " (in the store buffer)", "commit": " (reaches memory)"}.get(access.op, "")

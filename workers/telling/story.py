@@ -15,12 +15,13 @@ from emulator.mm_types import PTRS_PER_TABLE
 from workers.telling.access import Access
 from workers.telling.columns import COLUMN, GAP, Row, column_lines
 from workers.telling.held import NO_LOCK, Held
-from workers.telling.phrases import phrase, range_phrase
+from workers.telling.phrases import Names, phrase, range_phrase
 from workers.telling.telling import told_steps
 from workers.telling.violation import Violation
 from workers.telling.whereabouts import many
 
 STORY_LINES = 40
+WHOLE = 1 << 62  # events: all of them
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,16 @@ class Trace:
     accesses: list[Access]
     causal: frozenset[int]  # steps that the failure depends on
     guilty: tuple[int, int] | None  # the two accesses that clash
-    tasks: list[str]  # names: "CPU 0", ..., "the coordinator"
-    levels: dict[int, int]  # level of each table at the start (ptdesc.level)
+    names: Names  # of tasks "CPU 0", ..., "the coordinator"; levels of tables as at the start
     violation: Violation | None
     what: str  # "count-saturated", "deadlock", "data-race", a check's name
     schedule: str
     command: str  # the command that repeats it
+
+    @property
+    def tasks(self) -> list[str]:
+        """The names of the tasks."""
+        return list(self.names.tasks)
 
 
 @dataclass(frozen=True)
@@ -83,17 +88,20 @@ class _Teller:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.levels = dict(trace.levels)
+        self.names = replace(trace.names, levels=dict(trace.names.levels))
         self.held = Held()
         self.lines: list[StoryLine] = []
         self.run: tuple[Access, Access] | None = None  # first and last access of the latest line
+        guilty = trace.guilty or ()
+        self.words = {(access.field, access.index) for access in trace.accesses if access.step in guilty}
+        self.kept: set[int] = set()  # steps at which a word was looked at or changed on which two accesses clash
         self.noted: dict[int, str] = {}  # what was last said of a task's locks
 
     def follow(self, access: Access) -> None:
         """An access happens, told or not."""
         if access.field == "ptdesc.level":
-            self.levels[access.index] = access.new
-        self.held.follow(access, self.levels)
+            self.names.levels[access.index] = access.new
+        self.held.follow(access, self.names)
 
     def tell(self, access: Access) -> None:
         """Write its line, or fold it into the latest one."""
@@ -105,7 +113,7 @@ class _Teller:
             step=access.step,
             task=access.task,
             function=function,
-            text=phrase(access, self.levels, trace.tasks),
+            text=phrase(access, self.names),
             source=source,
             callers=access.callers,
             instruction=access.instruction,
@@ -116,6 +124,8 @@ class _Teller:
             notes=(held,) if guilty or self.noted.get(access.task, NO_LOCK) != held else (),
         )
         self.noted[access.task] = held
+        if (access.field, access.index) in self.words:
+            self.kept.add(access.step)
         folded = self._folded(line, access)
         if folded is None:
             self.lines.append(line)
@@ -136,13 +146,13 @@ class _Teller:
             access.index == last.index + 1 and access.index % PTRS_PER_TABLE != 0 and access.field == "entry"
         ):
             self.run = first, access
-            text = range_phrase(first, access, self.levels, self.trace.tasks)
+            text = range_phrase(first, access, self.names)
             return replace(before, text=text, notes=before.notes or line.notes)
         return None
 
 
-def _lines(trace: Trace) -> tuple[list[StoryLine], dict[str, str]]:
-    """Every event that may be told, and how each task stood at the end."""
+def _lines(trace: Trace) -> tuple[list[StoryLine], set[int], dict[str, str]]:
+    """Every event that may be told, which of them must be, and how each task stood at the end."""
     told = told_steps(trace.accesses, trace.causal, trace.guilty, trace.what)
     teller = _Teller(trace)
     at: dict[int, str] = {}
@@ -156,21 +166,24 @@ def _lines(trace: Trace) -> tuple[list[StoryLine], dict[str, str]]:
         for task in sorted(at)
         if task in teller.noted or teller.held.text(task) != NO_LOCK
     }
-    return teller.lines, ending
+    return teller.lines, teller.kept, ending
 
 
-def story_of(trace: Trace) -> Story:
-    """The story: at most STORY_LINES events; what has no link to the failure goes first, then the oldest."""
-    lines, ending = _lines(trace)
+def story_of(trace: Trace, limit: int = STORY_LINES) -> Story:
+    """The story, of so many events: what has no link to the failure goes first, then the oldest.
+
+    A look at the word on which two accesses clash, or a change of it, is never left out.
+    """
+    lines, must, ending = _lines(trace)
     unconnected = 0
-    if len(lines) > STORY_LINES:
+    if len(lines) > limit:
         linked = [line for line in lines if line.causal or line.guilty]
         unconnected, lines = len(lines) - len(linked), linked
-    too_many = len(lines) - STORY_LINES
+    too_many = len(lines) - limit
     kept: list[StoryLine] = []
     skipped = 0
     for line in lines:
-        if too_many > 0 and not line.guilty:
+        if too_many > 0 and not line.guilty and line.step not in must:
             too_many, skipped = too_many - 1, skipped + 1
             continue
         kept.append(replace(line, skipped=skipped))

@@ -258,10 +258,14 @@ def violation_of(views: Mapping[str, Any], geometry: Geometry) -> Violation | No
     values = {"subject": number_text(subject), "was": number_text(was), "seen": number_text(seen)}
     if "in state {seen}" in text.saw:
         values["seen"] = TABLE_STATES[seen]
+    saw, why = text.saw.format(**values), text.why
+    if text.subject == "table" and subject == 0:
+        saw = "there is no table (NULL) at the pmd, and it is used as if there were one"
+        why = "the pmd was looked at too early, or not at all: entries read there mean nothing, stores corrupt"
     return Violation(
         detector=bug.detector,
-        saw=text.saw.format(**values),
-        why=text.why,
+        saw=saw,
+        why=why,
         cpu=cpu,
         ns=int(run["bug_ns"][0] - run["start_ns"][0]),
         subject=subject,

@@ -128,6 +128,11 @@ def _mutex(views: Views, row: int) -> str:
     return f"anonymous page lock {row - int(config['n_mm'])}"
 
 
+def mutex_names(views: Views) -> list[str]:
+    """All sleeping locks, row by row."""
+    return [_mutex(views, row) for row in range(len(views["mutex"]))]
+
+
 def waiting_for(views: Views, cpu: int) -> str | None:
     """What a CPU waits for, in words, or None."""
     waits, index = Wait(int(views["cpu"]["waits_for"][cpu])), int(views["cpu"]["waits_index"][cpu])

@@ -6,6 +6,7 @@ from dataclasses import replace
 from emulator.pgtable_types import PMD_LEVEL, PTE_LEVEL
 from workers.explorer.data_race import DataRace, data_race_lines, why_unordered
 from workers.telling.access import Access
+from workers.telling.phrases import Names
 
 TASKS = ["CPU 0", "CPU 1", "the coordinator"]
 PMD_TABLE, TABLE = 3, 4  # an upper table and a PTE table
@@ -30,7 +31,7 @@ def data_race(first_op="plain store", second_op="read_once"):
 
 
 def test_a_data_race_has_the_shape_of_kcsans_report():
-    lines = data_race_lines(data_race(), TASKS, LEVELS)
+    lines = data_race_lines(data_race(), Names(LEVELS, TASKS))
 
     assert lines[0] == "BUG: KCSAN: data-race in pinned / pmd_install"
     assert lines[2] == "read (marked) to ptdesc.pmd[4] (back-pointer of table 4) of 8 bytes by CPU 1, step 9:"
@@ -46,5 +47,5 @@ def test_two_plain_accesses_are_named_as_such():
     race = data_race(second_op="plain load")
 
     assert "both are plain" in race.why
-    assert data_race_lines(race, TASKS, LEVELS)[2].startswith("read to ")
+    assert data_race_lines(race, Names(LEVELS, TASKS))[2].startswith("read to ")
     assert json.dumps(race.as_json())

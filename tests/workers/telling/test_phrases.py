@@ -13,6 +13,8 @@ from workers.telling import phrases, telling
 from workers.telling.access import HELPERS
 from workers.telling.story import story_of
 
+NAMES = phrases.Names(LEVELS, TASKS, ["the page lock of page 3 of file 0"])
+
 # --- what is told ---------------------------------------------------------------------------------------------------
 
 
@@ -55,7 +57,7 @@ def test_private_words_are_not_told():
 def test_entries_are_decoded_by_the_level_of_their_table(index, entry, text):
     store = access(0, "write_once", "entry", index, 9 << 12 | TABLE_FLAGS, entry)
 
-    assert phrases.phrase(store, LEVELS, TASKS) == text
+    assert phrases.phrase(store, NAMES) == text
 
 
 def test_a_table_that_is_allocated_again_at_another_level_is_read_as_such():
@@ -87,10 +89,12 @@ def test_whole_tables_are_one_event():
         ("mm.mmap_readers", 0, 1, "mmap_read_lock (1 reader)"),
         ("run.bug", 0, 9, "BUG: count-saturated"),
         ("insn.left", 3, 2, "insn.left[0]: 3 -> 2"),
+        ("mutex.owner", 0, 1, "mutex_lock page lock of page 3 of file 0"),
+        ("mutex.waiter", 0, 2, "next holder of page lock of page 3 of file 0: nobody -> CPU 1"),
     ],
 )
 def test_changes_have_their_verbs(field, old, new, text):
-    assert phrases.phrase(access(0, "xchg", field, 0, old, new), LEVELS, TASKS) == text
+    assert phrases.phrase(access(0, "xchg", field, 0, old, new), NAMES) == text
 
 
 def test_every_word_and_function_the_story_knows_exists():

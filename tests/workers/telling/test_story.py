@@ -10,7 +10,7 @@ from stories import FRAME_ENTRY, PMD, TABLE, TABLE_ENTRY, access, publish_before
 
 from emulator.mm_types import EPOCH_BITS
 from workers.telling.columns import COLUMN, GAP
-from workers.telling.story import STORY_LINES, story_of, story_text
+from workers.telling.story import STORY_LINES, WHOLE, story_of, story_text
 
 
 def test_the_accesses_that_clash_are_told_whatever_they_are():
@@ -31,6 +31,23 @@ def test_a_long_story_begins_with_how_much_came_before():
     assert len(story.lines) == STORY_LINES
     assert story.lines[-1].step == STORY_LINES + 6
     assert "... 7 earlier events" in story_text(story)[2]
+
+
+def test_a_look_at_the_word_that_two_accesses_clash_on_is_told_however_old_it_is():
+    early = access(1, "read_once", "entry", PMD, TABLE_ENTRY)
+    flood = [access(n % 2, "write_once", "ptdesc.pte_refcount", TABLE, n, n + 1) for n in range(2 * STORY_LINES)]
+    clash = [access(0, "write_once", "entry", PMD, TABLE_ENTRY, 0), access(1, "read_once", "entry", PMD, 0)]
+
+    story = story_of(trace(early, *flood, *clash, guilty=(len(flood) + 1, len(flood) + 2)))
+
+    assert story.lines[0].text == "pmd 511 of table 3 is table 4"
+    assert len(story.lines) == STORY_LINES
+
+
+def test_a_whole_story_leaves_nothing_out():
+    flood = [access(n % 2, "write_once", "ptdesc.pte_refcount", TABLE, n, n + 1) for n in range(2 * STORY_LINES)]
+
+    assert len(story_of(trace(*flood), WHOLE).lines) == 2 * STORY_LINES
 
 
 def test_events_without_a_link_to_the_failure_go_first():
