@@ -13,7 +13,7 @@ OPTIONS = $(if $(CPUS),--cpus $(CPUS)) $(if $(POLICY),--policy $(POLICY)) $(if $
 	$(if $(SCALE),--scale $(SCALE)) $(if $(CHECKS),--checks $(CHECKS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scenario list test races explore findings stress soak bench lint format clean
+.PHONY: help setup scenario list test races explore findings stress soak bench mutants lint format clean
 
 help: ## show the targets
 	@echo "ptelab: make TARGET"
@@ -57,6 +57,9 @@ soak: $(READY) ## the full protocol for 1e10 page faults, taken up where it ende
 
 bench: $(READY) ## measure; make bench BASE=old.json prints the change against an earlier file
 	@$(BIN)/python -m benchmarks.bench $(if $(BASE),--base $(BASE)) $(if $(JSON),--json $(JSON)) $(ARGS)
+
+mutants: $(READY) ## small changes of the kernel: which are noticed, by whom [SECONDS=5 per mutant] [JSON=] [ARGS=]
+	@$(BIN)/python -m benchmarks.mutants $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json $(JSON)) $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -176,9 +176,9 @@ def pgtables_bytes(frozen: Frozen) -> int:
     puds = frozen.live[level == 3]
     own = np.concatenate([frozen.live[level == 1], puds, frozen.deposited])
     owner = frozen.views["ptdesc"]["mm"]
-    tables = np.bincount(owner[own] - 1, minlength=frozen.geometry.mms)
-    np.add.at(tables, owner[puds] - 1, np.count_nonzero(frozen.entries[puds] & PRESENT, axis=1))
-    return int(np.count_nonzero(frozen.views["mm"]["pgtables_bytes"] != tables * PAGE))
+    tables = np.bincount(owner[own], minlength=frozen.geometry.mms + 1)  # the first: tables that belong to nobody
+    np.add.at(tables, owner[puds], np.count_nonzero(frozen.entries[puds] & PRESENT, axis=1))
+    return int(tables[0] + np.count_nonzero(frozen.views["mm"]["pgtables_bytes"] != tables[1:] * PAGE))
 
 
 def rss(frozen: Frozen) -> int:

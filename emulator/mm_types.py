@@ -120,6 +120,7 @@ CONFIG = struct(
     ),
     line(  # the rest is read by the debug build only
         online="1 if the detectors look; before the start",
+        exact="1 if each translation is compared with the tables; before the start",
         perturb="0, or one point in so many is delayed at random; before the start",
     ),
     line(**{setting.name: f"{setting.effect}; before the start" for setting in SETTINGS.values()}),

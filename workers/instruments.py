@@ -38,9 +38,11 @@ class Stop(NamedTuple):
 
 @dataclass(frozen=True)
 class Instruments:
-    """All of it. `perturb` delays one point in so many at random, 0 none; `seed` decides which."""
+    """All of it. `perturb` delays one point in so many at random, 0 none; `seed` decides which. With `exact` each
+    translation is compared with the page tables (check_translation.py)."""
 
     online: bool = False
+    exact: bool = False
     knobs: tuple[str, ...] = ()
     settings: Mapping[str, int] = field(default_factory=dict)
     perturb: int = 0
@@ -51,7 +53,9 @@ class Instruments:
     @property
     def needs_debug(self) -> bool:
         """True if the plain build cannot do it."""
-        return bool(self.online or self.knobs or self.settings or self.perturb or self.steer or self.stops)
+        return bool(
+            self.online or self.exact or self.knobs or self.settings or self.perturb or self.steer or self.stops
+        )
 
     def apply(self, views: Mapping[str, Any]) -> None:
         """Enter it into a machine that has its policy and has not run.
@@ -61,7 +65,7 @@ class Instruments:
         if self.needs_debug and not engine.debug():
             raise ValueError("detectors, knobs, perturbation, steering and signals need the debug build")
         config, point = views["config"], views["point"]
-        config["online"], config["perturb"] = self.online, self.perturb
+        config["online"], config["exact"], config["perturb"] = self.online, self.exact, self.perturb
         for knob in self.knobs:
             config[KNOBS[knob].field] = 1
         for name, value in self.settings.items():

@@ -36,7 +36,7 @@ from emulator.cpu.tlb import flush_tlb_func
 from emulator.cpu.wait import wait_on, wake_up
 from emulator.mm_types import FLUSH_DONE, FLUSH_NONE, FLUSH_PENDING
 from emulator.watch.lockdep import might_sleep, rcu_assert_not_held
-from emulator.watch.pass_point import point_noirq
+from emulator.watch.pass_point import perturb_here, point_noirq
 from emulator.watch.points import point_number
 from emulator.watch.waits import Wait
 
@@ -99,6 +99,7 @@ def flush_tlb_mm_range(m, cpu, mm, start, end, freed_tables):
     Locking: caller must be outside of rcu_read_lock. Source: flush_tlb_mm_range, arch/x86/mm/tlb.c.
     """
     rcu_assert_not_held(m, cpu)
+    perturb_here(m, cpu)
     if knob(m.config.leaf_only_flush):
         freed_tables = 0
     gen = atomic_add_return(m.mm.tlb_gen, mm, 1)

@@ -46,7 +46,7 @@ def share_leaf(m, cpu, child, child_pmd, pmd, table):
         atomic_add(m.mm.rss_anon, child, HPAGE_PMD_NR)
     took(m, cpu, FORK_HUGE)
     mm_inc_nr_tables(m, child)
-    pgtable_trans_huge_deposit(m, child, child_pmd, table)
+    pgtable_trans_huge_deposit(m, cpu, child, child_pmd, table)
     smp_store_release(m.entry, child_pmd, entry & ~(RW | ANON_EXCLUSIVE | ACCESSED))
     m.cpu.tables_installed[cpu] += 1
     return True

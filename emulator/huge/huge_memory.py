@@ -94,8 +94,9 @@ HUGE_SPLIT = point_number("huge.split")
 
 
 @kernel
-def pgtable_trans_huge_deposit(m, mm, pmd, table):
+def pgtable_trans_huge_deposit(m, cpu, mm, pmd, table):
     """Keep a table under the leaf that is about to stand at `pmd`. Locking: caller must hold pmd_lock."""
+    assert_ptl_held(m, cpu, table_of(pmd))
     m.ptdesc.pmd[table] = pmd
     m.ptdesc.mm[table] = mm + 1
     if DEBUG:
@@ -140,7 +141,7 @@ def install_huge_pmd(m, cpu, mm, pmd, table, entry):
     done = read_once(m.entry, pmd) == 0
     if done:
         mm_inc_nr_tables(m, mm)
-        pgtable_trans_huge_deposit(m, mm, pmd, table)
+        pgtable_trans_huge_deposit(m, cpu, mm, pmd, table)
         smp_store_release(m.entry, pmd, entry)
         m.cpu.tables_installed[cpu] += 1
     pmd_unlock(m, cpu, pmd)

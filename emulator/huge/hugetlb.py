@@ -252,7 +252,7 @@ def unmap_hugetlb_vmas(m, cpu, mm, start, end):
         if m.link.mm[row] == mm and addr < until:
             unmap_hugepage_range(m, cpu, mm, addr, until)
     tlb_flush_mmu_tlbonly(m, cpu)
-    cut_links(m, file, mm, start, end)
+    cut_links(m, cpu, file, mm, start, end)
     i_mmap_unlock(m, cpu, file)
     point(m, cpu, UNSHARED, mm, start)
 

@@ -221,7 +221,7 @@ def take_table_out(m, cpu, mm, pmd, addr):
 def set_collapsed(m, cpu, mm, pmd, table, entry):
     """Let the leaf `entry` stand at `pmd`, over the table that did. Locking: as take_table_out."""
     pmd_lock(m, cpu, pmd)
-    pgtable_trans_huge_deposit(m, mm, pmd, table)
+    pgtable_trans_huge_deposit(m, cpu, mm, pmd, table)
     smp_store_release(m.entry, pmd, entry)
     pmd_unlock(m, cpu, pmd)
 

@@ -8,13 +8,13 @@ Source: mm/rmap.c, mm/interval_tree.c; unlink_file_vma, mm/mmap.c.
 """
 
 from emulator.atomic import atomic_add, kernel, kernel_inline, knob, write_once
-from emulator.locking.mutex import i_mmap_lock, i_mmap_unlock
+from emulator.locking.mutex import i_mmap_lock, i_mmap_row, i_mmap_unlock
 from emulator.mm_types import LAZYFREE, MAPPING_SHIFT
 from emulator.pages.pagemap import set_page_dirty
 from emulator.pages.vma import linear_page_index, vma_lookup, vmas_lock, vmas_unlock
 from emulator.pgtable_types import DIRTY, PAGE, PAGE_SHIFT
 from emulator.uapi import VM_DROPPABLE
-from emulator.watch.lockdep import might_sleep, mmap_assert_locked, mmap_assert_write_locked
+from emulator.watch.lockdep import lockdep_assert_held, might_sleep, mmap_assert_locked, mmap_assert_write_locked
 
 
 @kernel_inline
@@ -24,8 +24,9 @@ def first_link(m, file):
 
 
 @kernel
-def add_link(m, file, mm, start, end, pgoff):
+def add_link(m, cpu, file, mm, start, end, pgoff):
     """Enter a range. Locking: caller must hold i_mmap_lock."""
+    lockdep_assert_held(m, cpu, i_mmap_row(m, file))
     row = first_link(m, file) + m.file.links[file]
     m.link.mm[row] = mm
     m.link.start[row] = start
@@ -35,8 +36,9 @@ def add_link(m, file, mm, start, end, pgoff):
 
 
 @kernel
-def drop_link(m, file, row):
+def drop_link(m, cpu, file, row):
     """Take a row out; the last one takes its place. Locking: caller must hold i_mmap_lock."""
+    lockdep_assert_held(m, cpu, i_mmap_row(m, file))
     m.file.links[file] -= 1
     last = first_link(m, file) + m.file.links[file]
     m.link.mm[row] = m.link.mm[last]
@@ -60,16 +62,17 @@ def link_file_vma(m, cpu, mm, file, start, end, pgoff):
         if joins and (m.link.end[row] == start or m.link.start[row] == end):
             start, end = min(start, m.link.start[row]), max(end, m.link.end[row])
             pgoff = min(pgoff, m.link.pgoff[row])
-            drop_link(m, file, row)
+            drop_link(m, cpu, file, row)
         else:
             row += 1
-    add_link(m, file, mm, start, end, pgoff)
+    add_link(m, cpu, file, mm, start, end, pgoff)
     i_mmap_unlock(m, cpu, file)
 
 
 @kernel
-def cut_links(m, file, mm, start, end):
+def cut_links(m, cpu, file, mm, start, end):
     """Take [start, end) of `mm` out of the links of a file. Locking: caller must hold i_mmap_lock."""
+    lockdep_assert_held(m, cpu, i_mmap_row(m, file))
     row = first_link(m, file)
     while row < first_link(m, file) + m.file.links[file]:
         low, high = m.link.start[row], m.link.end[row]
@@ -80,12 +83,12 @@ def cut_links(m, file, mm, start, end):
         if low < start:
             m.link.end[row] = start
             if end < high:
-                add_link(m, file, mm, end, high, pgoff + (end - low) // PAGE)
+                add_link(m, cpu, file, mm, end, high, pgoff + (end - low) // PAGE)
         elif end < high:
             m.link.start[row] = end
             m.link.pgoff[row] = pgoff + (end - low) // PAGE
         else:
-            drop_link(m, file, row)
+            drop_link(m, cpu, file, row)
             continue
         row += 1
 
@@ -99,7 +102,7 @@ def unlink_file_vmas(m, cpu, mm, start, end):
     mmap_assert_locked(m, cpu, mm)
     for file in range(m.config.n_file[0]):
         i_mmap_lock(m, cpu, file)
-        cut_links(m, file, mm, start, end)
+        cut_links(m, cpu, file, mm, start, end)
         i_mmap_unlock(m, cpu, file)
 
 

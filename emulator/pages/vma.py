@@ -9,12 +9,12 @@ anonymous page comes through the arrays with that lock alone.
 
 from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, read_once, write_once
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
-from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock
+from emulator.locking.mutex import anon_vma_lock, anon_vma_row, anon_vma_unlock
 from emulator.locking.vma_lock import vma_start_read
 from emulator.mm_types import ANON_VMA_INHERITED, MAX_MAP_COUNT, PAGE_SIZE
 from emulator.pgtable_types import ANON_EXCLUSIVE, DIRTY, PMD_SIZE, PRESENT, PROTNONE, RW, SOFT_DIRTY, SPECIAL
 from emulator.uapi import ENOMEM, VM_ACCESS_FLAGS, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
-from emulator.watch.lockdep import mmap_assert_write_locked
+from emulator.watch.lockdep import lockdep_assert_held, mmap_assert_write_locked
 
 MMAP_BASE = 0x7000_0000_0000  # below it is what the kernel chooses a place for
 
@@ -77,6 +77,12 @@ def vmas_unlock(m, cpu, mm):
     anon_vma_unlock(m, cpu, m.mm.family[mm] - 1)
 
 
+@kernel_inline
+def assert_vmas_locked(m, cpu, mm):
+    """The caller must hold vmas_lock."""
+    lockdep_assert_held(m, cpu, anon_vma_row(m, m.mm.family[mm] - 1))
+
+
 @kernel
 def join_family(m, cpu, child, mm):
     """From here on who looks for the pages of the family of `mm` comes to `child` as well, which has no VMA yet."""
@@ -122,8 +128,9 @@ def vma_copy(m, to, source):
 
 
 @kernel
-def vma_insert(m, mm, row, start, end, flags, anon_vma, pgoff):
+def vma_insert(m, cpu, mm, row, start, end, flags, anon_vma, pgoff):
     """Make room at `row` and fill it, without a file. Locking: caller must hold vmas_lock."""
+    assert_vmas_locked(m, cpu, mm)
     at = vma_limit(m, mm)
     while at > row:
         vma_copy(m, at, at - 1)
@@ -138,18 +145,19 @@ def vma_insert(m, mm, row, start, end, flags, anon_vma, pgoff):
 
 
 @kernel
-def vma_delete(m, mm, row):
+def vma_delete(m, cpu, mm, row):
     """Close the gap at `row`. Locking: caller must hold vmas_lock."""
+    assert_vmas_locked(m, cpu, mm)
     m.mm.vmas[mm] -= 1
     for at in range(row, vma_limit(m, mm)):
         vma_copy(m, at, at + 1)
 
 
 @kernel
-def split_vma(m, mm, row, addr):
+def split_vma(m, cpu, mm, row, addr):
     """Split the VMA at `row` so that a VMA begins at `addr`. Locking: caller must hold vmas_lock."""
     start = m.vma.start[row]
-    vma_insert(m, mm, row, start, addr, m.vma.flags[row], m.vma.anon_vma[row], m.vma.pgoff[row])
+    vma_insert(m, cpu, mm, row, start, addr, m.vma.flags[row], m.vma.anon_vma[row], m.vma.pgoff[row])
     m.vma.start[row + 1] = addr
     m.vma.file[row] = m.vma.file[row + 1]
     m.vma.pgoff[row + 1] += (addr - start) // PAGE_SIZE
@@ -192,26 +200,26 @@ def can_merge(m, left, right):
 
 
 @kernel
-def merge_with_next(m, mm, row):
+def merge_with_next(m, cpu, mm, row):
     """Merge the VMA at `row` with the one behind it if they may be one; True if so."""
     if row + 1 >= vma_limit(m, mm) or not can_merge(m, row, row + 1):
         return False
     m.vma.end[row] = m.vma.end[row + 1]
     m.vma.anon_vma[row] = max(m.vma.anon_vma[row], m.vma.anon_vma[row + 1])
-    vma_delete(m, mm, row + 1)
+    vma_delete(m, cpu, mm, row + 1)
     return True
 
 
 @kernel
-def vma_merge(m, mm, row):
+def vma_merge(m, cpu, mm, row):
     """Merge the VMA at `row` with its neighbours; its row then.
 
     The one before it comes first: the one behind may have another anon_vma.
     Locking: caller must hold vmas_lock. Source: vma_merge, mm/vma.c.
     """
-    if row > mm * m.config.vma_per_mm[0] and merge_with_next(m, mm, row - 1):
+    if row > mm * m.config.vma_per_mm[0] and merge_with_next(m, cpu, mm, row - 1):
         row -= 1
-    merge_with_next(m, mm, row)
+    merge_with_next(m, cpu, mm, row)
     return row
 
 
@@ -247,12 +255,12 @@ def vma_modify_flags(m, cpu, mm, row, start, end, flags):
         return -ENOMEM
     vmas_lock(m, cpu, mm)
     if m.vma.start[row] < start:
-        split_vma(m, mm, row, start)
+        split_vma(m, cpu, mm, row, start)
         row += 1
     if m.vma.end[row] > end:
-        split_vma(m, mm, row, end)
+        split_vma(m, cpu, mm, row, end)
     m.vma.flags[row] = flags
-    row = vma_merge(m, mm, row)
+    row = vma_merge(m, cpu, mm, row)
     vmas_unlock(m, cpu, mm)
     return row
 
@@ -295,13 +303,13 @@ def detach_vmas(m, cpu, mm, start, end):
     pages = 0
     vmas_lock(m, cpu, mm)
     if row < vma_limit(m, mm) and m.vma.start[row] < start:
-        split_vma(m, mm, row, start)
+        split_vma(m, cpu, mm, row, start)
         row += 1
     while row < vma_limit(m, mm) and m.vma.start[row] < end:
         if m.vma.end[row] > end:
-            split_vma(m, mm, row, end)
+            split_vma(m, cpu, mm, row, end)
         pages += (m.vma.end[row] - m.vma.start[row]) // PAGE_SIZE
-        vma_delete(m, mm, row)
+        vma_delete(m, cpu, mm, row)
     vmas_unlock(m, cpu, mm)
     m.mm.total_vm[mm] -= pages
     return pages

@@ -10,6 +10,7 @@ from emulator.cpu.tlb import forget, psc_fill, psc_lookup, tlb_fill, tlb_lookup
 from emulator.fault.memory import handle_mm_fault
 from emulator.pgtable import huge_piece, pgtable_of, pmd_offset_lockless, pmd_trans_huge, pte_offset
 from emulator.pgtable_types import ACCESSED, DIRTY, PAGE_SHIFT, PRESENT, PSE, RW
+from emulator.program.check_translation import check_cached_table, check_translation, exact
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EINTR
 from emulator.watch.pass_point import point_noirq
@@ -59,6 +60,8 @@ def hardware_walk(m, cpu, mm, addr, write):
     m.cpu.tlb_misses[cpu] += 1
     table = psc_lookup(m, cpu, addr)
     cached = table != 0
+    if cached and exact(m):
+        check_cached_table(m, cpu, mm, addr, table)
     if not cached:
         table = walk_upper(m, cpu, mm, addr)
     if table <= 0:
@@ -115,6 +118,8 @@ def store(m, cpu, mm, addr, value):
         return entry
     point_noirq(m, cpu, TRANSLATED, addr, entry)
     if detecting(m):
+        if exact(m):
+            check_translation(m, cpu, mm, addr, entry, 1)
         check_tlb(m, cpu, addr, entry)
         shadow_store(m, cpu, mm, addr, entry, value)
     write_once(m.frame, word_of(m, entry, addr), value)
@@ -130,6 +135,8 @@ def load(m, cpu, mm, addr):
     point_noirq(m, cpu, TRANSLATED, addr, entry)
     m.cpu.loaded[cpu] = read_once(m.frame, word_of(m, entry, addr))
     if detecting(m):
+        if exact(m):
+            check_translation(m, cpu, mm, addr, entry, 0)
         check_tlb(m, cpu, addr, entry)
         shadow_load(m, cpu, mm, addr, entry, m.cpu.loaded[cpu])
     return 0

@@ -264,11 +264,11 @@ def mmap_region(m, cpu, mm, start, end, flags, file, pgoff):
     vmas_lock(m, cpu, mm)
     if 0 <= file < m.config.n_file[0]:
         flags |= VM_FILE
-    vma_insert(m, mm, row, start, end, flags, 0, start // PAGE)
+    vma_insert(m, cpu, mm, row, start, end, flags, 0, start // PAGE)
     if file >= 0:
         m.vma.file[row] = file + 1
         m.vma.pgoff[row] = pgoff
-    vma_merge(m, mm, row)
+    vma_merge(m, cpu, mm, row)
     vmas_unlock(m, cpu, mm)
     if file >= 0:
         link_file_vma(m, cpu, mm, file, start, end, pgoff)

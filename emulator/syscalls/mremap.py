@@ -65,9 +65,9 @@ def copy_vma(m, cpu, mm, row, addr, length, new):
         pgoff = new // PAGE
     at = find_vma(m, mm, new)
     vmas_lock(m, cpu, mm)
-    vma_insert(m, mm, at, new, new + length, flags, anon_vma, pgoff)
+    vma_insert(m, cpu, mm, at, new, new + length, flags, anon_vma, pgoff)
     m.vma.file[at] = file
-    vma_merge(m, mm, at)
+    vma_merge(m, cpu, mm, at)
     vmas_unlock(m, cpu, mm)
     if file != 0:
         link_file_vma(m, cpu, mm, file - 1, new, new + length, pgoff)
@@ -207,7 +207,7 @@ def expand_vma(m, cpu, mm, row, end, new_end):
         link_file_vma(m, cpu, mm, m.vma.file[row] - 1, end, new_end, linear_page_index(m, row, end))
     vmas_lock(m, cpu, mm)
     m.vma.end[row] = new_end
-    vma_merge(m, mm, row)
+    vma_merge(m, cpu, mm, row)
     vmas_unlock(m, cpu, mm)
     m.mm.total_vm[mm] += (new_end - end) // PAGE
     return 0

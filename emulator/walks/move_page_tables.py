@@ -231,7 +231,7 @@ def move_leaf(m, cpu, mm, old_pmd, new_pmd, old):
     """Let the leaf at `old_pmd` stand at `new_pmd`, with its table, and flush. Locking: takes both pmd_locks."""
     pmd_lock_pair(m, cpu, old_pmd, new_pmd)
     entry = xchg(m.entry, old_pmd, 0)  # the hardware may be setting the dirty bit
-    pgtable_trans_huge_deposit(m, mm, new_pmd, pgtable_trans_huge_withdraw(m, cpu, old_pmd))
+    pgtable_trans_huge_deposit(m, cpu, mm, new_pmd, pgtable_trans_huge_withdraw(m, cpu, old_pmd))
     smp_store_release(m.entry, new_pmd, entry)
     flush_tlb_mm_range(m, cpu, mm, old, old + PMD_SIZE, 0)
     pmd_unlock_pair(m, cpu, old_pmd, new_pmd)

@@ -53,6 +53,8 @@ class Bug(IntEnum):
     READ_SECTION = 82
     INTERRUPTS_ON = 83
     GATHER_NOT_OPEN = 84
+    STALE_TRANSLATION = 90
+    STALE_TABLE = 91
 
     @property
     def detector(self) -> str:
@@ -234,6 +236,17 @@ BUGS = {
         "CPU {subject} clears entries with no gather open",
         "nobody will flush what it clears, and what it unmaps goes before the flush",
         "CPU",
+    ),
+    Bug.STALE_TRANSLATION: BugText(
+        "the TLB translated {subject} by the entry {was}; the page tables have {seen}, and nobody is about to flush",
+        "who takes a page, or a right, away flushes before it lets go of the lock: this CPU was left out",
+        "address",
+    ),
+    Bug.STALE_TABLE: BugText(
+        "the paging-structure cache led {subject} to table {was}; the page tables have {seen}, and nobody is about to "
+        "flush",
+        "a table that moves, goes, or comes under a huge page is flushed from those caches as well",
+        "address",
     ),
     Bug.RETRY_BOUND: BugText(
         "pte_alloc_try_get: table {subject} is dying and its pmd was not cleared in {seen} tries",

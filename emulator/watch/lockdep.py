@@ -12,6 +12,7 @@ from emulator.mm_types import NR_LOCK_CLASSES
 from emulator.pgtable import ptl_of
 from emulator.pgtable_types import PTE_LEVEL
 from emulator.watch.bugs import Bug
+from emulator.watch.pass_point import perturb_here
 from emulator.watch.waits import Wait
 
 BUG_LOCK_ORDER = int(Bug.LOCK_ORDER)
@@ -62,6 +63,7 @@ def learn_order(m, cpu, lock_class, i):
 @kernel_inline
 def lock_acquire(m, cpu, lock_class, i):
     """Note that this CPU is about to take lock `i` of a class."""
+    perturb_here(m, cpu)
     if detecting(m) and not EXPLORES:  # there a deadlock is met, not foretold
         if m.cpu.held_classes[cpu] != 0:
             learn_order(m, cpu, lock_class, i)
@@ -77,7 +79,8 @@ def lock_acquired(m, cpu, lock_class):
 
 @kernel_inline
 def lock_release(m, cpu, lock_class):
-    """Note that this CPU released its lock of a class."""
+    """Note that this CPU is about to release its lock of a class."""
+    perturb_here(m, cpu)
     if detecting(m) and not EXPLORES:
         m.cpu.held_classes[cpu] &= ~(1 << lock_class)
 

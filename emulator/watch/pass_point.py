@@ -65,6 +65,13 @@ def delay_at_random(m, cpu):
         cpu_relax()
 
 
+@kernel_inline
+def perturb_here(m, cpu):
+    """Between two points: a lock or a flush, where a delay at random lays windows over each other, and no more."""
+    if POINTS_PASS and m.config.perturb[0] != 0:
+        delay_at_random(m, cpu)
+
+
 @kernel
 def signal_here(m, cpu, at):
     """Kill or stop this process if this is the pass of the point that was asked for."""

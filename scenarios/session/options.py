@@ -86,10 +86,12 @@ def cpu_counts(context: click.Context, parameter: click.Parameter, value: str) -
     return list(dict.fromkeys(counts))
 
 
-def number(low: float, high: float, whole: bool = False) -> Callable[..., float]:
-    """A click callback for a number in [low, high]."""
+def number(low: float, high: float, whole: bool = False) -> Callable[..., float | None]:
+    """A click callback for a number in [low, high]; None if there is none, and no default."""
 
-    def check(context: click.Context, parameter: click.Parameter, value: str | float) -> float:
+    def check(context: click.Context, parameter: click.Parameter, value: str | float | None) -> float | None:
+        if value is None:
+            return None
         try:
             result = int(value) if whole else float(value)
         except ValueError:
