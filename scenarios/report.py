@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from scenarios.reports.extra import ReportError
-from scenarios.reports.page import page, plots
 from scenarios.reports.reading import Run, read_runs
 from scenarios.session.errors import OK, UserError
 from scenarios.session.record import check_writable, write_file
@@ -22,6 +21,8 @@ HELP = HELP[0].upper() + HELP[1:]
 
 def write_plots(runs: Sequence[Run], directory: str) -> list[Path]:
     """Every plot as a PNG in a directory. Raises UserError."""
+    from scenarios.reports.page import plots
+
     drawn = plots(runs)
     if not drawn:
         raise UserError(
@@ -46,6 +47,8 @@ def command(run: tuple[str, ...], html_file: str | None, png_directory: str | No
     try:
         runs = [one for file in run for one in read_runs(file)]
         if html_file is not None:
+            from scenarios.reports.page import page
+
             write_file(html_file, page(runs))
         if png_directory is not None:
             for file in write_plots(runs, png_directory):

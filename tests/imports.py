@@ -13,7 +13,8 @@ import click  # noqa: F401  what is light is imported once, before the processes
 import multiprocess  # noqa: F401
 import numpy  # noqa: F401
 
-HEAVY = {"emulator.atomic", "numba", "rich"}  # the kernels, their compiler, the terminal: what start-up time is made of
+# the kernels, their compiler, the terminal, pages: what start-up time is made of
+HEAVY = {"emulator.atomic", "numba", "rich", "jinja2"}
 
 
 def brought(names: Sequence[str]) -> dict[str, list[str]]:

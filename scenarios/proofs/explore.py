@@ -22,31 +22,18 @@ from click.core import ParameterSource
 from emulator.knobs import KNOBS
 from emulator.policy.policies import POLICIES
 from scenarios.proofs.explore_all import conduct_all
-from scenarios.proofs.explore_report import page_of, show_all
+from scenarios.proofs.explore_report import show_all
 from scenarios.proofs.finding import NEVER, SECONDS, Finding, Plan, enter, explore, replay
 from scenarios.proofs.subject import subject
 from scenarios.session import errors, options, session
 from scenarios.session.options import MODELS
 from scenarios.session.progress import Progress
-from scenarios.session.record import Record, check_writable, write_file
+from scenarios.session.record import Record, check_writable
 from scenarios.zoo.race import Subject
 from workers.explorer.tracer import kernel_functions
 from workers.telling.story import STORY_LINES, WHOLE
 
-ALONE = (
-    "fixed",
-    "twin",
-    "knob",
-    "policy",
-    "memory",
-    "bound",
-    "executions",
-    "target",
-    "schedule",
-    "races",
-    "events",
-    "html",
-)
+ALONE = ("fixed", "twin", "knob", "policy", "memory", "bound", "executions", "target", "schedule", "races", "events")
 HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
 
 
@@ -66,7 +53,7 @@ def _watch(bar: Progress, name: str, seconds: float) -> Any:
     return update
 
 
-def run_one(of: Subject, plan: Plan, schedule: str | None, html: str | None, record: Record) -> list[Finding]:
+def run_one(of: Subject, plan: Plan, schedule: str | None, record: Record) -> list[Finding]:
     """Explore one subject, or run one schedule of it; enter it into the record."""
     if schedule is not None:
         found = replay(of, plan, "" if schedule == "-" else schedule)
@@ -78,8 +65,6 @@ def run_one(of: Subject, plan: Plan, schedule: str | None, html: str | None, rec
                     other = explore(of, replace(plan, memory=memory, jobs=1), _watch(bar, memory, plan.seconds))
                     found.others[memory] = other.verdict.word
     enter(record, found)
-    if html is not None:
-        write_file(html, page_of(found))
     return [found]
 
 
@@ -121,7 +106,7 @@ def _events(context: click.Context, parameter: click.Parameter, value: str) -> i
 @click.option("--schedule", default=None, metavar="S", help="Run this one execution.")
 @click.option("--data-races/--no-data-races", "races", default=True, help="Look for data races as well. [yes]")
 @click.option("--events", default=str(STORY_LINES), metavar="N|all", callback=_events, help="Of the story. [40]")
-@click.option("--html", default=None, metavar="FILE", help="Write the report as one HTML page.")
+@options.html_option
 @click.option("--write", default=None, metavar="FILE", help="With all: write the table of claims (docs/claims.md).")
 @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
 def explore_command(
@@ -139,7 +124,6 @@ def explore_command(
     schedule: str | None,
     races: bool,
     events: int,
-    html: str | None,
     write: str | None,
     json_file: str | None,
 ) -> int:
@@ -151,8 +135,7 @@ def explore_command(
     if policy is not None and policy not in POLICIES:
         raise errors.unknown("policy", policy, POLICIES)
     limit = None if seconds is None else _seconds(seconds)
-    for file in (html, write):
-        check_writable(file)
+    check_writable(write)
     lab = options.Lab(engine="explore", seed=seed, json_file=json_file, checks="online")
     lab.choose_engine()
     record = Record(f"explore {name}", seed)
@@ -161,6 +144,7 @@ def explore_command(
         return conduct_all(record, lab, limit, write)
     _refuse_unused(("write",), name)
     of = subject(name)
+    record.about = of.text
     most = None if bound is None else int(bound)
     plan = Plan(
         _broken(of, fixed, twin),
@@ -180,7 +164,7 @@ def explore_command(
     return session.conduct(
         record,
         lab,
-        lambda: findings.extend(run_one(of, plan, schedule, html, record)),
+        lambda: findings.extend(run_one(of, plan, schedule, record)),
         lambda: show_all(findings),
     )
 

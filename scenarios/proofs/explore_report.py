@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scenarios.proofs.finding import Finding
-from scenarios.proofs.story_html import facts_page, page
 from scenarios.session import report
 from workers.telling.story import story_of, story_text
 from workers.telling.whereabouts import many
@@ -67,22 +66,3 @@ def show_all(findings: Sequence[Finding]) -> None:
     """The report of each; none if the search was interrupted."""
     for found in findings:
         show(found)
-
-
-def page_of(found: Finding) -> str:
-    """The report as one HTML page."""
-    verdict = found.verdict
-    facts = {
-        "subject": found.of.name,
-        "left out": ", ".join(found.plan.left_out(found.of)) or "nothing",
-        "verdict": verdict_line(found),
-        "memory model": found.plan.memory,
-        "policy": found.plan.policy_of(found.of),
-        "executions": f"{verdict.executions:,}",
-        "steps": f"{verdict.steps:,}",
-        "seconds": f"{verdict.seconds:.1f}",
-        "preemptions": found.example.preemptions if found.example is not None else "-",
-    }
-    if found.trace is None:
-        return facts_page(f"{found.of.name}: {found.verdict.word}", found.of.text, facts)
-    return page(found.trace, story_of(found.trace, found.plan.events), facts, found.lines)

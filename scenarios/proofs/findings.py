@@ -24,7 +24,7 @@ from scenarios.proofs.defects import ABOUT, DEFECTS, IDS, LOSSES, REST, Defect, 
 from scenarios.proofs.finding import Finding, Plan, enter, explore
 from scenarios.proofs.subject import subject
 from scenarios.session import errors, report, session
-from scenarios.session.options import Lab, number, some_of
+from scenarios.session.options import Lab, html_option, number, some_of
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, check_writable, write_file
 from workers.telling.story import story_of, story_text
@@ -160,6 +160,7 @@ def page(told: list[tuple[Defect, Finding, Finding, dict[str, Any]]], losses: li
     help="Seconds for each defect. [60]",
 )
 @click.option("--write", default=None, metavar="FILE", help="Write the page (docs/findings.md).")
+@html_option
 @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
 def command(only: list[str], seeds: int, seconds: float, write: str | None, json_file: str | None) -> int:
     """Show each defect: its shortest schedule, and how soon real processes meet it."""

@@ -150,6 +150,7 @@ def show(results: Sequence[Any], record: Record) -> None:
     "--executions", default=str(MOST), metavar="N", callback=options.number(1, 1 << 60, whole=True),
     help=f"Executions of a test under a model, at most. [{MOST}]",
 )  # fmt: skip
+@options.html_option
 @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
 def litmus_command(files: tuple[str, ...], memories: list[str], executions: int, json_file: str | None) -> int:
     """Run it; the exit status."""

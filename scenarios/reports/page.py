@@ -14,6 +14,8 @@ from scenarios.reports.section import Lines, Section, Table
 from scenarios.reports.stories import explored_sections, violation_sections
 from scenarios.reports.throughput import sections as throughput_sections
 
+jinja2, markup = library("jinja2"), library("markupsafe")  # whoever imports this module wants a page
+
 TEMPLATES = Path(__file__).with_name("templates")
 SHOWN_COLUMNS = 12  # of a table whose rows nobody has drawn
 
@@ -86,7 +88,6 @@ def title_of(runs: Sequence[Run]) -> str:
 
 def page(runs: Sequence[Run]) -> str:
     """The HTML of these records. Raises ReportError if a library is missing."""
-    jinja2, markup = library("jinja2"), library("markupsafe")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )

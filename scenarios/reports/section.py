@@ -61,6 +61,7 @@ class StoryTable:
     columns: Sequence[str]
     cells: Sequence[Cell]
     unit: str
+    early: Sequence[Cell] = ()  # events before `cells`, shown on demand
     ending: Sequence[tuple[str, str]] = ()
     kind: str = "story"
 

@@ -11,6 +11,7 @@ from scenarios.reports.section import Cell, Lines, Section, StoryTable, Table
 
 Json = Mapping[str, Any]
 COORDINATOR = "the coordinator"
+SHOWN = 40  # events of a story; earlier ones can be opened
 OPEN = 3  # stories of a record that are shown without being asked for
 
 
@@ -21,6 +22,13 @@ def _ordered(names: Sequence[str]) -> list[str]:
 
 def _place(name: str) -> tuple[bool, int, str]:
     return name == COORDINATOR, len(name), name
+
+
+def _parted(cells: list[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """The events of a long story that are shown on demand, and the others: the last, and all from before the clash."""
+    clash = next((i for i, cell in enumerate(cells) if cell.guilty), len(cells))
+    at = max(0, min(len(cells) - SHOWN, clash - SHOWN // 4))
+    return cells[:at], cells[at:]
 
 
 def explored_story(story: Json) -> StoryTable:
@@ -45,7 +53,8 @@ def explored_story(story: Json) -> StoryTable:
                 earlier=f"{line['skipped']} earlier events are not told" if line["skipped"] else "",
             )
         )
-    return StoryTable(columns, cells, "step", list(story["ending"].items()))
+    early, shown = _parted(cells)
+    return StoryTable(columns, shown, "step", early, list(story["ending"].items()))
 
 
 def native_story(violation: Json) -> StoryTable:
@@ -76,7 +85,7 @@ def native_story(violation: Json) -> StoryTable:
         )
         for one in sorted(violation["participants"], key=lambda one: _place(one["name"]))
     ]
-    return StoryTable(columns, cells, "us", ending)
+    return StoryTable(columns, cells, "us", ending=ending)
 
 
 def _edges(found: Json) -> list[tuple[str, str, str]]:

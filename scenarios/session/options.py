@@ -15,6 +15,7 @@ from emulator.knobs import KNOBS
 from emulator.policy.policies import POLICIES
 from emulator.watch.points import COORDINATOR_POINTS, POINTS
 from scenarios.session.errors import UserError, unknown
+from scenarios.session.record import prepare_page
 from workers.instruments import Instruments, Stop
 
 MAX_CPUS = 256
@@ -111,6 +112,19 @@ def size(context: click.Context, parameter: click.Parameter, value: str) -> int:
     if not digits.isdecimal() or int(digits) == 0:
         raise UserError(f"{parameter.opts[0]} '{value}' is not a size; known: a number with K, M, G or T")
     return int(digits) * _UNITS[unit]
+
+
+def html_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --html, which Record.write carries out, so that no command has to know of it."""
+
+    def note(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            prepare_page(value)
+
+    add = click.option(
+        "--html", metavar="FILE", expose_value=False, callback=note, help="Write the results as a page with pictures."
+    )
+    return add(function)
 
 
 CHECKS = ("off", "audit", "online")
@@ -264,6 +278,7 @@ def engine_options(function: Callable[..., Any], default_checks: str = "audit") 
             callback=one_of("checks", CHECKS),
             help=f"{', '.join(CHECKS)}. [{default_checks}]",
         ),
+        html_option,
         click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout."),
         click.option(
             "--seed",

@@ -13,7 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import click
+
 from emulator.mm_types import NR_PATHS
+from scenarios.reports.extra import ReportError, missing
 from scenarios.session import errors
 
 SCHEMA = 1
@@ -25,6 +28,7 @@ VERDICTS = {
     "interrupted": errors.INTERRUPTED,
     "inconclusive": errors.INCONCLUSIVE,
 }
+_PAGE = "ptelab.html"  # where the context of a command line keeps the file of --html
 _PACKAGES = ("numpy", "numba", "llvmlite", "posix_ipc", "multiprocess")
 
 
@@ -98,6 +102,7 @@ class Record:
     still at a point and went on; `signals` which CPUs got a signal for an access, the first
     KEPT_SIGNALS of all machines, workers.signals.Signals each, and `more_signals` how many more did; `unreached` why a
     stop has not happened in the machines so far.
+    `about` is what the thing that was run shows, in words, if that is more than its name.
     `found` is what the explorer found, `inconclusive` that it ran out of time.
     """
 
@@ -114,6 +119,7 @@ class Record:
     unreached: dict[int, str] = field(default_factory=dict)
     found: list[str] = field(default_factory=list)
     inconclusive: bool = False
+    about: str | None = None
     failure: str | None = None
     interrupted: int = 0
     command: str = field(default_factory=command_line)
@@ -175,6 +181,7 @@ class Record:
             "schema": SCHEMA,
             "scenario": self.scenario,
             "command": self.command,
+            "about": self.about,
             "environment": environment(self.seed, self.began),
             "rows": self.rows,
             "checks": self.checks,
@@ -190,14 +197,42 @@ class Record:
         }
 
     def write(self, file: str | None) -> None:
-        """Write the JSON to a file, or to stdout for '-'. Raises UserError if the file cannot be written."""
-        if file is None:
+        """Write the JSON to a file, or to stdout for '-', and the page of --html. Raises UserError if it cannot."""
+        html = _page_file()
+        if file is None and html is None:
             return
         text = json.dumps(self.as_json(), indent=2) + "\n"
+        if html is not None:
+            write_page(html, self.scenario, json.loads(text))
         if file == "-":
             sys.stdout.write(text)
-            return
-        write_file(file, text)
+        elif file is not None:
+            write_file(file, text)
+
+
+def prepare_page(file: str) -> None:
+    """Before a run: --html asks for a page in this file. Raises UserError if it could not be written."""
+    if absent := missing():
+        raise errors.UserError(f"--html: {absent}")
+    check_writable(file)
+    click.get_current_context().meta[_PAGE] = file
+
+
+def _page_file() -> str | None:
+    """The file of --html, if this command was given it."""
+    context = click.get_current_context(silent=True)
+    found: str | None = context.meta.get(_PAGE) if context else None
+    return found
+
+
+def write_page(file: str, name: str, data: dict[str, Any]) -> None:
+    """Write the page of a record. Raises UserError."""
+    try:
+        from scenarios.reports.page import Run, page
+
+        write_file(file, page([Run(name, data)]))
+    except ReportError as error:
+        raise errors.UserError(str(error)) from None
 
 
 def write_file(file: str | Path, text: str) -> None:

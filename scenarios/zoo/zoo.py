@@ -131,10 +131,11 @@ def race_command(name: str) -> click.Command:
         callback=options.number(0, 2**62, whole=True),
         help="Seed of what is random. [0]",
     )
+    @options.html_option
     @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
     def command(fixed: bool, perturb: bool, seconds: float, repeat: int, seed: int, json_file: str | None) -> int:
         lab = options.Lab(seed=seed, json_file=json_file, checks="online", policies=(race.policy,))
-        record = Record(f"race/{name}", seed)
+        record = Record(f"race/{name}", seed, about=race.text)
         hunts: list[Hunt] = []
 
         def body() -> None:
@@ -269,6 +270,7 @@ def write_tables(document: Path) -> int:
     callback=options.some_of("race", RACES),
     help="Races, separated by commas. [all]",
 )
+@options.html_option
 @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
 @click.option("--tables", "document", metavar="FILE", help="Write the tables of docs/races.md, hunt nothing.")
 def races_command(seeds: int, only: list[str], json_file: str | None, document: str | None) -> int:

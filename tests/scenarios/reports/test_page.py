@@ -3,6 +3,7 @@
 Covers: scenarios/report scenarios/reports/*
 """
 
+import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from command import ptelab
 
 from scenarios.cli import command_line
-from scenarios.reports.extra import ReportError, library
+from scenarios.reports.extra import ReportError, library, missing
 from scenarios.reports.page import all_sections, page, plots
 from scenarios.reports.reading import DATA_ID, Run, read_runs
 
@@ -153,6 +154,40 @@ def test_the_two_accesses_that_clash_are_marked_in_an_explored_story():
     lines = recorded("explored-race")[0].rows[0]["story"]["lines"]
 
     assert page(recorded("explored-race")).count('<tr class="guilty') == sum(line["guilty"] for line in lines) == 2
+
+
+def test_a_long_story_folds_what_is_early_and_never_the_clash():
+    (run,) = recorded("explored-race")
+    story = run.rows[0]["story"]
+    first = {**story["lines"][0], "guilty": False}
+    story["lines"] = [first] * 60 + story["lines"]
+    text = page([run])
+    folded = re.search(r"earlier events</summary>(.*?)</table>", text, re.DOTALL)[1]
+
+    assert "guilty" not in folded
+    assert text.count('<tr class="guilty') == 2
+    assert folded.count('class="when"') - 1 + 40 >= len(story["lines"]) - 10
+
+
+def test_a_command_that_measures_writes_its_page_and_the_page_is_a_record(tmp_path):
+    html, trace = tmp_path / "out.html", tmp_path / "t.trace"
+    trace.write_text("mmap 0 1G\ntouch 0 0 2M\ndontneed 0 0 2M\n")
+    ran = ptelab(
+        "replay", str(trace), "--engine", "semaphore", "--html", str(html), "--json", str(tmp_path / "out.json")
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    (run,) = read_runs(str(html))
+    assert run.data == read_runs(str(tmp_path / "out.json"))[0].data
+    assert "VmPTE over time" in html.read_text()
+
+
+def test_a_page_that_cannot_be_written_is_said_before_the_run(monkeypatch, tmp_path, capsys):
+    assert command_line(["replay", "missing.trace", "--html", str(tmp_path / "no" / "x.html")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    monkeypatch.setattr("scenarios.session.record.missing", lambda: missing(("no_such_library",)))
+    assert command_line(["replay", "missing.trace", "--html", str(tmp_path / "x.html")]) == 2
+    assert "--html: this needs no_such_library of the extra 'report'" in capsys.readouterr().err
 
 
 def test_a_deadlock_is_drawn_with_an_arrow_for_each_edge():

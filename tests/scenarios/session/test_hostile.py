@@ -1,6 +1,6 @@
 """Input and surroundings that mean no good: one line, a status, no hang, nothing left behind.
 
-Covers: scenarios/traces/trace, scenarios/proofs/story_html, workers/telling/postmortem
+Covers: scenarios/traces/trace, workers/telling/postmortem
 """
 
 import ast
@@ -14,7 +14,6 @@ from command import COMMAND, ENVIRONMENT, ptelab
 from support import ROOT, geometry_for
 
 from emulator.segment import Segment
-from scenarios.proofs.story_html import facts_page
 from scenarios.traces import trace
 from scenarios.traces.trace import TraceError, parse
 from workers.instruments import PLAIN
@@ -131,15 +130,6 @@ def test_zeroes_without_an_end_are_one_long_line(tmp_path):
 
     with pytest.raises(TraceError, match="the line is longer than"):
         parse(tmp_path / "bomb.gz")
-
-
-def test_markup_in_a_name_does_not_reach_a_page():
-    nasty = '<script>alert("&")</script>'
-
-    page = facts_page(nasty, nasty, {nasty: nasty})
-
-    assert "<script" not in page
-    assert page.count("&lt;script&gt;alert(&quot;&amp;&quot;)&lt;/script&gt;") == 5
 
 
 def test_a_death_for_lack_of_room_is_said_to_be_one():
