@@ -29,7 +29,7 @@ def spread_text(values: Sequence[float], scale: float = 1.0, digits: int = 1) ->
 
 
 def _measured(run: Run) -> list[Row]:
-    return [row for row in run.rows if row.get("pf_per_min")]
+    return [row for row in run.rows if row.get("pf_per_min")] if run.scenario == "multi-fault" else []
 
 
 def _policies(rows: Sequence[Row]) -> list[str]:
