@@ -12,6 +12,7 @@ import click
 
 from scenarios.reports.extra import ReportError
 from scenarios.reports.reading import Run, read_runs
+from scenarios.reports.timeline import timeline_of
 from scenarios.session.errors import OK, UserError
 from scenarios.session.record import check_writable, write_file
 
@@ -38,18 +39,22 @@ def write_plots(runs: Sequence[Run], directory: str) -> list[Path]:
 @click.command("report", help=HELP)
 @click.argument("run", nargs=-1, required=True)
 @click.option("-o", "--html", "html_file", metavar="FILE", help="Write the page.")
+@click.option("--perfetto", "trace_file", metavar="FILE", help="Write the events as a trace for ui.perfetto.dev.")
 @click.option("--png", "png_directory", metavar="DIR", help="Write each plot as a PNG.")
-def command(run: tuple[str, ...], html_file: str | None, png_directory: str | None) -> int:
+def command(run: tuple[str, ...], html_file: str | None, trace_file: str | None, png_directory: str | None) -> int:
     """Read, draw, write; the exit status."""
-    if html_file is None and png_directory is None:
-        raise UserError("nothing to write; known: -o FILE, --png DIR")
+    if html_file is None and trace_file is None and png_directory is None:
+        raise UserError("nothing to write; known: -o FILE, --perfetto FILE, --png DIR")
     check_writable(html_file)
+    check_writable(trace_file)
     try:
         runs = [one for file in run for one in read_runs(file)]
         if html_file is not None:
             from scenarios.reports.page import page
 
             write_file(html_file, page(runs))
+        if trace_file is not None:
+            write_file(trace_file, timeline_of(runs).serialized())
         if png_directory is not None:
             for file in write_plots(runs, png_directory):
                 click.echo(file)

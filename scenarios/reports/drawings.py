@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from scenarios.reports.figures import prefix_of_ids
 from scenarios.reports.section import Drawing
 
 # what a table is from this event on; docs/protocol.md has the order of its death
@@ -71,8 +72,9 @@ def wait_for_graph(edges: Sequence[tuple[str, str, str]]) -> Drawing:
         )
         for name, angle in ((name, math.pi + 2 * math.pi * i / len(names)) for i, name in enumerate(names))
     }
+    tip = f"{prefix_of_ids()}tip"
     parts = [
-        '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" orient="auto">'
+        f'<defs><marker id="{tip}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" orient="auto">'
         '<path d="M0,0L10,5L0,10z" style="fill: var(--s1)"/></marker></defs>'
     ]
     for who, what, by in edges:
@@ -83,7 +85,7 @@ def wait_for_graph(edges: Sequence[tuple[str, str, str]]) -> Drawing:
         start, stop = _towards((x1, y1), (cx, cy)), _towards((x2, y2), (cx, cy))
         parts.append(
             f'<path d="M{start[0]:.1f},{start[1]:.1f}Q{cx:.1f},{cy:.1f} {stop[0]:.1f},{stop[1]:.1f}" '
-            'marker-end="url(#tip)" style="fill: none; stroke: var(--s1); stroke-width: 2"/>'
+            f'marker-end="url(#{tip})" style="fill: none; stroke: var(--s1); stroke-width: 2"/>'
         )
         low = cy > middle_y or (cy == middle_y and y2 < y1)
         parts.append(_text(cx, cy + (16 if low else -8), what, "middle"))

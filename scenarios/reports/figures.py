@@ -67,6 +67,11 @@ class Plot:
         return figure
 
 
+def prefix_of_ids() -> str:
+    """What makes the ids of a drawing its own in a page."""
+    return f"f{next(_numbers)}-"
+
+
 def colour(i: int) -> str:
     """The colour of series i."""
     return SERIES[i % len(SERIES)][0]
@@ -122,7 +127,7 @@ def _inline(figure: Any, caption: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-    prefix = f"f{next(_numbers)}-"
+    prefix = prefix_of_ids()
     used = set(re.findall(r'(?:href="|url\()#([\w.-]+)', text))
     text = re.sub(r' id="([\w.-]+)"', lambda m: f' id="{prefix}{m[1]}"' if m[1] in used else "", text)
     text = re.sub(r'(href="|url\()#', rf"\g<1>#{prefix}", text)

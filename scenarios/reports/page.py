@@ -97,7 +97,7 @@ def page(runs: Sequence[Run]) -> str:
         groups=all_sections(runs),
         data_id=DATA_ID,
         data=markup.Markup(embedded(runs)),
-        style=markup.Markup((TEMPLATES / "report.css").read_text()),
+        style=markup.Markup((TEMPLATES / "report.css").read_text("utf-8")),
         light=style_sheet(dark=False),
         dark=style_sheet(dark=True),
     )

@@ -91,7 +91,7 @@ def _checked(name: str, data: Any) -> Run:
 
 def _text_of(file: str) -> str:
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text()
+        return sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
     except OSError as error:
         raise ReportError(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:

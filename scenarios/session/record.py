@@ -235,10 +235,10 @@ def write_page(file: str, name: str, data: dict[str, Any]) -> None:
         raise errors.UserError(str(error)) from None
 
 
-def write_file(file: str | Path, text: str) -> None:
+def write_file(file: str | Path, content: str | bytes) -> None:
     """Write a file that the user has named. Raises UserError."""
     try:
-        Path(file).write_text(text)
+        Path(file).write_bytes(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
     except OSError as error:
         raise errors.UserError(f"cannot write {file}: {error.strerror}") from None
 
