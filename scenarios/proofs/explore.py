@@ -70,7 +70,7 @@ def run_one(of: Subject, plan: Plan, schedule: str | None, record: Record) -> li
 
 def _events(context: click.Context, parameter: click.Parameter, value: str) -> int:
     """A click callback for the events of a story."""
-    return WHOLE if value == "all" else int(options.number(1, 1e9, whole=True)(context, parameter, value))
+    return WHOLE if value == "all" else int(options.number(1, 1e9, whole=True)(context, parameter, value) or 0)
 
 
 @click.command("explore", help=HELP)

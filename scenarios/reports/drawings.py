@@ -74,7 +74,8 @@ def wait_for_graph(edges: Sequence[tuple[str, str, str]]) -> Drawing:
     }
     tip = f"{prefix_of_ids()}tip"
     parts = [
-        f'<defs><marker id="{tip}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" orient="auto">'
+        f'<defs><marker id="{tip}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" '
+        'orient="auto">'
         '<path d="M0,0L10,5L0,10z" style="fill: var(--s1)"/></marker></defs>'
     ]
     for who, what, by in edges:
