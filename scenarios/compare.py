@@ -10,11 +10,14 @@ Exit status: 0; 1 with --gate, if something is worse by more than that and the r
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from scenarios.reports.comparing import compared, lines_of, regressions
 from scenarios.reports.extra import ReportError
 from scenarios.reports.reading import Run, read_runs
+from scenarios.reports.terminal import is_plain, spelled
 from scenarios.session import report
 from scenarios.session.errors import UserError
 from scenarios.session.record import Record, check_writable
@@ -77,7 +80,7 @@ def command(old: str, new: str, gate: float | None, everything: bool, json_file:
     _only("new", after, before)
     report.write()
     for line in lines_of(changes, everything):
-        report.write(line)
+        report.write(spelled(line, is_plain(sys.stdout.encoding)))
     report.write()
     for text in record.found:
         report.write(f"worse   {text}")

@@ -1,6 +1,7 @@
 """report: records as one HTML page with plots and stories, which holds the records; plots as PNG; a Perfetto trace.
 
-RUN is what --json or --html wrote; - is stdin. The page needs neither network nor JavaScript.
+RUN is what --json or --html wrote; - is stdin. The page needs neither network nor JavaScript. Without an option the
+pictures are drawn in the terminal.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import click
 
 from scenarios.reports.extra import ReportError
 from scenarios.reports.reading import Run, read_runs
+from scenarios.reports.terminal import show
 from scenarios.reports.timeline import timeline_of
 from scenarios.session.errors import OK, UserError
 from scenarios.session.record import check_writable, write_file
@@ -43,8 +45,6 @@ def write_plots(runs: Sequence[Run], directory: str) -> list[Path]:
 @click.option("--png", "png_directory", metavar="DIR", help="Write each plot as a PNG.")
 def command(run: tuple[str, ...], html_file: str | None, trace_file: str | None, png_directory: str | None) -> int:
     """Read, draw, write; the exit status."""
-    if html_file is None and trace_file is None and png_directory is None:
-        raise UserError("nothing to write; known: -o FILE, --perfetto FILE, --png DIR")
     check_writable(html_file)
     check_writable(trace_file)
     try:
@@ -58,6 +58,8 @@ def command(run: tuple[str, ...], html_file: str | None, trace_file: str | None,
         if png_directory is not None:
             for file in write_plots(runs, png_directory):
                 click.echo(file)
+        if html_file is None and trace_file is None and png_directory is None and not show(runs):
+            raise UserError("nothing of this can be drawn in a terminal; known: -o FILE, --perfetto FILE, --png DIR")
     except ReportError as error:
         raise UserError(str(error)) from None
     return OK

@@ -5,9 +5,12 @@ Covers: scenarios/compare
 
 import json
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
+from command import COMMAND, ENVIRONMENT
+from support import ROOT
 
 from scenarios.cli import command_line
 from scenarios.reports.comparing import change_of, compared
@@ -125,6 +128,15 @@ def test_a_report_can_be_compared_as_well_as_json(tmp_path, capsys):
     said = capsys.readouterr().out
     assert " worse " not in said
     assert max(map(len, said.splitlines())) <= 100
+
+
+def test_a_terminal_that_knows_ascii_gets_ascii():
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
+    command = [*COMMAND, "compare", str(OLD), str(OLD), "--all"]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=60)
+
+    assert ran.returncode == 0, ran.stderr
+    assert "+-  7%" in ran.stdout
 
 
 def test_commit_machine_and_verdict_of_both_are_named_and_other_machines_are_said(tmp_path, capsys):
