@@ -1,16 +1,17 @@
-"""server-snapshot: what does a 55 TiB server get back, and what does it need?
+"""server-snapshot: what does a server with much address space get back, and what does it need?
 
-The motivating process: VIRT 55t, RES 590g, VmPTE 110g, of which about 1.2g is needed. Every 2 MiB of its address space
-was touched once; 590g stay resident, the rest was released as an allocator does, in small MADV_DONTNEED calls. Every
-size is divided by --scale; the program walks the range GiB by GiB, touches one page per 2 MiB and releases it in calls
-of 64 KiB.
+By default the motivating process: VIRT 55t, RES 590g, VmPTE 110g, of which about 1.2g is needed; --virt, --res and
+--call take an operator's own sizes. Every 2 MiB of the address space was touched once; RES stays resident, the rest was
+released as an allocator does, in MADV_DONTNEED calls of one size. Every size is divided by --scale; the program walks
+the range GiB by GiB, touches one page per 2 MiB and releases it. --host does the same on this host's kernel.
 
 Source: Qi Zheng, "[PATCH 0/7] Free user PTE page table pages", 2021-07-18.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import click
 
@@ -21,23 +22,41 @@ from scenarios.session import options, report, session
 from scenarios.session.errors import UserError
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record
+from workers.host.fault_loop import HostUnavailable
+from workers.host.host_record import record_program
 from workers.programs.program import STOP, dontneed, mmap, touch
 
-VIRT, RES, VMPTE, NEEDED = 55 << 40, 590 << 30, 110 << 30, 1.2
+VIRT, RES = 55 << 40, 590 << 30
 BASE = 1 << 40
 GIB, PMD_SIZE = 1 << 30, 2 << 20
 RELEASE = 64 << 10  # bytes per MADV_DONTNEED
 DEFAULT_SCALE, MAX_SCALE = 1024, 55 << 10
+LARGEST = 96 << 40  # of address space: what lies beside it needs room
 
 
-def shape(scale: int) -> tuple[int, int]:
-    """Bytes of address space and of resident memory at a scale, in whole 2 MiB."""
-    return VIRT // scale // PMD_SIZE * PMD_SIZE, max(RES // scale // PMD_SIZE, 1) * PMD_SIZE
+class Sizes(NamedTuple):
+    """An operator's process: bytes of address space, of resident memory, of a MADV_DONTNEED call."""
+
+    virt: int = VIRT
+    resident: int = RES
+    call: int = RELEASE
+
+    def shape(self, scale: int) -> tuple[int, int]:
+        """Bytes of address space and of resident memory at a scale, in whole 2 MiB."""
+        virt = max(self.virt // scale // PMD_SIZE, 1) * PMD_SIZE
+        return virt, min(max(self.resident // scale // PMD_SIZE, 1) * PMD_SIZE, virt)
+
+    def words(self) -> str:
+        """The process as its operator names it."""
+        return f"VIRT {report.size(self.virt >> 10)}, RES {report.size(self.resident >> 10)}"
 
 
-def geometry(scale: int) -> Any:
+LETTER = Sizes()
+
+
+def geometry(scale: int, sizes: Sizes = LETTER) -> Any:
     """The machine that holds the process at a scale, whatever the policy."""
-    virt, resident = shape(scale)
+    virt, resident = sizes.shape(scale)
     return Geometry(
         insns=8 + 2 * (virt // GIB + 2),
         vmas=8,
@@ -46,33 +65,33 @@ def geometry(scale: int) -> Any:
     )
 
 
-def largest_that_fits(available: int) -> int:
+def largest_that_fits(available: int, sizes: Sizes = LETTER) -> int:
     """The smallest scale, so the largest process, whose machine takes at most `available` bytes."""
     low, high = 1, MAX_SCALE
     while low < high:
         middle = (low + high) // 2
-        if geometry(middle).offsets()[1] <= available:
+        if geometry(middle, sizes).offsets()[1] <= available:
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def choose_scale(wanted: str) -> int:
-    """The scale to run: a number, `fit`, or by default the first from 1024 on that fits. Raises UserError."""
+def choose_scale(wanted: str, sizes: Sizes = LETTER, default: int = DEFAULT_SCALE) -> int:
+    """The scale to run: a number, `fit`, or by default the first from `default` on that fits. Raises UserError."""
     available = available_bytes()
-    fits = largest_that_fits(available)
+    fits = largest_that_fits(available, sizes)
     if wanted == "fit":
         return fits
     if not wanted:
-        if fits > DEFAULT_SCALE:
-            note(f"memory is short: running at --scale {fits} instead of {DEFAULT_SCALE}")
-        return max(fits, DEFAULT_SCALE)
+        if fits > default:
+            note(f"memory is short: running at --scale {fits} instead of {default}")
+        return max(fits, default)
     if not wanted.isdecimal() or not 1 <= int(wanted) <= MAX_SCALE:
         raise UserError(f"--scale '{wanted}' is out of range; known: a whole number from 1 to {MAX_SCALE}, or fit")
     scale = int(wanted)
     if scale < fits:
-        needed = geometry(scale).offsets()[1]
+        needed = geometry(scale, sizes).offsets()[1]
         raise UserError(
             f"--scale {scale} needs {needed >> 20:,} MiB of shared memory and {available >> 20:,} MiB are there; "
             f"the largest that fits is --scale {fits}"
@@ -80,13 +99,23 @@ def choose_scale(wanted: str) -> int:
     return scale
 
 
-def program(virt: int, resident: int) -> list[Any]:
+def check_sizes(sizes: Sizes) -> None:
+    """Refuse a process that cannot be. Raises UserError."""
+    if not PMD_SIZE <= sizes.virt <= LARGEST:
+        raise UserError("--virt is out of range; known: 2M to 96T")
+    if not 4096 <= sizes.resident <= sizes.virt:
+        raise UserError("--res is out of range; known: 4K to --virt")
+    if sizes.call % 4096 or not 4096 <= sizes.call <= GIB:
+        raise UserError("--call is out of range; known: whole pages of 4K, up to 1G")
+
+
+def program(virt: int, resident: int, call: int = RELEASE) -> list[Any]:
     """Touch what stays; then touch every other 2 MiB sparsely and release it, GiB by GiB."""
     code = [mmap(BASE, virt), touch(BASE, resident)]
     at = resident
     while at < virt:
         end = min((at + GIB) // GIB * GIB, virt)
-        code += [touch(BASE + at, end - at, PMD_SIZE), dontneed(BASE + at, end - at, RELEASE)]
+        code += [touch(BASE + at, end - at, PMD_SIZE), dontneed(BASE + at, end - at, call)]
         at = end
     return [*code, STOP]
 
@@ -95,48 +124,79 @@ def measure(policy: str, setup: dict[str, Any], record: Record, progress: Progre
     """Run the process under one policy and enter its row."""
     from workers.machine import Machine
 
-    virt, resident = shape(setup["scale"])
-    code = program(virt, resident)
-    with Machine(geometry(setup["scale"]), policy, setup["lab"].instruments(1)) as machine:
+    sizes = setup.get("sizes", LETTER)
+    virt, resident = sizes.shape(setup["scale"])
+    code = program(virt, resident, sizes.call)
+    with Machine(geometry(setup["scale"], sizes), policy, setup["lab"].instruments(1)) as machine:
         faults = resident // 4096 + (virt - resident) // PMD_SIZE
         row = session.memory_row(machine, code, policy, setup["lab"], record, progress, faults)
         record.rows.append({"scale": setup["scale"], **row})
 
 
+def host(record: Record, setup: dict[str, Any]) -> None:
+    """The same process on this host's real kernel, if it has room for the tables."""
+    sizes = setup["sizes"]
+    virt, resident = sizes.shape(setup["scale"])
+    wanted = virt // PMD_SIZE * 4096 + resident
+    try:
+        if wanted > available_bytes() // 2:
+            raise HostUnavailable(f"it would take {wanted / GIB:.1f} GiB of this machine's memory; try --scale")
+        insns = [insn._replace(record=row) for row, insn in enumerate(program(virt, resident, sizes.call)[:-1])]
+        last = record_program(insns, len(insns))[-1]
+    except HostUnavailable as reason:
+        note(f"this host's kernel is not measured: {reason}")
+        return
+    figures = {"vmpte_kb": int(last["pgtables_bytes"]) // 1024, "res_kb": int(last["rss_anon"]) * 4}
+    missing = dict.fromkeys(("engine", "needed_kb", "tables_installed", "tables_freed", "seconds"))
+    virt_kb = {"virt_kb": virt // 1024, "faults": int(last["minflt"])}
+    record.rows.append({"scale": setup["scale"], "policy": "host", **missing, **virt_kb, **figures})
+
+
 def run(record: Record, setup: dict[str, Any]) -> None:
-    """Every policy in turn."""
+    """Every policy in turn, then this host's kernel if asked for."""
     with Progress("server-snapshot") as progress:
         for policy in setup["lab"].policies:
             measure(policy, setup, record, progress)
+        if setup["host"]:
+            progress.update(1.0, "host")
+            host(record, setup)
 
 
 def show(record: Record, setup: dict[str, Any]) -> None:
     """The process at its scale, and what that means at full size."""
-    scale = setup["scale"]
+    scale, sizes = setup["scale"], setup["sizes"]
     report.write(
-        f"server-snapshot: the process of VIRT 55t, RES 590g, VmPTE 110g at 1/{scale}; engine {setup['lab'].engine}, "
-        f"released in calls of {RELEASE >> 10} kB"
+        f"server-snapshot: the process of {sizes.words()} at 1/{scale}; engine {setup['lab'].engine}, "
+        f"released in calls of {sizes.call >> 10:,} kB"
     )
     report.write("needed: PTE tables with an entry in them, and the tables above those\n")
-    madvise_loop.show_memory(record)
+    madvise_loop.show_memory(replace(record, rows=[row for row in record.rows if row["policy"] != "host"]))
+    for row in report.rows_of(record, policy="host"):
+        report.write(
+            f"host: this kernel, from nothing on: VmPTE {report.kb(row['vmpte_kb'])}, {row['faults']:,} faults\n"
+        )
     lines = []
     for row in record.rows:
         full = row["vmpte_kb"] * scale / (1 << 20)
-        lines.append([row["policy"], f"{full:.1f} GiB", f"{row['needed_kb'] * scale / (1 << 20):.2f} GiB"])
-    report.table(
-        ["policy", "VmPTE x scale", "needed x scale"], lines, "at full size (the cover letter: 110g held, 1.2g needed)"
-    )
+        needed = "-" if row["needed_kb"] is None else f"{row['needed_kb'] * scale / (1 << 20):.2f} GiB"
+        lines.append([row["policy"], f"{full:.1f} GiB", needed])
+    letter = " (the cover letter: 110g held, 1.2g needed)" if sizes == LETTER else ""
+    report.table(["policy", "VmPTE x scale", "needed x scale"], lines, f"at full size{letter}")
 
 
 @click.command("server-snapshot", help=(__doc__ or "").split("\n\n")[1])
+@click.option("--virt", default="55T", callback=options.size, help="Address space, each 2 MiB touched once. [55T]")
+@click.option("--res", default="590G", callback=options.size, help="Memory that stays resident. [590G]")
+@click.option("--call", default="64K", callback=options.size, help="Released by one MADV_DONTNEED. [64K]")
 @click.option("--scale", default="", help=f"Divide every size by N; fit: the largest that fits. [{DEFAULT_SCALE}]")
+@click.option("--host/--no-host", default=False, help="Run the same on this host's kernel. [no]")
 @options.shared
-def command(scale: str, lab: options.Lab) -> int:
+def command(virt: int, res: int, call: int, scale: str, host: bool, lab: options.Lab) -> int:
     """Run the scenario; the exit status."""
     lab.check_stops(1)
-    setup: dict[str, Any] = {
-        "scale": choose_scale(scale),
-        "lab": lab,
-    }
+    sizes = Sizes(virt, res, call)
+    check_sizes(sizes)
+    default = DEFAULT_SCALE if sizes[:2] == LETTER[:2] else 1
+    setup: dict[str, Any] = {"sizes": sizes, "scale": choose_scale(scale, sizes, default), "host": host, "lab": lab}
     record = Record("server-snapshot", lab.seed)
     return session.conduct(record, lab, lambda: run(record, setup), lambda: show(record, setup))

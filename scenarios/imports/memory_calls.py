@@ -10,7 +10,7 @@ from scenarios.imports import calls
 from scenarios.imports.calls import Event, Unknown, bits, number
 from scenarios.imports.people import Memory, People
 from scenarios.imports.space import PAGE, TOP, Mapping, page_up
-from scenarios.imports.touches import Touches
+from scenarios.imports.touches import SPARSE, Touches
 from scenarios.imports.writer import LARGEST_FILE
 
 _ENOMEM = "ENOMEM"
@@ -25,6 +25,7 @@ _VERBS = {
 }
 _ADVICE = {getattr(uapi, f"MADV_{name}"): verb for name, verb in _VERBS.items() if hasattr(uapi, f"MADV_{name}")}
 _BY_WORD = {f"MADV_{name}": verb for name, verb in _VERBS.items()}
+_RELEASES = (uapi.MADV_DONTNEED, uapi.MADV_DONTNEED_LOCKED, uapi.MADV_FREE)
 _POISON = (100, 101)
 _PIECE = re.compile(r"(?:iov_base=|\{)(0x[0-9a-f]+|NULL), (?:iov_len=)?(\d+)")
 _DELETED = re.compile(r"^(-?\d+)<(.*)>(?:\(deleted\))?$")
@@ -79,7 +80,7 @@ class MemoryCalls:
     def ranged(self, memory: Memory, name: str, start: int, length: int, word: str) -> bool:
         """madvise or mprotect of a part of one mapping that changes none; False if it is more than that."""
         there = memory.space.around(start, start + length)
-        if there is None or there.left_out or memory.number is None or not length:
+        if there is None or there.left_out or there.lazy or memory.number is None or not length:
             return False
         if name == "madvise":
             verb = _BY_WORD.get(word)
@@ -127,7 +128,7 @@ class MemoryCalls:
         else:
             offset = number(args.get("off", "0")) * (PAGE if event.name == "mmap2" else 1)
             file = self._file_of(memory, args.get("fd", "-1"), start, offset, flags)
-        lazy = bool(flags & calls.MAP_NORESERVE)
+        lazy = bool(flags & calls.MAP_NORESERVE) and length > SPARSE
         words = {
             "populate": flags & calls.MAP_POPULATE and prot,
             "locked": flags & calls.MAP_LOCKED,
@@ -221,6 +222,8 @@ class MemoryCalls:
         parts = memory.space.within(start, end)
         if any(part.left_out for part in parts):
             raise Left("madvise of hugetlb pages")
+        if advice in _RELEASES:
+            self._touches.released(memory, parts)
         if advice in _ADVICE:
             self._writer.line(memory.who, f"{_ADVICE[advice]} @ {start:#x} {length:#x}")
         else:

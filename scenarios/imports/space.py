@@ -18,7 +18,7 @@ def page_up(value: int) -> int:
 class Mapping(NamedTuple):
     """A mapped range: `prot` in bits, `file` what it maps ("" is anonymous memory), `offset` where in it, in bytes.
 
-    `lazy`: no page of it is assumed to be touched (MAP_NORESERVE). `left_out`: the trace has no word for it.
+    `lazy`: no page of it is assumed to be touched when it is mapped. `left_out`: the trace has no word for it.
     """
 
     start: int

@@ -8,6 +8,7 @@ from scenarios.imports.space import PAGE, Mapping
 from scenarios.imports.writer import Writer
 
 MODES = ("none", "all", "rss", "pagemap")
+SPARSE = 1 << 30  # bytes: of a mapping of MAP_NORESERVE that is larger, most is taken never to be touched
 _STACK = 16 * PAGE  # what a thread is taken to use of its stack
 
 
@@ -25,6 +26,13 @@ class Touches:
         self.account.assumed["touched as soon as it could be: a range of memory (--touch all)"] += 1
         write = bool(mapping.prot & 2) and (mapping.shared or not mapping.file)
         self.writer.touch(memory.who, start, mapping.end, write)
+
+    def released(self, memory: Memory, parts: list[Mapping]) -> None:
+        """Some ranges are about to be released: nobody releases what was never touched."""
+        for part in parts if self.mode == "all" else ():
+            if part.lazy and part.prot & 2:
+                self.account.assumed["touched before it was released: a part of a sparse mapping (--touch all)"] += 1
+                self.writer.touch(memory.who, part.start, part.end, True)
 
     def fault(self, memory: Memory, address: int, write: bool | None) -> bool:
         """A page fault at an address; False if nothing is mapped there."""
