@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +24,11 @@ _PROT = ("none", "r", "w", "rw", "x", "rx", "wx", "rwx")
 _GAP = PAGE  # between the files that lie end to end, so that neighbours do not merge
 
 
+def _scratch(target: Path) -> Path | None:
+    """Where a body lies until it is whole: beside a file that is to be, else where temporary files are."""
+    return target.parent if target.is_file() or (not target.exists() and str(target) != "-") else None
+
+
 class Writer:
     """A trace that is being written to `path`; used as a context manager, it leaves nothing if it is not finished."""
 
@@ -34,7 +40,7 @@ class Writer:
         self._touch: tuple[str, str, int, int] | None = None  # who, verb, start, end: grows while the next adjoins
         self._pending: list[str] = []
         try:
-            self._body: IO[str] = tempfile.TemporaryFile("w+", dir=Path(path).parent, encoding="utf-8")  # noqa: SIM115
+            self._body: IO[str] = tempfile.TemporaryFile("w+", dir=_scratch(Path(path)), encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from None
 
@@ -120,17 +126,36 @@ class Writer:
         self._pending.clear()
 
     def finish(self, header: Iterable[str]) -> None:
-        """Write the trace: a header, the file, the body. Raises UserError."""
+        """Write the trace: a header, the file, the body. A regular file is replaced at once; what is none, a device or
+        a pipe, is written to, and `-` is stdout. Raises UserError.
+        """
         self.flush()
-        self._body.seek(0)
-        part = f"{self.path}.part{os.getpid()}"
+        target = Path(self.path)
         try:
-            with gzip.open(part, "wt", 6) if self.path.endswith(".gz") else open(part, "w", encoding="utf-8") as out:
-                out.writelines(f"# {text}\n" for text in header)
-                if self._file_end:
-                    out.write(f"file 0 {self._file_end:#x}\n")
-                shutil.copyfileobj(self._body, out, 1 << 20)
-            os.replace(part, self.path)
+            if self.path == "-":
+                self._write(sys.stdout, header)
+            elif target.exists() and not target.is_file():
+                with target.open("w", encoding="utf-8") as out:
+                    self._write(out, header)
+            else:
+                self._replace(header)
         except OSError as error:
-            Path(part).unlink(missing_ok=True)
             raise UserError(f"cannot write {self.path}: {error.strerror}") from None
+
+    def _replace(self, header: Iterable[str]) -> None:
+        """Write a file beside the one that is wanted, and put it in its place."""
+        part = Path(f"{self.path}.part{os.getpid()}")
+        try:
+            with gzip.open(part, "wt", 6) if self.path.endswith(".gz") else part.open("w", encoding="utf-8") as out:
+                self._write(out, header)
+            os.replace(part, self.path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _write(self, out: IO[str], header: Iterable[str]) -> None:
+        """The whole text."""
+        out.writelines(f"# {text}\n" for text in header)
+        if self._file_end:
+            out.write(f"file 0 {self._file_end:#x}\n")
+        self._body.seek(0)
+        shutil.copyfileobj(self._body, out, 1 << 20)

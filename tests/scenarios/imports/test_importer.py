@@ -5,7 +5,9 @@ scenarios/imports/placing, scenarios/imports/writer
 """
 
 import gzip
+import os
 import re
+import threading
 
 import pytest
 
@@ -312,6 +314,24 @@ def test_a_trace_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         import_files([str(log)], str(tmp_path / "nowhere" / "out.trace"))
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_what_is_no_regular_file_is_written_to_and_stays_what_it_is(tmp_path, capsys):
+    log = tmp_path / "log"
+    log.write_text(f"mmap(NULL, 8192, {RW}) = 0x7f0000000000\n")
+    os.mkfifo(tmp_path / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    import_files([str(log)], str(tmp_path / "pipe"), "none")
+    reader.join()
+    assert read[0].splitlines()[-1] == "mm @ 0x2000 0x7f0000000000 rw"
+    assert (tmp_path / "pipe").is_fifo()
+    import_files([str(log)], "-", "none")
+    assert capsys.readouterr().out == read[0]
+    with pytest.raises(UserError, match="cannot write"):
+        import_files([str(log)], str(tmp_path), "none")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "pipe"]
 
 
 def test_a_trace_is_packed_if_its_name_says_so(tmp_path):
