@@ -13,7 +13,7 @@ OPTIONS = $(if $(CPUS),--cpus $(CPUS)) $(if $(POLICY),--policy $(POLICY)) $(if $
 	$(if $(SCALE),--scale $(SCALE)) $(if $(CHECKS),--checks $(CHECKS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scenario list test races explore findings stress soak bench mutants lint format clean
+.PHONY: help setup scenario list test races explore findings stress soak bench mutants judge lint format clean
 
 help: ## show the targets
 	@echo "ptelab: make TARGET"
@@ -60,6 +60,9 @@ bench: $(READY) ## measure; make bench BASE=old.json prints the change against a
 
 mutants: $(READY) ## small changes of the kernel: which are noticed, by whom [SECONDS=5 per mutant] [JSON=] [ARGS=]
 	@$(BIN)/python -m benchmarks.mutants $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json $(JSON)) $(ARGS)
+
+judge: $(READY) ## ask every outside judge, about an hour: fuzzed input, litmus, mutants, traces [COUNT=1000 tries it out] [JSON=]
+	@$(BIN)/python -m benchmarks.judge $(if $(COUNT),--count $(COUNT)) $(if $(JSON),--json $(JSON)) $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

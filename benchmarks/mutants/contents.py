@@ -2,6 +2,8 @@
 
 from benchmarks.mutants.mutant import change
 
+DIRTY_BEFORE = "a fault makes the page dirty before an entry may be written, and who makes it clean takes that away"
+
 CONTENTS = (
     change("not-cleared", "do_anonymous_page", "    clear_page(m, frame)\n", ""),
     change("clear-short", "clear_page", "frame * words, words, 0)", "frame * words, words - 1, 0)"),
@@ -25,14 +27,27 @@ CONTENTS = (
         "        copy_to_disk(m, slot, m.cache.frame[slot])\n        end_page_writeback(m, slot)\n",
         "        end_page_writeback(m, slot)\n        copy_to_disk(m, slot, m.cache.frame[slot])\n",
     ),
-    change("dirty-lost-zap", "zap_file_pte", "        set_page_dirty(m, m.page_slot[frame] - 1)\n", ""),
+    change(
+        "dirty-lost-zap",
+        "zap_file_pte",
+        "        set_page_dirty(m, m.page_slot[frame] - 1)\n",
+        "",
+        equivalent=DIRTY_BEFORE,
+    ),
     change(
         "dirty-lost-migrate",
         "set_migration_pte",
         "        set_page_dirty(m, m.page_slot[frame] - 1)\n",
         "        pass\n",
+        equivalent=DIRTY_BEFORE,
     ),
-    change("dirty-lost-mkclean", "page_mkclean", "                set_page_dirty(m, slot)\n", "                pass\n"),
+    change(
+        "dirty-lost-mkclean",
+        "page_mkclean",
+        "                set_page_dirty(m, slot)\n",
+        "                pass\n",
+        equivalent=DIRTY_BEFORE,
+    ),
     change(
         "clean-before-mkclean",
         "clear_page_dirty_for_io",

@@ -23,7 +23,7 @@ from scenarios.advice.remedies import shared_files
 from scenarios.advice.sampled import Sampled, judge
 from scenarios.advice.watched import Watched
 from scenarios.session import errors
-from scenarios.session.options import REST, number, takes_rest
+from scenarios.session.options import REST, digits, number, takes_rest
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import check_writable
 from workers.host import page_scan, process_files
@@ -37,9 +37,9 @@ _NO_ONE = "no process to advise; known: PID ..., --name NAME, --all, --command C
 
 def _pid(word: str) -> int:
     """A PID of the user's."""
-    if not word.isdecimal() or not 0 < int(word) < 1 << 31:
+    if not 0 < (pid := digits(word) or 0) < 1 << 31:
         raise errors.UserError(f"'{word}' is not a PID; known: a number above 0; --name NAME takes a command's name")
-    return int(word)
+    return pid
 
 
 def _check(job: Job, rest: list[str] | None) -> None:

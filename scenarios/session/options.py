@@ -19,6 +19,7 @@ from scenarios.session.record import prepare_page
 from workers.instruments import Instruments, Stop
 
 MAX_CPUS = 256
+LONGEST_NUMBER = 20  # digits
 MODELS = ("sc", "tso", "pso", "arm")  # memory models of the explorer, each weaker than those before
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -75,15 +76,21 @@ def some_policies(context: click.Context, parameter: click.Parameter, value: str
     return names
 
 
+def digits(word: str) -> int | None:
+    """The number that a word of decimal digits is; None if it is none, or longer than any number here."""
+    return int(word) if word.isdecimal() and len(word) <= LONGEST_NUMBER else None
+
+
 def cpu_counts(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
     """A click callback for a comma-separated list of CPU counts."""
     counts = []
     for word in value.split(","):
-        if not word.strip().isdecimal() or not 1 <= int(word) <= MAX_CPUS:
+        count = digits(word.strip())
+        if count is None or not 1 <= count <= MAX_CPUS:
             raise UserError(
                 f"--cpus '{word.strip()}' is not a number of CPUs; known: 1 to {MAX_CPUS}, separated by commas"
             )
-        counts.append(int(word))
+        counts.append(count)
     return list(dict.fromkeys(counts))
 
 
@@ -108,10 +115,10 @@ def number(low: float, high: float, whole: bool = False) -> Callable[..., float 
 def size(context: click.Context, parameter: click.Parameter, value: str) -> int:
     """A click callback for a size in bytes with an optional K, M, G or T."""
     text = str(value).strip().upper().removesuffix("B").removesuffix("I")
-    digits, unit = (text[:-1], text[-1]) if text and text[-1] in "KMGT" else (text, "")
-    if not digits.isdecimal() or int(digits) == 0:
+    number, unit = (text[:-1], text[-1]) if text and text[-1] in "KMGT" else (text, "")
+    if not (count := digits(number)):
         raise UserError(f"{parameter.opts[0]} '{value}' is not a size; known: a number with K, M, G or T")
-    return int(digits) * _UNITS[unit]
+    return count * _UNITS[unit]
 
 
 def html_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -177,7 +184,7 @@ def _split_stop(option: str, text: str) -> tuple[int, str, str]:
     """CPU, point and the rest of CPU@POINT[:rest]."""
     cpu, at, rest = text.partition("@")
     point, _, rest = rest.partition(":")
-    if not at or not (cpu == "coordinator" or cpu.isdecimal()):
+    if not at or not (cpu == "coordinator" or digits(cpu) is not None):
         raise UserError(
             f"{option} '{text}' is not CPU@POINT; known: a number or coordinator, @, a point (ptelab points)"
         )
@@ -194,7 +201,7 @@ def _split_stop(option: str, text: str) -> tuple[int, str, str]:
 
 def _parse_kill(text: str) -> tuple[str, int, str, int, float | None]:
     cpu, point, rest = _split_stop("--kill", text)
-    if rest and not (rest.isdecimal() and int(rest) > 0):
+    if rest and not digits(rest):
         raise UserError(f"--kill '{text}': '{rest}' is not a number of passes; known: 1 and above")
     return "--kill", cpu, point, int(rest or 1), None
 

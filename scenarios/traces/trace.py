@@ -99,6 +99,9 @@ class _Problem(ValueError):
     """What is wrong with a line, before it is known where the line stands."""
 
 
+LONGEST_NUMBER = 40  # characters of a number that is read at all
+
+
 def _quote(word: str) -> str:
     """A word of the user's in a message: printable, and not too long."""
     return ascii(word if len(word) <= 40 else word[:37] + "...")
@@ -107,7 +110,7 @@ def _quote(word: str) -> str:
 def _number(name: str, word: str, wide: bool = False) -> int:
     """The value of one operand that is a number; if it may have 64 bits, as the kernel computes with it."""
     found = _NUMBER.fullmatch(word)
-    if found is None:
+    if found is None or len(word) > LONGEST_NUMBER:
         raise _Problem(f"{name} {_quote(word)} is not a number; known: decimal or 0x, with K, M, G or p (4 KiB)")
     digits, unit = found.groups()
     value = int(digits, 16 if digits.startswith("0x") else 10) * _UNITS[unit]

@@ -25,7 +25,7 @@ from workers.explorer.chance import Chance
 from workers.explorer.search import carry_on
 from workers.explorer.tracer import Words, kernel_frames
 
-_SWITCH = re.compile(r"^(?P<task>[^@,=]+)@(?P<place>[^@,=]+)\.(?P<nth>[1-9]\d*)=(?P<to>[^@,=]+)$")
+_SWITCH = re.compile(r"^(?P<task>[^@,=]+)@(?P<place>[^@,=]+)\.(?P<nth>[1-9]\d{0,17})=(?P<to>[^@,=]+)$")
 _ORDINALS = {1: "1st", 2: "2nd", 3: "3rd"}
 
 
