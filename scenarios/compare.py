@@ -20,6 +20,7 @@ from scenarios.reports.reading import Run, read_runs
 from scenarios.reports.terminal import is_plain, spelled
 from scenarios.session import report
 from scenarios.session.errors import UserError
+from scenarios.session.options import html_option
 from scenarios.session.record import Record, check_writable
 
 HELP = (__doc__ or "").removeprefix("compare: ")
@@ -56,6 +57,7 @@ def _only(which: str, mine: list[Run], others: list[Run]) -> None:
 @click.argument("new")
 @click.option("--gate", default=None, metavar="N%", callback=percent, help="Fail if worse by more. [do not fail]")
 @click.option("--all", "everything", is_flag=True, help="Counters, too, and what stayed the same.")
+@html_option
 @click.option("--json", "json_file", metavar="FILE", help="Write the comparison as JSON; - is stdout.")
 def command(old: str, new: str, gate: float | None, everything: bool, json_file: str | None) -> int:
     """Compare; the exit status."""

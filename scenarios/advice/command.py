@@ -23,7 +23,7 @@ from scenarios.advice.remedies import shared_files
 from scenarios.advice.sampled import Sampled, judge
 from scenarios.advice.watched import Watched
 from scenarios.session import errors
-from scenarios.session.options import REST, digits, number, takes_rest
+from scenarios.session.options import REST, digits, html_option, number, takes_rest
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import check_writable
 from workers.host import page_scan, process_files
@@ -244,6 +244,7 @@ _HELP = (__doc__ or "").split(": ", 1)[1]
 @click.option("--command", "command_", metavar="CMD ...", help="Run the rest of the line, and look until it ends.")
 @click.option("--watch", metavar="SECONDS", callback=_optional, help="Look again and again.")
 @click.option("--sample", "seconds", metavar="SECONDS", callback=_optional, help="See its calls (perf, strace).")
+@html_option
 @click.option("--json", "json_file", metavar="FILE", help="Write what was found as JSON; - is stdout.")
 @click.option("--prometheus", "prometheus_file", metavar="FILE", help="Write metrics for the textfile collector.")
 @click.pass_context

@@ -48,12 +48,10 @@ def deliver(job: Job, found: list[Advice], streaming: bool = False) -> None:
     """Write the files that were asked for."""
     if job.prometheus_file is not None:
         prometheus.write(job.prometheus_file, prometheus.text_of(found, job.machine))
-    if job.json_file is None:
-        return
     record = Record("advise", 0)
     record.rows = [*map(row_of, found), _machine_row(job, found)]
-    if not streaming:
-        record.write(job.json_file)
+    record.write(None if streaming else job.json_file)  # --html has the latest look
+    if not streaming or job.json_file is None:
         return
     text = json.dumps(record.as_json()) + "\n"
     if job.json_file == "-":

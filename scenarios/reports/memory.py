@@ -16,7 +16,7 @@ Row = dict[str, Any]
 MARKS = "osD^vPX*"
 
 
-def _plain(value: float, at: object = None) -> str:
+def short(value: float, at: object = None) -> str:
     """A power of ten, short."""
     for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= factor:
@@ -53,7 +53,7 @@ def held_sections(run: Run) -> list[Section]:
                 bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.5},
             )
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(_plain)
+        axes.xaxis.set_major_formatter(short)
         axes.set_xlim(left=1, right=max(held) * (12 if narrow else 4))
         axes.set_yticks(at, [row["policy"] for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -87,7 +87,7 @@ def _steps(axes: Any, curves: Sequence[tuple[str, Sequence[float], Sequence[floa
         levels = [max(1, kb) for kb in [*held, held[-1]]]
         axes.step(ends, levels, where="post", color=colour(i), linestyle=dash(i), linewidth=width, label=name)
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(_plain)
+    axes.yaxis.set_major_formatter(short)
     axes.set_xlabel(what)
     axes.set_ylabel("VmPTE, kB (log scale; 0 as 1)")
     legend(axes)

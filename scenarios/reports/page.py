@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scenarios.reports.advised import advised_sections
 from scenarios.reports.extra import library
 from scenarios.reports.figures import Plot, style_sheet
 from scenarios.reports.memory import arena_sections, held_sections, replay_section, whatif_sections
@@ -53,6 +54,7 @@ def run_sections(run: Run) -> list[Section]:
         *whatif_sections(run),
         *arena_sections(run),
         *explored_sections(run),
+        *advised_sections(run),
     ]
     if not found and run.scenario != "replay":
         found = rows_section(run)

@@ -16,6 +16,7 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: str = ""
+    words: Sequence[int] = ()  # columns of text, which stand to the left and may wrap
     kind: str = "table"
 
 

@@ -130,6 +130,9 @@ def test_markup_in_names_arguments_and_comments_is_text(tmp_path):
         ("multi-fault", ["Throughput", "Scaling", "Cost of a fault", "Grace periods", "Checks"]),
         ("madvise-loop", ["Page tables held", "Checks"]),
         ("replay-none", ["VmPTE over time"]),
+        ("advise", ["Page tables of processes", "python3 (29585)"]),
+        ("arena", ["The arena as a map", "Checks"]),
+        ("explored-deadlock", ["race/pte-alloc-under-page-lock: deadlock"]),
         ("whatif", ["What if this program ran under another design", "Checks"]),
     ],
 )
