@@ -20,6 +20,7 @@ from scenarios.session.record import check_writable, write_file
 
 HELP = (__doc__ or "").removeprefix("report: ")
 HELP = HELP[0].upper() + HELP[1:]
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)  # what a changed record brings about
 
 
 def write_plots(runs: Sequence[Run], directory: str) -> list[Path]:
@@ -62,4 +63,7 @@ def command(run: tuple[str, ...], html_file: str | None, trace_file: str | None,
             raise UserError("nothing of this can be drawn in a terminal; known: -o FILE, --perfetto FILE, --png DIR")
     except ReportError as error:
         raise UserError(str(error)) from None
+    except DAMAGE as error:
+        told = f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
+        raise UserError(f"a record is not as ptelab writes it ({told}); known: docs/json.md") from None
     return OK

@@ -3,6 +3,8 @@
 Covers: scenarios/report scenarios/reports/*
 """
 
+import json
+import random
 import re
 import sys
 from html.parser import HTMLParser
@@ -231,6 +233,38 @@ def test_what_is_no_record_is_one_line(text, said, tmp_path, capsys):
     assert said in complaint
     assert complaint.count("\n") == 1
     assert not (tmp_path / "out.html").exists()
+
+
+def damaged(draw, value):
+    """A record with one thing in it gone or of another kind."""
+    inner = value.values() if isinstance(value, dict) else value
+    deeper = [one for one in inner if isinstance(one, dict | list) and one]
+    if deeper and draw.random() < 0.8:
+        return damaged(draw, draw.choice(deeper))
+    at = draw.choice(list(value)) if isinstance(value, dict) else draw.randrange(len(value))
+    if draw.random() < 0.4:
+        del value[at]
+    else:
+        value[at] = draw.choice([None, -1, 1e400, "x", [], {}, [[]], True, "\ud800"])
+    return None
+
+
+@pytest.mark.parametrize("name", ["race", "deadlock", "explored-race", "replay-none"])
+def test_a_record_that_somebody_changed_is_drawn_or_refused_in_one_line(name, tmp_path, capsys):
+    draw = random.Random(name)
+    text = (RECORDS / f"{name}.json").read_text()
+    file, statuses = tmp_path / "x.json", set()
+    for _ in range(60):
+        data = json.loads(text)
+        damaged(draw, data)
+        file.write_text(json.dumps(data))
+        arguments = ["--perfetto", str(tmp_path / "x.pftrace")]
+        if name == "explored-race":
+            arguments += ["-o", str(tmp_path / "x.html")]
+        statuses.add(status := command_line(["report", str(file), *arguments]))
+        assert status in (0, 2)
+        assert capsys.readouterr().err.count("\n") == (status == 2)
+    assert statuses == {0, 2}
 
 
 def test_without_the_extra_it_says_in_one_line_how_to_get_it(monkeypatch, tmp_path, capsys):
