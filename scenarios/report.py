@@ -7,6 +7,7 @@ pictures are drawn in the terminal.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -34,7 +35,12 @@ def write_plots(runs: Sequence[Run], directory: str) -> list[Path]:
         )
     try:
         Path(directory).mkdir(parents=True, exist_ok=True)
-        return [plot.png(Path(directory)) for plot in drawn]
+        names = [plot.name for plot in drawn]
+        files = []
+        for i, plot in enumerate(drawn):  # of several records with a plot of one name the second is NAME-2
+            same = names[:i].count(plot.name)
+            files.append(replace(plot, name=f"{plot.name}-{same + 1}" if same else plot.name).png(Path(directory)))
+        return files
     except OSError as error:
         raise UserError(f"cannot write to {directory}: {error.strerror}") from None
 

@@ -66,9 +66,7 @@ def test_the_page_holds_the_records_it_was_made_of(everything, tmp_path):
     file = tmp_path / "all.html"
     file.write_text(everything)
 
-    again = read_runs(str(file))
-    assert [run.data for run in again] == [run.data for run in recorded(*NAMES)]
-    assert page(again).count("<svg") == everything.count("<svg")
+    assert [run.data for run in read_runs(str(file))] == [run.data for run in recorded(*NAMES)]
 
 
 def test_the_page_needs_nothing_from_outside(everything):
@@ -204,11 +202,13 @@ def test_a_deadlock_is_drawn_with_an_arrow_for_each_edge():
 
 
 def test_plots_are_written_as_files(tmp_path, capsys):
-    status = command_line(["report", str(RECORDS / "multi-fault.json"), "--png", str(tmp_path / "plots")])
+    twice = [str(RECORDS / "madvise-loop.json")] * 2
+    status = command_line(["report", str(RECORDS / "multi-fault.json"), *twice, "--png", str(tmp_path / "plots")])
 
     written = [Path(line) for line in capsys.readouterr().out.split()]
     assert status == 0
-    assert [file.stem for file in written] == [plot.name for plot in plots(recorded("multi-fault"))]
+    named = [plot.name for plot in plots(recorded("multi-fault"))]
+    assert [file.stem for file in written] == [*named, "held", "held-2"]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in written)
 
 
