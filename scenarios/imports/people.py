@@ -43,6 +43,7 @@ class Task:
     memory: Memory
     making: dict[str, str] | None = None
     making_name: str = ""
+    guessed: bool = False  # nobody knows whether it is a thread or a process that shares memory: until it execs
 
 
 class People:
@@ -80,8 +81,9 @@ class People:
         if event.group:
             return self._enter(event.tid, event.group, self._new(self.main))
         self._account.assumed["a task that nobody was seen to make, taken as a thread of the first process"] += 1
-        first = next((task for task in self.tasks.values() if task.memory is self.main), None)
-        return self._enter(event.tid, first.group if first else event.tid, self.main)
+        task = self._enter(event.tid, event.tid, self.main)
+        task.guessed = True
+        return task
 
     def _enter(self, tid: int, group: int, memory: Memory) -> Task:
         task = self.tasks[tid] = Task(group, memory)
@@ -113,12 +115,16 @@ class People:
 
     def create(self, maker: Task, tid: int, process: bool = False) -> Task:
         """The child that a task makes, by a number that nobody has."""
+        guessed = "uargs" in (maker.making or {}) and not process
         flags = self._flags(maker.making_name, maker.making or {})
         if process:
             flags &= ~(CLONE_THREAD | CLONE_VM)
         maker.making = None
         if flags & CLONE_VM:
-            return self._enter(tid, maker.group if flags & CLONE_THREAD else tid, maker.memory)
+            thread = flags & CLONE_THREAD and not guessed
+            task = self._enter(tid, maker.group if thread else tid, maker.memory)
+            task.guessed = guessed
+            return task
         return self._enter(tid, tid, self._fork(maker.memory))
 
     def _flags(self, name: str, args: dict[str, str]) -> int:
@@ -173,7 +179,8 @@ class People:
         if task is None:
             return
         memory = task.memory
-        for other in [one for one in memory.tasks if whole and self.tasks[one].group == task.group] or [tid]:
+        mates = [one for one in memory.tasks if self.tasks[one].group == task.group or self.tasks[one].guessed]
+        for other in mates if whole and not task.guessed else [tid]:
             memory.tasks.discard(other)
             del self.tasks[other]
         if memory.tasks:

@@ -186,6 +186,7 @@ class PerfScript(_Perf):
         super().__init__(lines, account)
         self._flags: dict[int, str] = {}  # task -> the flags of the clone it is in
         self._groups: dict[int, int] = {}
+        self._entered: dict[int, float] = {}  # task -> when its latest call began
         self._executed: set[int] = set()  # tasks whose exec a record of perf's has said
 
     def _read(self, line: str) -> Iterator[Event]:
@@ -245,17 +246,24 @@ class PerfScript(_Perf):
             self._account.others[call] += entering
         elif entering:
             self._open[tid] = (call, _named(text))
+            self._entered[tid] = time
             yield self._event(ENTER, time, tid, *self._open[tid], group=group)
         else:
             begun, args = self._open.pop(tid, (call, {}))
             value, failed = self._result(text.strip().partition(" ")[0])
-            if call in ("execve", "execveat") and value == 0 and tid in self._executed:
-                self._executed.discard(tid)  # it was said before
-                self._account.understood += 1
+            more = {"result": value, "failed": failed, "group": group}
+            if value == 0 and call in (*CREATES, "execve", "execveat"):
+                if call in CREATES or tid in self._executed:  # the child's own return, or it was said before
+                    self._executed.discard(tid)
+                    self._account.understood += 1
+                else:  # its faults since it began are in the new memory
+                    yield self._event(
+                        CALL, self._entered.get(tid) if begun == call and args else None, tid, call, args, **more
+                    )
             elif begun != call or (not args and PARAMETERS.get(call)):
                 self._account.leave_out(f"{call}, which began before the log", self._where)
-            elif not (call in CREATES and value == 0):
-                yield self._event(CALL, time, tid, call, args, result=value, failed=failed, group=group)
+            else:
+                yield self._event(CALL, time, tid, call, args, **more)
 
     def _task(self, time: float, tid: int, name: str, text: str) -> Iterator[Event]:
         """Tasks that begin, execute and end."""

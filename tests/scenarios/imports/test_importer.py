@@ -120,6 +120,21 @@ def test_threads_are_one_process_and_their_end_is_not_its_end(tmp_path):
     assert imported.processes == 1
 
 
+def test_a_task_that_nobody_made_is_a_thread_until_it_execs(tmp_path):
+    lines, imported = trace(
+        tmp_path,
+        f"1 mmap(NULL, 4096, {RW}) = 0x7f0000000000\n2 madvise(0x7f0000000000, 4096, MADV_DONTNEED) = 0\n"
+        '2 execve("/bin/x", ["x"], 0x7ffe) = 0\n1 madvise(0x7f0000000000, 4096, MADV_FREE) = 0\n',
+    )
+    assert lines[1:] == [
+        "dontneed @ 0x7f0000000000 0x1000",
+        "fork 1",
+        "in 1 munmap @ 0x7f0000000000 0x1000",
+        "free @ 0x7f0000000000 0x1000",
+    ]
+    assert sum(imported.account.assumed.values()) == 1
+
+
 def test_exec_gives_a_process_empty_memory(tmp_path):
     lines, _ = trace(
         tmp_path,

@@ -31,10 +31,10 @@ def read(tmp_path, text, reader):
     return list(reader(Lines(str(path)), account)), account
 
 
-def imported(tmp_path, text):
+def imported(tmp_path, text, touch=None):
     """The lines of the trace that some text makes, and what is said of it."""
     (tmp_path / "log").write_text(text)
-    found = import_files([str(tmp_path / "log")], str(tmp_path / "out.trace"))
+    found = import_files([str(tmp_path / "log")], str(tmp_path / "out.trace"), touch)
     return [line for line in (tmp_path / "out.trace").read_text().splitlines() if line[0] != "#"], found
 
 
@@ -142,6 +142,37 @@ def test_a_negative_result_is_an_error(tmp_path):
     text += " x 1 [0] 1.6: syscalls:sys_exit_munmap: 0xffffffffffffffea\n"
     events, _ = read(tmp_path, text, PerfScript)
     assert (events[-1].kind, events[-1].result, events[-1].failed != "") == (CALL, -22, True)
+
+
+def test_a_child_of_clone3_is_a_thread_until_it_execs(tmp_path):
+    text = """\
+     1.000 ( 0.016 ms): x/1 mmap(len: 8192, prot: READ|WRITE, flags: PRIVATE|ANONYMOUS)  = 0x7f0000000000
+     1.100 ( 0.016 ms): x/1 clone3(uargs: 0x7ffe34155850, size: 88)                      = 2
+         ? (         ): x/2  ... [continued]: clone3())                                  = 0
+     1.200 ( 0.016 ms): x/2 munmap(addr: 0x7f0000001000, len: 4096)                      = 0
+     1.300 ( 0.016 ms): x/2 execve(filename: 0xf7f93130, argv: 0x5624f7f93170)           = 0
+     1.400 ( 0.016 ms): x/2 mmap(len: 4096, prot: READ, flags: PRIVATE|ANONYMOUS)        = 0x7e0000000000
+     1.500 (         ): x/2 exit_group()                                                 = ?
+     1.600 ( 0.016 ms): x/1 madvise(start: 0x7f0000000000, len_in: 4096, behavior: MADV_FREE) = 0
+"""
+    lines, _ = imported(tmp_path, text, "none")
+    assert lines[1:] == [
+        "munmap @ 0x7f0000001000 0x1000",
+        "fork 1",
+        "in 1 munmap @ 0x7f0000000000 0x1000",
+        "in 1 mm @ 0x1000 0x7e0000000000 r",
+        "exit 1",
+        "free @ 0x7f0000000000 0x1000",
+    ]
+
+
+def test_faults_of_exec_are_in_the_new_memory_and_a_childs_return_is_no_loss(tmp_path):
+    text = " x 1 [0] 1.0: exceptions:page_fault_kernel: address=0x564000001000 ip=elf_load error_code=0x2\n"
+    text += " x 1 [0] 1.1: syscalls:sys_exit_execve: 0x0\n x 1 [0] 1.2: syscalls:sys_enter_clone: clone_flags: 0x11\n"
+    text += " x 2 [0] 1.3: syscalls:sys_exit_clone: 0x0\n x 1 [0] 1.4: syscalls:sys_exit_clone: 0x2\n"
+    lines, found = imported(tmp_path, text)
+    assert lines[-2:] == ["touch @ 0x564000001000 0x1000", "fork 1"]
+    assert found.account.left_out == 0
 
 
 def test_operands_without_names_and_points_without_a_duration_are_read_as_well(tmp_path):
