@@ -81,7 +81,8 @@ def command(old: str, new: str, gate: float | None, everything: bool, json_file:
     _only("old", before, after)
     _only("new", after, before)
     report.write()
-    for line in lines_of(changes, everything):
+    lines = lines_of(changes, everything)
+    for line in lines if len(lines) > 1 else ["nothing is better or worse; --all shows the rest"]:
         report.write(spelled(line, is_plain(sys.stdout.encoding)))
     report.write()
     for text in record.found:

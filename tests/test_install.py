@@ -71,6 +71,7 @@ def test_the_wheel_has_every_module_and_template_and_nothing_else(wheel):
 def test_a_scenario_an_exploration_a_claim_and_a_replay_run_from_the_wheel(installed):
     listed = installed("list")
     scenario = installed("run", "madvise-loop", "--size", "4M", "--engine", "semaphore", "--json", "out.json")
+    page = installed("report", "out.json", "-o", "out.html")
     race = installed("explore", "race/no-flush")
     claim = installed("explore", "claim/two-installs", "--bound", "0")
     replayed = installed("replay", "t.trace", "--engine", "semaphore", "--policy", "refcount")
@@ -78,6 +79,7 @@ def test_a_scenario_an_exploration_a_claim_and_a_replay_run_from_the_wheel(insta
 
     assert (listed.returncode, points.returncode) == (0, 0), listed.stderr + points.stderr
     assert (scenario.returncode, scenario.stdout.splitlines()[-1:]) == (0, ["result  PASS"]), scenario.stderr
+    assert (page.returncode, page.stdout) == (0, ""), page.stderr
     assert (race.returncode, race.stdout.splitlines()[-1:]) == (1, ["result  FAIL"]), race.stderr
     assert (claim.returncode, claim.stdout.splitlines()[-1:]) == (0, ["result  PASS"]), claim.stderr
     assert (replayed.returncode, len(replayed.stdout.splitlines())) == (0, TRACE.count("\n")), replayed.stderr

@@ -178,3 +178,8 @@ def test_bad_input_is_one_line(arguments, said, capsys):
     complaint = capsys.readouterr().err
     assert said in complaint
     assert complaint.count("\n") == 1
+
+
+def test_equal_records_say_so_in_a_line(capsys):
+    assert command_line(["compare", str(RECORDS / "arena.json"), str(RECORDS / "arena.json"), "--gate", "0"]) == 0
+    assert "nothing is better or worse" in capsys.readouterr().out
