@@ -13,6 +13,7 @@ from scenarios.reports.section import Section, Table
 from scenarios.reports.throughput import legend
 
 Row = dict[str, Any]
+POINTS = 2000  # of a curve; more are not seen
 MARKS = "osD^vPX*"
 
 
@@ -93,6 +94,13 @@ def _steps(axes: Any, curves: Sequence[tuple[str, Sequence[float], Sequence[floa
     legend(axes)
 
 
+def _thinned(at: Sequence[float], held: Sequence[float]) -> tuple[list[float], list[float]]:
+    """At most POINTS of a curve: the highest value of each so many."""
+    step = -(-len(held) // POINTS)
+    starts = range(0, len(held), step)
+    return [at[i] for i in starts], [max(held[i : i + step]) for i in starts]
+
+
 def replay_section(runs: Sequence[Run]) -> list[Section]:
     """VmPTE over the lines of a trace, a curve for each run and policy (replay)."""
     curves = []
@@ -104,9 +112,10 @@ def replay_section(runs: Sequence[Run]) -> list[Section]:
                 curves.append((name, [row["line"] for row in rows], [row["vmpte_kb"] for row in rows]))
     if not curves:
         return []
+    drawn = [(name, *_thinned(at, held)) for name, at, held in curves]
     lines = [[name, f"{max(held):,}", f"{held[-1]:,}", f"{len(held):,}"] for name, _, held in curves]
     plot = Plot(
-        "vmpte", "VmPTE over the lines of the trace, by policy", lambda axes, _: _steps(axes, curves, "line of trace")
+        "vmpte", "VmPTE over the lines of the trace, by policy", lambda axes, _: _steps(axes, drawn, "line of trace")
     )
     lead = "Page tables of the process after each line of the trace."
     return [Section("VmPTE over time", lead, [plot, Table(["run", "peak kB", "end kB", "lines"], lines)])]

@@ -142,6 +142,17 @@ def test_a_record_has_the_sections_that_its_rows_can_fill(name, titles):
     assert [title for title in found if title in titles] == titles
 
 
+def test_a_long_curve_is_thinned_and_keeps_its_peak():
+    (run,) = recorded("replay-none")
+    row = run.rows[-1]
+    run.rows[:] = [{**row, "line": i, "vmpte_kb": 987_654 if i == 33_333 else 8} for i in range(50_000)]
+    (_, (section,)), *_ = all_sections([run])
+    (plot,) = section.plots()
+
+    assert "987,654" in [cell for part in section.parts[1:] for row in part.rows for cell in row]
+    assert len(plot.svg()) < 300_000
+
+
 def test_a_race_is_told_in_columns_with_what_was_seen_marked_and_the_life_of_its_table():
     text = page(recorded("race"))
     violation = recorded("race")[0].data["violations"][0]
