@@ -41,6 +41,7 @@ COUNTERS = (
 )
 SIGNALS = ("sigsegv", "sigbus", "oom_kills")
 FIGURES = (*COUNTERS, *SIGNALS, "grace_periods", "seconds")
+NOTICED, MUTANTS, SCORE_SECONDS = 49, 76, 6  # what docs/judged.md says of this command
 FORETOLD_CALLS = 250  # of each CPU whose answers are known, at most
 SHOWN_WRONG = 5  # of its wrong answers
 MACHINES: tuple[dict[str, int], ...] = (  # settings: each machine is lawful
@@ -196,6 +197,14 @@ def _add(row: dict[str, Any], counters: dict[str, Any]) -> None:
         row[name] += counters[name]
 
 
+def worth() -> str:
+    """What PASS says, and what it does not."""
+    noticed = f"of {MUTANTS} changes of the kernel, chosen at random, {NOTICED} were noticed in {SCORE_SECONDS} s each"
+    return (
+        f"PASS is worth this: {noticed}\n(docs/judged.md); what needs luck, or weaker memory, ptelab explore shows.\n"
+    )
+
+
 def show(record: Record, setup: Setup, again: Sequence[str]) -> None:
     """A line per policy, what was not as foretold, and how to repeat a run that failed."""
     lab = setup.lab
@@ -228,6 +237,8 @@ def show(record: Record, setup: Setup, again: Sequence[str]) -> None:
         report.write("\n".join([*report.paths(record.paths), ""]))
     for line in [*record.found, *again]:
         report.write(line)
+    if record.verdict == "pass":
+        report.write(worth())
 
 
 @click.command("stress", help=(__doc__ or "").split("\n\n")[1])

@@ -9,6 +9,7 @@ import ast
 import builtins
 
 import pytest
+from support import ROOT
 
 from benchmarks.mutants.__main__ import chosen, equivalents, score
 from benchmarks.mutants.attack import Kill
@@ -16,6 +17,7 @@ from benchmarks.mutants.listed import KINDS, MUTANTS
 from benchmarks.mutants.mutant import change
 from benchmarks.mutants.rewrite import DoesNotApply, functions
 from benchmarks.mutants.tree import applied, kernel_files
+from scenarios import stress
 
 FILES = kernel_files()
 CHANGED = {mutant.function for mutant in MUTANTS.values()}
@@ -93,6 +95,14 @@ def test_the_score_leaves_out_what_nobody_can_notice():
     assert score(kills, kills, ("stress",)) == (1, 2)
     assert equivalents(kills) == []
     assert equivalents({**kills, equivalent: Kill("stress")}) == [equivalent]
+
+
+def test_what_stress_says_of_itself_is_what_was_judged():
+    judged = (ROOT / "docs" / "judged.md").read_text()
+
+    assert f"| all | {len(MUTANTS)} | " in judged
+    assert f"| {stress.MUTANTS} | {stress.NOTICED} |" in judged
+    assert f"{stress.NOTICED} were noticed in {stress.SCORE_SECONDS} s" in stress.worth()
 
 
 def test_a_sample_is_named_by_its_seed():
