@@ -30,7 +30,7 @@ _SAID = {
     "rss": "touches are assumed: so many pages of each mapping as smaps counts",
     "pagemap": "touches are assumed: the pages that pagemap had, when it had them",
 }
-_BLIND = "faults are not in the input: VmPTE is right where nothing is released in parts, RssAnon means little"
+_BLIND = "faults are not in the input: what is held is a guess where memory is released and used again"
 
 
 class Imported(NamedTuple):

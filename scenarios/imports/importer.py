@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 
 from scenarios.imports.account import Account
@@ -29,7 +28,8 @@ from scenarios.imports.touches import Touches
 from scenarios.imports.writer import Writer
 
 _AT_ENTRY = ("munmap",)  # what it unmaps may be somebody else's before it returns
-_RECENT = 16  # faults that exec itself may have made
+_MOST_HELD = 64  # exec itself makes fewer faults
+_EXECS = ("execve", "execveat")
 _ENDS = ("exit", "exit_group")
 
 
@@ -45,8 +45,7 @@ class Importer:
         self._entered: set[int] = set()  # tasks whose munmap is in the trace, and has not returned
         self.people.when_executed = self._placing.executed
         self.faults = 0
-        self._any_call = False
-        self._recent: deque[Event] = deque(maxlen=_RECENT)  # faults
+        self._held: dict[int, list[Event]] = {}  # task -> faults where nothing is mapped
 
     def take(self, events: Iterable[Event]) -> None:
         """Enter all events."""
@@ -64,6 +63,7 @@ class Importer:
                     if not self._ranged(event):
                         self._call(as_call(event))
                 elif event.kind == GONE:
+                    self._release(event.tid)
                     self.people.gone(event.tid, event.name == "process")
                 else:
                     handlers[event.kind](event)
@@ -73,6 +73,8 @@ class Importer:
                 self._account.refuse(event.where, f"{event.name}: {unknown}")
             except (KeyError, IndexError, ValueError) as error:
                 self._account.refuse(event.where, f"{event.name}: an operand is missing or strange ({error})")
+        for tid in list(self._held):
+            self._release(tid)
 
     def comparisons(self) -> list[str]:
         """What snapshots said of the mappings, the latest of each process."""
@@ -83,6 +85,8 @@ class Importer:
         task = self.people.tasks.get(event.tid)
         if task is None or task.making is not None or self.people.gone_first or event.tid in self._entered:
             return False
+        if self._held:
+            self._release(event.tid)
         if not self._calls.ranged(task.memory, event.name, *event.args):
             return False
         self._account.understood += 1
@@ -91,12 +95,14 @@ class Importer:
     def _task(self, event: Event) -> Task:
         self.people.settle()
         task = self.people.of(event)
-        if event.name not in ("execve", "execveat"):
+        if event.name not in _EXECS:
             self._placing.begin_late(self.people)
         return task
 
     def _enter(self, event: Event) -> None:
         """The first half of a call."""
+        if event.name not in _EXECS:
+            self._release(event.tid)
         if event.name in CREATES:
             self.people.settle()
             self.people.begin(event)
@@ -128,34 +134,43 @@ class Importer:
             self.people.created(event)
         elif name not in WITHOUT_EFFECT and not failed(event):
             task = self._task(event)
-            if name in ("execve", "execveat"):
+            if name in _EXECS:
                 self._execute(task, event)
             elif task.memory.number is None:
                 raise Left("what a process does that is left out")
             else:
-                self._any_call = True
+                self._release(event.tid)
                 self._calls.known[name](task.memory, event)
         self._account.understood += 1
 
     def _execute(self, task: Task, event: Event) -> None:
-        """exec: the faults since it began are those of the new memory."""
-        since = [one for one in self._recent if one.tid == event.tid and event.time and (one.time or 0) >= event.time]
-        if event.time is None and task.memory is self.people.main and not self._any_call:
-            since = list(self._recent)
-        self._recent.clear()
+        """exec: the faults that are held are those of the new memory."""
+        held = self._held.pop(event.tid, [])
         self.people.execute(task, event.tid)
-        for one in since:
-            self._placing.fault(task.memory, one)
+        for fault in held:
+            self._placing.fault(task.memory, fault)
+
+    def _release(self, tid: int) -> None:
+        """The task goes on as it is: the faults that are held are those of its memory."""
+        task = self.people.tasks.get(tid)
+        for fault in self._held.pop(tid, []):
+            if task is not None and task.memory.number is not None:
+                self._placing.fault(task.memory, fault)
 
     def _fault(self, event: Event) -> None:
-        """A page fault."""
+        """A page fault. One where nothing is mapped is held until the task says what it does: it may be exec's."""
         memory = self._task(event).memory
         if memory.number is None:
             raise Left("what a process does that is left out")
-        self._placing.fault(memory, event)
-        self._recent.append(event)
         self.faults += 1
         self._account.understood += 1
+        held = self._held.get(event.tid)
+        if held is not None or self._placing.unmapped(memory, event):
+            self._held.setdefault(event.tid, []).append(event)
+            if held is not None and len(held) > _MOST_HELD:
+                self._release(event.tid)
+        else:
+            self._placing.fault(memory, event)
 
     def _mapped(self, event: Event) -> None:
         """A mapping that no call says."""

@@ -60,6 +60,11 @@ class Placing:
             self._map_around(memory, address // PAGE * PAGE)
             self._touches.fault(memory, address, write)
 
+    def unmapped(self, memory: Memory, event: Event) -> bool:
+        """True if a fault is at an address where nothing is known to be mapped."""
+        address = number(event.args.get("address", "0"))
+        return 0 < address < TOP and memory.space.at(address) is None
+
     def _map_around(self, memory: Memory, page: int) -> None:
         """Map a page that is touched: the stack grows, or nobody was seen to map it."""
         if memory.stack is not None and memory.stack - _GROWTH <= page < memory.stack:

@@ -175,6 +175,25 @@ def test_faults_of_exec_are_in_the_new_memory_and_a_childs_return_is_no_loss(tmp
     assert found.account.left_out == 0
 
 
+def test_faults_of_a_child_that_execs_are_not_in_the_memory_it_shared(tmp_path):
+    text = " x 1 [0] 1.0: syscalls:sys_enter_mmap: addr: 0x0, len: 0x1000, prot: 0x3, flags: 0x22, fd: 0xffffffff\n"
+    text += " x 1 [0] 1.1: syscalls:sys_exit_mmap: 0x7f0000000000\n x 1 [0] 1.2: syscalls:sys_enter_vfork: \n"
+    text += " x 2 [0] 1.3: exceptions:page_fault_user: address=0x7f0000000000 ip=0x1 error_code=0x6\n"
+    text += " x 2 [0] 1.4: syscalls:sys_enter_execve: filename: 0x7f0000000010, argv: 0x1, envp: 0x1\n"
+    text += " x 2 [0] 1.5: exceptions:page_fault_kernel: address=0x564000001000 ip=elf_load error_code=0x2\n"
+    text += " x 2 [0] 1.6: syscalls:sys_exit_execve: 0x0\n x 1 [0] 1.7: syscalls:sys_exit_vfork: 0x2\n"
+    lines, found = imported(tmp_path, text)
+    assert lines == [
+        "mm @ 0x1000 0x7f0000000000 rw",
+        "touch @ 0x7f0000000000 0x1000",
+        "fork 1",
+        "in 1 munmap @ 0x7f0000000000 0x1000",
+        "in 1 mm @ 0x1000 0x564000001000 rw",
+        "in 1 touch @ 0x564000001000 0x1000",
+    ]
+    assert found.account.left_out == 0
+
+
 def test_operands_without_names_and_points_without_a_duration_are_read_as_well(tmp_path):
     text = """\
     12.100 ( 0.004 ms): psq/11143 mmap(arg0: 0, arg1: 65536, arg2: 3, arg3: 34, arg4: -1, arg5: 0) = 0x7f5d4586c000
