@@ -34,6 +34,9 @@ from emulator import engine
 _primitives = engine.load()
 EXPLORES = _primitives.EXPLORES  # the explorer watches every access itself: no points, no trace, no lives
 DEBUG = engine.debug()  # the debug build: a constant, so the plain build holds nothing of what stands behind it
+COUNTS_ENTRIES = engine.compiles("entries")  # families of policies (policies.py): constants, as DEBUG is
+LOCKS_MM = engine.compiles("mm-lock")
+MARKS_STRAY = engine.compiles("stray")
 POINTS_PASS = DEBUG and not EXPLORES  # real processes tell where they are by the points they pass
 
 read_once = _primitives.read_once

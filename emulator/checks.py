@@ -127,6 +127,20 @@ def pte_refcount(frozen: Frozen) -> int:
     return int(np.count_nonzero(counts != frozen.nonempty[frozen.live_pte]))
 
 
+def entries_counted(frozen: Frozen) -> int:
+    """Every live PTE table's plain count is the number of its entries that are not none."""
+    counts = frozen.views["ptdesc"]["nr_entries"][frozen.live_pte]
+    return int(np.count_nonzero(counts != frozen.nonempty[frozen.live_pte]))
+
+
+def zeros_counted(frozen: Frozen) -> int:
+    """Every live PTE table's second count is the number of its entries that map the zero page."""
+    entries = frozen.entries[frozen.live_pte]
+    zeros = (entries & (PRESENT | PROTNONE) != 0) & (entries >> PAGE_SHIFT == 0) & (entries & (FILE | SPECIAL) == 0)
+    counts = frozen.views["ptdesc"]["policy_word"][frozen.live_pte]
+    return int(np.count_nonzero(counts != np.count_nonzero(zeros, axis=1)))
+
+
 def empty_tables(frozen: Frozen) -> int:
     """No empty PTE table is installed."""
     return int(np.count_nonzero(frozen.nonempty[frozen.live_pte] == 0))
@@ -442,6 +456,8 @@ def _piece(leaf: int, addr: int) -> int:
 CHECKS: dict[str, Callable[[Frozen], int]] = {
     "pte_refcount": pte_refcount,
     "empty_tables": empty_tables,
+    "entries_counted": entries_counted,
+    "zeros_counted": zeros_counted,
     "tables_installed": tables_installed,
     "tables_reachable": tables_reachable,
     "shared_tables": shared_tables,
@@ -462,7 +478,12 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
 }
 
 
-CONDITIONAL = ("pte_refcount", "empty_tables")  # checks that hold under some policies only: config.invariants
+CONDITIONAL = (  # checks that hold under some policies only: config.invariants
+    "pte_refcount",
+    "empty_tables",
+    "entries_counted",
+    "zeros_counted",
+)
 
 
 def holds(views: Views, name: str) -> bool:

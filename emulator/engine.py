@@ -9,20 +9,22 @@ engine's business; an engine is a module of `emulator/engines/` that offers
     read_once ... wake_all                 the primitives that atomic.py lists
 
 Beside the engine a process chooses its build, like a kernel's configuration: the plain one is the protocol and nothing
-else; the debug build has the detectors, the named points, the perturbation and the knobs compiled in.
+else; the debug build has the detectors, the named points, the perturbation and the knobs compiled in. Families of
+policies that a run does not name are left out of the plain build: what they would ask at each fault costs the others.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
 ENGINES = ("native", "semaphore")  # those a scenario may run on
 ALL_ENGINES = (*ENGINES, "explore")
 _ENTRY_POINTS = "emulator.program.insn"  # the kernels that Python calls
-_ENVIRONMENT, _BUILD = "PTELAB_ENGINE", "PTELAB_BUILD"
+_ENVIRONMENT, _BUILD, _FAMILIES = "PTELAB_ENGINE", "PTELAB_BUILD", "PTELAB_FAMILIES"
 _loaded: ModuleType | None = None
 _loaded_debug = False
 
@@ -31,26 +33,39 @@ class UnknownField(Exception):
     """A kernel names a field that no struct has; the text says where, in one line."""
 
 
-def choose(name: str, debug: bool | None = None) -> None:
-    """Select the engine of this process and, unless `debug` is None, its build.
+def choose(name: str, debug: bool | None = None, families: Iterable[str] | None = None) -> None:
+    """Select the engine of this process and, unless they are None, its build and the families of policies in it.
 
     Raises ValueError if the name is unknown, RuntimeError if kernels were already imported under another choice.
     """
     if name not in ALL_ENGINES:
         raise ValueError(f"unknown engine '{name}'; known: {', '.join(ENGINES)}")
     if _loaded is not None:
-        if not _loaded.__name__.endswith(f".{name}") or debug not in (None, _loaded_debug):
+        fits = debug in (None, _loaded_debug) and all(compiles(family) for family in families or ())
+        if not _loaded.__name__.endswith(f".{name}") or not fits:
             build = "debug" if _loaded_debug else "plain"
             raise RuntimeError(f"this process runs {_loaded.__name__}, {build} build; both are chosen once per process")
         return
     os.environ[_ENVIRONMENT] = name
     if debug is not None:
         os.environ[_BUILD] = "debug" if debug else "plain"
+    if families is not None:
+        os.environ[_FAMILIES] = " ".join(sorted(families))
 
 
 def debug() -> bool:
     """True in the debug build."""
     return os.environ.get(_BUILD, "plain") == "debug"
+
+
+def families() -> str:
+    """The families of policies that this process compiles beside Linux's own, by name."""
+    return os.environ.get(_FAMILIES, "")
+
+
+def compiles(family: str) -> bool:
+    """True if a family of policies is part of this build: of the plain one only if it was named."""
+    return debug() or name() != "native" or family in families().split()
 
 
 def name() -> str:

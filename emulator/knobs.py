@@ -282,6 +282,36 @@ _KNOBS = (
         "H5, CVE-2024-50066; the race since 1d65b771bc08",
     ),
     Knob(
+        "upper-first-entry",
+        "whether an upper table is empty is told by its first entry",
+        "D15; a prototype of 2021, mm/pgtable_reclaim.c, whose test advances the pointer of the table above",
+    ),
+    Knob(
+        "upper-read-locked",
+        "empty PMD tables are taken out with mmap_lock held for reading: faults are under way",
+        "_pmap_unwire_ptp under PMAP_LOCK, which FreeBSD's faults hold from the top on",
+    ),
+    Knob(
+        "free-ptes-at-once",
+        "free_ptes frees a table with mmap_lock held for writing, and at once: rmap walkers are in it",
+        "D14; two counters, RFC of 2022-08-25, 6 of 7; the objection of 2022-08-29",
+    ),
+    Knob(
+        "zeros-under-uffd",
+        "free_ptes frees tables of zero pages where userfaultfd has filled them, or memory is locked",
+        "H42; two counters, RFC of 2022-08-25, 6 of 7",
+    ),
+    Knob(
+        "stray-forgotten",
+        "a table that is unhooked is not marked: who waits for its ptl takes it for the one he found",
+        "H36; CortenMM, ostd/src/mm/page_table",
+    ),
+    Knob(
+        "demote-uncounted",
+        "the entries that a split of a huge page makes are not counted",
+        "H34; pmap_demote_pde of FreeBSD, 78d3e2f45aae",
+    ),
+    Knob(
         "callbacks-in-hand",
         "the coordinator takes callbacks without a note of it in memory: a crash loses them",
         "recovery.py: its successor must find them",

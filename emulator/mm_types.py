@@ -115,6 +115,9 @@ CONFIG = struct(
         table_free_sync="a table that finds no room in a gather waits for its grace period there; before the start",
         table_free_gather="zap frees tables through its open mmu_gather; before the start",
         scan_period="microseconds from one scan of an mm for empty tables to the next, 0 none; before the start",
+        demand="what the instruction free_ptes does, 0 nothing; before the start",
+        stray="1 if whoever takes a table out of its pmd marks it; before the start",
+        upper="1 if PMD and PUD tables go when they are empty; before the start",
         tables_left="1 if tables may be there still when their last VMA goes; before the start",
         invariants="bits of checks.CONDITIONAL: checks that hold under this policy; before the start",
     ),
@@ -192,6 +195,7 @@ CPU = struct(
         # Invariant: each entry cleared while it is open lies in [gather_start, gather_end); its frame is in gather_page
         # until the flush. None is open at the end: checks.py:limbo.
         gather_mm="mm + 1 while a gather is open, else 0; this CPU",
+        emptied="table that lost its last entry under the lock this CPU holds, where the policy counts; this CPU",
         gather_pages="frames collected in gather_page; this CPU",
         gather_tables="tables collected in gather_table; this CPU",
         gather_blocks="huge pages collected in gather_block; this CPU",
@@ -369,6 +373,7 @@ MM = struct(
     line(  # the policy's own words
         next_scan="when it is due to be scanned for empty tables, nanoseconds; cmpxchg",
         scan_offset="address where the next scan goes on; whoever scans, with mmap_lock for reading",
+        upper_due="1 if a PMD table was seen to be empty; whoever saw it, and who looks, with mmap_lock for write",
     ),
 )
 
@@ -495,6 +500,10 @@ PTDESC = struct(
         # checks.py:tables_reachable.
         pmd="index of the entry that names this table; holder of that entry's pmd_lock",
         mm="mm + 1 it belongs to; whoever installs it",
+        lock_mm="mm + 1 whose lock is its ptl, where an mm has one, also if others share it; whoever installs it",
+        # Invariant: at rest it is the entries that are not none, if the policy counts them: checks.py:entries_counted.
+        nr_entries="PTE table: entries that are not none, as the policy counts them; holder of ptl",
+        policy_word="PTE table: a second word of the policy; holder of ptl",
         unhooked_ns="when its pmd was cleared, nanoseconds; whoever unhooks it, who frees it clears it",
     ),
     line(

@@ -7,6 +7,7 @@ hardware must fault), or something else that counts: a swap entry, a migration e
 
 from emulator.atomic import (
     DEBUG,
+    LOCKS_MM,
     atomic_add,
     cmpxchg,
     kernel,
@@ -39,12 +40,14 @@ from emulator.pgtable_types import (
     PUD_SIZE,
     RW,
     SOFT_DIRTY,
+    SPECIAL,
     SWAP_ENTRY,
     TABLE_FLAGS,
     TABLE_INSTALLED,
     TASK_SIZE,
     USER,
     USER_PGTABLES_CEILING,
+    ZERO_PAGE,
 )
 
 
@@ -119,6 +122,12 @@ def huge_piece(entry, addr):
 def pte_present(entry):
     """True if an entry maps a frame, whether or not the hardware may use it."""
     return entry & (PRESENT | PROTNONE) != 0
+
+
+@kernel_inline
+def is_zero_pfn(entry):
+    """True if an entry maps the zero page."""
+    return pte_present(entry) and entry >> PAGE_SHIFT == ZERO_PAGE and entry & (FILE | SPECIAL) == 0
 
 
 @kernel_inline
@@ -244,7 +253,7 @@ def pgd_addr_end(addr, end):
 def populate(m, mm, entry, table):
     """Publish `table` at `entry`; what it holds becomes visible first. Locking: caller must hold the entry's lock."""
     m.ptdesc.pmd[table] = entry
-    m.ptdesc.mm[table] = mm + 1
+    m.ptdesc.mm[table] = m.ptdesc.lock_mm[table] = mm + 1
     m.ptdesc.state[table] = TABLE_INSTALLED
     if knob(m.config.no_publish_wmb):
         write_once(m.entry, entry, table << PAGE_SHIFT | TABLE_FLAGS)
@@ -273,9 +282,18 @@ def access_ok(addr, length):
 @kernel_inline
 def ptl_of(m, table):
     """Which lock is the ptl of a table: its own, or, without split locks, the one of its mm (page_table_lock)."""
-    if DEBUG and m.config.one_ptl[0] and m.ptdesc.level[table] != PGD_LEVEL:
-        return m.mm.pgd[m.ptdesc.mm[table] - 1]
+    if (DEBUG or LOCKS_MM) and m.config.one_ptl[0] and m.ptdesc.level[table] != PGD_LEVEL:
+        return m.mm.pgd[m.ptdesc.lock_mm[table] - 1]
     return table
+
+
+@kernel
+def address_of(m, pmd):
+    """The first address that the pmd maps: told by its place, and those of the tables above. Locking: none may move."""
+    pud = m.ptdesc.pmd[table_of(pmd)]
+    pgd = m.ptdesc.pmd[table_of(pud)]
+    i = PTRS_PER_PTE - 1
+    return (pgd & i) << PGDIR_SHIFT | (pud & i) << PUD_SHIFT | (pmd & i) << PMD_SHIFT
 
 
 @kernel_inline

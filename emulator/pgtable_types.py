@@ -35,3 +35,4 @@ TABLE_STATES = ("free", "allocated", "installed", "unhooked", "in limbo", "depos
 
 ZERO_PAGE = 0  # frame 0: never written, never counted
 ZERO_PTE = ZERO_PAGE << PAGE_SHIFT | PRESENT | USER | ACCESSED
+SOME_PTE = 1 << PAGE_SHIFT | PRESENT  # stands for many entries none of which is none or maps the zero page

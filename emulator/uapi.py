@@ -76,6 +76,7 @@ class Op(IntEnum):
     MREMAP_FIXED = 24  # to the address `arg`
     FORK = 25  # the `arg` instructions that follow are the child's; then it exits
     FORK_HOLD = 26  # as FORK, but the child stays, by the name `addr` unless that is 0
+    FREE_PTES = 16  # /proc/sys/vm/free_ptes: this mm's empty tables may go now
     REAP = 27  # the children that stayed exit
     IN_CHILD = 28  # the instruction that follows is done by the child of the name `addr`
     EXIT_CHILD = 29  # the child of the name `addr` exits

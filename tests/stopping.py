@@ -16,6 +16,7 @@ from workers.machine import Machine
 from workers.programs.program import (
     DEVICE_REMOVE,
     EXIT,
+    FREE_PTES,
     STOP,
     Insn,
     advise,
@@ -75,6 +76,7 @@ FILLS = [mmap(BASE, SLOT), uffd_register(BASE, SLOT), uffd_copy(BASE, PAGE_SIZE,
 BESIDE = [mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), uffd_register(BASE + PAGE_SIZE, PAGE_SIZE)]
 BESIDE += [mmap(BASE + SLOT, SLOT), touch(BASE + SLOT, PAGE_SIZE), uffd_move(BASE + SLOT, PAGE_SIZE, BASE + PAGE_SIZE)]
 BESIDE += [jump(0)]
+ASKS = [mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), dontneed(BASE, SLOT), FREE_PTES, munmap(BASE, SLOT), jump(0)]
 POPULATES = [advise(MADV_POPULATE_READ, BASE, PAGE_SIZE), jump(0)]
 
 
@@ -103,6 +105,7 @@ class Case(NamedTuple):
 
 _READING, _WRITING = "mmap_lock of mm 0 for reading", "mmap_lock of mm 0 for writing"
 _PTL, _PMD_LOCK, _GATHER = r"ptl of table \d+ \(level 1\)", r"ptl of table \d+ \(level 2\)", "an open mmu_gather"
+_MM_LOCK = r"ptl of table 1 \(level 4\)"
 _PAGE_LOCK = "the page lock of page 0 of file 0"
 _AGENT = Case(holds=(), coordinator=True)
 
@@ -132,6 +135,14 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     "unhook.locked": Case(holds=(_READING, _PMD_LOCK, _GATHER), policy="pt-reclaim-any"),
     "zap.pmd-cleared": Case(holds=(_READING, _PTL, _GATHER), policy="pt-reclaim"),
     "pte_lock.read-pmd": Case(holds=(_READING, "rcu_read_lock"), policy="none-rcu"),
+    "pte_lock.mm-locked": Case(holds=(_READING, _MM_LOCK), policy="pmap-mutex"),
+    "pmap.emptied": Case(holds=(_READING, _MM_LOCK, _GATHER), policy="pmap-mutex"),
+    "pmap.unhooked": Case(holds=(_READING, _MM_LOCK, _GATHER), policy="pmap-mutex"),
+    "free_ptes.found": Case((ASKS, MAPS_TOO), policy="two-counter-safe"),
+    "free_ptes.cleared": Case((ASKS, MAPS_TOO), policy="two-counter-safe"),
+    "pte_lock.stray": Case(holds=(_READING, "rcu_read_lock"), policy="corten"),
+    "corten.stray": Case(holds=(_READING, _GATHER), policy="corten"),
+    "upper.unhooked": Case(holds=(_WRITING,), policy="scan-eager"),
     "zap.cleared": Case(holds=(_READING, _GATHER)),
     "pte_put.dropped": Case(),
     "free_pte_table.zero": Case(holds=(_READING, _GATHER)),

@@ -239,13 +239,16 @@ print(json.dumps(getattr(importlib.import_module(module), function)(*arguments))
 """
 
 
-def in_engine(name: str, function: Callable[..., Any], *arguments: Any, build: str = "debug") -> Any:
+def in_engine(
+    name: str, function: Callable[..., Any], *arguments: Any, build: str = "debug", families: Sequence[str] = ()
+) -> Any:
     """What a function of a module of tests/ returns, called in a process of its own under an engine.
 
-    Arguments and value are of JSON's types. `build` is debug or plain.
+    Arguments and value are of JSON's types. `build` is debug or plain; the plain one has only these families.
     """
     environment = {**os.environ, "PTELAB_ENGINE": name, "PTELAB_BUILD": build}
     environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    environment["PTELAB_FAMILIES"] = " ".join(families)
     call = json.dumps([function.__module__, function.__name__, arguments])
     run = subprocess.run(
         [sys.executable, "-c", _CALL, call], env=environment, capture_output=True, text=True, cwd=ROOT,

@@ -68,6 +68,9 @@ def power_up(
     views["file"]["size"][: geometry.files] = geometry.file_pages
     config["flush_ceiling"] = FLUSH_CEILING
     config["spin"] = spin_for(geometry.cpus)
+    for family in POLICIES[policy].families:
+        if not engine.compiles(family):
+            raise ValueError(f"policy {policy} needs a build with the family '{family}' (engine.choose)")
     for field, value in POLICIES[policy].words().items():
         config[field] = value
     instruments.apply(views)

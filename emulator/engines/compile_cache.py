@@ -53,7 +53,8 @@ def kernel_files() -> list[Path]:
 def key(sources: tuple[str, ...]) -> str:
     """A hash of the build, the sources (contents, paths, times), numba, llvmlite, Python and the processor."""
     digest = hashlib.sha256()
-    for word in (str(engine.debug()), version("numba"), version("llvmlite"), platform.python_version(), _processor()):
+    build = f"{engine.debug()} {'' if engine.debug() else engine.families()}"
+    for word in (build, version("numba"), version("llvmlite"), platform.python_version(), _processor()):
         digest.update(word.encode())
     for source in sorted(path for pattern in sources for path in _root().glob(pattern)):
         # numba keeps an index per path and compares the time of the file, so both must be part of the name

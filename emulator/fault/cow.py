@@ -136,7 +136,7 @@ def wp_page_copy(m, cpu):
         flush_tlb_mm_range(m, cpu, mm, addr, addr + PAGE, 0)
         page_add_new_anon_rmap(m, mm, m.vmf.vma[cpu], addr, frame)
         write_once(m.entry, pte, frame << PAGE_SHIFT | ANON_PTE)
-        entry_changed(m, cpu, pmd, orig, frame << PAGE_SHIFT | ANON_PTE, 1)
+        entry_changed(m, cpu, pmd, table, orig, frame << PAGE_SHIFT | ANON_PTE, 1)
         account_copy(m, cpu, mm, orig)
     if held:
         pte_unlock(m, cpu, table)

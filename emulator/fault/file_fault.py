@@ -117,7 +117,7 @@ def finish_fault(m, cpu, frame, flags):
             page_add_new_anon_rmap(m, mm, m.vmf.vma[cpu], m.vmf.addr[cpu], frame)
         entry = frame << PAGE_SHIFT | flags | PRESENT | USER | ACCESSED
         write_once(m.entry, pte, entry)
-        entry_changed(m, cpu, m.vmf.pmd[cpu], 0, entry, 1)
+        entry_changed(m, cpu, m.vmf.pmd[cpu], table, 0, entry, 1)
     pte_unlock(m, cpu, table)
     if empty and flags & FILE == 0:
         add_mm_rss(m, cpu, mm, 1)

@@ -31,7 +31,7 @@ from emulator.pages.pagemap import (
 )
 from emulator.pages.vma import linear_page_index
 from emulator.pgtable import pte_offset, table_of
-from emulator.pgtable_types import ACCESSED, DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, SOFT_DIRTY, USER
+from emulator.pgtable_types import ACCESSED, DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, SOFT_DIRTY, SOME_PTE, USER
 from emulator.policy.pte_alloc import pmd_install
 from emulator.policy.pte_ref import entry_changed, pte_lock, pte_peek, pte_put, pte_try_get, pte_unlock
 from emulator.uapi import EBUS, ENOMEM, VM_SHARED, VM_WRITE
@@ -157,11 +157,11 @@ def map_cached_range(m, cpu, mm, vma, pmd, table, start, end):
         if map_cached_page(m, cpu, mm, first + page, pte_offset(table, start + page * PAGE), prot):
             mapped += 1
     if not knob(m.config.count_late):
-        entry_changed(m, cpu, pmd, 0, FILE, mapped)
+        entry_changed(m, cpu, pmd, table, 0, SOME_PTE, mapped)
     pte_unlock(m, cpu, table)
     point(m, cpu, PAGES_MAPPED, table, mapped)
     if knob(m.config.count_late):
-        entry_changed(m, cpu, pmd, 0, FILE, mapped)
+        entry_changed(m, cpu, pmd, table, 0, SOME_PTE, mapped)
 
 
 @kernel

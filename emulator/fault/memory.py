@@ -91,7 +91,7 @@ def set_pte(m, cpu, mm, table, pmd, pte, entry):
     if empty:
         took(m, cpu, NONE_ENTRY)
         write_once(m.entry, pte, entry)
-        entry_changed(m, cpu, pmd, 0, entry, 1)
+        entry_changed(m, cpu, pmd, table, 0, entry, 1)
     point(m, cpu, SET_PTE_DONE, table, data_race(m.ptdesc.pte_refcount, table))
     pte_unlock(m, cpu, table)
     return empty

@@ -21,7 +21,7 @@ from emulator.pages.swap_state import read_swap_cache, swap_free
 from emulator.pages.vma import pte_modify
 from emulator.pgtable import is_migration_entry, is_swap_entry, pgtable_of, pte_offset, pte_present
 from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, DIRTY, PAGE, PAGE_SHIFT, SOFT_DIRTY, USER
-from emulator.policy.pte_ref import pte_lock, pte_peek, pte_unlock, walkers_look_again
+from emulator.policy.pte_ref import entry_changed, pte_lock, pte_peek, pte_unlock, walkers_look_again
 from emulator.uapi import EFAULT, ENOMEM
 from emulator.watch.lockdep import lockdep_assert_held, mmap_assert_locked
 from emulator.watch.paths import path_number, took
@@ -106,7 +106,9 @@ def map_swapped_page(m, cpu, slot):
             new |= ANON_EXCLUSIVE
             if DEBUG:
                 shadow_unshare(m, mm, frame, addr)
-        write_once(m.entry, pte, pte_modify(new, m.vma.flags[vma]))
+        new = pte_modify(new, m.vma.flags[vma])
+        write_once(m.entry, pte, new)
+        entry_changed(m, cpu, m.vmf.pmd[cpu], table, m.vmf.orig_pte[cpu], new, 1)
         atomic_add(m.mm.rss_swap, mm, -1)
     pte_unlock(m, cpu, table)
     if same:

@@ -28,9 +28,11 @@ from emulator.policy.pte_ref import (
     pte_put_many_tlb,
     pte_try_get,
     pte_unlock,
+    pte_zap_begins,
     pte_zapped,
     zap_ended,
 )
+from emulator.policy.ptlock import lock_table
 from emulator.tables.mmu_gather import (
     ZAP_DROP_MARKERS,
     ZAP_KEEP_COWS,
@@ -59,7 +61,7 @@ def zap_present_pte(m, cpu, mm, pmd, pte, addr):
     """Clear a PTE and gather its frame; True if the gather is full. Locking: caller must hold ptl."""
     assert_ptl_held(m, cpu, table_of(pte))
     entry = xchg(m.entry, pte, 0)  # the hardware of other CPUs may be setting the dirty bit
-    entry_changed(m, cpu, pmd, entry, 0, 1)
+    entry_changed(m, cpu, pmd, table_of(pte), entry, 0, 1)
     tlb_remove_tlb_entry(m, cpu, addr)
     frame = entry >> PAGE_SHIFT
     if frame == ZERO_PAGE or entry & (SPECIAL | FILE):
@@ -91,7 +93,7 @@ def zap_nonpresent_pte(m, cpu, mm, pmd, pte, entry, details):
         return False
     took(m, cpu, ZAP_NONPRESENT)
     write_once(m.entry, pte, 0)
-    entry_changed(m, cpu, pmd, entry, 0, 1)
+    entry_changed(m, cpu, pmd, table_of(pte), entry, 0, 1)
     return True
 
 
@@ -134,15 +136,18 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end, details):
     assert_gather_open(m, cpu)
     took(m, cpu, ZAP_ENTRIES)
     start = addr
-    skipped = dropped = cleared_pmd = False
+    skipped = dropped = False
+    cleared_pmd = unhooked = pte_zap_begins(m, cpu, pmd, table, details, end - start)
     while addr < end:
-        if not pte_lock(m, cpu, pmd, table):
+        if unhooked:
+            lock_table(m, cpu, table)
+        elif not pte_lock(m, cpu, pmd, table):
             return addr
         point(m, cpu, ZAP_LOCKED, table, data_race(m.ptdesc.pte_refcount, table))
         first = addr
         addr, cleared, kept, full = zap_entries(m, cpu, mm, pmd, table, first, end, details)
         skipped = skipped or kept != 0
-        if addr >= end:
+        if addr >= end and not unhooked:
             cleared_pmd = pte_zapped(m, cpu, pmd, table, details, end - start, skipped, dropped or full)
         sync_mm_rss(m, cpu, mm)
         if m.cpu.gather_force[cpu] != 0:

@@ -73,6 +73,7 @@ from emulator.pgtable_types import (
 from emulator.policy.pte_alloc import pte_alloc_try_get, pte_alloc_try_get_slow
 from emulator.policy.pte_ref import pte_table_init
 from emulator.tables.mmu_gather import tlb_adjust_range, tlb_flush_mmu, tlb_remove_huge_page
+from emulator.tables.unhook import note_pmd_cleared
 from emulator.uapi import ENOMEM, VM_HUGEPAGE
 from emulator.watch.bugs import Bug
 from emulator.watch.lockdep import assert_gather_open, assert_ptl_held, mmap_assert_locked, mmap_assert_write_locked
@@ -98,10 +99,10 @@ def pgtable_trans_huge_deposit(m, cpu, mm, pmd, table):
     """Keep a table under the leaf that is about to stand at `pmd`. Locking: caller must hold pmd_lock."""
     assert_ptl_held(m, cpu, table_of(pmd))
     m.ptdesc.pmd[table] = pmd
-    m.ptdesc.mm[table] = mm + 1
+    m.ptdesc.mm[table] = m.ptdesc.lock_mm[table] = mm + 1
     if DEBUG:
         m.ptdesc.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
-    pte_table_init(m, table, 0)
+    pte_table_init(m, table, 0, 0, 0)
     smp_store_release(m.ptdesc.state, table, TABLE_DEPOSITED)  # behind gp_seq, as in unhook_pte_table
     m.ptdesc.next[table] = m.ptdesc.deposit[table_of(pmd)]
     m.ptdesc.deposit[table_of(pmd)] = table
@@ -287,7 +288,7 @@ def split_huge_pmd_locked(m, cpu, mm, pmd, addr):
     took(m, cpu, SPLIT)
     for i in range(HPAGE_PMD_NR):
         write_once(m.entry, entry_at(table, i), huge_piece(entry, i << PAGE_SHIFT))
-    pte_table_init(m, table, HPAGE_PMD_NR)
+    pte_table_init(m, table, 0, HPAGE_PMD_NR, huge_piece(entry, 0))
     populate(m, mm, pmd, table)
     mark_life(m, cpu, m.life.installed, table)
 
@@ -358,6 +359,7 @@ def zap_huge_pmd(m, cpu, mm, pmd, addr):
         return
     took(m, cpu, HUGE_ZAP)
     mm_dec_nr_tables(m, mm)
+    note_pmd_cleared(m, mm, pmd)
     m.cpu.tables_freed[cpu] += 1
     m.cpu.zapped[cpu] += 1
     free_table(m, cpu, table)

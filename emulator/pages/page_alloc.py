@@ -6,6 +6,7 @@ are freed and zeroed when they are allocated again.
 """
 
 from emulator.atomic import (
+    COUNTS_ENTRIES,
     DEBUG,
     atomic_add,
     atomic_add_return,
@@ -231,6 +232,8 @@ def alloc_table(m, cpu, level):
         if level == 1:
             m.cpu.tables_reused[cpu] += 1
     m.ptdesc.level[table] = level
+    if COUNTS_ENTRIES:
+        m.ptdesc.nr_entries[table] = m.ptdesc.policy_word[table] = 0
     if DEBUG:
         m.ptdesc.ptl_dead[table] = 0
     mark_life(m, cpu, m.life.allocated, table)

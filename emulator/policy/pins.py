@@ -3,7 +3,7 @@
 from emulator.atomic import kernel, kernel_inline, read_once
 from emulator.bug import BUG, detecting
 from emulator.pgtable_types import PTRS_PER_PTE, TABLE_INSTALLED, TABLE_LIMBO, TABLE_UNHOOKED
-from emulator.policy.policies import COUNTED, PIN_RCU
+from emulator.policy.policies import COUNTED, LOOKS_AGAIN
 from emulator.watch.bugs import Bug
 
 BUG_FROM_ZERO = int(Bug.COUNT_FROM_ZERO)
@@ -42,7 +42,7 @@ def pinned(m, cpu, pmd, table):
 @kernel_inline
 def note_pin(m, cpu, pmd, table):
     """Detector: this CPU has come to the table at `pmd`. Where it is not pinned, pte_lock looks again."""
-    if detecting(m) and m.config.pin[0] != PIN_RCU:
+    if detecting(m) and m.config.pin[0] & LOOKS_AGAIN == 0:
         pinned(m, cpu, pmd, table)
 
 

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from emulator.checks import CONDITIONAL
 from emulator.mm_types import CONFIG
 
-# Policy.pin: what keeps a PTE table from going under a visitor
+# Policy.pin: what keeps a PTE table from going under a visitor, and what is counted of it
 PIN_NONE = 0  # mmap_lock or an rmap lock: nobody frees a table without both
 PIN_COUNT_LOCKED = 1  # a reference, taken under pmd_lock
-PIN_RCU = 2  # nothing: looks are RCU read sections, and pte_lock looks at the pmd again
 PIN_COUNT_RCU = 3  # a reference, taken under RCU
-COUNTED = 1  # the bit of those that count
+PIN_RCU = 4  # nothing: looks are RCU read sections, and pte_lock looks at the pmd again
+PIN_MM = 12  # the one lock of the mm, in place of every ptl; behind it pte_lock looks at the pmd again
+PIN_STRAY = 20  # nothing: as RCU, but a bit of the table tells pte_lock that it has gone
+COUNTED = 1  # the bit of those that count references
+LOOKS_AGAIN = 4  # the bit of those whose pte_lock may say no
+MM_LOCKED = 8  # the bit of those that have one lock an mm
+STRAY = 16  # the bit of those that mark a table that has gone
+ENTRIES = 32  # and: entries that are not none are counted, plainly, under the ptl
+ZEROS = 64  # and: those that map the zero page are counted beside them
+EAGER = 128  # and: a table that lost its last entry goes when its ptl is dropped
+
+# Policy.demand: what the instruction free_ptes does
+DEMAND_NONE = 0
+DEMAND_POSTED = 1  # tables go at once, under mmap_lock for writing
+DEMAND_SAFE = 2  # under their ptl, and after a grace period
+
+FAMILIES = {
+    "entries": ENTRIES,
+    "mm-lock": MM_LOCKED,
+    "stray": STRAY,
+}  # what a build may leave out (engine.py): the bit of `pin`
 
 # Policy.reclaim: which zaps look whether they have emptied a table
 RECLAIM_NONE = 0
@@ -28,10 +48,11 @@ class Policy:
     `pin` and `reclaim` are as above. `table_free_rcu`: a table's memory returns after a grace period.
     `table_free_gather`: a zap frees tables through its open mmu_gather. `table_free_sync`: one that finds no room there
     waits for its grace period on the spot. `tables_left`: tables may be there still when their last VMA goes.
-    `scan_period`: microseconds from one scan of an mm for empty tables to the next, 0 for none. `invariants` are the
-    conditional checks of an audit (checks.py) that hold under it. For comparison alone: `readers` is what protects who
-    looks at a table, `hole` what the design leaves open; `table_bytes` and `cpu_bytes` are what it keeps beside each
-    PTE table, and on each CPU.
+    `scan_period`: microseconds from one scan of an mm for empty tables to the next, 0 for none. `upper`: PMD and PUD
+    tables go as well when they are empty. `demand`: what free_ptes does, as above. `invariants` are the conditional
+    checks of an audit (checks.py) that hold under it. For comparison alone: `readers` is what protects who looks at a
+    table, `hole` what the design leaves open; `table_bytes` and `cpu_bytes` are what it keeps beside each PTE table,
+    and on each CPU.
     """
 
     title: str
@@ -43,6 +64,8 @@ class Policy:
     table_free_sync: int = 0
     tables_left: int = 1
     scan_period: int = 0
+    upper: int = 0
+    demand: int = 0
     invariants: tuple[str, ...] = ()
     readers: str = ""
     hole: str = ""
@@ -54,15 +77,28 @@ class Policy:
         """True if each table counts its users."""
         return self.pin & COUNTED != 0
 
+    @property
+    def sound(self) -> bool:
+        """False if it is as posted with a hole that any program may fall into."""
+        return self.demand != DEMAND_POSTED
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """What a build needs to have for it."""
+        return tuple(name for name, bit in FAMILIES.items() if self.pin & bit)
+
     def words(self) -> dict[str, int]:
         """The fields of `config` this policy sets."""
         words = {name: value for name, value in vars(self).items() if name in CONFIG.comments}
+        words["one_ptl"] = int(self.pin & MM_LOCKED != 0)
+        words["stray"] = int(self.pin & STRAY != 0)
         return words | {"invariants": sum(1 << CONDITIONAL.index(name) for name in self.invariants)}
 
 
 _V1 = "pte_ref v1, July 2021"
 _COUNTED = ("pte_refcount", "empty_tables")
-_LOOKS_AGAIN = "RCU, and the pmd again"
+_LOOKS_AGAIN, _ONE_LOCK = "RCU, and the pmd again", "one lock an mm"
+_TWO_COUNTS = ("entries_counted", "zeros_counted")
 POLICIES = {
     "none": Policy(
         "a PTE table goes at munmap or exit only; mmap_lock protects walkers", "Linux 2021",
@@ -108,4 +144,39 @@ POLICIES = {
         "RFC of June 2024, 3 of 3", PIN_RCU, RECLAIM_NONE, 1, 1, scan_period=100_000,
         readers=_LOOKS_AGAIN, hole="a process that sleeps keeps all",
     ),
+    "two-counter": Policy(
+        "entries and zero pages counted; free_ptes frees empty and all-zero tables, as posted",
+        "RFC of August 2022", PIN_NONE | ENTRIES | ZEROS, demand=DEMAND_POSTED, invariants=_TWO_COUNTS,
+        readers="mmap_lock alone", hole="D13, D14, H42; nothing until asked", table_bytes=8,
+    ),
+    "two-counter-safe": Policy(
+        "as two-counter, under RCU and the ptl, and not where somebody must be asked for zeroes",
+        "ours", PIN_RCU | ENTRIES | ZEROS, RECLAIM_NONE, 1, 1, demand=DEMAND_SAFE, invariants=_TWO_COUNTS,
+        readers=_LOOKS_AGAIN, hole="nothing until asked; zeros need all 512", table_bytes=8,
+    ),
+    "scan-eager": Policy(
+        "a table that a zap covered or emptied goes at once, PMD tables too; one lock an mm",
+        "Zircon, x86 page tables", PIN_MM, RECLAIM_EDGES, 0, 1, upper=1,
+        readers=_ONE_LOCK, hole="a scan per call; no reclaim, no swap",
+    ),
+    "pmap-mutex": Policy(
+        "entries counted; the last one takes its table along, PMD tables too; one lock an mm",
+        "FreeBSD, amd64 pmap", PIN_MM | ENTRIES, upper=1, invariants=("entries_counted",),
+        readers=_ONE_LOCK, hole="faults of a process take turns", table_bytes=8,
+    ),
+    "corten": Policy(
+        "a MADV_DONTNEED that covers a table unhooks it first, and empties it then; a mark tells",
+        "CortenMM, SOSP 2025", PIN_STRAY | ENTRIES, RECLAIM_NONE, 1, 1, invariants=("entries_counted",),
+        readers="RCU, and the table's mark", hole="sees no smaller call; no reclaim, no swap", table_bytes=8,
+    ),
+    "corten-eager": Policy(
+        "as corten, and a table goes with its last entry, whatever took that",
+        "ours", PIN_STRAY | ENTRIES | EAGER, RECLAIM_NONE, 1, 1, invariants=("entries_counted",),
+        readers="RCU, and the table's mark", hole="a table that never had an entry stays", table_bytes=8,
+    ),
 }  # fmt: skip
+
+
+def families_of(policies: Iterable[str]) -> set[str]:
+    """What a build needs to have for some policies."""
+    return {family for name in policies for family in POLICIES[name].families}

@@ -6,8 +6,8 @@ from emulator.cpu.interrupts import point, take_interrupts
 from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.pages.page_alloc import free_table
 from emulator.pages.vmscan import pte_alloc_one
-from emulator.pgtable import mm_inc_nr_tables, pgtable_of, pmd_trans_huge, populate
-from emulator.pgtable_types import TABLE_ALLOCATED
+from emulator.pgtable import mm_inc_nr_tables, pgtable_of, pmd_trans_huge, populate, table_of
+from emulator.pgtable_types import TABLE_ALLOCATED, TABLE_INSTALLED
 from emulator.policy.pins import note_pin
 from emulator.policy.pte_ref import pte_table_init, pte_try_get
 from emulator.uapi import ENOMEM
@@ -41,14 +41,18 @@ def pmd_install(m, cpu, mm, pmd, table):
         BUG(m, cpu, BUG_USE_AFTER_FREE, table, m.ptdesc.generation[table], m.ptdesc.state[table])
     pmd_lock(m, cpu, pmd)
     point(m, cpu, INSTALL_LOCKED, table, pmd)
+    if detecting(m) and read_once(m.ptdesc.state, table_of(pmd)) != TABLE_INSTALLED:
+        BUG(
+            m, cpu, BUG_USE_AFTER_FREE, table_of(pmd), m.ptdesc.generation[table_of(pmd)], m.ptdesc.state[table_of(pmd)]
+        )
     if read_once(m.entry, pmd) == 0:
         mm_inc_nr_tables(m, mm)
         if knob(m.config.publish_before_init):
             populate(m, mm, pmd, table)
             point(m, cpu, PUBLISHED, table, data_race(m.ptdesc.pte_refcount, table))
-            pte_table_init(m, table, 1)
+            pte_table_init(m, table, 1, 0, 0)
         else:
-            pte_table_init(m, table, 1)
+            pte_table_init(m, table, 1, 0, 0)
             populate(m, mm, pmd, table)
         mark_life(m, cpu, m.life.installed, table)
         m.cpu.tables_installed[cpu] += 1

@@ -7,10 +7,12 @@ Every path says the same, whatever the policy; a policy's answers are in its own
                pte_peek                     looks at an entry without the ptl; an entry of a table that has gone is none
     entries    entry_changed                n entries went from old to new, under ptl
                pte_put_many, .._tlb         references of n entries that became none, after the ptl
-    zap        pte_zapped, zap_ended        under the ptl, and after it: covered? skipped? let go of the ptl?
+    zap        pte_zap_begins               covered?
+               pte_zapped, zap_ended        under the ptl, and after it: covered? skipped? let go of the ptl?
     life       pte_table_init               a table is about to be installed
     time       policy_tick                  a CPU is about to execute the next instruction: it returns to user mode
                policy_pressure              memory is short
+               policy_demand                somebody asks: free_ptes
 
     pin            pte_try_get              pte_lock                      an empty table goes
     ===            ===========              ========                      ===================
@@ -21,10 +23,18 @@ Every path says the same, whatever the policy; a policy's answers are in its own
 `pin` and `reclaim` are words of `config` (policies.py); nothing outside of policy/ asks for them.
 """
 
-from emulator.atomic import DEBUG, data_race, kernel_inline, read_once
+from emulator.atomic import COUNTS_ENTRIES, DEBUG, LOCKS_MM, MARKS_STRAY, data_race, kernel_inline, read_once
 from emulator.cpu.interrupts import point
 from emulator.pgtable import pmd_pgtable
 from emulator.policy.async_scan import scan_now, scan_tick
+from emulator.policy.corten import (
+    free_covered,
+    pte_lock_pair_stray,
+    pte_lock_stray,
+    unhook_covered,
+    unlock_eager,
+    unlock_pair_eager,
+)
 from emulator.policy.counted import (
     free_counted_tlb,
     pte_get_many,
@@ -33,11 +43,15 @@ from emulator.policy.counted import (
     pte_try_get_locked,
     pte_try_get_rcu,
 )
+from emulator.policy.mm_locked import pte_lock_mm, pte_lock_pair_mm, pte_peek_mm, pte_unlock_mm, pte_unlock_pair_mm
 from emulator.policy.pins import note_pin
-from emulator.policy.policies import COUNTED, PIN_COUNT_RCU, PIN_RCU, RECLAIM_NONE
+from emulator.policy.plain_count import count_entries, init_entries
+from emulator.policy.policies import COUNTED, EAGER, ENTRIES, LOOKS_AGAIN, MM_LOCKED, PIN_COUNT_RCU, RECLAIM_NONE, STRAY
 from emulator.policy.pt_reclaim import reclaim_locked, reclaim_unlocked
 from emulator.policy.ptlock import lock_table, lock_tables, unlock_table, unlock_tables
 from emulator.policy.rcu_readers import pte_lock_pair_rcu, pte_lock_rcu, pte_peek_rcu
+from emulator.policy.two_counter import free_ptes
+from emulator.policy.upper import upper_tick
 from emulator.tables.unhook import free_pte_table
 from emulator.watch.lockdep import assert_gather_open, assert_ptl_held, might_sleep
 from emulator.watch.pass_point import mark_life
@@ -72,7 +86,11 @@ def pte_lock(m, cpu, pmd, table):
 
     Locking: caller must have come by pte_try_get and not left.
     """
-    if m.config.pin[0] == PIN_RCU:
+    if m.config.pin[0] & LOOKS_AGAIN:
+        if LOCKS_MM and m.config.pin[0] & MM_LOCKED:
+            return pte_lock_mm(m, cpu, pmd, table)
+        if MARKS_STRAY and m.config.pin[0] & STRAY:
+            return pte_lock_stray(m, cpu, pmd, table)
         return pte_lock_rcu(m, cpu, pmd, table)
     lock_table(m, cpu, table)
     return True
@@ -81,13 +99,22 @@ def pte_lock(m, cpu, pmd, table):
 @kernel_inline
 def pte_unlock(m, cpu, table):
     """Release the ptl of a PTE table. Locking: caller must hold it."""
-    unlock_table(m, cpu, table)
+    if LOCKS_MM and m.config.pin[0] & MM_LOCKED:
+        pte_unlock_mm(m, cpu, table)
+    elif MARKS_STRAY and m.config.pin[0] & EAGER:
+        unlock_eager(m, cpu, table)
+    else:
+        unlock_table(m, cpu, table)
 
 
 @kernel_inline
 def pte_lock_pair(m, cpu, pmd, table, other_pmd, other):
     """pte_lock of two tables, which may be one: both, or False with nothing held."""
-    if m.config.pin[0] == PIN_RCU:
+    if m.config.pin[0] & LOOKS_AGAIN:
+        if LOCKS_MM and m.config.pin[0] & MM_LOCKED:
+            return pte_lock_pair_mm(m, cpu, pmd, table, other_pmd, other)
+        if MARKS_STRAY and m.config.pin[0] & STRAY:
+            return pte_lock_pair_stray(m, cpu, pmd, table, other_pmd, other)
         return pte_lock_pair_rcu(m, cpu, pmd, table, other_pmd, other)
     lock_tables(m, cpu, table, other)
     return True
@@ -96,7 +123,12 @@ def pte_lock_pair(m, cpu, pmd, table, other_pmd, other):
 @kernel_inline
 def pte_unlock_pair(m, cpu, table, other):
     """Release the ptls of two PTE tables. Locking: caller must hold them."""
-    unlock_tables(m, cpu, table, other)
+    if LOCKS_MM and m.config.pin[0] & MM_LOCKED:
+        pte_unlock_pair_mm(m, cpu, table, other)
+    elif MARKS_STRAY and m.config.pin[0] & EAGER:
+        unlock_pair_eager(m, cpu, table, other)
+    else:
+        unlock_tables(m, cpu, table, other)
 
 
 @kernel_inline
@@ -105,7 +137,9 @@ def pte_peek(m, cpu, pmd, table, pte):
 
     Locking: as pte_lock. What it says may be over at once.
     """
-    if m.config.pin[0] == PIN_RCU:
+    if m.config.pin[0] & LOOKS_AGAIN:
+        if LOCKS_MM and m.config.pin[0] & MM_LOCKED:
+            return pte_peek_mm(m, cpu, pmd, table, pte)
         return pte_peek_rcu(m, cpu, pmd, table, pte)
     return read_once(m.entry, pte)
 
@@ -113,26 +147,32 @@ def pte_peek(m, cpu, pmd, table, pte):
 @kernel_inline
 def walkers_look_again(m):
     """True if an empty table may be unhooked under its pmd_lock and ptl alone: every walker looks at the pmd again."""
-    return m.config.pin[0] == PIN_RCU
+    return m.config.pin[0] & LOOKS_AGAIN != 0
 
 
 @kernel_inline
-def entry_changed(m, cpu, pmd, old, new, n):
-    """n entries of the table at `pmd` went from `old` to `new`. Those that became none are put after the ptl.
+def entry_changed(m, cpu, pmd, table, old, new, n):
+    """n entries of the table at `pmd` went from `old` to `new`. References of those that became none are put after the
+    ptl. What is said of many at once is one that stands for them (SOME_PTE).
 
     Locking: caller must hold the ptl, and a reference where tables are counted.
     """
-    if old == 0 and new != 0 and m.config.pin[0] & COUNTED:
+    pin = m.config.pin[0]
+    if COUNTS_ENTRIES and pin & ENTRIES:
+        count_entries(m, cpu, table, old, new, n)
+    elif old == 0 and new != 0 and pin & COUNTED:
         pte_get_many(m, cpu, pmd, n)
 
 
 @kernel_inline
-def pte_table_init(m, table, references):
-    """A table is about to be installed, or deposited, with so many entries and visitors.
+def pte_table_init(m, table, visitors, n, entry):
+    """A table is about to be installed, or deposited, with so many visitors, and n entries of the kind of `entry`.
 
     Locking: the table must be private still.
     """
-    pte_ref_init(m, table, references)
+    pte_ref_init(m, table, visitors + n)
+    if COUNTS_ENTRIES and m.config.pin[0] & ENTRIES:
+        init_entries(m, table, n, entry)
 
 
 @kernel_inline
@@ -160,6 +200,15 @@ def pte_put_many_tlb(m, cpu, mm, pmd, addr, n):
 
 
 @kernel_inline
+def pte_zap_begins(m, cpu, pmd, table, details, length):
+    """A zap of `length` bytes of the table begins: True if the policy has cleared the pmd already, for zap_ended.
+
+    The ptl of such a table may be taken, for nobody else can come to it. Locking: caller must hold no ptl.
+    """
+    return MARKS_STRAY and m.config.pin[0] & STRAY != 0 and unhook_covered(m, cpu, pmd, table, details, length)
+
+
+@kernel_inline
 def pte_zapped(m, cpu, pmd, table, details, length, skipped, dropped):
     """A zap of `length` bytes of the table is at its end: True if the policy has cleared the pmd, for zap_ended.
 
@@ -178,6 +227,8 @@ def zap_ended(m, cpu, mm, pmd, table, details, start, end, skipped, cleared_pmd)
     assert_gather_open(m, cpu)
     if m.config.reclaim[0] != RECLAIM_NONE:
         reclaim_unlocked(m, cpu, mm, pmd, table, details, start, end, skipped, cleared_pmd)
+    elif MARKS_STRAY and cleared_pmd:
+        free_covered(m, cpu, mm, pmd, table, start)
 
 
 @kernel_inline
@@ -186,11 +237,21 @@ def policy_tick(m, cpu, mm):
     might_sleep(m, cpu)
     if m.config.scan_period[0] != 0:
         scan_tick(m, cpu, mm)
+    if LOCKS_MM and m.config.upper[0] != 0:
+        upper_tick(m, cpu, mm)
+
+
+@kernel_inline
+def policy_demand(m, cpu, mm):
+    """Somebody has asked for what an mm could give back: free_ptes. Locking: caller must hold nothing."""
+    if COUNTS_ENTRIES and m.config.demand[0] != 0:
+        free_ptes(m, cpu, mm)
 
 
 @kernel_inline
 def policy_pressure(m, cpu, mm):
     """Memory is short: give back what is empty. Locking: caller must hold nothing."""
     might_sleep(m, cpu)
+    policy_demand(m, cpu, mm)
     if m.config.scan_period[0] != 0:
         scan_now(m, cpu, mm)

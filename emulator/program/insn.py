@@ -32,7 +32,7 @@ from emulator.huge.retract import retract_page_tables
 from emulator.mm_types import NR_BARRIERS
 from emulator.pages.rss import sync_mm_rss
 from emulator.pgtable import access_ok
-from emulator.policy.pte_ref import policy_tick
+from emulator.policy.pte_ref import policy_demand, policy_tick
 from emulator.program.mmu import load, store
 from emulator.rmap_walks.anon_reclaim import shrink_anon
 from emulator.rmap_walks.migrate import do_migrate
@@ -105,6 +105,7 @@ MREMAP = int(Op.MREMAP)
 MREMAP_FIXED = int(Op.MREMAP_FIXED)
 FORK = int(Op.FORK)
 FORK_HOLD = int(Op.FORK_HOLD)
+FREE_PTES = int(Op.FREE_PTES)
 REAP = int(Op.REAP)
 IN_CHILD, EXIT_CHILD = int(Op.IN_CHILD), int(Op.EXIT_CHILD)
 MREMAP_CALL, MLOCKALL, MSEAL = int(Op.MREMAP_CALL), int(Op.MLOCKALL), int(Op.MSEAL)
@@ -274,6 +275,9 @@ def execute_more(m, cpu, mm, op, addr, length, step, arg):
         return do_mlockall(m, cpu, mm, arg)
     if op == REAP:
         return reap(m, cpu)
+    if op == FREE_PTES:
+        policy_demand(m, cpu, mm)
+        return 0
     if op == EXIT_CHILD:
         return exit_child(m, cpu, addr)
     if op == MREMAP:

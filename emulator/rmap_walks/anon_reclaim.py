@@ -44,6 +44,7 @@ from emulator.rmap_walks.page_vma_mapped import (
     get_page_at,
     page_vma_mapped_walk,
     put_mapped_page,
+    replace_mapped_pte,
     rmap_walk_begin,
     rmap_walk_end,
 )
@@ -75,11 +76,12 @@ def set_swap_pte(m, cpu, pte, frame, slot):
     Locking: caller must hold ptl and the page lock.
     """
     assert_ptl_held(m, cpu, table_of(pte))
-    if clear_mapped_pte(m, cpu, pte, True) == 0:
+    entry = clear_mapped_pte(m, cpu, pte, True)
+    if entry == 0:
         return False
     took(m, cpu, TO_SWAP)
     swap_duplicate(m, slot)
-    write_once(m.entry, pte, slot << PAGE_SHIFT | SWAP_ENTRY)
+    replace_mapped_pte(m, cpu, pte, entry, slot << PAGE_SHIFT | SWAP_ENTRY)
     put_mapped_page(m, frame)
     if knob(m.config.swap_uncounted):
         m.pvmw.cleared[cpu] += 1
@@ -106,7 +108,7 @@ def discard_pte(m, cpu, pte):
         write_once(m.page.mapping, frame, read_once(m.page.mapping, frame) & ~LAZYFREE)  # SetPageSwapBacked
         return False
     took(m, cpu, DISCARD)
-    m.pvmw.cleared[cpu] += 1
+    replace_mapped_pte(m, cpu, pte, entry, 0)
     put_mapped_page(m, frame)
     atomic_add(m.mm.rss_anon, m.pvmw.mm[cpu], -1)
     return True

@@ -21,6 +21,7 @@ from emulator.rmap_walks.page_vma_mapped import (
     clear_mapped_pte,
     page_vma_mapped_walk,
     put_mapped_page,
+    replace_mapped_pte,
     rmap_walk_begin,
     rmap_walk_end,
 )
@@ -70,7 +71,7 @@ def map_unused_to_zeropage(m, cpu, pte, frame):
     if not zero_filled(m, frame):
         write_once(m.entry, pte, entry)
         return
-    write_once(m.entry, pte, pte_modify(ZERO_PTE, flags))
+    replace_mapped_pte(m, cpu, pte, entry, pte_modify(ZERO_PTE, flags))
     put_mapped_page(m, frame)
     atomic_add(m.mm.rss_anon, m.pvmw.mm[cpu], -1)
 

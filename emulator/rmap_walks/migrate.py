@@ -46,6 +46,7 @@ from emulator.rmap_walks.page_vma_mapped import (
     page_vma_mapped_walk,
     page_vma_mapped_walk_done,
     put_mapped_page,
+    replace_mapped_pte,
     rmap_walk_begin,
     rmap_walk_end,
 )
@@ -77,7 +78,7 @@ def set_migration_pte(m, cpu, pte, frame):
         set_page_dirty(m, m.page_slot[frame] - 1)
     elif entry & DIRTY:
         write_once(m.page.mapping, frame, read_once(m.page.mapping, frame) & ~LAZYFREE)
-    write_once(m.entry, pte, to_migration_entry(entry))
+    replace_mapped_pte(m, cpu, pte, entry, to_migration_entry(entry))
     put_mapped_page(m, frame)
     return True
 
@@ -118,14 +119,15 @@ def remove_migration_ptes(m, cpu, frame, to):
         pte = page_vma_mapped_walk(m, cpu)
         if pte == 0:
             break
-        entry = from_migration_entry(read_once(m.entry, pte), to)
+        waiting = read_once(m.entry, pte)
+        entry = from_migration_entry(waiting, to)
         atomic_add(m.page.refcount, to, 1)
         shared = atomic_add_return(m.page.mapcount, to, 1) > 1
         if DEBUG and entry & FILE == 0:
             shadow_migrated(m, m.pvmw.mm[cpu], to, m.pvmw.addr[cpu], shared)
         if entry & FILE == 0 and read_once(m.page.mapping, to) & LAZYFREE == 0:
             entry |= DIRTY
-        write_once(m.entry, pte, entry)
+        replace_mapped_pte(m, cpu, pte, waiting, entry)
     rmap_walk_end(m, cpu)
 
 

@@ -39,7 +39,7 @@ from emulator.pgtable import (
     table_of,
 )
 from emulator.pgtable_types import ANON_EXCLUSIVE, PAGE, PAGE_SHIFT, PMD_SIZE, SPECIAL
-from emulator.policy.pte_ref import pte_lock, pte_put, pte_put_many, pte_try_get, pte_unlock
+from emulator.policy.pte_ref import entry_changed, pte_lock, pte_put, pte_put_many, pte_try_get, pte_unlock
 from emulator.watch.lockdep import assert_ptl_held, mmap_assert_locked
 
 PVMW_MIGRATION = 1  # look for the migration entries of the page, not for the PTEs that map it
@@ -263,6 +263,16 @@ def clear_mapped_pte(m, cpu, pte, flush):
         write_once(m.entry, pte, entry)
         return 0
     return entry
+
+
+@kernel
+def replace_mapped_pte(m, cpu, pte, old, new):
+    """Let `new`, which may be none, stand where the PTE of the walk was `old`. Locking: caller must hold ptl."""
+    assert_ptl_held(m, cpu, table_of(pte))
+    write_once(m.entry, pte, new)
+    entry_changed(m, cpu, m.pvmw.pmd[cpu], table_of(pte), old, new, 1)
+    if new == 0:
+        m.pvmw.cleared[cpu] += 1
 
 
 @kernel

@@ -28,6 +28,7 @@ from emulator.rmap_walks.page_vma_mapped import (
     page_vma_mapped_at,
     page_vma_mapped_walk_done,
     put_mapped_page,
+    replace_mapped_pte,
 )
 from emulator.uapi import EFAULT, EINVAL, ENOMEM
 from emulator.watch.lockdep import mmap_assert_locked, mmap_assert_write_locked
@@ -72,16 +73,13 @@ def replace_page(m, cpu, mm, addr, old, new, entry):
     may store through it. Nothing takes its place if `entry` is 0. Locking: as write_protect_page.
     """
     pte = page_vma_mapped_at(m, cpu, mm, addr, old)
-    done = pte != 0 and read_once(m.entry, pte) & RW == 0 and clear_mapped_pte(m, cpu, pte, True) != 0
-    if done:
-        if entry != 0:
-            write_once(m.entry, pte, entry)
-        else:
-            m.pvmw.cleared[cpu] += 1
-            atomic_add(m.mm.rss_anon, mm, -1)
+    was = clear_mapped_pte(m, cpu, pte, True) if pte != 0 and read_once(m.entry, pte) & RW == 0 else 0
+    if was != 0:
+        replace_mapped_pte(m, cpu, pte, was, entry)
+        atomic_add(m.mm.rss_anon, mm, -1 if entry == 0 else 0)
         put_mapped_page(m, old)
     page_vma_mapped_walk_done(m, cpu)
-    return done
+    return was != 0
 
 
 @kernel

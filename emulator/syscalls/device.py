@@ -83,7 +83,7 @@ def remap_pfn_range(m, cpu, mm, addr):
     pte = pte_offset(table, addr)
     if not mapped and read_once(m.entry, pte) == 0:
         write_once(m.entry, pte, entry)
-        entry_changed(m, cpu, pmd, 0, entry, 1)
+        entry_changed(m, cpu, pmd, table, 0, entry, 1)
     pte_unlock(m, cpu, table)
     i_mmap_unlock(m, cpu, m.config.n_file[0])
     if frame != 0:

@@ -64,8 +64,8 @@ from emulator.pgtable_types import (
     PAGE,
     PAGE_SHIFT,
     PMD_SIZE,
-    PRESENT,
     RW,
+    SOME_PTE,
     TASK_SIZE,
     ZERO_PAGE,
     ZERO_PTE,
@@ -186,8 +186,8 @@ def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
             write_once(m.entry, pte_offset(child_table, addr), entry)
             copied += 1
         addr += PAGE
-    entry_changed(m, cpu, pmd, 0, ZERO_PTE, zeros)
-    entry_changed(m, cpu, pmd, 0, PRESENT, copied - zeros)
+    entry_changed(m, cpu, pmd, child_table, 0, ZERO_PTE, zeros)
+    entry_changed(m, cpu, pmd, child_table, 0, SOME_PTE, copied - zeros)
     atomic_add(m.mm.rss_anon, child, frames)
     atomic_add(m.mm.rss_file, child, files)
     point(m, cpu, COPIED, table, copied)

@@ -55,7 +55,7 @@ def replace_guard(m, cpu, pmd, table, pte, entry):
     guarded = read_once(m.entry, pte) == PTE_MARKER_GUARD
     if guarded:
         write_once(m.entry, pte, entry)
-        entry_changed(m, cpu, pmd, PTE_MARKER_GUARD, entry, 1)
+        entry_changed(m, cpu, pmd, table, PTE_MARKER_GUARD, entry, 1)
     pte_unlock(m, cpu, table)
     return guarded
 

@@ -100,8 +100,8 @@ def move_pages_pte(m, cpu, mm, src_pmd, dst_pmd, src_table, dst_table, src, dst)
         return -EBUSY  # a guard, or no access
     result = move_present_pte(m, cpu, mm, pte, to, src, dst)
     if result == 0:
-        entry_changed(m, cpu, src_pmd, entry, 0, 1)
-        entry_changed(m, cpu, dst_pmd, 0, entry, 1)
+        entry_changed(m, cpu, src_pmd, src_table, entry, 0, 1)
+        entry_changed(m, cpu, dst_pmd, dst_table, 0, entry, 1)
     return result
 
 

@@ -6,6 +6,8 @@ grace period freed and poisoned, used again.
 
 from emulator.atomic import (
     DEBUG,
+    LOCKS_MM,
+    MARKS_STRAY,
     data_race,
     kernel,
     kernel_inline,
@@ -20,7 +22,7 @@ from emulator.bug import BUG, detecting
 from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.cpu.interrupts import point
 from emulator.locking.spinlock import PTE_LOCK, pmd_lock, pmd_unlock, spin_lock, spin_unlock
-from emulator.pgtable import mm_dec_nr_tables, pmd_pgtable, ptl_of, same_ptl
+from emulator.pgtable import mm_dec_nr_tables, pmd_pgtable, ptl_of, same_ptl, table_of
 from emulator.pgtable_types import PMD_SIZE, PRESENT, PTRS_PER_PTE, TABLE_INSTALLED, TABLE_UNHOOKED
 from emulator.tables.mmu_gather import tlb_remove_table_free
 from emulator.watch.bugs import Bug
@@ -59,6 +61,23 @@ def clear_pmd(m, cpu, pmd, table):
 
 
 @kernel
+def no_entry(m, table, n):
+    """True if the first n entries of a table are none. Locking: none may be set meanwhile, or it is a hint."""
+    for i in range(n):
+        if data_race(m.entry, table * PTRS_PER_PTE + i) != 0:  # most tables have one: the look is short
+            return False
+    return True
+
+
+@kernel
+def note_pmd_cleared(m, mm, pmd):
+    """Where upper tables go when they are empty: have the mm look, if the PMD table may be. Locking: none needed."""
+    if LOCKS_MM and m.config.upper[0] != 0:
+        if no_entry(m, table_of(pmd), PTRS_PER_PTE):
+            write_once(m.mm.upper_due, mm, 1)
+
+
+@kernel
 def note_unhooked(m, cpu, mm, pmd, table):
     """Take a table whose pmd was just cleared out of VmPTE. Locking: none needed, nobody can find it any more."""
     if detecting(m) and read_once(m.ptdesc.state, table) != TABLE_INSTALLED:
@@ -71,6 +90,7 @@ def note_unhooked(m, cpu, mm, pmd, table):
     point(m, cpu, UNHOOKED, table, data_race(m.entry, pmd))
     mm_dec_nr_tables(m, mm)
     m.cpu.tables_freed[cpu] += 1
+    note_pmd_cleared(m, mm, pmd)
 
 
 @kernel
@@ -111,6 +131,8 @@ def unhook_if_empty(m, cpu, mm, pmd, table):
         gone = or_words(m.entry, table * PTRS_PER_PTE, PTRS_PER_PTE) == 0
         if gone:
             write_once(m.entry, pmd, 0)
+            if MARKS_STRAY and m.config.stray[0] != 0:
+                write_once(m.ptdesc.policy_word, table, 1)
         if nested:
             spin_unlock(m, cpu, m.ptdesc.ptl, ptl_of(m, table), PTE_LOCK)
     pmd_unlock(m, cpu, pmd)
@@ -120,13 +142,19 @@ def unhook_if_empty(m, cpu, mm, pmd, table):
 
 
 @kernel
+def flush_table(m, cpu, mm, addr):
+    """Flush the 2 MiB of an unhooked table, paging-structure caches too."""
+    start = addr & -PMD_SIZE
+    if not knob(m.config.no_flush):
+        flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 1)
+
+
+@kernel
 def flush_and_free_table(m, cpu, mm, table, addr):
     """Flush the 2 MiB of an unhooked table and free it, outside of any gather. Locking: caller must hold no ptl."""
     if knob(m.config.early_ptlock_free):
         m.ptdesc.ptl_dead[table] = 1
-    start = addr & -PMD_SIZE
-    if not knob(m.config.no_flush):
-        flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 1)
+    flush_table(m, cpu, mm, addr)
     tlb_remove_table_free(m, cpu, table)
 
 

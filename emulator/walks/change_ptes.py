@@ -94,7 +94,7 @@ def free_swap_ptes(m, cpu, mm, pmd, table, addr, end):
         if is_swap_entry(entry):
             took(m, cpu, FREE_SWAP)
             write_once(m.entry, pte, 0)
-            entry_changed(m, cpu, pmd, entry, 0, 1)
+            entry_changed(m, cpu, pmd, table, entry, 0, 1)
             free_swap_and_cache(m, cpu, entry >> PAGE_SHIFT)
             cleared += 1
         addr += PAGE

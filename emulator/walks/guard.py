@@ -48,7 +48,7 @@ def guard_install_pte_range(m, cpu, pmd, table, addr, end):
         elif entry != PTE_MARKER_GUARD:
             others += 1
         addr += PAGE
-    entry_changed(m, cpu, pmd, 0, PTE_MARKER_GUARD, installed)
+    entry_changed(m, cpu, pmd, table, 0, PTE_MARKER_GUARD, installed)
     point(m, cpu, GUARDED, table, installed)
     pte_unlock(m, cpu, table)
     return others
@@ -111,7 +111,7 @@ def guard_remove_pte_range(m, cpu, mm, pmd, table, addr, end):
             write_once(m.entry, pte, 0)
             removed += 1
         addr += PAGE
-    entry_changed(m, cpu, pmd, PTE_MARKER_GUARD, 0, removed)
+    entry_changed(m, cpu, pmd, table, PTE_MARKER_GUARD, 0, removed)
     pte_unlock(m, cpu, table)
     if removed != 0:
         pte_put_many_tlb(m, cpu, mm, pmd, start, removed)

@@ -31,6 +31,7 @@ from emulator.pages.rmap import drop_rmap_locks, take_rmap_locks
 from emulator.pgtable import (
     entry_at,
     is_swap_entry,
+    is_zero_pfn,
     pgtable_of,
     pmd_addr_end,
     pmd_lookup,
@@ -47,9 +48,9 @@ from emulator.pgtable_types import (
     PAGE,
     PAGE_SHIFT,
     PMD_SIZE,
-    PRESENT,
     PTRS_PER_PTE,
     PUD_SIZE,
+    SOME_PTE,
     SPECIAL,
     TABLE_INSTALLED,
     ZERO_PAGE,
@@ -113,14 +114,14 @@ def move_entries(m, cpu, old_pmd, new_pmd, old_table, new_table, old, end, new):
     while old < end:
         if read_once(m.entry, pte_offset(old_table, old)) != 0:
             entry = xchg(m.entry, pte_offset(old_table, old), 0)  # the hardware may be setting the dirty bit
-            entry_changed(m, cpu, old_pmd, entry, 0, 1)
+            entry_changed(m, cpu, old_pmd, old_table, entry, 0, 1)
             write_once(m.entry, pte_offset(new_table, new), entry)
             moved += 1
-            zeros += entry >> PAGE_SHIFT == ZERO_PAGE
+            zeros += is_zero_pfn(entry)
         old += PAGE
         new += PAGE
-    entry_changed(m, cpu, new_pmd, 0, ZERO_PTE, zeros)
-    entry_changed(m, cpu, new_pmd, 0, PRESENT, moved - zeros)
+    entry_changed(m, cpu, new_pmd, new_table, 0, ZERO_PTE, zeros)
+    entry_changed(m, cpu, new_pmd, new_table, 0, SOME_PTE, moved - zeros)
     return moved
 
 

@@ -23,6 +23,8 @@ from scenarios.zoo.bodies import (
     reclaim,
     walk,
     zap,
+    zap_slot,
+    zap_then_ask,
     zap_then_fault,
 )
 from scenarios.zoo.race import BASE, PAGE, SLOT, Subject, load_race
@@ -43,6 +45,15 @@ def counted(m: Any) -> None:
     entries = sum(m.entry[entry_at(table, i)] != 0 for i in range(4)) if table else 0
     if table and (m.ptdesc.pte_refcount[table] != entries or entries == 0):
         raise AssertionError(f"table {table} has {entries} entries and count {m.ptdesc.pte_refcount[table]:#x}")
+
+
+def counted_plainly(m: Any) -> None:
+    """The table at the pmd, if any, has its entries counted, and one at least."""
+    pmd = pmd_lookup(m, 0, BASE)
+    table = pgtable_of(m.entry[pmd]) if pmd else 0
+    entries = sum(m.entry[entry_at(table, i)] != 0 for i in range(4)) if table else 0
+    if table and m.ptdesc.nr_entries[table] != entries:
+        raise AssertionError(f"table {table} has {entries} entries and count {m.ptdesc.nr_entries[table]}")
 
 
 READER_SEES = ("freed-under-rcu-reader", "count-saturated", "table-use-after-free")
@@ -116,6 +127,46 @@ _CLAIMS = (
         knob="publish-before-init",
         detectors=("count-saturated", "table-use-after-free", "claim-broken", "count-underflow"),
         source="patch 2: pmd_install; D1",
+    ),
+    Subject(
+        name="claim/one-lock-no-grace-period",
+        text="where one lock serves an mm, a table is freed right behind its flush: nobody enters it with an old pmd",
+        scene=at_once(ONE_ENTRY, walk, zap, partial(fault, page=1), end=counted_plainly),
+        knob="lock-no-pmd-recheck",
+        detectors=("table-use-after-free", "pmd-changed-under-pin", "claim-broken", "unlock-not-owner"),
+        source="PMAP_LOCK, sys/amd64/amd64/pmap.c",
+        policy="pmap-mutex",
+        bound=2,
+    ),
+    Subject(
+        name="claim/asked-for-tables-outlive-their-readers",
+        text="a table that goes when somebody asks is not freed under who came to it by the reverse map",
+        scene=at_once(LAZYFREE, reclaim, zap_then_ask, end=counted_plainly),
+        knob="free-ptes-at-once",
+        detectors=("table-use-after-free", "ptlock-dead", "freed-under-rcu-reader"),
+        source="D14; two counters, 6 of 7",
+        policy="two-counter-safe",
+        bound=1,
+    ),
+    Subject(
+        name="claim/stray-table-stays-empty",
+        text="a table that was unhooked and marked gets no entry any more, however long it takes to empty it",
+        scene=at_once(ONE_ENTRY, zap_slot, partial(fault, page=1), end=counted_plainly),
+        knob="stray-forgotten",
+        detectors=("freed-table-not-empty", "table-use-after-free", "claim-broken"),
+        source="CortenMM; H36",
+        policy="corten",
+        bound=1,
+    ),
+    Subject(
+        name="claim/plain-count-under-the-lock",
+        text="a plain count that changes under the lock alone is the number of entries",
+        scene=at_once(CACHED, around, zap, end=counted_plainly),
+        knob="count-late",
+        detectors=(*COUNT, "freed-table-not-empty", "pmd-changed-under-pin", "table-use-after-free"),
+        source="pmap_unwire_ptp, sys/amd64/amd64/pmap.c; two counters, 4 of 7",
+        policy="pmap-mutex",
+        bound=2,
     ),
     Subject(
         name="claim/table-outlives-its-readers",

@@ -12,7 +12,7 @@ import click
 from emulator import engine as engines
 from emulator.engine import ENGINES
 from emulator.knobs import KNOBS
-from emulator.policy.policies import POLICIES
+from emulator.policy.policies import POLICIES, families_of
 from emulator.watch.points import COORDINATOR_POINTS, POINTS
 from scenarios.session.errors import UserError, unknown
 from scenarios.session.record import prepare_page
@@ -158,7 +158,7 @@ class Lab:
 
     def choose_engine(self) -> None:
         """Select engine and build of this process."""
-        engines.choose(self.engine, self.needs_debug or engines.debug())
+        engines.choose(self.engine, self.needs_debug or engines.debug(), families_of(self.policies))
 
     def check_stops(self, cpus: int) -> None:
         """Refuse to stop a CPU that a machine of so many does not have. Raises UserError."""
@@ -246,7 +246,9 @@ def engine_options(function: Callable[..., Any], default_checks: str = "audit") 
         **others: Any,
     ) -> Any:
         debug = bool(checks == "online" or knob or perturb or kill or stall)
-        engines.choose(engine, debug or engines.debug())
+        named = others.get("policy") or ()
+        named = [named] if isinstance(named, str) else named
+        engines.choose(engine, debug or engines.debug(), families_of(named))
         lab = Lab(
             engine=engine,
             seed=seed,

@@ -17,7 +17,16 @@ CHILDREN = (1, 2, 3)
 FILES = (0, 1)
 # What is mapped at the start of a trace decides what the rest of it meets, so some verbs come more often than others.
 WEIGHTS = {"touch": 8, "read": 4, "mm": 3, "mr": 4, "in": 6, "mmap": 2, "dontneed": 2, "munmap": 3, "get": 2, "put": 2}
-RARE = {"adv": 0.5, "file": 0, "reap": 0.5, "forkhold": 0.5, "mlockall": 0.2, "munlockall": 0.2, "mseal": 0.2}
+RARE = {
+    "adv": 0.5,
+    "file": 0,
+    "free_ptes": 0,
+    "reap": 0.5,
+    "forkhold": 0.5,
+    "mlockall": 0.2,
+    "munlockall": 0.2,
+    "mseal": 0.2,
+}
 BORDERS = (0, PMD_SIZE, 2 * PMD_SIZE, PUD_SIZE, PUD_SIZE - PMD_SIZE, 8 * PUD_SIZE)
 HOSTILE = ("0xffffffffffffffff", "0xfffffffffffff000", "0x8000000000000000", "0x7fffffffffff")
 ADVICE = tuple(n for n in range(27) if n != 7) + (102, 103, 1212)

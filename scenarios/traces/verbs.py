@@ -14,6 +14,7 @@ from emulator import uapi
 from emulator.mm_types import PAGE_SIZE
 from emulator.uapi import PM_GUARD_REGION, PM_PRESENT, PM_SWAP, VM_SHARED, Op
 from workers.programs.program import (
+    FREE_PTES,
     MARK,
     PROT,
     REAP,
@@ -282,6 +283,7 @@ VERBS = {
     "expect": _verb(
         "VMPTE RSSANON", lambda given: MARK, "nothing; what a process that was recorded had here, for whatif to compare"
     ),
+    "free_ptes": _verb("", lambda given: FREE_PTES, "empty and all-zero tables go, where a policy waits to be asked"),
     "mark": _verb("", lambda given: MARK, "nothing: the figures as they are"),
 }
 NOT_IN_CHILDREN = ("forkhold", "reap", "in", "exit", "file")  # what `in` has no room for

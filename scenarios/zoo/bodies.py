@@ -15,8 +15,10 @@ from emulator.huge.khugepaged import collapse_one
 from emulator.pages.vma import find_vma
 from emulator.pgtable import pgtable_of, pmd_lookup
 from emulator.policy.pte_alloc import pte_alloc_try_get
-from emulator.policy.pte_ref import pte_put
+from emulator.policy.pte_ref import policy_demand, pte_put
 from emulator.rmap_walks.anon_reclaim import pageout_page
+from emulator.tables.mmu_gather import ZAP_RECLAIM
+from emulator.tables.pgalloc import pmd_alloc
 from emulator.tables.rcu import account_rcu_age, cond_resched, rcu_read_lock, rcu_read_unlock
 from emulator.uapi import MADV_COLLAPSE
 from emulator.walks.gup_fast import use_page
@@ -78,7 +80,7 @@ def zap(m: Any, cpu: int) -> None:
 def fault(m: Any, cpu: int, page: int = 0) -> None:
     """A read fault on a page."""
     addr = BASE + page * PAGE
-    handle_pte_fault(m, cpu, 0, find_vma(m, 0, addr), pmd_lookup(m, 0, addr), addr, 0)
+    handle_pte_fault(m, cpu, 0, find_vma(m, 0, addr), pmd_alloc(m, cpu, 0, addr), addr, 0)
 
 
 def access(m: Any, cpu: int) -> None:
@@ -98,7 +100,7 @@ def walk(m: Any, cpu: int) -> None:
 
 def around(m: Any, cpu: int) -> None:
     """Fault-around of two pages of a file."""
-    pmd = pmd_lookup(m, 0, BASE)
+    pmd = pmd_alloc(m, cpu, 0, BASE)
     table = pte_alloc_try_get(m, cpu, 0, pmd)
     map_cached_range(m, cpu, 0, find_vma(m, 0, BASE), pmd, table, BASE, BASE + 2 * PAGE)
     pte_put(m, cpu, 0, pmd, BASE)
@@ -108,6 +110,17 @@ def zap_then_fault(m: Any, cpu: int) -> None:
     """MADV_DONTNEED, then a fault in the same slot."""
     zap(m, cpu)
     fault(m, cpu, 1)
+
+
+def zap_slot(m: Any, cpu: int) -> None:
+    """MADV_DONTNEED of the whole slot."""
+    zap_page_range(m, cpu, 0, BASE, BASE + SLOT, ZAP_RECLAIM)
+
+
+def zap_then_ask(m: Any, cpu: int) -> None:
+    """MADV_DONTNEED, then somebody asks for empty tables."""
+    zap(m, cpu)
+    policy_demand(m, cpu, 0)
 
 
 def use(m: Any, cpu: int) -> None:

@@ -52,6 +52,7 @@ STACK_PAGES = 8
 
 # the columns of an instruction
 OP, ADDR, LENGTH, STEP, ARG, ROW, MORE = range(7)
+OP_FREE_PTES = int(Op.FREE_PTES)
 OP_TOUCH, OP_READ, OP_MMAP, OP_MUNMAP, OP_MADVISE, OP_MARK = (
     int(op) for op in (Op.TOUCH, Op.READ, Op.MMAP, Op.MUNMAP, Op.MADVISE, Op.MARK)
 )

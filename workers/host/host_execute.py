@@ -34,6 +34,7 @@ from workers.host.host_calls import (
     OP_ACCESS_VM,
     OP_COUNT_VMAS,
     OP_EXIT_CHILD,
+    OP_FREE_PTES,
     OP_MADVISE,
     OP_MARK,
     OP_MINCORE,
@@ -184,7 +185,7 @@ def execute_more(words, text, op, addr, length, arg):
         return call(FALLOCATE, words[FILES + addr], PUNCH_HOLE, arg * PAGE_SIZE, length * PAGE_SIZE)
     if op == OP_UFFD_REGISTER or op == OP_UFFD_UNREGISTER or op == OP_UFFD_COPY or op == OP_UFFD_MOVE:
         return userfault(words, text, op, addr, length, arg)
-    return 0 if op == OP_MARK else -EINVAL
+    return 0 if op in (OP_MARK, OP_FREE_PTES) else -EINVAL  # no kernel of ours has free_ptes
 
 
 @njit

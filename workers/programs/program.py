@@ -340,6 +340,7 @@ def mmap_device(addr: int) -> Insn:
 DEVICE_REMOVE = Insn(Op.DEVICE_REMOVE)
 SWAPOFF = Insn(Op.SWAPOFF)
 EXIT, STOP, MARK, REAP = Insn(Op.EXIT), Insn(Op.STOP), Insn(Op.MARK), Insn(Op.REAP)
+FREE_PTES = Insn(Op.FREE_PTES)
 
 
 def assemble(program: Iterable[Insn] | np.ndarray) -> np.ndarray:

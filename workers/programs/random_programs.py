@@ -34,7 +34,7 @@ from emulator.uapi import (
 from workers.programs.program import (
     DEVICE_REMOVE,
     EXIT,
-    MARK,
+    FREE_PTES,
     REAP,
     STOP,
     SWAPOFF,
@@ -421,8 +421,8 @@ class Author:
         return [touch(addr, PAGE_SIZE, value=value), touch(other, PAGE_SIZE, value=value), ksm(addr, other)]
 
     def pause(self) -> list[Insn]:
-        """compute."""
-        return [compute(self.rng.randrange(20)), MARK]
+        """compute; then somebody asks for empty tables."""
+        return [compute(self.rng.randrange(20)), FREE_PTES]
 
     def use_device(self) -> list[Insn]:
         """Map the device's frame, use it, have it taken away; each of it or not."""

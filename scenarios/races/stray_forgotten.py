@@ -1,0 +1,36 @@
+"""A table is unhooked and not marked: who waits for its lock maps a page in it, and says that all is well.
+
+CPU 0, MADV_DONTNEED of 2 MiB          CPU 1, page fault
+=============================          =================
+                                       reads the pmd: table T
+                                       rcu_read_lock(); the pmd names T
+pmd_lock, ptl of T
+  clears the pmd; T is not marked
+drops both
+                                       ptl of T; T is not stray
+                                       sets its entry: in a table that
+                                         nobody will ever walk
+empties T; T joins the gather
+"""
+
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import STOP, dontneed, jump, mmap, touch
+from workers.programs.scene import Scene
+
+
+def programs(seed: int) -> Programs:
+    """CPU 0 releases the slot, CPU 1 touches a page of it."""
+    return [[mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, SLOT), jump(1)], [touch(BASE + PAGE, PAGE), jump(0)]]
+
+
+RACE = Race(
+    detectors=("freed-table-not-empty", "table-use-after-free"),
+    programs=programs,
+    scene=Scene(
+        setup=(mmap(BASE, SLOT), touch(BASE, PAGE), STOP),
+        programs=((touch(BASE + PAGE, PAGE), STOP), (dontneed(BASE, SLOT), STOP)),
+    ),
+    policy="corten",
+    steer=(("pte_lock.stray", "corten.stray"),),
+    why="the mark of its tables",
+)
