@@ -18,7 +18,7 @@ from emulator.watch.points import POINTS
 from scenarios.session import ending, errors
 from scenarios.session.options import Lab, engine_options, one_of
 from scenarios.traces.agreement import PT_RECLAIM, host_policy
-from scenarios.zoo.race import RACES
+from scenarios.zoo.race import RACES, load_race
 
 WIDTH = 100  # columns of a listing
 
@@ -155,8 +155,6 @@ def ptelab() -> None:
 
 
 def _races() -> dict[str, str]:
-    from scenarios.zoo.race import load_race
-
     return {f"race/{name}": load_race(name).text.splitlines()[0] for name in RACES}
 
 

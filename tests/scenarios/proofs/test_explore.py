@@ -107,7 +107,10 @@ def test_a_scene_runs_under_another_policy_and_the_report_says_so():
         (["claim/two-installs", "--fixed"], "is a claim, which is whole as it is"),
         (["race/no-flush", "--knob", "x"], "unknown knob 'x'; known: publish-before-init,"),
         (["race/no-flush", "--policy", "x"], "unknown policy 'x'; known: none,"),
-        (["race/no-flush", "--target", "pte_trj_get"], "unknown kernel function 'pte_trj_get'; known: pte_try_get,"),
+        (
+            ["race/no-flush", "--target", "pte_trj_get"],
+            "unknown kernel function 'pte_trj_get'; did you mean pte_try_get",
+        ),
         (["race/no-flush", "--write", "/tmp/x.md"], "--write does nothing with race/no-flush"),
         (["all", "--fixed"], "--fixed does nothing with all"),
         (["all", "--schedule", "-"], "--schedule does nothing with all"),
