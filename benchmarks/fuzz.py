@@ -20,6 +20,13 @@ from typing import Any
 
 import click
 
+from scenarios.cli import ptelab
+from scenarios.session.errors import UserError
+from scenarios.traces.trace import TraceError, parse, parse_text
+from workers.explorer import schedule
+from workers.litmus import record
+from workers.litmus.expression import BadTest
+
 ROOT = Path(__file__).resolve().parent.parent
 HANG_SECONDS = 10.0  # of one input
 MOST_KB = 1 << 20  # of memory of the process that parses
@@ -108,8 +115,6 @@ def changed(rng: random.Random, corpus: Sequence[str]) -> str:
 
 
 def _traces() -> Target:
-    from scenarios.traces.trace import TraceError, parse, parse_text
-
     turn = random.Random(0)
     room = tempfile.NamedTemporaryFile(suffix=".trace")  # noqa: SIM115  # as long as the process
 
@@ -125,27 +130,20 @@ def _traces() -> Target:
 
 
 def _schedules() -> Target:
-    from workers.explorer.schedule import DoesNotFit, parse
-
     said = re.findall(r"`([^`]*@[^`]*/[^`]*=[^`]*)`", (ROOT / "docs" / "explore.md").read_text())
-    return Target("schedules", parse, (DoesNotFit,), said or ["0@get/cpu.mm.1=1"])
+    return Target("schedules", schedule.parse, (schedule.DoesNotFit,), said or ["0@get/cpu.mm.1=1"])
 
 
 def _litmus() -> Target:
-    from workers.litmus.expression import BadTest
-    from workers.litmus.record import read
-
     files = sorted((ROOT / "tests" / "workers" / "litmus").glob("*.jsonl"))
     lines = [line for path in files for line in path.read_text().splitlines()]
-    return Target("litmus files", lambda text: read(text, "fuzz"), (BadTest,), lines)
+    return Target("litmus files", lambda text: record.read(text, "fuzz"), (BadTest,), lines)
 
 
 def _options() -> Target:
     """A command line, its words on a line each: all is parsed, nothing is done."""
-    from scenarios.cli import ptelab
-    from scenarios.session.errors import UserError
 
-    def parse(text: str) -> None:
+    def command_line(text: str) -> None:
         words = [word.replace("\0", "") for word in text.split("\n")]
         context = ptelab.make_context("ptelab", ["list"])
         group: click.Command = ptelab
@@ -169,7 +167,7 @@ def _options() -> Target:
         "agree --count 5 --seed 3",
     ]
     refuses = (UserError, click.ClickException, click.exceptions.Exit, click.Abort)
-    return Target("options", parse, refuses, [line.replace(" ", "\n") for line in lines])
+    return Target("options", command_line, refuses, [line.replace(" ", "\n") for line in lines])
 
 
 TARGETS: dict[str, Callable[[], Target]] = {

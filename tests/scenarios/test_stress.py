@@ -16,6 +16,7 @@ from emulator.policy.policies import FAMILIES as FAMILY_BITS
 from emulator.policy.policies import POLICIES
 from emulator.uapi import MADV_POPULATE_READ
 from emulator.watch.paths import PATHS
+from scenarios import stress as scenario
 from scenarios.session.options import Lab
 from scenarios.stress import SIGNALS, SOUND, Setup, failures
 from scenarios.zoo.race import BASE, PAGE
@@ -121,6 +122,17 @@ def test_long_random_programs_race_soundly_on_the_semaphore_engine(policy, build
 def test_a_seed_names_the_same_programs_every_time():
     assert random_workload(5, 4, 2, 200) == random_workload(5, 4, 2, 200)
     assert random_workload(5, 4, 2, 200) != random_workload(6, 4, 2, 200)
+
+
+def test_a_seed_chooses_a_machine_that_its_build_can_run():
+    shapes = [Setup(Lab(seed=seed, checks="online")).shape() for seed in range(40)]
+    plain = [Setup(Lab(seed=seed, checks="audit")).shape() for seed in range(40)]
+
+    assert {cpus for cpus, *_ in shapes} == set(scenario.SHAPES[0])
+    assert all(mms <= cpus for cpus, mms, *_ in shapes)
+    assert {perturb for *_, perturb in shapes} == set(scenario.SHAPES[3])
+    assert [(*shape[:3], 0) for shape in shapes] == plain
+    assert Setup(Lab(checks="online"), cpus=1).shape()[1:] == (1, Setup(Lab()).shape()[2], 0)
 
 
 def test_what_was_found_comes_with_a_command_that_finds_it_again():
