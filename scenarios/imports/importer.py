@@ -22,7 +22,7 @@ from scenarios.imports.calls import (
     as_call,
 )
 from scenarios.imports.memory_calls import Left, MemoryCalls, failed
-from scenarios.imports.people import People, Task
+from scenarios.imports.people import Memory, People, Task
 from scenarios.imports.placing import Placing
 from scenarios.imports.touches import Touches
 from scenarios.imports.writer import Writer
@@ -148,14 +148,22 @@ class Importer:
         held = self._held.pop(event.tid, [])
         self.people.execute(task, event.tid)
         for fault in held:
-            self._placing.fault(task.memory, fault)
+            self._place(task.memory, fault)
 
     def _release(self, tid: int) -> None:
         """The task goes on as it is: the faults that are held are those of its memory."""
         task = self.people.tasks.get(tid)
         for fault in self._held.pop(tid, []):
             if task is not None and task.memory.number is not None:
-                self._placing.fault(task.memory, fault)
+                self._place(task.memory, fault)
+
+    def _place(self, memory: Memory, fault: Event) -> None:
+        """Enter a fault that was held."""
+        try:
+            self._placing.fault(memory, fault)
+        except Left as left:
+            self._account.understood -= 1
+            self._account.leave_out(str(left), fault.where)
 
     def _fault(self, event: Event) -> None:
         """A page fault. One where nothing is mapped is held until the task says what it does: it may be exec's."""

@@ -36,6 +36,12 @@ class Left(Exception):
     """A call that the language of traces has no word for; the text is which."""
 
 
+def _in_user_space(start: int, length: int) -> None:
+    """Raises Left if a range is not one of 47 bits."""
+    if not 0 <= start <= TOP or not 0 <= length <= TOP - start:
+        raise Left("an address or a length outside of 47 bits")
+
+
 class MemoryCalls:
     """The calls, by name: each takes the memory and the event.
 
@@ -80,7 +86,7 @@ class MemoryCalls:
     def ranged(self, memory: Memory, name: str, start: int, length: int, word: str) -> bool:
         """madvise or mprotect of a part of one mapping that changes none; False if it is more than that."""
         there = memory.space.around(start, start + length)
-        if there is None or there.left_out or there.lazy or memory.number is None or not length:
+        if there is None or there.left_out or there.lazy or length > TOP or memory.number is None or not length:
             return False
         if name == "madvise":
             verb = _BY_WORD.get(word)
@@ -114,8 +120,9 @@ class MemoryCalls:
         length, start = page_up(number(args["len"])), event.result
         if start is None:
             start = number(args.get("addr", "0"))
-        if not 0 <= start <= TOP - length or not length:
-            raise Left("mmap outside of 47 bits")
+        _in_user_space(start, length)
+        if not length:
+            raise Left("mmap of nothing")
         file, offset = "", 0
         shared = bool(flags & calls.MAP_SHARED) and flags & 0xF != calls.MAP_DROPPABLE
         if flags & calls.MAP_HUGETLB:
@@ -159,14 +166,14 @@ class MemoryCalls:
 
     def _munmap(self, memory: Memory, event: Event) -> None:
         start, length = number(event.args.get("addr", "0")), page_up(number(event.args["len"]))
-        if length > TOP or start > TOP - length:
-            raise Left("munmap outside of 47 bits")
+        _in_user_space(start, length)
         self._writer.line(memory.who, f"munmap @ {start:#x} {length:#x}")
         memory.space.replace(start, start + length, [])
 
     def _mprotect(self, memory: Memory, event: Event) -> None:
         start, length = number(event.args["start"]), page_up(number(event.args["len"]))
         prot = bits("prot", event.args.get("prot", "0")) & 7
+        _in_user_space(start, length)
         if not event.failed:
             self._covered(memory, start, start + length)
         if event.name == "pkey_mprotect" and number(event.args.get("pkey", "-1")) > 0:
@@ -181,8 +188,9 @@ class MemoryCalls:
         start, old, new = (number(args[name]) for name in ("addr", "old_len", "new_len"))
         flags, to = bits("mremap", args.get("flags", "0")), event.result
         old, new = page_up(old), page_up(new)
-        if to is None or not 0 <= to <= TOP - new or not 0 <= start <= TOP - old:
-            raise Left("mremap outside of 47 bits")
+        _in_user_space(start, old)
+        _in_user_space(-1 if to is None else to, new)
+        assert to is not None
         self._covered(memory, start, start + (old or PAGE))
         parts = memory.space.within(start, start + (old or PAGE))
         first = parts[0]
@@ -214,8 +222,7 @@ class MemoryCalls:
         advice = bits("advice", event.args.get("behavior", "0"))
         if advice in _POISON:
             raise Left("madvise that takes memory from the whole machine")
-        if start > TOP or length > TOP:
-            raise Left("madvise outside of 47 bits")
+        _in_user_space(start, length)
         end = start + page_up(length)
         if not event.failed:
             self._covered(memory, start, end)
@@ -255,8 +262,8 @@ class MemoryCalls:
 
     def _brk(self, memory: Memory, event: Event) -> None:
         now = event.result
-        if now is None or not 0 <= now < TOP:
-            raise Left("brk outside of 47 bits")
+        _in_user_space(-1 if now is None else now, PAGE)
+        assert now is not None
         if memory.brk is None:
             memory.heap = memory.brk = now
             return
@@ -272,6 +279,7 @@ class MemoryCalls:
 
     def _mlock(self, memory: Memory, event: Event) -> None:
         start, length = number(event.args["start"]), number(event.args["len"])
+        _in_user_space(start, length)
         if not event.failed:
             self._covered(memory, start // PAGE * PAGE, page_up(start + length))
         onfault = event.name == "mlock2" and bits("mlock2", event.args.get("flags", "0"))
@@ -285,6 +293,7 @@ class MemoryCalls:
 
     def _msync(self, memory: Memory, event: Event) -> None:
         start, length = number(event.args["start"]), number(event.args["len"])
+        _in_user_space(start, length)
         flags = bits("msync", event.args.get("flags", "0"))
         words = [word for bit, word in ((1, "async"), (2, "inval"), (4, "sync")) if flags & bit]
         self._writer.line(memory.who, f"msync @ {start:#x} {length:#x} {','.join(words) or '0'}")
@@ -299,6 +308,7 @@ class MemoryCalls:
         size = page_up(self._segments.get(segment, 0))
         if not size or start is None:
             raise Left("shmat of a segment whose size is not in the input")
+        _in_user_space(start, size)
         prot = 1 if "SHM_RDONLY" in event.args.get("shmflg", "") else 3
         mapping = Mapping(start, start + size, prot, True, f"shared memory segment {segment}")
         self.map(memory, mapping, ())
@@ -325,6 +335,7 @@ class MemoryCalls:
         """Take pages out of a file, if some process of the trace maps it."""
         named = _DELETED.match(fd)
         file = named[2] if named else memory.files.get(number(fd), "")
+        _in_user_space(offset, length)
         for at, size in self._writer.pieces(file, offset, length):
             self._writer.line("", f"punch 0 {at:#x} {size:#x}")
 

@@ -21,6 +21,7 @@ from scenarios.imports.calls import (
     PARAMETERS,
     WITHOUT_EFFECT,
     Event,
+    Unknown,
     number,
     split,
 )
@@ -101,7 +102,10 @@ class _Perf:
                 if lost := _LOST.match(line):
                     self._account.lost += int(lost[1] or lost[2])
                 elif line.strip() and not line.startswith("#"):
-                    yield from self._read(line)
+                    try:
+                        yield from self._read(line)
+                    except (Unknown, KeyError, ValueError):
+                        self._refuse(line)
 
     def _read(self, line: str) -> Iterator[Event]:
         raise NotImplementedError

@@ -67,12 +67,12 @@ def _take(found: Snapshot, line: str, where: str, account: Account) -> None:
     if mapping := _MAPS.match(line):
         start, end, *prot, sharing, offset, inode, name = mapping.groups()
         account.understood += 1
-        if int(end, 16) <= TOP:
+        if int(start, 16) < int(end, 16) <= TOP:
             bits = sum(bit for bit, letter in zip((1, 2, 4), prot, strict=True) if letter != "-")
             found.mappings.append(
                 Line(int(start, 16), int(end, 16), bits, sharing == "s", int(offset, 16), int(inode), name.strip())
             )
-    elif (pages := _RANGE.match(line)) and pages[3] in KINDS:
+    elif (pages := _RANGE.match(line)) and pages[3] in KINDS and int(pages[1], 16) < int(pages[2], 16) <= TOP:
         account.understood += 1
         found.pages.append((int(pages[1], 16), int(pages[2], 16), pages[3]))
     elif value := _FIELD.match(line):

@@ -9,7 +9,17 @@ import re
 from collections.abc import Iterator
 
 from scenarios.imports.account import Account
-from scenarios.imports.calls import CALL, CREATES, NOT_MODELLED, PARAMETERS, WITHOUT_EFFECT, Event, number, split
+from scenarios.imports.calls import (
+    CALL,
+    CREATES,
+    NOT_MODELLED,
+    PARAMETERS,
+    WITHOUT_EFFECT,
+    Event,
+    Unknown,
+    number,
+    split,
+)
 from scenarios.imports.lines import Lines
 
 _CALL = re.compile(r"\s*(?:(r\d+) = )?([a-z_][a-z_0-9]*)(\$\w+)?\((.*?)\)(?:\s+\(([a-z][a-z0-9_:, ]*)\))?\s*$", re.I)
@@ -41,9 +51,13 @@ class Syzkaller:
             for line in block:
                 line_number += 1
                 found = _CALL.match(line)
-                if found is not None:
-                    yield from self._call(line_number, *found.groups())
-                elif not _OPTIONS.match(line):
+                try:
+                    if found is not None:
+                        yield from self._call(line_number, *found.groups())
+                        continue
+                except (Unknown, KeyError):
+                    pass
+                if found is not None or not _OPTIONS.match(line):
                     where = f"{self._source}:{line_number}"
                     self._account.refuse(where, f"not a call of syzkaller's: {line.strip()[:40]!a}")
 

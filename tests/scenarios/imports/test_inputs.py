@@ -7,11 +7,16 @@ import json
 
 import pytest
 from command import ptelab
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from scenarios.imports.account import Account
 from scenarios.imports.command import import_files
 from scenarios.imports.inputs import Inputs
 from scenarios.imports.lines import Unreadable
+from scenarios.imports.touches import MODES
+from scenarios.session.errors import UserError
+from scenarios.traces.trace import parse
 
 RW = "PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0"
 SYZ = """\
@@ -133,3 +138,47 @@ def test_a_log_without_a_word_of_memory_is_refused(tmp_path):
     run = ptelab("import", log(tmp_path, "x", "1 getpid() = 1\n"), "-o", str(tmp_path / "out.trace"))
     assert (run.returncode, run.stderr.count("\n")) == (2, 1)
     assert not (tmp_path / "out.trace").exists()
+
+
+SAMPLES = [
+    f"1 mmap(NULL, 8192, {RW}) = 0x7f0000000000",
+    "1 mremap(0x7f0000000000, 8192, 16384, MREMAP_MAYMOVE) = 0x7f0000100000",
+    "1 clone(child_stack=NULL, flags=SIGCHLD <unfinished ...>",
+    "2 mprotect(0x7f0000000000, 4096, PROT_NONE) = 0",
+    "1 <... clone resumed>) = 2",
+    '2 execve("/bin/x", ["x"], 0x7ffe /* 3 vars */) = 0',
+    "1 brk(0x555500021000) = 0x555500021000",
+    "1 madvise(0x7f0000000000, 4096, MADV_DONTNEED) = 0",
+    "     2.700 ( 0.016 ms): x/1 madvise(start: 0x7fbc4ca7f000, len_in: 8192, behavior: MADV_DONTNEED) = 0",
+    "     2.577 ( 0.000 ms): x/1 minfault [f+0xce] => /lib/a.so@0x7fbc4ca7f008 (d.)",
+    " x 1 [0] 1.1: exceptions:page_fault_user: address=0x7f0000000000 ip=0x1 error_code=0x6",
+    " x 1 [0] 1.2: syscalls:sys_enter_munmap: addr: 0x1000, len: 0x1000",
+    " x 1 [0] 1.3: syscalls:sys_exit_munmap: 0x0",
+    " x 1 [0] 1.4: PERF_RECORD_MMAP2 1/1: [0x1000(0x1000) @ 0 00:00 0 0]: r-xp [vdso]",
+    "7f0000000000-7f0000002000 rw-p 00000000 00:00 0 [heap]",
+    "7f0000000000-7f0000002000 anon",
+    "madvise(&(0x7f0000000000/0x400000)=nil, 0x400000, 0x4) (async)",
+]
+DAMAGE = ["", "-1", "ffffffffffffffff", "(", ")", "<", '"', "|", "4096", "\0", " ", "0x"]
+
+
+@st.composite
+def damaged(draw):
+    """A line of some tool, of which a part is something else."""
+    line = draw(st.sampled_from(SAMPLES))
+    at = draw(st.integers(0, len(line)))
+    return line[:at] + draw(st.sampled_from(DAMAGE)) + line[at + draw(st.integers(0, 4)) :]
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.one_of(st.sampled_from(SAMPLES), damaged()), min_size=1, max_size=15), st.sampled_from(MODES))
+def test_of_damaged_logs_there_is_a_trace_that_can_be_replayed_or_one_line(tmp_path, text, touch):
+    out = str(tmp_path / "out.trace")
+    problem = ""
+    try:
+        import_files([log(tmp_path, "damaged", "\n".join(text))], out, touch)
+    except UserError as error:
+        problem = str(error)
+    assert "\n" not in problem
+    if not problem:
+        parse(out)
