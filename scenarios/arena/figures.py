@@ -92,9 +92,14 @@ def added_ns(row: Row, base: Row) -> list[float]:
 
 
 def given_back(row: Row, base: Row) -> float | None:
-    """Per cent of the tables that hold nothing under the baseline that a row does not have, None if there are none."""
-    waste, all_of_it = (float(median(of, "later_kb") or 0) - float(median(of, "needed_kb") or 0) for of in (row, base))
-    return 100 * (1 - waste / all_of_it) if all_of_it > 0 else None
+    """Per cent of the tables that the baseline has and the policy does not need, that the row does not have.
+
+    None if there are none. A policy that takes tables of the zero page needs fewer than the baseline does.
+    """
+    held, left, needed = (
+        float(median(of, figure) or 0) for of, figure in ((base, "later_kb"), (row, "later_kb"), (row, "needed_kb"))
+    )
+    return 100 * (held - left) / (held - needed) if held > needed else None
 
 
 def regressions(rows: Iterable[Row], earlier: Iterable[Row]) -> list[str]:

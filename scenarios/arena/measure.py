@@ -18,7 +18,7 @@ from scenarios.arena.workloads import Job
 from scenarios.session import session
 from scenarios.session.options import Lab
 from scenarios.session.record import Record
-from workers.programs.program import STOP, Insn, assemble, compute
+from workers.programs.program import FREE_PTES, STOP, Insn, assemble, compute
 
 ACCESSES = (Op.TOUCH, Op.READ)
 ZAPS = (Op.MADVISE, Op.MUNMAP, Op.TRUNCATE)
@@ -48,12 +48,12 @@ def run_job(job: Job, policy: str, lab: Lab, record: Record, command: str) -> di
 
 
 def ending(policy: str, cpus: int) -> list[Insn]:
-    """What ends a program. Under a policy that looks now and then: idle for two more looks.
-
-    The first may begin behind the memory that is meant, where the one before had stopped.
+    """What ends a program. A policy that waits to be asked is asked; one that looks now and then finds the CPU idle for
+    two more looks: the first may begin behind the memory that is meant, where the one before had stopped.
     """
+    asked = [FREE_PTES] if POLICIES[policy].demand else []
     idle = POLICIES[policy].scan_period * 6 // 5
-    return [compute(idle), compute(idle), STOP] if idle and cpus == 1 else [STOP]
+    return [*asked, compute(idle), compute(idle), STOP] if idle and cpus == 1 else [*asked, STOP]
 
 
 def memory(machine: Any, rows: slice) -> dict[str, float]:

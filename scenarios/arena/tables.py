@@ -75,7 +75,7 @@ def show_workload(rows: Sequence[Row]) -> None:
                 measured(row, "pf_per_min", 1, 1e6),
                 measured(row, "ns_per_fault"),
                 added(row, base),
-                measured(row, "ns_per_zap"),
+                measured(row, "ns_per_zap", 0),
                 duration(median(row, "reuse_median_us")),
                 duration(median(row, "reuse_p99_us")),
             ]
@@ -98,7 +98,7 @@ def show_given_back(rows: Sequence[Row]) -> None:
     report.tables(
         ["policy", *(of[0] for of in sized)],
         lines,
-        f"given back: per cent of the tables that hold nothing in the end under {BASELINE}",
+        f"given back: per cent of the tables under {BASELINE} that the policy does not need",
     )
 
 

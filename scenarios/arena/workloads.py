@@ -93,7 +93,7 @@ def job(chunks: int, body: Sequence[np.ndarray], frames: int, **geometry: Any) -
     mapping = mmap_file(start, total, 0, shared=True) if geometry.get("files") else mmap(start, total)
     rows = np.concatenate([assemble([*image(), mapping]), *body])
     sizes: dict[str, Any] = {
-        "insns": len(rows) + 3,
+        "insns": len(rows) + 4,
         "records": len(rows),
         "vmas": 64,
         "frames": frames + 64 + 2 * PCP_ROOM,
@@ -135,7 +135,7 @@ def forked(chunks: int, cpus: int, seed: int) -> Job:
     """A process that has released all in calls of 64 KiB forks."""
     built = sweep(chunks, cpus, seed, 64 << 10)
     rows = np.concatenate([built.programs[0], assemble([fork_as(CHILD)])])
-    size = len(rows) + 3
+    size = len(rows) + 4
     return Job([rows], replace(built.geometry, mms=2, insns=size, records=size, tables=3 * chunks + 2 * UPPER + 4096))
 
 
@@ -210,7 +210,7 @@ def looped(begin: Sequence[Sequence[Insn]], turns: Sequence[Sequence[Insn]], rou
     geometry = Geometry(
         cpus=cpus,
         vmas=64 + cpus,
-        insns=rows + 3 * cpus,
+        insns=rows + 4 * cpus,
         records=rows,
         frames=1 + cpus * (PAGES + PCP_ROOM),
         tables=8192 + cpus * (8 + 2 * PCP_HIGH[1]),  # room for those that wait for a grace period

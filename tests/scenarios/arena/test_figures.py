@@ -71,12 +71,14 @@ def test_a_figure_that_does_not_apply_decides_nothing():
     assert not worse(row("other"), never, "reuse_median_us")
 
 
-def test_what_a_policy_gives_back_is_of_what_the_baseline_wastes():
+def test_what_a_policy_gives_back_is_of_what_the_baseline_has_and_the_policy_does_not_need():
     base = row(BASELINE, later_kb=[500], needed_kb=[100])
+    full = row(BASELINE, later_kb=[100], needed_kb=[100])
 
     assert given_back(row("half", later_kb=[300], needed_kb=[100]), base) == 50
     assert given_back(base, base) == 0
-    assert given_back(base, row(BASELINE, later_kb=[100], needed_kb=[100])) is None
+    assert given_back(full, full) is None
+    assert given_back(row("zeros", later_kb=[40], needed_kb=[40]), full) == 100  # it needs none of them
 
 
 def test_added_nanoseconds_pair_the_repeats():
