@@ -40,7 +40,8 @@ def page_tables(rows: Sequence[Row], scale: int, repeat: int) -> dict[str, str]:
         ends = dict.fromkeys([*cases[:1], *cases[-1:]])  # of many numbers of CPUs the fewest and the most
         of = [[row for row in rows if key(row) == case] for case in ends]
         found[name] = "".join(_block(f"ptelab arena --workload {name}", tables.show_workload, mine) for mine in of)
-    where = f"{len(os.sched_getaffinity(0))} processors ({processor_model()}), commit {(commit() or 'unknown')[:12]}"
+    where = f"{len(os.sched_getaffinity(0))} processors ({processor_model()}), load {os.getloadavg()[0]:.0f}"
+    where += f", commit {(commit() or 'unknown')[:12]}"
     return found | {"where": f"Scale {scale}, {repeat} repeats where time counts,\n{where}.\n"}
 
 
