@@ -131,8 +131,8 @@ LIFE = (
     change(
         "state-late",
         "pmd_install",
-        "            pte_table_init(m, table, 1)\n            populate(m, mm, pmd, table)\n        mark_life",
-        "            populate(m, mm, pmd, table)\n            pte_table_init(m, table, 1)\n        mark_life",
+        "            pte_table_init(m, table, 1, 0, 0)\n            populate(m, mm, pmd, table)\n        mark_life",
+        "            populate(m, mm, pmd, table)\n            pte_table_init(m, table, 1, 0, 0)\n        mark_life",
     ),
     change("reclaim-skipped", "reclaim_locked", " or skipped or", " or"),
     change(
@@ -156,7 +156,12 @@ LIFE = (
         "while table != 0 and m.ptdesc.pmd[table] != pmd:",
         "while table != 0 and m.ptdesc.pmd[table] < 0:",
     ),
-    change("deposit-owner", "pgtable_trans_huge_deposit", "    m.ptdesc.mm[table] = mm + 1\n", ""),
+    change(
+        "deposit-owner",
+        "pgtable_trans_huge_deposit",
+        "m.ptdesc.mm[table] = m.ptdesc.lock_mm[table]",
+        "m.ptdesc.lock_mm[table]",
+    ),
     change(
         "sync-one-skipped", "tlb_remove_table_sync_one", "m.cpu.irq_off, other) != 0:", "m.cpu.irq_off, other) > 1:"
     ),

@@ -3,7 +3,7 @@
 from benchmarks.mutants.mutant import change
 
 COUNTING = (
-    change("set-pte-uncounted", "set_pte", "        entry_changed(m, cpu, pmd, 0, entry, 1)\n", ""),
+    change("set-pte-uncounted", "set_pte", "        entry_changed(m, cpu, pmd, table, 0, entry, 1)\n", ""),
     change("zap-entry-kept", "zap_pte_range", "pmd, first, cleared)", "pmd, first, cleared - 1)"),
     change("last-put-early", "pte_put_last", "if count != 0:", "if count > 1:"),
     change("inc-from-zero", "atomic_inc_not_zero", "while value != 0:", "while value >= 0:"),
@@ -13,24 +13,26 @@ COUNTING = (
         "        pte_put(m, cpu, m.vmf.mm[cpu], m.vmf.pmd[cpu], m.vmf.addr[cpu])",
         "        pass",
     ),
-    change("fork-counts-zeros-twice", "copy_ptes", "PRESENT, copied - zeros)", "PRESENT, copied)"),
-    change("move-forgets-zeros", "move_entries", "    entry_changed(m, cpu, new_pmd, 0, ZERO_PTE, zeros)\n", ""),
+    change("fork-counts-zeros-twice", "copy_ptes", "SOME_PTE, copied - zeros)", "SOME_PTE, copied)"),
+    change(
+        "move-forgets-zeros", "move_entries", "    entry_changed(m, cpu, new_pmd, new_table, 0, ZERO_PTE, zeros)\n", ""
+    ),
     change("move-puts-entries", "move_ptes", "moved + 1)", "moved)"),
     change("guard-uncounted", "guard_install_pte_range", "installed += 1", "installed += 0"),
     change("guard-put-one-less", "guard_remove_pte_range", "pmd, start, removed)", "pmd, start, removed - 1)"),
     change(
         "around-counts-one",
         "map_cached_range",
-        "0, FILE, mapped)\n    pte_unlock",
-        "0, FILE, min(mapped, 1))\n    pte_unlock",
+        "0, SOME_PTE, mapped)\n    pte_unlock",
+        "0, SOME_PTE, min(mapped, 1))\n    pte_unlock",
     ),
     change("swap-ptes-kept", "free_swap_ptes", "pmd, start, cleared)", "pmd, start, 1)"),
     change("uffd-move-one-put", "move_page", "2 if result == 0 else 1", "1"),
     change(
         "split-counts-none",
         "split_huge_pmd_locked",
-        "pte_table_init(m, table, HPAGE_PMD_NR)",
-        "pte_table_init(m, table, 1)",
+        "pte_table_init(m, table, 0, HPAGE_PMD_NR, ",
+        "pte_table_init(m, table, 0, 1, ",
     ),
     change("walk-cleared-kept", "page_vma_mapped_walk_done", "1 + m.pvmw.cleared[cpu])", "1)"),
     change("mapcount-zap", "zap_present_pte", "    atomic_add(m.page.mapcount, frame, -1)\n", ""),

@@ -114,7 +114,7 @@ FLUSHING = (
     ),
     change("dirty-zap-late", "zap_file_pte", "if knob(m.config.dirty_zap_unflushed) else 1", "if frame >= 0 else 1"),
     change("zap-entry-unnoted", "zap_present_pte", "    tlb_remove_tlb_entry(m, cpu, addr)\n", ""),
-    change("table-flush-page", "flush_and_free_table", "start + PMD_SIZE, 1)", "start + 4096, 0)"),
+    change("table-flush-page", "flush_table", "start + PMD_SIZE, 1)", "start + 4096, 0)"),
     change(
         "fault-keeps-psc",
         "forget",
