@@ -274,19 +274,24 @@ def default_policies() -> tuple[str, ...]:
     return tuple(dict.fromkeys(("none", host_policy(), *DEFAULTS)))
 
 
+def _policies(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    """A click callback for some policies, or those that are compared by default."""
+    return some_policies(context, parameter, value) if value else list(default_policies())
+
+
 _HELP = (__doc__ or "").split(": ", 1)[1]
 
 
 @click.command("whatif", help=_HELP[0].upper() + _HELP[1:])
 @click.argument("file")
-@click.option("--policy", default="", help=f"Compared with each other. [this kernel's, {', '.join(DEFAULTS)}]")
+@click.option(
+    "--policy", default="", callback=_policies, help=f"Compared with each other. [this kernel's, {', '.join(DEFAULTS)}]"
+)
 @engine_options
-@click.pass_context
-def command(context: click.Context, file: str, policy: str, lab: Lab) -> int:
+def command(file: str, policy: list[str], lab: Lab) -> int:
     """Compare; the exit status."""
     check_writable(lab.json_file)
-    wanted = some_policies(context, context.command.params[1], policy) if policy else default_policies()
-    lab = Lab(**{**vars(lab), "policies": tuple(wanted)})
+    lab = Lab(**{**vars(lab), "policies": tuple(policy)})
     record = Record("whatif", lab.seed)
     trace = read(file)
     if not trace.operations:
