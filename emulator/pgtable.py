@@ -279,6 +279,15 @@ def access_ok(addr, length):
     return 0 <= addr <= TASK_SIZE and 0 <= length <= USER_PGTABLES_CEILING
 
 
+@kernel
+def range_end(start, length):
+    """The end of [start, start + length) in whole pages, of a length that Linux takes for unsigned: -1 if it wraps."""
+    whole = (length + PAGE - 1) & -PAGE
+    if whole >= 0:
+        return -1 if length < 0 else start + whole
+    return -1 if start + whole >= 0 else USER_PGTABLES_CEILING
+
+
 @kernel_inline
 def ptl_of(m, table):
     """Which lock is the ptl of a table: its own, or, without split locks, the one of its mm (page_table_lock)."""

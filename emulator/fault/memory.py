@@ -288,8 +288,9 @@ def expand_stack(m, cpu, mm, addr):
             close = close and flags & VM_GROWSDOWN == 0
         if m.vma.start[row] <= page:
             result = 0
-        elif not close and m.vma.end[row] - page <= RLIMIT_STACK:
+        elif not close:
             anon_vma_prepare(m, mm, row)
+        if result != 0 and not close and m.vma.end[row] - page <= RLIMIT_STACK:
             vmas_lock(m, cpu, mm)
             grown = (m.vma.start[row] - page) // PAGE
             m.vma.start[row] = page

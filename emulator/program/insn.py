@@ -170,6 +170,8 @@ def read(m, cpu, mm, addr, length, step):
     """Load one word per `step` bytes of [addr, addr + length): 0 or the -errno of the first that failed."""
     if bad_address(m, cpu, mm, addr, length):
         return -EFAULT
+    if length == 0:
+        m.cpu.loaded[cpu] = 0
     for at in range(addr, addr + length, step):
         if not boundary(m, cpu):
             return -EINTR

@@ -12,6 +12,7 @@ from emulator.locking.mmap_lock import mmap_read_lock, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock, release_fault_lock, vma_locks
 from emulator.pages.swap_state import swap_has_room
 from emulator.pages.vma import find_vma, lock_vma, vma_limit, vma_modify_flags
+from emulator.pgtable import range_end
 from emulator.pgtable_types import PAGE
 from emulator.rmap_walks.anon_reclaim import pageout_range
 from emulator.rmap_walks.folio import split_folios
@@ -269,9 +270,11 @@ def process_madvise(m, cpu, mm, start, length, step, advice):
 
     Locking: takes and releases mmap_lock, for writing where the advice changes VMAs; MADV_DONTNEED the lock of the VMA.
     """
-    if start & (PAGE - 1) or length < 0 or step < min(length, 1) or not madvise_behavior_valid(advice):
+    if start & (PAGE - 1) or not madvise_behavior_valid(advice) or range_end(start, length) < 0:
         return -EINVAL
-    if (length + PAGE - 1) & -PAGE < length:
+    if length < 0:
+        return -ENOMEM  # there are holes in more than user space; Linux does what lies before the first
+    if step < min(length, 1):
         return -EINVAL
     if length > step * UIO_MAXIOV:
         return -EINVAL

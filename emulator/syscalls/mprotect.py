@@ -26,6 +26,7 @@ from emulator.uapi import (
     VM_ACCOUNT,
     VM_HUGETLB,
     VM_LOCKED,
+    VM_LOCKED_MASK,
     VM_NORESERVE,
     VM_SEALED,
     VM_SHARED,
@@ -82,7 +83,8 @@ def mprotect_fixup(m, cpu, mm, row, start, end, prot):
         i_mmap_unlock(m, cpu, hugetlb_file(m))
     if row < 0:
         return -ENOMEM
-    if before & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED and flags & (VM_WRITE | VM_UFFD_MISSING) == VM_WRITE:
+    locked = before & (VM_WRITE | VM_SHARED | VM_LOCKED_MASK) == VM_LOCKED  # with MLOCK_ONFAULT nothing is brought
+    if locked and flags & (VM_WRITE | VM_UFFD_MISSING) == VM_WRITE:
         populate_private_locked(m, cpu, mm, row, start, end)
     return 0
 

@@ -7,6 +7,7 @@ from emulator.atomic import kernel
 from emulator.locking.mmap_lock import mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock
 from emulator.pages.vma import find_vma, vma_limit, vma_modify_flags
+from emulator.pgtable import range_end
 from emulator.pgtable_types import PAGE
 from emulator.uapi import (
     EINVAL,
@@ -60,7 +61,7 @@ def do_mseal(m, cpu, mm, start, length):
 
     Locking: takes and releases mmap_lock for writing.
     """
-    end = start + ((length + PAGE - 1) & -PAGE)
+    end = range_end(start, length)
     if start & (PAGE - 1) or end < start:
         return -EINVAL
     mmap_write_lock(m, cpu, mm)
