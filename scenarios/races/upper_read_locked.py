@@ -25,7 +25,7 @@ def programs(seed: int) -> Programs:
 
 
 RACE = Race(
-    detectors=("freed-table-not-empty", "table-use-after-free"),
+    detectors=("freed-table-not-empty", "table-use-after-free", "table-double-free"),
     programs=programs,
     scene=Scene(
         setup=(mmap(BASE, SLOT), touch(BASE, PAGE), STOP),

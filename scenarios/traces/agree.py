@@ -19,7 +19,7 @@ from scenarios.session.options import engine_options, number
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
 from scenarios.traces.agreement import Difference, differences, host_policy, largest
-from scenarios.traces.random_trace import random_lines
+from scenarios.traces.random_trace import NEVER, random_lines
 from scenarios.traces.recorder import NotTheSame, record
 from scenarios.traces.replay import replay_trace
 from scenarios.traces.trace import Trace, TraceError, parse_text
@@ -119,7 +119,10 @@ class Coverage:
     def never(self) -> list[str]:
         """What none of them had."""
         words = [f"{operand} {word}" for operand, known in WORDS.items() for word in known]
-        return [*(verb for verb in VERBS if not self.verbs[verb]), *(word for word in words if not self.words[word])]
+        return [
+            *(verb for verb in VERBS if not self.verbs[verb] and verb not in NEVER[1:]),
+            *(word for word in words if not self.words[word]),
+        ]
 
     def as_json(self) -> dict[str, dict[str, int]]:
         """All counts."""

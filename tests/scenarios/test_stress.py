@@ -67,7 +67,7 @@ MEETINGS = {
 
 def test_random_programs_take_every_path():
     runs = 0
-    policies = (*FAMILIES, "pt-reclaim", "async-scan", "pmap-mutex", "two-counter-safe")
+    policies = (*FAMILIES, "pt-reclaim", "async-scan", "pmap-mutex", "two-counter-safe", "corten", "corten-eager")
     wanted = [path for path in PATHS if path not in MEETINGS]
     while runs < 4 or (runs < 60 and not all(taken[path] for path in wanted)):
         found = stress(policies[runs % len(policies)], (4, 1, 1000), 4000 + runs, perturb=8 * (runs % 2))
@@ -80,9 +80,15 @@ def test_random_programs_take_every_path():
 @pytest.mark.parametrize("path", MEETINGS)
 def test_a_cpu_comes_to_the_rarest_paths_where_another_stands_still(path):
     insn, at = MEETINGS[path]
-    visitor = [mmap(BASE, PAGE), touch(BASE, PAGE), barrier(), advise(MADV_POPULATE_READ, BASE, PAGE), jump(3, 50_000)]
+    visitor = [
+        mmap(BASE, PAGE),
+        touch(BASE, PAGE),
+        barrier(),
+        advise(MADV_POPULATE_READ, BASE, PAGE),
+        jump(3, 2_000_000),
+    ]
     programs = [[*visitor, STOP], [barrier(), insn, STOP]]
-    instruments = Instruments(online=True, stops=(Stop(1, at, 1, 0.1),))
+    instruments = Instruments(online=True, stops=(Stop(1, at, 1, 0.2),))
 
     with at_rest(programs, geometry_for(programs), "refcount", instruments) as views:
         assert views["path_taken"]["word"][PATHS.index(path)] > 0

@@ -68,6 +68,10 @@ def test_zero_pages_that_userfaultfd_gave_or_that_are_locked_stay():
     locked = [*ZEROS, mlock(BASE, SLOT), FREE_PTES]
     assert [freed(program, "two-counter-safe") for program in (given, locked)] == [0, 0]
     assert freed(given, "two-counter") == 1  # the hole: userfaultfd is asked for the same page again (H42)
+    for program in (given, locked):
+        twin = Instruments(online=True, knobs=("zeros-under-uffd",))
+        with at_rest([[*program, STOP]], geometry_for([[*program, STOP]]), "two-counter-safe", twin) as views:
+            assert int(views["cpu"]["tables_freed"].sum()) == 1
 
 
 def test_asking_beside_faults_unmaps_and_migration_of_other_cpus_breaks_nothing():

@@ -51,8 +51,12 @@ def test_a_seed_that_failed_fails_again_nine_times_in_ten(name):
     assert caught >= 9
 
 
+ALONE = {"zeros-under-uffd"}  # one CPU shows it: tests/emulator/policy/test_two_counter.py
+
+
 def test_every_knob_has_a_race_or_a_claim_and_every_detector_a_name_of_its_own():
-    assert {load_race(name).knob for name in RACES} | {claim.knob for claim in CLAIMS.values()} == set(KNOBS)
+    shown = {load_race(name).knob for name in RACES} | {claim.knob for claim in CLAIMS.values()}
+    assert shown | ALONE == set(KNOBS)
     names = {bug.detector for bug in Bug} | {"deadlock"}
     for name in RACES:
         race = load_race(name)
