@@ -65,7 +65,7 @@ def test_the_counts_follow_what_becomes_of_zero_pages(change):
 
 def test_zero_pages_that_userfaultfd_gave_or_that_are_locked_stay():
     given = [mmap(BASE, SLOT), uffd_register(BASE, SLOT), uffd_zeropage(BASE, SLOT), FREE_PTES]
-    locked = [*ZEROS, mlock(BASE, SLOT), FREE_PTES]
+    locked = [mmap(BASE, SLOT, False), read(BASE, SLOT), mlock(BASE, SLOT), FREE_PTES]
     assert [freed(program, "two-counter-safe") for program in (given, locked)] == [0, 0]
     assert freed(given, "two-counter") == 1  # the hole: userfaultfd is asked for the same page again (H42)
     for program in (given, locked):
