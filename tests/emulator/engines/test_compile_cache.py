@@ -182,6 +182,7 @@ def test_a_change_of_a_called_kernel_in_a_sub_folder_is_compiled_anew(tmp_path):
     assert key() != before
 
 
+@pytest.mark.stress
 def test_preparing_knows_all_kernels_that_python_calls_whoever_imports_them():
     prepare = "from emulator import engine; engine.prepare(); from emulator.engines import native"
     names = "print(*(function.py_func.__name__ for function in native._entry_points))"

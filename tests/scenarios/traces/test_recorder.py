@@ -52,6 +52,7 @@ def figures(rows):
     return [row.split("\t")[:5] for row in rows]
 
 
+@pytest.mark.stress
 @pytest.mark.skipif(why_not_recorded_here() != "", reason=why_not_recorded_here())
 def test_the_kernel_of_the_cases_gives_their_rows_again():
     different = [
