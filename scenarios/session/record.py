@@ -64,12 +64,16 @@ def stolen() -> tuple[int, int]:
     return sum(ticks), ticks[7] if len(ticks) > 7 else 0
 
 
-def environment(seed: int, began: tuple[int, int] = (0, 0)) -> dict[str, Any]:
-    """Where and with what a run was made, and how busy the machine was since `began`, which `stolen` returned."""
+def machine_use(began: tuple[int, int]) -> dict[str, float]:
+    """How busy the machine was since `began`, which `stolen` returned."""
     ticks, lost = (now - then for now, then in zip(stolen(), began, strict=True))
+    return {"load_average": os.getloadavg()[0], "steal_percent": round(100 * lost / ticks, 2) if ticks else 0.0}
+
+
+def environment(seed: int, began: tuple[int, int] = (0, 0)) -> dict[str, Any]:
+    """Where and with what a run was made, and how busy the machine was since `began`."""
     return {
-        "load_average": os.getloadavg()[0],
-        "steal_percent": round(100 * lost / ticks, 2) if ticks else 0.0,
+        **machine_use(began),
         "processors": len(os.sched_getaffinity(0)),
         "processor_model": processor_model(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -88,7 +92,7 @@ def command_line() -> str:
 
 def in_use(record: Record) -> str:
     """How busy the machine was during a run, in words."""
-    use = environment(record.seed, record.began)
+    use = machine_use(record.began)
     return f"load {use['load_average']:.1f}, steal {use['steal_percent']:.1f} %"
 
 

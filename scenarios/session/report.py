@@ -56,18 +56,8 @@ def tables(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | No
         first, title = end, None
 
 
-def mean_spread(values: Sequence[float]) -> str:
-    """The mean with the standard deviation of the mean in per cent, as perf stat --repeat prints it."""
-    mean = statistics.fmean(values)
-    text = f"{mean:,.0f}"
-    if len(values) < 2 or mean == 0:
-        return text
-    spread = statistics.stdev(values) / len(values) ** 0.5
-    return f"{text}  ( +- {100 * spread / abs(mean):5.2f}% )"
-
-
 def millions(values: Sequence[float]) -> str:
-    """`mean_spread`, in millions and short."""
+    """The mean in millions, with the standard deviation of the mean in per cent, as perf stat --repeat has it."""
     mean = statistics.fmean(values)
     text = f"{mean / 1e6:,.2f} M"
     if len(values) < 2 or mean == 0:
