@@ -25,6 +25,7 @@ from emulator.pgtable_types import FILE, PAGE, PAGE_SHIFT, PMD_SIZE, SPECIAL, ZE
 from emulator.policy.pte_ref import (
     entry_changed,
     pte_lock,
+    pte_put_entries_tlb,
     pte_put_many_tlb,
     pte_try_get,
     pte_unlock,
@@ -160,7 +161,7 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end, details):
         if full:
             tlb_flush_mmu(m, cpu)  # also behind the last page: the batch has no room for the next
         if cleared != 0:
-            pte_put_many_tlb(m, cpu, mm, pmd, first, cleared)
+            pte_put_entries_tlb(m, cpu, mm, pmd, first, cleared)
     zap_ended(m, cpu, mm, pmd, table, details, start, end, skipped, cleared_pmd)
     return addr
 

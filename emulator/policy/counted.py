@@ -10,7 +10,7 @@ stable. A visitor that meets zero finds a dying table; its freer will clear the 
     fault                                    zap (MADV_DONTNEED)
     =====                                    ===================
     pte_try_get(): pins, count n + 2         (the zap has pinned it, too)
-                                             clears the entries, pte_put_many_tlb(n)
+                                             clears the entries, pte_put_entries_tlb(n)
                                              pte_put_many_tlb(1): not the last, leaves
     sets its entry, pte_get()
     pte_put(): the entry keeps it

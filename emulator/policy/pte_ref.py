@@ -3,10 +3,11 @@
 Every path says the same, whatever the policy; a policy's answers are in its own file. What happens:
 
     visitor    pte_try_get, pte_put         comes to the table at a pmd, and leaves
+               pte_put_many, .._tlb         leaves, with references of entries that became none
                pte_lock, pte_unlock         takes its ptl; pte_lock may say no: the table has gone
                pte_peek                     looks at an entry without the ptl; an entry of a table that has gone is none
     entries    entry_changed                n entries went from old to new, under ptl
-               pte_put_many, .._tlb         references of n entries that became none, after the ptl
+               pte_put_entries_tlb          references of n entries that became none, after the ptl
     zap        pte_zap_begins               covered?
                pte_zapped, zap_ended        under the ptl, and after it: covered? skipped? let go of the ptl?
     life       pte_table_init               a table is about to be installed
@@ -177,7 +178,10 @@ def pte_table_init(m, table, visitors, n, entry):
 
 @kernel_inline
 def pte_put_many(m, cpu, mm, pmd, addr, n):
-    """Drop n references; the last one frees the table. Locking: caller must hold the references and no ptl."""
+    """Leave the table at `pmd`, and put n - 1 references of entries that became none; the last one frees it.
+
+    Locking: caller must hold the references and no ptl.
+    """
     if m.config.pin[0] & COUNTED:
         table = pte_put_last(m, cpu, pmd, n)
         if table != 0:
@@ -192,11 +196,17 @@ def pte_put(m, cpu, mm, pmd, addr):
 
 @kernel_inline
 def pte_put_many_tlb(m, cpu, mm, pmd, addr, n):
-    """Drop n references; the last one frees the table through this CPU's gather. Locking: as pte_put."""
+    """pte_put_many, and the table is freed through this CPU's gather. Locking: as pte_put_many."""
     if m.config.pin[0] & COUNTED:
         table = pte_put_last(m, cpu, pmd, n)
         if table != 0:
             free_counted_tlb(m, cpu, mm, pmd, table, addr)
+
+
+@kernel_inline
+def pte_put_entries_tlb(m, cpu, mm, pmd, addr, n):
+    """Put n references of entries that became none, and stay a visitor. Locking: as pte_put_many."""
+    pte_put_many_tlb(m, cpu, mm, pmd, addr, n)
 
 
 @kernel_inline

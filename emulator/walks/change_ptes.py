@@ -21,7 +21,7 @@ from emulator.pgtable import (
     to_migration_entry,
 )
 from emulator.pgtable_types import DIRTY, HPAGE_PMD_NR, PAGE, PAGE_SHIFT, PMD_SIZE, PRESENT, PSE, RW, ZERO_PAGE
-from emulator.policy.pte_ref import entry_changed, pte_lock, pte_peek, pte_put_many_tlb, pte_unlock
+from emulator.policy.pte_ref import entry_changed, pte_lock, pte_peek, pte_put_entries_tlb, pte_unlock
 from emulator.rmap_walks.folio import folio_busy, maps_whole_folio
 from emulator.tables.mmu_gather import tlb_adjust_range, tlb_remove_tlb_entry
 from emulator.watch.lockdep import assert_gather_open
@@ -101,7 +101,7 @@ def free_swap_ptes(m, cpu, mm, pmd, table, addr, end):
     pte_unlock(m, cpu, table)
     if cleared != 0:
         atomic_add(m.mm.rss_swap, mm, -cleared)
-        pte_put_many_tlb(m, cpu, mm, pmd, start, cleared)
+        pte_put_entries_tlb(m, cpu, mm, pmd, start, cleared)
 
 
 @kernel

@@ -14,7 +14,7 @@ from emulator.huge.huge_memory import pte_alloc_split
 from emulator.pages.vma import anon_vma_prepare
 from emulator.pgtable import pmd_addr_end, pte_offset
 from emulator.pgtable_types import PAGE, PTE_MARKER_GUARD
-from emulator.policy.pte_ref import entry_changed, pte_lock, pte_put, pte_put_many_tlb, pte_unlock
+from emulator.policy.pte_ref import entry_changed, pte_lock, pte_put, pte_put_entries_tlb, pte_unlock
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EINTR
@@ -114,4 +114,4 @@ def guard_remove_pte_range(m, cpu, mm, pmd, table, addr, end):
     entry_changed(m, cpu, pmd, table, PTE_MARKER_GUARD, 0, removed)
     pte_unlock(m, cpu, table)
     if removed != 0:
-        pte_put_many_tlb(m, cpu, mm, pmd, start, removed)
+        pte_put_entries_tlb(m, cpu, mm, pmd, start, removed)
