@@ -1,4 +1,4 @@
-"""The pages that say how to extend the project: each is followed word for word in a copy of the tree."""
+"""The pages that a reader follows: each is followed word for word in a copy of the tree, and its output compared."""
 
 import json
 import os
@@ -11,16 +11,21 @@ import pytest
 from command import ENVIRONMENT
 from support import ROOT
 
-PAGES = ("extending.md", "add-a-policy.md")
+PAGES = ("extending.md", "add-a-policy.md", "tutorial.md")
 TEXT = {page: (ROOT / "docs" / page).read_text() for page in PAGES}
 STEP = re.compile(
-    r"^In `(?P<file>[^`]+)`, below the line `(?P<line>[^`]+)`:\n\n```python\n(?P<added>.*?)^```$"
-    r"|^New file `(?P<new>[^`]+)`:\n\n```python\n(?P<text>.*?)^```$"
-    r"|^    \$ ptelab (?P<words>.*?) +# exit (?P<status>\d)$",
+    r"^In `(?P<file>[^`]+)`, (?P<how>below|instead of) the line\s`(?P<line>[^`]+)`:\n\n```python\n(?P<added>.*?)^```$"
+    r"|^New file `(?P<new>[^`]+)`:\n\n```\w+\n(?P<text>.*?)^```$"
+    r"|^    \$ ptelab (?P<words>.*?) +# exit (?P<status>\d)\n(?P<printed>(?:    (?!\$)[^\n]*\n)*)",
     re.MULTILINE | re.DOTALL,
 )
 STEPS = {page: list(STEP.finditer(text)) for page, text in TEXT.items()}
-RUNS = [(page, step["words"], int(step["status"])) for page in PAGES for step in STEPS[page] if step["words"]]
+RUNS = [
+    (page, step["words"], int(step["status"]), step["printed"])
+    for page in PAGES
+    for step in STEPS[page]
+    if step["words"]
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,8 @@ def copy(tmp_path_factory):
         elif step["file"]:
             text, line = (tree / step["file"]).read_text(), step["line"] + "\n"
             assert text.count("\n" + line) == 1, f"{step['file']} has not one line {step['line']!r}"
-            (tree / step["file"]).write_text(text.replace("\n" + line, "\n" + line + step["added"]))
+            kept = line if step["how"] == "below" else ""
+            (tree / step["file"]).write_text(text.replace("\n" + line, "\n" + kept + step["added"]))
     return tree
 
 
@@ -52,17 +58,38 @@ def ptelab(tree, *words):
     )
 
 
-@pytest.mark.parametrize(("page", "blocks", "runs"), [("extending.md", 6, 10), ("add-a-policy.md", 6, 4)])
+def missing_line(printed, shown):
+    """The first line that a page shows and that was not printed, in that order; `...` stands for anything."""
+    lines = iter(" ".join(line.split()) for line in printed.splitlines())
+    for line in (" ".join(line.split()) for line in shown.splitlines()):
+        start = line.removesuffix("...")
+        if not any(one == line or (start != line and one.startswith(start)) for one in lines):
+            return line
+    return None
+
+
+@pytest.mark.parametrize(
+    ("page", "blocks", "runs"), [("extending.md", 6, 10), ("add-a-policy.md", 6, 4), ("tutorial.md", 6, 9)]
+)
 def test_every_block_of_the_page_belongs_to_a_step(page, blocks, runs):
-    assert TEXT[page].count("```python") == len([step for step in STEPS[page] if not step["words"]]) == blocks
-    assert len([words for of, words, _ in RUNS if of == page]) == TEXT[page].count("    $ ptelab ") == runs
+    assert len(re.findall(r"^```\w+$", TEXT[page], re.MULTILINE)) == blocks
+    assert len([step for step in STEPS[page] if not step["words"]]) == blocks
+    assert len([of for of, *_ in RUNS if of == page]) == TEXT[page].count("    $ ptelab ") == runs
 
 
-@pytest.mark.parametrize(("page", "words", "status"), RUNS)
-def test_what_the_page_runs_ends_as_it_says(copy, page, words, status):
+@pytest.mark.parametrize(("page", "words", "status", "shown"), RUNS)
+def test_what_the_page_runs_ends_and_prints_as_it_says(copy, page, words, status, shown):
     run = ptelab(copy, *words.split())
 
     assert run.returncode == status, run.stdout + run.stderr
+    assert missing_line(run.stdout, shown) is None, run.stdout
+
+
+def test_a_line_that_was_not_printed_or_not_in_this_order_is_missed():
+    assert missing_line("a  b\nc\nd", "a b\n...\nd\n") is None
+    assert missing_line("found after 3 s", "found after ...\n") is None
+    assert missing_line("a\nb", "b\na\n") == "a"
+    assert missing_line("a", "ab ...") == "ab ..."
 
 
 def test_the_policy_that_was_added_leaves_what_the_page_says(copy):
@@ -102,7 +129,8 @@ def test_the_policy_that_was_added_survives_random_programs(copy):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_what_was_added_is_as_the_project_writes_it(copy, page):
-    changed = [str(copy / (step["new"] or step["file"])) for step in STEPS[page] if not step["words"]]
+    files = [step["new"] or step["file"] for step in STEPS[page] if not step["words"]]
+    changed = [str(copy / file) for file in files if file.endswith(".py")]
     ruff = [os.path.join(os.path.dirname(sys.executable), "ruff")]
     config = ["--config", str(ROOT / "pyproject.toml"), "--no-cache"]
 
