@@ -120,6 +120,7 @@ CONFIG = struct(
         upper="1 if PMD and PUD tables go when they are empty; before the start",
         tables_left="1 if tables may be there still when their last VMA goes; before the start",
         invariants="bits of checks.CONDITIONAL: checks that hold under this policy; before the start",
+        cpu_words="words of `cpu_word` that the policy has on each CPU, whole cache lines; before the start",
     ),
     line(  # the rest is read by the debug build only
         online="1 if the detectors look; before the start",
@@ -690,6 +691,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "rcu_age": (RCU_AGE, "rcu_ages"),
     "device": (DEVICE, "one"),
     "cpu": (CPU, "agents"),
+    "cpu_word": (WORD, "cpu_words"),  # the policy's: config.cpu_words of each CPU, the coordinator's last; that CPU
     "siginfo": (SIGINFO, "siginfos"),
     "smaps": (SMAPS, "smapses"),
     "trace": (TRACE, "traces"),
@@ -749,8 +751,8 @@ class Geometry:
 
     cpus, mms, vmas per mm, insns and records over all CPUs; frames (frame 0 is the zero page) and tables (table 0 is
     never used) that exist; words of contents per frame; files, pages in each, pages of swap, and pages of files and
-    tables that may be in use before a new PTE table reclaims (0: no limit); whether there is room for what the debug
-    build writes.
+    tables that may be in use before a new PTE table reclaims (0: no limit); words that the policy has on each CPU;
+    whether there is room for what the debug build writes.
     """
 
     cpus: int = 1
@@ -765,6 +767,7 @@ class Geometry:
     file_pages: int = 64
     swap_pages: int = 0
     memcg_limit: int = 0
+    cpu_words: int = 0
     debug: bool = field(default_factory=engine.debug)
 
     @property
@@ -788,6 +791,7 @@ class Geometry:
             "lock_orders": NR_LOCK_CLASSES**2,
             "rcu_ages": RCU_AGES,
             "agents": agents,
+            "cpu_words": max(1, agents * self.cpu_words),
             "traces": agents * TRACE_ENTRIES if self.debug else 1,
             "shadows": self.cpus * SHADOW_ENTRIES if self.debug else 1,
             "own_zaps": agents * self.mms if self.debug else 1,

@@ -64,7 +64,7 @@ def power_up(
     config["frame_words"], config["tick_us"] = geometry.frame_words, tick_us
     config["n_file"], config["file_pages"] = geometry.files, geometry.file_pages
     config["memcg_limit"], config["n_slot"] = geometry.memcg_limit, geometry.slots
-    config["n_swap"] = geometry.swap_pages
+    config["n_swap"], config["cpu_words"] = geometry.swap_pages, geometry.cpu_words
     views["file"]["size"][: geometry.files] = geometry.file_pages
     config["flush_ceiling"] = FLUSH_CEILING
     config["spin"] = spin_for(geometry.cpus)
@@ -105,7 +105,7 @@ class Machine:
         patience: float = PATIENCE,
         fatal_signals: bool = False,
     ) -> None:
-        self.geometry = geometry
+        self.geometry = geometry = POLICIES[policy].room_for(geometry)
         self.policy = policy
         self.mm_of_cpu = list(mm_of_cpu) if mm_of_cpu is not None else [0] * geometry.cpus
         self.segment = Segment(geometry)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emulator.checks import CONDITIONAL
-from emulator.mm_types import CONFIG
+from emulator.mm_types import CACHE_LINE, CONFIG, Geometry
 
 # Policy.pin: what keeps a PTE table from going under a visitor, and what is counted of it
 PIN_NONE = 0  # mmap_lock or an rmap lock: nobody frees a table without both
@@ -50,7 +50,8 @@ class Policy:
     waits for its grace period on the spot. `tables_left`: tables may be there still when their last VMA goes.
     `scan_period`: microseconds from one scan of an mm for empty tables to the next, 0 for none. `upper`: PMD and PUD
     tables go as well when they are empty. `demand`: what free_ptes does, as above. `invariants` are the conditional
-    checks of an audit (checks.py) that hold under it. For comparison alone: `readers` is what protects who looks at a
+    checks of an audit (checks.py) that hold under it. `cpu_words`: words that it keeps on each CPU; `cpu_table_words`:
+    and of each table, there (m.cpu_word, room_for). For comparison alone: `readers` is what protects who looks at a
     table, `hole` what the design leaves open; `table_bytes` and `cpu_bytes` are what it keeps beside each PTE table,
     and on each CPU.
     """
@@ -67,6 +68,8 @@ class Policy:
     upper: int = 0
     demand: int = 0
     invariants: tuple[str, ...] = ()
+    cpu_words: int = 0
+    cpu_table_words: int = 0
     readers: str = ""
     hole: str = ""
     table_bytes: int = 0
@@ -87,9 +90,15 @@ class Policy:
         """What a build needs to have for it."""
         return tuple(name for name, bit in FAMILIES.items() if self.pin & bit)
 
+    def room_for(self, geometry: Geometry) -> Geometry:
+        """The same machine, with room for what the policy keeps on each CPU: whole cache lines, for no other writes."""
+        words = self.cpu_words + self.cpu_table_words * geometry.tables
+        line = CACHE_LINE // 8
+        return replace(geometry, cpu_words=-(-words // line) * line)
+
     def words(self) -> dict[str, int]:
-        """The fields of `config` this policy sets."""
-        words = {name: value for name, value in vars(self).items() if name in CONFIG.comments}
+        """The fields of `config` this policy sets, but for cpu_words: those are the geometry's."""
+        words = {name: value for name, value in vars(self).items() if name in CONFIG.comments and name != "cpu_words"}
         words["one_ptl"] = int(self.pin & MM_LOCKED != 0)
         words["stray"] = int(self.pin & STRAY != 0)
         return words | {"invariants": sum(1 << CONDITIONAL.index(name) for name in self.invariants)}

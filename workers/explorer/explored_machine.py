@@ -19,6 +19,7 @@ from emulator.engines.partial_order import choices_of, note_users, written
 from emulator.engines.race_detector import RaceDetector
 from emulator.mm_types import CPU, Geometry
 from emulator.pages.page_alloc import rmqueue_bulk
+from emulator.policy.policies import POLICIES
 from emulator.program.insn import run_program
 from emulator.segment import Segment
 from emulator.tables.rcu import coordinator_loop
@@ -108,7 +109,7 @@ class ExploredMachine:
         engine.prepare()
         programs = scene.programs or [()] * scene.cpus
         self.scene, self.crash_at = scene, crash_at
-        self.geometry = _geometry(scene, programs)
+        self.geometry = POLICIES[policy].room_for(_geometry(scene, programs))
         self.segment = Segment(self.geometry, shared=False)  # searches in several processes must not meet here
         power_up(self.segment.views, self.geometry, policy, instruments, [0] * len(programs), 1000)
         self.segment.views["zone"]["batch"] = self.segment.views["zone"]["pcp_high"] = BATCH
