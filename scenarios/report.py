@@ -1,7 +1,7 @@
 """report: records as one HTML page with plots and stories, which holds the records; plots as PNG; a Perfetto trace.
 
-RUN is what --json or --html wrote; - is stdin. The page needs neither network nor JavaScript. Without an option the
-pictures are drawn in the terminal.
+RUN is what --json or --html wrote; - is stdin. The page needs no network, and can be read without JavaScript. Without
+an option the pictures are drawn in the terminal.
 """
 
 from __future__ import annotations

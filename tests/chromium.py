@@ -45,11 +45,12 @@ class Seen:
     shot: Path
 
 
-def look(page: str, name: str, width: int, height: int, where: Path, dark: bool = False) -> Seen:
-    """Open a page of this text at a width, in pixels, and keep a screenshot NAME.png."""
+def look(page: str, name: str, width: int, height: int, where: Path, dark: bool = False, script: str = "") -> Seen:
+    """Open a page of this text at a width, in pixels, run a script in it, and keep a screenshot NAME.png."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     file, shot = where / f"{name}.html", SHOTS / f"{name}.png"
-    file.write_text(FRAME.format(width, height, escape(page.replace("</body>", f"{PROBE}</body>"))))
+    page = page.replace("</body>", f"<script>{script}</script>{PROBE}</body>")
+    file.write_text(FRAME.format(width, height, escape(page)))
     command = [str(browser()), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
     command += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"]
     command += [

@@ -11,7 +11,7 @@ from scenarios.reports.extra import library
 from scenarios.reports.figures import Plot, style_sheet
 from scenarios.reports.memory import arena_sections, held_sections, replay_section, whatif_sections
 from scenarios.reports.reading import DATA_ID, Run, embedded
-from scenarios.reports.section import Lines, Section, Table
+from scenarios.reports.section import Lines, Section, StoryTable, Table
 from scenarios.reports.stories import explored_sections, violation_sections
 from scenarios.reports.throughput import sections as throughput_sections
 
@@ -94,9 +94,13 @@ def page(runs: Sequence[Run]) -> str:
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals["safe_svg"] = markup.Markup
+    groups = all_sections(runs)
+    parts = [part for _, sections in groups for section in sections for part in section.parts]
+    steps = any(isinstance(part, StoryTable) and part.watched for part in parts)
     text: str = environment.get_template("report.html.j2").render(
         title=title_of(runs),
-        groups=all_sections(runs),
+        groups=groups,
+        script=markup.Markup((TEMPLATES / "steps.js").read_text("utf-8")) if steps else "",
         data_id=DATA_ID,
         data=markup.Markup(embedded(runs)),
         style=markup.Markup((TEMPLATES / "report.css").read_text("utf-8")),

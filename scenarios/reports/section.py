@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,13 +57,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class StoryTable:
-    """A story in columns, one per process."""
+    """A story in columns, one per process.
+
+    `watched` is what a reader can step through: rows of `group`, `name` and `values`, each (step, text) from which on
+    it holds; `when` of the cells is the step then.
+    """
 
     columns: Sequence[str]
     cells: Sequence[Cell]
     unit: str
     early: Sequence[Cell] = ()  # events before `cells`, shown on demand
     ending: Sequence[tuple[str, str]] = ()
+    watched: Sequence[Mapping[str, Any]] = ()
     kind: str = "story"
 
 

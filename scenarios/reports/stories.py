@@ -54,7 +54,7 @@ def explored_story(story: Json) -> StoryTable:
             )
         )
     early, shown = _parted(cells)
-    return StoryTable(columns, shown, "step", early, list(story["ending"].items()))
+    return StoryTable(columns, shown, "step", early, list(story["ending"].items()), story.get("watched") or [])
 
 
 def native_story(violation: Json) -> StoryTable:

@@ -28,10 +28,14 @@ class Held:
         else:
             mine.pop(word, None)
 
+    def words(self, task: int) -> str:
+        """What a task holds now; empty if that is nothing."""
+        return ", ".join(self._of.get(task, {}).values())
+
     def text(self, task: int) -> str:
-        """What a task holds now."""
-        mine = self._of.get(task)
-        return f"holds {', '.join(mine.values())}" if mine else NO_LOCK
+        """The same, as what is said of the task."""
+        mine = self.words(task)
+        return f"holds {mine}" if mine else NO_LOCK
 
 
 def _holding(access: Access, names: Names) -> str | None:

@@ -6,7 +6,7 @@ A change reads "noun: old -> new" and a look "noun is value" unless the field ha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emulator.mm_types import EPOCH_BITS, PTRS_PER_TABLE
 from emulator.pgtable_types import (
@@ -33,6 +33,10 @@ class Names:
     levels: dict[int, int]
     tasks: Sequence[str]
     mutexes: Sequence[str] = ()
+
+    def copy(self) -> Names:
+        """The same, to go through an execution with."""
+        return replace(self, levels=dict(self.levels))
 
     def mutex(self, row: int) -> str:
         """A sleeping lock."""

@@ -16,6 +16,7 @@ from workers.telling.access import Access
 from workers.telling.columns import COLUMN, GAP, Row, column_lines
 from workers.telling.held import NO_LOCK, Held
 from workers.telling.phrases import Names, phrase, range_phrase
+from workers.telling.state import Watched, states
 from workers.telling.telling import told_steps
 from workers.telling.violation import Violation
 from workers.telling.whereabouts import many
@@ -70,13 +71,17 @@ class StoryLine:
 
 @dataclass(frozen=True)
 class Story:
-    """The events in order, the tasks that have any, how each task stood at the end, how many events have no link."""
+    """The events in order, the tasks that have any, how each task stood at the end, how many events have no link.
+
+    `watched` is the state of the machine over the whole execution, whichever events are told.
+    """
 
     columns: list[str]
     lines: list[StoryLine]
     tasks: list[str]
     ending: dict[str, str]
     unconnected: int  # left out because the failure does not depend on them
+    watched: list[Watched]
 
     def as_json(self) -> dict[str, Any]:
         """The record."""
@@ -88,7 +93,7 @@ class _Teller:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.names = replace(trace.names, levels=dict(trace.names.levels))
+        self.names = trace.names.copy()
         self.held = Held()
         self.lines: list[StoryLine] = []
         self.run: tuple[Access, Access] | None = None  # first and last access of the latest line
@@ -151,9 +156,8 @@ class _Teller:
         return None
 
 
-def _lines(trace: Trace) -> tuple[list[StoryLine], set[int], dict[str, str]]:
+def _lines(trace: Trace, told: set[int]) -> tuple[list[StoryLine], set[int], dict[str, str]]:
     """Every event that may be told, which of them must be, and how each task stood at the end."""
-    told = told_steps(trace.accesses, trace.causal, trace.guilty, trace.what)
     teller = _Teller(trace)
     at: dict[int, str] = {}
     for access in trace.accesses:
@@ -174,7 +178,8 @@ def story_of(trace: Trace, limit: int = STORY_LINES) -> Story:
 
     A look at the word on which two accesses clash, or a change of it, is never left out.
     """
-    lines, must, ending = _lines(trace)
+    told = told_steps(trace.accesses, trace.causal, trace.guilty, trace.what)
+    lines, must, ending = _lines(trace, told)
     unconnected = 0
     if len(lines) > limit:
         linked = [line for line in lines if line.causal or line.guilty]
@@ -189,7 +194,8 @@ def story_of(trace: Trace, limit: int = STORY_LINES) -> Story:
         kept.append(replace(line, skipped=skipped))
         skipped = 0
     columns = [name for task, name in enumerate(trace.tasks) if any(line.task == task for line in kept)]
-    return Story(columns, kept, trace.tasks, ending, unconnected)
+    watched = states(trace.accesses, told, trace.causal, set(trace.guilty or ()), trace.names)
+    return Story(columns, kept, trace.tasks, ending, unconnected, watched)
 
 
 def _text_of(line: StoryLine, before: StoryLine | None) -> list[str]:

@@ -21,6 +21,7 @@ from scenarios.reports.reading import DATA_ID, Run, read_runs
 
 RECORDS = Path(__file__).with_name("records")
 EVIL = "\"><script>alert(1)</script><b onload=x>&'$x_1$"
+SCRIPTS = [{"type": "application/json", "id": DATA_ID}, {}]  # the data, and what steps through a story
 NAMES = sorted(path.stem for path in RECORDS.glob("*.json"))
 
 
@@ -31,7 +32,7 @@ def recorded(*names):
 class Html(HTMLParser):
     """Tags, attributes and text of a page; raises ValueError if they are not nested."""
 
-    VOID = ("meta",)
+    VOID = ("meta", "input")
 
     def __init__(self, text):
         super().__init__()
@@ -73,7 +74,7 @@ def test_the_page_needs_nothing_from_outside(everything):
     read = Html(everything)
     scripts = [attrs for tag, attrs in read.tags if tag == "script"]
 
-    assert scripts == [{"type": "application/json", "id": DATA_ID}]
+    assert scripts == SCRIPTS
     assert not {tag for tag, _ in read.tags} & {"link", "img", "iframe", "object", "base", "image"}
     for _, attrs in read.tags:
         for name, value in attrs.items():
@@ -104,6 +105,7 @@ def test_markup_in_names_arguments_and_comments_is_text(tmp_path):
     race, explored, replay, fault = (r.data for r in recorded("race", "explored-race", "replay-none", "multi-fault"))
     explored["rows"][0]["story"]["lines"][0] |= {"text": EVIL, "instruction": EVIL, "callers": [EVIL], "notes": [EVIL]}
     explored["rows"][0] |= {"subject": EVIL, "schedule": EVIL, "report": [EVIL]}
+    explored["rows"][0]["story"]["watched"] = [{"group": EVIL, "name": EVIL, "values": [[0, EVIL], [90, f"'{EVIL}"]]}]
     race["violations"][0] |= {"saw": EVIL, "waits": [EVIL], "wait_edges": [{"who": EVIL, "for": EVIL, "by": "CPU 0"}]}
     race["violations"][0]["life"][0]["who"] = EVIL
     race["environment"]["processor_model"] = EVIL
@@ -116,7 +118,7 @@ def test_markup_in_names_arguments_and_comments_is_text(tmp_path):
     text = page([Run(EVIL, record) for record in records])
     read = Html(text)
 
-    assert [attrs for tag, attrs in read.tags if tag == "script"] == [{"type": "application/json", "id": DATA_ID}]
+    assert [attrs for tag, attrs in read.tags if tag == "script"] == SCRIPTS
     assert not any(name.startswith("on") for _, attrs in read.tags for name in attrs)
     assert "".join(read.said).count(EVIL) > 15  # it is told, as it is, in tables, stories, plots and drawings
     file = tmp_path / "evil.html"
@@ -181,6 +183,26 @@ def test_a_long_story_folds_what_is_early_and_never_the_clash():
     assert "guilty" not in folded
     assert text.count('<tr class="guilty') == 2
     assert folded.count('class="when"') - 1 + 40 >= len(story["lines"]) - 10
+
+
+def test_each_event_of_an_explored_story_can_be_stepped_to_and_has_the_state_of_the_machine():
+    (run,) = recorded("explored-race")
+    story = run.rows[0]["story"]
+    read = Html(page([run]))
+    steps = [int(attrs["data-step"]) for _, attrs in read.tags if "data-step" in attrs]
+    values = [json.loads(attrs["data-values"]) for _, attrs in read.tags if "data-values" in attrs]
+    (panel,) = (attrs for _, attrs in read.tags if attrs.get("class") == "stepper")
+
+    assert steps == [line["step"] for line in story["lines"]]
+    assert values == [row["values"] for row in story["watched"]]
+    assert "hidden" in panel  # without JavaScript there is the story, as it was
+    assert {row["group"] for row in story["watched"]} >= {"tables", "locks"}
+
+
+def test_a_page_without_such_a_story_has_no_script():
+    text = page(recorded("multi-fault", "race", "explored-deadlock"))
+
+    assert text.count("<script") == 1
 
 
 def test_a_command_that_measures_writes_its_page_and_the_page_is_a_record(tmp_path):
@@ -328,3 +350,29 @@ def test_a_browser_shows_every_section_at_this_width(everything, width, dark, tm
         assert word in seen.probe["text"]
     assert seen.probe["ground"] == ("rgb(23, 23, 27)" if dark else "rgb(253, 253, 254)")
     assert seen.shot.stat().st_size > 10_000
+
+
+def pressed(*keys):
+    """A script that presses keys when the page is there."""
+    events = "".join(
+        f"document.body.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}', bubbles: true}}));" for key in keys
+    )
+    return f"addEventListener('load', () => {{ {events} }});"
+
+
+@in_a_browser
+@pytest.mark.parametrize(("width", "dark"), [(400, True), (1600, False)])
+def test_keys_step_through_a_schedule_and_show_the_state_of_that_step(width, dark, tmp_path):
+    text = page(recorded("explored-race"))
+    lines = recorded("explored-race")[0].rows[0]["story"]["lines"]
+    at = next(i for i, line in enumerate(lines) if line["guilty"])
+    seen = [
+        chromium.look(text, f"steps-{width}", width, 900, tmp_path, dark, pressed(*keys))
+        for keys in (("End",), ("c", "ArrowLeft", "ArrowRight"))
+    ]
+
+    assert all(one.complaints == one.requests == [] and one.probe["page"] <= width for one in seen)
+    assert f"Event {len(lines)} of {len(lines)}" in seen[0].probe["text"]
+    assert "0x6b6b6b6c" in seen[0].probe["text"].partition("locks")[0].rpartition("count of table")[2]
+    assert f"Event {at + 1} of {len(lines)}, step {lines[at]['step']}" in seen[1].probe["text"]
+    assert "(clashes)" in seen[1].probe["text"]
