@@ -223,6 +223,10 @@ CPU = struct(
         oom_zone="zone of its latest allocation that failed; this CPU",
         sigpending="signal that the current instruction has got, or 0; this CPU",
     ),
+    line(  # read by CPUs that follow this one
+        posts="how far it has come, for those that wait for it; this CPU",
+        posts_sleepers="CPUs asleep on posts; atomic",
+    ),
     line(
         started_ns="when the program began; this CPU",
         finished_ns="when it ended; this CPU",

@@ -65,6 +65,8 @@ class Op(IntEnum):
     BARRIER = 9
     JUMP = 10
     MARK = 11  # nothing: a row to record
+    POST = 17  # those that wait for this CPU may look how far it has come
+    FOLLOW = 18  # wait until CPU `addr` has posted `arg` times
     MINCORE = 12  # look at a range; cpu.loaded is the number of present pages
     INSERT_PAGES = 13  # a driver maps what the page cache has of a range, without a fault
     COMPUTE = 14  # touch no memory for `arg` microseconds

@@ -18,6 +18,7 @@ from emulator.watch.points import POINTS
 from scenarios.session import ending, errors
 from scenarios.session.options import Lab, engine_options, one_of
 from scenarios.traces.agreement import PT_RECLAIM, host_policy
+from scenarios.traces.timing import TIMINGS
 from scenarios.zoo.race import RACES, load_race
 
 WIDTH = 100  # columns of a listing
@@ -215,14 +216,21 @@ def run() -> None:
     help="The policy of the run. [none; --host: this kernel's]",
 )
 @click.option("--host", is_flag=True, help="Record the trace on this host, too: where do its figures differ?")
+@click.option(
+    "--timing",
+    callback=one_of("timing", TIMINGS, True),
+    help="A CPU for each thread: in the order of its calls, or as it comes. [all lines on one CPU]",
+)
 @engine_options
-def replay(file: str, policy: str | None, host: bool, lab: Lab) -> int:
-    """Run a memory trace on one CPU: its figures, line by line."""
+def replay(file: str, policy: str | None, host: bool, timing: str | None, lab: Lab) -> int:
+    """Run a memory trace: its figures, line by line."""
     from scenarios.traces.replay import command
 
     if host and policy not in (None, "none", PT_RECLAIM):
         raise errors.UserError(f"--host compares with policy none or {PT_RECLAIM}, not {policy}")
-    return command(file, policy or (host_policy() if host else "none"), lab, host)
+    if host and timing:
+        raise errors.UserError("--host follows the lines in their order; leave --timing out")
+    return command(file, policy or (host_policy() if host else "none"), lab, host, timing)
 
 
 @ptelab.command()

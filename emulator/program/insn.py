@@ -26,7 +26,7 @@ from emulator.bug import stopped, waits_for
 from emulator.cpu.idle import enter_idle, exit_idle, switch_mm
 from emulator.cpu.interrupts import coordinator_wake, point, take_interrupts
 from emulator.cpu.signal import do_signal, force_sig_fault
-from emulator.cpu.wait import NAP_US, wait_on_timeout, wake_up
+from emulator.cpu.wait import NAP_US, wait_on, wait_on_timeout, wake_up
 from emulator.fault.userfaultfd import userfaultfd_register
 from emulator.huge.retract import retract_page_tables
 from emulator.mm_types import NR_BARRIERS
@@ -83,6 +83,7 @@ from emulator.watch.points import point_number
 from emulator.watch.waits import Wait
 
 WAIT_BARRIER = int(Wait.BARRIER)
+WAIT_POST = int(Wait.POST)
 WAIT_NOTHING = int(Wait.NOTHING)
 ARRIVED = point_number("barrier.arrived")
 BUG_NO_PROGRESS = int(Bug.NO_PROGRESS)
@@ -95,6 +96,7 @@ MADVISE = int(Op.MADVISE)
 BARRIER = int(Op.BARRIER)
 JUMP = int(Op.JUMP)
 MARK = int(Op.MARK)
+POST, FOLLOW = int(Op.POST), int(Op.FOLLOW)
 MINCORE, INSERT_PAGES, COMPUTE, DEVICE_REMOVE = (
     int(op) for op in (Op.MINCORE, Op.INSERT_PAGES, Op.COMPUTE, Op.DEVICE_REMOVE)
 )
@@ -206,6 +208,26 @@ def barrier_wait(m, cpu, barrier):
 
 
 @kernel
+def follow(m, cpu, other, posts):
+    """Wait until another CPU has posted so often; idle meanwhile. A short wait spins, a long one sleeps."""
+    seen = smp_load_acquire(m.cpu.posts, other)
+    if seen >= posts:
+        return
+    waits_for(m, cpu, WAIT_POST, other)
+    enter_idle(m, cpu)
+    turns = 0
+    while seen < posts and not stopped(m):
+        turns += 1
+        if turns < m.config.spin[0]:
+            cpu_relax()
+        else:
+            wait_on(m, cpu, m.cpu.posts, m.cpu.posts_sleepers, other, seen)
+        seen = smp_load_acquire(m.cpu.posts, other)
+    exit_idle(m, cpu)
+    waits_for(m, cpu, WAIT_NOTHING, 0)
+
+
+@kernel
 def stepped(m, cpu, mm, op, addr, length, step, arg):
     """munmap or madvise, in calls of `step` bytes if that is not 0: 0 or the -errno of the first call that failed."""
     if step <= 0:
@@ -260,6 +282,12 @@ def execute(m, cpu, mm, pc):
         barrier_wait(m, cpu, addr)
         return 0
     if op == MARK:
+        return 0
+    if op == FOLLOW:
+        follow(m, cpu, addr, arg)
+        return 0
+    if op == POST:
+        wake_up(m, m.cpu.posts, m.cpu.posts_sleepers, cpu)
         return 0
     if op == MREMAP_CALL:
         return do_mremap_call(m, cpu, mm, addr, length, step, arg, m.insn.more[pc])

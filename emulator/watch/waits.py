@@ -24,6 +24,7 @@ class Wait(IntEnum):
     IRQ_OFF = 22
     GRACE_PERIOD = 23
     USERFAULT = 40
+    POST = 41
 
 
 WAIT_TEXT = {
@@ -39,5 +40,6 @@ WAIT_TEXT = {
     Wait.RECLAIM: "write-back of {}, in reclaim",
     Wait.IRQ_OFF: "CPU {} to let interrupts in",
     Wait.GRACE_PERIOD: "grace period {} to end",
+    Wait.POST: "CPU {} to come further",
     Wait.USERFAULT: "somebody to fill a missing page of mm {}",
 }

@@ -96,9 +96,16 @@ class Unknown(ValueError):
     """A value that nobody can read; the text is which."""
 
 
-@lru_cache(4096)
 def number(text: str) -> int:
     """A number as the tools write it: 0x10, 16, -1, NULL, 3</lib/x.so>, 0x3 /* PROT_READ */. Raises Unknown."""
+    try:
+        return int(text, 16 if text[:2] == "0x" else 10)
+    except ValueError:
+        return _number(text)
+
+
+def _number(text: str) -> int:
+    """One with more behind it, or with a name."""
     found = _NUMBER.match(text)
     if found is not None:
         value = int(found[2], 0 if found[2][:2] == "0x" else 10)
@@ -131,6 +138,7 @@ def bits(kind: str, text: str) -> int:
     return value
 
 
+_MARKED = re.compile(r'["<\[{(=]')
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?\.*')
 _OPEN, _CLOSE = "[{(<", "]})>"
 _ARG_NAME = re.compile(r"[a-z_][a-z_0-9]*=(?=[^=])")
@@ -138,9 +146,8 @@ _ARG_NAME = re.compile(r"[a-z_][a-z_0-9]*=(?=[^=])")
 
 def split(text: str) -> list[str]:
     """The operands of a call, parted at commas that stand in no string, path or structure."""
-    if not any(mark in text for mark in '"<[{('):
-        parts = text.split(", ") if text else []
-        return [part[part.index("=") + 1 :] if _ARG_NAME.match(part) else part for part in parts]
+    if _MARKED.search(text) is None:
+        return text.split(", ") if text else []
     parts, depth, at, begun = [], 0, 0, 0
     while at < len(text):
         letter = text[at]
@@ -165,10 +172,11 @@ def split(text: str) -> list[str]:
 class Event(NamedTuple):
     """What one line of an input says happened, or two lines that are halves of one.
 
-    `kind` is one of those below; `source` and `line` say where, `time` is in seconds or None, `group` the process of
-    the thread `tid` where the tool says it. A call has its operands by name and its result, None if that is not known.
-    `args` of a RANGED call, which succeeded, is (start, length, the last operand's word). That of a fault has `address`
-    or `file` and `offset`, and `write` if that is known; that of a sample `vmpte` and `rss`, in kB.
+    `kind` is one of those below; `source` and `line` say where, `time` is in seconds or None, `began` when a call began
+    that had ended at `time`, `group` the process of the thread `tid` where the tool says it. A call has its operands by
+    name and its result, None if that is not known. `args` of a PLAIN call, which succeeded, are its operands as they
+    are written, none with a string, a path or a structure. That of a fault has `address` or `file` and `offset`, and
+    `write` if that is known; that of a sample `vmpte` and `rss`, in kB.
     """
 
     kind: str
@@ -182,6 +190,7 @@ class Event(NamedTuple):
     failed: str = ""
     group: int = 0
     snapshot: Snapshot | None = None
+    began: float | None = None
 
     @property
     def where(self) -> str:
@@ -189,12 +198,10 @@ class Event(NamedTuple):
         return f"{self.source}:{self.line}"
 
 
-ENTER, CALL, RANGED, FAULT, GONE = "enter", "call", "ranged", "fault", "gone"
+ENTER, CALL, PLAIN, FAULT, GONE = "enter", "call", "plain", "fault", "gone"
 SNAPSHOT, MAPPED, SAMPLE = "snapshot", "mapped", "sample"
 
 
 def as_call(event: Event) -> Event:
-    """A RANGED event as a call with operands by name."""
-    start, length, word = event.args
-    args = dict(zip(PARAMETERS[event.name], (hex(start), str(length), word), strict=True))
-    return event._replace(kind=CALL, args=args)
+    """A PLAIN event as a call with operands by name."""
+    return event._replace(kind=CALL, args=dict(zip(PARAMETERS[event.name], event.args, strict=False)))

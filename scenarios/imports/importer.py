@@ -13,7 +13,7 @@ from scenarios.imports.calls import (
     GONE,
     MAPPED,
     NOT_MODELLED,
-    RANGED,
+    PLAIN,
     SAMPLE,
     SNAPSHOT,
     WITHOUT_EFFECT,
@@ -28,6 +28,7 @@ from scenarios.imports.touches import Touches
 from scenarios.imports.writer import Writer
 
 _AT_ENTRY = ("munmap",)  # what it unmaps may be somebody else's before it returns
+_OVERLAP = ("madvise", "process_madvise", "mprotect", "pkey_mprotect", "mlock", "mlock2", "munlock", "msync")
 _MOST_HELD = 64  # exec itself makes fewer faults
 _EXECS = ("execve", "execveat")
 _ENDS = ("exit", "exit_group")
@@ -45,6 +46,7 @@ class Importer:
         self._entered: set[int] = set()  # tasks whose munmap is in the trace, and has not returned
         self.people.when_executed = self._placing.executed
         self.faults = 0
+        self._origin: float | None = None  # when the first event was
         self._held: dict[int, list[Event]] = {}  # task -> faults where nothing is mapped
 
     def take(self, events: Iterable[Event]) -> None:
@@ -57,10 +59,14 @@ class Importer:
             MAPPED: self._mapped,
             SAMPLE: self._sample,
         }
+        people, writer = self.people, self._touches.writer
         for event in events:
+            if self._origin is None:
+                self._origin = event.time
+            writer.when = self._when(event) if people.several else None
             try:
-                if event.kind == RANGED:
-                    if not self._ranged(event):
+                if event.kind == PLAIN:
+                    if not self._plain(event):
                         self._call(as_call(event))
                 elif event.kind == GONE:
                     self._release(event.tid)
@@ -76,21 +82,36 @@ class Importer:
         for tid in list(self._held):
             self._release(tid)
 
+    def _when(self, event: Event) -> tuple[int, int, int] | None:
+        """Which thread of the first process, from when to when. What changes mappings has an order, and no length."""
+        if event.time is None or self._origin is None:
+            return None
+        end = max(0, round((event.time - self._origin) * 1e6))
+        began = event.began if event.name in _OVERLAP else None
+        begin = end if began is None else max(0, round((began - self._origin) * 1e6))
+        return self.people.threads.get(event.tid, 0), min(begin, end), end
+
     def comparisons(self) -> list[str]:
         """What snapshots said of the mappings, the latest of each process."""
         return list(self._placing.comparisons.values())
 
-    def _ranged(self, event: Event) -> bool:
-        """Enter madvise or mprotect of what is known to be mapped; False if there is more to it."""
-        task = self.people.tasks.get(event.tid)
-        if task is None or task.making is not None or self.people.gone_first or event.tid in self._entered:
+    def _plain(self, event: Event) -> bool:
+        """Enter a call that says all that is to be known of it; False if there is more to it."""
+        tid = event.tid
+        task = self.people.tasks.get(tid)
+        if task is None or task.making is not None or self.people.gone_first or tid in self._entered:
             return False
         if self._held:
-            self._release(event.tid)
-        if not self._calls.ranged(task.memory, event.name, *event.args):
+            self._release(tid)
+        memory = task.memory
+        if memory.number is None or event.result is None:
             return False
-        self._account.understood += 1
-        return True
+        try:
+            done = self._calls.plain[event.name](memory, event.args, event.result)
+        except ValueError:
+            return False
+        self._account.understood += done
+        return done
 
     def _task(self, event: Event) -> Task:
         self.people.settle()

@@ -29,6 +29,7 @@ _RELEASES = (uapi.MADV_DONTNEED, uapi.MADV_DONTNEED_LOCKED, uapi.MADV_FREE)
 _POISON = (100, 101)
 _PIECE = re.compile(r"(?:iov_base=|\{)(0x[0-9a-f]+|NULL), (?:iov_len=)?(\d+)")
 _DELETED = re.compile(r"^(-?\d+)<(.*)>(?:\(deleted\))?$")
+_USUAL = calls.MAP_PRIVATE | calls.MAP_FIXED | calls.MAP_ANONYMOUS | calls.MAP_NORESERVE | calls.MAP_STACK
 _TIMES = "mapped as anonymous memory: the file is larger than a machine has room for"
 
 
@@ -43,9 +44,9 @@ def _in_user_space(start: int, length: int) -> None:
 
 
 class MemoryCalls:
-    """The calls, by name: each takes the memory and the event.
-
-    Each raises Left, Unknown, and KeyError if an operand is missing.
+    """The calls, by name: each of `known` takes the memory and the event, and raises Left, Unknown, and KeyError if an
+    operand is missing. Each of `plain` takes the operands of a call that succeeded as they are written; it gives False,
+    or raises ValueError, if there is more to it than they say.
     """
 
     def __init__(self, people: People, touches: Touches) -> None:
@@ -53,6 +54,13 @@ class MemoryCalls:
         self._writer, self._account = touches.writer, touches.account
         self._segments: dict[int, int] = {}  # shared memory segment -> bytes
         self._fresh = 0  # files that have no name
+        self.plain: dict[str, Callable[[Memory, list[str], int], bool]] = {
+            "madvise": self._plain_madvise,
+            "mprotect": self._plain_mprotect,
+            "munmap": self._plain_munmap,
+            "mmap": self._plain_mmap,
+            "brk": self._plain_brk,
+        }
         self.known: dict[str, Callable[[Memory, Event], None]] = {
             "mmap": self._mmap,
             "mmap2": self._mmap,
@@ -83,20 +91,51 @@ class MemoryCalls:
             "close": self._close,
         }
 
-    def ranged(self, memory: Memory, name: str, start: int, length: int, word: str) -> bool:
-        """madvise or mprotect of a part of one mapping that changes none; False if it is more than that."""
+    def _inside(self, memory: Memory, start: int, length: int) -> Mapping | None:
+        """The mapping that has all of a range, if one has, and all that is known of it is in the trace."""
         there = memory.space.around(start, start + length)
-        if there is None or there.left_out or there.lazy or length > TOP or memory.number is None or not length:
+        return None if there is None or there.left_out or there.lazy or not 0 < length <= TOP else there
+
+    def _plain_madvise(self, memory: Memory, words: list[str], result: int) -> bool:
+        start, length, word = words
+        if word not in _BY_WORD or self._inside(memory, int(start, 16), int(length)) is None:
             return False
-        if name == "madvise":
-            verb = _BY_WORD.get(word)
-            if verb is None:
-                return False
-            self._writer.line(memory.who, f"{verb} @ {start:#x} {length:#x}")
-            return True
-        if bits("prot", word) & 7 != there.prot:
+        self._writer.line(memory.who, f"{_BY_WORD[word]} @ {start} {length}")
+        return True
+
+    def _plain_mprotect(self, memory: Memory, words: list[str], result: int) -> bool:
+        start, length, word = words
+        there = self._inside(memory, int(start, 16), page_up(int(length)))
+        if there is None:
             return False
-        self._writer.protect(memory.who, start, page_up(length), there.prot)
+        prot = bits("prot", word) & 7
+        self._writer.protect(memory.who, start, page_up(int(length)), prot)
+        if prot != there.prot:
+            self._protected(memory, int(start, 16), page_up(int(length)), prot)
+        return True
+
+    def _plain_munmap(self, memory: Memory, words: list[str], result: int) -> bool:
+        start, length = int(words[0], 16), page_up(int(words[1]))
+        if not 0 < length <= TOP - start:
+            return False
+        self._writer.line(memory.who, f"munmap @ {words[0]} {length:#x}")
+        memory.space.replace(start, start + length, [])
+        return True
+
+    def _plain_mmap(self, memory: Memory, words: list[str], start: int) -> bool:
+        flags, length = bits("map", words[3]), page_up(int(words[1]))
+        if flags & ~_USUAL or not flags & calls.MAP_ANONYMOUS or not 0 < length <= TOP - start:
+            return False
+        lazy = bool(flags & calls.MAP_NORESERVE) and length > SPARSE
+        mapping = Mapping(start, start + length, bits("prot", words[2]) & 7, lazy=lazy)
+        self.map(memory, mapping, ())
+        self._touches.mapped(memory, mapping, bool(flags & calls.MAP_STACK))
+        return True
+
+    def _plain_brk(self, memory: Memory, words: list[str], now: int) -> bool:
+        if not 0 < now <= TOP - PAGE:
+            return False
+        self._brk_to(memory, now)
         return True
 
     def _covered(self, memory: Memory, start: int, end: int) -> None:
@@ -178,7 +217,11 @@ class MemoryCalls:
             self._covered(memory, start, start + length)
         if event.name == "pkey_mprotect" and number(event.args.get("pkey", "-1")) > 0:
             self._account.assumed["pkey_mprotect as mprotect: the language has no keys"] += 1
-        self._writer.protect(memory.who, start, length, prot)
+        self._writer.protect(memory.who, hex(start), length, prot)
+        self._protected(memory, start, length, prot)
+
+    def _protected(self, memory: Memory, start: int, length: int, prot: int) -> None:
+        """A range has another protection, and may be touched if it had none."""
         for part in memory.space.protect(start, start + length, prot):
             if prot and not part.prot:
                 self._touches.mapped(memory, Mapping(part.start, part.end, prot, *part[3:6]))
@@ -264,6 +307,10 @@ class MemoryCalls:
         now = event.result
         _in_user_space(-1 if now is None else now, PAGE)
         assert now is not None
+        self._brk_to(memory, now)
+
+    def _brk_to(self, memory: Memory, now: int) -> None:
+        """The heap ends somewhere now."""
         if memory.brk is None:
             memory.heap = memory.brk = now
             return

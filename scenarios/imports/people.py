@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from scenarios.imports.account import Account
 from scenarios.imports.calls import CLONE_THREAD, CLONE_VM, ENTER, Event, bits
 from scenarios.imports.space import Space
-from scenarios.imports.writer import MOST_CHILDREN, Writer
+from scenarios.imports.writer import MOST_CHILDREN, MOST_THREADS, Writer
 
 
 @dataclass
@@ -55,6 +55,8 @@ class People:
         self.main: Memory | None = None
         self._names = list(range(MOST_CHILDREN, 0, -1))
         self.most = 0
+        self.threads: dict[int, int] = {}  # tasks of the first process -> their names in the trace, small numbers
+        self.several = False  # there were several of them at a time
         self.gone_first = False  # the first process has ended, and its memory is still there
         self.when_executed: Callable[[Memory], None] = lambda memory: None
 
@@ -88,7 +90,17 @@ class People:
     def _enter(self, tid: int, group: int, memory: Memory) -> Task:
         task = self.tasks[tid] = Task(group, memory)
         memory.tasks.add(tid)
+        if memory is self.main:
+            taken = set(self.threads.values())
+            self.threads[tid] = next((number for number in range(MOST_THREADS) if number not in taken), 0)
+            self.several = self.several or len(self.threads) > 1
         return task
+
+    def _leave(self, tid: int, memory: Memory) -> None:
+        """A task is none of a memory's any more."""
+        memory.tasks.discard(tid)
+        if memory is self.main:
+            self.threads.pop(tid, None)
 
     def _new(self, parent: Memory) -> Memory:
         """Memory that begins as a copy of another's, and is empty then."""
@@ -102,7 +114,7 @@ class People:
         if number is None:
             self._account.leave_out(f"a process beside {MOST_CHILDREN} others, and all it does", "")
             return Memory(None)
-        self._writer.line(parent.who, f"fork {number}")
+        self._writer.fork(parent.who, number)
         self.most = max(self.most, MOST_CHILDREN - len(self._names))
         child = Memory(number, f"in {number} ", parent.space.copy(), parent.heap, parent.brk, stack=parent.stack)
         child.files, child.guesses, child.bound = dict(parent.files), dict(parent.guesses), dict(parent.bound)
@@ -156,11 +168,12 @@ class People:
         memory = task.memory
         mates = {other for other in memory.tasks if self.tasks[other].group != task.group}
         for other in memory.tasks - mates - {tid}:  # the other threads are killed
+            self._leave(other, memory)
             del self.tasks[other]
         if mates:
-            memory.tasks = mates
-            memory = self._new(memory)
-            task.memory = memory
+            task.memory = self._new(memory)
+            self._leave(tid, memory)
+            memory = task.memory
         else:
             self.clear(memory)
         memory.tasks = {tid}
@@ -181,14 +194,14 @@ class People:
         memory = task.memory
         mates = [one for one in memory.tasks if self.tasks[one].group == task.group or self.tasks[one].guessed]
         for other in mates if whole and not task.guessed else [tid]:
-            memory.tasks.discard(other)
+            self._leave(other, memory)
             del self.tasks[other]
         if memory.tasks:
             return
         if memory is self.main:
             self.gone_first = True  # its memory stays, so that the last figures are those of its end
         elif memory.number is not None:
-            self._writer.line("", f"exit {memory.number}")
+            self._writer.exit(memory.number)
             self._names.append(memory.number)
 
     def settle(self) -> None:

@@ -29,7 +29,8 @@ from scenarios.imports.lines import Lines
 from scenarios.imports.snapshot import Line
 
 _TRACE = re.compile(
-    r"\s*(\d+\.\d+|\?) (?:\( *[\d.]* *(?:ms)? *\):? (?:(.{0,16}?)/(\d+) )?|(.{0,16}?)/(\d+) (?=[\w-]+:\w+\())\s*(\S.*)$"
+    r"\s*(\d+\.\d+|\?) (?:\( *(\d[\d.]*)? *(?:ms)? *\):? (?:(.{0,16}?)/(\d+) )?"
+    r"|(.{0,16}?)/(\d+) (?=[\w-]+:\w+\())\s*(\S.*)$"
 )
 _POINT = re.compile(r"(?:exceptions:)(page_fault_(?:user|kernel))\((.*)\)\s*$")
 _FTRACE = re.compile(  # trace-cmd report, /sys/kernel/tracing/trace
@@ -139,8 +140,9 @@ class PerfTrace(_Perf):
         if found is None:
             self._refuse(line)
             return
-        time = None if found[1] == "?" else float(found[1]) / 1000
-        tid, rest = int(found[3] or found[5] or 0), found[6]
+        began = None if found[1] == "?" else float(found[1]) / 1000
+        time = None if began is None else began + float(found[2] or 0) / 1000
+        tid, rest = int(found[4] or found[6] or 0), found[7]
         if point := _POINT.match(rest):
             args = _named(point[2])
             write = str(number(args.get("error_code", "0")) >> 1 & 1)
@@ -155,7 +157,7 @@ class PerfTrace(_Perf):
             name, args = self._open.pop(tid, (going_on[1], {}))
             if name in CREATES and name == going_on[1] and not args:
                 return  # the child's own return from the call that made it
-            yield from self._call(time, tid, going_on[1], args, rest[going_on.end() :])
+            yield from self._call(began, time, tid, going_on[1], args, rest[going_on.end() :])
         elif call := _NAME.match(rest):
             if call[1] not in _WANTED:
                 self._account.others[call[1]] += 1
@@ -164,11 +166,13 @@ class PerfTrace(_Perf):
                 self._open[tid] = (call[1], _named(operands))
                 yield self._event(ENTER, time, tid, *self._open[tid])
             else:
-                yield from self._call(time, tid, call[1], None, rest[call.end() :])
+                yield from self._call(began, time, tid, call[1], None, rest[call.end() :])
         else:
             self._refuse(line)
 
-    def _call(self, time: float | None, tid: int, name: str, args: dict[str, str] | None, rest: str) -> Iterator[Event]:
+    def _call(
+        self, began: float | None, time: float | None, tid: int, name: str, args: dict[str, str] | None, rest: str
+    ) -> Iterator[Event]:
         if name not in _WANTED:
             self._account.others[name] += 1
             return
@@ -180,7 +184,7 @@ class PerfTrace(_Perf):
         if name in ("clone", "clone3") and "clone_flags" not in operands:
             operands = {"uargs": "", **operands}
         value, failed = self._result(end[2], end[3])
-        yield self._event(CALL, time, tid, name, operands, result=value, failed=failed)
+        yield self._event(CALL, time, tid, name, operands, result=value, failed=failed, began=began)
 
 
 class PerfScript(_Perf):
@@ -267,7 +271,7 @@ class PerfScript(_Perf):
             elif begun != call or (not args and PARAMETERS.get(call)):
                 self._account.leave_out(f"{call}, which began before the log", self._where)
             else:
-                yield self._event(CALL, time, tid, call, args, **more)
+                yield self._event(CALL, time, tid, call, args, **more, began=self._entered.get(tid))
 
     def _task(self, time: float, tid: int, name: str, text: str) -> Iterator[Event]:
         """Tasks that begin, execute and end."""

@@ -186,7 +186,7 @@ def record_command(command: Sequence[str], out: str, tool: str | None = None, ev
         else:
             log = directory / "calls"
             sampler = _run(_strace_command(log, command), lambda pid: Sampler(pid, time.time, True, every))
-            events = iter(Strace(Lines(str(log)), account, timed=True))
+            events = iter(Strace(Lines(str(log)), account, several=True))
         together = heapq.merge(_keyed(events, 0), _keyed(sampler.events(), 1))
         return build((event for *_, event in together), account, out, "none" if chosen == "perf" else "pagemap", title)
 

@@ -17,7 +17,7 @@ from scenarios.imports.calls import (
     GONE,
     NOT_MODELLED,
     PARAMETERS,
-    RANGED,
+    PLAIN,
     WITHOUT_EFFECT,
     Event,
     Unknown,
@@ -32,10 +32,12 @@ HEAD = re.compile(
     r"(?:\[[0-9a-f? ]+\] +)*"  # -i, -n
     r"(?:([a-z_][a-z_0-9]*)\(|(<\.\.\. )|(\+\+\+ |--- ))"  # what
 )
-_RANGED = re.compile(  # most of what allocators do, in one look
-    r"(?:\[pid +(\d+)\] |(\d+) +)?(?:(\d+\.\d+|\d\d:\d\d:\d\d(?:\.\d+)?) )?"
-    r"(madvise|mprotect)\((0x[0-9a-f]+), (\d+), ([A-Z_|]+)\) += 0(?: <[\d.]+>)?$"
+_CALL = (  # most of what allocators do, in one look: operands that are words, and success
+    r"(madvise|mprotect|munmap|mmap|brk)\(([^\"<\[{(=]*)\) += (0x[0-9a-f]+|0)(?: <(\d+\.\d+)>)?$"
 )
+_LINE = re.compile(r"(?:\[pid +(\d+)\] |(\d+) +)?(?:(\d+\.\d+|\d\d:\d\d:\d\d(?:\.\d+)?) )?" + _CALL)
+_WHOLE = re.compile(_CALL)
+_TOOK = re.compile(r" <(\d+\.\d+)>$")
 _RESUMED = re.compile(r"([a-z_0-9]+) resumed> ?")
 _END = re.compile(r"(.*)\)\s+= (-?(?:0x[0-9a-f]+|\d+)|\?)(.*)", re.S)
 _ERRNO = re.compile(r" (E[A-Z0-9]+)\b")
@@ -49,6 +51,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _UNFINISHED = ("<unfinished ...>", "<detached ...>")
 _RELATIVE = 1e8  # a stamp below it, not of a day, is the time since the line before
 _WANTED = {*PARAMETERS, *WITHOUT_EFFECT, *NOT_MODELLED, *CREATES}
+_ENTERED = {*CREATES, "munmap", "exit", "exit_group"}  # what matters when it begins
 _USERFAULT = "UFFDIO_"
 SUMMARY_ONLY = "a summary of strace -c counts calls, and has none"
 
@@ -68,7 +71,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.now: float | None = None
-        self.absolute = False
+        self.absolute = self.epoch = False
 
     def read(self, stamp: str) -> float:
         """The time of a stamp."""
@@ -77,10 +80,10 @@ class Clock:
             now = 3600 * int(hours) + 60 * int(minutes) + float(seconds)
             if self.now is not None and now < self.now - 43200:  # midnight
                 now += 86400 * -(-(self.now - now) // 86400)
-            self.absolute = True
+            self.absolute, self.epoch = True, False
         else:
             now = float(stamp)
-            self.absolute = now >= _RELATIVE
+            self.absolute = self.epoch = now >= _RELATIVE
             if not self.absolute:
                 now += self.now or 0.0
         self.now = now
@@ -90,11 +93,12 @@ class Clock:
 class Strace:
     """The lines of one file. `tid` is the task of lines that name none, as strace -ff writes them.
 
-    `timed`: the stamps matter.
+    `several`: there are other files beside it, and stamps are what orders them. Of one file without stamps, or with
+    those of whole seconds, the numbers of its lines are the clock.
     """
 
-    def __init__(self, lines: Lines, account: Account, tid: int = 0, timed: bool = False) -> None:
-        self._lines, self._account, self._tid, self._timed = lines, account, tid, timed
+    def __init__(self, lines: Lines, account: Account, tid: int = 0, several: bool = False) -> None:
+        self._lines, self._account, self._tid, self._several = lines, account, tid, several
         self._source = lines.name
         self._open: dict[int, tuple[str, str, int, float | None]] = {}  # task -> call, operands, line, time
         self._alias: dict[int, int] = {}  # a task that had no number on its first lines
@@ -106,18 +110,21 @@ class Strace:
         """The events of the file."""
         line_number = 0
         account, match, wanted, others = self._account, HEAD.match, _WANTED, self._account.others
-        ranged, source, new, alias = _RANGED.match, self._source, tuple.__new__, self._alias
-        clock = self._clock.read if self._timed else None
+        plain, source, new, alias = _LINE.match, self._source, tuple.__new__, self._alias
+        clock, time_of, epoch = self._clock, self._time, False
         for block in self._lines:
             for line in block:
                 line_number += 1
-                if found := ranged(line):
-                    who, bare, stamp, name, start, length, word = found.groups()
+                if found := plain(line):
+                    who, bare, stamp, name, operands, result, took = found.groups()
                     tid = int(who or bare or self._tid)
-                    time = clock(stamp) if clock and stamp else None
-                    args = (int(start, 16), int(length), word)
                     tid = alias.get(tid, tid)
-                    yield new(Event, (RANGED, source, line_number, time, tid, name, args, 0, "", 0, None))
+                    began = time = float(stamp) if epoch and stamp else time_of(stamp, line_number)
+                    epoch = clock.epoch
+                    if took and began is not None and clock.now is not None and name != "munmap":
+                        time = began + float(took)
+                    words, value = operands.split(", "), int(result, 16)
+                    yield new(Event, (PLAIN, source, line_number, time, tid, name, words, value, "", 0, None, began))
                     continue
                 if self._torn or "\x1b" in line or "attached" in line:
                     line = self._mended(line)
@@ -126,34 +133,47 @@ class Strace:
                     self._strange(line, line_number)
                     continue
                 who, bare, stamp, name, resumed, mark = found.groups()
-                time = clock(stamp) if clock and stamp else None
                 if name is not None and name not in wanted:
                     others[name] += 1
+                    if stamp is not None and not self._clock.absolute:
+                        time_of(stamp, line_number)
                     if name == "ioctl" and _USERFAULT in line:
                         account.leave_out("userfaultfd's ioctl", f"{self._source}:{line_number}")
                     continue
+                began = time_of(stamp, line_number)
                 tid = int(who or bare or self._tid)
-                tid = self._alias.get(tid, tid)
+                tid = alias.get(tid, tid)
                 rest = line[found.end() :]
                 if name is not None:
                     if rest.endswith(_UNFINISHED):
                         operands = rest[: rest.rindex("<")].rstrip()
-                        self._open[tid] = (name, operands, line_number, time)
-                        yield from self._event(ENTER, line_number, time, tid, name, operands, "")
-                        continue
-                    yield from self._call(line_number, time, tid, name, rest)
+                        self._open[tid] = (name, operands, line_number, began)
+                        if name in _ENTERED:
+                            yield self._event(ENTER, line_number, began, tid, name, operands)
+                    elif event := self._call(line_number, began, began, tid, name, rest):
+                        yield event
                 elif resumed is not None:
-                    yield from self._resumed(line_number, tid, rest)
+                    if event := self._resumed(line_number, began, tid, rest):
+                        yield event
                 elif mark == "+++ ":
                     self._open.pop(tid, None)
                     account.understood += 1
                     if not rest.startswith("superseded"):
-                        yield Event(GONE, self._source, line_number, time, tid)
+                        yield Event(GONE, self._source, line_number, began, tid)
                 else:
                     others["a signal"] += 1
             account.lines += len(block)
         if self._summary and not account.understood:
             account.note(f"{self._source}: {SUMMARY_ONLY}")
+
+    def _time(self, stamp: str | None, line_number: int) -> float | None:
+        """When a line was written."""
+        if stamp is None or "." not in stamp:
+            if not self._several:
+                return line_number / 1e6
+            if stamp is None:
+                return None
+        return self._clock.read(stamp)
 
     def _mended(self, line: str) -> str:
         """A line without colours; one that was torn by a message of strace's, put together again."""
@@ -172,41 +192,59 @@ class Strace:
             why = "longer than a line may be" if line == "\0" else f"not a line of strace's: {line[:40]!a}"
             self._account.refuse(f"{self._source}:{line_number}", why)
 
-    def _resumed(self, line_number: int, tid: int, rest: str) -> Iterator[Event]:
+    def _resumed(self, line_number: int, time: float | None, tid: int, rest: str) -> Event | None:
         """The second half of a call."""
         found = _RESUMED.match(rest)
         if found is None:
             self._account.refuse(f"{self._source}:{line_number}", f"not a line of strace's: {rest[:40]!a}")
-            return
+            return None
         name = found[1]
         if name not in _WANTED:
             self._account.others[name] += 1
             self._open.pop(tid, None)
-            return
+            return None
         begun = self._open.pop(tid, None)
         if begun is None and self._open.get(0, ("",))[0] == name:  # the first task has a number from now on
             self._alias[tid] = 0
             tid, begun = 0, self._open.pop(0)
         if begun is None or begun[0] != name:
             self._account.leave_out(f"{name}, which began before the log", f"{self._source}:{line_number}")
-            return
-        yield from self._call(line_number, begun[3], tid, name, begun[1] + rest[found.end() :])
+            return None
+        return self._call(line_number, begun[3], time, tid, name, begun[1] + rest[found.end() :])
 
-    def _call(self, line_number: int, time: float | None, tid: int, name: str, rest: str) -> Iterator[Event]:
-        """A call with its result."""
+    def _call(
+        self, line_number: int, began: float | None, time: float | None, tid: int, name: str, rest: str
+    ) -> Event | None:
+        """A call with its result: what stands behind its name."""
+        whole = _WHOLE.match(f"{name}({rest}")
+        if whole is not None:
+            words, value = whole[2].split(", "), int(whole[3], 16)
+            return Event(PLAIN, self._source, line_number, time, tid, name, words, value, began=began)
         found = _END.match(rest)
         if found is None:
             if self._lines.cut_off:
                 self._account.note(f"{self._source}:{line_number}: the last line is cut off")
             else:
                 self._account.refuse(f"{self._source}:{line_number}", f"{name} without a result")
-            return
-        yield from self._event(CALL, line_number, time, tid, name, found[1], found[2], found[3])
+            return None
+        timed = began is not None and began == time and self._clock.now is not None and name != "munmap"
+        if timed and (took := _TOOK.search(found[3])):
+            time = (began or 0.0) + float(took[1])
+        return self._event(CALL, line_number, time, tid, name, found[1], found[2], found[3], began)
 
     def _event(
-        self, kind: str, line: int, time: float | None, tid: int, name: str, operands: str, result: str, tail: str = ""
-    ) -> Iterator[Event]:
-        """One event, if its operands can be parted."""
+        self,
+        kind: str,
+        line: int,
+        time: float | None,
+        tid: int,
+        name: str,
+        operands: str,
+        result: str = "",
+        tail: str = "",
+        began: float | None = None,
+    ) -> Event:
+        """One event, by the operands of a call."""
         words = split(operands)
         if name in CREATES:
             args = {"clone_flags": operands}
@@ -223,4 +261,4 @@ class Strace:
                 value = None
             if result == "?" or (result == "-1" and " E" in tail):
                 failed = (_ERRNO.search(tail) or ("", "?"))[1]
-        yield Event(kind, self._source, line, time, tid, name, args, value, failed)
+        return Event(kind, self._source, line, time, tid, name, args, value, failed, began=began)

@@ -55,8 +55,8 @@ class Touches:
         if kind == "guard":
             self.writer.line(who, f"guard @ {start:#x} {end - start:#x}")
         elif kind in ("anon", "swap") and not part.prot & 2 and not part.shared:  # it was writable at the store
-            self.writer.protect(who, start, end - start, 3)
+            self.writer.protect(who, hex(start), end - start, 3)
             self.writer.touch(who, start, end, True)
-            self.writer.protect(who, start, end - start, part.prot)
+            self.writer.protect(who, hex(start), end - start, part.prot)
         elif part.prot & 3:
             self.writer.touch(who, start, end, kind in ("anon", "swap") and bool(part.prot & 2))

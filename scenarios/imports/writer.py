@@ -19,6 +19,7 @@ from scenarios.imports.space import PAGE, Mapping, page_up
 from scenarios.session.errors import UserError
 
 MOST_CHILDREN = 63  # names that the language has for children
+MOST_THREADS = 256  # and for threads; those that are more share the first
 LARGEST_FILE = 16 << 30  # a machine that holds a descriptor for each page of more does not fit anywhere
 _PROT = ("none", "r", "w", "rw", "x", "rx", "wx", "rwx")
 _GAP = PAGE  # between the files that lie end to end, so that neighbours do not merge
@@ -38,6 +39,9 @@ class Writer:
         self._extents: dict[str, list[tuple[int, int, int]]] = {}  # file -> its ranges in bytes, where each lies
         self._file_end = 0
         self._touch: tuple[str, str, int, int] | None = None  # who, verb, start, end: grows while the next adjoins
+        self._touched: tuple[int, int, int] | None = None  # when
+        self.when: tuple[int, int, int] | None = None  # thread, begin, end of what is entered; None: not to be said
+        self._homes: dict[str, int] = {}  # who -> the thread that forked it, and does what it does
         self._pending: list[str] = []
         try:
             self._body: IO[str] = tempfile.TemporaryFile("w+", dir=_scratch(Path(path)), encoding="utf-8")  # noqa: SIM115
@@ -54,8 +58,26 @@ class Writer:
         """One operation of a process; `who` is "" or "in K "."""
         if self._touch is not None:
             self._flush_touch()
+        self._put(who, who, text, self.when)
+
+    def fork(self, parent: str, child: int) -> None:
+        """A process begins, as the child of another."""
+        self.line(parent, f"fork {child}")
+        self._homes[f"in {child} "] = self._homes.get(parent, self.when[0] if self.when else 0)
+
+    def exit(self, child: int) -> None:
+        """A child ends."""
+        if self._touch is not None:
+            self._flush_touch()
+        self._put(f"in {child} ", "", f"exit {child}", self.when)
+
+    def _put(self, home: str, who: str, text: str, when: tuple[int, int, int] | None) -> None:
+        """One line, by the thread that does what `home` does."""
         self.operations += 1
-        self._pending.append(f"{who}{text}\n")
+        if when is None:
+            self._pending.append(f"{who}{text}\n")
+        else:
+            self._pending.append(f"on {self._homes.get(home, when[0])} {when[1]} {when[2]} {who}{text}\n")
         if len(self._pending) > 4096:
             self._body.writelines(self._pending)
             self._pending.clear()
@@ -69,17 +91,24 @@ class Writer:
         verb = "touch" if write else "read"
         last = self._touch
         if last is not None:
-            if last[0] == who and last[1] == verb and last[3] == start:
+            began, when = self._touched, self.when
+            if (
+                (last[0], last[1], last[3]) == (who, verb, start)
+                and (began is None) == (when is None)
+                and (began is None or when is None or began[0] == when[0])
+            ):
                 self._touch = (who, verb, last[2], end)
+                if began is not None and when is not None:
+                    self._touched = (began[0], began[1], max(began[2], when[2]))
                 return
             self._flush_touch()
-        self._touch = (who, verb, start, end)
+        self._touch, self._touched = (who, verb, start, end), self.when
 
     def _flush_touch(self) -> None:
         assert self._touch is not None
         who, verb, start, end = self._touch
         self._touch = None
-        self.line(who, f"{verb} @ {start:#x} {end - start:#x}")
+        self._put(who, who, f"{verb} @ {start:#x} {end - start:#x}", self._touched)
 
     def map(self, who: str, mapping: Mapping, words: Iterable[str] = ()) -> bool:
         """Map a range; False if its file is too large for a machine, and it is anonymous memory instead."""
@@ -93,9 +122,9 @@ class Writer:
         self.line(who, f"mm @ {length:#x} {start:#x} {prot} {flags}".rstrip())
         return not mapping.file
 
-    def protect(self, who: str, start: int, length: int, prot: int) -> None:
+    def protect(self, who: str, start: str, length: int, prot: int) -> None:
         """mprotect."""
-        self.line(who, f"mprotect @ {start:#x} {length:#x} {_PROT[prot & 7]}")
+        self.line(who, f"mprotect @ {start} {length:#x} {_PROT[prot & 7]}")
 
     def place(self, file: str, offset: int, length: int) -> int:
         """Where a range of a file lies in the trace's one file, in bytes."""

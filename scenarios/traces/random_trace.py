@@ -25,7 +25,7 @@ RARE = {
     "munlockall": 0.2,
     "mseal": 0.2,
 }
-NEVER = ("file", "expect", "free_ptes")  # made at the start, or nothing that a host can be asked
+NEVER = ("file", "expect", "free_ptes", "on")  # made at the start, or nothing that a host can be asked
 BORDERS = (0, PMD_SIZE, 2 * PMD_SIZE, PUD_SIZE, PUD_SIZE - PMD_SIZE, 8 * PUD_SIZE)
 HOSTILE = ("0xffffffffffffffff", "0xfffffffffffff000", "0x8000000000000000", "0x7fffffffffff")
 ADVICE = tuple(n for n in range(27) if n != 7) + (102, 103, 1212)

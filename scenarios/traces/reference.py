@@ -29,13 +29,21 @@ OPERANDS = {
     "OFFSET": "where in the file, in bytes",
     "VMPTE": "page tables, bytes",
     "RSSANON": "anonymous pages, bytes",
+    "BEGIN": "when it begins, in microseconds from any moment on",
+    "END": "when it has ended, not before BEGIN",
     "OPERATION": "an operation with its operands",
 }
 
 
 def numbers() -> dict[str, str]:
     """The operands that are numbers, and how large they may be."""
-    texts = {"K": "a child's name", "N": "a file", "PAGE": "a page of a file", "BYTE": "what is stored"}
+    texts = {
+        "K": "a child's name",
+        "T": "a thread",
+        "N": "a file",
+        "PAGE": "a page of a file",
+        "BYTE": "what is stored",
+    }
     texts["NUMBER"] = f"advice, not {' or '.join(map(str, DANGEROUS))}"
     return {name: f"{text}, {FIRST.get(name, 0)} to {LIMITS[name]}" for name, text in texts.items()}
 

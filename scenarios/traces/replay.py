@@ -1,7 +1,8 @@
 """replay: what does a recorded memory trace cost in page tables, line by line, under a policy?
 
-The trace is the program of one CPU. The rows have the columns of what a real Linux was recorded to do
-(tests/conformance): VmPTE kB, RssAnon kB and minor faults so far, 0 or -errno. They start from no tables at all.
+The trace is the program of one CPU, or with --timing each of its threads has one. The rows have the columns of what a
+real Linux was recorded to do (tests/conformance): VmPTE kB, RssAnon kB and minor faults so far, 0 or -errno. They start
+from no tables at all.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from emulator import engine
 from emulator.checks import audit
-from emulator.mm_types import MAX_MAP_COUNT, Geometry
+from emulator.mm_types import MAX_MAP_COUNT, PCP_ROOM, Geometry
 from emulator.segment import SegmentTooLarge
 from scenarios.session import errors
 from scenarios.session.options import Lab
@@ -26,10 +27,11 @@ from scenarios.session.record import Record, check_writable
 from scenarios.session.session import needed_kb
 from scenarios.traces.footprint import geometry_for
 from scenarios.traces.recorder import compare
+from scenarios.traces.timing import programs, threads_of
 from scenarios.traces.trace import Trace, TraceError, parse, rows_of
 from workers.instruments import PLAIN, Instruments
 from workers.machine import Machine
-from workers.programs.program import STOP
+from workers.programs.program import Insn
 from workers.signals import signals_of
 from workers.telling.postmortem import MachineFailed
 from workers.telling.violation import Violation, report_lines, violation_of
@@ -74,22 +76,34 @@ class ReplayResult:
         return self.violation is None and not any(self.checks.values())
 
 
-def run_replay(path: str | Path, policy: str = "none", instruments: Instruments = PLAIN) -> ReplayResult:
-    """Run a trace on a machine of its size and audit what is left.
+def run_replay(
+    path: str | Path, policy: str = "none", instruments: Instruments = PLAIN, timing: str | None = None
+) -> ReplayResult:
+    """Run a trace on a machine of its size and audit what is left; with a `timing` (timing.TIMINGS) on many CPUs.
 
     Raises TraceError before anything runs, SegmentTooLarge if no machine of that size fits, MachineFailed if it dies.
     """
-    return replay_trace(parse(path), policy, instruments)
+    return replay_trace(parse(path), policy, instruments, timing)
 
 
-def replay_trace(trace: Trace, policy: str = "none", instruments: Instruments = PLAIN) -> ReplayResult:
+def replay_trace(
+    trace: Trace, policy: str = "none", instruments: Instruments = PLAIN, timing: str | None = None
+) -> ReplayResult:
     """Run a parsed trace, on a larger machine if the first was too small: that is no answer of Linux's.
 
     Raises as run_replay.
     """
+    own = programs(trace, timing)
     geometry = geometry_for(trace.program(), trace.files)
+    geometry = replace(
+        geometry,
+        cpus=len(own),
+        insns=sum(map(len, own)),
+        frames=geometry.frames + (len(own) - 1) * PCP_ROOM,
+        tables=geometry.tables + (len(own) - 1) * PCP_ROOM,
+    )
     for _ in range(MOST_MACHINES - 1):
-        result = replay_on(trace, geometry, policy, instruments)
+        result = replay_on(trace, own, geometry, policy, instruments)
         if not result.checks.get(TOO_SMALL):
             return result
         geometry = replace(
@@ -99,26 +113,29 @@ def replay_trace(trace: Trace, policy: str = "none", instruments: Instruments = 
             frames=2 * geometry.frames + SPARE_FRAMES,
             tables=2 * geometry.tables,
         )
-    return replay_on(trace, geometry, policy, instruments)
+    return replay_on(trace, own, geometry, policy, instruments)
 
 
-def replay_on(trace: Trace, geometry: Geometry, policy: str, instruments: Instruments) -> ReplayResult:
-    """Run a parsed trace on a machine of a given size. Raises as run_replay."""
-    program = trace.program()
+def replay_on(
+    trace: Trace, own: list[list[Insn]], geometry: Geometry, policy: str, instruments: Instruments
+) -> ReplayResult:
+    """Run a parsed trace, as programs of CPUs, on a machine of a given size. Raises as run_replay."""
     with Machine(geometry, policy, instruments) as machine:
         machine.views["file"]["size"][: len(trace.files)] = trace.files
         machine.views["file"]["shmem"] = 1  # the recorded machine's files were in shared memory, too
-        machine.load(0, [*program, STOP])
+        machine.load_all(own)
         began = time.perf_counter()
         machine.start()
         machine.wait()
         seconds = time.perf_counter() - began
         violation = violation_of(machine.views, machine.geometry)
-        cpu = machine.views["cpu"][0]
-        done = len(program) if violation is None else int(cpu["pc"] - cpu["insn_base"])
-        done = sum(insn.record >= 0 for insn in program[:done])
+        cpu = machine.views["cpu"][: geometry.cpus]
+        done = len(trace.operations)
+        if violation is not None:  # the rows up to the first that somebody has yet to do
+            left = (insns[int(pc - base) :] for insns, pc, base in zip(own, cpu["pc"], cpu["insn_base"], strict=True))
+            done = min((insn.record for insns in left for insn in insns if insn.record >= 0), default=done)
         checks = audit(machine.views, machine.geometry) if violation is None else {}
-        checks[TOO_SMALL] = int(cpu["oom"])  # the footprint was too small
+        checks[TOO_SMALL] = int(cpu["oom"].sum())  # the footprint was too small
         missed = any(machine.stops.missed())
         notes = (*machine.stops.stalls(), *filter(None, machine.stops.missed()))
         signals = tuple(str(of) for of in signals_of(machine.views, machine.geometry))
@@ -132,11 +149,11 @@ def replay_on(trace: Trace, geometry: Geometry, policy: str, instruments: Instru
             notes,
             signals,
             needed_kb(machine),
-            {name: int(cpu[name]) for name in COUNTERS},
+            {name: int(cpu[name].sum()) for name in COUNTERS},
         )
 
 
-def command(path: str, policy: str, lab: Lab, host: bool = False) -> int:
+def command(path: str, policy: str, lab: Lab, host: bool = False, timing: str | None = None) -> int:
     """Replay a trace and print its rows, and nothing else, on stdout; the exit status. With `host` compare them."""
     check_writable(lab.json_file)
     record = Record("replay", lab.seed)
@@ -144,7 +161,9 @@ def command(path: str, policy: str, lab: Lab, host: bool = False) -> int:
     try:
         if remark := engine.remark():
             note(remark)
-        result = run_replay(path, policy, lab.instruments(1))
+        trace = parse(path)
+        instruments = lab.instruments(len(threads_of(trace)) if timing else 1)
+        result = replay_trace(trace, policy, instruments, timing)
         _enter(record, result, policy)
     except (TraceError, SegmentTooLarge) as error:
         raise errors.UserError(str(error)) from None

@@ -54,15 +54,24 @@ class TraceError(ValueError):
         super().__init__(f"{path}:{line}: {problem}")
 
 
+class When(NamedTuple):
+    """Which thread did an operation, and from when to when, in microseconds."""
+
+    thread: int
+    begin: int
+    end: int
+
+
 class Operation(NamedTuple):
-    """One line of a trace: its number, its text without comment, and its instructions; the last is what is done, those
-    before it say who does it. `value` is true if what that finds is a column.
+    """One line of a trace: its number, its text without comment and `on`, and its instructions; the last is what is
+    done, those before it say who does it. `value` is true if what that finds is a column. `when` is what `on` said.
     """
 
     line: int
     text: str
     insns: tuple[Insn, ...]
     value: bool = False
+    when: When | None = None
 
     @property
     def insn(self) -> Insn:
@@ -226,6 +235,9 @@ class _Parser:
         """What one line means."""
         words = text.split()
         insns: list[Insn] = []
+        when = None
+        if words[0] == "on":
+            when, words, text = _when(words, text)
         if words[0] == "in":
             if len(words) < 3 or words[2] in NOT_IN_CHILDREN:
                 raise _Problem(f"'in' takes K OPERATION, not {_quote(' '.join(words[1:])) if words[1:] else 'nothing'}")
@@ -237,7 +249,18 @@ class _Parser:
             insns.append(VERBS["forkdo"].insn({}))
             words = words[1:]
         insn, value = self.instruction(words, bool(insns))
-        return Operation(line, text, (*insns, insn), value)
+        return Operation(line, text, (*insns, insn), value, when)
+
+
+def _when(words: list[str], text: str) -> tuple[When, list[str], str]:
+    """What `on T BEGIN END` says, and the rest of the line as words and as text."""
+    if len(words) < 5 or words[4] in ("on", "file"):
+        given = _quote(" ".join(words[1:])) if words[1:] else "nothing"
+        raise _Problem(f"'on' takes T BEGIN END OPERATION, not {given}")
+    thread, begin, end = (_number(name, word) for name, word in zip(("T", "BEGIN", "END"), words[1:4], strict=True))
+    if end < begin:
+        raise _Problem(f"END {end} comes before BEGIN {begin}")
+    return When(thread, begin, end), words[4:], text.split(None, 4)[4]
 
 
 def _text(line: bytes) -> str:

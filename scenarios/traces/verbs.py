@@ -69,7 +69,16 @@ WORDS: dict[str, dict[str, int]] = {  # operands that are words, of which those 
 MANY = ("MAPFLAGS", "MOVEFLAGS", "SYNCFLAGS", "LOCKFLAGS")
 LENGTHS = ("LEN", "OLD", "NEW")  # up to 2**64 where the kernel gets them; a touch goes as far as user space does
 LOOKS = ("put", "get", "pagemap", "vmas")  # these are no system calls
-LIMITS = {"K": 63, "N": 199, "BYTE": 255, "PAGE": 1 << 35, "NUMBER": (1 << 31) - 1}  # those that are no sizes
+LIMITS = {
+    "K": 63,
+    "T": 255,
+    "BEGIN": 1 << 62,
+    "END": 1 << 62,
+    "N": 199,
+    "BYTE": 255,
+    "PAGE": 1 << 35,
+    "NUMBER": (1 << 31) - 1,
+}  # those that are no sizes
 FIRST = {"K": 1, "BYTE": 1}
 DANGEROUS = (100, 101)  # MADV_HWPOISON and MADV_SOFT_OFFLINE take memory away from the whole machine
 
@@ -278,6 +287,12 @@ VERBS = {
     "forkhold": _verb("", lambda given: fork(hold=True), "a child starts, reports, and stays until reap"),
     "forkdo": _verb("OPERATION", lambda given: fork(1), "a child does one operation, reports, exits"),
     "in": _verb("K OPERATION", lambda given: in_child(given["K"]), "child K does one operation, fork as well; reports"),
+    "on": _verb(
+        "T BEGIN END OPERATION",
+        lambda given: MARK,
+        "thread T does one operation, from BEGIN to END; a line without it is thread 0's, and overlaps none "
+        "(replay --timing)",
+    ),
     "exit": _verb("K", lambda given: exit_child(given["K"]), "child K exits"),
     "reap": _verb("", lambda given: REAP, "all children that stay exit"),
     "expect": _verb(
@@ -286,5 +301,5 @@ VERBS = {
     "free_ptes": _verb("", lambda given: FREE_PTES, "empty and all-zero tables go, where a policy waits to be asked"),
     "mark": _verb("", lambda given: MARK, "nothing: the figures as they are"),
 }
-NOT_IN_CHILDREN = ("forkhold", "reap", "in", "exit", "file")  # what `in` has no room for
-FORKS = ("fork", "forkhold", "forkdo", "reap", "in", "exit", "file")  # nor a child that does one thing
+NOT_IN_CHILDREN = ("forkhold", "reap", "in", "on", "exit", "file")  # what `in` has no room for
+FORKS = ("fork", "forkhold", "forkdo", "reap", "in", "on", "exit", "file")  # nor a child that does one thing

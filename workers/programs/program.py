@@ -57,6 +57,7 @@ OPERANDS = {  # what is worth saying of the operands of each operation
     Op.MLOCKALL: "{arg}",
     Op.MPROTECT: "{addr:#x} {length:#x} {prot}",
     Op.BARRIER: "{addr}",
+    Op.FOLLOW: "CPU {addr} to post {arg}",
     Op.JUMP: "{addr}",
     Op.KSM: "{addr:#x} {arg:#x}",
     Op.SWAPOUT: "{arg} pages",
@@ -201,6 +202,14 @@ def remove(addr: int, length: int, step: int = 0) -> Insn:
 def barrier(number: int = 0) -> Insn:
     """Wait for the other CPUs."""
     return Insn(Op.BARRIER, number)
+
+
+POST = Insn(Op.POST)
+
+
+def follow(cpu: int, posts: int) -> Insn:
+    """Wait until another CPU has posted so often."""
+    return Insn(Op.FOLLOW, cpu, arg=posts)
 
 
 def jump(target: int, times: int = 0) -> Insn:

@@ -74,6 +74,8 @@ def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
             return [o for o in others if views["cpu"]["mmap_lock_held"][o] == 2 * index + 1]
         case Wait.FLUSH | Wait.MEMORY:
             return [geometry.cpus]
+        case Wait.POST:
+            return [index]
         case Wait.USERFAULT:
             return [o for o in others if not views["cpu"]["finished"][o]]
         case Wait.BARRIER:

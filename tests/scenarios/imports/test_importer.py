@@ -20,14 +20,55 @@ from scenarios.traces.verbs import LIMITS
 RW = "PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0"
 
 
-def trace(tmp_path, text, touch="none", name="log", more=()):
-    """The lines that an import of some text writes, and what it says of it."""
+def trace(tmp_path, text, touch="none", name="log", more=(), timed=False):
+    """The lines that an import of some text writes, if they are `timed` with threads and times, and what it says."""
     path = tmp_path / name
     path.write_text(text)
     out = tmp_path / "out.trace"
     imported = import_files([str(path), *map(str, more)], str(out), touch)
     parse(out)  # whatever it is, the language can say it
-    return [line for line in out.read_text().splitlines() if not line.startswith("#")], imported
+    text = out.read_text() if timed else re.sub(r"^on \d+ \d+ \d+ ", "", out.read_text(), flags=re.M)
+    return [line for line in text.splitlines() if not line.startswith("#")], imported
+
+
+THREADS = (
+    f"1 1700000010.000001 mmap(NULL, 8192, {RW}) = 0x7f0000000000\n"
+    "1 1700000010.000002 clone3({flags=CLONE_VM|CLONE_THREAD, stack=0x7f}, 88) = 2\n"
+    "1 1700000010.000010 madvise(0x7f0000000000, 4096, MADV_DONTNEED <unfinished ...>\n"
+    "2 1700000010.000015 madvise(0x7f0000001000, 4096, MADV_DONTNEED) = 0 <0.000003>\n"
+    "2 1700000010.000019 munmap(0x7f0000001000, 4096 <unfinished ...>\n"
+    "1 1700000010.000020 <... madvise resumed>) = 0\n"
+    f"1 1700000010.000021 mmap(NULL, 4096, {RW}) = 0x7f0000001000\n"
+    "2 1700000010.000024 <... munmap resumed>) = 0\n"
+    "2 1700000010.000030 fork() = 3\n"
+    f"3 1700000010.000031 mmap(NULL, 4096, {RW}) = 0x7e0000000000\n"
+    "2 1700000010.000040 +++ exited with 0 +++\n"
+    "3 1700000010.000041 +++ exited with 0 +++\n"
+)
+
+
+def test_where_several_threads_are_each_line_has_its_own_and_its_interval(tmp_path):
+    lines, _ = trace(tmp_path, THREADS, timed=True)
+    assert lines == [
+        "mm @ 0x2000 0x7f0000000000 rw",
+        "on 1 14 17 dontneed @ 0x7f0000001000 4096",
+        "on 1 18 18 munmap @ 0x7f0000001000 0x1000",  # another maps there before it has returned
+        "on 0 9 19 dontneed @ 0x7f0000000000 4096",
+        "on 0 20 20 mm @ 0x1000 0x7f0000001000 rw",
+        "on 1 29 29 fork 1",
+        "on 1 30 30 in 1 mm @ 0x1000 0x7e0000000000 rw",  # a child's CPU is the one that forked it
+        "on 1 40 40 exit 1",
+    ]
+
+
+def test_without_stamps_the_lines_of_the_log_are_the_clock(tmp_path):
+    lines, _ = trace(tmp_path, re.sub(r" 1700000010\.\d+", "", THREADS), timed=True)
+    assert lines[1:5] == [
+        "on 1 3 3 dontneed @ 0x7f0000001000 4096",
+        "on 1 4 4 munmap @ 0x7f0000001000 0x1000",
+        "on 0 2 5 dontneed @ 0x7f0000000000 4096",
+        "on 0 6 6 mm @ 0x1000 0x7f0000001000 rw",
+    ]
 
 
 def test_a_mapping_keeps_its_address_and_its_flags(tmp_path):
@@ -130,7 +171,7 @@ def test_a_task_that_nobody_made_is_a_thread_until_it_execs(tmp_path):
         "dontneed @ 0x7f0000000000 0x1000",
         "fork 1",
         "in 1 munmap @ 0x7f0000000000 0x1000",
-        "free @ 0x7f0000000000 0x1000",
+        "free @ 0x7f0000000000 4096",
     ]
     assert sum(imported.account.assumed.values()) == 1
 
@@ -158,7 +199,7 @@ def test_after_vfork_and_exec_the_parent_keeps_its_memory(tmp_path):
         "in 1 munmap @ 0x7f0000000000 0x1000",
         "in 1 mm @ 0x1000 0x7e0000000000 rw",
         "exit 1",
-        "free @ 0x7f0000000000 0x1000",
+        "free @ 0x7f0000000000 4096",
     ]
 
 

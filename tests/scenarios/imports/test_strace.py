@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from scenarios.imports import calls, lines
 from scenarios.imports.account import Account
-from scenarios.imports.calls import CALL, ENTER, GONE, RANGED, as_call, bits, number, split
+from scenarios.imports.calls import CALL, GONE, PLAIN, as_call, bits, number, split
 from scenarios.imports.lines import BLOCK, LONGEST, Lines, Unreadable
 from scenarios.imports.strace import Strace, looks_like
 
@@ -28,7 +28,7 @@ def read(tmp_path, text, **how):
     path = tmp_path / "log"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     account = Account()
-    events = [as_call(event) if event.kind == RANGED else event for event in Strace(Lines(str(path)), account, **how)]
+    events = [as_call(event) if event.kind == PLAIN else event for event in Strace(Lines(str(path)), account, **how)]
     return events, account
 
 
@@ -113,10 +113,12 @@ def test_operands_are_found_however_they_are_written(tmp_path, text, args, resul
     ],
 )
 def test_halves_of_a_call_are_one_with_its_interval_whatever_stands_between(tmp_path, halves):
-    text = f"7 2.5 madvise(0x7f0000200000, 4096, MADV_DONTNEED {halves[0]}\n8 2.6 getpid() = 8\n7 2.7 {halves[1]}\n"
+    text = f"7 1700000002.5 madvise(0x7f0000200000, 4096, MADV_DONTNEED {halves[0]}\n8 1700000002.6 getpid() = 8\n"
+    text += f"7 1700000002.7 {halves[1]}\n"
     events, account = read(tmp_path, text)
-    assert [event.kind for event in events] == [ENTER, CALL]
-    assert (events[1].name, events[1].args, events[1].result) == DONTNEED
+    assert [event.kind for event in events] == [CALL]
+    assert (events[0].name, events[0].args, events[0].result) == DONTNEED
+    assert (events[0].began, events[0].time) == (1700000002.5, 1700000002.7)
     assert (account.others["getpid"], account.left_out) == (1, 0)
 
 
@@ -175,9 +177,9 @@ def test_a_last_line_that_is_cut_off_is_told_and_not_malformed(tmp_path):
 
 
 def test_relative_stamps_add_up_and_midnight_goes_on(tmp_path):
-    relative, _ = read(tmp_path, "0.5 brk(NULL) = 0x1000\n0.25 brk(NULL) = 0x1000\n", timed=True)
+    relative, _ = read(tmp_path, "0.5 brk(NULL) = 0x1000\n0.25 brk(NULL) = 0x1000\n", several=True)
     assert [event.time for event in relative] == [0.5, 0.75]
-    night, _ = read(tmp_path, "23:59:59 brk(NULL) = 0x1000\n00:00:01 brk(NULL) = 0x1000\n", timed=True)
+    night, _ = read(tmp_path, "23:59:59 brk(NULL) = 0x1000\n00:00:01 brk(NULL) = 0x1000\n", several=True)
     assert [event.time for event in night] == [86399, 86401]
 
 
