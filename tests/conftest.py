@@ -1,6 +1,6 @@
 """The tests run in the debug build: detectors can watch. tests/emulator/test_engine.py compares it with the plain one.
 
-Stress runs count the paths of docs/protocol.md that they take; the sum over all of them is printed at the end.
+Stress runs count the paths of docs/paths.md that they take; the sum over all of them is printed at the end.
 """
 
 import os

@@ -60,7 +60,7 @@ def test_every_race_that_needs_a_policy_or_setting_says_why():
 
 
 def test_every_detector_is_explained():
-    listed = [names(row[0])[0] for row in tables("protocol.md")["detector", "condition"] if row[0]]
+    listed = [names(row[0])[0] for row in tables("checks.md")["detector", "condition"] if row[0]]
 
     assert sorted(listed) == sorted(DETECTORS)
 
@@ -72,11 +72,11 @@ def test_every_field_of_a_violation_is_explained():
         assert explained == [field.name for field in fields(record)]
 
 
-PROTOCOL_PATHS = ("path", "class")
+PATH_TABLE = ("path", "class")
 
 
 def test_every_path_has_its_row_in_the_protocol_and_is_counted_in_the_function_the_row_names():
-    rows = tables("protocol.md")[PROTOCOL_PATHS]
+    rows = tables("paths.md")[PATH_TABLE]
 
     assert tuple(row[0] for row in rows) == PATHS
     for path, *_, where, _ in rows:
@@ -89,8 +89,30 @@ def test_every_path_has_its_row_in_the_protocol_and_is_counted_in_the_function_t
 
 
 def test_every_path_is_shown_by_a_race_a_claim_or_a_test_file():
-    shown = [(row[0], names(row[-1])) for row in tables("protocol.md")[PROTOCOL_PATHS]]
+    shown = [(row[0], names(row[-1])) for row in tables("paths.md")[PATH_TABLE]]
 
     known = {*RACES, *CLAIMS, *(test.stem for test in (ROOT / "tests").rglob("test_*.py"))}
     assert [(path, by) for path, by in shown if not by or not set(by) <= known] == []
-    assert {row[1] for row in tables("protocol.md")[PROTOCOL_PATHS]} == {"full", "semi", "hw", "alone", "-"}
+    assert {row[1] for row in tables("paths.md")[PATH_TABLE]} == {"full", "semi", "hw", "alone", "-"}
+
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def anchors(document):
+    """What can be linked to in a document: its headings, as GitHub names them."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_leads_to_a_file_and_to_a_heading_of_it():
+    dead = []
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", document.read_text()):
+            file, _, anchor = target.partition("#")
+            there = document.parent / file if file else document
+            if not there.exists() or (anchor and anchor not in anchors(there)):
+                dead.append(f"{document.name}: {target}")
+
+    assert dead == []

@@ -10,7 +10,7 @@ from typing import Any
 from scenarios.reports.figures import prefix_of_ids
 from scenarios.reports.section import Drawing
 
-# what a table is from this event on; docs/protocol.md has the order of its death
+# what a table is from this event on; docs/protocol.md has the order of its death. get and put are of a reference
 STATES = {
     "allocated": "allocated",
     "installed": "in use",
@@ -57,7 +57,8 @@ def life_of_table(table: int, life: Sequence[Mapping[str, Any]], end_ns: int) ->
         y += _ROW
     label = f"The life of table {table}"
     svg = f'<svg class="life" role="img" aria-label="{label}" viewBox="0 0 450 {y + 6}">{"".join(parts)}</svg>'
-    return Drawing(svg, f"{label}: the latest event of each kind, and what the table was from then on")
+    said = "the latest event of each kind, and what the table was from then on"
+    return Drawing(svg, f"{label}: {said}. get and put: a reference on it was taken, or given back")
 
 
 def wait_for_graph(edges: Sequence[tuple[str, str, str]]) -> Drawing:
