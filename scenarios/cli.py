@@ -78,7 +78,7 @@ LATER = {
         "command",
         "Random memory traces on this host's kernel and in the emulator: where do they differ?",
     ),
-    "help": ("scenarios.traces.reference", "command", "Explain a topic: traces, the language of memory traces."),
+    "help": ("scenarios.manual", "command", "Explain a topic: traces, exit-status, json, explore, tutorial, ..."),
     "soak": ("scenarios.soak", "command", "Run the full protocol clean for 1e10 page faults, resumably."),
     "compare": ("scenarios.compare", "command", "Two records side by side: what changed, and can the rounds tell?"),
     "report": ("scenarios.report", "command", "Records as one HTML page, as plots."),

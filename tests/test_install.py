@@ -59,12 +59,14 @@ def installed(wheel, tmp_path_factory):
     return run
 
 
-def test_the_wheel_has_every_module_and_template_and_nothing_else(wheel):
+def test_the_wheel_has_every_module_template_and_page_and_nothing_else(wheel):
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    pages = {name for name in inside if name.endswith(".md")}
 
     modules = {path.relative_to(ROOT).as_posix() for top in PACKAGES for path in (ROOT / top).rglob("*.py")}
     templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "scenarios/reports/templates").iterdir()}
-    assert inside == modules | templates
+    assert inside - pages == modules | templates
+    assert sorted(Path(name).name for name in pages) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
     assert "scenarios/races/no_flush.py" in inside
 
 
@@ -76,8 +78,10 @@ def test_a_scenario_an_exploration_a_claim_and_a_replay_run_from_the_wheel(insta
     claim = installed("explore", "claim/two-installs", "--bound", "0")
     replayed = installed("replay", "t.trace", "--engine", "semaphore", "--policy", "refcount")
     points = installed("points")
+    statuses = installed("help", "exit-status")
 
     assert (listed.returncode, points.returncode) == (0, 0), listed.stderr + points.stderr
+    assert "inconclusive" in statuses.stdout, statuses.stderr
     assert (scenario.returncode, scenario.stdout.splitlines()[-1:]) == (0, ["result  PASS"]), scenario.stderr
     assert (page.returncode, page.stdout) == (0, ""), page.stderr
     assert (race.returncode, race.stdout.splitlines()[-1:]) == (1, ["result  FAIL"]), race.stderr

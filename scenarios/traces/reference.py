@@ -6,9 +6,6 @@ from __future__ import annotations
 
 from textwrap import wrap
 
-import click
-
-from scenarios.session import errors, report
 from scenarios.traces.trace import LAST_ID, LONGEST_LINE, MAX_FILES
 from scenarios.traces.verbs import DANGEROUS, FIRST, LIMITS, MANY, VERBS, WORDS
 
@@ -73,16 +70,3 @@ def reference() -> str:
     for name, words in WORDS.items():
         lines += entry(name, ", ".join(words), 14)
     return "\n".join(lines) + "\n"
-
-
-TOPICS = {"traces": reference}
-
-
-@click.command("help")
-@click.argument("topic", default="traces")
-def command(topic: str) -> int:
-    """Explain a topic: traces, the language of replay, record and agree."""
-    if topic not in TOPICS:
-        raise errors.unknown("topic", topic, TOPICS)
-    report.write(TOPICS[topic]().rstrip())
-    return errors.OK

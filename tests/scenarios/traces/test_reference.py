@@ -33,13 +33,6 @@ def test_the_command_prints_it():
     assert (result.returncode, result.stdout) == (0, reference())
 
 
-def test_an_unknown_topic_is_one_line():
-    result = ptelab("help", "cooking")
-
-    assert (result.returncode, result.stdout) == (2, "")
-    assert "unknown topic 'cooking'; known: traces" in result.stderr
-
-
 def test_no_line_is_wider_than_a_terminal():
     assert max(map(len, reference().splitlines())) <= WIDTH
 
