@@ -133,7 +133,7 @@ _KNOBS = (
     ),
     Knob(
         "reuse-by-mapcount",
-        "a write fault takes a frame for its own that one PTE maps, whoever else uses it",
+        "a write fault takes a frame for its own that one PTE maps, whatever else uses it",
         "H25's class: c444eb564fb1, CVE-2020-29368; 09854ba94c6a",
     ),
     Knob(
@@ -303,7 +303,7 @@ _KNOBS = (
     ),
     Knob(
         "stray-forgotten",
-        "a table that is unhooked is not marked: who waits for its ptl takes it for the one he found",
+        "a table that is unhooked is not marked: a CPU that waits for its ptl takes it for the one it found",
         "H36; CortenMM, ostd/src/mm/page_table",
     ),
     Knob(

@@ -1,8 +1,9 @@
-"""What the documents list is what the code has: races, detectors, settings, fields of a violation."""
+"""What the documents list is what the code has, their links lead somewhere, and their sentences are short."""
 
 import re
 from dataclasses import fields
 
+import pytest
 from support import ROOT
 
 from emulator.knobs import SETTINGS
@@ -116,3 +117,38 @@ def test_every_link_leads_to_a_file_and_to_a_heading_of_it():
                 dead.append(f"{document.name}: {target}")
 
     assert dead == []
+
+
+def prose(text):
+    """The sentences of a document, and the cells of its tables, without code, links and comments."""
+    text = re.sub(r"^```.*?^```$|<!--.*?-->", "\n", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"`[^`]*`", "CODE", text)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)|\*+", r"\1", text)
+    text = re.sub(r"^(?:    |#|!).*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\s*(?:[-*]|\d+\\?\.) |^\|", "\n\n", text, flags=re.MULTILINE)
+    paragraphs = [" ".join(one.split()) for one in text.split("\n\n")]
+    sentences = [one for text in paragraphs if " | " not in text for one in re.split(r"(?<=[.!?])[\"')]*\s", text)]
+    return sentences, [cell for text in paragraphs if " | " in text for cell in text.split(" | ")]
+
+
+LONGEST = 25  # words
+
+
+def clumsy(text):
+    """Sentences that are too long, and those of a document or its tables with a clause that begins with "who"."""
+    sentences, cells = prose(text)
+    long = [one for one in sentences if len([word for word in one.split() if re.search(r"\w", word)]) > LONGEST]
+    return long + [one for one in (*sentences, *cells) if re.search(r"\bwho(?:ever|m)?\b", one, re.IGNORECASE)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_documents_are_plain_english(document):
+    assert clumsy(document.read_text()) == []
+
+
+def test_what_is_not_plain_english_is_seen():
+    words = " ".join(["word"] * (LONGEST - 1))
+
+    assert clumsy(f"A {words}. B {words}.\n\n- A `code with blanks` {words}") == [f"A CODE {words}"]
+    assert clumsy("| a | b |\n|---|---|\n| who asks | c |\n") == ["who asks"]
+    assert clumsy("That is so. Who looks, waits.\n\n# Who looks\n\n    who\n") == ["Who looks, waits."]

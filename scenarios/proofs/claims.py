@@ -69,7 +69,7 @@ _CLAIMS = (
     ),
     Subject(
         name="claim/last-put-frees-once",
-        text="whoever takes the last reference away frees the table, nobody else does, and nobody does it twice",
+        text="the CPU that takes the last reference away frees the table, no other does, and it is done once",
         scene=at_once(ONE_ENTRY, walk, zap, end=freed_once),
         knob="plain-count",
         detectors=(*COUNT, "pmd-changed-under-pin", "freed-table-not-empty", "table-use-after-free"),
@@ -77,7 +77,7 @@ _CLAIMS = (
     ),
     Subject(
         name="claim/pinned-pmd-is-stable",
-        text="between a visitor's get and its put the pmd names the table it pinned",
+        text="the pmd names the pinned table from a visitor's get to its put",
         scene=at_once(CACHED, around, zap, end=counted),
         knob="count-late",
         detectors=("pmd-changed-under-pin", "freed-table-not-empty", *COUNT),
@@ -104,7 +104,7 @@ _CLAIMS = (
     ),
     Subject(
         name="claim/reclaim-puts-last",
-        text="reclaim that forgets the last page of a table frees it, unless a fault has come to it, with no mmap_lock",
+        text="reclaim that forgets the last page of a table frees it without mmap_lock, unless a fault has come",
         scene=at_once(LAZYFREE, reclaim, partial(fault, page=1), end=counted),
         knob="plain-count",
         detectors=(*COUNT, "pmd-changed-under-pin", "freed-table-not-empty", "table-use-after-free"),
@@ -140,7 +140,7 @@ _CLAIMS = (
     ),
     Subject(
         name="claim/asked-for-tables-outlive-their-readers",
-        text="a table that goes when somebody asks is not freed under who came to it by the reverse map",
+        text="a table freed on demand is not freed under a walk by the reverse map",
         scene=at_once(LAZYFREE, reclaim, zap_then_ask, end=counted_plainly),
         knob="free-ptes-at-once",
         detectors=("table-use-after-free", "ptlock-dead", "freed-under-rcu-reader"),
@@ -243,7 +243,7 @@ _CLAIMS = (
     ),
     Subject(
         name="claim/one-barrier-is-enough",
-        text="no barrier is needed where a table is allocated: fault-around and a fault publish theirs by the same one",
+        text="a new table needs no barrier: fault-around and a fault have the same one",
         scene=at_once(CACHED, walk, around),
         knob="no-publish-wmb",
         detectors=("count-saturated", "table-use-after-free"),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 ABOUT = """# What is wrong, posted and merged
 
 `ptelab findings --write docs/findings.md` writes this page, if all is as expected. A D or an A is a defect of the
-series as posted (v1, 2021-07-18, unless said otherwise), an H one that a released or a merged kernel had. Each is shown
-twice: the explorer runs the smallest scene that has it, makes the schedule short and tells it, and real processes race
-until they meet it. "piece in place" is the same scene without the defect: every interleaving up to that many
+series as posted (v1, 2021-07-18, unless said otherwise). An H is one that a released or a merged kernel had. Each is
+shown twice. The explorer runs the smallest scene that has it, makes the schedule short and tells it. Real processes
+race until they meet it. "piece in place" is the same scene without the defect: every interleaving up to that many
 preemptions was run and is clean. The defect is put back by a knob, so each line can be repeated by the command beside
 it. What maintainers said, and what is analysis of this project alone, is kept apart.
 """
@@ -46,12 +46,12 @@ LOSSES = (
         "an mremap that runs out of memory half-way loses pages",
         ("mremap-oom", "--policy", "none,refcount-lock,refcount-rcu,refcount"),
         "Patch 5, move_ptes (v1, v2, v3). When move_page_tables cannot get a table for the target, move_vma moves "
-        "back what has moved, and relies on it that the source tables are still there. Where tables are counted the "
-        "last entry that moved away took its table along. Moving back then needs memory, of which there is none: "
-        "what does not go back is unmapped with the target, and the program is told -ENOMEM, as if nothing had "
-        "happened. A limit of the memory control group is enough, for tables are charged to it. Under refcount-lock "
-        "the table goes to the list of the CPU that moves, where it is found again. Not known to be fixed; analysis "
-        "of this project. A reference kept on each source table until the move is over would do.",
+        "back what has moved. It relies on the source tables being there still. Where tables are counted the last "
+        "entry that moved away took its table along. Moving back then needs memory, of which there is none. What does "
+        "not go back is unmapped with the target. The program is told -ENOMEM, as if nothing had happened. A limit of "
+        "the memory control group is enough, for tables are charged to it. Under refcount-lock the table goes to the "
+        "list of the CPU that moves, where it is found again. Not known to be fixed; analysis of this project. A "
+        "reference kept on each source table until the move is over would do.",
     ),
 )
 DEFECTS = (
@@ -61,8 +61,8 @@ DEFECTS = (
         "a table is published before its count is set",
         "patch 5, pte_install",
         "v1, v2",
-        "pmd_populate comes first, pte_ref_init(.., 1) second. Under patch 5 nobody can look in between, for visitors "
-        "take pmd_lock; patch 6 takes that lock away, and a visitor raises whatever the word held before. The "
+        "pmd_populate comes first, pte_ref_init(.., 1) second. Under patch 5 no CPU can look in between, for visitors "
+        "take pmd_lock. Patch 6 takes that lock away, and a visitor raises whatever the word held before. The "
         "installer's store then wipes the visitor's reference out: the table goes while an entry is set.",
         "v3, which has the order turned round and does not say why",
         "The order in v3 is posted; that it is a race from patch 6 on is analysis of this project. No barrier helps: "
@@ -75,7 +75,7 @@ DEFECTS = (
         "patch 5, filemap_map_pages",
         "v1, v2, v3",
         "n entries are visible and not counted. A MADV_DONTNEED in between takes n references that nobody has given "
-        "yet; with two entries and two visitors the count meets zero exactly, and the table is freed under both.",
+        "yet. With two entries and two visitors the count meets zero exactly, and the table is freed under both.",
         "never in the series; here entries are counted under the ptl",
         "Analysis of this project; the text of v1 to v3 has the order.",
     ),
@@ -133,7 +133,7 @@ DEFECTS = (
         "patch 5, do_fault_around and filemap_map_pmd",
         "v1",
         "Only a none pmd makes do_fault_around allocate. If the pmd named a table then, and that is freed before "
-        "filemap_map_pmd looks, the pmd is none and the preallocated table is NULL: before the series a table, once "
+        "filemap_map_pmd looks, the pmd is none and the preallocated table is NULL. Before the series a table, once "
         "there, stayed, and the question could not arise.",
         "not known",
         "Analysis of this project.",
@@ -146,7 +146,7 @@ DEFECTS = (
         "patch 5, try_to_unmap_one",
         "v1",
         "The walk adds up the entries that became none and puts for them behind its loop, to the pmd it has reached. A "
-        "huge page that was split and moved to an odd address has its PTEs in two tables: the second falls below what "
+        "huge page that was split and moved to an odd address has its PTEs in two tables. The second falls below what "
         "its holders own, the first is never freed. Here the run of pages is what is left of such a page after "
         "MADV_FREE, or any that lie side by side.",
         "not known",
@@ -158,10 +158,10 @@ DEFECTS = (
         "the freer looks whether a table is at the pmd, not which",
         "free_user_pte of the percpu_ref RFC",
         "RFC of 2022-04-29",
-        "Two CPUs see the count at zero. One frees the table and a fault installs another; the other one finds a table "
-        "under pmd_lock, takes it for the dead one, and clears the pmd of a table that is in use (ABA).",
+        "Two CPUs see the count at zero. One frees the table and a fault installs another. The other one takes the "
+        "table it finds under pmd_lock for the dead one. It clears the pmd of a table that is in use (ABA).",
         "the RFC was not continued",
-        "Analysis of this project. v1 to v3 do not have it: there only who made the count zero frees.",
+        "Analysis of this project. v1 to v3 do not have it: there only the CPU that made the count zero frees.",
     ),
     Defect(
         "A2",
@@ -171,7 +171,7 @@ DEFECTS = (
         "v1",
         "collapse looks at the pmd under mmap_lock and then waits for the anon_vma lock, which rmap walkers hold. "
         "Before the series they emptied a table at most. Now one that discards the last page of a table, which "
-        "MADV_FREE gave up, puts the last reference and frees it: collapse comes back to a pmd that is none, or to a "
+        "MADV_FREE gave up, puts the last reference and frees it. Collapse comes back to a pmd that is none, or to a "
         "dying table.",
         "not known; here the pmd is looked at again under the anon_vma lock",
         "Analysis of this project, confirmed by nobody: v1 changes the scan of khugepaged, and leaves these two looks "
@@ -230,10 +230,10 @@ IDS = [one.id for one in (*DEFECTS, *LOSSES)]
 REST = """## Looked at, and not shown
 
 - **D8**: the frees of patches 5 and 6 outside of a gather use flush_tlb_range, which on x86 said `freed_tables = false`
-  until 2025: CPUs in lazy-TLB mode got no IPI and might walk the freed table speculatively. Here a lazy CPU walks
+  until 2025. CPUs in lazy-TLB mode got no IPI and might walk the freed table speculatively. Here a lazy CPU walks
   nothing, nor does it speculate; the flush is made as one that freed tables.
-- **D11**: do_fault gives SIGBUS when pte_try_get fails in a VMA without a fault handler. That is right, not spurious: a
-  dying table is empty, so the entry is none, and before the series a none entry of such a VMA was a SIGBUS as well. An
-  entry that is cleared for a moment under the ptl, which do_fault's second look is there for, keeps its reference
-  meanwhile: its table is not dying.
+- **D11**: do_fault gives SIGBUS when pte_try_get fails in a VMA without a fault handler. That is right, not spurious. A
+  dying table is empty, so the entry is none. Before the series a none entry of such a VMA was a SIGBUS as well. An
+  entry that is cleared for a moment under the ptl keeps its reference, so its table is not dying. do_fault's second
+  look is there for that.
 """

@@ -34,5 +34,5 @@ RACE = Race(
         ("pte_put.dropped", "free_pte_table.zero", 100, 0),
         ("free_pte_table.zero", "pmd_install.locked", 200, 0),
     ),
-    why="two freers of one table; in v1 only who made it zero frees",
+    why="two freers of one table; in v1 only the CPU that made it zero frees",
 )
