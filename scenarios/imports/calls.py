@@ -21,6 +21,11 @@ PARAMETERS = {
     "madvise": ("start", "len_in", "behavior"),
     "process_madvise": ("pidfd", "vec", "vlen", "behavior", "flags"),
     "brk": ("brk",),
+    "remap_file_pages": ("start", "size", "prot", "pgoff", "flags"),
+    "map_shadow_stack": ("addr", "len", "flags"),
+    "io_setup": ("nr_events", "ctxp"),
+    "io_destroy": ("ctx",),
+    "ioctl": ("fd", "cmd", "arg"),
     "mlock": _RANGE,
     "mlock2": (*_RANGE, "flags"),
     "mlockall": ("flags",),
@@ -36,6 +41,7 @@ PARAMETERS = {
     "open": ("filename", "flags", "mode"),
     "openat": ("dfd", "filename", "flags", "mode"),
     "memfd_create": ("uname", "flags"),
+    "memfd_secret": ("flags",),
     "close": ("fd",),
     "pidfd_open": ("pid", "flags"),
     "fork": (),
@@ -47,12 +53,12 @@ PARAMETERS = {
     "exit": ("error_code",),
     "exit_group": ("error_code",),
 }
-WITHOUT_EFFECT = {"mincore", "get_mempolicy", "set_mempolicy", "set_mempolicy_home_node"}
-NOT_MODELLED = {
-    *("mbind", "migrate_pages", "move_pages", "remap_file_pages", "io_setup", "io_destroy", "io_uring_setup"),
-    *("io_uring_register", "map_shadow_stack", "userfaultfd", "process_mrelease", "memfd_secret", "uselib"),
-    *("syz_clone", "syz_clone3"),
+WITHOUT_EFFECT = {  # on mappings and page tables; a page that goes to another node keeps its entry
+    *("mincore", "get_mempolicy", "set_mempolicy", "set_mempolicy_home_node", "mbind", "migrate_pages", "move_pages"),
+    *("membarrier", "pkey_alloc", "pkey_free", "io_uring_setup", "io_uring_register", "userfaultfd"),
+    "process_mrelease",  # of a process that is about to give all up
 }
+NOT_MODELLED = {"uselib", "syz_clone", "syz_clone3"}
 CREATES = ("fork", "vfork", "clone", "clone2", "clone3")
 
 CLONE_VM, CLONE_VFORK, CLONE_THREAD = 0x100, 0x4000, 0x10000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 
@@ -30,6 +31,10 @@ _POISON = (100, 101)
 _PIECE = re.compile(r"(?:iov_base=|\{)(0x[0-9a-f]+|NULL), (?:iov_len=)?(\d+)")
 _DELETED = re.compile(r"^(-?\d+)<(.*)>(?:\(deleted\))?$")
 _USUAL = calls.MAP_PRIVATE | calls.MAP_FIXED | calls.MAP_ANONYMOUS | calls.MAP_NORESERVE | calls.MAP_STACK
+_RING, _RING_HEADER, _RING_EVENT = "a ring of io_setup", 32, 32
+_FIELD = re.compile(r"(\w+)=(0x[0-9a-f]+|\d+)")
+_MISSING_ONLY = re.compile(r"mode=(?:UFFDIO_REGISTER_MODE_MISSING|0x1|1)\b(?!\|)")
+_USERFAULTS = {"REGISTER": "uffd", "UNREGISTER": "unreg", "COPY": "uncopy", "ZEROPAGE": "uzero", "MOVE": "umove"}
 _TIMES = "mapped as anonymous memory: the file is larger than a machine has room for"
 
 
@@ -79,6 +84,11 @@ class MemoryCalls:
             "munlockall": self._mlockall,
             "msync": self._msync,
             "mseal": self._mlock,
+            "remap_file_pages": self._remap_file_pages,
+            "map_shadow_stack": self._map_shadow_stack,
+            "io_setup": self._io_setup,
+            "io_destroy": self._io_destroy,
+            "ioctl": self._userfault,
             "shmget": self._shmget,
             "shmat": self._shmat,
             "shmdt": self._shmdt,
@@ -87,6 +97,7 @@ class MemoryCalls:
             "open": self._open,
             "openat": self._open,
             "memfd_create": self._open,
+            "memfd_secret": self._open,
             "pidfd_open": self._open,
             "close": self._close,
         }
@@ -206,8 +217,12 @@ class MemoryCalls:
     def _munmap(self, memory: Memory, event: Event) -> None:
         start, length = number(event.args.get("addr", "0")), page_up(number(event.args["len"]))
         _in_user_space(start, length)
-        self._writer.line(memory.who, f"munmap @ {start:#x} {length:#x}")
-        memory.space.replace(start, start + length, [])
+        self.unmap(memory, start, start + length)
+
+    def unmap(self, memory: Memory, start: int, end: int) -> None:
+        """Unmap a range in the trace and in what is known of it."""
+        self._writer.line(memory.who, f"munmap @ {start:#x} {end - start:#x}")
+        memory.space.replace(start, end, [])
 
     def _mprotect(self, memory: Memory, event: Event) -> None:
         start, length = number(event.args["start"]), page_up(number(event.args["len"]))
@@ -321,8 +336,7 @@ class MemoryCalls:
             self.map(memory, mapping, ())
             self._touches.mapped(memory, mapping)
         elif after < before:
-            self._writer.line(memory.who, f"munmap @ {after:#x} {before - after:#x}")
-            memory.space.replace(after, before, [])
+            self.unmap(memory, after, before)
 
     def _mlock(self, memory: Memory, event: Event) -> None:
         start, length = number(event.args["start"]), number(event.args["len"])
@@ -344,6 +358,54 @@ class MemoryCalls:
         flags = bits("msync", event.args.get("flags", "0"))
         words = [word for bit, word in ((1, "async"), (2, "inval"), (4, "sync")) if flags & bit]
         self._writer.line(memory.who, f"msync @ {start:#x} {length:#x} {','.join(words) or '0'}")
+
+    def _remap_file_pages(self, memory: Memory, event: Event) -> None:
+        """A range shows another part of its file."""
+        start, size = number(event.args["start"]), page_up(number(event.args["size"]))
+        there = memory.space.around(start, start + size)
+        if there is None or not there.file or not there.shared:
+            raise Left("remap_file_pages of what nobody was seen to map")
+        offset = number(event.args["pgoff"]) * PAGE
+        self.map(memory, Mapping(start, start + size, there.prot, True, there.file, offset), ())
+
+    def _map_shadow_stack(self, memory: Memory, event: Event) -> None:
+        size, start = page_up(number(event.args["len"])), event.result
+        _in_user_space(-1 if start is None else start, size)
+        assert start is not None
+        self.map(memory, Mapping(start, start + size, 3), ())
+
+    def _io_setup(self, memory: Memory, event: Event) -> None:
+        """A ring for events of asynchronous I/O is mapped. Source: aio_setup_ring, ioctx_alloc of fs/aio.c."""
+        start = number(event.args["ctxp"].strip("[]"))
+        events = 2 * max(number(event.args["nr_events"]), 4 * (os.cpu_count() or 1)) + 2
+        size = page_up(_RING_HEADER + events * _RING_EVENT)
+        _in_user_space(start, size)
+        self._fresh += 1
+        self.map(memory, Mapping(start, start + size, 3, True, f"{_RING} {self._fresh}"), ())
+
+    def _io_destroy(self, memory: Memory, event: Event) -> None:
+        there = memory.space.at(number(event.args["ctx"]))
+        if there is None or not there.file.startswith(_RING):
+            raise Left("io_destroy of what nobody was seen to set up")
+        self.unmap(memory, there.start, there.end)
+
+    def _userfault(self, memory: Memory, event: Event) -> None:
+        """What is done by way of userfaultfd: strace shows the structures."""
+        kind = event.args["cmd"].removeprefix("UFFDIO_")
+        if kind in ("API", "WAKE"):
+            return
+        given = {name: number(value) for name, value in _FIELD.findall(event.args["arg"])}
+        start, length = given.get("dst", given.get("start", -1)), given.get(kind.lower(), given.get("len", 0))
+        if kind not in _USERFAULTS or (kind == "REGISTER" and not _MISSING_ONLY.search(event.args["arg"])):
+            raise Left("userfaultfd of write protection, minor faults or poison")
+        _in_user_space(start, length)
+        if any(part.file or part.left_out for part in memory.space.within(start, start + length)):
+            raise Left("userfaultfd over files, shared memory or hugetlb pages")
+        verb = _USERFAULTS[kind]
+        if kind == "MOVE":
+            self._writer.line(memory.who, f"{verb} @ {given['src']:#x} {length:#x} @ {start:#x}")
+        else:
+            self._writer.line(memory.who, f"{verb} @ {start:#x} {length:#x}{' missing' * (kind == 'REGISTER')}")
 
     def _shmget(self, memory: Memory, event: Event) -> None:
         if event.result is not None and "size" in event.args:
@@ -367,8 +429,7 @@ class MemoryCalls:
         if there is None or not there.file.startswith("shared memory segment"):
             raise Left("shmdt of what nobody was seen to attach")
         end = start + page_up(self._segments[int(there.file.rsplit(" ", 1)[1])])
-        self._writer.line(memory.who, f"munmap @ {start:#x} {end - start:#x}")
-        memory.space.replace(start, end, [])
+        self.unmap(memory, start, end)
 
     def _ftruncate(self, memory: Memory, event: Event) -> None:
         size = page_up(number(event.args["length"]))
@@ -393,8 +454,9 @@ class MemoryCalls:
             memory.files[event.result] = f"pid:{number(event.args['pid'])}"
         else:
             path = event.args.get("filename", event.args.get("uname", ""))
-            self._fresh += event.name == "memfd_create"
-            unique = f"{self._fresh}" if event.name == "memfd_create" else ""
+            unnamed = event.name.startswith("memfd_")
+            self._fresh += unnamed
+            unique = f"{self._fresh}" if unnamed else ""
             memory.files[event.result] = path.strip('"') + unique
 
     def _close(self, memory: Memory, event: Event) -> None:

@@ -33,6 +33,7 @@ class Memory:
     guesses: dict[str, int] = field(default_factory=dict)  # where a file is taken to lie
     bound: dict[str, str] = field(default_factory=dict)  # path -> the mapped file, of which only a descriptor is known
     stack: int | None = None  # its lowest address, as far as it is known
+    placed: bool = False  # a snapshot has said what exec has mapped
 
 
 @dataclass
@@ -118,6 +119,7 @@ class People:
         self.most = max(self.most, MOST_CHILDREN - len(self._names))
         child = Memory(number, f"in {number} ", parent.space.copy(), parent.heap, parent.brk, stack=parent.stack)
         child.files, child.guesses, child.bound = dict(parent.files), dict(parent.guesses), dict(parent.bound)
+        child.placed = parent.placed
         return child
 
     def begin(self, event: Event) -> None:
@@ -184,7 +186,7 @@ class People:
         for start, end in memory.space.runs():
             self._writer.line(memory.who, f"munmap @ {start:#x} {end - start:#x}")
         memory.space, memory.heap, memory.brk, memory.stack = Space(), None, None, None
-        memory.guesses, memory.bound = {}, {}
+        memory.guesses, memory.bound, memory.placed = {}, {}, False
 
     def gone(self, tid: int, whole: bool) -> None:
         """A task has ended; `whole`: its process with it."""

@@ -55,7 +55,7 @@ _MMAP = re.compile(
     r"(?: [0-9a-f]+:[0-9a-f]+ (\d+) \d+| <[^>]*>)?\]: (?:([-r][-w][-x])([ps]) |x )(.*)$"
 )
 _HEXADECIMAL = re.compile(r"([0-9a-f]{4,16})(?: |$)")
-_WANTED = {*PARAMETERS, *WITHOUT_EFFECT, *NOT_MODELLED, *CREATES}
+_WANTED = {*PARAMETERS, *WITHOUT_EFFECT, *NOT_MODELLED, *CREATES} - {"ioctl"}  # whose operands it does not show
 _SAMPLES = ("page-faults", "faults", "minor-faults", "major-faults")
 _ABSOLUTE = ("//anon", "[stack]", "[heap]", "[unknown]", "anon")
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scenarios.imports.calls import Event, number
-from scenarios.imports.memory_calls import Left, MemoryCalls
+from scenarios.imports.memory_calls import MemoryCalls
 from scenarios.imports.people import Memory, People
 from scenarios.imports.snapshot import Line, Snapshot
 from scenarios.imports.space import PAGE, TOP, Mapping, page_up
 from scenarios.imports.touches import Touches
 
+LOWEST = 64 << 10  # mmap_min_addr
 _SLOT = 2 << 20
 _STACK_TOP, _STACKS_FROM = 0x7FFFFFFFF000, 0x7FF000000000
 _STACK = 33 * PAGE  # what exec gives a process
 _GROWTH = 8 << 20  # as far as a stack may grow
 _KERNEL_MADE = ("[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]")
 _GUESSED = "a touch of a file whose place is not in the input, put near what is known"
+_ADOPTED = "a mapping that a snapshot has and no call has made: made by exec"
 _UNMAPPED = "a touch of a page that nothing was seen to map: made by exec, or before the log"
 
 
@@ -47,15 +49,16 @@ class Placing:
             self._touches.mapped(memory, stack, stack=True)
 
     def fault(self, memory: Memory, event: Event) -> None:
-        """A page fault: at an address, or at a place in a file. Raises Left."""
+        """A page fault: at an address, or at a place in a file."""
         args = event.args
         write = {"1": True, "0": False}.get(args.get("write", ""))
         if "file" in args:
             address = self._address_of(memory, args["file"], number(args["offset"]))
         else:
             address = number(args["address"])
-        if not 0 < address < TOP:
-            raise Left("a page fault outside of 47 bits")
+        if not LOWEST <= address < TOP:
+            self._account.others["a page fault where nothing can be mapped: a signal"] += 1
+            return
         if not self._touches.fault(memory, address, write):
             self._map_around(memory, address // PAGE * PAGE)
             self._touches.fault(memory, address, write)
@@ -63,7 +66,7 @@ class Placing:
     def unmapped(self, memory: Memory, event: Event) -> bool:
         """True if a fault is at an address where nothing is known to be mapped."""
         address = number(event.args.get("address", "0"))
-        return 0 < address < TOP and memory.space.at(address) is None
+        return LOWEST <= address < TOP and memory.space.at(address) is None
 
     def _map_around(self, memory: Memory, page: int) -> None:
         """Map a page that is touched: the stack grows, or nobody was seen to map it."""
@@ -109,8 +112,11 @@ class Placing:
         elif not len(memory.space) and memory.number is not None:
             self._begin(memory, snapshot)
         elif memory.number is not None:
+            if not memory.placed:
+                self._adopt(memory, snapshot)
             self._now(memory, snapshot)
-            self._compare(memory, snapshot)
+            if snapshot.whole:
+                self._compare(memory, snapshot)
 
     def begin_late(self, people: People) -> None:
         """The first event is no exec: the process was there before, as the snapshot says."""
@@ -130,7 +136,23 @@ class Placing:
         """Map what a snapshot has."""
         for line in snapshot.mappings:
             self.mapped(memory, line)
+        memory.placed = True
         self._now(memory, snapshot)
+
+    def _adopt(self, memory: Memory, snapshot: Snapshot) -> None:
+        """The first look at a process that has begun: what exec has mapped is there, and no call has said it."""
+        memory.placed = True
+        made = 0  # where exec's latest ends: its bss has no name
+        for line in snapshot.mappings:
+            of_a_file = line.inode and not line.name.endswith("(deleted)")
+            if not (of_a_file or line.name.startswith("[") or line.start == made):
+                continue
+            if line.name == "[stack]" and memory.stack is not None:
+                self._calls.unmap(memory, memory.stack, _STACK_TOP)  # where it was taken to be
+            for low, high in memory.space.holes(line.start, line.end):
+                self.mapped(memory, line._replace(start=low, end=high, offset=line.offset + low - line.start))
+                self._account.assumed[_ADOPTED] += 1
+                made = line.end
 
     def _now(self, memory: Memory, snapshot: Snapshot) -> None:
         """Touch what a snapshot says is there, as far as that was asked for."""

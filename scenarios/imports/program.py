@@ -32,10 +32,22 @@ from workers.host.process_files import NotReadable, ProcessGone, Vma, family, re
 
 TOOLS = ("perf", "strace")
 EVERY = 0.1  # seconds between two samples
+_LOOKS = 4  # at mappings that change while they are read
 _SHARE = 10  # a sample may take a tenth of the time
 _PATIENCE = 20.0  # seconds that a tool has to write what it saw
 _TRACEPOINTS = Path("/sys/kernel/tracing/events")
-_WITHOUT = ("exit", "exit_group", "open", "openat", "close", "fork", "vfork", "clone", "clone3")  # tasks have their own
+_WITHOUT = (
+    "ioctl",
+    "exit",
+    "exit_group",
+    "open",
+    "openat",
+    "close",
+    "fork",
+    "vfork",
+    "clone",
+    "clone3",
+)  # tasks have their own
 _TASKS = "task:task_newtask,sched:sched_process_exec,sched:sched_process_exit"
 _FAULTS = "exceptions:page_fault_user,exceptions:page_fault_kernel"
 _EXEC_DELAY = 120_000  # microseconds between exec and the first instruction, for the first sample
@@ -70,14 +82,19 @@ class Sampler:
         self._next = began + max(self._every, _SHARE * took)
 
     def _sample(self, pid: int) -> None:
-        vmas = read_maps(pid)
-        snapshot = Snapshot(pid, [_line(vma) for vma in vmas])
-        event = Event(SNAPSHOT, "a sample", 0, self._clock(), pid, snapshot=snapshot)
+        vmas, still = read_maps(pid), False
+        for _ in range(_LOOKS):
+            at, before, vmas = self._clock(), vmas, read_maps(pid)
+            if still := vmas == before:  # the mappings were these at that time
+                break
+        snapshot = Snapshot(pid, [_line(vma) for vma in vmas], whole=still)
+        event = Event(SNAPSHOT, "a sample", 0, at, pid, snapshot=snapshot)
         if self._pages:
             for low, high, what in page_scan.pagemap_scan(pid, vmas).tolist():
                 snapshot.pages.append((low, high, _kind(what)))
             self.found.append(event)
-        self.last[pid] = event
+        if still or pid not in self.last:
+            self.last[pid] = event
         status = read_status(pid)
         if status.vmpte:
             args = {"vmpte": status.vmpte, "rss": status.rss_anon}
@@ -112,9 +129,7 @@ def _perf_command(data: Path, command: Sequence[str]) -> list[str]:
 
 def _strace_command(log: Path, command: Sequence[str]) -> list[str]:
     """strace with every call that has to do with memory."""
-    calls = (
-        "%memory,%process,process_madvise,process_mrelease,userfaultfd,fallocate,ftruncate,memfd_create,shmget,shmat"
-    )
+    calls = "%memory,%process,process_madvise,fallocate,ftruncate,memfd_create,shmget,ioctl"
     # strace does not delay the first exec of all, but the loader's first call
     delay = [f"-einject=execve:delay_exit={_EXEC_DELAY}", f"-einject=brk:delay_enter={_EXEC_DELAY}:when=1"]
     return ["strace", "-f", "-qq", "-ttt", "-y", *delay, "-e", f"trace={calls}", "-o", str(log), *command]

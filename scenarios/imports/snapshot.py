@@ -37,11 +37,15 @@ class Line(NamedTuple):
 
 @dataclass
 class Snapshot:
-    """What /proc said of a process: its mappings, its pages; 0 is the process that comes first."""
+    """What /proc said of a process: its mappings, its pages; 0 is the process that comes first.
+
+    `whole`: the mappings were all there at one time.
+    """
 
     pid: int = 0
     mappings: list[Line] = field(default_factory=list)
     pages: list[tuple[int, int, str]] = field(default_factory=list)
+    whole: bool = True
 
 
 def looks_like(lines: list[str]) -> bool:

@@ -41,7 +41,7 @@ _TOOK = re.compile(r" <(\d+\.\d+)>$")
 _RESUMED = re.compile(r"([a-z_0-9]+) resumed> ?")
 _END = re.compile(r"(.*)\)\s+= (-?(?:0x[0-9a-f]+|\d+)|\?)(.*)", re.S)
 _ERRNO = re.compile(r" (E[A-Z0-9]+)\b")
-_ATTACHED = re.compile(r"(?:strace: )?Process \d+ attached(?: \(waiting for parent\))?\s*$")
+_ATTACHED = re.compile(r"(?:strace: )?Process (\d+) attached(?: \(waiting for parent\))?\s*$")
 _CHATTER = re.compile(
     r"\s*(?:strace: |\[ Process PID=|Process \d+ (?:attached|detached|resumed|suspended)| > \S|\[UNFINISHED|"
     r"umovestr:|ptrace_|<detached|$)"
@@ -102,6 +102,8 @@ class Strace:
         self._source = lines.name
         self._open: dict[int, tuple[str, str, int, float | None]] = {}  # task -> call, operands, line, time
         self._alias: dict[int, int] = {}  # a task that had no number on its first lines
+        self._unnumbered = False  # there is one, and nobody knows its number yet
+        self._met: set[int] = set()  # numbers of others
         self._clock = Clock()
         self._torn = ""
         self._summary = False
@@ -119,6 +121,8 @@ class Strace:
                     who, bare, stamp, name, operands, result, took = found.groups()
                     tid = int(who or bare or self._tid)
                     tid = alias.get(tid, tid)
+                    if self._unnumbered and tid:
+                        tid = self._meet(tid)
                     began = time = float(stamp) if epoch and stamp else time_of(stamp, line_number)
                     epoch = clock.epoch
                     if took and began is not None and clock.now is not None and name != "munmap":
@@ -133,16 +137,18 @@ class Strace:
                     self._strange(line, line_number)
                     continue
                 who, bare, stamp, name, resumed, mark = found.groups()
-                if name is not None and name not in wanted:
+                if name is not None and (name not in wanted or (name == "ioctl" and _USERFAULT not in line)):
                     others[name] += 1
                     if stamp is not None and not self._clock.absolute:
                         time_of(stamp, line_number)
-                    if name == "ioctl" and _USERFAULT in line:
-                        account.leave_out("userfaultfd's ioctl", f"{self._source}:{line_number}")
                     continue
                 began = time_of(stamp, line_number)
                 tid = int(who or bare or self._tid)
                 tid = alias.get(tid, tid)
+                if tid == 0:
+                    self._unnumbered = True
+                elif self._unnumbered:
+                    tid = self._meet(tid)
                 rest = line[found.end() :]
                 if name is not None:
                     if rest.endswith(_UNFINISHED):
@@ -166,6 +172,14 @@ class Strace:
         if self._summary and not account.understood:
             account.note(f"{self._source}: {SUMMARY_ONLY}")
 
+    def _meet(self, tid: int) -> int:
+        """Who a number is: a child that is attached or being made, else the task that had none so far."""
+        if tid in self._met or any(name in CREATES for name, *_ in self._open.values()):
+            self._met.add(tid)
+            return tid
+        self._alias[tid], self._unnumbered = 0, False
+        return 0
+
     def _time(self, stamp: str | None, line_number: int) -> float | None:
         """When a line was written."""
         if stamp is None or "." not in stamp:
@@ -179,7 +193,10 @@ class Strace:
         """A line without colours; one that was torn by a message of strace's, put together again."""
         line = self._torn + _COLOUR.sub("", line)
         self._torn = ""
-        if (found := _ATTACHED.search(line)) and found.start() and HEAD.match(line):
+        found = _ATTACHED.search(line)
+        if found:
+            self._met.add(int(found[1]))
+        if found and found.start() and HEAD.match(line):
             self._torn = line[: found.start()]
             return ""
         return line
@@ -204,6 +221,9 @@ class Strace:
             self._open.pop(tid, None)
             return None
         begun = self._open.pop(tid, None)
+        if begun is None and name == "ioctl":
+            self._account.others[name] += 1
+            return None
         if begun is None and self._open.get(0, ("",))[0] == name:  # the first task has a number from now on
             self._alias[tid] = 0
             tid, begun = 0, self._open.pop(0)

@@ -64,7 +64,7 @@ class Syzkaller:
     def _call(
         self, line: int, result: str | None, name: str, variant: str | None, operands: str, how: str | None
     ) -> Iterator[Event]:
-        if name not in {*PARAMETERS, *WITHOUT_EFFECT, *NOT_MODELLED, *CREATES}:
+        if name not in {*PARAMETERS, *WITHOUT_EFFECT, *NOT_MODELLED, *CREATES} - {"ioctl"}:
             self._account.others[name] += 1
             return
         if how and "async" in how:

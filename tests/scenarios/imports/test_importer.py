@@ -232,9 +232,13 @@ def test_what_is_used_and_was_never_mapped_is_assumed_and_said(tmp_path):
     ("call", "what"),
     [
         ("mmap(NULL, 2097152, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_HUGETLB, -1, 0) = 0x7f0000000000", "hugetlb"),
-        ("mbind(0x7f0000000000, 4096, MPOL_BIND, NULL, 0, 0) = 0", "mbind"),
+        ('uselib("x.so") = 0', "uselib"),
+        ("io_destroy(0x7f0000000000) = 0", "io_destroy"),
         ("remap_file_pages(0x7f0000000000, 4096, 0, 0, 0) = 0", "remap_file_pages"),
-        ("userfaultfd(O_CLOEXEC) = 3", "userfaultfd"),
+        (
+            "ioctl(3, UFFDIO_REGISTER, {range={start=0x10000, len=0x1000}, mode=UFFDIO_REGISTER_MODE_WP, ioctls=0}) = 0",
+            "write protection",
+        ),
         ("madvise(0x7f0000000000, 4096, MADV_HWPOISON) = 0", "whole machine"),
         ("shmat(5, NULL, 0) = 0x7f0000000000", "shmat"),
     ],
@@ -245,6 +249,87 @@ def test_what_the_language_has_no_word_for_is_counted_with_its_first_line(tmp_pa
     assert what in reason
     assert (count, first.rsplit(":")[-1]) == (2, "2")
     assert imported.account.percent < 100
+
+
+def test_what_a_memory_call_of_any_kind_maps_is_mapped(tmp_path):
+    lines, imported = trace(
+        tmp_path,
+        'memfd_create("x", 0) = 4\nmmap(NULL, 16384, PROT_READ, MAP_SHARED, 4, 0) = 0x7f0000000000\n'
+        "remap_file_pages(0x7f0000000000, 8192, 0, 2, 0) = 0\n"
+        "map_shadow_stack(NULL, 8192, SHADOW_STACK_SET_TOKEN) = 0x7e0000000000\n"
+        "io_setup(1000, [0x7d0000000000]) = 0\nio_destroy(0x7d0000000000) = 0\n"
+        "userfaultfd(O_CLOEXEC) = 3\npkey_alloc(0, 0) = 1\nmembarrier(MEMBARRIER_CMD_QUERY, 0) = 0x1\n"
+        "mbind(0x7f0000000000, 4096, MPOL_BIND, NULL, 0, 0) = 0\nioctl(1, TCGETS, {c_iflag=0}) = 0\n",
+    )
+    assert lines[1:] == [
+        "mf @ 0x4000 0x7f0000000000 r shared 0 0",
+        "mf @ 0x2000 0x7f0000000000 r shared 0 2",
+        "mm @ 0x2000 0x7e0000000000 rw",
+        "mf @ 0x10000 0x7d0000000000 rw shared 0 5",  # 32 bytes for each of 2,002 events
+        "munmap @ 0x7d0000000000 0x10000",
+    ]
+    assert imported.account.whole
+
+
+def test_what_userfaultfd_fills_is_filled_and_a_half_of_another_ioctl_is_no_loss(tmp_path):
+    lines, imported = trace(
+        tmp_path,
+        f"1 mmap(NULL, 65536, {RW}) = 0x7f0000000000\n1 ioctl(3, UFFDIO_API, {{api=0xaa, features=0}}) = 0\n"
+        "1 ioctl(3, UFFDIO_REGISTER, {range={start=0x7f0000000000, len=0x8000}, "
+        "mode=UFFDIO_REGISTER_MODE_MISSING, ioctls=1<<_UFFDIO_WAKE}) = 0\n"
+        "2 ioctl(0, TCGETS <unfinished ...>\n"
+        "1 ioctl(3, UFFDIO_COPY, {dst=0x7f0000001000, src=0x10000, len=0x2000, mode=0 <unfinished ...>\n"
+        "2 <... ioctl resumed>, {c_iflag=0}) = 0\n1 <... ioctl resumed>, copy=0x2000}) = 0\n"
+        "1 ioctl(3, UFFDIO_ZEROPAGE, {range={start=0x7f0000004000, len=0x1000}, mode=0, zeropage=0x1000}) = 0\n"
+        "1 ioctl(3, UFFDIO_UNREGISTER, {start=0x7f0000000000, len=0x8000}) = 0\n",
+    )
+    assert lines[1:] == [
+        "uffd @ 0x7f0000000000 0x8000 missing",
+        "uncopy @ 0x7f0000001000 0x2000",
+        "uzero @ 0x7f0000004000 0x1000",
+        "unreg @ 0x7f0000000000 0x8000",
+    ]
+    assert imported.account.whole
+
+
+BEHIND = """\
+5555000-5556000 r-xp 00000000 08:01 7 /bin/x
+5556000-5557000 rw-p 00000000 00:00 0
+7d0000000000-7d0000001000 rw-p 00000000 00:00 0
+7e0000000000-7e0000001000 rw-s 00000000 00:01 9 /memfd:x (deleted)
+7f0000000000-7f0000004000 r--p 00000000 08:01 8 /lib/ld.so
+7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0 [stack]
+"""
+
+
+def test_what_exec_has_mapped_comes_from_the_first_look_behind_it_and_nothing_else_does(tmp_path):
+    (tmp_path / "maps").write_text(BEHIND)
+    lines, imported = trace(
+        tmp_path,
+        'execve("/bin/x", ["x"], 0x7ffe) = 0\nmmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x10000\n'
+        "mprotect(0x7f0000001000, 4096, PROT_READ) = 0\n",
+        more=[tmp_path / "maps"],
+    )
+    assert [line.split()[2:4] for line in lines if line.startswith("m")] == [
+        ["0x1000", "0x10000"],
+        ["0x1000", "0x7f0000001000"],
+        ["0x7f0000001000", "0x1000"],
+        ["0x1000", "0x5555000"],
+        ["0x1000", "0x5556000"],
+        ["0x1000", "0x7f0000000000"],
+        ["0x2000", "0x7f0000002000"],
+        ["0x21000", "0x7ffc00000000"],
+    ]
+    assert "3 in one of both alone; the first is 0x10000-0x11000 in the trace" in imported.account.notes[-1]
+
+
+@pytest.mark.parametrize("address", ["0x8", "0xffff", "0xffffffffff600000"])
+def test_a_fault_where_nothing_can_be_mapped_is_a_signal_and_maps_nothing(tmp_path, address):
+    text = f" x 1 [0] 1.0: exceptions:page_fault_user: address={address} ip=0x1 error_code=0x6\n"
+    text += " x 1 [0] 1.0: exceptions:page_fault_user: address=0x10000 ip=0x1 error_code=0x6\n"
+    lines, imported = trace(tmp_path, text)
+    assert lines == ["mm @ 0x1000 0x10000 rw", "touch @ 0x10000 0x1000"]
+    assert imported.account.whole
 
 
 def test_every_advice_has_its_number_or_its_word(tmp_path):

@@ -176,6 +176,15 @@ def test_a_last_line_that_is_cut_off_is_told_and_not_malformed(tmp_path):
     assert (len(events), account.malformed, len(account.notes)) == (1, 0, 1)
 
 
+def test_the_first_task_keeps_its_lines_when_a_child_was_made_in_one_line(tmp_path):
+    text = (
+        "clone(child_stack=NULL, flags=SIGCHLD) = 6\nstrace: Process 6 attached\n[pid  5] brk(NULL) = 0x55f0f86a9000\n"
+        "[pid  6] brk(NULL) = 0x55f0f86aa000\n"
+    )
+    events, _ = read(tmp_path, text)
+    assert [event.tid for event in events] == [0, 0, 6]
+
+
 def test_relative_stamps_add_up_and_midnight_goes_on(tmp_path):
     relative, _ = read(tmp_path, "0.5 brk(NULL) = 0x1000\n0.25 brk(NULL) = 0x1000\n", several=True)
     assert [event.time for event in relative] == [0.5, 0.75]
