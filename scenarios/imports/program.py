@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from scenarios.imports.account import Account
-from scenarios.imports.calls import NOT_MODELLED, PARAMETERS, SAMPLE, SNAPSHOT, Event
+from scenarios.imports.calls import CREATES, NOT_MODELLED, PARAMETERS, SAMPLE, SNAPSHOT, Event
 from scenarios.imports.command import Imported, build
 from scenarios.imports.lines import Lines
 from scenarios.imports.perf import PerfScript
@@ -36,18 +36,7 @@ _LOOKS = 4  # at mappings that change while they are read
 _SHARE = 10  # a sample may take a tenth of the time
 _PATIENCE = 20.0  # seconds that a tool has to write what it saw
 _TRACEPOINTS = Path("/sys/kernel/tracing/events")
-_WITHOUT = (
-    "ioctl",
-    "exit",
-    "exit_group",
-    "open",
-    "openat",
-    "close",
-    "fork",
-    "vfork",
-    "clone",
-    "clone3",
-)  # tasks have their own
+_WITHOUT = ("ioctl", "exit", "exit_group", "open", "openat", "close", *CREATES)  # tasks have their own points
 _TASKS = "task:task_newtask,sched:sched_process_exec,sched:sched_process_exit"
 _FAULTS = "exceptions:page_fault_user,exceptions:page_fault_kernel"
 _EXEC_DELAY = 120_000  # microseconds between exec and the first instruction, for the first sample

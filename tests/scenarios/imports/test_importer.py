@@ -236,7 +236,7 @@ def test_what_is_used_and_was_never_mapped_is_assumed_and_said(tmp_path):
         ("io_destroy(0x7f0000000000) = 0", "io_destroy"),
         ("remap_file_pages(0x7f0000000000, 4096, 0, 0, 0) = 0", "remap_file_pages"),
         (
-            "ioctl(3, UFFDIO_REGISTER, {range={start=0x10000, len=0x1000}, mode=UFFDIO_REGISTER_MODE_WP, ioctls=0}) = 0",
+            "ioctl(3, UFFDIO_REGISTER, {range={start=0x10000, len=0x1000}, mode=UFFDIO_REGISTER_MODE_WP}) = 0",
             "write protection",
         ),
         ("madvise(0x7f0000000000, 4096, MADV_HWPOISON) = 0", "whole machine"),
