@@ -48,7 +48,7 @@ def detecting(m):
 
 @kernel
 def waits_for(m, cpu, what, index):
-    """Say what this CPU waits for, for whoever looks at a machine that does not move."""
+    """Say what this CPU waits for, for a look at a machine that does not move."""
     m.cpu.waits_index[cpu] = index
     m.cpu.waits_for[cpu] = what
 

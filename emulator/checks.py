@@ -154,8 +154,9 @@ def tables_installed(frozen: Frozen) -> int:
 
 
 def tables_reachable(frozen: Frozen) -> int:
-    """Every live table is named by the entry it points back to, and by as many more as share it; every present entry
-    but a leaf names one."""
+    """Every live table is named by the entry it points back to, and by as many more as share it. Every present entry
+    but a leaf names one.
+    """
     wrong = 0
     flat = frozen.views["entry"]["word"]
     upper = frozen.live[frozen.level[frozen.live] >= 2]
@@ -184,8 +185,9 @@ def _present(entries: np.ndarray) -> np.ndarray:
 
 
 def pgtables_bytes(frozen: Frozen) -> int:
-    """VmPTE of every mm is 4 kB per live PTE, PMD and PUD table that belongs to it, also under a huge page; a PMD table
-    belongs to each whose pud names it."""
+    """VmPTE of every mm is 4 kB per live PTE, PMD and PUD table that belongs to it, also under a huge page. A PMD table
+    belongs to each whose pud names it.
+    """
     level = frozen.level[frozen.live]
     puds = frozen.live[level == 3]
     own = np.concatenate([frozen.live[level == 1], puds, frozen.deposited])

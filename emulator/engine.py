@@ -9,8 +9,8 @@ engine's business; an engine is a module of `emulator/engines/` that offers
     read_once ... wake_all                 the primitives that atomic.py lists
 
 Beside the engine a process chooses its build, like a kernel's configuration: the plain one is the protocol and nothing
-else; the debug build has the detectors, the named points, the perturbation and the knobs compiled in. Families of
-policies that a run does not name are left out of the plain build: what they would ask at each fault costs the others.
+else. The debug build has the detectors, the named points, the perturbation and the knobs compiled in. Families of
+policies that a run does not name are left out of the plain build. What they would ask at each fault costs the others.
 """
 
 from __future__ import annotations

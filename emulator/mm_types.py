@@ -1,4 +1,4 @@
-"""Every structure in the shared segment: its fields, who may write them, and under which lock.
+"""Every structure in the shared segment: its fields, the CPU that may write each, and under which lock.
 
 All fields are int64, so the atomics have one width. Each `line(...)` is one group of cache lines; fields with
 different writers stand on different lines. Layout is decided here and nowhere else: the compiled engine derives its
@@ -65,7 +65,7 @@ Line = dict[str, str]
 
 
 def line(**fields: str) -> Line:
-    """Fields that share a group of cache lines: name = what it is; who may write it."""
+    """Fields that share a group of cache lines: name = what it is; the CPU that may write it."""
     return fields
 
 
@@ -116,7 +116,7 @@ CONFIG = struct(
         table_free_gather="zap frees tables through its open mmu_gather; before the start",
         scan_period="microseconds from one scan of an mm for empty tables to the next, 0 none; before the start",
         demand="what the instruction free_ptes does, 0 nothing; before the start",
-        stray="1 if whoever takes a table out of its pmd marks it; before the start",
+        stray="1 if the CPU that takes a table out of its pmd marks it; before the start",
         upper="1 if PMD and PUD tables go when they are empty; before the start",
         tables_left="1 if tables may be there still when their last VMA goes; before the start",
         invariants="bits of checks.CONDITIONAL: checks that hold under this policy; before the start",
@@ -338,7 +338,7 @@ MM = struct(
         mmap_writer="0, or owner + 1 of the writer that holds it or waits for the readers; cmpxchg",
     ),
     line(
-        mmap_lock_seq="bumped when a waiter may try again; whoever releases",
+        mmap_lock_seq="bumped when a waiter may try again; the CPU that releases",
         mmap_lock_sleepers="CPUs asleep on mmap_lock_seq; atomic",
     ),
     line(
@@ -377,8 +377,8 @@ MM = struct(
     ),
     line(  # the policy's own words
         next_scan="when it is due to be scanned for empty tables, nanoseconds; cmpxchg",
-        scan_offset="address where the next scan goes on; whoever scans, with mmap_lock for reading",
-        upper_due="1 if a PMD table was seen to be empty; whoever saw it, and who looks, with mmap_lock for write",
+        scan_offset="address where the next scan goes on; a CPU that scans, with mmap_lock for reading",
+        upper_due="1 if a PMD table was seen to be empty; the CPU that saw it, and a look with mmap_lock for write",
     ),
 )
 
@@ -428,7 +428,7 @@ CACHE = struct(
         writeback="0, or CPU + 1 that will write it; holder of the page lock sets, that CPU clears",
         written="times its write-back ended; the CPU that wrote it",
         values="which words were ever stored, see shadow.py, debug build; cmpxchg",
-        stored_by="0, CPU + 1, or SHARED: who stored since it was empty, see shadow.py, debug build; cmpxchg",
+        stored_by="0, CPU + 1, or SHARED: the CPU that stored since it was empty, see shadow.py, debug build; cmpxchg",
         # Invariant: as many as entries name it; 0 if nothing does: checks.py:swap.
         swap_map="of swap: entries that name it, and SWAP_HAS_CACHE while it has a frame, 0 if free; atomic",
     )
@@ -469,7 +469,7 @@ MUTEX = struct(
     line(
         owner="0 or owner + 1; cmpxchg",
         waiter="0, or CPU + 1 that gets it next; cmpxchg, cleared by that CPU",
-        seq="bumped when a waiter may look again; whoever releases, or ends write-back",
+        seq="bumped when a waiter may look again; the CPU that releases, or ends write-back",
         sleepers="CPUs asleep on seq; atomic",
     )
 )
@@ -504,24 +504,25 @@ PTDESC = struct(
         # Invariant: while the table is INSTALLED or DEPOSITED that entry names it, or a leaf in its place:
         # checks.py:tables_reachable.
         pmd="index of the entry that names this table; holder of that entry's pmd_lock",
-        mm="mm + 1 it belongs to; whoever installs it",
-        lock_mm="mm + 1 whose lock is its ptl, where an mm has one, also if others share it; whoever installs it",
+        mm="mm + 1 it belongs to; the installer",
+        lock_mm="mm + 1 whose lock is its ptl, where an mm has one, also if others share it; the installer",
         # Invariant: at rest it is the entries that are not none, if the policy counts them: checks.py:entries_counted.
         nr_entries="PTE table: entries that are not none, as the policy counts them; holder of ptl",
         policy_word="PTE table: a second word of the policy; holder of ptl",
-        unhooked_ns="when its pmd was cleared, nanoseconds; whoever unhooks it, who frees it clears it",
+        unhooked_ns="when its pmd was cleared, nanoseconds; the CPU that unhooks it, and clears it when it frees it",
     ),
     line(
         # Invariant: FREE, ALLOCATED, INSTALLED, UNHOOKED, LIMBO, FREE; back to FREE from ALLOCATED if it is not needed;
         # INSTALLED and DEPOSITED take turns. In every state it is in one place: checks.py:tables.
-        state="which of pgtable_types.TABLE_STATES. ALLOCATED: who takes it from the free ones, alloc_table. INSTALLED"
-        " and DEPOSITED: holder of pmd_lock, populate and pgtable_trans_huge_deposit. UNHOOKED: who cleared the pmd,"
-        " unhook_pte_table and clear_table_entry. LIMBO: its only owner, call_rcu. FREE: its only owner, free_table",
-        level="1 PTE, 2 PMD, 3 PUD, 4 PGD; whoever allocates it",
-        generation="times it was freed; whoever frees it",
+        state="which of pgtable_types.TABLE_STATES. ALLOCATED: its new owner, from the free ones, alloc_table."
+        " INSTALLED and DEPOSITED: holder of pmd_lock, populate and pgtable_trans_huge_deposit. UNHOOKED: the CPU"
+        " that clears the pmd, unhook_pte_table and clear_table_entry. LIMBO: its only owner, call_rcu. FREE: its only"
+        " owner, free_table",
+        level="1 PTE, 2 PMD, 3 PUD, 4 PGD; the CPU that allocates it",
+        generation="times it was freed; the CPU that frees it",
         next="next table of a callback list, 0 ends it; the list's owner",
-        gp_seq="grace periods completed when it was unhooked, debug build; whoever unhooks it",
-        ptl_dead="1 once its ptl was destroyed, debug build; whoever frees the table",
+        gp_seq="grace periods completed when it was unhooked, debug build; the CPU that unhooks it",
+        ptl_dead="1 once its ptl was destroyed, debug build; the CPU that frees the table",
         # Invariant: as many as leaves of the table, each of the leaf's mm: checks.py:huge_pages.
         deposit="PMD table: first of the PTE tables kept under its leaves, 0 ends the list; holder of pmd_lock",
         # Invariant: puds that name the table, less one: checks.py:shared_tables.
@@ -535,10 +536,10 @@ PAGE = struct(
         # page cache: checks.py:mapcount.
         refcount="users of the frame; atomic",
         mapcount="PTEs that map it; atomic",
-        generation="times it was freed; whoever frees it",
+        generation="times it was freed; the CPU that frees it",
         # Invariant: every PTE of an anonymous frame lies where it says: checks.py:rmap.
-        mapping="linear page index << 12 | LAZYFREE | LARGE | number + 1 of its family, 0 if it is none, or KSM's; who"
-        " maps it first, holder of the ptl of a PTE or of the page lock, who frees it",
+        mapping="linear page index << 12 | LAZYFREE | LARGE | number + 1 of its family, 0 if it is none, or KSM's; the"
+        " CPU that maps it first, holder of the ptl of a PTE or of the page lock, the CPU that frees it",
     ),
     align=32,
 )
@@ -574,7 +575,7 @@ POINT = struct(
         signal="signal that stops the process here, or 0; before the start",
         signal_cpu="CPU it is meant for; before the start",
         countdown="passes until then; that CPU",
-        steer_to="whoever is here waits until another CPU passes that point, 0 nobody; before the start",
+        steer_to="a CPU that is here waits until another CPU passes that point, 0 nobody; before the start",
         steer_us="but no longer than this; before the start",
         steer_cpu="only this CPU is steered, -1 any; before the start",
         watched="1 if somebody waits for this point to be passed; before the start",

@@ -194,7 +194,7 @@ def pmd_lookup(m, mm, addr):
 
 @kernel
 def pmd_offset_lockless(m, mm, addr):
-    """The PMD entry for `addr`, or 0, for who holds no lock: each entry is read once, a second look may differ."""
+    """The PMD entry for `addr`, or 0, without a lock: each entry is read once, a second look may differ."""
     entry = read_once(m.entry, pgd_offset(m, mm, addr))
     if entry & PRESENT == 0:
         return 0

@@ -54,7 +54,7 @@ class Op(IntEnum):
     """Instructions; mm_types.INSN says what the operands are."""
 
     EXIT = 0  # unmap everything and stop
-    STOP = 1  # stop and keep the memory, for whoever looks at it afterwards
+    STOP = 1  # stop and keep the memory, for a look at it afterwards
     STORE = 2  # one word: length and step 8
     LOAD = 3
     TOUCH = 4  # store to one word per step

@@ -1,7 +1,7 @@
 """finish-fault-deadlock: does a fault that allocates its page table under the page lock hang against write-back?
 
 Write-back has marked page 0 and wants the lock of page 1, to write both at once. A fault holds the lock of page 1 and
-needs a table; its control group is at the limit, and reclaim waits until page 0 is written. Patch 1 allocates the table
+needs a table. Its control group is at the limit, and reclaim waits until page 0 is written. Patch 1 allocates the table
 before the page lock. With --knob pte-alloc-under-page-lock it does not: processes that run freely stop for good, and
 the report names the cycle.
 

@@ -1,6 +1,6 @@
 """mremap-oom: does an mremap that runs out of memory half-way leave every page where it was?
 
-One CPU moves a range, entry by entry, to where there are no tables yet, again and again; another one takes tables and
+One CPU moves a range, entry by entry, to where there are no tables yet, again and again. Another one takes tables and
 gives them back, so that now and then none is left. mremap then moves back what it has moved, "which will succeed since
 page tables still there", as move_vma puts it. Where tables are counted they are not: the last entry that moved away
 took its table along, another process has it by now, and what cannot go back is unmapped: the pages are lost, and the
@@ -35,7 +35,7 @@ ENOMEM = -12
 
 
 def programs() -> tuple[list[Any], list[Any]]:
-    """The mover, with two records for each move, before and after; and who takes the tables, a little later."""
+    """The mover, with two records for each move, before and after; and the CPU that takes tables, a little later."""
     wanted = [advise(MADV_POPULATE_WRITE, SOURCE + slot * SLOT, PAGE) for slot in range(2 * SLOTS)]
     filled = wanted[:SLOTS]
     mover = [mmap(SOURCE, LENGTH), *filled, barrier()]

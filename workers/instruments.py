@@ -13,7 +13,7 @@ from emulator.watch.points import POINTS, point_number
 
 
 class Steer(NamedTuple):
-    """Whoever passes the point `at` (or CPU `cpu`, if that is not -1) waits until another CPU passes `until`.
+    """A CPU that passes the point `at` (or CPU `cpu`, if that is not -1) waits until another CPU passes `until`.
 
     At most `us` microseconds.
     """
@@ -73,7 +73,7 @@ class Instruments:
                 raise ValueError(f"unknown setting '{name}'; known: {', '.join(SETTINGS)}")
             config[name] = value
         if self.settings.get("any_zero_frees") and not config["table_free_rcu"][0]:
-            raise ValueError("any_zero_frees needs a policy with a grace period: who looks last may find a freed table")
+            raise ValueError("any_zero_frees needs a policy with a grace period: the last look may find a freed table")
         for cpu in range(len(views["cpu"])):
             views["cpu"]["random"][cpu] = 1 + (self.seed * 7919 + cpu * 104729) % 0x7FFFFFFE
         for steer in self.steer:

@@ -204,7 +204,7 @@ class Machine:
         while self._running():
             now = time.perf_counter()
             if self._stopping() and patience is None and not self._frozen:
-                stop_machine(self.m, self.geometry.cpus)  # BUG cannot wake those who sleep at a barrier
+                stop_machine(self.m, self.geometry.cpus)  # BUG cannot wake the sleepers at a barrier
                 patience = now + STOP_SECONDS
             if patience is not None and now > patience:
                 stopped = {i: "stopped" for i, pid in enumerate(self.pids) if process_state(pid)[0] == "T"}

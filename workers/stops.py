@@ -1,7 +1,7 @@
 """Processes that are stopped at a point: when they go on, and what becomes of the machine when they do not.
 
 A process that is killed, or stopped for longer than anybody waits, ends the run. The others are watched until they have
-come to their end, stand still, or have gone on for long enough; what waits for whom is noted. Then all are asked to
+come to their end, stand still, or have gone on for long enough. What waits for what is noted. Then all are asked to
 stop, and what is still in use once they have is lost.
 """
 
@@ -22,7 +22,7 @@ from workers.telling.waits import flush_lines, grace_period_line, wait_lines
 from workers.telling.whereabouts import Views, all_of, grouped, instruction, locks_held, place_of, several, who
 from workers.watchdog import LOOK_SECONDS, Watchdog, process_state
 
-LONGEST_STALL = 2.0  # seconds; who is to stand still for longer does not come back
+LONGEST_STALL = 2.0  # seconds; a process that is to stand still for longer does not come back
 AFTERMATH_SECONDS = 2.0  # how long the others are watched
 STANDS_STILL_SECONDS = 0.5  # without movement, until one of them is said to stand still
 SHOWN = 12  # CPUs, or groups of CPUs, that a verdict describes
@@ -30,7 +30,7 @@ REST_SECONDS = 0.5  # how long they may take to stop, then
 
 
 class Stops:
-    """The stops a run asked for: who was hit, who goes on when."""
+    """The stops a run asked for: which process was hit, and when it goes on."""
 
     def __init__(self, views: Views, geometry: Geometry, stops: Sequence[Stop]) -> None:
         self._views, self._geometry, self._stops = views, geometry, stops
@@ -159,7 +159,7 @@ class Aftermath:
             time.sleep(LOOK_SECONDS)
 
     def _headline(self) -> str:
-        """Who was stopped where, and how the others took it."""
+        """Which process was stopped where, and how the others took it."""
         hit = []
         for stop in self._fatal:
             how = "was killed"

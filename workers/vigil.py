@@ -1,4 +1,4 @@
-"""Waiting for processes without waiting for ever: who is stopped, or sleeps without an end, is named.
+"""Waiting for processes without waiting for ever: a process that is stopped, or sleeps without an end, is named.
 
 A process that was stopped, or somebody below it, and one whose whole family has had no processor time at all, does not
 come to its end by itself. Time is counted in looks, so what stops the waiting process as well does no harm.
@@ -49,7 +49,9 @@ class Vigil:
         self._last = 0.0
 
     def look(self) -> None:
-        """Look, at most as often as asked for. Raises MachineFailed, which names whom nobody should wait for."""
+        """Look, at most as often as asked for. Raises MachineFailed, which names the process that should not be waited
+        for.
+        """
         now = time.monotonic()
         if now - self._last < self._every:
             return

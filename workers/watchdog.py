@@ -1,13 +1,13 @@
 """A machine that stands still: seen from outside, without a false alarm on a busy host.
 
-A process does not move if, look after look, none of its counters has changed although it had its chance: it was asleep
+A process does not move if, look after look, none of its counters has changed although it had its chance. It was asleep
 or stopped, or has had processor time since the look before. One that waits for a processor, or for memory that was
 swapped out, is slow and not stuck; a look at it counts for nothing. One that computes, and waits for nothing it has
-named, may be in a long instruction that moves no counter: it gets ten times the patience.
+named, may be in a long instruction that moves no counter. It gets ten times the patience.
 
 A CPU stands still for good if it waits for something, and neither it nor anybody it waits for, directly or through
-others, moves. If nobody moves at all, all do. It must be found so twice, with a chance in between: who was let go just
-before the first look has not run yet.
+others, moves. If nobody moves at all, all do. It must be found so twice, with a chance in between. A process that was
+let go just before the first look has not run yet.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from emulator.mm_types import Geometry
 from workers.telling.waits import owners
 
 LOOK_SECONDS = 0.05
-CHANCE_SECONDS = 0.001  # of processor time: who had it could have moved
+CHANCE_SECONDS = 0.001  # of processor time: a process that had it could have moved
 COMPUTING = 0.1  # what a look at a process counts that computes
 _COUNTERS = ("pc", "insns", "faults", "zapped", "tables_freed", "tlb_misses", "ipis", "finished")
 _COORDINATOR = ("gp_seq", "gp_completed", "remote_flushes", "freed", "ipis")
@@ -95,7 +95,7 @@ class Watchdog:
         return float(self._last_look - self._moved_at[cpu])
 
     def _stuck(self) -> list[int]:
-        """Those that do not move, less those that wait for somebody who does."""
+        """Those that do not move, less those that wait for one that does."""
         cpus = self._geometry.cpus
         finished = self._views["cpu"]["finished"]
         waits = self._views["cpu"]["waits_for"]

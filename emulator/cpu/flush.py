@@ -114,10 +114,10 @@ def flush_tlb_mm_range(m, cpu, mm, start, end, freed_tables):
 
 @kernel
 def tlb_remove_table_sync_one(m, cpu):
-    """Wait until each CPU has had its interrupts on: whoever looked at a table without a lock is done with it.
+    """Wait until each CPU has had its interrupts on: a CPU that looked at a table without a lock is done with it.
 
     An IPI to all of them, which they take once interrupts are on; here the look takes its place. A flush whose IPIs
-    have been acknowledged says the same of the CPUs that run the mm; one that reaches CPUs in another way (setting
+    have been acknowledged says the same of the CPUs that run the mm. One that reaches CPUs in another way (setting
     broadcast_flush) does not. Locking: caller must hold no spinlock. Source: mm/mmu_gather.c.
     """
     might_sleep(m, cpu)

@@ -8,8 +8,8 @@
     gets no memory, and reclaim finds none           SIGKILL    SI_KERNEL, the OOM killer's
 
 A CPU notes its first signal and its latest. The instruction ends with -errno, and the thread goes on with the next one,
-as under a handler that skips the access; with config.fatal_signals its program ends as by EXIT. Linux would end the
-other threads of the process, too, and its OOM killer choose a victim by size; here it is always who asked.
+as under a handler that skips the access. With config.fatal_signals its program ends as by EXIT. Linux would end the
+other threads of the process, too, and its OOM killer choose a victim by size. Here it is always the thread that asked.
 
 Source: mm_fault_error, bad_area, do_sigbus, arch/x86/mm/fault.c.
 """

@@ -56,7 +56,7 @@ def wait_on(m, cpu, seq, sleepers, i, seen):
 
 @kernel
 def wake_up(m, seq, sleepers, i):
-    """Let those who wait on seq[i] look again. Locking: what they wait for must be in place."""
+    """Let the waiters on seq[i] look again. Locking: what they wait for must be in place."""
     smp_mb__before_atomic()  # what they wait for comes first
     atomic_add(seq, i, 1)
     smp_mb__after_atomic()  # pairs with the barrier in wait_on_timeout

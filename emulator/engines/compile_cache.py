@@ -85,7 +85,7 @@ def directory(sources: tuple[str, ...] = KERNELS) -> Path | None:
 
 
 def _chosen(cache: Path, refused: list[str]) -> Path:
-    """Tell numba, and whoever asks for the remark."""
+    """Tell numba, and keep the remark."""
     global remark
     remark = "; ".join(refused)
     os.environ["NUMBA_CACHE_DIR"] = str(cache)
@@ -147,7 +147,7 @@ def filling(cache: Path | None) -> Iterator[None]:
 
 
 def _take(lock: IO[str], cache: Path) -> None:
-    """Become the one who fills, and leave word of who that is."""
+    """Become the process that fills, and leave its number."""
     began = time.monotonic()
     while True:
         try:

@@ -1,5 +1,5 @@
 """Sequential consistency with dependencies in the log: whose load the address, the value or the making of an access
-depends on. For the race detector, to whom a marked load alone orders nothing.
+depends on. For the race detector, to which a marked load alone orders nothing.
 
 A value that was loaded is a number that knows where in the log; what is computed from it does, too. A branch on it
 makes everything behind depend on it, as far as its task goes. A value that went through memory has forgotten.

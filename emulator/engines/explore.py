@@ -9,11 +9,11 @@ Every access is written to a log, plain ones too: task, kind, first word and num
 reads it when the execution is over. While an execution runs, a step that nobody wants to be asked about costs one
 comparison: `count < until`.
 
-A task that spins or sleeps is blocked until one of the words it has read since its last turn is changed: it neither
+A task that spins or sleeps is blocked until one of the words it has read since its last turn is changed. It neither
 diverges nor starves. A sleep without a timeout ends when wake_all is called for its word, and not when the word
-changes: a wake-up that is lost is a deadlock, as is any state in which nobody can move.
+changes. A wake-up that is lost is a deadlock, as is any state in which nobody can move.
 
-Memory is sequentially consistent, or each task has a store buffer (store_buffer.py): what reaches memory from there is
+Memory is sequentially consistent, or each task has a store buffer (store_buffer.py). What reaches memory from there is
 a step of a task of its own.
 """
 
@@ -94,7 +94,7 @@ class Crash(BaseException):
 class World:
     """The memory and the tasks of the one execution under way, and the log of its accesses.
 
-    `strategy.choose(world)` gives the number of the task that takes the next step, -1 to end, and sets `until`: the
+    `strategy.choose(world)` gives the number of the task that takes the next step, -1 to end, and sets `until`. The
     number of steps up to which nobody asks again as long as that task can move.
     """
 
@@ -153,7 +153,7 @@ class World:
             self.current, self.tag = task, task.tag
             task.green.switch()
         for task in self.tasks[: len(bodies)]:
-            task.green.throw()  # GreenletExit: unwinds whoever is in the middle of something
+            task.green.throw()  # GreenletExit: unwinds a task in the middle of something
 
     def movable(self) -> list[int]:
         """The numbers of the tasks that can take a step."""
@@ -250,7 +250,7 @@ class World:
             self.waiting.append(task)
             self.waited |= words
             self.append(task.tag | BLOCKED)
-        self.until = 0  # whoever is blocked cannot go on unasked
+        self.until = 0  # a task that is blocked cannot go on unasked
         if words and self.buffers is not None:
             self.buffers.pause()
 
@@ -264,7 +264,7 @@ class World:
         self.until = 0
 
     def rouse(self, word: int) -> None:
-        """Whoever sleeps on a word can move."""
+        """A sleeper on a word can move."""
         self.until = 0
         for task in [task for task in self.asleep if word in task.waits]:
             self.asleep.remove(task)
@@ -302,7 +302,7 @@ class World:
             self.wake(word)
 
     def wake(self, word: int) -> None:
-        """A word has changed: whoever waits for it can move, and may be more urgent than who runs."""
+        """A word has changed: a task that waits for it can move, and may be more urgent than the one that runs."""
         self.until = 0
         for task in [task for task in self.waiting if word in task.waits]:
             if task.ready is not None:
@@ -648,8 +648,9 @@ def sleep_on(m: Any, cpu: int, field: Field, i: int, value: int, microseconds: i
 
 
 def wake_all(m: Any, field: Field, i: int) -> None:
-    """Wake whoever sleeps on the word. A full barrier, and a step: it must not commute with the look of one that is
-    about to sleep, so the log has it as an addition of nothing."""
+    """Wake the sleepers on the word. A full barrier, and a step. It must not commute with the look of one that is about
+    to sleep, so the log has it as an addition of nothing.
+    """
     smp_mb()
     word, w = field.base + int(i), world
     w.make_step(ADD | word)

@@ -55,7 +55,9 @@ class Load:
 
 
 class Loaded:
-    """A value that depends on loads. It is an int to whoever computes with it; who decides on it waits for them."""
+    """A value that depends on loads. It is an int to code that computes with it; code that decides on it waits for
+    them.
+    """
 
     __slots__ = ("compute", "loads")
 

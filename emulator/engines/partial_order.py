@@ -2,15 +2,14 @@
 
 Compiled, over the log of the explore engine. A step is a marked access and the plain ones behind it. It is dependent on
 another if they touch one word and not both only load it, nor both only add to it (atomic_add, whose result nobody looks
-at). Vector clocks over dependent steps give the order
-that the execution imposes; two dependent steps of two tasks with no order between them are a race of the search: the
-other order is worth a run.
+at). Vector clocks over dependent steps give the order that the execution imposes. Two dependent steps of two tasks with
+no order between them are a race of the search: the other order is worth a run.
 
-An acquisition of a lock is one step that cannot be made while the lock is held; it races with the acquisition before
+An acquisition of a lock is one step that cannot be made while the lock is held. It races with the acquisition before
 it, not with the release between, which it cannot come before.
 
-Source: Flanagan and Godefroid, POPL 2005 (reduction); Godefroid (sleep sets); Abdulla et al., POPL 2014 (whom to ask:
-source sets); Coons, Musuvathi, McKinley, OOPSLA 2013 (with a bound on preemptions); Zhang, Kusano, Wang, PLDI 2015
+Source: Flanagan and Godefroid, POPL 2005 (reduction); Godefroid (sleep sets); Abdulla et al., POPL 2014 (which tasks to
+ask: source sets); Coons, Musuvathi, McKinley, OOPSLA 2013 (with a bound on preemptions); Zhang, Kusano, Wang, PLDI 2015
 (store buffers as tasks); Flanagan and Freund, PLDI 2009 (data races by clocks).
 """
 

@@ -3,8 +3,8 @@ least one a store, with nothing that orders them.
 
 What orders is what the Linux-kernel memory model promises, as vector clocks. A clock has two numbers per task: up to
 where its loads are ordered before, and its stores, which is less. A load is before whatever a chain of dependencies,
-barriers and reads of what was written leads to. A store must also have reached those it is before: it is passed on by
-a release or a full barrier of each task between, or a full barrier behind it sends it to all.
+barriers and reads of what was written leads to. A store must also have reached those it is before. It is passed on by a
+release or a full barrier of each task between, or a full barrier behind it sends it to all.
 
 A log of `dependencies.py` says on which loads an access depends. Without that, any marked load orders what stands
 behind it: its address may depend on it.
@@ -57,7 +57,7 @@ def join2(clock: Any, first: Any, second: Any) -> None:
 
 @inner
 def has_been_read(latest: Any, clock: Any, exact: Any, word: int, task: int, other: int, at: int, base: int) -> bool:
-    """True if a marked store has been read, and whoever read it stands before: itself is ordered, whatever is not."""
+    """True if a marked store has been read, and its reader stands before: itself is ordered, whatever is not."""
     tasks = len(clock) // 2
     if exact[word, task, other] - base >= at:
         return True

@@ -9,7 +9,7 @@ reaches memory in a step of a task of its own, so the search chooses when:
 
 smp_mb and read-modify-writes wait until the buffer is empty; under pso a relaxed or acquire form only until the own
 stores to its word have left it. So does atomic_add under tso, where x86 has a locked instruction. Under pso it is no
-barrier: the addition enters the buffer like a store, as arm64's stadd may, and is made to what memory holds when it
+barrier. The addition enters the buffer like a store, as arm64's stadd may, and is made to what memory holds when it
 gets there. A load of a word that its own CPU is adding to waits until the buffer is empty.
 
 Loads are made in order, so address dependencies hold, and smp_rmb and acquire have

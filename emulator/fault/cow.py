@@ -200,7 +200,7 @@ def wp_page_anon(m, cpu):
     pmd, table, orig = m.vmf.pmd[cpu], m.vmf.table[cpu], m.vmf.orig_pte[cpu]
     pte, frame = pte_offset(table, m.vmf.addr[cpu]), orig >> PAGE_SHIFT
     if read_once(m.page_slot, frame) != 0 and get_page_of(m, cpu, pmd, table, pte, orig):
-        free_page_and_swap_cache(m, cpu, frame)  # or the cache would be taken for somebody who shares it
+        free_page_and_swap_cache(m, cpu, frame)  # or the cache would be taken for another user
     if not pte_lock(m, cpu, pmd, table):
         return 0
     entry = read_once(m.entry, pte)

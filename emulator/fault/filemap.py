@@ -1,7 +1,7 @@
 """Pages of files for page faults: find the page or read it, wait for its lock, and map what is there around it.
 
 A fault that must wait for a page may not keep mmap_lock, and its reference on the PTE table is good only under
-mmap_lock: the pmd that pte_put reads again may belong to another table once munmap had its chance. So:
+mmap_lock. The pmd that pte_put reads again may belong to another table once munmap had its chance. So:
 
     fault (lock_page_or_retry)               munmap
     ==========================               ======

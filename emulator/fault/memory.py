@@ -126,7 +126,7 @@ def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write):
 def swap_and_wp_fault(m, cpu):
     """do_swap_page, and do_wp_page behind it for a write to a page that others have as well: what those return.
 
-    One fault does both, as in Linux: a page that comes in, is write-protected, and is reclaimed for its own copy would
+    One fault does both, as in Linux. A page that comes in, is write-protected, and is reclaimed for its own copy would
     otherwise be let in for ever.
     """
     result = do_swap_page(m, cpu)

@@ -1,6 +1,6 @@
 """Faults on entries without a page: swap entries are mapped again, migration entries waited for, guards are final.
 
-Both waits are for a page lock, and so is lock_page_or_retry's (filemap.py): the fault drops its reference on the PTE
+Both waits are for a page lock, and so is lock_page_or_retry's (filemap.py). The fault drops its reference on the PTE
 table, then mmap_lock, then waits, and begins again.
 
 Source: do_swap_page, mm/memory.c; __migration_entry_wait, mm/migrate.c; patches 4 and 5.
@@ -39,7 +39,7 @@ MIGRATION_WAIT = point_number("migration.waiting")
 
 @kernel
 def migration_entry_row(m, cpu, pmd, addr):
-    """The row of the page lock that whoever migrates the page at `addr` holds, or -1 if nobody does any more.
+    """The row of the page lock that the migration of the page at `addr` holds, or -1 if nobody does any more.
 
     Locking: takes and releases ptl; caller must hold a reference on the table, which the pmd is read again for.
     """

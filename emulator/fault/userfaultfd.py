@@ -1,4 +1,4 @@
-"""userfaultfd: somebody else decides what a missing page holds; who needs the page waits for that.
+"""userfaultfd: another thread decides what a missing page holds; a CPU that needs the page waits for that.
 
     fault (handle_userfault)                          another CPU (mfill_atomic.py)
     ========================                          =============================
@@ -9,10 +9,10 @@
       sleeps while uffd_seq is what it was
     begins again: VM_FAULT_RETRY
 
-So either the fault sees the entry, or its sleep ends. Its table may be gone when it comes back, and so may the VMA:
-what it held on to is dropped before mmap_lock is (patch 5; patch 4 does it for pages).
+So either the fault sees the entry, or its sleep ends. Its table may be gone when it comes back, and so may the VMA.
+What it held on to is dropped before mmap_lock is (patch 5; patch 4 does it for pages).
 
-Watched are anonymous VMAs, for missing pages. Who registers says how long a fault may wait: then it is a SIGBUS, as
+Watched are anonymous VMAs, for missing pages. The registration says how long a fault may wait. Then it is a SIGBUS, as
 with UFFD_FEATURE_SIGBUS at once; 0 is for ever, as in Linux.
 
 Source: fs/userfaultfd.c.

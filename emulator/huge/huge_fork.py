@@ -1,4 +1,4 @@
-"""fork of a huge page: the child gets a leaf of its own, over a table of its own, and both lose the right to store.
+"""fork of a huge page. The child gets a leaf of its own, over a table of its own, and both lose the right to store.
 
 A write fault takes the leaf back if nobody else uses a page of it, or splits it and copies one (huge_memory.py).
 

@@ -5,9 +5,9 @@
     leaf --zap--> none; the deposited table is freed
 
 A leaf appears under mmap_lock held for reading (a fault) or for writing (collapse), and may be zapped or split under it
-held for reading: between two looks at a pmd anything may happen, unless its table is pinned. Whoever acts on a leaf
-takes pmd_lock and looks again; whoever wants a table and finds a leaf splits it or leaves it alone, and must not take a
-leaf for a table, nor wait for it to become one.
+held for reading. Between two looks at a pmd anything may happen, unless its table is pinned. A path that acts on a leaf
+takes pmd_lock and looks again. A path that wants a table and finds a leaf splits it or leaves it alone. It must not
+take a leaf for a table, nor wait for it to become one.
 
 A split makes the leaf not present and flushes, but the bit that says leaf stays: nobody takes it for none meanwhile.
 A leaf allows stores if its VMA does, unless fork has shared it or it is the huge zero page. A VMA that begins or ends
@@ -208,7 +208,7 @@ def huge_zero_wp(m, cpu, mm, row, pmd, addr):
     entry = read_once(m.entry, pmd)
     done = pmd_trans_huge(entry) and entry >> PAGE_SHIFT == HUGE_ZERO_PAGE
     if done:
-        xchg(m.entry, pmd, PSE)  # a leaf still, for whoever looks
+        xchg(m.entry, pmd, PSE)  # a leaf still, for other CPUs
         flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 0)
         smp_store_release(m.entry, pmd, head << PAGE_SHIFT | PSE | ANON_PTE)
     pmd_unlock(m, cpu, pmd)
@@ -342,8 +342,8 @@ def pte_alloc_split(m, cpu, mm, pmd, addr):
 def zap_huge_pmd(m, cpu, mm, pmd, addr):
     """If a leaf stands at `pmd`, clear it, gather its pages, and free the table that was deposited.
 
-    No walker can know that table: collapse waited for those who had found it. Locking: takes and releases pmd_lock;
-    caller must hold mmap_lock and an open gather. Source: zap_huge_pmd, zap_deposited_table.
+    No walker can know that table: collapse waited for the walkers that had found it. Locking: takes and releases
+    pmd_lock; caller must hold mmap_lock and an open gather. Source: zap_huge_pmd, zap_deposited_table.
     """
     mmap_assert_locked(m, cpu, mm)
     assert_gather_open(m, cpu)
@@ -372,7 +372,7 @@ def zap_huge_pmd(m, cpu, mm, pmd, addr):
 
 @kernel
 def mark_touched(m, entry):
-    """Who looked at an entry is about to store: FOLL_TOUCH. MADV_FREE before that says nothing any more.
+    """The look at an entry is for a store to come: FOLL_TOUCH. MADV_FREE before that says nothing any more.
 
     Locking: caller must hold the lock of the entry.
     """

@@ -1,10 +1,10 @@
-"""hugetlbfs: one file of huge pages, mapped shared, and the PMD tables that the mms who map it have in common.
+"""hugetlbfs: one file of huge pages, mapped shared, and the PMD tables that its mms have in common.
 
 A VMA that covers a whole GiB of the file, at an address that is a multiple of a GiB, needs a PMD table that another mm
 may have already: huge_pmd_share finds that mm by i_mmap and lets its own pud name the same table. pt_share_count says
-how many other puds do. Who unmaps or protects the range gives the table up: it clears its pud and has lost nothing, a
-fault brings a table again. The last one keeps it, and then it is a table like any other: when a part of the range is
-unmapped, another VMA may come there.
+how many other puds do. An mm that unmaps or protects the range gives the table up. It clears its pud and has lost
+nothing, a fault brings a table again. The last one keeps it, and then it is a table like any other. When a part of the
+range is unmapped, another VMA may come there.
 
     fast GUP of mm A, interrupts off        unmaps in mm A                    mm B
     ================================        ==============                    ====
@@ -20,7 +20,7 @@ The flush of mm A does not wait for fast GUP where it reaches CPUs otherwise tha
 frees T here.
 
 All of it holds i_mmap_lock of the file, which stands for hugetlb_fault_mutex and the vma_lock as well. A table is given
-up under mmap_lock for writing alone, or when its VMA is gone: who holds mmap_lock may walk it.
+up under mmap_lock for writing alone, or when its VMA is gone: a holder of mmap_lock may walk it.
 
 Source: mm/hugetlb.c; 1013af4f585f (CVE-2025-38085), 59d9094df3d7 (pt_share_count).
 """
@@ -120,9 +120,9 @@ def page_table_shareable(m, cpu, mm, start, flags):
 
 @kernel
 def find_shared_table(m, cpu, mm, start, index, flags):
-    """The PMD table of somebody who maps the GiB of the file from page `index` on as [start, ...) of `mm` does, or 0.
+    """The PMD table of an mm that maps the GiB of the file from page `index` on as [start, ...) of `mm` does, or 0.
 
-    Locking: caller must hold i_mmap_lock, which keeps the upper tables of whoever is linked there.
+    Locking: caller must hold i_mmap_lock, which keeps the upper tables of the VMAs linked there.
     """
     lockdep_assert_held(m, cpu, i_mmap_row(m, hugetlb_file(m)))
     file = hugetlb_file(m)
@@ -140,7 +140,7 @@ def find_shared_table(m, cpu, mm, start, index, flags):
 
 @kernel
 def huge_pmd_share(m, cpu, mm, row, pud, addr):
-    """Let the empty `pud` name the PMD table of somebody else who maps the same GiB of the file; True if there is one.
+    """Let the empty `pud` name the PMD table of another mm that maps the same GiB of the file; True if there is one.
 
     Locking: caller must hold mmap_lock and i_mmap_lock; takes and releases the ptl of the table that holds `pud`.
     """
@@ -244,7 +244,7 @@ def unmap_hugetlb_vmas(m, cpu, mm, start, end):
     mmap_assert_locked(m, cpu, mm)
     assert_gather_open(m, cpu)
     file = hugetlb_file(m)
-    if data_race(m.file.links, file) == 0:  # whoever has a range there has entered it
+    if data_race(m.file.links, file) == 0:  # an mm that has a range there has entered it
         return
     i_mmap_lock(m, cpu, file)
     for row in range(first_link(m, file), first_link(m, file) + m.file.links[file]):
@@ -295,7 +295,7 @@ def find_hugetlb_page(m, cpu, index):
 
 @kernel
 def hugetlb_no_page(m, cpu, row, pmd, index):
-    """Map a page of the file at `pmd`, unless one who shares the table has: 0, or -EBUS if no block is free.
+    """Map a page of the file at `pmd`, unless another mm that shares the table has: 0, or -EBUS if no block is free.
 
     Locking: caller must hold i_mmap_lock; takes and releases pmd_lock.
     """

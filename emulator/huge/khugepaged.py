@@ -14,7 +14,7 @@
     copies the pages, clears the entries
     pmd_lock: deposits the table, sets the leaf
 
-After the IPI nobody knows the table, so its pages may be copied, and whoever zaps the leaf may free it at once. Without
+After the IPI nobody knows the table, so its pages may be copied, and a zap of the leaf may free it at once. Without
 it a fast GUP may pin a page that has been looked at (it must see the pmd gone then: 70cbc3cc78a9), or go on in a table
 that was freed and is somebody else's (2ba99c5e0881).
 
@@ -136,7 +136,7 @@ def collapse_line(m, first):
 def collapse_entries(m, table):
     """SCAN_SUCCEED if the entries of a table are pages that nobody else uses, the zero page, or none.
 
-    A page in use by more than those who map it is pinned. Locking: caller must hold the ptl, or know that nobody else
+    A page with more users than mappings is pinned. Locking: caller must hold the ptl, or know that nobody else
     can change an entry.
     """
     result = SCAN_SUCCEED

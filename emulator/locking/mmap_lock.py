@@ -13,9 +13,9 @@ the store-buffer (Dekker) pattern:
 
 If both see each other the reader backs out: a writer waits for those that are in, and each later reader comes once.
 
-Whoever has to wait sleeps on mmap_lock_seq, which each release counts up (cpu/wait.py).
-A reader that leaves does nothing of this unless it sees a writer after its decrement and a full barrier: a writer that
-counted it had set mmap_writer before it looked, so it is seen.
+A CPU that has to wait sleeps on mmap_lock_seq, which each release counts up (cpu/wait.py). A reader that leaves does
+nothing of this unless it sees a writer after its decrement and a full barrier. A writer that counted it had set
+mmap_writer before it looked, so it is seen.
 """
 
 from emulator.atomic import (
@@ -157,8 +157,8 @@ def mmap_write_trylock_only(m, cpu, mm):
 def mmap_write_lock_nested(m, cpu, mm):
     """Take mmap_lock of a child that fork has just begun, beside the parent's: nobody else has it, or waits for it yet.
 
-    Who comes to the child by i_mmap or its family finds it held until fork is done. Lockdep is told of the parent's
-    only, as with SINGLE_DEPTH_NESTING.
+    A walk that comes to the child by i_mmap or its family finds it held until fork is done. Lockdep is told of the
+    parent's only, as with SINGLE_DEPTH_NESTING.
     """
     cmpxchg(m.mm.mmap_writer, mm, 0, cpu + 1)
 

@@ -3,8 +3,8 @@
 They are rows of `m.mutex`: page locks first, in the order of `m.cache`, then inode locks, then i_mmap_locks, of which
 the last two are those of the device's file and of hugetlbfs, then anon_vma locks. A CPU that waits sleeps and is idle;
 so it may hold mmap_lock, references and an open gather, but no spinlock. What a waiter sleeps on is a word that counts
-releases, and the end of a page's write-back as well: whoever waits for either looks again. The first who sleeps is the
-next to get the lock (handoff), or a CPU that takes it over and over would keep it.
+releases, and the end of a page's write-back as well. A waiter for either looks again. The first sleeper is the next to
+get the lock (handoff), or a CPU that takes it over and over would keep it.
 """
 
 from emulator.atomic import (
@@ -90,7 +90,7 @@ def mutex_unlock(m, cpu, i, lock_class):
 
 @kernel
 def mutex_wait(m, cpu, i, lock_class):
-    """Wait until whoever holds row `i` has released it, without taking it: another may be first."""
+    """Wait until the holder of row `i` has released it, without taking it: another may be first."""
     seq = smp_load_acquire(m.mutex.seq, i)
     waits_for(m, cpu, lock_class, i)
     while read_once(m.mutex.owner, i) != 0 and read_once(m.mutex.seq, i) == seq:
@@ -106,7 +106,7 @@ def i_mmap_row(m, file):
 
 @kernel
 def i_mmap_lock(m, cpu, file):
-    """Keep who maps a file as it is, with their tables. Locking: caller must hold no spinlock."""
+    """Keep the mappings of a file as they are, with their tables. Locking: caller must hold no spinlock."""
     might_sleep(m, cpu)
     mutex_lock(m, cpu, i_mmap_row(m, file), I_MMAP_LOCK)
 
@@ -127,7 +127,8 @@ def anon_vma_row(m, family):
 def anon_vma_lock(m, cpu, family):
     """Keep the VMA arrays of a family of mms, and so the upper tables of what they map.
 
-    Locking: caller must hold no spinlock. Who changes an array holds mmap_lock as well, a walker this lock alone.
+    Locking: caller must hold no spinlock. A CPU that changes an array holds mmap_lock as well, a walker this lock
+    alone.
     """
     might_sleep(m, cpu)
     mutex_lock(m, cpu, anon_vma_row(m, family), ANON_VMA_LOCK)

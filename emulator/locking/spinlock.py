@@ -1,7 +1,7 @@
 """Spinlocks: a word that holds owner + 1.
 
-A CPU that spins takes interrupts, as Linux does with interrupts enabled: the owner of the lock may be waiting for it
-to acknowledge a TLB flush.
+A CPU that spins takes interrupts, as Linux does with interrupts enabled. The owner of the lock may be waiting for it to
+acknowledge a TLB flush.
 """
 
 from emulator.atomic import (
@@ -74,7 +74,7 @@ def spin_trylock(m, cpu, lock, i, lock_class):
 @kernel_inline
 def spin_unlock(m, cpu, lock, i, lock_class):
     """Release lock[i]. Locking: caller must hold it."""
-    owner = data_race(lock, i)  # who tries to take it changes nothing while it is ours
+    owner = data_race(lock, i)  # a CPU that tries to take it changes nothing while it is ours
     if owner != cpu + 1:
         BUG(m, cpu, BUG_UNLOCK, i, cpu + 1, owner)
     lock_release(m, cpu, lock_class)

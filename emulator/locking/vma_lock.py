@@ -10,7 +10,7 @@
       a writer waits?  wakes it
 
 A holder of mmap_lock that does not write-lock the VMA runs beside those readers: so does khugepaged until it says
-otherwise. Linux finds the VMA under RCU, which spares mmap_lock's cache line; who excludes whom is the same.
+otherwise. Linux finds the VMA under RCU, which spares mmap_lock's cache line; the exclusion is the same.
 Every other writer locks all VMAs of its mm: it may move their rows.
 
 Source: lock_vma_under_rcu and __vma_start_write, mm/mmap_lock.c, since 6.4; MADV_DONTNEED: a6fde7add78d.

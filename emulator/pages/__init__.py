@@ -1,1 +1,1 @@
-"""Frames and who maps them: allocator, VMAs, rmap, page cache, swap map. May import locking/ and what lies below it."""
+"""Frames and what maps them: allocator, VMAs, rmap, page cache, swap map. May import locking/ and below."""

@@ -1,7 +1,8 @@
 """Memory control groups, as far as a page walk goes: it moves the charge of the pages that a range maps (debug build).
 
 A frame is charged to one group from the walk that charges it until it is free; to the root's, which counts nothing,
-before. Two walks may meet at a frame that two mms map: whoever exchanges the group takes the charge of what was there.
+before. Two walks may meet at a frame that two mms map: the walk that exchanges the group takes the charge of what was
+there.
 
 Source: mem_cgroup_move_charge_pte_range, mm/memcontrol-v1.c, until 6.13; v1 of the series pins it as any other walker.
 """

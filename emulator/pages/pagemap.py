@@ -1,9 +1,9 @@
 """The page cache: pages of files, and of swap, in memory, the locks and flags of each, and the disk behind them.
 
 Page `pgoff` of file `file` is row `slot` of `m.cache`; behind the files' come the rows of swap (swap_state.py). Its
-frame is shared by all who map it: the frame's refcount is one for the page cache and one per PTE. The page lock is
-taken to put a page in, to take it out, and to map it, so a page that is locked and in the cache stays there
-(truncate.py). Contents go to the disk by write-back alone, those of swap by reclaim.
+frame is shared by all mappings: the frame's refcount is one for the page cache and one per PTE. The page lock is taken
+to put a page in, to take it out, and to map it, so a page that is locked and in the cache stays there (truncate.py).
+Contents go to the disk by write-back alone, those of swap by reclaim.
 
 Source: include/linux/pagemap.h, mm/filemap.c.
 """
@@ -118,7 +118,7 @@ def wait_on_page_locked(m, cpu, slot):
 def wait_on_page_writeback(m, cpu, slot, what):
     """Wait until the write-back that is under way has ended; `what` is the Wait, WRITEBACK or RECLAIM.
 
-    Who does not hold the page lock may find the next one. Locking: caller must hold no spinlock; a page lock is
+    A CPU without the page lock may find the next one. Locking: caller must hold no spinlock; a page lock is
     allowed.
     """
     might_sleep(m, cpu)

@@ -1,8 +1,8 @@
-"""From a page of a file to those who map it: the i_mmap of each file; page_vma_mapped.py walks it.
+"""From a page of a file to its mappings: the i_mmap of each file; page_vma_mapped.py walks it.
 
 A link is a range of one mm that maps a range of the file. Links are cut where VMAs are unmapped, after the zap and
-before the tables go: whoever walks a table through a link holds i_mmap_lock, so the table's upper levels stay, and a
-PTE table stays while it is pinned. VMAs that are split keep their link.
+before the tables go. A walk of a table through a link holds i_mmap_lock, so the table's upper levels stay, and a PTE
+table stays while it is pinned. VMAs that are split keep their link.
 
 Source: mm/rmap.c, mm/interval_tree.c; unlink_file_vma, mm/mmap.c.
 """

@@ -46,7 +46,7 @@ def swap_has_room(m):
 def get_swap_page(m, cpu):
     """Take a free slot; it has SWAP_HAS_CACHE and its page is locked. -1 if there is none.
 
-    Who holds the lock of a free slot had seen an old swap entry: another slot is taken then. Locking: none needed.
+    The holder of the lock of a free slot had seen an old swap entry: another slot is taken then. Locking: none needed.
     """
     if not swap_has_room(m):
         return -1

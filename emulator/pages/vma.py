@@ -1,9 +1,9 @@
 """VMAs: each mm has an array of them, sorted by address.
 
 Neighbours with equal flags are one VMA, unless both were written to before they met (different anon_vma) or one was
-moved there (pgoff): that border stays, as in Linux.
+moved there (pgoff). That border stays, as in Linux.
 
-Who changes an array holds mmap_lock for writing and, meanwhile, the anon_vma lock of the mm's family: who looks for an
+A CPU that changes an array holds mmap_lock for writing and the anon_vma lock of the mm's family. A search for an
 anonymous page comes through the arrays with that lock alone.
 """
 
@@ -85,7 +85,7 @@ def assert_vmas_locked(m, cpu, mm):
 
 @kernel
 def join_family(m, cpu, child, mm):
-    """From here on who looks for the pages of the family of `mm` comes to `child` as well, which has no VMA yet."""
+    """From here on a search for the pages of the family of `mm` comes to `child` as well, which has no VMA yet."""
     vmas_lock(m, cpu, mm)
     write_once(m.mm.family, child, m.mm.family[mm])
     vmas_unlock(m, cpu, mm)

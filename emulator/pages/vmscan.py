@@ -1,9 +1,8 @@
 """Reclaim of the page cache: clean pages of files that nobody maps, and pages of swap; else wait for write-back.
 
 Two callers. A fault that got no frame reclaims after it has dropped every lock (anon_reclaim.py). A PTE table that
-would exceed the limit of its memory control group comes here from wherever it is allocated; if that is under a page
-lock (knob pte-alloc-under-page-lock) the wait for write-back closes a cycle, for whoever writes back may want that page
-lock.
+would exceed the limit of its memory control group comes here from wherever it is allocated. If that is under a page
+lock (knob pte-alloc-under-page-lock) the wait for write-back closes a cycle, for the writer may want that page lock.
 
 Source: shrink_page_list, mm/vmscan.c: reclaim of a control group waits for write-back; try_charge, mm/memcontrol.c.
 """

@@ -1,4 +1,4 @@
-"""CortenMM: a table that a call covers is unhooked first and emptied later; a bit in it tells who waits for its lock.
+"""CortenMM: a table that a call covers is unhooked first and emptied later; a bit in it tells the waiters for its lock.
 
     MADV_DONTNEED of a table's 2 MiB                another CPU
     ================================                ===========
@@ -9,13 +9,13 @@
       lets go of the ptl as often as it likes       fault: fills the new table
     T joins the gather: flush, grace period, free
 
-Nobody can come to T once it is stray, so what the zap has cleared stays clear: no scan is needed, and to let go of the
+Nobody can come to T once it is stray, so what the zap has cleared stays clear. No scan is needed, and to let go of the
 ptl on the way is harmless (against PT_RECLAIM: H16). A table that only became empty stays. corten-eager frees that as
 well, at the entry that goes last: T's entries are counted under its ptl in both.
 
 Adapted. The node lock is the ptl; upper levels are Linux's, with its free_pgtables. Paths that take a table out with
 mmap_lock held for writing (collapse, mremap) need no mark: nobody is between his look at the pmd and the ptl then. The
-reverse map, which CortenMM has not, may miss an entry of a stray table: it takes the page for mapped still, and lets it
+reverse map, which CortenMM has not, may miss an entry of a stray table. It takes the page for mapped still, and lets it
 be. That will not do for truncate, nor may a guard get lost, so a table with pages of a file or markers goes entry by
 entry.
 

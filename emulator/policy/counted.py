@@ -1,7 +1,7 @@
 """The policies of the series of July 2021: each PTE table counts its users, and the last put frees it.
 
-A table's pte_refcount counts its entries that are not none, one each, and its visitors: whoever walks it right now.
-The pmd that names it holds none. Whoever takes the last reference away unhooks the table and frees it.
+A table's pte_refcount counts its entries that are not none, one each, and its visitors, the CPUs that walk it right
+now. The pmd that names it holds none. The CPU that takes the last reference away unhooks the table and frees it.
 
 Zero is absorbing. A visitor may come only by inc-not-zero, so a successful pte_try_get proves that the count was
 positive, hence that nobody has cleared the pmd, and nobody will until the matching pte_put: a pinned table's pmd is

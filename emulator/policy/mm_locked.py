@@ -1,4 +1,4 @@
-"""Walkers of policies with one lock an mm: whoever looks into a table, fills or frees one holds it.
+"""Walkers of policies with one lock an mm: a CPU that looks into a table, fills or frees one holds it.
 
     walker                              freer (pmap_mutex.py, pt_reclaim.py)
     ======                              ====================================

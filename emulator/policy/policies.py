@@ -51,9 +51,9 @@ class Policy:
     `scan_period`: microseconds from one scan of an mm for empty tables to the next, 0 for none. `upper`: PMD and PUD
     tables go as well when they are empty. `demand`: what free_ptes does, as above. `invariants` are the conditional
     checks of an audit (checks.py) that hold under it. `cpu_words`: words that it keeps on each CPU; `cpu_table_words`:
-    and of each table, there (m.cpu_word, room_for). For comparison alone: `readers` is what protects who looks at a
-    table, `hole` what the design leaves open; `table_bytes` and `cpu_bytes` are what it keeps beside each PTE table,
-    and on each CPU.
+    and of each table, there (m.cpu_word, room_for). For comparison alone: `readers` is what protects a look at a table,
+    `hole` what the design leaves open; `table_bytes` and `cpu_bytes` are what it keeps beside each PTE table, and on
+    each CPU.
     """
 
     title: str

@@ -12,8 +12,8 @@
     rcu_read_unlock()
 
 Nothing is held between the two: a fault allocates there. The first look under rcu_read_lock makes T's memory last until
-the section ends, so its ptl may be taken; the second makes T the table of the range, and its freer needs that ptl.
-What a walker then does where T has gone is what it does where an entry has changed: it looks again, or skips.
+the section ends, so its ptl may be taken. The second makes T the table of the range, and its freer needs that ptl. What
+a walker then does where T has gone is what it does where an entry has changed: it looks again, or skips.
 
 Source: pte_offset_map_lock, mm/pgtable-generic.c, since 6.5.
 """

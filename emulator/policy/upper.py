@@ -12,8 +12,8 @@
     drops it                                      at its next quiescent state: the table is freed
 
 FreeBSD and Zircon do this in the step that frees the PTE table: their walkers hold the lock from the top on. Linux's go
-down to a pmd with mmap_lock, or the lock of an rmap walk, and nothing else, so this is the adaptation. Who truncates a
-file stands in the tables with i_mmap_lock alone and sleeps there: a GiB that maps a file, or a device, keeps its PMD
+down to a pmd with mmap_lock, or the lock of an rmap walk, and nothing else, so this is the adaptation. A truncate of a
+file stands in the tables with i_mmap_lock alone and sleeps there. A GiB that maps a file, or a device, keeps its PMD
 table. An anonymous rmap walk neither sleeps nor reports a quiescent state in a table, so a grace period is enough.
 
 Source: _pmap_unwire_ptp, sys/amd64/amd64/pmap.c; X86PageTableBase::RemoveMapping, Zircon.

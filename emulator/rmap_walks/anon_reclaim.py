@@ -8,9 +8,9 @@
     not mapped, nor pinned: to the disk,
       out of the swap cache                 reads it back
 
-An entry that becomes a swap entry stays counted in its table; one that becomes none does not, and reclaim may so free
-the table, from its rmap walk, with no mmap_lock. Who takes a page to reclaim must get a reference first: the frame may
-be freed, and be another page, by then.
+An entry that becomes a swap entry stays counted in its table. One that becomes none does not, and reclaim may so free
+the table, from its rmap walk, with no mmap_lock. Reclaim must get a reference on a page first: the frame may be freed,
+and be another page, by then.
 
 Source: shrink_page_list and pageout, mm/vmscan.c; try_to_unmap_one, mm/rmap.c; madvise_cold_or_pageout_pte_range.
 """
@@ -116,7 +116,7 @@ def discard_pte(m, cpu, pte):
 
 @kernel
 def try_to_unmap(m, cpu, frame, pages, slot):
-    """Take a run of anonymous pages away from all who map them: swap entries of `slot` take the place of one, nothing
+    """Take a run of anonymous pages away from all their mappings: swap entries of `slot` take the place of one, nothing
     that of each if `slot` is negative. True if nobody maps the first any more.
 
     Locking: caller must hold the page lock of the first and a reference on each.
@@ -202,8 +202,8 @@ def discard_lazyfree_run(m, cpu, frame, most):
     """Forget what MADV_FREE has released at `frame` and behind it, up to `most` pages, in one walk; True if the
     caller's reference on the first is the last.
 
-    An open gather may still have one: then nothing is won, and who counts on it would ask for ever.
-    Locking: as try_to_unmap. The others' page locks are not taken: whoever works on one has a reference, too.
+    An open gather may still have one. Then nothing was freed, and reporting success would loop.
+    Locking: as try_to_unmap. The others' page locks are not taken: a path that works on one has a reference, too.
     """
     pages = get_lazyfree_run(m, cpu, frame, most)
     unmapped = try_to_unmap(m, cpu, frame, pages, -1)

@@ -1,8 +1,8 @@
 """The folio of a huge page: its 512 frames stay together when the leaf is split, until advice takes them apart.
 
-A frame of it has LARGE in page.mapping. Who gives advice about a part of it splits the folio first: the zero page takes
-the place of pages that hold nothing but zeroes, so RssAnon falls to what was stored to. A folio that two mms map, or
-that is pinned, is left alone, as are the pages of it.
+A frame of it has LARGE in page.mapping. Advice about a part of it splits the folio first. The zero page takes the place
+of pages that hold nothing but zeroes, so RssAnon falls to what was stored to. A folio that two mms map, or that is
+pinned, is left alone, as are the pages of it.
 
 Source: madvise_cold_or_pageout_pte_range and madvise_free_pte_range, mm/madvise.c; split_folio, mm/huge_memory.c;
 try_to_map_unused_to_zeropage, mm/migrate.c, since 6.13.
@@ -36,7 +36,7 @@ INDEX_BITS = 9
 
 @kernel
 def folio_busy(m, head):
-    """True if a page of the folio is mapped twice, or used by others than who maps it."""
+    """True if a page of the folio is mapped twice, or has users besides its mapping."""
     for frame in range(head, head + HPAGE_PMD_NR):
         if read_once(m.page.mapping, frame) & LARGE:
             mapped = read_once(m.page.mapcount, frame)

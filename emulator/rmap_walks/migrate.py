@@ -1,4 +1,4 @@
-"""Migration: a page moves to another frame, and nobody who maps it notices.
+"""Migration: a page moves to another frame, and no mapping of it notices.
 
     migrate                                  fault, or slow GUP
     =======                                  ==================
@@ -11,8 +11,8 @@
     page unlock                              faults again
 
 A migration entry is counted like any other, so no table comes or goes. It keeps what its PTE allowed; mprotect changes
-that, fork copies the entry as one that may not be written, zap clears it. The flush comes before ptl is dropped: who
-finds the migration entry and clears it has nothing to flush (60bae7370896).
+that, fork copies the entry as one that may not be written, zap clears it. The flush comes before ptl is dropped: a CPU
+that finds the migration entry and clears it has nothing to flush (60bae7370896).
 
 Source: unmap_and_move, try_to_migrate_one and remove_migration_pte, mm/migrate.c and mm/rmap.c; patch 5.
 """

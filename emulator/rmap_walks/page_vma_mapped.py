@@ -14,7 +14,7 @@
 
 The lock keeps the upper tables, the pin the PTE table: it may lose its last entry here, and is freed by the walker
 then. A dying table is empty: v1 retries, here it is skipped. What the walk has in hand is in this CPU's row of
-`m.pvmw`, as in struct page_vma_mapped_walk; the reference is kept from one call to the next (walk_done drops it).
+`m.pvmw`, as in struct page_vma_mapped_walk. The reference is kept from one call to the next (walk_done drops it).
 
 A walk may be for a run of pages, frames side by side that are at page indices side by side, as what is left of a huge
 page is. Where it has been moved to an odd address the run lies in two tables, and each is put for its own entries.
@@ -248,7 +248,7 @@ def get_page_at(m, cpu, mm, addr):
 
 @kernel
 def clear_mapped_pte(m, cpu, pte, flush):
-    """Clear the PTE of the walk, and flush it if told to: what it was, or 0 if its page is pinned: it is back then.
+    """Clear the PTE of the walk, and flush it if told to: what it was, or 0 if its page is pinned and it is back.
 
     An exclusive page has this PTE, the caller and perhaps the swap cache as its users; fast GUP counts, then looks at
     the PTE again, here it is the other way round. Locking: caller must hold ptl and a reference on the page.

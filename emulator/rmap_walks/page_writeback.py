@@ -5,8 +5,8 @@
     ... the next page; the batch goes to the disk when it is full, at the end,
     and before waiting for a page that is under write-back already
 
-What is collected and not submitted is under write-back all the same, while the next page lock is waited for: the half
-of patch 1's deadlock that is lawful.
+What is collected and not submitted is under write-back all the same, while the next page lock is waited for. This is
+the half of patch 1's deadlock that is lawful.
 
 Source: write_cache_pages, mm/page-writeback.c; ext4_writepages keeps its bio open in that way.
 """
@@ -38,7 +38,7 @@ SUBMITTING = point_number("writeback.submitting")
 
 @kernel
 def end_page_writeback(m, slot):
-    """The page is on the disk: wake who waits for that."""
+    """The page is on the disk: wake the waiters."""
     write_once(m.cache.written, slot, m.cache.written[slot] + 1)
     smp_store_release(m.cache.writeback, slot, 0)  # pairs with the acquire in wait_on_page_writeback
     mutex_wake(m, slot)
@@ -61,7 +61,7 @@ def submit_batch(m, cpu):
 def page_mkclean(m, cpu, slot):
     """Write-protect a page wherever it is mapped; what the PTEs knew of stores goes to the page.
 
-    The flush is under ptl: who stores to the page now faults, and waits for the page lock. Locking: caller must hold
+    The flush is under ptl: a store to the page now faults, and waits for the page lock. Locking: caller must hold
     the page lock; takes and releases i_mmap_lock. Source: page_mkclean_one, mm/rmap.c.
     """
     lockdep_assert_held(m, cpu, slot)
@@ -80,7 +80,7 @@ def page_mkclean(m, cpu, slot):
 
 @kernel
 def clear_page_dirty_for_io(m, cpu, slot):
-    """Make the page clean, and everybody fault who stores to it from now on; True if it was dirty.
+    """Make the page clean, so that each store from now on faults; True if it was dirty.
 
     Locking: caller must hold the page lock.
     """

@@ -7,9 +7,9 @@
     ptl: is it the page still?
       clear, flush, the other page           finds the other page, write-protected
 
-The entry stays counted. What a KSM page is mapped for is not noted in page.mapping (it has none): it is copied at the
+The entry stays counted. What a KSM page is mapped for is not noted in page.mapping (it has none). It is copied at the
 first store even by its last user, and neither reclaimed nor migrated. A uprobe that finds the words of the page's
-original, of the file or zero, takes the page away instead: the entry becomes none, and its table may go.
+original, of the file or zero, takes the page away instead. The entry becomes none, and its table may go.
 
 Source: try_to_merge_one_page, write_protect_page and replace_page, mm/ksm.c; __replace_page, kernel/events/uprobes.c.
 """

@@ -57,7 +57,7 @@ def remap_pfn_range(m, cpu, mm, addr):
     """Map the device's frame, taking one for it if it has none, and link the VMA into i_mmap: 0 or -ENOMEM. Nothing is
     mapped while the file has another VMA.
 
-    Frame, VMA and PTE appear in one section of i_mmap_lock: a device_remove in between would find no PTE to clear, and
+    Frame, VMA and PTE appear in one section of i_mmap_lock. A device_remove in between would find no PTE to clear, and
     free the frame that is mapped then.
 
     Locking: caller must hold mmap_lock for writing; takes and releases i_mmap_lock and, inside of it, ptl.

@@ -49,7 +49,7 @@ def force_page_cache_readahead(m, cpu, vma, start, end):
 
 @kernel
 def clean_unused_page(m, cpu, slot):
-    """A page of shared memory that nobody maps, nor ever stored to or asked for to do so, is clean: in Linux that makes
+    """A page of shared memory that nobody maps, nor ever stored to or asked for to do so, is clean. In Linux that makes
     it dirty, here a read does (page_prot). Locking: takes the page lock by trylock.
     """
     if read_once(m.cache.frame, slot) == 0 or not trylock_page(m, cpu, slot):

@@ -8,7 +8,7 @@
     flush the parent
     unlock; the child runs                          page fault: copies the page, or takes it if it is the only user
 
-The child's mm is private until it runs, but who comes by a file or a family may find it, so fork holds its mmap_lock.
+The child's mm is private until it runs, but a walk from a file or a family may find it, so fork holds its mmap_lock.
 What a VMA without anon_vma has, a fault finds again: its tables are not copied.
 
 Source: dup_mmap, kernel/fork.c; copy_page_range and copy_pte_range, mm/memory.c; patch 5.
@@ -118,7 +118,7 @@ def copy_pinned_page(m, cpu, child, entry, addr):
 def copy_present_pte(m, cpu, child, pte, addr):
     """Write-protect the parent's entry, count its frame once more; the child's entry, or 0 if memory ran out.
 
-    A frame that was exclusive and is counted twice is pinned: the parent keeps it, or what a device stores there would
+    A frame that was exclusive and is counted twice is pinned. The parent keeps it, or what a device stores there would
     go to the child alone, once the parent has broken COW. Fast GUP counts, then looks at the entry again; here it is
     the other way round, so one of the two sees the other. A page of a file stays as it is: it is shared with the file,
     or read-only until somebody makes a copy. Locking: caller must hold ptl.
@@ -198,7 +198,7 @@ def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
 def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     """Copy [addr, end) of one PTE table, also if nothing is in it: 0 or -ENOMEM. A dying table is waited for.
 
-    Locking: caller must hold the parent's mmap_lock for writing; takes and releases i_mmap_lock, or who walks it could
+    Locking: caller must hold the parent's mmap_lock for writing; takes and releases i_mmap_lock, or a walk of it could
     see the child before and the parent after the copy, and both ptls.
     """
     mmap_assert_write_locked(m, cpu, mm)
@@ -280,7 +280,7 @@ def copy_vma_to_child(m, cpu, child, row):
 def dup_mmap(m, cpu, child, mm):
     """Copy the VMAs that fork inherits, and their pages: 0 or -ENOMEM. Locking: as copy_pte_range.
 
-    A VMA is entered before its entries are copied, and an rmap walker comes to the parent before the child: what it
+    A VMA is entered before its entries are copied, and an rmap walker comes to the parent before the child. What it
     does to an entry of the parent is copied, or it does the same to the child's.
     """
     join_family(m, cpu, child, mm)
@@ -288,7 +288,7 @@ def dup_mmap(m, cpu, child, mm):
         if m.vma.flags[row] & VM_DONTCOPY:
             continue
         to = copy_vma_to_child(m, cpu, child, row)
-        if m.vma.file[to] != 0:  # before the entries: whoever walks i_mmap must find those, too
+        if m.vma.file[to] != 0:  # before the entries: a walk of i_mmap must find those, too
             link_file_vma(m, cpu, child, m.vma.file[to] - 1, m.vma.start[to], m.vma.end[to], m.vma.pgoff[to])
         if m.vma.anon_vma[to] != 0:
             error = copy_page_range(m, cpu, child, mm, m.vma.start[row], m.vma.end[row])

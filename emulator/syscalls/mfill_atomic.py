@@ -1,4 +1,4 @@
-"""UFFD_COPY and UFFD_ZEROPAGE: a missing page gets what whoever watches it has for it.
+"""UFFD_COPY and UFFD_ZEROPAGE: a missing page gets what its watcher has for it.
 
     fault that misses the page          UFFD_COPY
     ==========================          =========
@@ -34,7 +34,7 @@ FILL = path_number("UFFD_COPY, UFFD_ZEROPAGE")
 
 @kernel
 def fill_page(m, mm, frame, addr, value):
-    """Fill a fresh frame for `addr` with the word that whoever resolves the fault has for it."""
+    """Fill a fresh frame for `addr` with the word that the watcher has for it."""
     clear_page(m, frame)
     words = m.config.frame_words[0]
     memset(m.frame, frame * words, words, value)
@@ -115,7 +115,7 @@ def mfill_atomic_range(m, cpu, mm, row, start, end, value):
 
 @kernel
 def mfill_atomic(m, cpu, mm, start, length, value):
-    """UFFDIO_COPY of pages full of `value`, UFFDIO_ZEROPAGE if that is 0: 0 or -errno; who waits looks again.
+    """UFFDIO_COPY of pages full of `value`, UFFDIO_ZEROPAGE if that is 0: 0 or -errno; a waiter looks again.
 
     Locking: takes and releases mmap_lock for reading.
     """

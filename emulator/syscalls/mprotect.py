@@ -74,7 +74,7 @@ def mprotect_fixup(m, cpu, mm, row, start, end, prot):
     if not (may_split(m, mm, start) and may_split(m, mm, end)):
         return -EINVAL
     flags = reserved(m, row, flags)
-    if flags & VM_HUGETLB:  # before the flags change: who shares a table by them must find its leaves so
+    if flags & VM_HUGETLB:  # before the flags change: an mm that shares a table by them must find its leaves so
         hugetlb_unshare_pmds(m, cpu, mm, start, end)
     row = vma_modify_flags(m, cpu, mm, row, start, end, flags)
     if row >= 0:

@@ -1,10 +1,10 @@
 """mremap: a VMA goes to another place with its pages, or becomes longer or shorter where it is.
 
-The destination is unmapped first, its VMA entered, the page tables moved (move_page_tables.py), the source unmapped;
-all with mmap_lock held for writing, so nobody faults meanwhile. The driver's rmap walk can come in at any time, and so
-can who walks the i_mmap of a file: it has the range at both places from before the move until after it.
+The destination is unmapped first, its VMA entered, the page tables moved (move_page_tables.py), the source unmapped.
+It holds mmap_lock for writing all the time, so no CPU faults. The driver's rmap walk can come in at any time, and so
+can a walk of the i_mmap of a file. It has the range at both places from before the move until after it.
 
-Several VMAs move together if they keep their sizes; one alone may grow or shrink on its way, and with old size 0 shared
+Several VMAs move together if they keep their sizes. One alone may grow or shrink on its way, and with old size 0 shared
 memory gets a second mapping. MREMAP_DONTUNMAP leaves the old VMA, empty.
 
 Source: do_mremap, check_prep_vma, move_vma and copy_vma, mm/mremap.c and mm/vma.c, as of 6.18.
@@ -90,8 +90,8 @@ def move_vma(m, cpu, mm, row, addr, end, new, new_length, keep):
     """Move [addr, end), which lies in the VMA at `row`, to `new`, where nothing is, and let it have `new_length` bytes:
     `new` or -ENOMEM. With `keep` the VMA stays where it is as well.
 
-    If memory runs out, what was moved goes back; its old tables may have been freed, so that can fail as well, and
-    what is left behind then is unmapped. Locking: caller must hold mmap_lock for writing.
+    If memory runs out, what was moved goes back. Its old tables may have been freed, so that can fail as well, and what
+    is left behind then is unmapped. Locking: caller must hold mmap_lock for writing.
     """
     mmap_assert_write_locked(m, cpu, mm)
     if vmas_short(m, cpu, mm, 3):
@@ -280,7 +280,7 @@ def do_mremap_call(m, cpu, mm, addr, length, new_length, flags, new):
     mmap_write_lock(m, cpu, mm)
     at = mremap_locked(m, cpu, mm, addr, length, new_length, flags, new)
     if DEBUG and at != addr:
-        write_once(m.mm.moves, mm, m.mm.moves[mm] + 1)  # for who looks, under mmap_lock, whether a page is where it was
+        write_once(m.mm.moves, mm, m.mm.moves[mm] + 1)  # for a look, under mmap_lock, whether a page is where it was
     if at >= 0 and 0 <= length < new_length and m.vma.flags[find_vma(m, mm, at)] & VM_LOCKED:
         mmap_write_downgrade(m, cpu, mm)
         mm_populate(m, cpu, mm, at + length, at + new_length)

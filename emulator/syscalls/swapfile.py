@@ -1,6 +1,6 @@
 """swapoff: bring back every page that is in swap, mm by mm, so that no entry names a slot any more.
 
-Each mm is kept by a user of its own (mmget_not_zero): its last CPU may exit meanwhile, and whoever is last tears it
+Each mm is kept by a user of its own (mmget_not_zero). Its last CPU may exit at that time, and the last user tears it
 down. Its tables are walked under mmap_lock for reading, each pinned, each swap entry resolved as by a fault.
 
 Source: try_to_unuse and unuse_pte_range, mm/swapfile.c; patch 5.

@@ -11,7 +11,7 @@
       mapped again? unmap, out of the cache
     unmap_mapping_range: copies made meanwhile
 
-Who clears entries here holds no mmap_lock: i_mmap_lock keeps the links, and a link keeps the tables (rmap.py).
+Code that clears entries here holds no mmap_lock: i_mmap_lock keeps the links, and a link keeps the tables (rmap.py).
 
 Source: truncate_pagecache and truncate_inode_pages_range, mm/truncate.c; unmap_mapping_range, mm/memory.c.
 """

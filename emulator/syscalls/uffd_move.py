@@ -59,7 +59,7 @@ def move_present_pte(m, cpu, mm, pte, to, src, dst):
     """Move a page from the entry `pte` to the empty entry `to`, its old translation first: 0 or -EBUSY.
 
     Only a page that nobody shares, and nobody has pinned: fast GUP counts it, then looks at the entry again.
-    Locking: caller must hold both ptls and the anon_vma lock: who looks for the page finds it at one of its places.
+    Locking: caller must hold both ptls and the anon_vma lock: a search for the page finds it at one of its places.
     """
     assert_ptl_held(m, cpu, table_of(pte))
     assert_ptl_held(m, cpu, table_of(to))
@@ -175,7 +175,7 @@ def move_pages_range(m, cpu, mm, src, dst, end):
 
 @kernel
 def move_pages(m, cpu, mm, src, dst, length):
-    """UFFDIO_MOVE: 0 or -errno; who waits looks again. No hole is allowed in the source.
+    """UFFDIO_MOVE: 0 or -errno; a waiter looks again. No hole is allowed in the source.
 
     The gather has nothing in it but the source's tables: each old translation is flushed under ptl.
     Locking: takes and releases mmap_lock for reading.

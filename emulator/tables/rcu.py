@@ -1,7 +1,7 @@
 """Grace periods (QSBR): a table's memory returns only when no CPU can still hold a pointer it read before.
 
 A reader costs nothing: rcu_read_lock counts a private word. A CPU reports a quiescent state at each page and each
-instruction, when it is outside of any read section, by copying gp_seq; a CPU that sleeps is idle and counts as
+instruction, when it is outside of any read section, by copying gp_seq. A CPU that sleeps is idle and counts as
 quiescent. Callbacks are tables: call_rcu pushes one on the CPU's list, the coordinator takes all lists, runs a grace
 period and frees them.
 
@@ -19,8 +19,8 @@ period and frees them.
     rcu_read_unlock()
     page boundary: rcu_qs = gp_seq                                     all CPUs there: free, poison
 
-A table is on a list only after it was unhooked, and gp_seq moves only after the list was taken, so whoever copies the
-new gp_seq cannot have read the old pmd since.
+A table is on a list only after it was unhooked, and gp_seq moves only after the list was taken, so a CPU that copies
+the new gp_seq cannot have read the old pmd since.
 """
 
 from emulator.atomic import (
@@ -171,8 +171,9 @@ def all_quiescent(m, seq):
 
 @kernel
 def take_callbacks(m):
-    """Move the callback list of each CPU to its cb_taken, unless something is there. Noted first, then taken: whoever
-    finds the note sees by the list whether it was."""
+    """Move the callback list of each CPU to its cb_taken, unless something is there. Noted first, then taken: a
+    coordinator that finds the note sees by the list whether it was.
+    """
     for cpu in range(m.config.n_cpu[0]):
         head = read_once(m.cpu.cb_head, cpu)
         if head == 0 or m.cpu.cb_taken[cpu] != 0:

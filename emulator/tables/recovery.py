@@ -1,7 +1,7 @@
 """What a new coordinator finds when the last one died, at whatever step: it makes everything whole and goes on.
 
-A coordinator keeps nothing that matters to itself. What it has taken, what it has freed and whom it has interrupted can
-be read from memory:
+A coordinator keeps nothing that matters to itself. What it has taken, what it has freed and which CPUs it has
+interrupted can be read from memory:
 
     died                                 is found                            and then
     ====                                 ========                            ========
@@ -20,7 +20,7 @@ be read from memory:
 
 Serving a flush twice is harmless: a CPU that gets a range of a generation it has seen flushes everything. But a range
 must not be written over one that is being read: the mixture would be taken for the next generation. Poisoning twice
-counts a generation too many, and a grace period may be in the statistics twice; neither is looked at for more than a
+counts a generation too many, and a grace period may be in the statistics twice. Neither is looked at for more than a
 difference. The coordinator takes no lock but the zone's.
 """
 

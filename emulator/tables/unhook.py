@@ -39,7 +39,9 @@ UNHOOK_CHECKED = point_number("free_pte_table.checked")
 
 @kernel_inline
 def any_zero_frees(m):
-    """True on a machine where whoever sees the count at zero tries to free the table, not only who made it zero."""
+    """True on a machine where each CPU that sees the count at zero tries to free the table, not only the one that made
+    it zero.
+    """
     return DEBUG and m.config.any_zero_frees[0] != 0
 
 

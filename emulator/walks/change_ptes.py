@@ -129,7 +129,7 @@ def clear_young_huge_pmd(m, cpu, pmd, addr, bits):
     entry = read_once(m.entry, pmd)
     head = entry >> PAGE_SHIFT
     if pmd_trans_huge(entry) and head != HUGE_ZERO_PAGE and not folio_busy(m, head):
-        entry = xchg(m.entry, pmd, PSE)  # a leaf still, for whoever looks
+        entry = xchg(m.entry, pmd, PSE)  # a leaf still, for other CPUs
         write_once(m.entry, pmd, entry & ~bits)
         tlb_adjust_range(m, cpu, addr, PMD_SIZE)
         for frame in range(head, head + HPAGE_PMD_NR if bits & DIRTY else head):
@@ -173,7 +173,7 @@ def change_huge_pmd(m, cpu, pmd, addr, flags):
     pmd_lock(m, cpu, pmd)
     if pmd_trans_huge(read_once(m.entry, pmd)):
         took(m, cpu, CHANGE_HUGE)
-        entry = xchg(m.entry, pmd, PSE)  # a leaf still, for whoever looks; the hardware may be setting the dirty bit
+        entry = xchg(m.entry, pmd, PSE)  # a leaf still, for other CPUs; the hardware may be setting the dirty bit
         changed = pte_modify(entry, flags)
         write_once(m.entry, pmd, changed)
         if entry & ~changed & (PRESENT | RW):

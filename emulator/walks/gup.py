@@ -2,9 +2,9 @@
 
 The look pins the table (try_get, a table that is dying is as good as none) and takes ptl; the fault pins it again. A
 fault on a page of a file may drop mmap_lock to wait (VM_FAULT_RETRY): VMA and pmd are looked up again then. A page is
-pinned under ptl: whoever takes the entry away afterwards finds its frame counted.
+pinned under ptl: a CPU that takes the entry away afterwards finds its frame counted.
 
-Pages of files are pinned for loads alone: what a device stores after write-back has taken a page for clean would be
+Pages of files are pinned for loads alone. What a device stores after write-back has taken a page for clean would be
 lost (FOLL_LONGTERM refuses them for that reason, 8ac268436e6d).
 
 Source: __get_user_pages and faultin_page_range, mm/gup.c; follow_page_pte in patch 5.
@@ -52,7 +52,7 @@ def follow_page_pte(m, cpu, mm, addr, write, get):
     """The entry for `addr`, or 0 if no page is there, or none that may be written if that is wanted.
 
     With `get` (FOLL_GET) its frame has one more user, the zero page excepted. A page that is being migrated is waited
-    for while the table is pinned still: the wait looks into it (in v1 it is put before, D6). Locking: caller must hold
+    for while the table is pinned still. The wait looks into it (in v1 it is put before, D6). Locking: caller must hold
     mmap_lock; takes and releases ptl.
     """
     mmap_assert_locked(m, cpu, mm)
@@ -138,7 +138,7 @@ def get_user_page(m, cpu, mm, addr, write):
 
 @kernel
 def populate_page(m, cpu, mm, row, at, write):
-    """One look at the page at `at` in the VMA at `row`, and one fault if it is not there: where to look next or -errno.
+    """Look once at the page at `at` in the VMA at `row`, and fault once if need be: where to look next or -errno.
 
     A look after VM_FAULT_RETRY, for which mmap_lock was dropped and taken again, has FAULT_FLAG_TRIED in the low bits
     of its address. Locking: caller must hold mmap_lock for reading.

@@ -10,9 +10,9 @@
       changed: puts it, slow GUP
     local_irq_enable()                  all acks are there: the frame, or the table, may be used again
 
-Either the second look finds the entry gone, or whoever cleared it finds the frame counted. The table is not pinned: it
-stays because the IPI of the flush that comes before its freeing is not acknowledged, and where tables wait for a grace
-period because no quiescent state is reported meanwhile.
+Either the second look finds the entry gone, or the CPU that cleared it finds the frame counted. The table is not
+pinned: it stays because the IPI of the flush that comes before its freeing is not acknowledged, and where tables wait
+for a grace period because no quiescent state is reported meanwhile.
 
 Source: gup_pte_range and lockless_pages_from_mm, mm/gup.c; 70cbc3cc78a9 (the second look at the pmd).
 """

@@ -9,12 +9,12 @@
                                             zaps the new entry, flushes the
                                             new range, frees the frame
 
-With the flush after the ptls were dropped (CVE-2018-18281) the driver comes in between: it finds the entry at its new
+With the flush after the ptls were dropped (CVE-2018-18281) the driver comes in between. It finds the entry at its new
 address, flushes that, frees the frame, and the old translation leads there still.
 
-Who walks the i_mmap of a file is kept out by i_mmap_lock while an entry of it moves (take_rmap_locks).
+A walk of the i_mmap of a file is kept out by i_mmap_lock while an entry of it moves (take_rmap_locks).
 
-A range of 2 MiB that is aligned at both ends moves its table: the entry above names it, ptdesc.pmd points back there,
+A range of 2 MiB that is aligned at both ends moves its table. The entry above names it, ptdesc.pmd points back there,
 and the count is as it was. 1 GiB moves the PMD table. Entry by entry the counts move along, and the source's last put
 frees its table.
 
@@ -132,7 +132,7 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
 
     Locking: caller must hold mmap_lock for writing; takes i_mmap_lock and the anon_vma lock, or an rmap walk could miss
     the entry at both addresses, and both ptls, and flushes under them. Nothing is allocated under i_mmap_lock: reclaim
-    may wait for who writes back, and wants it.
+    may wait for a writer that wants it.
     """
     mmap_assert_write_locked(m, cpu, mm)
     old_table = pte_try_get_retry(m, cpu, old_pmd)
@@ -178,7 +178,7 @@ def move_table(m, cpu, mm, old_entry, new_entry, old, size):
 
     Both entries are looked at under the locks: retract may have taken the table meanwhile, where it needs no mmap_lock.
     The old range is flushed, paging-structure caches too, before the locks are dropped.
-    Locking: caller must hold mmap_lock for writing and lock_rmap, or who has found an entry at its old address
+    Locking: caller must hold mmap_lock for writing and lock_rmap, or a CPU that has found an entry at its old address
     clears it and flushes that (97113eb39fa7); takes the locks of both upper tables. Source: move_normal_pmd, _pud.
     """
     pmd_lock_pair(m, cpu, old_entry, new_entry)

@@ -1,6 +1,6 @@
-"""The page walk of those who look at entries, or change them where they are: one loop for all.
+"""The page walk of the calls that look at entries, or change them where they are: one loop for all.
 
-Linux hands a table of functions to walk_page_range; a kernel here gets the number of the walk, and branches on it: per
+Linux hands a table of functions to walk_page_range. A kernel here gets the number of the walk, and branches on it: per
 table, and in the walks of /proc per entry. Zap has a loop of its own, as it is what the plain figures measure; fork and
 mremap hold two tables.
 

@@ -1,6 +1,6 @@
 """What the emulated kernel can find wrong while it runs: the name of each bug, what is said of it, and why it is wrong.
 
-A detector is a check in the kernels that ends in `BUG(m, cpu, bug, subject, was, seen)`; where it stands decides the
+A detector is a check in the kernels that ends in `BUG(m, cpu, bug, subject, was, seen)`. Where it stands decides the
 meaning of the three numbers, and the texts here put them into words.
 """
 
@@ -81,7 +81,7 @@ BUGS = {
     ),
     Bug.COUNT_FROM_ZERO: BugText(
         "the reference count of table {subject} was raised from {was} to {seen}",
-        "zero is absorbing: whoever took the last reference away is freeing the table already",
+        "zero is absorbing: the CPU that took the last reference away is freeing the table already",
     ),
     Bug.FREED_TABLE_NOT_EMPTY: BugText(
         "free_pte_table: the count of table {subject} is zero, but its entries, or-ed together, are {seen}",
@@ -178,7 +178,7 @@ BUGS = {
     ),
     Bug.PIN_NOT_MAPPED: BugText(
         "a device has stored to frame {was}, which it has pinned for {subject}; frame {seen} is mapped there",
-        "who takes a page away looks whether it is pinned: this store is lost to the program",
+        "a CPU that takes a page away looks whether it is pinned: this store is lost to the program",
         "address",
     ),
     Bug.FOREIGN_PIN: BugText(
@@ -219,7 +219,7 @@ BUGS = {
     ),
     Bug.SLEEP_IN_ATOMIC: BugText(
         "might_sleep: with spinlocks of the classes {subject}, {was} read sections open, interrupts off {seen} deep",
-        "who sleeps there keeps others spinning, or a grace period or a flush waiting, for as long",
+        "a sleeper there keeps others spinning, or a grace period or a flush waiting, for as long",
         "lock",
     ),
     Bug.READ_SECTION: BugText(
@@ -239,7 +239,7 @@ BUGS = {
     ),
     Bug.STALE_TRANSLATION: BugText(
         "the TLB translated {subject} by the entry {was}; the page tables have {seen}, and nobody is about to flush",
-        "who takes a page, or a right, away flushes before it lets go of the lock: this CPU was left out",
+        "a CPU that takes a page, or a right, away flushes before it lets go of the lock: this CPU was left out",
         "address",
     ),
     Bug.STALE_TABLE: BugText(
@@ -254,7 +254,7 @@ BUGS = {
     ),
     Bug.NO_PROGRESS: BugText(
         "CPU {subject} stands still, and so does everybody it waits for",
-        "what it waits for will not come: see who waits for whom below",
+        "what it waits for will not come: the waits are below",
         "CPU",
     ),
 }

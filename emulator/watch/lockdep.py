@@ -1,6 +1,6 @@
 """Which locks a CPU holds, and in which order it takes them. Debug build with --checks online.
 
-Lock order is learned while the machine runs: a class taken inside another is an edge; a cycle of edges is a deadlock
+Lock order is learned while the machine runs: a class taken inside another is an edge. A cycle of edges is a deadlock
 that has not happened yet. What a kernel says its caller must hold is asked when it begins.
 
 Source: lockdep, kernel/locking/lockdep.c; classes are Wait below BARRIER.
@@ -179,7 +179,7 @@ def rcu_assert_held(m, cpu):
 
 @kernel_inline
 def rcu_assert_not_held(m, cpu):
-    """The caller must be outside of rcu_read_lock: whoever waits for a grace period would wait for it."""
+    """The caller must be outside of rcu_read_lock: a wait for a grace period would wait for it."""
     if DEBUG and not EXPLORES:
         check_rcu(m, cpu, 0)
 

@@ -9,8 +9,8 @@ Debug build with --checks online. Five layers, from cheap to exact:
   until the old one is flushed.
 - A frame has a set of the values stored to it by anybody, kept as 62 bits by a hash. A word outside of it, and not
   zero, is a BUG.
-- A page of a file is shared: what was stored to it is known by the page, in `m.cache`, whatever frame holds it and
-  wherever it is mapped. A store finds it dirty, or write-back would miss it. A CPU that alone stored to it reads its
+- A page of a file is shared. What was stored to it is known by the page, in `m.cache`, whatever frame holds it and
+wherever it is mapped. A store finds it dirty, or write-back would miss it. A CPU that alone stored to it reads its
   word back, also after the page has been to the disk and back, unless the file was truncated or punched meanwhile.
 - Each CPU remembers the latest words it stored. Read back from a page nobody else stored to, a word must be the same;
   zero only if somebody may have released the page since; and zero if this CPU released it itself.
@@ -58,8 +58,8 @@ def check_tlb(m, cpu, addr, entry):
 def zaps_of_others(m, cpu, mm):
     """Gathers that other CPUs have opened on `mm`, or -1 if one is open now.
 
-    The count is read before the look for open ones: a gather that opens in between is seen by the look or, if it closes
-    first, is one more for whoever compares later. The other way round it would be in the count and not be seen open.
+    The count is read before the look for open ones. A gather that opens in between is seen by the look or, if it closes
+    first, is one more for a later comparison. The other way round it would be in the count and not be seen open.
     """
     mine = 1 if m.cpu.gather_mm[cpu] == mm + 1 else 0
     zaps = read_once(m.mm.zaps, mm) - m.own_zaps[cpu * m.config.n_mm[0] + mm]
@@ -98,7 +98,7 @@ def value_bit(value):
 
 @kernel
 def note_value(values, i, value):
-    """Enter a value into a set; before the store, so that whoever reads the word finds the bit."""
+    """Enter a value into a set; before the store, so that a reader of the word finds the bit."""
     bit = value_bit(value)
     seen = read_once(values, i)
     while seen & bit == 0:
@@ -319,8 +319,8 @@ def move_tag(tags, i, mm, addr, tag):
 def shadow_swapped(m, mm, addr, slot, tag):
     """fork has shared, or mremap has moved, the page in `slot` that was at `addr`: `tag` is what holds from now on.
 
-    The slot is told before the frame that the swap cache may have, for who brings it in (shadow_swap_in), and behind
-    it, for who takes it out (shadow_swap_out). The frame may be another page's by now.
+    The slot is told before the frame that the swap cache may have, for bringing it in (shadow_swap_in), and behind it,
+    for taking it out (shadow_swap_out). The frame may be another page's by now.
     """
     move_tag(m.cache.stored_by, slot, mm, addr, tag)
     frame = read_once(m.cache.frame, slot)

@@ -134,7 +134,7 @@ def _entries(
 def _smaps_matters(ranges: np.ndarray, vmas: Sequence[Vma]) -> bool:
     """True if the flags of a mapping bear on the count: hugetlbfs, userfaultfd, memory of a device.
 
-    smaps takes longer than everything else, so that nobody pays for it who need not.
+    smaps takes longer than everything else, so that no reader pays for it without need.
     """
     kinds = ranges["categories"]
     markers = (kinds & (PRESENT | GUARD | WRITTEN)) == 0

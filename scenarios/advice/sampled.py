@@ -20,7 +20,7 @@ class Sampled:
     """Of some seconds: MADV_DONTNEED calls (a vector counts by its pieces), those that cover a whole 2 MiB slot.
 
     `covered` counts the slots that one call covered whole, each as often as that was; `emptied` the slots that calls
-    emptied piece by piece: no call covered them whole, and they have no entry now. `median` is a length in bytes.
+    emptied piece by piece. No call covered them whole, and they have no entry now. `median` is a length in bytes.
     """
 
     tool: str

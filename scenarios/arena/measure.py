@@ -49,7 +49,7 @@ def run_job(job: Job, policy: str, lab: Lab, record: Record, command: str) -> di
 
 def ending(policy: str, cpus: int) -> list[Insn]:
     """What ends a program. A policy that waits to be asked is asked; one that looks now and then finds the CPU idle for
-    two more looks: the first may begin behind the memory that is meant, where the one before had stopped.
+    two more looks. The first may begin behind the memory that is meant, where the one before had stopped.
     """
     asked = [FREE_PTES] if POLICIES[policy].demand else []
     idle = POLICIES[policy].scan_period * 6 // 5

@@ -122,7 +122,7 @@ def show_costs(rows: Sequence[Row]) -> None:
 
 
 def show_rules(rows: Sequence[Row]) -> None:
-    """Per policy: the readers' rule, the hole, and who beats it in everything that was measured."""
+    """Per policy: the readers' rule, the hole, and which policies beat it in everything that was measured."""
     lines = []
     for name, beating in beaten_by(rows).items():
         policy = POLICIES[name]
@@ -130,7 +130,7 @@ def show_rules(rows: Sequence[Row]) -> None:
         if beating:
             lines[-1][0] = f"{name} *"
     report.table(
-        ["policy", "readers", "hole"], lines, "who looks at a table is protected by; what is left open", (0, 1, 2)
+        ["policy", "readers", "hole"], lines, "a look at a table is protected by; what is left open", (0, 1, 2)
     )
     for name, beating in beaten_by(rows).items():
         if beating:

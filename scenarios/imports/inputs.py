@@ -16,7 +16,7 @@ _TOGETHER = 86400.0  # seconds: clocks that are further apart are not the same
 
 
 class Inputs:
-    """The files that were given, opened, each with who wrote it. Raises Unreadable."""
+    """The files that were given, opened, each with the tool that wrote it. Raises Unreadable."""
 
     def __init__(self, names: Iterable[str], account: Account) -> None:
         self._account = account
@@ -114,7 +114,7 @@ def _kind(lines: Lines) -> str:
         raise Unreadable(f"{lines.name}: empty")
     if strace.is_summary(sample):
         raise Unreadable(f"{lines.name}: {strace.SUMMARY_ONLY}")
-    raise Unreadable(f"{lines.name}: nobody knows who wrote it; {_KNOWN}")
+    raise Unreadable(f"{lines.name}: of an unknown tool; {_KNOWN}")
 
 
 def _snapshot(found: snapshot.Snapshot) -> Event:

@@ -50,7 +50,7 @@ def _in_user_space(start: int, length: int) -> None:
 
 class MemoryCalls:
     """The calls, by name: each of `known` takes the memory and the event, and raises Left, Unknown, and KeyError if an
-    operand is missing. Each of `plain` takes the operands of a call that succeeded as they are written; it gives False,
+    operand is missing. Each of `plain` takes the operands of a call that succeeded as they are written. It gives False,
     or raises ValueError, if there is more to it than they say.
     """
 

@@ -1,4 +1,4 @@
-"""Who does what: tasks, the processes that they are threads of, and whose memory these have.
+"""Tasks, the processes that they are threads of, and whose memory these have.
 
 A process is a line's `in K` in the trace, but the first, whose lines have none. Processes begin by fork, get new
 memory by exec, and share that of another by CLONE_VM.

@@ -1,4 +1,4 @@
-"""strace's lines, in all its shapes: who, when, what; halves of calls put together.
+"""strace's lines, in all its shapes: task, instant, call; halves of calls put together.
 
 Source: strace 4.x to 7.x, as they write; `ptelab import` reads -f, -ff, -t, -tt, -ttt, -r, -T, -y, -Y, -i, -n, -k,
 -X raw, -X verbose, --arg-names and colours.

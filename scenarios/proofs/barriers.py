@@ -4,7 +4,7 @@
     ptelab barriers --only rcu.py          of some files or functions
     ptelab barriers --write docs/explore.md   the table, between its two comments there
 
-A barrier is searched for in the scenes that pass it, shortest first, under pso and then under arm; what fails under pso
+A barrier is searched for in the scenes that pass it, shortest first, under pso and then under arm. What fails under pso
 is tried under tso as well. That nothing fails proves nothing: the scenes are few, and so are the executions.
 
 Exit status: 0, 1 a scene fails with all barriers in place, 2 usage, 3 internal.

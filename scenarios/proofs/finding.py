@@ -152,7 +152,7 @@ def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Fi
         while True:
             crash += of.crashes
             machine = machine_for(of, plan, crash)
-            lots = plan.seed if plan.left_out(of) or plan.jobs > 1 else None  # those who draw lots prove nothing
+            lots = plan.seed if plan.left_out(of) or plan.jobs > 1 else None  # a search that draws lots proves nothing
             searches = portfolio(machine, plan.bound, plan.targets, lots)
             if of.crashes:  # one search for each step of the coordinator
                 verdict = search(machine, searches[0], budget)

@@ -60,7 +60,7 @@ def run_ptelab(*arguments: str) -> tuple[str, list[dict[str, Any]]]:
 
 
 def _watched(command: list[str], environment: dict[str, str], name: str) -> tuple[int, str, str]:
-    """Run a command: its status, stdout and stderr. Raises MachineFailed, which names who stands still."""
+    """Run a command: its status, stdout and stderr. Raises MachineFailed, which names the CPU that stands still."""
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
         vigil = Vigil({process.pid: name})

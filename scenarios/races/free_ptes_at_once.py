@@ -1,4 +1,4 @@
-"""free_ptes takes mmap_lock for writing and frees a table at once: who comes by the reverse map holds another lock.
+"""free_ptes takes mmap_lock for writing and frees a table at once: a walk by the reverse map holds another lock.
 
 CPU 0, migration                       CPU 1, MADV_DONTNEED, free_ptes
 ================                       ===============================

@@ -1,4 +1,4 @@
-"""Write-back write-protects a page in its PTEs and does not flush: who stores through its TLB is not noticed.
+"""Write-back write-protects a page in its PTEs and does not flush: a store through a TLB is not noticed.
 
 CPU 0, write-back                      CPU 1
 =================                      =====

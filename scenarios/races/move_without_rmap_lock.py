@@ -1,4 +1,4 @@
-"""mremap moves a whole table without the rmap locks: who has found an entry at its old address flushes that.
+"""mremap moves a whole table without the rmap locks: a walk that has found an entry at its old address flushes that.
 
 CPU 0, mremap                  CPU 1, write-back              CPU 2
 =============                  =================              =====

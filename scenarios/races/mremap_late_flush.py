@@ -1,4 +1,5 @@
-"""mremap moves an entry, drops the ptls, and flushes the old address then: whoever frees the frame flushes the new one.
+"""mremap moves an entry, drops the ptls, and flushes the old address then: the CPU that frees the frame flushes the new
+one.
 
 CPU 0, mremap                  CPU 1, driver                   CPU 2
 =============                  =============                   =====

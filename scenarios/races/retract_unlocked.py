@@ -1,4 +1,4 @@
-"""Retract takes an empty table out with mmap_lock and pmd_lock alone: whoever came through i_mmap is in the table.
+"""Retract takes an empty table out with mmap_lock and pmd_lock alone: a walk through i_mmap is in the table.
 
 CPU 0, retract                         CPU 1, write-back
 ==============                         =================

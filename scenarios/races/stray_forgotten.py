@@ -1,4 +1,4 @@
-"""A table is unhooked and not marked: who waits for its lock maps a page in it, and says that all is well.
+"""A table is unhooked and not marked: a CPU that waits for its lock maps a page in it, and says that all is well.
 
 CPU 0, MADV_DONTNEED of 2 MiB          CPU 1, page fault
 =============================          =================

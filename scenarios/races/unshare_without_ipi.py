@@ -1,4 +1,5 @@
-"""Who gives a shared PMD table up does not wait for CPUs with interrupts off: the other mm maps its own memory there.
+"""An mm that gives a shared PMD table up does not wait for CPUs with interrupts off: the other mm maps its own memory
+there.
 
 CPU 0, fast GUP in mm A        CPU 1, munmap in mm A          CPU 2, mm B
 =======================        =====================          ===========

@@ -1,4 +1,4 @@
-"""Pictures that no plot library draws: the life of one table as a strip, who waits for whom as a ring."""
+"""Pictures that no plot library draws: the life of one table as a strip, the waits of processes as a ring."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "") 
 
 
 def life_of_table(table: int, life: Sequence[Mapping[str, Any]], end_ns: int) -> Drawing:
-    """One row per event, oldest first: instant, what happened, who did it, and the state the table is in from there on.
+    """One row per event, oldest first: instant, what happened, by which process, and the state the table is in from
+    there on.
 
     Instants are ns, and `end_ns` that of the violation; rows are equally high, as ns and ms stand beside each other.
     """
@@ -62,7 +63,7 @@ def life_of_table(table: int, life: Sequence[Mapping[str, Any]], end_ns: int) ->
 
 
 def wait_for_graph(edges: Sequence[tuple[str, str, str]]) -> Drawing:
-    """Processes in a ring; an arrow (who, for what, in whose hands) for each that waits."""
+    """Processes in a ring; an arrow (waiter, for what, in whose hands) for each that waits."""
     names = list(dict.fromkeys(name for who, _, by in edges for name in (who, by)))
     radius = 40.0 if len(names) < 3 else 50.0 + 12.0 * len(names)
     middle_x, middle_y, height = 230.0, radius + 40.0, 2 * radius + 80.0
@@ -98,11 +99,11 @@ def wait_for_graph(edges: Sequence[tuple[str, str, str]]) -> Drawing:
         )
         parts.append(_text(x, y + 5, name, "middle", "strong"))
     svg = (
-        f'<svg class="ring" role="img" aria-label="Who waits for whom" viewBox="0 0 460 {height:.0f}">'
+        f'<svg class="ring" role="img" aria-label="Which process waits for which" viewBox="0 0 460 {height:.0f}">'
         + "".join(parts)
         + "</svg>"
     )
-    return Drawing(svg, "Who waits for whom: an arrow points to the process that holds what is waited for")
+    return Drawing(svg, "Waits: an arrow points to the process that holds what is waited for")
 
 
 def _towards(box: tuple[float, float], point: tuple[float, float]) -> tuple[float, float]:

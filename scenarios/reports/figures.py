@@ -13,7 +13,7 @@ from typing import Any
 from scenarios.reports.extra import library
 
 INK, QUIET, RULE, PAPER = "#1b1b1f", "#5d5d66", "#d4d4da", "#fdfdfe"
-# light, dark: told apart by people who see fewer colours, too (after Okabe and Ito)
+# light, dark: told apart by eyes that see fewer colours, too (after Okabe and Ito)
 SERIES = (
     ("#0072b2", "#5ab4f0"),
     ("#c4500a", "#f08a4b"),

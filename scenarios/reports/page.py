@@ -15,7 +15,7 @@ from scenarios.reports.section import Lines, Section, StoryTable, Table
 from scenarios.reports.stories import explored_sections, violation_sections
 from scenarios.reports.throughput import sections as throughput_sections
 
-jinja2, markup = library("jinja2"), library("markupsafe")  # whoever imports this module wants a page
+jinja2, markup = library("jinja2"), library("markupsafe")  # an import of this module wants a page
 
 TEMPLATES = Path(__file__).with_name("templates")
 SHOWN_COLUMNS = 12  # of a table whose rows nobody has drawn

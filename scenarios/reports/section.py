@@ -40,7 +40,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Cell:
-    """One event of a story: who did it, when, what, and what is said below it and on demand."""
+    """One event of a story: process, instant, what it did, and what is said below it and on demand."""
 
     who: int  # column
     when: str

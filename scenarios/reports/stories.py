@@ -1,4 +1,4 @@
-"""Sections of what was found: stories in columns, the life of a table, who waits for whom."""
+"""Sections of what was found: stories in columns, the life of a table, which process waits for which."""
 
 from __future__ import annotations
 

@@ -44,8 +44,9 @@ def run(body: Callable[[], int]) -> NoReturn:
 
 
 def _leave_at_once(status: int) -> NoReturn:
-    """End without taking the process apart: an exception in the midst of the compiler has left its objects half closed,
-    and to close them again would be another fault."""
+    """End without taking the process apart. An exception in the midst of the compiler has left its objects half closed,
+    and to close them again would be another fault.
+    """
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
         sys.stdout.flush()

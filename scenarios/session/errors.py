@@ -9,7 +9,7 @@ SHOWN = 12  # names of a long list
 
 OK, VIOLATION, USAGE, INTERNAL, INCONCLUSIVE = 0, 1, 2, 3, 4
 INTERRUPTED = 130  # 128 + SIGINT; SIGTERM gives 143, SIGHUP 129
-PIPE = 141  # 128 + SIGPIPE: whoever read stdout has gone
+PIPE = 141  # 128 + SIGPIPE: the reader of stdout has gone
 
 
 class UserError(Exception):

@@ -2,7 +2,7 @@
 
 Rows are lines of text, as replay and record print them. A MADV_DONTNEED that covers a whole aligned 2 MiB slot frees
 that slot's table on a kernel with CONFIG_PT_RECLAIM, and `none` does not. From the first one on VmPTE may differ: under
-`none` it is never smaller. All other columns are the same, but where a huge page may come: it comes, by a fault or by
+`none` it is never smaller. All other columns are the same, but where a huge page may come. It comes, by a fault or by
 MADV_COLLAPSE, if there is no table or one, so faults, RssAnon and errno depend on it as well.
 """
 

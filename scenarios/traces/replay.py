@@ -49,9 +49,9 @@ class ReplayResult:
     """What a replay of `trace` gave: a row of m.record per operation, violations per check, the BUG that ended it or
     None, seconds.
 
-    `needed_kb` are the page tables that hold something at the end, `counters` those of the CPU. `notes` says of the
-    stops that were asked for who stood still, and which did not happen; `signals` of the first access that got one,
-    and of the latest.
+    `needed_kb` are the page tables that hold something at the end, `counters` those of the CPU. `notes` has the
+    processes that stood still as they were asked to, and the stops that did not happen. `signals` has the first access
+    that got one, and the latest.
     """
 
     trace: Trace

@@ -1,4 +1,4 @@
-"""Which CPU does what of a trace, if each of its threads has one, and for whom each of them waits.
+"""Which CPU does what of a trace, if each of its threads has one, and for which others each of them waits.
 
 `on T BEGIN END` says when a thread began an operation and when it had ended. Under the timing `program` an operation
 waits for those lines above it, of other threads, that had ended when it began. So what took turns takes turns, and

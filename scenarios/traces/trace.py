@@ -63,8 +63,9 @@ class When(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """One line of a trace: its number, its text without comment and `on`, and its instructions; the last is what is
-    done, those before it say who does it. `value` is true if what that finds is a column. `when` is what `on` said.
+    """One line of a trace: its number, its text without comment and `on`, and its instructions. The last is what is
+    done, those before it say which process does it. `value` is true if what that finds is a column. `when` is what `on`
+    said.
     """
 
     line: int

@@ -1,6 +1,6 @@
 """A counterexample: made short, and traced.
 
-What the failure does not depend on goes, then one piece of the order of tasks after the other; each time the rest must
+What the failure does not depend on goes, then one piece of the order of tasks after the other. Each time the rest must
 fail in the same way.
 """
 

@@ -60,7 +60,7 @@ def why_unordered(first: Access, second: Access, tasks: Sequence[str]) -> str:
 
 
 def _access_lines(access: Access, what: str, tasks: Sequence[str]) -> Iterator[str]:
-    """One side: kind, word, who, and the call chain."""
+    """One side: kind, word, task, and the call chain."""
     during = f" in {access.instruction}" if access.instruction else ""
     size = f"{WORD_BYTES * access.length} bytes"
     yield f"{kind_of(access)} to {what} of {size} by {tasks[access.task]}{during}, step {access.step}:"

@@ -1,4 +1,6 @@
-"""A state in which nobody can move: who waits for whom, and the cycle; or the word that nobody will change any more."""
+"""A state in which no task can move: which waits for which, and the cycle; or the word that nobody will change any
+more.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def _word_lines(views: Views, geometry: Geometry, waits: Waits, tasks: Sequence[
 
 
 def _conclusion(names: Sequence[str], tasks: Sequence[int], edges: Mapping[int, Sequence[int]]) -> str:
-    """The cycle; without one, who left with a lock, or who sleeps with nobody left to wake it."""
+    """The cycle; without one, the task that left with a lock, or one that sleeps with none left to wake it."""
     if cycle := find_cycle(edges):
         return f"cycle: {' -> '.join(names[task] for task in cycle)}"
     if gone := sorted({other for task in tasks for other in edges[task] if other not in tasks}):
@@ -44,7 +46,7 @@ def _conclusion(names: Sequence[str], tasks: Sequence[int], edges: Mapping[int, 
 
 
 def deadlock_lines(views: Views, geometry: Geometry, waits: Waits) -> list[str]:
-    """The report: where each task stands and what it holds, who waits for whom, and why that has no end."""
+    """The report: where each task stands and what it holds and waits for, and why that has no end."""
     tasks = _unfinished(views, geometry, waits)
     names = [who(geometry, number) for number in range(geometry.cpus + 1)]
     edges = {task: [o for o in owners(views, geometry, task) if o >= 0 and o != task] for task in tasks}

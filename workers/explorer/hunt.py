@@ -81,7 +81,8 @@ def chances(machine: ExploredMachine, seed: int) -> list[Strategy]:
 
 def portfolio(machine: ExploredMachine, bound: int | None, functions: Sequence[str], lots: int | None) -> list[Fresh]:
     """What searches at once: one bound after the other; all that differ, if no bound is given; and, with a seed in
-    `lots`, those that draw lots."""
+    `lots`, those that draw lots.
+    """
     is_target = targets(functions)
     searches: list[Fresh] = [lambda: Deepening(bound, is_target)]
     if bound is None and not functions:

@@ -5,9 +5,9 @@ the departures, oldest first:
 
     0@pmd_install/ptdesc.pte_refcount.1=1,1@set_pte/entry.2=0
 
-"when CPU 0 is about to make its 1st access to ptdesc.pte_refcount in pmd_install, CPU 1 goes on; when CPU 1 is about to
+"when CPU 0 is about to make its 1st access to ptdesc.pte_refcount in pmd_install, CPU 1 goes on. When CPU 1 is about to
 make its 2nd access to entry in set_pte, CPU 0 does". Tasks are CPU numbers, `c` the coordinator, `b0` the store buffer
-of CPU 0 and, under pso, `b0:entry.7` its store to one word, `l0:entry.7` under arm its loads of one word.
+of CPU 0. Under pso `b0:entry.7` is its store to one word, and under arm `l0:entry.7` its loads of one word.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Strategies of the explorer: which interleavings are run, and when all that differ have been.
 
-A strategy is asked who takes the next step (`choose`) and told when an execution is over (`end`, False once nothing is
-left to run). It sets `world.until`, the number of steps up to which it need not be asked again.
+A strategy is asked which task takes the next step (`choose`) and told when an execution is over (`end`, False once
+nothing is left to run). It sets `world.until`, the number of steps up to which it need not be asked again.
 
 The systematic search runs the program again and again from the start, each time along a path of choices with one choice
 that is new. It tries another task at a step only if that can matter; partial_order.py says where. Sleep sets keep it
@@ -122,7 +122,7 @@ class Search:
         self._blocks: list[tuple[int, int]] = []  # of the path: task, and the step at which the next one begins
         self._sleep: dict[int, Footprint] = {}  # task -> its next step, which has been tried
         self._sleeps: list[int] = []  # the same as masks, for each new step
-        self._asleep: dict[int, dict[int, Footprint]] = {}  # step of the path -> who slept there
+        self._asleep: dict[int, dict[int, Footprint]] = {}  # step of the path -> which tasks slept there
         self._tried: dict[int, dict[int, Footprint]] = {}  # step of the path -> what was tried there
         self._allowed: list[bool] = []  # is_target of each new step
         self._seen = 0  # of the log
@@ -168,7 +168,7 @@ class Search:
         return carry_on(world, awake)
 
     def _wake(self, world: World) -> None:
-        """Whoever does not commute with the step that was taken has something new to try."""
+        """A task that does not commute with the step that was taken has something new to try."""
         entries = [entry for entry in world.log[self._seen :] if EFFECTS[entry >> KIND_BIT & KIND_MASK] != NOTHING]
         if entries:
             step = Footprint(entries, entries[0] >> TASK_BIT)

@@ -1,4 +1,4 @@
-"""Watches an explored execution access by access: what, by whom, from where in the kernels, old value and new."""
+"""Watches an explored execution access by access: what, by which task, from where in the kernels, old value and new."""
 
 from __future__ import annotations
 

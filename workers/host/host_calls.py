@@ -1,7 +1,7 @@
 """System calls of this host's kernel from compiled code, in a process that faults in nothing itself.
 
 Everything is one libc function, `syscall`, and memory that was there before. A user access is a system call as well,
-one that stores or loads one byte: it faults as the access would, and where that would be a signal it is -EFAULT.
+one that stores or loads one byte. It faults as the access would, and where that would be a signal it is -EFAULT.
 Numbers of system calls are those of x86-64.
 """
 
@@ -71,7 +71,7 @@ VMPTE, RSS, MINFLT, ERROR, CHILD, CHILD_VMPTE, CHILD_RSS, CHILD_MINFLT, VALUE, C
 
 # the words that a recording works with: file descriptors, struct rusage, four sets of figures, an array of struct iovec
 SOURCE_FD, SINK_FD, ANSWER_FD, ANSWER_END, HOLD_FD, HOLD_END, HELD, FOUND = range(8)
-ACTOR, TODO, LOCKS_ALL = 8, 9, 10  # who acts, what a child is to do, whether all memory is to be locked
+ACTOR, TODO, LOCKS_ALL = 8, 9, 10  # which process acts, what a child is to do, whether all memory is to be locked
 USAGE, NOW, ORIGIN, SENT, BARE = 16, 40, 44, 48, 52
 FILES, NR_FILES = 64, 256  # file descriptors of the trace's files, by their number, 0: none
 CHILDREN, NR_CHILDREN = FILES + NR_FILES, 65  # by name, 0 the main process, the last any without a name, these words:

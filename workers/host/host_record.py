@@ -88,8 +88,8 @@ def _open_files(loop: ModuleType, words: np.ndarray, files: Mapping[int, int]) -
 
 
 def _open_pipes(loop: ModuleType, words: np.ndarray, program: Sequence[Insn]) -> None:
-    """Two pipes for each child of a name: it is told by one, and answers by the other. One pipe leads back to who asks,
-    who can rehearse that.
+    """Two pipes for each child of a name: it is told by one, and answers by the other. One pipe leads back to the
+    process that asks, which can rehearse that.
     """
     for name in {insn.addr for insn in program if insn.op == Op.FORK_HOLD and insn.addr}:
         told, tell = os.pipe()

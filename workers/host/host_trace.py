@@ -1,8 +1,8 @@
 """The instructions of a trace as system calls of this host's kernel, in a loop that faults in nothing itself.
 
-Everything is one libc function, `syscall`, and memory that was there before: a process that has done each instruction
-once does not fault again but for the trace. Whoever has forked, or was forked, does them once more, for its memory is
-write-protected then. Compiled by numba whatever engine emulates.
+Everything is one libc function, `syscall`, and memory that was there before. A process that has done each instruction
+once does not fault again but for the trace. A process that has forked, or was forked, does them once more, for its
+memory is write-protected then. Compiled by numba whatever engine emulates.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
@@ -97,7 +97,7 @@ def begin(words, text):
 def host_trace(words, text, insns, rows, warm):
     """Follow the instructions; each, but for those of children, has a row. Those before `warm` warm up; a fork is last.
 
-    After a fork this process goes round twice with nothing to do: what it faults in then, here and in all it calls, is
+    After a fork this process goes round twice with nothing to do. What it faults in then, here and in all it calls, is
     its own affair. Returns 0.
     """
     at = settling = 0

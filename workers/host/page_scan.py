@@ -1,6 +1,6 @@
 """Which pages of a process have an entry in its page tables: PAGEMAP_SCAN, or /proc/PID/pagemap before Linux 6.7.
 
-Both take the mmap_lock of the process for reading, piece by piece, as a reader of its smaps does; nothing is written
+Both take the mmap_lock of the process for reading, piece by piece, as a reader of its smaps does. Nothing is written
 and nothing is stopped. Both need the right to ptrace-read the process: one's own processes, or CAP_SYS_PTRACE.
 
 Source: Linux 6.18, fs/proc/task_mmu.c (pagemap_scan_*, pagemap_read), Documentation/admin-guide/mm/pagemap.rst.

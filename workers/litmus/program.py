@@ -1,9 +1,8 @@
 """A litmus test as tasks of the explorer: each operation is a primitive of its engine.
 
 Locations lie in one field, one behind the other in order of address; an address is ADDRESS more than the word's place
-there. Read sections are counted per thread: entered at once, left through the store buffer
-behind what the section has stored. A grace period is two steps: it looks who is in a section, and it ends when they
-have left.
+there. Read sections are counted per thread: entered at once, left through the store buffer behind what the section has
+stored. A grace period is two steps: it looks which threads are in a section, and it ends when they have left.
 """
 
 from __future__ import annotations
@@ -71,9 +70,9 @@ class Sections:
             engine.smp_store_release(self.field, self.threads + thread, world.mem[self.field.base + thread])
 
     def synchronize(self) -> None:
-        """Wait until everybody has left a section who has entered one before. A full barrier on both sides.
+        """Wait until each thread that has entered a section before has left it. A full barrier on both sides.
 
-        Who has left already is no different from who will: the end stands behind both. So only who has entered is
+        A thread that has left is no different from one that will: the end stands behind both. So only entering is
         looked at, and the search tries no two orders of leaving and looking.
         """
         engine.smp_mb()

@@ -2,8 +2,8 @@
 
 A seed names a workload: the programs of all CPUs, the mm each runs, the machine they need. The CPUs of one mm share
 four 2 MiB slots, two on each side of a 512 GiB border and of a GiB border. In every slot some pages are stored to by
-one CPU alone, and they lie between those of the others: the detectors know what such a page must hold, and the table
-is shared all the same.
+one CPU alone, and they lie between those of the others. The detectors know what such a page must hold, and the table is
+shared all the same.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Author:
-    """Who writes instructions for one CPU, the `rank`-th of `sharers` in its mm. `device`: it may map the device.
+    """The author of instructions for one CPU, the `rank`-th of `sharers` in its mm. `device`: it may map the device.
 
     `slots` are those it uses most. If they are few, ranges begin at their edges: the CPUs meet in each table.
     """

@@ -12,7 +12,7 @@ def names(text: str, prefix: str = "") -> frozenset[str]:
 
 LOADS = frozenset({"load", "read_once", "smp_load_acquire", "plain load", "or_words", "data_race"})
 BUFFERED = ("issue", "commit")  # a store on its way through the store buffer of a CPU
-# Functions that say little by themselves: the story names who called them.
+# Functions that say little by themselves: the story names their callers.
 HELPERS = names(
     """spin_lock spin_lock_slow spin_unlock pmd_lock pmd_unlock pmd_lock_pair pmd_unlock_pair pte_lock pte_unlock
     rcu_read_lock rcu_read_unlock atomic_inc_not_zero set_bits clear_bits pte_get_unless_zero pte_ref_add

@@ -199,7 +199,7 @@ def lock_name(field: str, index: int, names: Names) -> str:
 
 
 def noun(field: str, index: int, names: Names) -> str:
-    """The word itself; for people who know the kernel."""
+    """The word itself, in the words of the kernel."""
     if field in LOCKS:
         return lock_name(field, index, names)
     if field == "entry":

@@ -15,7 +15,7 @@ class MachineFailed(Exception):
 
 
 def describe_death(views: Views, geometry: Geometry, number: int, exitcode: int) -> str:
-    """A process ended by itself: who, how, at which instruction, with which locks."""
+    """A process ended by itself: which, how, at which instruction, with which locks."""
     how = f"was killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"ended with status {exitcode}"
     if exitcode == -signal.SIGBUS:
         how += " (there is no room left in /dev/shm)"
@@ -25,7 +25,7 @@ def describe_death(views: Views, geometry: Geometry, number: int, exitcode: int)
 
 
 def describe_stuck(views: Views, geometry: Geometry, headline: str, fates: Fates) -> str:
-    """A machine that does not move: every process that has not finished, who waits for whom, and what leaked."""
+    """A machine that does not move: every process that has not finished, what each waits for, and what leaked."""
     lines = [headline]
     for number in range(geometry.cpus + geometry.debug):
         if not views["cpu"]["finished"][number]:

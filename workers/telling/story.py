@@ -1,4 +1,4 @@
-"""The story of one traced execution: what each CPU did to whom, oldest first, in the kernel's words.
+"""The story of one traced execution: what each CPU did, oldest first, in the kernel's words.
 
 The explorer records every access to shared memory; most of them are bookkeeping. Told are, of the accesses that the
 failure depends on, those to words that matter to another task as well, and every change of a lock, an RCU read section,

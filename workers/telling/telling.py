@@ -9,7 +9,7 @@ from workers.telling.access import BUFFERED, Access, names
 Word = tuple[str, int]
 BARRIERS = ("smp_mb", "smp_wmb", "smp_rmb")  # those beside an atomic go without saying
 
-# Changes of these are told whoever else looks at them: locks, read sections, counts, states.
+# Changes of these are told whatever else looks at them: locks, read sections, counts, states.
 STATES = names(
     """ptdesc.ptl mutex.owner cache.frame cache.dirty cache.writeback mm.mmap_readers mm.mmap_writer cpu.rcu_nesting
     ptdesc.pte_refcount ptdesc.state cpu.tlb_gen rcu.gp_seq rcu.gp_completed run.bug"""

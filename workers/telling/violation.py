@@ -1,4 +1,6 @@
-"""The report of a violation: what was seen, why it is wrong, who was where, the table's life, the story in columns."""
+"""The report of a violation: what was seen, why it is wrong, where each process was, the table's life, the story in
+columns.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ class Participant:
 
 @dataclass
 class Event:
-    """One line of the story: who passed which point when, how often in a row, with what in hand."""
+    """One line of the story: which process passed which point when, how often in a row, with what in hand."""
 
     ns: int
     who: str
@@ -169,7 +171,7 @@ def _story(
         about = [trace[-3:] for trace in traces]  # nobody did anything with it: the last things everybody did at all
     began = stamp(views["life"]["allocated"][table])[0] if table is not None else 0
     if sum(one[0].cycles >= began for one in about[seen_by]) < 2:
-        began = 0  # whoever saw it had found the table in an earlier life
+        began = 0  # the CPU that saw it had found the table in an earlier life
     told = [one for events in about for one in events if one[0].cycles >= began]
     told.sort()
     kept = [one for one in told[:-STORY_EVENTS] if one[0].cpu == seen_by][-KEPT_EVENTS:]  # how it came there

@@ -1,4 +1,4 @@
-"""Who waits for whom: locks, grace periods and acknowledgements, and cycles of them."""
+"""What waits for what: locks, grace periods and acknowledgements, and cycles of them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _arrived(views: Views, geometry: Geometry, cpu: int, barrier: int) -> bool:
 
 
 def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
-    """Whom a process waits for: owners of the lock, CPUs that have not arrived or acknowledged, or the coordinator."""
+    """What a process waits for: owners of the lock, CPUs that have not arrived or acknowledged, or the coordinator."""
     if cpu == geometry.cpus:
         return sorted({*unquiet(views, geometry), *unacknowledged(views, geometry)})
     row = views["cpu"][cpu]
@@ -86,7 +86,7 @@ def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
 
 
 def wait_edges(views: Views, geometry: Geometry) -> list[dict[str, str]]:
-    """Who waits for what in whose hands, an edge for each CPU and holder: `who`, `for`, `by`."""
+    """What waits for what in whose hands, an edge for each CPU and holder: `who`, `for`, `by`."""
     unfinished = [cpu for cpu in range(geometry.cpus) if not views["cpu"]["finished"][cpu]]
     return [
         {"who": who(geometry, cpu), "for": waits, "by": who(geometry, other)}
@@ -182,7 +182,7 @@ def cycle_line(views: Views, geometry: Geometry) -> list[str]:
 
 
 def wait_for_graph(views: Views, geometry: Geometry, fates: Fates | None = None) -> list[str]:
-    """One line per edge: who waits for what, held by whom; grace periods and IPIs like an RCU stall warning."""
+    """One line per edge: waiter, what it waits for, its holder; grace periods and IPIs like an RCU stall warning."""
     unfinished = [cpu for cpu in range(geometry.cpus) if not views["cpu"]["finished"][cpu]]
     return [
         *wait_lines(views, geometry, unfinished, fates or {}),
