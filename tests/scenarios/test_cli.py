@@ -19,6 +19,9 @@ from scenarios.zoo.race import RACES, load_race
 QUICK = ["run", "multi-fault", "--cpus", "1", "--repeat", "2", "--seconds", "0.05", "--no-host"]
 
 
+CASE = str(ROOT / "tests" / "conformance" / "cases" / "guard_2M_untouched.trace")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -62,7 +65,7 @@ QUICK = ["run", "multi-fault", "--cpus", "1", "--repeat", "2", "--seconds", "0.0
         (["run", "multi-fault", "--cpus", "8,2", "--stall", "2@zap.locked:1"], "there is no CPU 2; known: 0 to 1, and"),
         (["run", "madvise-loop", "--kill", "1@zap.locked"], "there is no CPU 1; known: 0, and coordinator"),
         (["run", "server-snapshot", "--kill", "1@zap.locked"], "there is no CPU 1; known: 0, and coordinator"),
-        (["replay", "/nonexistent.trace", "--kill", "1@zap.locked"], "there is no CPU 1; known: 0, and coordinator"),
+        (["replay", CASE, "--kill", "1@zap.locked"], "there is no CPU 1; known: 0, and coordinator"),
         (["run", "multi-fault", "--kill", "coordinator@zap.locked"], "the coordinator does not pass zap.locked; known"),
         (["run", "multi-fault", "--kill", "0@coordinator.idle"], "no CPU passes coordinator.idle; known: coordinator@"),
         (
