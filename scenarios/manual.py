@@ -53,7 +53,7 @@ def text_of(topic: str) -> str:
     text = pages()[page].read_text("utf-8")
     console = Console(width=report.WIDTH, color_system=None)
     with console.capture() as shown:
-        console.print(Markdown(section(text, heading) if heading else text, hyperlinks=False))
+        console.print(Markdown(section(text, heading) if heading else text))
     return "\n".join(line.rstrip() for line in shown.get().splitlines()) + "\n"
 
 
