@@ -58,8 +58,8 @@ CONTENTS = (
     change(
         "discard-pinned",
         "discard_pte",
-        " or read_once(m.page.refcount, frame) != 1 + read_once(m.page.mapcount, frame):",
-        ":",
+        "dirty or pinned:",
+        "dirty:",
     ),
     change(
         "lazyfree-shared",

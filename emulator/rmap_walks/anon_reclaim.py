@@ -15,7 +15,16 @@ and be another page, by then.
 Source: shrink_page_list and pageout, mm/vmscan.c; try_to_unmap_one, mm/rmap.c; madvise_cold_or_pageout_pte_range.
 """
 
-from emulator.atomic import atomic_add, atomic_add_return, atomic_inc_not_zero, kernel, knob, read_once, write_once
+from emulator.atomic import (
+    atomic_add,
+    atomic_add_return,
+    atomic_inc_not_zero,
+    kernel,
+    knob,
+    read_once,
+    smp_rmb,
+    write_once,
+)
 from emulator.cpu.interrupts import point
 from emulator.mm_types import FRAMES, LAZYFREE, MAPPING_SHIFT
 from emulator.pages.huge_page import sole_user
@@ -101,9 +110,11 @@ def discard_pte(m, cpu, pte):
     entry = clear_mapped_pte(m, cpu, pte, True)
     if entry == 0:
         return False
+    pinned = read_once(m.page.refcount, frame) != 1 + read_once(m.page.mapcount, frame)
+    smp_rmb()  # a device says that it has stored, then it unpins
     lazyfree = read_once(m.page.mapping, frame) & LAZYFREE != 0
     dirty = entry & DIRTY and m.vma.flags[m.pvmw.vma[cpu]] & VM_DROPPABLE == 0
-    if not lazyfree or dirty or read_once(m.page.refcount, frame) != 1 + read_once(m.page.mapcount, frame):
+    if not lazyfree or dirty or pinned:
         write_once(m.entry, pte, entry)
         write_once(m.page.mapping, frame, read_once(m.page.mapping, frame) & ~LAZYFREE)  # SetPageSwapBacked
         return False

@@ -17,10 +17,11 @@ for a grace period because no quiescent state is reported meanwhile.
 Source: gup_pte_range and lockless_pages_from_mm, mm/gup.c; 70cbc3cc78a9 (the second look at the pmd).
 """
 
-from emulator.atomic import atomic_inc_not_zero, data_race, kernel, knob, read_once, write_once
+from emulator.atomic import atomic_inc_not_zero, cmpxchg, data_race, kernel, knob, read_once, write_once
 from emulator.bug import BUG, detecting, stopped
 from emulator.cpu.interrupts import local_irq_disable, local_irq_enable, point
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
+from emulator.mm_types import LAZYFREE
 from emulator.pages.page_alloc import put_page
 from emulator.pages.vma import vma_lookup
 from emulator.pgtable import (
@@ -181,6 +182,18 @@ def check_pin(m, cpu, mm, addr, frame, zaps, moves):
 
 
 @kernel
+def set_stored(m, frame):
+    """A device has stored to a page it has pinned: what MADV_FREE said before is over, though the PTE is clean.
+
+    Source: unpin_user_pages_dirty_lock, mm/gup.c.
+    """
+    mapping = read_once(m.page.mapping, frame)
+    while mapping & LAZYFREE:
+        seen = cmpxchg(m.page.mapping, frame, mapping, mapping & ~LAZYFREE)
+        mapping = 0 if seen == mapping else seen
+
+
+@kernel
 def use_page(m, cpu, mm, addr, value):
     """What a device does with a page of user memory: pin it, store `value` to its word at `addr`, or load that if
     `value` is 0, unpin it. 0 or -errno."""
@@ -199,6 +212,7 @@ def use_page(m, cpu, mm, addr, value):
         if detecting(m):
             shadow_device_store(m, mm, frame, addr, value)
         write_once(m.frame, word, value)
+        set_stored(m, frame)
     point(m, cpu, USED, frame, value)
     if detecting(m) and value != 0:
         check_pin(m, cpu, mm, addr, frame, zaps, moves)

@@ -12,6 +12,7 @@ from workers.programs.program import (
     STOP,
     dontneed,
     fork,
+    free,
     gup,
     load,
     mmap,
@@ -20,6 +21,7 @@ from workers.programs.program import (
     mprotect,
     read,
     store,
+    swapout,
 )
 
 PAGE = PAGE_SIZE
@@ -36,6 +38,13 @@ def test_a_word_that_a_device_has_stored_is_read_by_the_program(policy, before):
 def test_a_device_reads_what_the_program_has_stored():
     assert alone([mmap(BASE, SLOT), store(BASE, 9), gup(BASE), STOP])[:2] == (9, 0)
     assert alone([mmap(BASE, SLOT), store(BASE, 9), dontneed(BASE, PAGE), gup(BASE), STOP])[:2] == (0, 0)
+
+
+def test_what_a_device_has_stored_to_a_page_that_was_released_survives_reclaim():
+    released = [mmap(BASE, SLOT), store(BASE, 3), free(BASE, PAGE)]
+
+    assert alone([*released, swapout(64), load(BASE), STOP])[0] == 0
+    assert alone([*released, gup(BASE, PAGE, 7), swapout(64), load(BASE), STOP])[0] == 7
 
 
 @pytest.mark.parametrize(
