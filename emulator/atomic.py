@@ -37,6 +37,9 @@ DEBUG = engine.debug()  # the debug build: a constant, so the plain build holds 
 COUNTS_ENTRIES = engine.compiles("entries")  # families of policies (policies.py): constants, as DEBUG is
 LOCKS_MM = engine.compiles("mm-lock")
 MARKS_STRAY = engine.compiles("stray")
+COUNTS_VISITORS = engine.compiles("visitors")
+COUNTS_PERCPU = engine.compiles("percpu")
+FREES_UPPER = LOCKS_MM or COUNTS_VISITORS
 POINTS_PASS = DEBUG and not EXPLORES  # real processes tell where they are by the points they pass
 
 read_once = _primitives.read_once

@@ -20,6 +20,7 @@ from emulator.mm_types import (
     MAPPING_SHIFT,
     NR_MEMCGS,
     PCP_ROOM,
+    PERCPU_COUNT_BIAS,
     PSC_ENTRIES,
     PTRS_PER_TABLE,
     SWAP_HAS_CACHE,
@@ -108,17 +109,28 @@ class Frozen:
         return np.concatenate([pte, pmd, pud])
 
     def free(self, zone: int) -> np.ndarray:
-        """Indexes that the zone and the CPUs hold free, in no order."""
+        """Indexes that the zone and the CPUs hold free, or an mm keeps, in no order."""
         v = self.views
         first = int(v["zone"]["slots"][zone])
         found = [v["zone_slot"]["word"][first : first + int(v["zone"]["count"][zone])]]
         for list_ in range(zone, len(v["pcp"]), 2):
             slot = list_ * PCP_ROOM
             found.append(v["pcp_slot"]["word"][slot : slot + int(v["pcp"]["count"][list_])])
+        if zone == TABLES:
+            found.append(self.kept())
         if zone == FRAMES:
             heads = v["block_slot"]["word"][: int(v["zone"]["blocks"][FRAMES])]
             found.append((heads[:, None] + np.arange(HPAGE_PMD_NR)).reshape(-1))
         return np.concatenate(found)
+
+    def kept(self) -> np.ndarray:
+        """Free tables that an mm keeps."""
+        found: list[int] = []
+        for table in self.views["mm"]["cached_tables"].tolist():
+            while table != 0 and len(found) < self.used:  # a broken list may have no end
+                found.append(table)
+                table = int(self.views["ptdesc"]["next"][table])
+        return np.array(found, np.int64)
 
 
 def pte_refcount(frozen: Frozen) -> int:
@@ -131,6 +143,22 @@ def entries_counted(frozen: Frozen) -> int:
     """Every live PTE table's plain count is the number of its entries that are not none."""
     counts = frozen.views["ptdesc"]["nr_entries"][frozen.live_pte]
     return int(np.count_nonzero(counts != frozen.nonempty[frozen.live_pte]))
+
+
+def percpu_counted(frozen: Frozen) -> int:
+    """Every live PTE table's words on the CPUs and its one word are together the number of its entries, and a bias
+    while its mode says that it is counted on each CPU, or being switched (percpu_ref.py)."""
+    words = int(frozen.views["config"]["cpu_words"][0])
+    tables, ptdesc = frozen.live_pte, frozen.views["ptdesc"]
+    counts = ptdesc["pte_refcount"][tables] - np.where(ptdesc["policy_word"][tables] <= 1, PERCPU_COUNT_BIAS, 0)
+    for cpu in range(frozen.geometry.cpus):
+        counts = counts + frozen.views["cpu_word"]["word"][cpu * words + tables]
+    return int(np.count_nonzero(counts != frozen.nonempty[tables]))
+
+
+def no_visitors(frozen: Frozen) -> int:
+    """No live PTE table has a visitor, where they are counted apart."""
+    return int(np.count_nonzero(frozen.views["ptdesc"]["pte_refcount"][frozen.live_pte]))
 
 
 def zeros_counted(frozen: Frozen) -> int:
@@ -367,14 +395,17 @@ def memcg(frozen: Frozen) -> int:
 
 
 def tables(frozen: Frozen) -> int:
-    """Tables free + installed, or under a huge page = all that were ever handed out; none is both, or on two lists."""
+    """Tables free + installed, or under a huge page = all that were ever handed out; none is both, or on two lists.
+
+    Those that an mm keeps have no entry.
+    """
     free = frozen.free(TABLES)
     times = np.bincount(free, minlength=frozen.used)
     times[frozen.live] += 1
     times[frozen.deposited] += 1
     times[0] = 1
     at_rest = np.isin(frozen.state, (TABLE_FREE, TABLE_INSTALLED, TABLE_DEPOSITED))
-    return int(np.count_nonzero((times != 1) | ~at_rest))
+    return int(np.count_nonzero((times != 1) | ~at_rest) + np.count_nonzero(frozen.entries[frozen.kept()].any(axis=1)))
 
 
 def huge_pages(frozen: Frozen) -> int:
@@ -407,7 +438,7 @@ def locks(frozen: Frozen) -> int:
     """No lock is held, no CPU is in a read section."""
     v = frozen.views
     held = np.count_nonzero(v["ptdesc"]["ptl"][: frozen.used]) + np.count_nonzero(v["zone"]["lock"])
-    held += np.count_nonzero(v["mutex"]["owner"])
+    held += np.count_nonzero(v["mutex"]["owner"]) + np.count_nonzero(v["htable"]["lock"])
     held += np.count_nonzero(v["mm"]["mmap_readers"]) + np.count_nonzero(v["mm"]["mmap_writer"])
     return int(held + np.count_nonzero(v["cpu"]["rcu_nesting"]))
 
@@ -460,6 +491,8 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
     "empty_tables": empty_tables,
     "entries_counted": entries_counted,
     "zeros_counted": zeros_counted,
+    "no_visitors": no_visitors,
+    "percpu_counted": percpu_counted,
     "tables_installed": tables_installed,
     "tables_reachable": tables_reachable,
     "shared_tables": shared_tables,
@@ -485,6 +518,8 @@ CONDITIONAL = (  # checks that hold under some policies only: config.invariants
     "empty_tables",
     "entries_counted",
     "zeros_counted",
+    "no_visitors",
+    "percpu_counted",
 )
 
 

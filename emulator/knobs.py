@@ -312,6 +312,26 @@ _KNOBS = (
         "H34; pmap_demote_pde of FreeBSD, 78d3e2f45aae",
     ),
     Knob(
+        "lookup-unlocked",
+        "a visitor reads the pmd and counts itself without the lock of the hash: the last one out does not see it",
+        "htable_lookup, uts/i86pc/vm/htable.c, illumos",
+    ),
+    Knob(
+        "cache-before-flush",
+        "a table joins the cache of its process before it is flushed: another thread fills it while it is walked",
+        "unlink_ptp, uts/i86pc/vm/htable.c, illumos",
+    ),
+    Knob(
+        "percpu-no-bias",
+        "the one word has no bias while a count is on each CPU: a CPU that sees the switch early takes it for zero",
+        "percpu_ref_init and percpu_ref_switch_to_atomic_rcu, lib/percpu-refcount.c",
+    ),
+    Knob(
+        "stale-table-after-switch",
+        "a freer that pins the table of the pmd again goes on with the one it had; setting switch_back",
+        "D12; percpu_ref, RFC of 2022-04-29, 13 of 18",
+    ),
+    Knob(
         "callbacks-in-hand",
         "the coordinator takes callbacks without a note of it in memory: a crash loses them",
         "recovery.py: its successor must find them",
@@ -347,6 +367,10 @@ _SETTINGS = (
     Setting(
         "one_ptl",
         "1: all tables of an mm have one lock, as without split page-table locks",
+    ),
+    Setting(
+        "switch_back",
+        "1: where MADV_DONTNEED finds nothing to free, the count of the table goes back to a word on each CPU",
     ),
     Setting(
         "zap_batch",

@@ -11,6 +11,7 @@ Lock order, outermost first (a CPU may take a lock only while it holds none furt
       page lock                    one per page of a file; sleeps
         i_mmap_lock                one per file, the device's too: which ranges of which mm map it; sleeps
           anon_vma lock            one per family of mms: their VMA arrays, against rmap walkers; sleeps
+            htable lock            one per hash of a pmd: guards visits to its table; one per mm: tables it keeps
             ptl of an upper table  pmd_lock: guards which tables the entries of that table name
               ptl of a PTE table   guards the entries of that table
                 zone lock          page_alloc's own, innermost
@@ -43,6 +44,7 @@ GATHER_BLOCKS = 32  # huge pages one mmu_gather collects before it must flush
 PCP_BATCH = 63  # frames or tables moved between a CPU and the zone at once, Linux's pcp->batch
 PCP_HIGH = (2048, 2 * PCP_BATCH)  # most frames and tables that a CPU keeps for itself
 NR_PAGE_LOCKS = 16  # page locks that all anonymous frames share
+NR_HTABLE_LOCKS = 128  # locks that all PTE tables share, by the place of their pmd, where visitors are counted apart
 WRITE_BATCH = 8  # pages one CPU collects for write-back before it submits them
 PCP_ROOM = max(PCP_HIGH) + PCP_BATCH + 1
 GP_BUCKETS = 40  # grace-period latencies, log2 of nanoseconds
@@ -57,6 +59,7 @@ MAPPING_SHIFT = 12  # page.mapping: the linear page index is above it
 LAZYFREE = 0x800  # of page.mapping: MADV_FREE has said that nobody needs the page, unless it is stored to
 LARGE = 0x400  # of page.mapping: the page is part of a folio of 512
 FAMILY = LARGE - 1  # of page.mapping
+PERCPU_COUNT_BIAS = 1 << 31  # in ptdesc.pte_refcount while the count is in words on each CPU: never taken for zero
 EPOCH_BITS = 20  # of a tag in the TLB or the paging-structure cache
 EPOCH_MAX = (1 << EPOCH_BITS) - 1
 FLUSH_CEILING = 33  # pages; above that the whole TLB goes, Linux's tlb_single_page_flush_ceiling
@@ -118,6 +121,7 @@ CONFIG = struct(
         demand="what the instruction free_ptes does, 0 nothing; before the start",
         stray="1 if the CPU that takes a table out of its pmd marks it; before the start",
         upper="1 if PMD and PUD tables go when they are empty; before the start",
+        table_cache="1 if an mm keeps its tables that went, and allocates from them first; before the start",
         tables_left="1 if tables may be there still when their last VMA goes; before the start",
         invariants="bits of checks.CONDITIONAL: checks that hold under this policy; before the start",
         cpu_words="words of `cpu_word` that the policy has on each CPU, whole cache lines; before the start",
@@ -196,7 +200,8 @@ CPU = struct(
         # Invariant: each entry cleared while it is open lies in [gather_start, gather_end); its frame is in gather_page
         # until the flush. None is open at the end: checks.py:limbo.
         gather_mm="mm + 1 while a gather is open, else 0; this CPU",
-        emptied="table that lost its last entry under the lock this CPU holds, where the policy counts; this CPU",
+        emptied="table that lost its last entry under the lock this CPU holds, where the policy counts, or that it is"
+        " to free when it leaves; this CPU",
         gather_pages="frames collected in gather_page; this CPU",
         gather_tables="tables collected in gather_table; this CPU",
         gather_blocks="huge pages collected in gather_block; this CPU",
@@ -379,6 +384,8 @@ MM = struct(
         next_scan="when it is due to be scanned for empty tables, nanoseconds; cmpxchg",
         scan_offset="address where the next scan goes on; a CPU that scans, with mmap_lock for reading",
         upper_due="1 if a PMD table was seen to be empty; the CPU that saw it, and a look with mmap_lock for write",
+        # Invariant: each table on the list is FREE, and all of its entries are none: checks.py:tables.
+        cached_tables="first of the free tables that it keeps, 0 ends the list; holder of its htable lock",
     ),
 )
 
@@ -499,7 +506,8 @@ PTDESC = struct(
     line(
         # Invariant: zero is absorbing: what was zero is never counted up. At rest it is the entries that are not none:
         # checks.py:pte_refcount.
-        pte_refcount="PTE table: entries that are not none + visitors; atomic",
+        pte_refcount="PTE table: entries that are not none + visitors; atomic. Visitors alone, where they are counted"
+        " apart; holder of the htable lock of its pmd",
         ptl="0 or owner + 1; spin_lock and spin_unlock",
         # Invariant: while the table is INSTALLED or DEPOSITED that entry names it, or a leaf in its place:
         # checks.py:tables_reachable.
@@ -508,7 +516,7 @@ PTDESC = struct(
         lock_mm="mm + 1 whose lock is its ptl, where an mm has one, also if others share it; the installer",
         # Invariant: at rest it is the entries that are not none, if the policy counts them: checks.py:entries_counted.
         nr_entries="PTE table: entries that are not none, as the policy counts them; holder of ptl",
-        policy_word="PTE table: a second word of the policy; holder of ptl",
+        policy_word="PTE table: a second word of the policy; holder of ptl. Where counts are on each CPU: cmpxchg",
         unhooked_ns="when its pmd was cleared, nanoseconds; the CPU that unhooks it, and clears it when it frees it",
     ),
     line(
@@ -625,6 +633,8 @@ ZONE = struct(
     ),
 )
 
+HTABLE = struct(line(lock="0 or owner + 1; spin_lock and spin_unlock"))
+
 PCP = struct(line(count="free ones in this CPU's pcp_slot; that CPU"))
 
 TLB = struct(
@@ -711,6 +721,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "swap": (SWAP, "one"),
     "batch": (WORD, "batches"),  # pages a CPU has put under write-back and not submitted
     "own_zaps": (WORD, "own_zaps"),  # gathers that a CPU has opened on an mm, debug build
+    "htable": (HTABLE, "htables"),  # the locks of a hash of pmds, then one of each mm, for its cached tables
     "pcp": (PCP, "pcps"),
     "pcp_slot": (WORD, "pcp_slots"),
     "zone_slot": (WORD, "zone_slots"),
@@ -801,6 +812,7 @@ class Geometry:
             "shadows": self.cpus * SHADOW_ENTRIES if self.debug else 1,
             "own_zaps": agents * self.mms if self.debug else 1,
             "lives": self.tables if self.debug else 1,
+            "htables": NR_HTABLE_LOCKS + self.mms,
             "pcps": 2 * agents,
             "pcp_slots": 2 * agents * PCP_ROOM,
             "zone_slots": self.frames + self.tables,

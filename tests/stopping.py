@@ -76,6 +76,7 @@ FILLS = [mmap(BASE, SLOT), uffd_register(BASE, SLOT), uffd_copy(BASE, PAGE_SIZE,
 BESIDE = [mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), uffd_register(BASE + PAGE_SIZE, PAGE_SIZE)]
 BESIDE += [mmap(BASE + SLOT, SLOT), touch(BASE + SLOT, PAGE_SIZE), uffd_move(BASE + SLOT, PAGE_SIZE, BASE + PAGE_SIZE)]
 BESIDE += [jump(0)]
+TRIES = [mmap(BASE, SLOT), touch(BASE, 2 * PAGE_SIZE), dontneed(BASE, PAGE_SIZE), jump(0)]
 ASKS = [mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), dontneed(BASE, SLOT), FREE_PTES, munmap(BASE, SLOT), jump(0)]
 POPULATES = [advise(MADV_POPULATE_READ, BASE, PAGE_SIZE), jump(0)]
 
@@ -136,6 +137,13 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     "zap.pmd-cleared": Case(holds=(_READING, _PTL, _GATHER), policy="pt-reclaim"),
     "pte_lock.read-pmd": Case(holds=(_READING, "rcu_read_lock"), policy="none-rcu"),
     "pte_lock.mm-locked": Case(holds=(_READING, _MM_LOCK), policy="pmap-mutex"),
+    "htable.found": Case(holds=(_READING, r"htable lock \d+"), policy="htable"),
+    "htable.unlinked": Case(holds=(_READING, r"htable lock \d+", _GATHER), policy="htable"),
+    "htable.kept": Case(holds=(_READING, _GATHER), policy="htable"),
+    "percpu_ref.mode": Case(holds=(_READING, "rcu_read_lock"), policy="percpu-ref"),
+    "percpu_ref.switching": Case(holds=(_READING, _GATHER), policy="percpu-ref"),
+    "percpu_ref.unpinned": Case((TRIES, TRIES), (_READING, _GATHER), "percpu-ref", settings=(("switch_back", 1),)),
+    "percpu_ref.cleared": Case(holds=(_READING, _PMD_LOCK, _GATHER), policy="percpu-ref"),
     "pmap.emptied": Case(holds=(_READING, _MM_LOCK, _GATHER), policy="pmap-mutex"),
     "pmap.unhooked": Case(holds=(_READING, _MM_LOCK, _GATHER), policy="pmap-mutex"),
     "free_ptes.found": Case((ASKS, MAPS_TOO), policy="two-counter-safe"),

@@ -180,7 +180,7 @@ TIMING = {
     "record": {"ended_ns"},
     "rcu": {
         "gp_seq", "gp_completed", "gp_start_ns", "gp_sum_ns", "gp_max_ns", "wake", "asleep", "hurry", "freed",
-        "limbo_peak",
+        "sync_seq", "limbo_peak",
     },
     "cpu": {
         "rcu_qs", "time_sec", "time_nsec", "timeout_sec", "timeout_nsec", "started_ns", "finished_ns", "sleeps",

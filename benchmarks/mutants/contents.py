@@ -87,7 +87,10 @@ CONTENTS = (
 
 LIFE = (
     change(
-        "table-not-zeroed", "alloc_table", "if m.ptdesc.generation[table] != 0:", "if m.ptdesc.generation[table] > 1:"
+        "table-not-zeroed",
+        "alloc_zone_table",
+        "m.ptdesc.generation[table] != 0:",
+        "m.ptdesc.generation[table] > 1:",
     ),
     change(
         "table-not-poisoned",

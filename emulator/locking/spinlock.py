@@ -31,6 +31,7 @@ WAIT_NOTHING = int(Wait.NOTHING)
 PMD_LOCK = int(Wait.PMD_LOCK)
 PTE_LOCK = int(Wait.PTE_LOCK)
 ZONE_LOCK = int(Wait.ZONE_LOCK)
+HTABLE_LOCK = int(Wait.HTABLE_LOCK)
 
 
 @kernel

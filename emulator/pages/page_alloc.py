@@ -7,6 +7,7 @@ are freed and zeroed when they are allocated again.
 
 from emulator.atomic import (
     COUNTS_ENTRIES,
+    COUNTS_VISITORS,
     DEBUG,
     atomic_add,
     atomic_add_return,
@@ -14,6 +15,7 @@ from emulator.atomic import (
     kernel_inline,
     memset,
     now_ns,
+    or_words,
     read_once,
     sleep_on,
     smp_load_acquire,
@@ -25,6 +27,7 @@ from emulator.cpu.idle import enter_idle, exit_idle
 from emulator.cpu.interrupts import coordinator_wake
 from emulator.locking.spinlock import ZONE_LOCK, spin_lock, spin_unlock
 from emulator.mm_types import FRAMES, PCP_ROOM, PTRS_PER_TABLE, REUSE_BUCKETS, TABLES
+from emulator.pages.table_cache import pop_any_cached, pop_cached
 from emulator.pgtable_types import POISON, POISON_COUNT, TABLE_ALLOCATED, TABLE_FREE
 from emulator.watch.bugs import Bug
 from emulator.watch.lockdep import might_sleep
@@ -35,6 +38,7 @@ from emulator.watch.waits import Wait
 BUG_FRAME_COUNT = int(Bug.FRAME_COUNT_UNDERFLOW)
 BUG_FRAME_DOUBLE_FREE = int(Bug.FRAME_DOUBLE_FREE)
 BUG_DOUBLE_FREE = int(Bug.TABLE_DOUBLE_FREE)
+BUG_NOT_EMPTY = int(Bug.FREED_TABLE_NOT_EMPTY)
 WAIT_MEMORY = int(Wait.MEMORY)
 WAIT_NOTHING = int(Wait.NOTHING)
 ZONE_LOCKED = point_number("alloc.zone-locked")
@@ -222,15 +226,41 @@ def put_page(m, cpu, frame):
 
 
 @kernel
+def alloc_cached_table(m, cpu):
+    """A table that the mm this CPU runs has kept, else one of the zone, else one that another has kept, or 0.
+
+    Locking: as alloc_slowpath.
+    """
+    table = pop_cached(m, cpu, m.cpu.mm[cpu]) if m.cpu.mm[cpu] >= 0 else 0
+    if table == 0:
+        table = alloc_zone_table(m, cpu)
+    if table == 0:
+        table = pop_any_cached(m, cpu)
+    if detecting(m) and or_words(m.entry, table * PTRS_PER_TABLE, PTRS_PER_TABLE) != 0:
+        BUG(m, cpu, BUG_NOT_EMPTY, table, 0, or_words(m.entry, table * PTRS_PER_TABLE, PTRS_PER_TABLE))
+    return table
+
+
+@kernel_inline
+def alloc_zone_table(m, cpu):
+    """A zeroed table of the zone, or 0. Locking: as alloc_slowpath."""
+    table = pcp_pop(m, cpu, TABLES)
+    if table != 0 and m.ptdesc.generation[table] != 0:  # never used memory is zero already
+        memset(m.entry, table * PTRS_PER_TABLE, PTRS_PER_TABLE, 0)
+    return table
+
+
+@kernel
 def alloc_table(m, cpu, level):
     """A zeroed page-table page, private to the caller, or 0. Locking: as alloc_slowpath."""
-    table = pcp_pop(m, cpu, TABLES)
+    if COUNTS_VISITORS and m.config.table_cache[0] != 0:
+        table = alloc_cached_table(m, cpu)
+    else:
+        table = alloc_zone_table(m, cpu)
     if table == 0:
         return 0
-    if m.ptdesc.generation[table] != 0:  # never used memory is zero already
-        memset(m.entry, table * PTRS_PER_TABLE, PTRS_PER_TABLE, 0)
-        if level == 1:
-            m.cpu.tables_reused[cpu] += 1
+    if level == 1 and m.ptdesc.generation[table] != 0:
+        m.cpu.tables_reused[cpu] += 1
     m.ptdesc.level[table] = level
     if COUNTS_ENTRIES:
         m.ptdesc.nr_entries[table] = m.ptdesc.policy_word[table] = 0

@@ -22,6 +22,10 @@ STRAY = 16  # the bit of those that mark a table that has gone
 ENTRIES = 32  # and: entries that are not none are counted, plainly, under the ptl
 ZEROS = 64  # and: those that map the zero page are counted beside them
 EAGER = 128  # and: a table that lost its last entry goes when its ptl is dropped
+VISITORS = 512  # a reference, taken under a lock of a hash; entries are counted apart
+PIN_HASHED = VISITORS
+PERCPU = 1024  # a reference, in a word on each CPU or in one, under RCU; entries hold one each
+PIN_PERCPU = PERCPU
 
 # Policy.demand: what the instruction free_ptes does
 DEMAND_NONE = 0
@@ -32,6 +36,8 @@ FAMILIES = {
     "entries": ENTRIES,
     "mm-lock": MM_LOCKED,
     "stray": STRAY,
+    "visitors": VISITORS,
+    "percpu": PERCPU,
 }  # what a build may leave out (engine.py): the bit of `pin`
 
 # Policy.reclaim: which zaps look whether they have emptied a table
@@ -49,11 +55,11 @@ class Policy:
     `table_free_gather`: a zap frees tables through its open mmu_gather. `table_free_sync`: one that finds no room there
     waits for its grace period on the spot. `tables_left`: tables may be there still when their last VMA goes.
     `scan_period`: microseconds from one scan of an mm for empty tables to the next, 0 for none. `upper`: PMD and PUD
-    tables go as well when they are empty. `demand`: what free_ptes does, as above. `invariants` are the conditional
-    checks of an audit (checks.py) that hold under it. `cpu_words`: words that it keeps on each CPU; `cpu_table_words`:
-    and of each table, there (m.cpu_word, room_for). For comparison alone: `readers` is what protects a look at a table,
-    `hole` what the design leaves open; `table_bytes` and `cpu_bytes` are what it keeps beside each PTE table, and on
-    each CPU.
+    tables go as well when they are empty. `table_cache`: an mm keeps what went, and allocates from that first.
+    `demand`: what free_ptes does, as above. `invariants` are the conditional checks of an audit (checks.py) that hold
+    under it. `cpu_words`: words that it keeps on each CPU; `cpu_table_words`: and of each table, there (m.cpu_word,
+    room_for). For comparison alone: `readers` is what protects a look at a table, `hole` what the design leaves open;
+    `table_bytes` and `cpu_bytes` are what it keeps beside each PTE table, and on each CPU.
     """
 
     title: str
@@ -66,6 +72,7 @@ class Policy:
     tables_left: int = 1
     scan_period: int = 0
     upper: int = 0
+    table_cache: int = 0
     demand: int = 0
     invariants: tuple[str, ...] = ()
     cpu_words: int = 0
@@ -172,6 +179,17 @@ POLICIES = {
         "entries counted; the last one takes its table along, PMD tables too; one lock an mm",
         "FreeBSD, amd64 pmap", PIN_MM | ENTRIES, upper=1, invariants=("entries_counted",),
         readers=_ONE_LOCK, hole="faults of a process take turns", table_bytes=8,
+    ),
+    "htable": Policy(
+        "visitors and entries counted apart, under hashed locks; what goes waits in a cache of its process",
+        "illumos, i86pc HAT", PIN_HASHED | ENTRIES, upper=1, table_cache=1,
+        invariants=("empty_tables", "entries_counted", "no_visitors"),
+        readers="a reference, by a hashed lock", hole="memory stays with its process", table_bytes=72,
+    ),
+    "percpu-ref": Policy(
+        "the count is a word on each CPU; MADV_DONTNEED waits for a grace period to have it in one",
+        "RFC of April 2022", PIN_PERCPU, RECLAIM_NONE, 1, cpu_table_words=1, invariants=("percpu_counted",),
+        readers="a reference, on each CPU", hole="a grace period per table; reclaim; D10, D12", table_bytes=80,
     ),
     "corten": Policy(
         "a MADV_DONTNEED that covers a table unhooks it first, and empties it then; a mark tells",

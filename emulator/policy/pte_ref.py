@@ -14,17 +14,31 @@ Every path says the same, whatever the policy; a policy's answers are in its own
     time       policy_tick                  a CPU is about to execute the next instruction: it returns to user mode
                policy_pressure              memory is short
                policy_demand                somebody asks: free_ptes
+               policy_exit                  an mm has exited
 
     pin            pte_try_get              pte_lock                      an empty table goes
     ===            ===========              ========                      ===================
     none           reads the pmd            always                        at munmap and exit
     counted        inc-not-zero             always: it is pinned          at the last put
+    hashed         counts, under a lock     always: it is pinned          at the last put, if it has no entry
+    percpu         counts on its CPU        always: it is pinned          at the end of a zap, or a visitor meets zero
     RCU            reads the pmd            if the pmd names it still     when its policy finds it
 
 `pin` and `reclaim` are words of `config` (policies.py); nothing outside of policy/ asks for them.
 """
 
-from emulator.atomic import COUNTS_ENTRIES, DEBUG, LOCKS_MM, MARKS_STRAY, data_race, kernel_inline, read_once
+from emulator.atomic import (
+    COUNTS_ENTRIES,
+    COUNTS_PERCPU,
+    COUNTS_VISITORS,
+    DEBUG,
+    FREES_UPPER,
+    LOCKS_MM,
+    MARKS_STRAY,
+    data_race,
+    kernel_inline,
+    read_once,
+)
 from emulator.cpu.interrupts import point
 from emulator.pgtable import pmd_pgtable
 from emulator.policy.async_scan import scan_now, scan_tick
@@ -44,17 +58,37 @@ from emulator.policy.counted import (
     pte_try_get_locked,
     pte_try_get_rcu,
 )
+from emulator.policy.htable import htable_lookup, htable_reap, htable_reap_all, htable_release
 from emulator.policy.mm_locked import pte_lock_mm, pte_lock_pair_mm, pte_peek_mm, pte_unlock_mm, pte_unlock_pair_mm
+from emulator.policy.percpu_ref import (
+    percpu_entries,
+    percpu_init,
+    percpu_put,
+    percpu_put_tlb,
+    percpu_zapped,
+    pte_try_get_percpu,
+)
 from emulator.policy.pins import note_pin
 from emulator.policy.plain_count import count_entries, init_entries
-from emulator.policy.policies import COUNTED, EAGER, ENTRIES, LOOKS_AGAIN, MM_LOCKED, PIN_COUNT_RCU, RECLAIM_NONE, STRAY
+from emulator.policy.policies import (
+    COUNTED,
+    EAGER,
+    ENTRIES,
+    LOOKS_AGAIN,
+    MM_LOCKED,
+    PERCPU,
+    PIN_COUNT_RCU,
+    RECLAIM_NONE,
+    STRAY,
+    VISITORS,
+)
 from emulator.policy.pt_reclaim import reclaim_locked, reclaim_unlocked
 from emulator.policy.ptlock import lock_table, lock_tables, unlock_table, unlock_tables
 from emulator.policy.rcu_readers import pte_lock_pair_rcu, pte_lock_rcu, pte_peek_rcu
 from emulator.policy.two_counter import free_ptes
 from emulator.policy.upper import upper_tick
 from emulator.tables.unhook import free_pte_table
-from emulator.watch.lockdep import assert_gather_open, assert_ptl_held, might_sleep
+from emulator.watch.lockdep import assert_gather_open, assert_ptl_held, might_sleep, mmap_assert_write_locked
 from emulator.watch.pass_point import mark_life
 from emulator.watch.points import point_number
 
@@ -68,7 +102,11 @@ def pte_try_get(m, cpu, pmd):
     Locking: returns with one reference where tables are counted. Source: patch 6; patch 5 did it under pmd_lock.
     """
     pin = m.config.pin[0]
-    if pin & COUNTED == 0:
+    if COUNTS_VISITORS and pin & VISITORS:
+        table = htable_lookup(m, cpu, pmd)
+    elif COUNTS_PERCPU and pin & PERCPU:
+        table = pte_try_get_percpu(m, cpu, pmd)
+    elif pin & COUNTED == 0:
         table = pmd_pgtable(read_once(m.entry, pmd))
     elif pin == PIN_COUNT_RCU:
         table = pte_try_get_rcu(m, cpu, pmd)
@@ -161,6 +199,8 @@ def entry_changed(m, cpu, pmd, table, old, new, n):
     pin = m.config.pin[0]
     if COUNTS_ENTRIES and pin & ENTRIES:
         count_entries(m, cpu, table, old, new, n)
+    elif COUNTS_PERCPU and pin & PERCPU:
+        percpu_entries(m, cpu, table, n * ((new != 0) - (old != 0)))
     elif old == 0 and new != 0 and pin & COUNTED:
         pte_get_many(m, cpu, pmd, n)
 
@@ -171,7 +211,9 @@ def pte_table_init(m, table, visitors, n, entry):
 
     Locking: the table must be private still.
     """
-    pte_ref_init(m, table, visitors + n)
+    pte_ref_init(m, table, visitors if COUNTS_VISITORS and m.config.pin[0] & VISITORS else visitors + n)
+    if COUNTS_PERCPU and m.config.pin[0] & PERCPU:
+        percpu_init(m, table, visitors + n)
     if COUNTS_ENTRIES and m.config.pin[0] & ENTRIES:
         init_entries(m, table, n, entry)
 
@@ -186,6 +228,10 @@ def pte_put_many(m, cpu, mm, pmd, addr, n):
         table = pte_put_last(m, cpu, pmd, n)
         if table != 0:
             free_pte_table(m, cpu, mm, pmd, table, addr)
+    elif COUNTS_VISITORS and m.config.pin[0] & VISITORS:
+        htable_release(m, cpu, mm, pmd, addr)
+    elif COUNTS_PERCPU and m.config.pin[0] & PERCPU:
+        percpu_put(m, cpu, pmd)
 
 
 @kernel_inline
@@ -201,12 +247,17 @@ def pte_put_many_tlb(m, cpu, mm, pmd, addr, n):
         table = pte_put_last(m, cpu, pmd, n)
         if table != 0:
             free_counted_tlb(m, cpu, mm, pmd, table, addr)
+    elif COUNTS_VISITORS and m.config.pin[0] & VISITORS:
+        htable_release(m, cpu, mm, pmd, addr)
+    elif COUNTS_PERCPU and m.config.pin[0] & PERCPU:
+        percpu_put_tlb(m, cpu, pmd)
 
 
 @kernel_inline
 def pte_put_entries_tlb(m, cpu, mm, pmd, addr, n):
     """Put n references of entries that became none, and stay a visitor. Locking: as pte_put_many."""
-    pte_put_many_tlb(m, cpu, mm, pmd, addr, n)
+    if m.config.pin[0] & COUNTED:
+        pte_put_many_tlb(m, cpu, mm, pmd, addr, n)
 
 
 @kernel_inline
@@ -239,6 +290,8 @@ def zap_ended(m, cpu, mm, pmd, table, details, start, end, skipped, cleared_pmd)
         reclaim_unlocked(m, cpu, mm, pmd, table, details, start, end, skipped, cleared_pmd)
     elif MARKS_STRAY and cleared_pmd:
         free_covered(m, cpu, mm, pmd, table, start)
+    elif COUNTS_PERCPU and m.config.pin[0] & PERCPU:
+        percpu_zapped(m, cpu, table, details)
 
 
 @kernel_inline
@@ -247,7 +300,7 @@ def policy_tick(m, cpu, mm):
     might_sleep(m, cpu)
     if m.config.scan_period[0] != 0:
         scan_tick(m, cpu, mm)
-    if LOCKS_MM and m.config.upper[0] != 0:
+    if FREES_UPPER and m.config.upper[0] != 0:
         upper_tick(m, cpu, mm)
 
 
@@ -265,3 +318,13 @@ def policy_pressure(m, cpu, mm):
     policy_demand(m, cpu, mm)
     if m.config.scan_period[0] != 0:
         scan_now(m, cpu, mm)
+    if COUNTS_VISITORS and m.config.table_cache[0] != 0:
+        htable_reap_all(m, cpu)
+
+
+@kernel_inline
+def policy_exit(m, cpu, mm):
+    """An mm has exited: nothing that the policy keeps for it may stay. Locking: mmap_lock is held for writing."""
+    mmap_assert_write_locked(m, cpu, mm)
+    if COUNTS_VISITORS and m.config.table_cache[0] != 0:
+        htable_reap(m, cpu, mm)

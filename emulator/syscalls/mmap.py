@@ -34,6 +34,7 @@ from emulator.pgtable_types import (
     TASK_SIZE,
     USER_PGTABLES_CEILING,
 )
+from emulator.policy.pte_ref import policy_exit
 from emulator.syscalls.device import remap_pfn_range, unlink_file_vma
 from emulator.syscalls.mseal import any_sealed
 from emulator.tables.mmu_gather import ZAP_DROP_MARKERS, pte_free_tlb, tlb_finish_mmu, tlb_flush_mmu, tlb_gather_mmu
@@ -368,6 +369,7 @@ def exit_mmap(m, cpu, mm):
         ceiling = m.vma.start[row + 1] if row + 1 < vma_limit(m, mm) else USER_PGTABLES_CEILING
         free_pgd_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], 0, ceiling)
     tlb_finish_mmu(m, cpu)
+    policy_exit(m, cpu, mm)
     m.mm.vmas[mm] = 0
     m.mm.total_vm[mm] = 0
     check_mm(m, cpu, mm)

@@ -6,7 +6,7 @@ grace period freed and poisoned, used again.
 
 from emulator.atomic import (
     DEBUG,
-    LOCKS_MM,
+    FREES_UPPER,
     MARKS_STRAY,
     data_race,
     kernel,
@@ -74,7 +74,7 @@ def no_entry(m, table, n):
 @kernel
 def note_pmd_cleared(m, mm, pmd):
     """Where upper tables go when they are empty: have the mm look, if the PMD table may be. Locking: none needed."""
-    if LOCKS_MM and m.config.upper[0] != 0:
+    if FREES_UPPER and m.config.upper[0] != 0:
         if no_entry(m, table_of(pmd), PTRS_PER_PTE):
             write_once(m.mm.upper_due, mm, 1)
 

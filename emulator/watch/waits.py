@@ -15,6 +15,7 @@ class Wait(IntEnum):
     INODE_LOCK = 6
     PAGE_LOCK = 7
     ANON_VMA_LOCK = 8
+    HTABLE_LOCK = 10
     BARRIER = 16
     FLUSH = 17
     MEMORY = 18
@@ -32,6 +33,7 @@ WAIT_TEXT = {
     Wait.PMD_LOCK: "pmd_lock (ptl of table {})",
     Wait.PTE_LOCK: "ptl of table {}",
     Wait.ZONE_LOCK: "the zone lock of zone {} (0 frames, 1 tables)",
+    Wait.HTABLE_LOCK: "htable lock {}",
     Wait.BARRIER: "the other CPUs at barrier {}",
     Wait.FLUSH: "the flush agent (tlb_gen {})",
     Wait.MEMORY: "a grace period to give memory back (zone {})",

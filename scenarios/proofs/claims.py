@@ -15,12 +15,14 @@ from scenarios.zoo.bodies import (
     EMPTY,
     LAZYFREE,
     ONE_ENTRY,
+    TWO_ENTRIES,
     access,
     around,
     at_once,
     fault,
     read_nested,
     reclaim,
+    release,
     walk,
     zap,
     zap_slot,
@@ -54,6 +56,15 @@ def counted_plainly(m: Any) -> None:
     entries = sum(m.entry[entry_at(table, i)] != 0 for i in range(4)) if table else 0
     if table and m.ptdesc.nr_entries[table] != entries:
         raise AssertionError(f"table {table} has {entries} entries and count {m.ptdesc.nr_entries[table]}")
+
+
+def counted_apart(m: Any) -> None:
+    """As counted_plainly, and it has no visitor."""
+    counted_plainly(m)
+    pmd = pmd_lookup(m, 0, BASE)
+    table = pgtable_of(m.entry[pmd]) if pmd else 0
+    if table and m.ptdesc.pte_refcount[table] != 0:
+        raise AssertionError(f"table {table} has {m.ptdesc.pte_refcount[table]} visitors, and no CPU is there")
 
 
 READER_SEES = ("freed-under-rcu-reader", "count-saturated", "table-use-after-free")
@@ -137,6 +148,26 @@ _CLAIMS = (
         source="PMAP_LOCK, sys/amd64/amd64/pmap.c",
         policy="pmap-mutex",
         bound=2,
+    ),
+    Subject(
+        name="claim/visitors-keep-their-table",
+        text="a visitor that is counted under the lock of the hash keeps its table: the last one out has seen it",
+        scene=at_once(ONE_ENTRY, walk, zap, partial(fault, page=1), end=counted_apart),
+        knob="lookup-unlocked",
+        detectors=("freed-table-not-empty", "table-use-after-free", "pmd-changed-under-pin", *COUNT),
+        source="htable_lookup and htable_release, uts/i86pc/vm/htable.c, illumos",
+        policy="htable",
+        bound=2,
+    ),
+    Subject(
+        name="claim/switched-count-is-whole",
+        text="while a count goes from a word on each CPU to one word no CPU takes it for zero, and then it is exact",
+        scene=at_once(TWO_ENTRIES, release, walk, partial(fault, page=2), coordinator=True),
+        knob="percpu-no-bias",
+        detectors=("freed-table-not-empty",),
+        source="percpu_ref_switch_to_atomic_rcu; percpu_ref, 13 of 18",
+        policy="percpu-ref",
+        bound=1,
     ),
     Subject(
         name="claim/asked-for-tables-outlive-their-readers",

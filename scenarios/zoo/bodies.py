@@ -31,6 +31,7 @@ Body = Callable[[Any, int], Any]  # of m and the CPU
 EMPTY = (mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, PAGE), STOP)  # leaves an empty pmd, and a poisoned table
 CACHED = (mmap_file(BASE, SLOT, 0), read(BASE, 2 * PAGE), dontneed(BASE, 2 * PAGE), STOP)  # the same, of a file
 ONE_ENTRY = (mmap(BASE, SLOT), touch(BASE, PAGE), STOP)
+TWO_ENTRIES = (mmap(BASE, SLOT), touch(BASE, 2 * PAGE), STOP)
 # One page, and a free block of frames.
 BLOCK = (
     mmap(BASE, SLOT),
@@ -115,6 +116,11 @@ def zap_then_fault(m: Any, cpu: int) -> None:
 def zap_slot(m: Any, cpu: int) -> None:
     """MADV_DONTNEED of the whole slot."""
     zap_page_range(m, cpu, 0, BASE, BASE + SLOT, ZAP_RECLAIM)
+
+
+def release(m: Any, cpu: int) -> None:
+    """MADV_DONTNEED of the first page, as the system call has it."""
+    zap_page_range(m, cpu, 0, BASE, BASE + PAGE, ZAP_RECLAIM)
 
 
 def zap_then_ask(m: Any, cpu: int) -> None:

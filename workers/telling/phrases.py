@@ -47,6 +47,7 @@ ENTRY_NAMES = {1: "pte", 2: "pmd", 3: "pud", 4: "pgd"}
 
 NOUNS = {
     "ptdesc.pte_refcount": "count of table {i}",
+    "ptdesc.nr_entries": "entries of table {i}",
     "ptdesc.state": "table {i}",
     "ptdesc.pmd": "back-pointer of table {i}",
     "ptdesc.mm": "mm of table {i}",
@@ -64,6 +65,7 @@ NOUNS = {
     "mm.mmap_lock_seq": "releases of mmap_lock of mm {i}",
     "mm.tlb_gen": "tlb_gen of mm {i}",
     "mm.tlb_flush_pending": "gathers open on mm {i}",
+    "mm.cached_tables": "first table that mm {i} keeps",
     "vma.start": "start of VMA {i}",
     "vma.end": "end of VMA {i}",
     "vma.anon_vma": "anon_vma of VMA {i}",
@@ -86,6 +88,7 @@ NOUNS = {
     "rcu.hurry": "hurry of the grace period",
     "rcu.taking": "callbacks on their way",
     "zone.lock": "zone lock of the {zone}",
+    "htable.lock": "htable lock {i}",
     "mutex.owner": "{mutex}",
     "mutex.waiter": "next holder of {mutex}",
     "mutex.seq": "releases of {mutex}",
@@ -107,7 +110,7 @@ NOUNS = {
     "run.bug": "BUG",
 }
 
-LOCKS = frozenset({"ptdesc.ptl", "zone.lock", "mutex.owner"})
+LOCKS = frozenset({"ptdesc.ptl", "zone.lock", "htable.lock", "mutex.owner"})
 
 
 def entry_text(entry: int, level: int) -> str:
@@ -134,6 +137,7 @@ VALUES: dict[str, Callable[[int], str]] = {
     "ptdesc.mm": lambda v: f"mm {v - 1}" if v else "none",
     "ptdesc.next": lambda v: f"table {v}" if v else "none",
     "cpu.cb_head": lambda v: f"table {v}" if v else "none",
+    "mm.cached_tables": lambda v: f"table {v}" if v else "none",
     "cpu.flush_state": lambda v: {0: "none", 1: "requested", 2: "done"}.get(v, number_text(v)),
     "cpu.lazy": lambda v: "on" if v else "off",
     "cpu.idle": lambda v: "idle" if v else "not idle",

@@ -63,6 +63,8 @@ def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
             return [int(views["ptdesc"]["ptl"][index]) - 1]
         case Wait.ZONE_LOCK:
             return [int(views["zone"]["lock"][index]) - 1]
+        case Wait.HTABLE_LOCK:
+            return [int(views["htable"]["lock"][index]) - 1]
         case Wait.PAGE_LOCK | Wait.INODE_LOCK | Wait.I_MMAP_LOCK | Wait.ANON_VMA_LOCK:
             return [int(views["mutex"]["owner"][index]) - 1]
         case Wait.WRITEBACK | Wait.RECLAIM:

@@ -93,6 +93,7 @@ def locks_held(views: Views, cpu: int) -> list[str]:
         held.append(f"ptl of table {table} (level {descriptors['level'][table]})")
     for zone in np.flatnonzero(views["zone"]["lock"] == cpu + 1):
         held.append(f"zone lock of the {'tables' if zone else 'frames'}")
+    held += [f"htable lock {lock}" for lock in np.flatnonzero(views["htable"]["lock"] == cpu + 1)]
     if row["gather_mm"]:
         frames, tables = many(int(row["gather_pages"]), "frame"), many(int(row["gather_tables"]), "table")
         held.append(f"an open mmu_gather with {frames} and {tables}")

@@ -36,6 +36,8 @@ GIVES_BACK = {  # the workloads after which no empty table is left; after the ot
     "corten-eager": COUNTED,
     "scan-eager": COUNTED - {"free-reclaimed"},
     "pmap-mutex": COUNTED,
+    "htable": COUNTED,
+    "percpu-ref": {"sweep", "pieces-64k", "pieces-4k", "fork", "truncate"},
 }
 BY_CHANCE = {("async-scan", "fork")}  # the child has what the parent had; nobody scans a child that waits
 OF_FILES = {"file-pageout", "truncate"}  # a GiB that maps a file keeps its PMD table, whatever the policy

@@ -14,6 +14,7 @@ from scenarios.zoo.race import RACES, load_race
 TASKS = 4  # the coordinator among them
 NAMES = [f"race/{name}" for name in RACES]
 DEEP = ("race/ipi-for-grace-period", "race/null-prealloc", "race/move-without-rmap-lock")  # longer than a minute
+DEEP = (*DEEP, "race/stale-table-after-switch")  # five preemptions
 
 
 @pytest.mark.parametrize("name", RACES)
