@@ -27,6 +27,7 @@ from scenarios.traces.trace import TraceError, parse
 from scenarios.traces.whatif import Curve, run
 
 POLICIES = ("none", "pt-reclaim", "refcount", "async-scan")
+LAB = Lab(policies=POLICIES)
 _QUIET = ["sh", "-c", 'exec "$0" "$@" </dev/null >/dev/null']
 _SCAVENGER = """
 import mmap, os
@@ -127,7 +128,7 @@ def measure(wanted: Sequence[Program], tool: str) -> list[list[str]]:
             trace = str(Path(directory) / "program.trace")
             try:
                 record_command(program.command, trace, tool)
-                curves = run(parse(trace), Lab(policies=POLICIES), Record("whatif", 0))
+                curves = run(parse(trace), LAB, Record("whatif", 0))
             except (UserError, TraceError) as error:
                 note(f"{program.name} is left out: {error}")
                 continue
@@ -141,6 +142,7 @@ def measure(wanted: Sequence[Program], tool: str) -> list[list[str]]:
 @click.option("--tool", default=None, help="perf or strace. [the first that can be used]")
 def main(only: str, tool: str | None) -> None:
     """Record and replay."""
+    LAB.choose_engine()
     chosen = choose_tool(tool)
     with tempfile.TemporaryDirectory(prefix="ptelab-") as directory:
         wanted = [one for one in programs(Path(directory)) if one.name.startswith(only)]

@@ -86,10 +86,11 @@ class Importer:
         """Which thread of the first process, from when to when. What changes mappings has an order, and no length."""
         if event.time is None or self._origin is None:
             return None
-        end = max(0, round((event.time - self._origin) * 1e6))
-        began = event.began if event.name in _OVERLAP else None
-        begin = end if began is None else max(0, round((began - self._origin) * 1e6))
-        return self.people.threads.get(event.tid, 0), min(begin, end), end
+        end = begin = max(0, int((event.time - self._origin) * 1e6 + 0.5))
+        began = event.began
+        if began is not None and began != event.time and event.name in _OVERLAP:
+            begin = max(0, min(end, int((began - self._origin) * 1e6 + 0.5)))
+        return self.people.threads.get(event.tid, 0), begin, end
 
     def comparisons(self) -> list[str]:
         """What snapshots said of the mappings, the latest of each process."""

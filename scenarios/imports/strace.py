@@ -6,6 +6,7 @@ Source: strace 4.x to 7.x, as they write; `ptelab import` reads -f, -ff, -t, -tt
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 
@@ -32,11 +33,6 @@ HEAD = re.compile(
     r"(?:\[[0-9a-f? ]+\] +)*"  # -i, -n
     r"(?:([a-z_][a-z_0-9]*)\(|(<\.\.\. )|(\+\+\+ |--- ))"  # what
 )
-_CALL = (  # most of what allocators do, in one look: operands that are words, and success
-    r"(madvise|mprotect|munmap|mmap|brk)\(([^\"<\[{(=]*)\) += (0x[0-9a-f]+|0)(?: <(\d+\.\d+)>)?$"
-)
-_LINE = re.compile(r"(?:\[pid +(\d+)\] |(\d+) +)?(?:(\d+\.\d+|\d\d:\d\d:\d\d(?:\.\d+)?) )?" + _CALL)
-_WHOLE = re.compile(_CALL)
 _TOOK = re.compile(r" <(\d+\.\d+)>$")
 _RESUMED = re.compile(r"([a-z_0-9]+) resumed> ?")
 _END = re.compile(r"(.*)\)\s+= (-?(?:0x[0-9a-f]+|\d+)|\?)(.*)", re.S)
@@ -53,6 +49,9 @@ _RELATIVE = 1e8  # a stamp below it, not of a day, is the time since the line be
 _WANTED = {*PARAMETERS, *WITHOUT_EFFECT, *NOT_MODELLED, *CREATES}
 _ENTERED = {*CREATES, "munmap", "exit", "exit_group"}  # what matters when it begins
 _USERFAULT = "UFFDIO_"
+_PLAIN = {"madvise", "mprotect", "munmap", "mmap", "brk"}  # most of what allocators do
+_event = tuple.__new__
+_DONE = Event("done", "", 0, None, 0)
 SUMMARY_ONLY = "a summary of strace -c counts calls, and has none"
 
 
@@ -64,6 +63,21 @@ def looks_like(lines: list[str]) -> bool:
 def is_summary(lines: list[str]) -> bool:
     """True if the lines are what strace -c prints."""
     return any(_SUMMARY.match(line) for line in lines)
+
+
+def _plain(rest: str) -> tuple[list[str], int, float]:
+    """What stands behind the parenthesis of a call that succeeded: operands that are words, the result, how long it
+    took, 0 if that is not said. Raises ValueError if it is another line.
+    """
+    operands, _, tail = rest.rpartition(")")
+    equals, _, result = tail.partition("= ")
+    took = 0.0
+    if result[-1:] == ">":
+        result, _, seconds = result.partition(" <")
+        took = float(seconds[:-1])
+    if "<" in operands or "=" in operands or (equals != " " and equals.strip()):
+        raise ValueError(rest)
+    return operands.split(", "), int(result, 16 if result[:2] == "0x" else 10), took
 
 
 class Clock:
@@ -99,7 +113,7 @@ class Strace:
 
     def __init__(self, lines: Lines, account: Account, tid: int = 0, several: bool = False) -> None:
         self._lines, self._account, self._tid, self._several = lines, account, tid, several
-        self._source = lines.name
+        self._source, self._others = lines.name, account.others
         self._open: dict[int, tuple[str, str, int, float | None]] = {}  # task -> call, operands, line, time
         self._alias: dict[int, int] = {}  # a task that had no number on its first lines
         self._unnumbered = False  # there is one, and nobody knows its number yet
@@ -112,23 +126,14 @@ class Strace:
         """The events of the file."""
         line_number = 0
         account, match, wanted, others = self._account, HEAD.match, _WANTED, self._account.others
-        plain, source, new, alias = _LINE.match, self._source, tuple.__new__, self._alias
-        clock, time_of, epoch = self._clock, self._time, False
+        alias, time_of, quick = self._alias, self._time, self._quick
         for block in self._lines:
             for line in block:
                 line_number += 1
-                if found := plain(line):
-                    who, bare, stamp, name, operands, result, took = found.groups()
-                    tid = int(who or bare or self._tid)
-                    tid = alias.get(tid, tid)
-                    if self._unnumbered and tid:
-                        tid = self._meet(tid)
-                    began = time = float(stamp) if epoch and stamp else time_of(stamp, line_number)
-                    epoch = clock.epoch
-                    if took and began is not None and clock.now is not None and name != "munmap":
-                        time = began + float(took)
-                    words, value = operands.split(", "), int(result, 16)
-                    yield new(Event, (PLAIN, source, line_number, time, tid, name, words, value, "", 0, None, began))
+                event = None if self._torn else quick(line, line_number)
+                if event is not None:
+                    if event is not _DONE:
+                        yield event
                     continue
                 if self._torn or "\x1b" in line or "attached" in line:
                     line = self._mended(line)
@@ -152,14 +157,14 @@ class Strace:
                 rest = line[found.end() :]
                 if name is not None:
                     if rest.endswith(_UNFINISHED):
-                        operands = rest[: rest.rindex("<")].rstrip()
-                        self._open[tid] = (name, operands, line_number, began)
+                        self._begin(tid, name, rest, line_number, began)
                         if name in _ENTERED:
-                            yield self._event(ENTER, line_number, began, tid, name, operands)
-                    elif event := self._call(line_number, began, began, tid, name, rest):
+                            yield self._event(ENTER, line_number, began, tid, name, self._open[tid][1])
+                    elif (event := self._call(line_number, began, began, tid, name, rest)) is not None:
                         yield event
                 elif resumed is not None:
-                    if event := self._resumed(line_number, began, tid, rest):
+                    event = self._resumed(line_number, began, tid, rest)
+                    if event is not None:
                         yield event
                 elif mark == "+++ ":
                     self._open.pop(tid, None)
@@ -171,6 +176,54 @@ class Strace:
             account.lines += len(block)
         if self._summary and not account.understood:
             account.note(f"{self._source}: {SUMMARY_ONLY}")
+
+    def _quick(self, line: str, line_number: int) -> Event | None:
+        """The event of a line that is one of the usual, _DONE if it has none; None if somebody has to look closer."""
+        head, paren, rest = line.partition("(")
+        words = head.split()
+        name = words[-1] if paren and words else ""
+        known = name in _PLAIN
+        if not known and name not in self._others:
+            return None
+        who, stamp = "", None
+        if words[0] == "[pid":
+            who = words[1][:-1]
+            del words[:2]
+        elif len(words) > 1 and words[0].isdecimal():
+            who = words[0]
+            del words[0]
+        if len(words) > 1:
+            stamp = words[0]
+            if len(words) > 2 or not ("." in stamp or ":" in stamp):
+                return None
+        clock = self._clock
+        if not known:  # of a call that was met before, and has nothing to do with memory
+            if (stamp and not clock.epoch) or (who and not who.isdecimal()) or name == "ioctl":
+                return None
+            self._others[name] += 1
+            return _DONE
+        try:
+            tid = int(who) if who else self._tid
+            began = float(stamp) if clock.epoch and stamp else self._time(stamp, line_number)
+            tid = self._alias.get(tid, tid)
+            if self._unnumbered and tid:
+                tid = self._meet(tid)
+            if rest.endswith(_UNFINISHED[0]):
+                return None if name in _ENTERED else self._begin(tid, name, rest, line_number, began)
+            words, value, took = _plain(rest)
+        except ValueError:
+            return None
+        time = began
+        if took and began is not None and clock.now is not None and name != "munmap":
+            time = began + took
+        if tid == 0:
+            self._unnumbered = True
+        return _event(Event, (PLAIN, self._source, line_number, time, tid, name, words, value, "", 0, None, began))
+
+    def _begin(self, tid: int, name: str, rest: str, line_number: int, began: float | None) -> Event:
+        """The first half of a call, which does nothing yet."""
+        self._open[tid] = (name, rest[: rest.rindex("<")].rstrip(), line_number, began)
+        return _DONE
 
     def _meet(self, tid: int) -> int:
         """Who a number is: a child that is attached or being made, else the task that had none so far."""
@@ -236,10 +289,10 @@ class Strace:
         self, line_number: int, began: float | None, time: float | None, tid: int, name: str, rest: str
     ) -> Event | None:
         """A call with its result: what stands behind its name."""
-        whole = _WHOLE.match(f"{name}({rest}")
-        if whole is not None:
-            words, value = whole[2].split(", "), int(whole[3], 16)
-            return Event(PLAIN, self._source, line_number, time, tid, name, words, value, began=began)
+        if name in _PLAIN:
+            with contextlib.suppress(ValueError):
+                words, value, _ = _plain(rest)
+                return Event(PLAIN, self._source, line_number, time, tid, name, words, value, began=began)
         found = _END.match(rest)
         if found is None:
             if self._lines.cut_off:

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -58,7 +58,13 @@ class Writer:
         """One operation of a process; `who` is "" or "in K "."""
         if self._touch is not None:
             self._flush_touch()
-        self._put(who, who, text, self.when)
+        if self.when is None:
+            self.operations += 1
+            self._pending.append(f"{who}{text}\n")
+            if len(self._pending) > 4096:
+                self._spill()
+        else:
+            self._put(who, who, text, self.when)
 
     def fork(self, parent: str, child: int) -> None:
         """A process begins, as the child of another."""
@@ -79,8 +85,12 @@ class Writer:
         else:
             self._pending.append(f"on {self._homes.get(home, when[0])} {when[1]} {when[2]} {who}{text}\n")
         if len(self._pending) > 4096:
-            self._body.writelines(self._pending)
-            self._pending.clear()
+            self._spill()
+
+    def _spill(self) -> None:
+        """Put what is ready where it lies until the trace is whole."""
+        self._body.writelines(self._pending)
+        self._pending.clear()
 
     def remark(self, text: str) -> None:
         """A comment line."""
@@ -91,18 +101,19 @@ class Writer:
         verb = "touch" if write else "read"
         last = self._touch
         if last is not None:
-            began, when = self._touched, self.when
-            if (
-                (last[0], last[1], last[3]) == (who, verb, start)
-                and (began is None) == (when is None)
-                and (began is None or when is None or began[0] == when[0])
-            ):
+            if last[3] == start and last[0] == who and last[1] == verb and self._extended():
                 self._touch = (who, verb, last[2], end)
-                if began is not None and when is not None:
-                    self._touched = (began[0], began[1], max(began[2], when[2]))
                 return
             self._flush_touch()
         self._touch, self._touched = (who, verb, start, end), self.when
+
+    def _extended(self) -> bool:
+        """True if the access before was of the same thread: its interval goes on until now."""
+        began, when = self._touched, self.when
+        if began is not None and when is not None and began[0] == when[0]:
+            self._touched = (began[0], began[1], max(began[2], when[2]))
+            return True
+        return began is when  # nobody says when
 
     def _flush_touch(self) -> None:
         assert self._touch is not None
@@ -110,7 +121,7 @@ class Writer:
         self._touch = None
         self._put(who, who, f"{verb} @ {start:#x} {end - start:#x}", self._touched)
 
-    def map(self, who: str, mapping: Mapping, words: Iterable[str] = ()) -> bool:
+    def map(self, who: str, mapping: Mapping, words: Sequence[str] = ()) -> bool:
         """Map a range; False if its file is too large for a machine, and it is anonymous memory instead."""
         start, length, prot = mapping.start, mapping.end - mapping.start, _PROT[mapping.prot & 7]
         if mapping.file and length <= LARGEST_FILE:
@@ -118,8 +129,8 @@ class Writer:
             sharing = "shared" if mapping.shared else "private"
             self.line(who, f"mf @ {length:#x} {start:#x} {prot} {sharing} 0 {page}")
             return True
-        flags = ",".join(words)
-        self.line(who, f"mm @ {length:#x} {start:#x} {prot} {flags}".rstrip())
+        flags = f" {','.join(words)}" if words else ""
+        self.line(who, f"mm @ {length:#x} {start:#x} {prot}{flags}")
         return not mapping.file
 
     def protect(self, who: str, start: str, length: int, prot: int) -> None:
@@ -151,8 +162,7 @@ class Writer:
         """Count all operations so far."""
         if self._touch is not None:
             self._flush_touch()
-        self._body.writelines(self._pending)
-        self._pending.clear()
+        self._spill()
 
     def finish(self, header: Iterable[str]) -> None:
         """Write the trace: a header, the file, the body. A regular file is replaced at once; what is none, a device or
