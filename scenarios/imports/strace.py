@@ -130,7 +130,7 @@ class Strace:
         for block in self._lines:
             for line in block:
                 line_number += 1
-                event = None if self._torn else quick(line, line_number)
+                event = None if self._torn or "attached" in line else quick(line, line_number)
                 if event is not None:
                     if event is not _DONE:
                         yield event
@@ -146,6 +146,8 @@ class Strace:
                     others[name] += 1
                     if stamp is not None and not self._clock.absolute:
                         time_of(stamp, line_number)
+                    if self._unnumbered and (who or bare):
+                        self._meet(int(who or bare))
                     continue
                 began = time_of(stamp, line_number)
                 tid = int(who or bare or self._tid)
@@ -201,6 +203,8 @@ class Strace:
             if (stamp and not clock.epoch) or (who and not who.isdecimal()) or name == "ioctl":
                 return None
             self._others[name] += 1
+            if self._unnumbered and who:
+                self._meet(int(who))
             return _DONE
         try:
             tid = int(who) if who else self._tid

@@ -185,6 +185,12 @@ def test_the_first_task_keeps_its_lines_when_a_child_was_made_in_one_line(tmp_pa
     assert [event.tid for event in events] == [0, 0, 6]
 
 
+def test_a_line_of_another_call_that_a_message_tore_is_no_loss(tmp_path):
+    text = "read(3) = 1\nread(3, strace: Process 6 attached\n <unfinished ...>\n[pid  6] brk(NULL) = 0x55f0f86aa000\n"
+    events, account = read(tmp_path, text)
+    assert ([event.tid for event in events], account.malformed) == ([6], 0)
+
+
 def test_relative_stamps_add_up_and_midnight_goes_on(tmp_path):
     relative, _ = read(tmp_path, "0.5 brk(NULL) = 0x1000\n0.25 brk(NULL) = 0x1000\n", several=True)
     assert [event.time for event in relative] == [0.5, 0.75]
