@@ -161,6 +161,13 @@ def no_visitors(frozen: Frozen) -> int:
     return int(np.count_nonzero(frozen.views["ptdesc"]["pte_refcount"][frozen.live_pte]))
 
 
+def unwired(frozen: Frozen) -> int:
+    """No live PTE table has a visitor, where those are counted apart, and no CPU is in an rmap walk."""
+    words = frozen.views["config"]["cpu_words"][0]
+    walks = frozen.views["cpu_word"]["word"][:: max(1, words)]
+    return int(np.count_nonzero(frozen.views["ptdesc"]["policy_word"][frozen.live_pte]) + np.count_nonzero(walks & 1))
+
+
 def zeros_counted(frozen: Frozen) -> int:
     """Every live PTE table's second count is the number of its entries that map the zero page."""
     entries = frozen.entries[frozen.live_pte]
@@ -440,6 +447,7 @@ def locks(frozen: Frozen) -> int:
     held = np.count_nonzero(v["ptdesc"]["ptl"][: frozen.used]) + np.count_nonzero(v["zone"]["lock"])
     held += np.count_nonzero(v["mutex"]["owner"]) + np.count_nonzero(v["htable"]["lock"])
     held += np.count_nonzero(v["mm"]["mmap_readers"]) + np.count_nonzero(v["mm"]["mmap_writer"])
+    held += np.count_nonzero(v["mm"]["pmap_lock"])
     return int(held + np.count_nonzero(v["cpu"]["rcu_nesting"]))
 
 
@@ -493,6 +501,7 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
     "zeros_counted": zeros_counted,
     "no_visitors": no_visitors,
     "percpu_counted": percpu_counted,
+    "unwired": unwired,
     "tables_installed": tables_installed,
     "tables_reachable": tables_reachable,
     "shared_tables": shared_tables,
@@ -520,6 +529,7 @@ CONDITIONAL = (  # checks that hold under some policies only: config.invariants
     "zeros_counted",
     "no_visitors",
     "percpu_counted",
+    "unwired",
 )
 
 

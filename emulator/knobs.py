@@ -307,6 +307,16 @@ _KNOBS = (
         "H36; CortenMM, ostd/src/mm/page_table",
     ),
     Knob(
+        "free-without-wait",
+        "a table is freed without a wait for rmap walks, which have not wired it",
+        "H31; pmap_disconnect_options of XNU, whose CPU says that it is in one",
+    ),
+    Knob(
+        "wired-ignored",
+        "a table without entries goes though a fault has wired it",
+        "pmap_enter_options of XNU: the wired count, across an allocation",
+    ),
+    Knob(
         "demote-uncounted",
         "the entries that a split of a huge page makes are not counted",
         "H34; pmap_demote_pde of FreeBSD, 78d3e2f45aae",

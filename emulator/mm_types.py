@@ -12,6 +12,7 @@ Lock order, outermost first (a CPU may take a lock only while it holds none furt
         i_mmap_lock                one per file, the device's too: which ranges of which mm map it; sleeps
           anon_vma lock            one per family of mms: their VMA arrays, against rmap walkers; sleeps
             htable lock            one per hash of a pmd: guards visits to its table; one per mm: tables it keeps
+            pmap_lock              one per mm, where a policy has it: to wire a table, or to take one out
             ptl of an upper table  pmd_lock: guards which tables the entries of that table name
               ptl of a PTE table   guards the entries of that table
                 zone lock          page_alloc's own, innermost
@@ -383,6 +384,7 @@ MM = struct(
     line(  # the policy's own words
         next_scan="when it is due to be scanned for empty tables, nanoseconds; cmpxchg",
         scan_offset="address where the next scan goes on; a CPU that scans, with mmap_lock for reading",
+        pmap_lock="readers, or -(owner + 1): looks that wire a table, or take one out; rwlock.py",
         upper_due="1 if a PMD table was seen to be empty; the CPU that saw it, and a look with mmap_lock for write",
         # Invariant: each table on the list is FREE, and all of its entries are none: checks.py:tables.
         cached_tables="first of the free tables that it keeps, 0 ends the list; holder of its htable lock",

@@ -150,6 +150,8 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     "free_ptes.cleared": Case((ASKS, MAPS_TOO), policy="two-counter-safe"),
     "pte_lock.stray": Case(holds=(_READING, "rcu_read_lock"), policy="corten"),
     "corten.stray": Case(holds=(_READING, _GATHER), policy="corten"),
+    "xnu.unhooked": Case(holds=(_READING, "the lock of the tables of mm 0", _GATHER), policy="xnu-ptd"),
+    "xnu.waiting": Case(holds=(_READING, _GATHER), policy="xnu-ptd"),
     "upper.unhooked": Case(holds=(_WRITING,), policy="scan-eager"),
     "zap.cleared": Case(holds=(_READING, _GATHER)),
     "pte_put.dropped": Case(),

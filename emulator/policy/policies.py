@@ -14,6 +14,7 @@ PIN_COUNT_LOCKED = 1  # a reference, taken under pmd_lock
 PIN_COUNT_RCU = 3  # a reference, taken under RCU
 PIN_RCU = 4  # nothing: looks are RCU read sections, and pte_lock looks at the pmd again
 PIN_MM = 12  # the one lock of the mm, in place of every ptl; behind it pte_lock looks at the pmd again
+PIN_WIRED = 256  # a count of visitors, taken under the lock of the mm, shared; rmap walks are waited for
 PIN_STRAY = 20  # nothing: as RCU, but a bit of the table tells pte_lock that it has gone
 COUNTED = 1  # the bit of those that count references
 LOOKS_AGAIN = 4  # the bit of those whose pte_lock may say no
@@ -26,6 +27,7 @@ VISITORS = 512  # a reference, taken under a lock of a hash; entries are counted
 PIN_HASHED = VISITORS
 PERCPU = 1024  # a reference, in a word on each CPU or in one, under RCU; entries hold one each
 PIN_PERCPU = PERCPU
+WIRED = 256  # the bit of those that count visitors apart
 
 # Policy.demand: what the instruction free_ptes does
 DEMAND_NONE = 0
@@ -38,6 +40,7 @@ FAMILIES = {
     "stray": STRAY,
     "visitors": VISITORS,
     "percpu": PERCPU,
+    "wired": WIRED,
 }  # what a build may leave out (engine.py): the bit of `pin`
 
 # Policy.reclaim: which zaps look whether they have emptied a table
@@ -200,6 +203,11 @@ POLICIES = {
         "as corten, and a table goes with its last entry, whatever took that",
         "ours", PIN_STRAY | ENTRIES | EAGER, RECLAIM_NONE, 1, 1, invariants=("entries_counted",),
         readers="RCU, and the table's mark", hole="a table that never had an entry stays", table_bytes=8,
+    ),
+    "xnu-ptd": Policy(
+        "entries and visitors counted apart; a zap takes the table, and waits for page-outs",
+        "XNU, arm64 pmap", PIN_WIRED | ENTRIES, cpu_words=1, invariants=("entries_counted", "unwired"),
+        readers="a count of visitors", hole="reclaim leaves empty tables to the next zap", table_bytes=4, cpu_bytes=8,
     ),
 }  # fmt: skip
 

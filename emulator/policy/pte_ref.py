@@ -6,6 +6,7 @@ Every path says the same, whatever the policy; a policy's answers are in its own
                pte_put_many, .._tlb         leaves, with references of entries that became none
                pte_lock, pte_unlock         takes its ptl; pte_lock may say no: the table has gone
                pte_peek                     looks at an entry without the ptl; an entry of a table that has gone is none
+    rmap       rmap_walk_begins, .._ends    comes to tables by a page, under the lock of its rmap, and is done with them
     entries    entry_changed                n entries went from old to new, under ptl
                pte_put_entries_tlb          references of n entries that became none, after the ptl
     zap        pte_zap_begins               covered?
@@ -23,6 +24,7 @@ Every path says the same, whatever the policy; a policy's answers are in its own
     hashed         counts, under a lock     always: it is pinned          at the last put, if it has no entry
     percpu         counts on its CPU        always: it is pinned          at the end of a zap, or a visitor meets zero
     RCU            reads the pmd            if the pmd names it still     when its policy finds it
+    wired          counts the visitor       always: it is pinned          at the end of a zap
 
 `pin` and `reclaim` are words of `config` (policies.py); nothing outside of policy/ asks for them.
 """
@@ -35,9 +37,11 @@ from emulator.atomic import (
     FREES_UPPER,
     LOCKS_MM,
     MARKS_STRAY,
+    WIRES,
     data_race,
     kernel_inline,
     read_once,
+    write_once,
 )
 from emulator.cpu.interrupts import point
 from emulator.pgtable import pmd_pgtable
@@ -81,12 +85,14 @@ from emulator.policy.policies import (
     RECLAIM_NONE,
     STRAY,
     VISITORS,
+    WIRED,
 )
 from emulator.policy.pt_reclaim import reclaim_locked, reclaim_unlocked
 from emulator.policy.ptlock import lock_table, lock_tables, unlock_table, unlock_tables
 from emulator.policy.rcu_readers import pte_lock_pair_rcu, pte_lock_rcu, pte_peek_rcu
 from emulator.policy.two_counter import free_ptes
 from emulator.policy.upper import upper_tick
+from emulator.policy.xnu_ptd import enter_walk, in_walk, leave_and_free, leave_walk, pte_try_get_wired, unwire
 from emulator.tables.unhook import free_pte_table
 from emulator.watch.lockdep import assert_gather_open, assert_ptl_held, might_sleep, mmap_assert_write_locked
 from emulator.watch.pass_point import mark_life
@@ -106,6 +112,8 @@ def pte_try_get(m, cpu, pmd):
         table = htable_lookup(m, cpu, pmd)
     elif COUNTS_PERCPU and pin & PERCPU:
         table = pte_try_get_percpu(m, cpu, pmd)
+    elif WIRES and pin & WIRED:
+        table = pte_try_get_wired(m, cpu, pmd)
     elif pin & COUNTED == 0:
         table = pmd_pgtable(read_once(m.entry, pmd))
     elif pin == PIN_COUNT_RCU:
@@ -115,7 +123,8 @@ def pte_try_get(m, cpu, pmd):
     if DEBUG and table != 0:
         mark_life(m, cpu, m.life.get, table)
         point(m, cpu, PINNED, table, data_race(m.ptdesc.pte_refcount, table))
-        note_pin(m, cpu, pmd, table)
+        if not (pin & WIRED and in_walk(m, cpu)):
+            note_pin(m, cpu, pmd, table)
     return table
 
 
@@ -130,6 +139,8 @@ def pte_lock(m, cpu, pmd, table):
             return pte_lock_mm(m, cpu, pmd, table)
         if MARKS_STRAY and m.config.pin[0] & STRAY:
             return pte_lock_stray(m, cpu, pmd, table)
+        return pte_lock_rcu(m, cpu, pmd, table)
+    if WIRES and m.config.pin[0] & WIRED and in_walk(m, cpu):
         return pte_lock_rcu(m, cpu, pmd, table)
     lock_table(m, cpu, table)
     return True
@@ -214,6 +225,8 @@ def pte_table_init(m, table, visitors, n, entry):
     pte_ref_init(m, table, visitors if COUNTS_VISITORS and m.config.pin[0] & VISITORS else visitors + n)
     if COUNTS_PERCPU and m.config.pin[0] & PERCPU:
         percpu_init(m, table, visitors + n)
+    if WIRES and m.config.pin[0] & WIRED:
+        write_once(m.ptdesc.policy_word, table, visitors)
     if COUNTS_ENTRIES and m.config.pin[0] & ENTRIES:
         init_entries(m, table, n, entry)
 
@@ -224,7 +237,9 @@ def pte_put_many(m, cpu, mm, pmd, addr, n):
 
     Locking: caller must hold the references and no ptl.
     """
-    if m.config.pin[0] & COUNTED:
+    if WIRES and m.config.pin[0] & WIRED:
+        unwire(m, cpu, pmd)
+    elif m.config.pin[0] & COUNTED:
         table = pte_put_last(m, cpu, pmd, n)
         if table != 0:
             free_pte_table(m, cpu, mm, pmd, table, addr)
@@ -243,7 +258,9 @@ def pte_put(m, cpu, mm, pmd, addr):
 @kernel_inline
 def pte_put_many_tlb(m, cpu, mm, pmd, addr, n):
     """pte_put_many, and the table is freed through this CPU's gather. Locking: as pte_put_many."""
-    if m.config.pin[0] & COUNTED:
+    if WIRES and m.config.pin[0] & WIRED:
+        leave_and_free(m, cpu, mm, pmd)
+    elif m.config.pin[0] & COUNTED:
         table = pte_put_last(m, cpu, pmd, n)
         if table != 0:
             free_counted_tlb(m, cpu, mm, pmd, table, addr)
@@ -258,6 +275,20 @@ def pte_put_entries_tlb(m, cpu, mm, pmd, addr, n):
     """Put n references of entries that became none, and stay a visitor. Locking: as pte_put_many."""
     if m.config.pin[0] & COUNTED:
         pte_put_many_tlb(m, cpu, mm, pmd, addr, n)
+
+
+@kernel_inline
+def rmap_walk_begins(m, cpu):
+    """This CPU comes to tables by a page that they map. Locking: caller must hold the rmap lock of that page."""
+    if WIRES and m.config.pin[0] & WIRED:
+        enter_walk(m, cpu)
+
+
+@kernel_inline
+def rmap_walk_ends(m, cpu):
+    """It is done with all of them. Locking: as rmap_walk_begins."""
+    if WIRES and m.config.pin[0] & WIRED:
+        leave_walk(m, cpu)
 
 
 @kernel_inline

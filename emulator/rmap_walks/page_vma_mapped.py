@@ -39,7 +39,16 @@ from emulator.pgtable import (
     table_of,
 )
 from emulator.pgtable_types import ANON_EXCLUSIVE, PAGE, PAGE_SHIFT, PMD_SIZE, SPECIAL
-from emulator.policy.pte_ref import entry_changed, pte_lock, pte_put, pte_put_many, pte_try_get, pte_unlock
+from emulator.policy.pte_ref import (
+    entry_changed,
+    pte_lock,
+    pte_put,
+    pte_put_many,
+    pte_try_get,
+    pte_unlock,
+    rmap_walk_begins,
+    rmap_walk_ends,
+)
 from emulator.watch.lockdep import assert_ptl_held, mmap_assert_locked
 
 PVMW_MIGRATION = 1  # look for the migration entries of the page, not for the PTEs that map it
@@ -60,17 +69,19 @@ def rmap_walk_begin(m, cpu, frame, pages, flags):
     m.pvmw.index[cpu] = mapping >> MAPPING_SHIFT
     if mapping != 0:
         anon_vma_lock(m, cpu, m.pvmw.family[cpu])
-        return
-    slot = m.page_slot[frame] - 1
-    m.pvmw.file[cpu] = slot // m.config.file_pages[0]
-    m.pvmw.index[cpu] = slot - m.pvmw.file[cpu] * m.config.file_pages[0]
-    i_mmap_lock(m, cpu, m.pvmw.file[cpu])
+    else:
+        slot = m.page_slot[frame] - 1
+        m.pvmw.file[cpu] = slot // m.config.file_pages[0]
+        m.pvmw.index[cpu] = slot - m.pvmw.file[cpu] * m.config.file_pages[0]
+        i_mmap_lock(m, cpu, m.pvmw.file[cpu])
+    rmap_walk_begins(m, cpu)
 
 
 @kernel
 def rmap_walk_end(m, cpu):
     """End a walk: whatever it has in hand is dropped, and its lock."""
     page_vma_mapped_walk_done(m, cpu)
+    rmap_walk_ends(m, cpu)
     if m.pvmw.family[cpu] >= 0:
         anon_vma_unlock(m, cpu, m.pvmw.family[cpu])
     else:

@@ -26,7 +26,8 @@ MMAP_LOCK = int(Wait.MMAP_LOCK)
 PMD_LOCK = int(Wait.PMD_LOCK)
 PTE_LOCK = int(Wait.PTE_LOCK)
 PAGE_LOCK = int(Wait.PAGE_LOCK)
-SPINLOCKS = 1 << Wait.PMD_LOCK | 1 << Wait.PTE_LOCK | 1 << Wait.ZONE_LOCK | 1 << Wait.HTABLE_LOCK  # of held_classes
+SPINLOCKS = 1 << Wait.PMD_LOCK | 1 << Wait.PTE_LOCK | 1 << Wait.ZONE_LOCK  # of held_classes
+SPINLOCKS |= 1 << Wait.PMAP_LOCK | 1 << Wait.HTABLE_LOCK
 
 
 @kernel

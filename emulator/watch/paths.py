@@ -30,6 +30,7 @@ PATHS = (
     "the last visitor takes an empty table out",
     "zap switches a count to one word",
     "a table whose count is zero goes",
+    "an unwired table goes",
     "an empty upper table goes",
     "MADV_FREE, COLD, PAGEOUT",
     "MADV_PAGEOUT of a file",

@@ -16,6 +16,7 @@ class Wait(IntEnum):
     PAGE_LOCK = 7
     ANON_VMA_LOCK = 8
     HTABLE_LOCK = 10
+    PMAP_LOCK = 9
     BARRIER = 16
     FLUSH = 17
     MEMORY = 18
@@ -24,6 +25,7 @@ class Wait(IntEnum):
     RECLAIM = 21
     IRQ_OFF = 22
     GRACE_PERIOD = 23
+    RMAP_WALK = 24
     USERFAULT = 40
     POST = 41
 
@@ -43,5 +45,7 @@ WAIT_TEXT = {
     Wait.IRQ_OFF: "CPU {} to let interrupts in",
     Wait.GRACE_PERIOD: "grace period {} to end",
     Wait.POST: "CPU {} to come further",
+    Wait.RMAP_WALK: "CPU {} to end its rmap walk",
+    Wait.PMAP_LOCK: "the lock of the tables of mm {}",
     Wait.USERFAULT: "somebody to fill a missing page of mm {}",
 }

@@ -61,6 +61,10 @@ def owners(views: Views, geometry: Geometry, cpu: int) -> list[int]:
     match Wait(int(row["waits_for"])):
         case Wait.PTE_LOCK | Wait.PMD_LOCK:
             return [int(views["ptdesc"]["ptl"][index]) - 1]
+        case Wait.PMAP_LOCK:
+            return [-int(views["mm"]["pmap_lock"][index]) - 1]  # readers have no name
+        case Wait.RMAP_WALK | Wait.IRQ_OFF:
+            return [index]
         case Wait.ZONE_LOCK:
             return [int(views["zone"]["lock"][index]) - 1]
         case Wait.HTABLE_LOCK:

@@ -91,6 +91,8 @@ def locks_held(views: Views, cpu: int) -> list[str]:
     descriptors = views["ptdesc"]
     for table in np.flatnonzero(descriptors["ptl"] == cpu + 1):
         held.append(f"ptl of table {table} (level {descriptors['level'][table]})")
+    for mm in np.flatnonzero(views["mm"]["pmap_lock"] == -cpu - 1):
+        held.append(f"the lock of the tables of mm {mm}")
     for zone in np.flatnonzero(views["zone"]["lock"] == cpu + 1):
         held.append(f"zone lock of the {'tables' if zone else 'frames'}")
     held += [f"htable lock {lock}" for lock in np.flatnonzero(views["htable"]["lock"] == cpu + 1)]
