@@ -149,10 +149,30 @@ class Placing:
                 continue
             if line.name == "[stack]" and memory.stack is not None:
                 self._calls.unmap(memory, memory.stack, _STACK_TOP)  # where it was taken to be
+            for part in memory.space.within(line.start, line.end):
+                if not part.file and part.prot != line.prot:  # somebody touched it, and nobody knew what it was
+                    self._touches.writer.protect(memory.who, hex(part.start), part.end - part.start, line.prot)
+                    memory.space.protect(part.start, part.end, line.prot)
             for low, high in memory.space.holes(line.start, line.end):
                 self.mapped(memory, line._replace(start=low, end=high, offset=line.offset + low - line.start))
                 self._account.assumed[_ADOPTED] += 1
                 made = line.end
+        for file, base in memory.guesses.items():
+            self._settle(memory, file, base, snapshot)
+        memory.guesses = {}
+
+    def _settle(self, memory: Memory, file: str, base: int, snapshot: Snapshot) -> None:
+        """A file is not where it was taken to lie: what was touched there was touched where the file is."""
+        known = [(line.start, line.end) for line in snapshot.mappings]
+        places = [line for line in snapshot.mappings if line.name == file]
+        for part in memory.space.within(base, base + _SLOT):
+            if part.file or any(start < part.end and part.start < end for start, end in known):
+                continue
+            self._calls.unmap(memory, part.start, part.end)
+            for line in places:
+                at = line.start + (part.start - base - line.offset) % _SLOT
+                if at < line.end:
+                    self._touches.fault(memory, at, False)
 
     def _now(self, memory: Memory, snapshot: Snapshot) -> None:
         """Touch what a snapshot says is there, as far as that was asked for."""
@@ -171,7 +191,9 @@ class Placing:
         """Say whether the mappings are those of /proc, but for what the kernel makes by itself."""
         made = [(line.start, line.end) for line in snapshot.mappings if line.name in _KERNEL_MADE]
         ours = _plain(
-            (one.start, one.end, one.prot & 7, one.shared) for one in memory.space if (one.start, one.end) not in made
+            (one.start, one.end, one.prot & 7, one.shared)
+            for one in memory.space
+            if not any(start <= one.start and one.end <= end for start, end in made)
         )
         theirs = _plain(
             (line.start, line.end, line.prot, line.shared)

@@ -323,6 +323,30 @@ def test_what_exec_has_mapped_comes_from_the_first_look_behind_it_and_nothing_el
     assert "3 in one of both alone; the first is 0x10000-0x11000 in the trace" in imported.account.notes[-1]
 
 
+def test_a_page_that_was_touched_before_anybody_knew_what_it_is_has_the_protection_of_the_look(tmp_path):
+    (tmp_path / "maps").write_text(BEHIND + "7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0 [vdso]\n")
+    fault = " x 1 [0] 1.{}: exceptions:page_fault_user: address={} ip=0x1 error_code=0x4\n"
+    text = " x 1 [0] 1.0: syscalls:sys_exit_execve: 0x0\n" + "".join(
+        fault.format(at, address) for at, address in enumerate(("0x7f0000001000", "0x7ffd00001000", "0x7d0000000000"))
+    )
+    text += " x 1 [0] 1.5: syscalls:sys_enter_brk: brk: 0x0\n x 1 [0] 1.6: syscalls:sys_exit_brk: 0x5557000\n"
+    lines, imported = trace(tmp_path, text, more=[tmp_path / "maps"])
+    assert "mprotect @ 0x7f0000001000 0x1000 r" in lines
+    assert imported.account.notes[-1].endswith(
+        "1 in one of both alone; the first is 0x7e0000000000-0x7e0000001000 in /proc"
+    )
+
+
+def test_a_file_that_was_put_somewhere_is_moved_to_where_the_look_has_it(tmp_path):
+    (tmp_path / "maps").write_text(BEHIND)
+    text = "     0.000 ( 0.000 ms): x/1 minfault [elf_load+0x28a] => 0x7f0000802018 (?k)\n"
+    text += "     0.010 ( 0.000 ms): x/1 minfault [_start+0x0] => /lib/ld.so@0x1ab0 (d.)\n"
+    text += "     0.100 ( 0.016 ms): x/1 brk()   = 0x5557000\n"
+    lines, imported = trace(tmp_path, text, more=[tmp_path / "maps"])
+    assert lines[-4:-2] == ["munmap @ 0x7f0000801000 0x1000", "read @ 0x7f0000001000 0x1000"]
+    assert "2 in one of both alone; the first is 0x7d0000000000-0x7d0000001000 in /proc" in imported.account.notes[-1]
+
+
 @pytest.mark.parametrize("address", ["0x8", "0xffff", "0xffffffffff600000"])
 def test_a_fault_where_nothing_can_be_mapped_is_a_signal_and_maps_nothing(tmp_path, address):
     text = f" x 1 [0] 1.0: exceptions:page_fault_user: address={address} ip=0x1 error_code=0x6\n"
