@@ -336,8 +336,9 @@ def page_cache(frozen: Frozen) -> int:
 
 
 def swap(frozen: Frozen) -> int:
-    """A slot of swap counts the entries that name it, and its frame, which names it and holds what the disk has unless
-    it is dirty; nothing else is counted. No page is being migrated."""
+    """A slot of swap counts the entries that name it, and its frame, and nothing else. The frame names it and holds
+    what the disk has unless it is dirty. No page is being migrated.
+    """
     v, geometry = frozen.views, frozen.geometry
     first = geometry.slots - geometry.swap_pages
     cache = v["cache"][first : first + geometry.swap_pages]
@@ -452,8 +453,7 @@ def locks(frozen: Frozen) -> int:
 
 
 def stale_tlb(frozen: Frozen) -> int:
-    """No CPU that has followed every flush of its mm caches a translation the page tables do not have, or may write
-    where they do not allow it."""
+    """A CPU that has followed every flush of its mm caches no translation that the page tables do not have or allow."""
     wrong = 0
     for cpu in range(frozen.geometry.cpus):
         row = frozen.views["cpu"][cpu]

@@ -1,8 +1,8 @@
 """The knobs, one removed or reordered piece of the protocol each, and the settings, other lawful machines.
 
 Told here and nowhere else: the fields of `config`, `ptelab list`, the order of the zoo and the tables of docs/races.md
-come from these. Sources: D numbers are defects of the posted series, H numbers races that Linux had, A numbers come
-from the analysis of this project; a number of twelve hexadecimal digits is the commit that made or closed the race.
+come from these. Sources: D numbers are defects of the posted series, H numbers races that Linux had. A numbers come
+from the analysis of this project. A number of twelve hexadecimal digits is the commit that made or closed the race.
 """
 
 from dataclasses import dataclass

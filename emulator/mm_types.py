@@ -1,8 +1,8 @@
 """Every structure in the shared segment: its fields, the CPU that may write each, and under which lock.
 
-All fields are int64, so the atomics have one width. Each `line(...)` is one group of cache lines; fields with
-different writers stand on different lines. Layout is decided here and nowhere else: the compiled engine derives its
-typed pointer from `VIEWS`, plain Python its record views, the checks their numpy arrays.
+All fields are int64, so the atomics have one width. Each `line(...)` is one group of cache lines; fields with different
+writers stand on different lines. Layout is decided here and nowhere else. From `VIEWS` the compiled engine derives its
+typed pointer, plain Python its record views, the checks their numpy arrays.
 
 Lock order, outermost first (a CPU may take a lock only while it holds none further in):
 

@@ -1,8 +1,8 @@
 """Page-table entries: x86-64 bits, the walk's index arithmetic, allocation of the tables above the PTE level.
 
 A kernel pointer (`pgd_t *` ... `pte_t *`) is an index into `m.entry`; its table is `table_of`. An entry that names a
-table or a frame holds its number << 12. An entry is none (0), present to the kernel (PRESENT, or PROTNONE where the
-hardware must fault), or something else that counts: a swap entry, a migration entry, a marker.
+table or a frame holds its number << 12. An entry is none (0), present to the kernel, or something else that counts: a
+swap entry, a migration entry, a marker. Present is PRESENT, or PROTNONE where the hardware must fault.
 """
 
 from emulator.atomic import (

@@ -1,6 +1,6 @@
 """The one POSIX shared-memory segment of a machine: create, map, give its views.
 
-The name is unlinked as soon as the segment is mapped: forked children inherit the mapping, so a run that is killed
+The name is unlinked as soon as the segment is mapped. Forked children inherit the mapping, so a run that is killed
 leaves nothing in /dev/shm.
 """
 

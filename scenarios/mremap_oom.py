@@ -2,8 +2,8 @@
 
 One CPU moves a range, entry by entry, to where there are no tables yet, again and again. Another one takes tables and
 gives them back, so that now and then none is left. mremap then moves back what it has moved, "which will succeed since
-page tables still there", as move_vma puts it. Where tables are counted they are not: the last entry that moved away
-took its table along, another process has it by now, and what cannot go back is unmapped: the pages are lost, and the
+page tables still there", as move_vma puts it. Where tables are counted they are not. The last entry that moved away
+took its table along, and another process has it by now. What cannot go back is unmapped: the pages are lost. The
 program is told -ENOMEM, as if nothing had happened. The check counts the pages.
 
 Source: move_vma, mm/mremap.c; analysis of this project.

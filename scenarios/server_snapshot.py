@@ -1,7 +1,7 @@
 """server-snapshot: what does a server with much address space get back, and what does it need?
 
-By default the motivating process: VIRT 55t, RES 590g, VmPTE 110g, of which about 1.2g is needed; --virt, --res and
---call take an operator's own sizes. Every 2 MiB of the address space was touched once; RES stays resident, the rest was
+By default the motivating process: VIRT 55t, RES 590g, VmPTE 110g, of which about 1.2g is needed. --virt, --res and
+--call take an operator's own sizes. Every 2 MiB of the address space was touched once. RES stays resident, the rest was
 released as an allocator does, in MADV_DONTNEED calls of one size. Every size is divided by --scale; the program walks
 the range GiB by GiB, touches one page per 2 MiB and releases it. --host does the same on this host's kernel.
 

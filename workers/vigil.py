@@ -1,7 +1,7 @@
 """Waiting for processes without waiting for ever: a process that is stopped, or sleeps without an end, is named.
 
-A process that was stopped, or somebody below it, and one whose whole family has had no processor time at all, does not
-come to its end by itself. Time is counted in looks, so what stops the waiting process as well does no harm.
+A process that was stopped, itself or one below it, does not come to its end by itself. Nor does one whose whole family
+has had no processor time. Time is counted in looks, so what stops the waiting process as well does no harm.
 """
 
 from __future__ import annotations

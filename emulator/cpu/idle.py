@@ -33,8 +33,9 @@ def switch_mm(m, cpu, mm):
         cpu.mm == A?  then IPI               read tlb_gen of A                    flush everything
                       else nothing           flush everything                     IPI for A on its way: only an ack
 
-    A CPU that is not seen with A loaded walks A after the entries were cleared, or has nothing of A cached when it next
-    accesses memory. Locking: caller must hold nothing and not be lazy. Source: switch_mm_irqs_off, arch/x86/mm/tlb.c.
+    A CPU that is not seen with A loaded walks A after the entries were cleared. Or it has nothing of A cached when it
+    next accesses memory. Locking: caller must hold nothing and not be lazy. Source: switch_mm_irqs_off,
+    arch/x86/mm/tlb.c.
     """
     smp_store_release(m.cpu.mm, cpu, mm)  # what it accessed of the other mm comes first; pairs with has_remote_cpu
     smp_mb()  # pairs with atomic_add_return in flush_tlb_mm_range

@@ -1,9 +1,9 @@
 """Where compiled kernels are kept, so that the second start is fast and none is ever stale or torn.
 
-Numba's own cache looks only at the file of the function it keeps, not at the files of the functions that one calls,
-and a writer that is killed may leave half a file. So the directory's name is a hash of everything the result depends
-on, it is filled by one process under a lock, and it counts only once its marker stands in it, which holds a hash of
-what was written: what was truncated or changed since is compiled again.
+Numba's own cache looks only at the file of the function it keeps, not at the files of the functions that one calls. A
+writer that is killed may leave half a file. So the directory's name is a hash of everything the result depends on, and
+one process fills it under a lock. It counts only once its marker stands in it, which holds a hash of what was written.
+What was truncated or changed since is compiled again.
 """
 
 from __future__ import annotations

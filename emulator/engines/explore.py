@@ -68,7 +68,7 @@ CONSTANT_FIELDS = ("zone.limit", "zone.slots", "zone.pcp_high", "zone.batch", "m
 class Task:
     """One process of the machine, or one store buffer: where it is and what it is about to do.
 
-    `pending` is the log entry of its next step, -1 if there is none; `waits` are the words of which one must change
+    `pending` is the log entry of its next step, -1 if there is none. `waits` are the words of which one must change
     before it can move. With `ready` it cannot move while that says no, asked again when one of `waits` changes. An
     execution may end without the step of a task that is `optional`.
     """

@@ -1,8 +1,8 @@
 """Engine `native`: kernels compiled by numba, primitives that are LLVM atomic instructions.
 
 `m` is one typed pointer. Numba knows the layout of `mm_types.VIEWS`, so `m.ptdesc.pte_refcount[t]` compiles to the
-view's base (one load from the segment's header, which never changes) plus constants plus `t` strides. A tuple of
-record arrays does the same thing 40 times slower once calls are not inlined.
+view's base plus constants plus `t` strides. The base is one load from the segment's header, which never changes. A
+tuple of record arrays does the same thing 40 times slower once calls are not inlined.
 
 Plain accesses compile to plain loads and stores: a loop that waits for another process must use the primitives.
 """

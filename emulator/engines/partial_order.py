@@ -1,9 +1,9 @@
 """What an execution teaches: which of its steps could have come in another order.
 
 Compiled, over the log of the explore engine. A step is a marked access and the plain ones behind it. It is dependent on
-another if they touch one word and not both only load it, nor both only add to it (atomic_add, whose result nobody looks
-at). Vector clocks over dependent steps give the order that the execution imposes. Two dependent steps of two tasks with
-no order between them are a race of the search: the other order is worth a run.
+another if they touch one word. Two loads are not, nor two additions (atomic_add, whose result no task looks at). Vector
+clocks over dependent steps give the order that the execution imposes. Two dependent steps of two tasks with no order
+between them are a race of the search: the other order is worth a run.
 
 An acquisition of a lock is one step that cannot be made while the lock is held. It races with the acquisition before
 it, not with the release between, which it cannot come before.
@@ -314,8 +314,8 @@ def order(
 ) -> int:  # fmt: skip
     """Vector clocks behind every step into `after`, and pairs (i, j) of steps that race, j >= since; how many pairs.
 
-    `edges` are pairs (step, step that it stands behind), in order of the first; `reach` gets the clocks that steps j
-    have without what makes a lock free, one row per acquisition, and the third column of `races` says which.
+    `edges` are pairs (step, step that it stands behind), in order of the first. `reach` gets the clocks that steps j
+    have without what makes a lock free, one row per acquisition. The third column of `races` says which.
     """
     tasks = len(owner)
     clocks = np.full((tasks, tasks), -1)

@@ -1,5 +1,5 @@
-"""Which plain accesses of an execution race: two accesses to one word by two tasks, at least one of them plain and at
-least one a store, with nothing that orders them.
+"""Which plain accesses of an execution race: two accesses to one word by two tasks, which nothing orders. At least one
+is plain, and at least one a store.
 
 What orders is what the Linux-kernel memory model promises, as vector clocks. A clock has two numbers per task: up to
 where its loads are ordered before, and its stores, which is less. A load is before whatever a chain of dependencies,
@@ -154,9 +154,9 @@ def find_race(
 ) -> bool:  # fmt: skip
     """The first two accesses that race, as places in the log, into `found`.
 
-    `latest` has per word, kind and task the place of the latest access; `weak` and `chain` per word the clocks that its
-    store has released, for stores that were passed on and for chains; `exact` per word and task the marked store of
-    each other task that it has acquired. They are valid where `stamp` is `base`.
+    `latest` has per word, kind and task the place of the latest access. `weak` and `chain` have per word the clocks
+    that its store has released, for stores that were passed on and for chains. `exact` has per word and task the marked
+    store of each other task that it has acquired. They are valid where `stamp` is `base`.
     """
     clocks = np.full((tasks, NR_CLOCKS, 2 * tasks), -1)
     got = np.full((len(log) if strict else 0, 2, 2 * tasks), -1)

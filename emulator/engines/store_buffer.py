@@ -7,13 +7,13 @@ reaches memory in a step of a task of its own, so the search chooses when:
     pso    one task per CPU and word: in any order, but two of one word; smp_wmb and a release keep what stands before
            them in front of what stands behind
 
-smp_mb and read-modify-writes wait until the buffer is empty; under pso a relaxed or acquire form only until the own
+smp_mb and read-modify-writes wait until the buffer is empty. Under pso a relaxed or acquire form only until the own
 stores to its word have left it. So does atomic_add under tso, where x86 has a locked instruction. Under pso it is no
 barrier. The addition enters the buffer like a store, as arm64's stadd may, and is made to what memory holds when it
 gets there. A load of a word that its own CPU is adding to waits until the buffer is empty.
 
-Loads are made in order, so address dependencies hold, and smp_rmb and acquire have
-nothing to do; load_queue.py is the model in which they are not.
+Loads are made in order, so address dependencies hold, and smp_rmb and acquire have nothing to do. load_queue.py is the
+model in which they are not.
 
 Only words that more than one task accesses go through the buffer: nobody can see the others late. Which those are is
 learned; a search starts again when it has met a new one.

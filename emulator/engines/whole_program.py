@@ -1,7 +1,7 @@
 """Compile all kernels as one program.
 
 Numba makes a finished library of every function: it links everything the function calls, optimizes all of it and emits
-machine code. For a hundred small kernels that call each other that is five minutes; linked and optimized once, in the
+machine code. For a hundred small kernels that call each other that is five minutes. Linked and optimized once, in the
 entry point, it is seconds, and the optimizer sees the same program. This is the one place that reaches into numba's
 private parts (numba.core.codegen, versions 0.60 to 0.68).
 """

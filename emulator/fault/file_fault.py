@@ -9,9 +9,9 @@
     finish_fault: install the table, ptl, set the PTE and count it
     unlock the page
 
-The table is allocated before the page lock: its allocation may reclaim, reclaim may wait for the write-back of another
-page, and the writer may want this page lock before it submits what it has collected (e4dc3489143f).
-What the fault has in hand is in its row of `m.vmf`, as in struct vm_fault.
+The table is allocated before the page lock. Its allocation may reclaim, reclaim may wait for the write-back of another
+page, and the writer may want this page lock before it submits what it has collected (e4dc3489143f). What the fault has
+in hand is in its row of `m.vmf`, as in struct vm_fault.
 
 Source: do_fault, do_read_fault, do_cow_fault, do_shared_fault, finish_fault and wp_page_shared, mm/memory.c; patch 1.
 """

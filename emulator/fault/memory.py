@@ -1,8 +1,8 @@
 """The page fault and the zap: where entries appear and disappear.
 
 Both hold a reference on the PTE table they work on (pte_ref.py) from before the first look at an entry until after the
-last, and mmap_lock (faults and MADV_DONTNEED for reading, mmap and exit for writing), so its pmd cannot change. Entries
-change under ptl.
+last. They hold mmap_lock as well: faults and MADV_DONTNEED for reading, mmap and exit for writing. So its pmd cannot
+change. Entries change under ptl.
 """
 
 from emulator.atomic import (

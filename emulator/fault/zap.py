@@ -129,7 +129,7 @@ def zap_entries(m, cpu, mm, pmd, table, addr, end, details):
 
 @kernel
 def zap_pte_range(m, cpu, mm, pmd, table, addr, end, details):
-    """Clear the entries of [addr, end) in one PTE table, markers only if told to; the address where it stopped: short
+    """Clear the entries of [addr, end) in one PTE table, markers only if told to: the address where it stopped, short
     of `end` if the table has gone. A full gather is flushed.
 
     Locking: takes and releases ptl; caller must have come to the table, and have an open gather.
@@ -178,7 +178,7 @@ def zap_or_split(m, cpu, mm, pmd, addr, end):
 @kernel
 def zap_pmd_range(m, cpu, mm, pud, addr, end, details):
     """Zap [addr, end) within one GiB, table by table. A dying table is empty: skip it. A leaf that a fault brings
-    between the two looks came after the call: skip it as well, and do not take it for a table (pmd_trans_unstable).
+    between the two looks came after the call. It is skipped as well, and not taken for a table (pmd_trans_unstable).
     A table that goes while it is zapped may have a successor: look again.
 
     Locking: as unmap_page_range, and with an open gather.

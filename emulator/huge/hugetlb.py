@@ -1,7 +1,7 @@
 """hugetlbfs: one file of huge pages, mapped shared, and the PMD tables that its mms have in common.
 
 A VMA that covers a whole GiB of the file, at an address that is a multiple of a GiB, needs a PMD table that another mm
-may have already: huge_pmd_share finds that mm by i_mmap and lets its own pud name the same table. pt_share_count says
+may have already. huge_pmd_share finds that mm by i_mmap and lets its own pud name the same table. pt_share_count says
 how many other puds do. An mm that unmaps or protects the range gives the table up. It clears its pud and has lost
 nothing, a fault brings a table again. The last one keeps it, and then it is a table like any other. When a part of the
 range is unmapped, another VMA may come there.
@@ -16,7 +16,7 @@ range is unmapped, another VMA may come there.
                                                                               unmaps a part, maps other memory there
     reads the pmd in T: whose page?
 
-The flush of mm A does not wait for fast GUP where it reaches CPUs otherwise than by IPI; call_rcu does, but nobody
+The flush of mm A does not wait for fast GUP where it reaches CPUs otherwise than by IPI. call_rcu does, but no CPU
 frees T here.
 
 All of it holds i_mmap_lock of the file, which stands for hugetlb_fault_mutex and the vma_lock as well. A table is given
@@ -238,8 +238,8 @@ def unmap_hugepage_range(m, cpu, mm, addr, end):
 def unmap_hugetlb_vmas(m, cpu, mm, start, end):
     """Unmap what [start, end) maps of the file, whose VMAs are gone, and take it out of i_mmap.
 
-    In one section of i_mmap_lock, for nobody may share a table in between that other VMAs will use; and what was given
-    up is flushed before that ends. Locking: caller must hold mmap_lock and an open gather.
+    All is in one section of i_mmap_lock, for no mm may share a table in between that other VMAs will use. What was
+    given up is flushed before that ends. Locking: caller must hold mmap_lock and an open gather.
     """
     mmap_assert_locked(m, cpu, mm)
     assert_gather_open(m, cpu)

@@ -14,9 +14,9 @@
     copies the pages, clears the entries
     pmd_lock: deposits the table, sets the leaf
 
-After the IPI nobody knows the table, so its pages may be copied, and a zap of the leaf may free it at once. Without
-it a fast GUP may pin a page that has been looked at (it must see the pmd gone then: 70cbc3cc78a9), or go on in a table
-that was freed and is somebody else's (2ba99c5e0881).
+After the IPI nobody knows the table, so its pages may be copied, and a zap of the leaf may free it at once. Without it
+a fast GUP may pin a page that has been looked at (it must see the pmd gone then: 70cbc3cc78a9), or go on in a table
+that was freed and used again (2ba99c5e0881).
 
 Here MADV_COLLAPSE alone collapses; no daemon does by itself.
 

@@ -1,7 +1,7 @@
 """Sleeping locks: page locks, the inode lock and the i_mmap_lock of each file, the anon_vma lock of each family of mms.
 
-They are rows of `m.mutex`: page locks first, in the order of `m.cache`, then inode locks, then i_mmap_locks, of which
-the last two are those of the device's file and of hugetlbfs, then anon_vma locks. A CPU that waits sleeps and is idle;
+They are rows of `m.mutex`: page locks first, in the order of `m.cache`, then inode locks, i_mmap_locks, and anon_vma
+locks. The last two i_mmap_locks are those of the device's file and of hugetlbfs. A CPU that waits sleeps and is idle;
 so it may hold mmap_lock, references and an open gather, but no spinlock. What a waiter sleeps on is a word that counts
 releases, and the end of a page's write-back as well. A waiter for either looks again. The first sleeper is the next to
 get the lock (handoff), or a CPU that takes it over and over would keep it.

@@ -137,7 +137,7 @@ def alloc_slowpath(m, cpu, zone):
     """Refill this CPU's list; if the zone is empty, sleep while grace periods can still give tables back.
 
     Returns False if there is no memory. Locking: for a table, the caller must hold no spinlock and be outside of
-    rcu_read_lock; for a frame nobody sleeps, and fork takes one for a pinned page under the ptl.
+    rcu_read_lock. For a frame no CPU sleeps, and fork takes one for a pinned page under the ptl.
     """
     if zone == TABLES:
         might_sleep(m, cpu)

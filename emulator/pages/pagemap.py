@@ -2,7 +2,7 @@
 
 Page `pgoff` of file `file` is row `slot` of `m.cache`; behind the files' come the rows of swap (swap_state.py). Its
 frame is shared by all mappings: the frame's refcount is one for the page cache and one per PTE. The page lock is taken
-to put a page in, to take it out, and to map it, so a page that is locked and in the cache stays there (truncate.py).
+to put a page in, to take it out, and to map it. So a page that is locked and in the cache stays there (truncate.py).
 Contents go to the disk by write-back alone, those of swap by reclaim.
 
 Source: include/linux/pagemap.h, mm/filemap.c.

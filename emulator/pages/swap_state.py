@@ -1,8 +1,8 @@
 """Swap: pages of the disk that anonymous pages go to, and the swap cache: those of them that are in memory as well.
 
-A page of swap is a row `slot` of `m.cache` behind those of the files, so it has a page lock, a frame, a dirty bit and a
-place on the disk like a page of a file. cache.swap_map counts the PTEs that name it (swap entries, which count in their
-PTE table as any other), and SWAP_HAS_CACHE on top while the slot has a frame. A slot is free when it is zero.
+A page of swap is a row `slot` of `m.cache` behind those of the files. So it has a page lock, a frame, a dirty bit and a
+place on the disk. cache.swap_map counts the swap entries that name it, and SWAP_HAS_CACHE on top while the slot has a
+frame. A swap entry counts in its PTE table as any other. A slot is free when it is zero.
 
     swap out (anon_reclaim.py)                         page fault (swap_fault.py)
     ==========================                         ==========================

@@ -190,8 +190,8 @@ def follows(m, left, right):
 
 @kernel
 def can_merge(m, left, right):
-    """True if two VMAs touch and may be one: equal flags, one file on, and not both with anon_vmas of their own, nor
-    one with a parent's (is_mergeable_anon_vma).
+    """True if two VMAs touch and may be one: equal flags, one file on. Not both may have anon_vmas of their own, nor
+    one a parent's (is_mergeable_anon_vma).
     """
     if not follows(m, left, right) or m.vma.flags[left] != m.vma.flags[right] or m.vma.flags[left] & VM_PFNMAP:
         return False

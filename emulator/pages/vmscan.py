@@ -45,8 +45,8 @@ def swap_writepage(m, cpu, slot):
 def reclaim_page(m, cpu, slot):
     """Take one page out of memory if it is clean, or of swap, not mapped and not busy; True if so.
 
-    A PTE is set under the page lock, so a mapcount of zero stays zero; a zap whose gather is open still has a
-    reference, and it enters the dirty bit before it drops that: so dirty is looked at last (__remove_mapping).
+    A PTE is set under the page lock, so a mapcount of zero stays zero. A zap whose gather is open still has a
+    reference, and it enters the dirty bit before it drops that. So dirty is looked at last (__remove_mapping).
     """
     if read_once(m.cache.frame, slot) == 0 or not trylock_page(m, cpu, slot):
         return False

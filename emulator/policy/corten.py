@@ -14,9 +14,9 @@ ptl on the way is harmless (against PT_RECLAIM: H16). A table that only became e
 well, at the entry that goes last: T's entries are counted under its ptl in both.
 
 Adapted. The node lock is the ptl; upper levels are Linux's, with its free_pgtables. Paths that take a table out with
-mmap_lock held for writing (collapse, mremap) need no mark: nobody is between his look at the pmd and the ptl then. The
+mmap_lock held for writing (collapse, mremap) need no mark. No CPU is between its look at the pmd and the ptl then. The
 reverse map, which CortenMM has not, may miss an entry of a stray table. It takes the page for mapped still, and lets it
-be. That will not do for truncate, nor may a guard get lost, so a table with pages of a file or markers goes entry by
+be. That will not do for truncate, nor may a guard get lost. So a table with pages of a file or markers goes entry by
 entry.
 
 Source: CortenMM, SOSP 2025; ostd/src/mm/page_table of Asterinas: the locking protocol "adv".

@@ -4,7 +4,7 @@ A table's pte_refcount counts its entries that are not none, one each, and its v
 now. The pmd that names it holds none. The CPU that takes the last reference away unhooks the table and frees it.
 
 Zero is absorbing. A visitor may come only by inc-not-zero, so a successful pte_try_get proves that the count was
-positive, hence that nobody has cleared the pmd, and nobody will until the matching pte_put: a pinned table's pmd is
+positive. Hence the pmd has not been cleared, and will not be until the matching pte_put: a pinned table's pmd is
 stable. A visitor that meets zero finds a dying table; its freer will clear the pmd, so it looks again.
 
     fault                                    zap (MADV_DONTNEED)

@@ -13,8 +13,9 @@ BUG_USE_AFTER_FREE = int(Bug.TABLE_USE_AFTER_FREE)
 
 @kernel
 def check_count(m, cpu, table, n, count):
-    """Detector: a count that was raised by n to `count` is one: 512 entries and a visitor per CPU, and of each CPU in a
-    zap 512 more that it has cleared and not yet uncounted."""
+    """Detector: a count that was raised by n to `count` is one. At most there are 512 entries and a visitor per CPU,
+    and per CPU in a zap 512 more, cleared and not yet uncounted.
+    """
     if count > (PTRS_PER_PTE + 1) * (m.config.n_cpu[0] + 1):
         BUG(m, cpu, BUG_SATURATED, table, count - n, count)
 

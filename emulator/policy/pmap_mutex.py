@@ -12,11 +12,11 @@
 No grace period: nobody walks without the lock but the hardware, and fast GUP with interrupts off, which the flush waits
 for. It costs one lock an mm, and a flush with that lock held for each table.
 
-Adapted. FreeBSD goes on to the PMD table in the same step, whose entries it counts; Linux walks down to a pmd under
+Adapted. FreeBSD goes on to the PMD table in the same step, whose entries it counts. Linux walks down to a pmd under
 mmap_lock, so an empty PMD table goes on the way to user mode (upper.py). FreeBSD flushes the whole TLB, here it is the
 2 MiB of the table. It has no swap entries and no markers; here both count, as Linux would have it. A fault that finds
-no memory leaves its new table until an entry has come and gone (there: pmap_abort_ptp). The exit of an mm leaves
-tables to free_pgtables. The count begins at 512 where a huge page is split (there: pmap_demote_pde).
+no memory leaves its new table until an entry has come and gone (there: pmap_abort_ptp). The exit of an mm leaves tables
+to free_pgtables. The count begins at 512 where a huge page is split (there: pmap_demote_pde).
 
 Source: pmap_unwire_ptp, _pmap_unwire_ptp and pmap_remove, sys/amd64/amd64/pmap.c.
 """

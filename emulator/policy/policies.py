@@ -61,7 +61,7 @@ class Policy:
     tables go as well when they are empty. `table_cache`: an mm keeps what went, and allocates from that first.
     `demand`: what free_ptes does, as above. `invariants` are the conditional checks of an audit (checks.py) that hold
     under it. `cpu_words`: words that it keeps on each CPU; `cpu_table_words`: and of each table, there (m.cpu_word,
-    room_for). For comparison alone: `readers` is what protects a look at a table, `hole` what the design leaves open;
+    room_for). For comparison alone: `readers` is what protects a look at a table, `hole` what the design leaves open.
     `table_bytes` and `cpu_bytes` are what it keeps beside each PTE table, and on each CPU.
     """
 

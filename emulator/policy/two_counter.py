@@ -12,8 +12,8 @@
       pmd_lock, ptl; 0 or 512 still? clears the pmd
       drops both, flushes, grace period, free       pte_lock(): the pmd is none: begins again
 
-A table of zero pages may go, for a load brings them back; not where userfaultfd has to be asked for that (H42), nor
-where memory is locked, nor where a VMA does not fill the slot: two-counter-safe looks, as posted nobody does.
+A table of zero pages may go, for a load brings them back. It may not where userfaultfd has to be asked for that (H42),
+memory is locked, or a VMA does not fill the slot. two-counter-safe looks, the posted design does not.
 
 The counts change under the ptl, with the entries, and cost no atomic. Adapted: the writer of /proc/sys/vm/free_ptes
 names a process, the instruction means its own. Where memory is short the process looks as well, which the cover

@@ -1,7 +1,7 @@
 """The instructions a CPU executes, and the loop that does. A program is rows of `m.insn`; the CPU's row says which.
 
 At each instruction boundary and at each page it accesses a CPU takes interrupts, reports a quiescent state and looks at
-the stop flag; inside of zap and teardown it does the first two (cond_resched). What a workload does is data:
+the stop flag. Inside of zap and teardown it does the first two (cond_resched). What a workload does is data:
 multi-fault, a recorded trace and a stress run differ only in their rows.
 """
 

@@ -127,8 +127,8 @@ def discard_pte(m, cpu, pte):
 
 @kernel
 def try_to_unmap(m, cpu, frame, pages, slot):
-    """Take a run of anonymous pages away from all their mappings: swap entries of `slot` take the place of one, nothing
-    that of each if `slot` is negative. True if nobody maps the first any more.
+    """Take a run of anonymous pages away from all their mappings. Swap entries of `slot` take the place of one page,
+    nothing that of each if `slot` is negative. True if nobody maps the first any more.
 
     Locking: caller must hold the page lock of the first and a reference on each.
     """
@@ -210,7 +210,7 @@ def get_lazyfree_run(m, cpu, frame, most):
 
 @kernel
 def discard_lazyfree_run(m, cpu, frame, most):
-    """Forget what MADV_FREE has released at `frame` and behind it, up to `most` pages, in one walk; True if the
+    """Forget what MADV_FREE has released at `frame` and behind it, up to `most` pages, in one walk. True if the
     caller's reference on the first is the last.
 
     An open gather may still have one. Then nothing was freed, and reporting success would loop.

@@ -179,8 +179,8 @@ def split_leaf_folio(m, cpu, mm, pmd, addr, end, whole):
 
 @kernel
 def split_folios(m, cpu, mm, addr, end, whole):
-    """Split the folios that [addr, end) has a part of; with `whole` also those that lie in it, unless MADV_FREE has
-    said that nobody needs them. Locking: caller must hold mmap_lock, and have no gather open.
+    """Split the folios that [addr, end) has a part of. With `whole` those that lie in it are split too, unless
+    MADV_FREE has given them up. Locking: caller must hold mmap_lock, and have no gather open.
     """
     mmap_assert_locked(m, cpu, mm)
     while addr < end:

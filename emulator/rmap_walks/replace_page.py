@@ -69,8 +69,8 @@ def same_words(m, one, other):
 
 @kernel
 def replace_page(m, cpu, mm, addr, old, new, entry):
-    """Let `entry`, which maps `new`, take the place of the PTE that maps `old`; 0 if there is no such PTE, or somebody
-    may store through it. Nothing takes its place if `entry` is 0. Locking: as write_protect_page.
+    """Let `entry`, which maps `new`, take the place of the PTE that maps `old`. 0 if there is no such PTE, or a CPU may
+    store through it. Nothing takes its place if `entry` is 0. Locking: as write_protect_page.
     """
     pte = page_vma_mapped_at(m, cpu, mm, addr, old)
     was = clear_mapped_pte(m, cpu, pte, True) if pte != 0 and read_once(m.entry, pte) & RW == 0 else 0

@@ -105,7 +105,7 @@ def unlink_file_vma(m, cpu, mm):
 def move_device_vma(m, cpu, mm, addr, to, step):
     """mremap moves the VMA at `addr`: 0, i_mmap has it at both places; 1, it is at `to`; -1, it stayed.
 
-    The driver looks at the old place first, so it finds the entry wherever that is, and mremap need not hold
+    The driver looks at the old place first, so it finds the entry wherever that is. mremap need not hold
     i_mmap_lock while it moves it (38a76013ad80). Locking: takes and releases i_mmap_lock. Source: copy_vma, mm/mmap.c.
     """
     i_mmap_lock(m, cpu, m.config.n_file[0])

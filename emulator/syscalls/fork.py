@@ -141,7 +141,7 @@ def copy_present_pte(m, cpu, child, pte, addr):
 
 @kernel
 def copy_nonpresent_pte(m, child, pte, entry):
-    """The child's entry for one of the parent's that is neither none nor present, or 0: a page of a file that is being
+    """The child's entry for one of the parent's that is neither none nor present, or 0. A page of a file that is being
     migrated is found again by a fault. Locking: caller must hold both ptls.
     """
     if is_swap_entry(entry):
@@ -198,8 +198,8 @@ def copy_ptes(m, cpu, child, pmd, child_table, table, addr, end):
 def copy_pte_range(m, cpu, child, mm, child_pmd, pmd, addr, end):
     """Copy [addr, end) of one PTE table, also if nothing is in it: 0 or -ENOMEM. A dying table is waited for.
 
-    Locking: caller must hold the parent's mmap_lock for writing; takes and releases i_mmap_lock, or a walk of it could
-    see the child before and the parent after the copy, and both ptls.
+    Locking: caller must hold the parent's mmap_lock for writing; takes and releases i_mmap_lock and both ptls. Without
+    i_mmap_lock a walk of it could see the child before and the parent after the copy.
     """
     mmap_assert_write_locked(m, cpu, mm)
     table = pte_try_get_retry(m, cpu, pmd)

@@ -88,8 +88,7 @@ def mfill_atomic_pte(m, cpu, mm, row, pmd, table, addr, value):
 
 @kernel
 def mfill_atomic_range(m, cpu, mm, row, start, end, value):
-    """Fill [start, end), which the VMA at `row` has: 0, the -errno of the first page, or -EAGAIN if a later one could
-    not be filled.
+    """Fill [start, end), which the VMA at `row` has: 0, the -errno of the first page, or -EAGAIN for a later one.
 
     Locking: caller must hold mmap_lock for reading.
     """

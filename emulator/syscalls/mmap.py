@@ -1,7 +1,7 @@
 """mmap, munmap and exit: which addresses exist, and the page tables that go with the last VMA that needs them.
 
-A table of any level goes when the unmapped range overlapped what it maps and no VMA is left there (floor and ceiling),
-whether or not it was empty.
+A table of any level goes when the unmapped range overlapped what it maps and no VMA is left there (floor and ceiling).
+It need not be empty.
 """
 
 from emulator.atomic import atomic_add_return, kernel, knob, now_ns, read_once, smp_store_release, write_once

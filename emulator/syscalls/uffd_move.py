@@ -1,7 +1,7 @@
 """UFFD_MOVE: a missing page gets what is at another address, with its frame.
 
-Where nothing pins the destination its table may be freed between the first look and ptl, and the entry, none before and
-none now, cannot tell: without the second look at the pmd the page goes into a dead table (H18a).
+Where nothing pins the destination its table may be freed between the first look and ptl. The entry, none before and
+none now, cannot tell. Without the second look at the pmd the page goes into a dead table (H18a).
 
 Source: move_pages, mm/userfaultfd.c.
 """

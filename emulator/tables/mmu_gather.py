@@ -11,8 +11,8 @@
       call_rcu(tables)                a lockless pte_try_get may still look at the count
       free the frames                 cannot reach them any more
 
-Freeing before the flush hands memory to others that this mm can still write; freeing a table before the grace period
-lets pte_try_get count up somebody else's page. mm.tlb_flush_pending counts open gathers: a CPU that finds entries
+Freeing before the flush hands memory to others that this mm can still write. Freeing a table before the grace period
+lets pte_try_get count up another owner's page. mm.tlb_flush_pending counts open gathers: a CPU that finds entries
 already cleared by another, whose flush is still to come, must flush as well (99baac21e458).
 """
 
@@ -129,8 +129,8 @@ def tlb_table_flush(m, cpu):
 def tlb_remove_table(m, cpu, table):
     """Free `table` after the flush and, if the policy says so, a grace period.
 
-    Without a batch it goes alone, flushed first (d86564a2f085): by its own callback, or, where a table has no room for
-    one, after a grace period that is waited for here (1fb3d8c20bfa).
+    Without a batch it goes alone, flushed first (d86564a2f085), by its own callback. Where a table has no room for one,
+    a grace period is waited for here (1fb3d8c20bfa).
     Source: patch 7; tlb_remove_table, mm/mmu_gather.c.
     """
     if DEBUG and m.config.no_gather_batch[0]:

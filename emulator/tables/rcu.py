@@ -19,7 +19,7 @@ period and frees them.
     rcu_read_unlock()
     page boundary: rcu_qs = gp_seq                                     all CPUs there: free, poison
 
-A table is on a list only after it was unhooked, and gp_seq moves only after the list was taken, so a CPU that copies
+A table is on a list only after it was unhooked, and gp_seq moves only after the list was taken. So a CPU that copies
 the new gp_seq cannot have read the old pmd since.
 """
 
@@ -291,7 +291,7 @@ def coordinator_loop(m, me):
     """Both agents, until every CPU has finished and every callback has run. Asleep whenever nobody needs it.
 
     While tables wait for a grace period it looks again every config.tick_us, or at once for a CPU that is out of
-    memory; flush requests wake it. If the last coordinator died, this one begins by clearing up behind it.
+    memory. Flush requests wake it. If the last coordinator died, this one begins by clearing up behind it.
     """
     rcu_recover(m, me)
     while True:

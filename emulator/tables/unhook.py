@@ -1,7 +1,7 @@
 """A PTE table is taken out of its pmd and freed, whatever the policy.
 
-Order of a table's death, always: empty, unhooked from the pmd, flushed from TLBs and paging-structure caches, after a
-grace period freed and poisoned, used again.
+Order of a table's death, always: empty, unhooked from the pmd, flushed from TLBs and paging-structure caches. After a
+grace period it is freed and poisoned, then used again.
 """
 
 from emulator.atomic import (
@@ -39,9 +39,7 @@ UNHOOK_CHECKED = point_number("free_pte_table.checked")
 
 @kernel_inline
 def any_zero_frees(m):
-    """True on a machine where each CPU that sees the count at zero tries to free the table, not only the one that made
-    it zero.
-    """
+    """True on a machine where each CPU that sees the count at zero tries to free the table, not only the last user."""
     return DEBUG and m.config.any_zero_frees[0] != 0
 
 

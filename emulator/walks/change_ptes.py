@@ -52,8 +52,8 @@ def mark_lazyfree(m, frame):
 
 @kernel
 def clear_young_dirty_ptes(m, cpu, pmd, table, addr, end, bits):
-    """Clear `bits` of the present entries of [addr, end) in one PTE table; the hardware sets them again, without a
-    fault: MADV_FREE makes pages clean and old, MADV_COLD old. Pages of a folio that could not be split are spared.
+    """Clear `bits` of the present entries of [addr, end) in one PTE table. The hardware sets them again, without a
+    fault. MADV_FREE makes pages clean and old, MADV_COLD old. Pages of a folio that could not be split are spared.
 
     Locking: takes and releases ptl; caller must hold a reference on the table and an open gather.
     """

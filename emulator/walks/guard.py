@@ -30,8 +30,8 @@ GUARDED = point_number("guard.installed")
 
 @kernel
 def guard_install_pte_range(m, cpu, pmd, table, addr, end):
-    """Put a guard into each empty entry of [addr, end) in one PTE table; how many entries hold something else, 1 if
-    the table has gone: another turn.
+    """Put a guard into each empty entry of [addr, end) in one PTE table: how many entries hold something else. 1 if the
+    table has gone: another turn.
 
     Locking: takes and releases ptl; caller must hold a reference on the table.
     """

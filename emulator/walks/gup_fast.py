@@ -11,8 +11,8 @@
     local_irq_enable()                  all acks are there: the frame, or the table, may be used again
 
 Either the second look finds the entry gone, or the CPU that cleared it finds the frame counted. The table is not
-pinned: it stays because the IPI of the flush that comes before its freeing is not acknowledged, and where tables wait
-for a grace period because no quiescent state is reported meanwhile.
+pinned. It stays because the IPI of the flush that comes before its freeing is not acknowledged. Where tables wait for a
+grace period it stays because no quiescent state is reported.
 
 Source: gup_pte_range and lockless_pages_from_mm, mm/gup.c; 70cbc3cc78a9 (the second look at the pmd).
 """
@@ -195,8 +195,9 @@ def set_stored(m, frame):
 
 @kernel
 def use_page(m, cpu, mm, addr, value):
-    """What a device does with a page of user memory: pin it, store `value` to its word at `addr`, or load that if
-    `value` is 0, unpin it. 0 or -errno."""
+    """What a device does with a page of user memory: pin it, store `value` at `addr`, unpin it. It loads that word if
+    `value` is 0. 0 or -errno.
+    """
     zaps = zaps_of_others(m, cpu, mm) if detecting(m) else 0
     moves = read_once(m.mm.moves, mm) if detecting(m) else 0
     frame = get_user_page_fast_only(m, cpu, mm, addr, value)

@@ -128,11 +128,11 @@ def move_entries(m, cpu, old_pmd, new_pmd, old_table, new_table, old, end, new):
 @kernel
 def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
     """Move the entries of [old, old + length) of one table to `new`, in one table: 0, -ENOMEM, or -EAGAIN if a table
-    has gone: look again.
+    has gone.
 
-    Locking: caller must hold mmap_lock for writing; takes i_mmap_lock and the anon_vma lock, or an rmap walk could miss
-    the entry at both addresses, and both ptls, and flushes under them. Nothing is allocated under i_mmap_lock: reclaim
-    may wait for a writer that wants it.
+    Locking: caller must hold mmap_lock for writing; takes i_mmap_lock, the anon_vma lock and both ptls, and flushes
+    under them. Without the first two an rmap walk could miss the entry at both addresses. Nothing is allocated under
+    i_mmap_lock: reclaim may wait for a writer that wants it.
     """
     mmap_assert_write_locked(m, cpu, mm)
     old_table = pte_try_get_retry(m, cpu, old_pmd)
@@ -178,8 +178,9 @@ def move_table(m, cpu, mm, old_entry, new_entry, old, size):
 
     Both entries are looked at under the locks: retract may have taken the table meanwhile, where it needs no mmap_lock.
     The old range is flushed, paging-structure caches too, before the locks are dropped.
-    Locking: caller must hold mmap_lock for writing and lock_rmap, or a CPU that has found an entry at its old address
-    clears it and flushes that (97113eb39fa7); takes the locks of both upper tables. Source: move_normal_pmd, _pud.
+    Locking: caller must hold mmap_lock for writing and lock_rmap; takes the locks of both upper tables. Without
+    lock_rmap a CPU that has found an entry at its old address clears it and flushes that (97113eb39fa7). Source:
+    move_normal_pmd, _pud.
     """
     pmd_lock_pair(m, cpu, old_entry, new_entry)
     entry = read_once(m.entry, old_entry)

@@ -1,7 +1,7 @@
-"""The paths through the kernel that use a PTE table, each a row of the table in docs/protocol.md, and which were taken.
+"""The paths through the kernel that use a PTE table, each a row of the table in docs/paths.md, and which were taken.
 
-A run that never took a path says nothing about it: the debug build counts them, the stress runs print the counts, and a
-test asserts that random programs take every one.
+A run that never took a path says nothing about it. So the debug build counts them and the stress runs print the counts.
+A test asserts that random programs take every one.
 """
 
 from emulator.atomic import POINTS_PASS, kernel_inline

@@ -5,15 +5,15 @@ Debug build with --checks online. Five layers, from cheap to exact:
 - A translation that was cached carries the generation of its frame or table; one that was freed since is a BUG.
 - A frame notes whose words it holds (page_stored_by: mm, virtual page, CPU; SHARED once two CPUs stored). A word in
   a frame of another address is a BUG, whatever its value. A frame that fork has shared (FORKED) may be read at its
-  address in any mm, and a store to it is a BUG until COW is broken; one that mremap moves (MOVING) is at two addresses
+  address in any mm, and a store to it is a BUG until COW is broken. One that mremap moves (MOVING) is at two addresses
   until the old one is flushed.
 - A frame has a set of the values stored to it by anybody, kept as 62 bits by a hash. A word outside of it, and not
   zero, is a BUG.
 - A page of a file is shared. What was stored to it is known by the page, in `m.cache`, whatever frame holds it and
-wherever it is mapped. A store finds it dirty, or write-back would miss it. A CPU that alone stored to it reads its
-  word back, also after the page has been to the disk and back, unless the file was truncated or punched meanwhile.
-- Each CPU remembers the latest words it stored. Read back from a page nobody else stored to, a word must be the same;
-  zero only if somebody may have released the page since; and zero if this CPU released it itself.
+wherever it is mapped. A store finds it dirty, or write-back would miss it. A CPU that alone stored to it reads its word
+back, also after the page has been to the disk. A truncated or punched file is the exception. - Each CPU remembers the
+latest words it stored. Read back from a page that no other CPU stored to, a word must be the same. It may be zero only
+if the page may have been released since, and must be if this CPU released it.
 """
 
 from emulator.atomic import DEBUG, cmpxchg, kernel, read_once, write_once
@@ -319,8 +319,8 @@ def move_tag(tags, i, mm, addr, tag):
 def shadow_swapped(m, mm, addr, slot, tag):
     """fork has shared, or mremap has moved, the page in `slot` that was at `addr`: `tag` is what holds from now on.
 
-    The slot is told before the frame that the swap cache may have, for bringing it in (shadow_swap_in), and behind it,
-    for taking it out (shadow_swap_out). The frame may be another page's by now.
+    The slot is told before the frame that the swap cache may have, for bringing it in (shadow_swap_in). It is told
+    behind the frame, for taking it out (shadow_swap_out). The frame may be another page's by now.
     """
     move_tag(m.cache.stored_by, slot, mm, addr, tag)
     frame = read_once(m.cache.frame, slot)

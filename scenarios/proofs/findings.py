@@ -1,7 +1,7 @@
 """What is wrong, posted and merged, each defect shown: `ptelab findings` writes docs/findings.md.
 
 A defect names a race of the zoo, whose knob puts the posted behaviour back. The explorer makes its schedule short and
-tells it, and says how far the same scene is clean with the piece in place; real processes then show how soon they meet
+tells it, and says how far the same scene is clean with the piece in place. Real processes then show how soon they meet
 it. A loss is a defect that needs no piece removed: the protocol has it, and a scenario measures it.
 """
 

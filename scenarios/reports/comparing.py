@@ -1,7 +1,7 @@
 """Two records beside each other: what changed, by how much, and whether the rounds can tell.
 
-A figure with several rounds has changed if the bootstrap interval of its change leaves 0 out and Welch's test agrees:
-with few rounds the bootstrap is too sure of itself. Sizes in kB without any spread are exact, and each difference
+A figure with several rounds has changed if the bootstrap interval of its change leaves 0 out and Welch's test agrees.
+With few rounds the bootstrap is too sure of itself. Sizes in kB without any spread are exact, and each difference
 counts. Of a single round nothing can be said.
 """
 

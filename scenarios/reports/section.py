@@ -60,7 +60,7 @@ class StoryTable:
     """A story in columns, one per process.
 
     `watched` is what a reader can step through: rows of `group`, `name` and `values`, each (step, text) from which on
-    it holds; `when` of the cells is the step then.
+    it holds. `when` of the cells is the step then.
     """
 
     columns: Sequence[str]

@@ -256,8 +256,9 @@ def trace_of(machine: ExploredMachine, found: Counterexample, command: str) -> t
 
 
 def guilty_pair(accesses: Sequence[Access], task: int, looks: Collection[str]) -> tuple[int, int] | None:
-    """The latest access of a task to a word that another task has changed, or looked at before the task changed it;
-    not one that a function of `looks` makes, nor, if there are any, a data_race()."""
+    """The latest access of a task to a word that another task has changed, or looked at before the task changed it. Not
+    one that a function of `looks` makes, nor, if there are any, a data_race().
+    """
     for access in reversed(accesses):
         if access.task != task or access.field.startswith("run.") or not access.field or access.function in looks:
             continue

@@ -31,7 +31,7 @@ class Verdict:
     """What a search came to: pass (complete), pass (bound B complete), fail, or inconclusive.
 
     `seconds` are of processor time. `bounds` are the executions of the systematic search by bound, `completed` the
-    bound up to which it is complete (-1: none), `covered` its share of the next one; `differ` all executions that
+    bound up to which it is complete (-1: none), `covered` its share of the next one. `differ` are all executions that
     differ, if they were run.
     """
 

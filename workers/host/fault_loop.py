@@ -1,9 +1,9 @@
 """This host's real kernel under the same loops: the measure of what an emulated figure means.
 
 The loops are compiled whatever engine emulates, and loaded once, in the parent. Each measurement runs in a child
-process of its own, so that its address space, threads and page tables disturb nobody: threads of that child for the
-variants `barrier` and `self`, processes forked by it for `processes`. All of them die with the parent. Nothing is
-pinned, as the emulated CPUs are not; the mapping is never made of huge pages.
+process of its own, so that its address space, threads and page tables disturb no other. The variants `barrier` and
+`self` are threads of that child, `processes` are forked by it. All of them die with the parent. Nothing is pinned, as
+the emulated CPUs are not; the mapping is never made of huge pages.
 """
 
 from __future__ import annotations

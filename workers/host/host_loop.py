@@ -1,6 +1,6 @@
 """The loops of multi-fault and madvise-loop on this host's real memory, compiled by numba; they hold no GIL.
 
-They are the judge, not the machine: whatever engine emulates, these run compiled, so the primitives come from the
+They are the judge, not the machine. Whatever engine emulates, these run compiled, so the primitives come from the
 native engine by name and not through `atomic.py`. A segment serves as their shared words: `m.barrier`, `m.run.stop`,
 and per thread `m.cpu.faults` (pages touched) and `m.cpu.errors`.
 """

@@ -102,8 +102,8 @@ def _open_pipes(loop: ModuleType, words: np.ndarray, program: Sequence[Insn]) ->
 
 
 def _locks_all(program: Sequence[Insn]) -> bool:
-    """True if the program locks all memory there is. Raises HostUnavailable if that is after a fork: then this
-    process's own memory is shared with a child, and what it takes to lock it is no affair of the trace's.
+    """True if the program locks all memory there is. Raises HostUnavailable if that is after a fork. Then this
+    process's own memory is shared with a child, and locking it is no affair of the trace's.
     """
     ops = [insn.op for insn in program]
     locks = [i for i, insn in enumerate(program) if insn.op == Op.MLOCKALL and insn.arg & uapi.MCL_CURRENT]

@@ -4,7 +4,7 @@ Each page has its permissions, what it maps, and the words that a load finds. No
 kernel: what that answers is compared with this (foretold.py). The pages are those of two areas, each with a border of
 2 MiB in its middle that is one of 512 GiB, or of a GiB, as well.
 
-A call goes page by page where the kernel goes VMA by VMA: how VMAs merge is not modelled, so no call is made here whose
+A call goes page by page where the kernel goes VMA by VMA. How VMAs merge is not modelled, so no call is made here whose
 answer depends on it.
 """
 

@@ -1,8 +1,8 @@
 """The story of one traced execution: what each CPU did, oldest first, in the kernel's words.
 
-The explorer records every access to shared memory; most of them are bookkeeping. Told are, of the accesses that the
-failure depends on, those to words that matter to another task as well, and every change of a lock, an RCU read section,
-a count or a table's state. The two accesses that clash are always told.
+The explorer records every access to shared memory; most of them are bookkeeping. Of the accesses that the failure
+depends on those to words that matter to another task are told. So is every change of a lock, an RCU read section, a
+count or a table's state. The two accesses that clash are always told.
 """
 
 from __future__ import annotations
