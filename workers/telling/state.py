@@ -18,7 +18,7 @@ from workers.telling.held import Held
 from workers.telling.phrases import Names, noun, value
 
 MOST_ENTRIES = 12  # of a story that goes through whole tables
-TABLES, LOCKS, CACHES, BUFFERS = "tables", "locks", "caches", "store buffers"
+TABLES, WORDS, LOCKS, CACHES, BUFFERS = "tables", "other words", "locks", "caches", "store buffers"
 QUIET = ("none", "empty")
 NOBODY = Names({}, ())
 Word = tuple[str, int]
@@ -54,7 +54,11 @@ def _words_of(accesses: Sequence[Access], told: Set[int], causal: Set[int], guil
             words["entry", access.index] = None
         if access.step in guilty and access.field and access.length == 1:
             words[access.field, access.index] = None
-    return sorted(words, key=lambda word: (word[0] == "entry", word[1], word[0]))
+    return sorted(words, key=lambda word: (_group(word) != TABLES, word[0] == "entry", word[1], word[0]))
+
+
+def _group(word: Word) -> str:
+    return TABLES if word[0] == "entry" or word[0].startswith("ptdesc.") else WORDS
 
 
 def _sets_entry(access: Access) -> bool:
@@ -120,7 +124,7 @@ class _Watch:
     def __init__(self, accesses: Sequence[Access], words: Sequence[Word], names: Names) -> None:
         self.names, self.memory, self.held = names, _at_the_start(accesses), Held()
         self.words = {
-            word: Watched(TABLES, "", [(0, value(*word, self.memory[word], names))])
+            word: Watched(_group(word), "", [(0, value(*word, self.memory[word], names))])
             for word in words
             if word in self.memory
         }

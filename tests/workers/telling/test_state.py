@@ -45,6 +45,13 @@ def test_a_store_is_in_its_buffer_until_it_reaches_memory():
     assert ("store buffers", "CPU 0") not in found
 
 
+def test_a_word_that_clashes_and_is_of_no_table_stands_by_itself():
+    generation = ("page.generation", 8)
+    found = watched(access(1, "write_once", *generation, 0, 1), access(0, "read_once", *generation, 1), guilty=(0, 1))
+
+    assert found["other words", "generation of frame 8"] == [(0, "1")]
+
+
 def test_a_translation_is_there_until_its_cpu_empties_its_tlb():
     tag = 0x12345 << EPOCH_BITS
     found = watched(
