@@ -119,7 +119,7 @@ class World:
         self.main: Any = None
         self.starting = False
         self.deadlock = False
-        self.crash = (-1, 0)  # the task that dies behind its so manieth step
+        self.crash = (-1, 0)  # a task, and the number of the step behind which it dies
         self.taken = 0  # steps of that one
 
     def clear(self) -> None:

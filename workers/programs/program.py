@@ -305,7 +305,7 @@ def punch_hole(file: int, page: int, pages: int) -> Insn:
 
 
 def swapout(pages: int) -> Insn:
-    """Reclaim anonymous pages, whose ever."""
+    """Reclaim anonymous pages of any mm."""
     return Insn(Op.SWAPOUT, arg=pages)
 
 
