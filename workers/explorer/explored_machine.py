@@ -94,7 +94,7 @@ def _geometry(scene: Scene, programs: Sequence[Sequence[Insn]]) -> Geometry:
 class ExploredMachine:
     """A machine in one process; `execute` runs its programs from the same state every time.
 
-    `memory` is sc, tso or pso. With `crash_at` the coordinator's step of that number is its last: another one starts then.
+    `memory` is sc, tso or pso. With `crash_at` the coordinator's step of that number is its last; another one starts.
     """
 
     def __init__(
