@@ -27,7 +27,7 @@ from emulator import engine
 
 KERNELS = ("emulator/**/*.py", "workers/host/host_loop.py")  # where kernels are written
 _MARKER = "complete"
-_KEPT = 24  # directories of other versions that stay
+_KEPT = 24  # directories of other versions that stay, those that were used last
 FILLER_SECONDS = 1200.0  # how long another process may compile before nobody waits for it
 _POLL = 0.1
 remark = ""  # what a user should know of where the kernels are kept
@@ -51,14 +51,14 @@ def kernel_files() -> list[Path]:
 
 
 def key(sources: tuple[str, ...]) -> str:
-    """A hash of the build, the sources (contents, paths, times), numba, llvmlite, Python and the processor."""
+    """A hash of the build, the sources, numba, llvmlite, Python and the processor, wherever the sources lie."""
     digest = hashlib.sha256()
     build = f"{engine.debug()} {'' if engine.debug() else engine.families()}"
     for word in (build, version("numba"), version("llvmlite"), platform.python_version(), _processor()):
         digest.update(word.encode())
     for source in sorted(path for pattern in sources for path in _root().glob(pattern)):
-        # numba keeps an index per path and compares the time of the file, so both must be part of the name
-        digest.update(f"{source} {source.stat().st_mtime_ns} ".encode() + source.read_bytes())
+        content = source.read_bytes()
+        digest.update(f"{source.relative_to(_root())} {len(content)} ".encode() + content)
     return digest.hexdigest()[:20]
 
 
@@ -131,7 +131,12 @@ def filling(cache: Path | None) -> Iterator[None]:
 
     Raises TimeoutError, which names the filler, if it does not come to its end.
     """
-    if cache is None or is_complete(cache):
+    if cache is None:
+        yield
+        return
+    if is_complete(cache):
+        with contextlib.suppress(OSError):
+            os.utime(cache)  # the directories that nobody used for longest are the first to go
         yield
         return
     with open(cache.parent / f"{cache.name}.lock", "a+") as lock:

@@ -31,8 +31,10 @@ from numba.core.typing.templates import (  # noqa: E402
 )
 from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox  # noqa: E402
 
+from emulator.engines import cache_place  # noqa: E402
 from emulator.engines.whole_program import whole_program  # noqa: E402
 
+cache_place.use()
 NAME = "native"
 EXPLORES = False
 _I8P, _I32, _I64 = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)

@@ -1,4 +1,7 @@
-"""Where compiled kernels are kept: nobody else can write there, what was changed is compiled again, nobody hangs."""
+"""Where compiled kernels are kept: nobody else can write there, what was changed is compiled again, nobody hangs.
+
+Covers: emulator/engines/cache_place
+"""
 
 import fcntl
 import os
@@ -167,9 +170,10 @@ def test_a_directory_under_a_sticky_one_is_trusted(tmp_path):
     )
 
 
-def test_a_change_of_a_called_kernel_in_a_sub_folder_is_compiled_anew(tmp_path):
-    """The directory's name is the key: under another name nothing is complete."""
-    shutil.copytree(ROOT / "emulator", tmp_path / "emulator")
+def test_the_key_is_the_contents_wherever_they_lie_and_whenever_written(tmp_path):
+    """The directory's name is the key: under another name nothing is complete, under the same all is."""
+    for part in ("emulator", "workers"):
+        shutil.copytree(ROOT / part, tmp_path / part)
     command = [sys.executable, "-c", "from emulator.engines import compile_cache as c; print(c.key(c.KERNELS))"]
     called = tmp_path / "emulator" / "tables" / "rcu.py"
 
@@ -177,6 +181,8 @@ def test_a_change_of_a_called_kernel_in_a_sub_folder_is_compiled_anew(tmp_path):
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True).stdout
 
     before = key()
+    assert before == subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    os.utime(called, (0, 0))
     assert key() == before
     called.write_text(called.read_text().replace("rcu_nesting[cpu] += 1", "rcu_nesting[cpu] += 2"))
     assert key() != before
