@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
+WIDTH = 100  # of what is told
 COLUMN, GAP = 48, 3
+NARROWEST = 24
 
 
 class Row(NamedTuple):
@@ -17,10 +20,24 @@ class Row(NamedTuple):
     text: Sequence[str]
 
 
+def room(columns: int, margin: int) -> int:
+    """Letters of a line in each of so many columns."""
+    return max(NARROWEST, min(COLUMN, (WIDTH - margin - 2 + GAP) // max(1, columns)) - GAP)
+
+
+def hanging(line: str) -> list[str]:
+    """A line that is too long in several, the others a little further in."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False) or [line]
+
+
 def column_lines(
     names: Sequence[str], rows: Sequence[Row | str], margin: int, width: int = COLUMN, unit: str = ""
 ) -> list[str]:
-    """The heading and the rows; a string is a row across all columns. `unit` is what the margins count."""
+    """The heading and the rows; a string is a row across all columns. `unit` is what the margins count.
+
+    The rows have lines of at most `width` - GAP letters.
+    """
     indent = " " * (margin + 2)
     lines = [f"{unit:<{margin + 2}}" + "".join(f"{name:<{width}}" for name in names).rstrip()]
     lines.append(indent + (" " * GAP).join("=" * (width - GAP) for _ in names))

@@ -13,7 +13,7 @@ from typing import Any
 
 from emulator.mm_types import PTRS_PER_TABLE
 from workers.telling.access import Access
-from workers.telling.columns import COLUMN, GAP, Row, column_lines
+from workers.telling.columns import GAP, Row, column_lines, hanging, room
 from workers.telling.held import NO_LOCK, Held
 from workers.telling.phrases import Names, phrase, range_phrase
 from workers.telling.state import Watched, states
@@ -22,6 +22,7 @@ from workers.telling.violation import Violation
 from workers.telling.whereabouts import many
 
 STORY_LINES = 40
+MARGIN = 8  # of the story: steps
 WHOLE = 1 << 62  # events: all of them
 
 
@@ -198,15 +199,15 @@ def story_of(trace: Trace, limit: int = STORY_LINES) -> Story:
     return Story(columns, kept, trace.tasks, ending, unconnected, watched)
 
 
-def _text_of(line: StoryLine, before: StoryLine | None) -> list[str]:
+def _text_of(line: StoryLine, before: StoryLine | None, letters: int) -> list[str]:
     """The lines of one event in its column; a function is named once for events of it that follow each other."""
     same = before is not None and before.function == line.function and before.instruction == line.instruction
     text = f"{'  ' if same else f'{line.function}: '}{line.text}{f'  x{line.times}' if line.times > 1 else ''}"
-    wrapped = textwrap.wrap(text, COLUMN - GAP, subsequent_indent="    ", drop_whitespace=True)
+    wrapped = textwrap.wrap(text, letters, subsequent_indent="    ", drop_whitespace=True)
     if same:
         wrapped[0] = "  " + wrapped[0].lstrip()
     if line.instruction and (before is None or before.instruction != line.instruction):
-        wrapped.insert(0, f"[{line.instruction}]")
+        wrapped[:0] = textwrap.wrap(f"[{line.instruction}]", letters, subsequent_indent="    ")
     return wrapped
 
 
@@ -216,18 +217,20 @@ def story_text(story: Story) -> list[str]:
         return []
     rows: list[Row | str] = []
     before: dict[int, StoryLine] = {}
+    letters = room(len(story.columns), MARGIN)
     for line in story.lines:
         if line.skipped:
             rows.append(line.earlier)
-        text = _text_of(line, before.get(line.task))
+        text = _text_of(line, before.get(line.task), letters)
         if line.guilty:
             for more in (line.source, *line.notes):
-                text += textwrap.wrap(more, COLUMN - GAP - 4, initial_indent="    ", subsequent_indent="    ")
+                text += textwrap.wrap(more, letters - 4, initial_indent="    ", subsequent_indent="    ")
         rows.append(Row(f"{line.step:>6}", story.tasks[line.task], ">> " if line.guilty else "", text))
         before[line.task] = line
     longest = max(len(text) for row in rows if isinstance(row, Row) for text in row.text)
-    lines = column_lines(story.columns, rows, 8, min(longest, COLUMN - GAP) + GAP, "  step")
-    lines += ["", *(f"at the end  {name:<16} {text}" for name, text in story.ending.items())]
+    lines = column_lines(story.columns, rows, MARGIN, longest + GAP, "  step")
+    ending = [f"at the end  {name:<16} {text}" for name, text in story.ending.items()]
+    lines += ["", *(part for line in ending for part in hanging(line))]
     if story.unconnected:
         lines.append(f"not told: {many(story.unconnected, 'event')} on which the failure does not depend")
     return lines

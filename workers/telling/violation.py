@@ -4,6 +4,7 @@ columns.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from emulator.mm_types import RCU_AGES, TRACE_ENTRIES, Geometry
 from emulator.pgtable_types import PMD_SHIFT, POISON, PTRS_PER_PTE, TABLE_STATES
 from emulator.watch.bugs import BUGS, Bug
 from emulator.watch.points import POINTS, point_name
-from workers.telling.columns import Row, column_lines
+from workers.telling.columns import GAP, Row, column_lines, hanging, room
 from workers.telling.waits import cycle_line, unquiet, wait_edges, wait_for_graph
 from workers.telling.whereabouts import (
     instruction,
@@ -28,6 +29,7 @@ from workers.telling.whereabouts import (
 )
 
 STORY_EVENTS = 24
+MARGIN = 9  # of the story: microseconds
 KEPT_EVENTS = 3  # of the CPU that saw it, from before those
 
 
@@ -291,13 +293,15 @@ def story_lines(violation: Violation) -> list[str]:
         return []
     last = {event.who: i for i, event in enumerate(violation.story)}
     rows = []
+    letters = room(len(columns), MARGIN)
     for i, event in enumerate(violation.story):
         text = f"{event.point} {event.subject.removeprefix('address ')}: {event.value}"
         if event.times > 1:
             text += f"  x{event.times}"
         mark = ">" if last[event.who] == i else ""
-        rows.append(Row(f"{event.ns / 1000:>10.1f}", event.who, mark, [text]))
-    return column_lines(columns, rows, 11)
+        lines = textwrap.wrap(text, letters, subsequent_indent="    ")
+        rows.append(Row(f"{event.ns / 1000:>{MARGIN - 1}.1f}", event.who, mark, lines))
+    return column_lines(columns, rows, MARGIN, letters + GAP, f"{'us':>{MARGIN - 1}}")
 
 
 def report_lines(violation: Violation) -> list[str]:
@@ -328,10 +332,10 @@ def report_lines(violation: Violation) -> list[str]:
         f"in a read section: {readers}; ages 0, 1, 2+: {rcu['ages'][0]}, {rcu['ages'][1]}, {sum(rcu['ages'][2:])}"
     )
     lines += [f"  {line}" for line in violation.waits]
+    lines = [part for line in lines for part in hanging(line)]
     story = story_lines(violation)
     if story:
-        lines += ["", "        us   the story: points passed, oldest first; > is the last thing a process did"]
-        lines += story
+        lines += ["", "  the story: points passed, oldest first; > is the last thing a process did", *story]
     if violation.command:
         lines += ["", f"  again: {violation.command}"]
     return lines
