@@ -9,7 +9,7 @@ NAME ?=
 # make scenario NAME=multi-fault CPUS=1,8 passes these through; ARGS takes anything else
 OPTIONS = $(if $(CPUS),--cpus $(CPUS)) $(if $(POLICY),--policy $(POLICY)) $(if $(ENGINE),--engine $(ENGINE)) \
 	$(if $(REPEAT),--repeat $(REPEAT)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
-	$(if $(JSON),--json $(JSON)) $(if $(KNOB),--knob $(KNOB)) $(if $(VARIANT),--variant $(VARIANT)) \
+	$(if $(JSON),--json '$(JSON)') $(if $(KNOB),--knob $(KNOB)) $(if $(VARIANT),--variant $(VARIANT)) \
 	$(if $(SCALE),--scale $(SCALE)) $(if $(CHECKS),--checks $(CHECKS)) $(ARGS)
 
 .DEFAULT_GOAL := help
@@ -22,6 +22,7 @@ help: ## show the targets
 setup: $(READY) ## make .venv with everything in it; leaves .venv/bin/ptelab
 
 $(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON): not found. Try: make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "ptelab needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.11" >&2; exit 2; }
 	@echo "setting up $(VENV) (once)" >&2
@@ -30,7 +31,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 scenario: $(READY) ## run a scenario: make scenario NAME=multi-fault [CPUS= POLICY= ENGINE= REPEAT= SECONDS= SEED= JSON=]
-	@$(BIN)/ptelab run $(NAME) $(OPTIONS)
+	@$(if $(NAME),,echo "which? make scenario NAME=multi-fault; make list shows all" >&2; exit 2;) $(BIN)/ptelab run $(NAME) $(OPTIONS)
 
 list: $(READY) ## list scenarios, policies, knobs and engines
 	@$(BIN)/ptelab list
@@ -39,14 +40,14 @@ test: $(READY) ## run the tests on two workers
 	@$(BIN)/python -m pytest -n 2 -q -m 'not stress' $(ARGS)
 
 races: $(READY) ## leave out each piece of the protocol and catch what follows: make races [SEEDS=20] [JSON=]
-	@$(BIN)/ptelab races $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JSON),--json $(JSON)) $(ARGS)
+	@$(BIN)/ptelab races $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JSON),--json '$(JSON)') $(ARGS)
 
 explore: $(READY) ## every interleaving: prove the claims, find the zoo [WRITE=docs/claims.md] [JSON=] [SECONDS= per proof]
-	@$(BIN)/ptelab explore all $(if $(WRITE),--write $(WRITE)) $(if $(SECONDS),--seconds $(SECONDS)) \
-		$(if $(JSON),--json $(JSON)) $(ARGS)
+	@$(BIN)/ptelab explore all $(if $(WRITE),--write '$(WRITE)') $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(JSON),--json '$(JSON)') $(ARGS)
 
 findings: $(READY) ## what is wrong, posted and merged, each defect shown [WRITE=docs/findings.md] [JSON=]
-	@$(BIN)/ptelab findings $(if $(WRITE),--write $(WRITE)) $(if $(JSON),--json $(JSON)) $(ARGS)
+	@$(BIN)/ptelab findings $(if $(WRITE),--write '$(WRITE)') $(if $(JSON),--json '$(JSON)') $(ARGS)
 
 stress: $(READY) ## race real processes for longer: make stress STRESS=10 is ten times as long
 	@STRESS=$(or $(STRESS),1) $(BIN)/python -m pytest -n 2 -q -m stress $(ARGS)
@@ -56,13 +57,13 @@ soak: $(READY) ## the full protocol for 1e10 page faults, taken up where it ende
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: $(READY) ## measure; make bench BASE=old.json prints the change against an earlier file
-	@$(BIN)/python -m benchmarks.bench $(if $(BASE),--base $(BASE)) $(if $(JSON),--json $(JSON)) $(ARGS)
+	@$(BIN)/python -m benchmarks.bench $(if $(BASE),--base $(BASE)) $(if $(JSON),--json '$(JSON)') $(ARGS)
 
 mutants: $(READY) ## small changes of the kernel: which are noticed, by whom [SECONDS=5 per mutant] [JSON=] [ARGS=]
-	@$(BIN)/python -m benchmarks.mutants $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json $(JSON)) $(ARGS)
+	@$(BIN)/python -m benchmarks.mutants $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json '$(JSON)') $(ARGS)
 
 judge: $(READY) ## ask every outside judge, about an hour: fuzzed input, litmus, mutants, traces [COUNT=1000 tries it out] [JSON=]
-	@$(BIN)/python -m benchmarks.judge $(if $(COUNT),--count $(COUNT)) $(if $(JSON),--json $(JSON)) $(ARGS)
+	@$(BIN)/python -m benchmarks.judge $(if $(COUNT),--count $(COUNT)) $(if $(JSON),--json '$(JSON)') $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -20,7 +20,8 @@ import click
 from emulator.mm_types import Geometry
 from scenarios import madvise_loop, multi_fault
 from scenarios.session import report
-from scenarios.session.options import Lab
+from scenarios.session.errors import UserError
+from scenarios.session.options import Lab, names_of
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, environment
 from workers import interrupts
@@ -199,6 +200,15 @@ def promised() -> dict[str, Figure]:
     return {figure.name: figure for figure in figures}
 
 
+def missed(figures: dict[str, Figure]) -> list[str]:
+    """The promises that what was measured does not keep."""
+    return [
+        f"{figure.name}: {figure.median:.2f} {figure.unit} is not {'>=' if figure.at_least else '<='} {figure.bound:g}"
+        for figure in figures.values()
+        if figure.values and figure.bound is not None and not figure.met
+    ]
+
+
 def show(figures: dict[str, Figure], base: dict[str, Any]) -> None:
     """One line per figure: median, spread, bound, and the change against the base file."""
     lines = []
@@ -219,25 +229,34 @@ def show(figures: dict[str, Figure], base: dict[str, Any]) -> None:
     report.table(["figure", "median", "lowest .. highest", "promised", "", "change" if base else ""], lines)
 
 
+def _parts(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    """A click callback for some parts."""
+    try:
+        return names_of("part", [name for name, _ in PARTS], value)
+    except UserError as error:
+        raise click.UsageError(str(error)) from None
+
+
 @click.command()
 @click.option("--base", type=click.Path(exists=True, dir_okay=False), help="An earlier file to compare with.")
 @click.option("--json", "json_file", default=None, help="Where to write. [results/bench.json]")
-@click.option("--only", default="", help=f"Parts, separated by commas: {', '.join(name for name, _ in PARTS)}. [all]")
+@click.option("--only", default="", metavar="NAME,...", callback=_parts, help="Parts of it. [all]")
 @click.option("--repeat", default=7, type=click.IntRange(1, 100), help="Rounds of the short figures. [7]")
-def main(base: str | None, json_file: str | None, only: str, repeat: int) -> None:
-    """Measure every promised figure."""
+def main(base: str | None, json_file: str | None, only: list[str], repeat: int) -> None:
+    """Measure every promised figure; the exit status is 1 if a promise is missed."""
     interrupts.install()
     old = json.loads(Path(base).read_text()) if base else {}
     record, figures = Record("bench", 0), promised()
     try:
         for name, part in PARTS:
-            if only and name not in only.split(","):
+            if only and name not in only:
                 continue
             note(f"bench: {name}")
             part(figures, record, 3 if part is sweep else repeat)
     except interrupts.Interrupted as interrupt:
         record.interrupted = 128 + interrupt.number
     show(figures, old)
+    record.found += missed(figures)
     report.checks_and_verdict(record)
     RESULTS.mkdir(exist_ok=True)
     target = Path(json_file) if json_file else RESULTS / "bench.json"

@@ -101,11 +101,16 @@ def run(record: Record, lab: options.Lab, fatal: bool) -> None:
             record.add_checks({"signals": sum(not row["as_due"] for row in rows)})
 
 
+_AFTER = {"out of memory": "would have been killed"}  # the machine goes on: the kernel's OOM killer is not modelled
+
+
 def show(record: Record, lab: options.Lab) -> None:
     """A line per access."""
     lines = []
     for row in record.rows:
-        then = ("program ended" if row["ended"] else "went on") if row["as_due"] else "NOT AS DUE"
+        then = (
+            ("program ended" if row["ended"] else _AFTER.get(row["code"], "went on")) if row["as_due"] else "NOT AS DUE"
+        )
         where = "-" if row["addr"] is None else f"{row['addr']:#x}"
         lines.append([row["policy"], row["input"], f"{row['signal']} ({row['code']})", where, then])
     report.write(f"bad-input: wrong accesses, engine {lab.engine}, checks {lab.checks}\n")

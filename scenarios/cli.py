@@ -10,18 +10,18 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from emulator import engine as engines
 from emulator.knobs import KNOBS, SETTINGS
 from emulator.policy.policies import POLICIES
 from emulator.watch.points import POINTS
 from scenarios.session import ending, errors
-from scenarios.session.options import Lab, engine_options, one_of
+from scenarios.session.options import Lab, completing, engine_options, input_file, one_of, some_of
+from scenarios.session.style import default_width, styled
 from scenarios.traces.agreement import PT_RECLAIM, host_policy
 from scenarios.traces.timing import TIMINGS
 from scenarios.zoo.race import RACES, load_race
-
-WIDTH = 100  # columns of a listing
 
 # name -> (module, the question it answers)
 SCENARIOS = {
@@ -108,6 +108,12 @@ class _Listed(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.described())
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin like this, none of which is imported for it."""
+        known = self.described() if not incomplete.startswith("-") else {}
+        found = [CompletionItem(name, help=text) for name, text in known.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(self.described().items()))
@@ -118,6 +124,10 @@ class _Scenarios(_Listed):
 
     def described(self) -> dict[str, str]:
         return {name: question for name, (_, question) in SCENARIOS.items()}
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        races = [CompletionItem(f"race/{name}") for name in RACES if f"race/{name}".startswith(incomplete)]
+        return [*super().shell_complete(ctx, incomplete), *races]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name.startswith("race/"):
@@ -152,6 +162,9 @@ def ptelab() -> None:
 
     Exit status: 0 pass, 1 a check failed, 2 usage, 3 a process died or ptelab itself failed, 4 inconclusive, 129, 130
     and 143 interrupted, 141 nobody read stdout.
+
+    Names of commands, races, claims, policies, knobs and points are completed by bash after
+    eval "$(_PTELAB_COMPLETE=bash_source ptelab)"; zsh_source and fish_source are for those shells.
     """
 
 
@@ -180,15 +193,16 @@ ASKED = ("races", "claims")
 
 def _entry(name: str, text: str, room: int) -> str:
     """A name and its text, wrapped beside it, or below where the name is longer than the room."""
-    lines = textwrap.wrap(text, WIDTH - room - 4, break_on_hyphens=False)
+    lines = textwrap.wrap(text, max(default_width() - room - 4, 20), break_on_hyphens=False)
     first = [f"  {name:<{room}}  {lines.pop(0)}"] if len(name) <= room and lines else [f"  {name}"]
     return "\n".join([*first, *(" " * (room + 4) + line for line in lines)])
 
 
 @ptelab.command("list")
-@click.argument("what", nargs=-1)
+@click.argument("what", nargs=-1, shell_complete=completing(LISTS))
 def list_(what: tuple[str, ...]) -> None:
     """List scenarios, policies, knobs, settings and engines; `list races claims`: those."""
+    what = tuple(name for words in what for name in words.split(","))
     for name in what:
         if name not in LISTS:
             raise errors.unknown("list", name, LISTS)
@@ -208,29 +222,29 @@ def run() -> None:
 
 
 @ptelab.command()
-@click.argument("file")
+@click.argument("file", callback=input_file)
 @click.option(
     "--policy",
-    metavar="NAME",
-    callback=one_of("policy", POLICIES, True),
-    help="The policy of the run. [none; --host: this kernel's]",
+    default="",
+    **some_of("policy", POLICIES),
+    help="The policies to run it under, one after another. [none; --host: this kernel's]",
 )
 @click.option("--host", is_flag=True, help="Record the trace on this host, too: where do its figures differ?")
 @click.option(
     "--timing",
-    callback=one_of("timing", TIMINGS, True),
+    **one_of("timing", TIMINGS, optional=True),
     help="A CPU for each thread: in the order of its calls, or as it comes. [all lines on one CPU]",
 )
 @engine_options
-def replay(file: str, policy: str | None, host: bool, timing: str | None, lab: Lab) -> int:
+def replay(file: str, policy: list[str], host: bool, timing: str | None, lab: Lab) -> int:
     """Run a memory trace: its figures, line by line."""
     from scenarios.traces.replay import command
 
-    if host and policy not in (None, "none", PT_RECLAIM):
-        raise errors.UserError(f"--host compares with policy none or {PT_RECLAIM}, not {policy}")
+    if host and policy not in ([], ["none"], [PT_RECLAIM]):
+        raise errors.UserError(f"--host compares with policy none or {PT_RECLAIM}, not {','.join(policy)}")
     if host and timing:
         raise errors.UserError("--host follows the lines in their order; leave --timing out")
-    return command(file, policy or (host_policy() if host else "none"), lab, host, timing)
+    return command(file, policy or [host_policy() if host else "none"], lab, host, timing)
 
 
 @ptelab.command()
@@ -244,6 +258,11 @@ def points() -> None:
 
 def command_line(arguments: list[str] | None = None) -> int:
     """Run a command line, that of the process by default; the exit status. A mistake in it is one line on stderr."""
+    with styled():
+        return _command_line(arguments)
+
+
+def _command_line(arguments: list[str] | None) -> int:
     try:
         if _COMPLETION in os.environ:  # a shell asks what may come next
             ptelab.main(arguments, "ptelab")

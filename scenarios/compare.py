@@ -3,24 +3,22 @@
 OLD and NEW are what --json or a report wrote; rows that measured the same thing are set beside each other. The three
 columns are those of the kernel's test robot: mean and standard deviation before, change, the same after. n.s.: the
 rounds do not show that it is not 0. Run both on the same machine, idle. Two records of one policy each are compared
-with each other, whatever the policies.
+with each other, whatever the policies; --policy OLD,NEW takes one of each.
 
 Exit status: 0; 1 with --gate, if something is worse by more than that and the rounds show it; 2 usage.
 """
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from scenarios.reports.comparing import compared, lines_of, regressions
+from emulator.policy.policies import POLICIES
+from scenarios.reports.comparing import HEADER, compared, of_policy, regressions, tables_of
 from scenarios.reports.extra import ReportError
 from scenarios.reports.reading import Run, read_runs
-from scenarios.reports.terminal import is_plain, spelled
 from scenarios.session import report
 from scenarios.session.errors import UserError
-from scenarios.session.options import html_option
+from scenarios.session.options import completing, names_of, output_options
 from scenarios.session.record import Record, check_writable
 
 HELP = (__doc__ or "").removeprefix("compare: ")
@@ -40,6 +38,14 @@ def percent(context: click.Context, parameter: click.Parameter, value: str | Non
     return number
 
 
+def _two(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    """A click callback for two policies, or none. Raises UserError."""
+    names = names_of("policy", [*POLICIES, "host"], value)
+    if len(names) not in (0, 2):
+        raise UserError(f"--policy '{value}' is not two policies; known: OLD,NEW, as none-rcu,refcount")
+    return names
+
+
 def _told(which: str, runs: list[Run]) -> None:
     for run in runs:
         report.write(f"{which}  {run.name}: commit {run.commit}, {run.machine}; verdict {run.data['verdict']}")
@@ -56,23 +62,31 @@ def _only(which: str, mine: list[Run], others: list[Run]) -> None:
 @click.argument("old")
 @click.argument("new")
 @click.option("--gate", default=None, metavar="N%", callback=percent, help="Fail if worse by more. [do not fail]")
+@click.option(
+    "--policy",
+    default="",
+    metavar="OLD,NEW",
+    callback=_two,
+    shell_complete=completing(POLICIES, lists=True),
+    help="Compare these two. [each with itself]",
+)
 @click.option("--all", "everything", is_flag=True, help="Counters, too, and what stayed the same.")
-@html_option
-@click.option("--json", "json_file", metavar="FILE", help="Write the comparison as JSON; - is stdout.")
-def command(old: str, new: str, gate: float | None, everything: bool, json_file: str | None) -> int:
+@output_options
+def command(old: str, new: str, gate: float | None, policy: list[str], everything: bool, json_file: str | None) -> int:
     """Compare; the exit status."""
     check_writable(json_file)
     record = Record("compare", 0)
     try:
         before, after = read_runs(old), read_runs(new)
+        if policy:
+            before, after = of_policy(before, policy[0]), of_policy(after, policy[1])
         changes = compared(before, after)
     except ReportError as error:
         raise UserError(str(error)) from None
     record.rows = [change.as_json() for change in changes]
     for change in regressions(changes, gate) if gate is not None else []:
         record.found.append(f"{change.title()}: {change.figure} is worse by {change.worse:.1f} %")
-    record.write(json_file)
-    if json_file == "-":
+    if record.write(json_file):
         return record.exit_status
     _told("old", before)
     _told("new", after)
@@ -81,10 +95,11 @@ def command(old: str, new: str, gate: float | None, everything: bool, json_file:
     _only("old", before, after)
     _only("new", after, before)
     report.write()
-    lines = lines_of(changes, everything)
-    for line in lines if len(lines) > 1 else ["nothing is better or worse; --all shows the rest"]:
-        report.write(spelled(line, is_plain(sys.stdout.encoding)))
-    report.write()
+    tables = tables_of(changes, everything)
+    for title, lines in tables.items():
+        report.table(HEADER, lines, title, (0, 4))
+    if not tables:
+        report.write("nothing is better or worse; --all shows the rest\n")
     for text in record.found:
         report.write(f"worse   {text}")
     if gate is not None:

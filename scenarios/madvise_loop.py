@@ -88,7 +88,8 @@ def show(record: Record, setup: dict[str, Any]) -> None:
         before = row["before"]
         sizes = zip(("VIRT", "RES", "VmPTE"), ("virt_kb", "res_kb", "vmpte_kb"), strict=True)
         began = ", ".join(f"{name} {report.size(before[key])}" for name, key in sizes)
-        report.write(f"host: a Python process that began with {began}; its kernel has a rule of its own\n")
+        report.prose(f"host: a Python process that began with {began}; its kernel has a rule of its own")
+        report.write()
 
 
 def show_memory(record: Record) -> None:

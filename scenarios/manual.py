@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from scenarios.session import errors, report
+from scenarios.session.style import style
 from scenarios.traces.reference import reference
 
 TREE = Path(__file__).resolve().parents[1] / "docs"
@@ -43,7 +44,7 @@ def topics() -> dict[str, str]:
 
 
 def text_of(topic: str) -> str:
-    """A topic as text of at most report.WIDTH columns."""
+    """A topic as text of at most so many columns as fit."""
     if topic == TRACES:
         return reference()
     from rich.console import Console
@@ -51,7 +52,7 @@ def text_of(topic: str) -> str:
 
     page, heading = SECTIONS.get(topic, (topic, ""))
     text = pages()[page].read_text("utf-8")
-    console = Console(width=report.WIDTH, color_system=None)
+    console = Console(width=style().width, color_system=None)
     with console.capture() as shown:
         console.print(Markdown(section(text, heading) if heading else text))
     return "\n".join(line.rstrip() for line in shown.get().splitlines()) + "\n"

@@ -361,8 +361,7 @@ def percentile_ms(histogram: list[int], share: float) -> float:
 @click.option(
     "--variant",
     default="barrier",
-    metavar="NAME",
-    callback=options.one_of("variant", VARIANTS),
+    **options.one_of("variant", VARIANTS),
     help=" or ".join(VARIANTS),
 )
 @click.option(

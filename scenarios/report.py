@@ -1,11 +1,13 @@
 """report: records as one HTML page with plots and stories, which holds the records; plots as PNG; a Perfetto trace.
 
 RUN is what --json or --html wrote; - is stdin. The page needs no network, and can be read without JavaScript. Without
-an option the pictures are drawn in the terminal.
+an option the pictures are drawn in the terminal. --format csv writes every measurement on a line of its own, for pandas
+and the like.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +15,14 @@ from pathlib import Path
 import click
 
 from scenarios.reports.extra import ReportError
+from scenarios.reports.long_form import csv_text
 from scenarios.reports.reading import Run, read_runs
-from scenarios.reports.terminal import show
 from scenarios.reports.timeline import timeline_of
+from scenarios.session import report
 from scenarios.session.errors import OK, UserError
+from scenarios.session.options import style_options
 from scenarios.session.record import check_writable, write_file
+from scenarios.session.style import style
 
 HELP = (__doc__ or "").removeprefix("report: ")
 HELP = HELP[0].upper() + HELP[1:]
@@ -50,6 +55,7 @@ def write_plots(runs: Sequence[Run], directory: str) -> list[Path]:
 @click.option("-o", "--html", "html_file", metavar="FILE", help="Write the page.")
 @click.option("--perfetto", "trace_file", metavar="FILE", help="Write the events as a trace for ui.perfetto.dev.")
 @click.option("--png", "png_directory", metavar="DIR", help="Write each plot as a PNG.")
+@style_options
 def command(run: tuple[str, ...], html_file: str | None, trace_file: str | None, png_directory: str | None) -> int:
     """Read, draw, write; the exit status."""
     check_writable(html_file)
@@ -65,7 +71,9 @@ def command(run: tuple[str, ...], html_file: str | None, trace_file: str | None,
         if png_directory is not None:
             for file in write_plots(runs, png_directory):
                 click.echo(file)
-        if html_file is None and trace_file is None and png_directory is None and not show(runs):
+        if style().format == "csv":
+            sys.stdout.write(csv_text(runs))
+        elif html_file is trace_file is png_directory is None and not report.pictures(runs):
             raise UserError("nothing of this can be drawn in a terminal; known: -o FILE, --perfetto FILE, --png DIR")
     except ReportError as error:
         raise UserError(str(error)) from None

@@ -165,7 +165,7 @@ def run(record: Record, setup: dict[str, Any]) -> None:
 def show(record: Record, setup: dict[str, Any]) -> None:
     """The process at its scale, and what that means at full size."""
     scale, sizes = setup["scale"], setup["sizes"]
-    report.write(
+    report.prose(
         f"server-snapshot: the process of {sizes.words()} at 1/{scale}; engine {setup['lab'].engine}, "
         f"released in calls of {sizes.call >> 10:,} kB"
     )
@@ -185,10 +185,16 @@ def show(record: Record, setup: dict[str, Any]) -> None:
 
 
 @click.command("server-snapshot", help=(__doc__ or "").split("\n\n")[1])
-@click.option("--virt", default="55T", callback=options.size, help="Address space, each 2 MiB touched once. [55T]")
-@click.option("--res", default="590G", callback=options.size, help="Memory that stays resident. [590G]")
-@click.option("--call", default="64K", callback=options.size, help="Released by one MADV_DONTNEED. [64K]")
-@click.option("--scale", default="", help=f"Divide every size by N; fit: the largest that fits. [{DEFAULT_SCALE}]")
+@click.option(
+    "--virt", default="55T", metavar="SIZE", callback=options.size, help="Address space, each 2 MiB touched once. [55T]"
+)
+@click.option("--res", default="590G", metavar="SIZE", callback=options.size, help="Memory that stays resident. [590G]")
+@click.option(
+    "--call", default="64K", metavar="SIZE", callback=options.size, help="Released by one MADV_DONTNEED. [64K]"
+)
+@click.option(
+    "--scale", default="", metavar="N", help=f"Divide every size by N; fit: the largest that fits. [{DEFAULT_SCALE}]"
+)
 @click.option("--host/--no-host", default=False, help="Run the same on this host's kernel. [no]")
 @options.shared
 def command(virt: int, res: int, call: int, scale: str, host: bool, lab: options.Lab) -> int:

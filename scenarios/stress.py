@@ -241,6 +241,8 @@ def show(record: Record, setup: Setup, again: Sequence[str]) -> None:
         report.write(line)
     if record.verdict == "pass":
         report.write(worth())
+    if record.signals:
+        report.write("signals are expected: random programs touch what another CPU has unmapped\n")
 
 
 @click.command("stress", help=(__doc__ or "").split("\n\n")[1])

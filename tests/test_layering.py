@@ -14,7 +14,7 @@ from support import ROOT, kernels
 from emulator.engines import compile_cache
 from emulator.policy.policies import POLICIES
 
-TOPS = ("benchmarks", "scenarios", "workers", "emulator")
+TOPS = ("benchmarks", "ptelab", "scenarios", "workers", "emulator")
 STOREYS = re.findall(r"^    ((?:\w+/)+)  +\S", (ROOT / "README.md").read_text(), re.MULTILINE)
 # the engine is chosen by name when a process starts; an engine knows the struct layouts and the cache the engine's name
 ENGINES = {"emulator/", "emulator/engines/"}

@@ -23,9 +23,10 @@ from scenarios.advice.remedies import shared_files
 from scenarios.advice.sampled import Sampled, judge
 from scenarios.advice.watched import Watched
 from scenarios.session import errors
-from scenarios.session.options import REST, digits, html_option, number, takes_rest
+from scenarios.session.options import REST, digits, number, output_options, takes_rest
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import check_writable
+from scenarios.session.style import style
 from workers.host import page_scan, process_files
 from workers.host.call_sample import Calls, SampleUnavailable, sample
 from workers.host.process_files import NotReadable, ProcessGone
@@ -59,6 +60,8 @@ def _check(job: Job, rest: list[str] | None) -> None:
         raise errors.UserError("--watch and --sample exclude each other")
     if job.json_file == "-" and job.prometheus_file == "-":
         raise errors.UserError("--json and --prometheus cannot both be stdout")
+    if style().format == "csv" and (job.watch is not None or job.prometheus_file == "-"):
+        raise errors.UserError("--format csv is one look, alone on stdout; known: without --watch and --prometheus -")
     check_writable(job.json_file)
 
 
@@ -244,8 +247,7 @@ _HELP = (__doc__ or "").split(": ", 1)[1]
 @click.option("--command", "command_", metavar="CMD ...", help="Run the rest of the line, and look until it ends.")
 @click.option("--watch", metavar="SECONDS", callback=_optional, help="Look again and again.")
 @click.option("--sample", "seconds", metavar="SECONDS", callback=_optional, help="See its calls (perf, strace).")
-@html_option
-@click.option("--json", "json_file", metavar="FILE", help="Write what was found as JSON; - is stdout.")
+@output_options
 @click.option("--prometheus", "prometheus_file", metavar="FILE", help="Write metrics for the textfile collector.")
 @click.pass_context
 def command(ctx: click.Context, pids: tuple[str, ...], command_: str | None, **asked: Any) -> int:

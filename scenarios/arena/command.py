@@ -6,7 +6,6 @@ times are medians over the instructions of a run, and over the repeats.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from scenarios.session import options, report, session
 from scenarios.session.errors import UserError
 from scenarios.session.options import Lab
 from scenarios.session.progress import Progress, note
-from scenarios.session.record import SCHEMA, Record, check_writable, write_file
+from scenarios.session.record import Record, check_writable, write_file
 
 CPUS, SCALE, REPEAT = "1,2,8,16", 16, 3
 
@@ -95,16 +94,14 @@ def new_row(workload: str, cpus: int, policy: str, setup: Setup) -> figures.Row:
     return row | {name: [] for name in figures.FIGURES}
 
 
-def show(record: Record, setup: Setup, against: str | None) -> None:
+def show(record: Record, setup: Setup) -> None:
     """The tables."""
     processors = len(os.sched_getaffinity(0))
     report.write(
         f"arena: engine {setup.lab.engine}, scale {setup.scale}, {setup.repeat} repeats, {processors} processors"
     )
     report.write("VmPTE in kB; times are medians, +- is the standard deviation of the mean over the repeats\n")
-    tables.show(record.rows, against)
-    for told in record.found:
-        report.write(f"worse   {told}")
+    tables.show(record.rows)
 
 
 def choose(workloads: list[str], cpus: list[int] | None) -> tuple[tuple[str, int], ...]:
@@ -140,27 +137,6 @@ def _geometry_of_chunks(of: Workload, chunks: int) -> Any:
     return of.build(chunks, 1, 0).geometry
 
 
-def read_earlier(file: str, setup: Setup) -> list[figures.Row]:
-    """The rows of an earlier run with the same sizes. Raises UserError."""
-    try:
-        run_before = json.loads(Path(file).read_text())
-        rows: list[figures.Row] = run_before["rows"]
-        if run_before["scenario"] != "arena" or run_before["schema"] != SCHEMA:
-            raise KeyError("scenario")
-        chunks = {(row["workload"], row["cpus"], row["policy"]): row["chunks"] for row in rows}
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{file} is not what ptelab arena --json writes") from None
-    wanted = [(name, cpus, policy) for name, cpus in setup.cases for policy in setup.lab.policies]
-    if not any(of in chunks for of in wanted):
-        raise UserError(f"{file} has none of the rows that are to be measured; known: the same --workload and --policy")
-    for name, cpus, policy in wanted:
-        if chunks.get((name, cpus, policy), 0) not in (0, WORKLOADS[name].chunks(setup.scale)):
-            raise UserError(f"{file} was measured at another scale; known: the same --scale")
-    return rows
-
-
 def read_page(file: str, setup: Setup) -> str:
     """The page that is to be written, checked for its places. Raises UserError."""
     if {name for name, _ in setup.cases} != set(WORKLOADS) or setup.lab.policies != tuple(POLICIES):
@@ -175,19 +151,24 @@ def read_page(file: str, setup: Setup) -> str:
 
 
 @click.command("arena", help=(__doc__ or "").split("\n\n")[1])
-@click.option("--workload", default="", callback=options.some_of("workload", WORKLOADS), help="Which. [all]")
-@click.option("--cpus", default=None, help=f"CPUs of the workloads that run on many. [{CPUS}]")
 @click.option(
-    "--scale", default=str(SCALE), callback=options.number(1, CHUNKS, whole=True), help=f"Divide 50 GiB by N. [{SCALE}]"
+    "--workload", default="", **options.some_of("workload", WORKLOADS), help="Workloads, separated by commas. [all]"
+)
+@click.option("--cpus", default=None, metavar="N,...", help=f"CPUs of the workloads that run on many. [{CPUS}]")
+@click.option(
+    "--scale",
+    default=str(SCALE),
+    metavar="N",
+    callback=options.number(1, CHUNKS, whole=True),
+    help=f"Divide 50 GiB by N. [{SCALE}]",
 )
 @click.option(
     "--repeat",
     default=str(REPEAT),
+    metavar="N",
     callback=options.number(1, 1000, whole=True),
     help=f"Rounds. [{REPEAT}; 1 if no time is asked]",
 )
-@click.option("--against", default=None, callback=options.one_of("policy", POLICIES, True), help="Compare as LKP does.")
-@click.option("--gate", default=None, metavar="FILE", help="Fail where it is worse than in the --json of a run before.")
 @click.option("--write", default=None, metavar="FILE", help="Write the tables of the page (docs/arena.md).")
 @options.shared_with(policies=",".join(POLICIES))
 @click.pass_context
@@ -197,8 +178,6 @@ def command(
     cpus: str | None,
     scale: int,
     repeat: int,
-    against: str | None,
-    gate: str | None,
     write: str | None,
     lab: Lab,
 ) -> int:
@@ -209,24 +188,18 @@ def command(
         WORKLOADS[n].sized for n, _ in cases
     ):
         raise UserError(f"--scale says nothing to {', '.join(workload)}; known: it divides the 50 GiB of the others")
-    if against is not None and against not in lab.policies:
-        raise UserError(f"--against {against} is not measured; known: {', '.join(lab.policies)}")
-    if against is not None and len(lab.policies) == 1:
-        raise UserError(f"--against {against} needs another policy to compare; known: {', '.join(POLICIES)}")
     lab.check_stops(min(cpus for _, cpus in cases))
     check_fits(cases, scale)
     said = context.get_parameter_source("repeat") != ParameterSource.DEFAULT
     setup = Setup(lab, cases, scale, repeat, said)
-    earlier = read_earlier(gate, setup) if gate else []
     page = read_page(write, setup) if write else ""
     record = Record("arena", lab.seed)
 
     def body() -> None:
         run(record, setup)
-        record.found += figures.regressions(record.rows, earlier)
         if write and record.verdict == "pass":
             write_file(write, written(page, record.rows, scale, repeat))
         elif write:
             note(f"{write} is not written: not all is as expected")
 
-    return session.conduct(record, lab, body, lambda: show(record, setup, against))
+    return session.conduct(record, lab, body, lambda: show(record, setup))

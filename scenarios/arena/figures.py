@@ -100,18 +100,3 @@ def given_back(row: Row, base: Row) -> float | None:
         float(median(of, figure) or 0) for of, figure in ((base, "later_kb"), (row, "later_kb"), (row, "needed_kb"))
     )
     return 100 * (held - left) / (held - needed) if held > needed else None
-
-
-def regressions(rows: Iterable[Row], earlier: Iterable[Row]) -> list[str]:
-    """What got worse since an earlier run, beyond its spread: a sentence each."""
-    before = {(row["policy"], *key(row)): row for row in earlier}
-    found = []
-    for row in rows:
-        if (old := before.get((row["policy"], *key(row)))) is None:
-            continue
-        for figure in (figure for figure in (*MEMORY, *TIMES) if worse(row, old, figure)):
-            change = f"{statistics.median(values(old, figure)):,.1f} -> {statistics.median(values(row, figure)):,.1f}"
-            found.append(
-                f"{row['policy']}, {row['workload']} on {row['cpus']} CPU{'s' * (row['cpus'] > 1)}: {figure} {change}"
-            )
-    return found

@@ -11,6 +11,7 @@ from scenarios.arena import tables
 from scenarios.arena.figures import Row, key
 from scenarios.session.places import filled
 from scenarios.session.record import commit, processor_model
+from scenarios.session.style import Style, styled
 
 SHOWN = (
     "sweep",
@@ -48,7 +49,7 @@ def page_tables(rows: Sequence[Row], scale: int, repeat: int) -> dict[str, str]:
 def _block(command: str, show: Callable[[Sequence[Row]], None], rows: Sequence[Row]) -> str:
     """What `show` prints of the rows, behind its command, as a block of the page."""
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(printed), styled(Style()):
         show(rows)
     lines = [f"$ {command}", "", *printed.getvalue().rstrip().splitlines()]
     return "".join(f"    {line}".rstrip() + "\n" for line in lines) + "\n"

@@ -1,4 +1,4 @@
-"""The text of an arena: tables for each workload, the summary, the cover letter's own, and LKP's comparison."""
+"""The text of an arena: tables for each workload, the summary, and the cover letter's own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from emulator.policy.policies import POLICIES
 from scenarios.arena.figures import (
     BASELINE,
-    FIGURES,
     Row,
     added_ns,
     beaten_by,
@@ -61,13 +60,13 @@ def show_workload(rows: Sequence[Row]) -> None:
     base = next((row for row in rows if row["policy"] == BASELINE), None)
     memory = ["left_kb", "later_kb", "peak_kb", "needed_kb", "limbo_tables", "tables_freed"]
     traffic = ["flushes", "ipis", "grace_periods"]
-    report.tables(
+    report.table(
         ["policy", "left kB", "later", "peak", "needed", "limbo", "freed", "flushes", "IPIs", "GPs"],
         [[row["policy"], *(number(median(row, figure)) for figure in (*memory, *traffic))] for row in rows],
     )
     if not WORKLOADS[name].timed:
         return
-    report.tables(
+    report.table(
         ["policy", "M pf/min", "ns per fault", "added", "ns per zap", "to reuse", "p99"],
         [
             [
@@ -95,7 +94,7 @@ def show_given_back(rows: Sequence[Row]) -> None:
     for name, mine in policies.items():
         shares = [given_back(mine[of], base[of]) if of in mine else None for of in sized]
         lines.append([name, *(number(share) for share in shares)])
-    report.tables(
+    report.table(
         ["policy", *(of[0] for of in sized)],
         lines,
         f"given back: per cent of the tables under {BASELINE} that the policy does not need",
@@ -118,7 +117,7 @@ def show_costs(rows: Sequence[Row]) -> None:
         late = mine.get(("sweep", 1))
         cells += [duration(median(late, figure)) if late else "-" for figure in ("reuse_median_us", "reuse_p99_us")]
         lines.append([name, *cells, f"{POLICIES[name].table_bytes:,}", f"{POLICIES[name].cpu_bytes:,}"])
-    report.tables(header, lines, f"what it costs, over {BASELINE}; how late a table can be used again (sweep)")
+    report.table(header, lines, f"what it costs, over {BASELINE}; how late a table can be used again (sweep)")
 
 
 def show_rules(rows: Sequence[Row]) -> None:
@@ -150,7 +149,7 @@ def show_cover_letter(rows: Sequence[Row]) -> None:
         of = ("multi-fault", cpus)
         cells = [measured(mine[of], "pf_per_min", 1, 1e6) if of in mine else "-" for mine in policies.values()]
         lines.append([str(cpus), letter, *cells])
-    report.tables(["threads", "2021, before", *policies], lines, "the cover letter's table: M page faults per minute")
+    report.table(["threads", "2021, before", *policies], lines, "the cover letter's table: M page faults per minute")
 
 
 def show_kept(rows: Sequence[Row]) -> None:
@@ -168,46 +167,10 @@ def show_kept(rows: Sequence[Row]) -> None:
             left = None if of is None else median(of, "later_kb")
             upper = 0 if of is None else upper_kb(of["chunks"])
             lines[-1].append("-" if of is None or left is None else f"{(left - upper) / of['chunks'] / 4 * 100:.1f}")
-    report.tables(["policy", *(f"q = {name}" for name, _ in cases)], lines, "per cent of the PTE tables that are left")
+    report.table(["policy", *(f"q = {name}" for name, _ in cases)], lines, "per cent of the PTE tables that are left")
 
 
-def show_against(rows: Sequence[Row], against: str) -> None:
-    """LKP's comparison of each other policy with one: what changed by how much."""
-    policies = rows_by_policy(rows)
-    base = policies[against]
-    for name, mine in policies.items():
-        if name == against:
-            continue
-        report.write(f"{against:>22}    {name}")
-        report.write("-" * 22 + "    " + "-" * 34)
-        report.write(f"{'%stddev':>22}    {'%change':>10} {'%stddev':>23}")
-        for of in (of for of in base if of in mine):
-            for figure in FIGURES:
-                line = lkp_line(base[of], mine[of], figure)
-                if line:
-                    report.write(line)
-        report.write()
-
-
-def lkp_line(base: Row, row: Row, figure: str) -> str:
-    """One line of LKP: the base with its standard deviation, the change, the other; empty if nothing is there."""
-    before, after = values(base, figure), values(row, figure)
-    if not before or not after or not (any(before) or any(after)):
-        return ""
-    was, now = statistics.fmean(before), statistics.fmean(after)
-    change = f"{100 * (now / was - 1):+.1f}%" if was else "new"
-    name = f"{row['workload']}.{row['cpus']}.{figure}"
-    return f"{_stddev(before):>22}    {change:>10} {_stddev(after):>23}  {name}"
-
-
-def _stddev(found: list[float]) -> str:
-    """A mean, with the standard deviation in per cent where it is more than 1."""
-    mean = statistics.fmean(found)
-    share = 100 * statistics.stdev(found) / abs(mean) if len(found) > 1 and mean else 0.0
-    return f"{mean:,.2f}" + (f" \N{PLUS-MINUS SIGN}{share:3.0f}%" if share >= 1 else " " * 6)
-
-
-def show(rows: Iterable[Row], against: str | None) -> None:
+def show(rows: Iterable[Row]) -> None:
     """Everything, workload by workload, then the summary."""
     rows = list(rows)
     for of in dict.fromkeys(key(row) for row in rows):
@@ -217,5 +180,3 @@ def show(rows: Iterable[Row], against: str | None) -> None:
     show_given_back(rows)
     show_costs(rows)
     show_rules(rows)
-    if against:
-        show_against(rows, against)

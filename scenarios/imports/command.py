@@ -19,7 +19,7 @@ from scenarios.imports.lines import Unreadable
 from scenarios.imports.touches import MODES
 from scenarios.imports.writer import Writer
 from scenarios.session import errors
-from scenarios.session.options import one_of
+from scenarios.session.options import input_file, one_of, output_options
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, check_writable
 
@@ -145,19 +145,17 @@ def row_of(imported: Imported, out: str) -> dict[str, object]:
     }
 
 
-def _touch(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    return None if value is None else str(one_of("touch", MODES)(context, parameter, value))
-
-
 _HELP = (__doc__ or "").split(": ", 1)[1]
 
 
 @click.command("import", help=_HELP[0].upper() + _HELP[1:])
-@click.argument("files", nargs=-1, required=True, metavar="FILE ...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE ...", callback=input_file)
 @click.option("-o", "--out", metavar="OUT.trace", required=True, help="The trace; packed if its name ends in .gz.")
-@click.option("--touch", callback=_touch, help=f"{', '.join(MODES)}. [what the input allows, else all]")
+@click.option(
+    "--touch", **one_of("touch", MODES, optional=True), help=f"{', '.join(MODES)}. [what the input allows, else all]"
+)
 @click.option("--strict", is_flag=True, help="Exit 1 if anything was left out.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the account as JSON; - is stdout.")
+@output_options
 def command(files: tuple[str, ...], out: str, touch: str | None, strict: bool, json_file: str | None) -> int:
     """Import; the exit status."""
     check_writable(json_file)

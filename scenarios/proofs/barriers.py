@@ -186,8 +186,7 @@ def write(file: str, rows: Sequence[Row], check: bool = False) -> None:
     help=f"Of each search. [{MOST}]",
 )  # fmt: skip
 @click.option("--write", "document", default=None, metavar="FILE", help="Write the table into this document.")
-@options.html_option
-@click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
+@options.output_options
 def barriers_command(only: str, executions: int, document: str | None, json_file: str | None) -> int:
     """Run it; the exit status."""
     check_writable(document)

@@ -18,13 +18,14 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from emulator.knobs import KNOBS
 from emulator.policy.policies import POLICIES
 from scenarios.proofs.explore_all import conduct_all
 from scenarios.proofs.explore_report import show_all
 from scenarios.proofs.finding import NEVER, SECONDS, Finding, Plan, enter, explore, replay
-from scenarios.proofs.subject import subject
+from scenarios.proofs.subject import names, subject
 from scenarios.session import errors, options, session
 from scenarios.session.options import MODELS
 from scenarios.session.progress import Progress
@@ -73,21 +74,39 @@ def _events(context: click.Context, parameter: click.Parameter, value: str) -> i
     return WHOLE if value == "all" else int(options.number(1, 1e9, whole=True)(context, parameter, value) or 0)
 
 
+def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What a shell may complete the name of a subject to."""
+    return [CompletionItem(name) for name in ("all", *names()) if name.startswith(incomplete)]
+
+
 @click.command("explore", help=HELP)
-@click.argument("name")
+@click.argument("name", shell_complete=_complete)
 @click.option("--fixed", is_flag=True, help="A race with its piece in place.")
 @click.option("--twin", is_flag=True, help="A claim with a piece left out.")
 @click.option(
     "--knob",
     default="",
-    metavar="NAME,...",
-    callback=options.some_of("knob", KNOBS),
+    **options.some_of("knob", KNOBS),
     help="Leave out these pieces as well (ptelab list knobs).",
 )
-@click.option("--policy", default=None, help="Policy of the machine. [the subject's own]")
-@click.option("--memory", default=None, help=f"{', '.join(MODELS)}. [the subject's own]")
-@click.option("--bound", default=None, help="Preemptions of one execution, at most. [as many as the time allows]")
-@click.option("--seconds", default=None, help="Processor seconds of a search. [30; with all: 4 or 6 for a proof]")
+@click.option(
+    "--policy",
+    default=None,
+    **options.one_of("policy", POLICIES, optional=True),
+    help="Policy of the machine. [the subject's own]",
+)
+@click.option(
+    "--memory",
+    default=None,
+    **options.one_of("memory model", MODELS, optional=True),
+    help=f"{', '.join(MODELS)}. [the subject's own]",
+)
+@click.option(
+    "--bound", default=None, metavar="N", help="Preemptions of one execution, at most. [as many as the time allows]"
+)
+@click.option(
+    "--seconds", default=None, metavar="N", help="Processor seconds of a search. [30; with all: 4 or 6 for a proof]"
+)
 @click.option(
     "--executions",
     default=str(NEVER),
@@ -106,9 +125,8 @@ def _events(context: click.Context, parameter: click.Parameter, value: str) -> i
 @click.option("--schedule", default=None, metavar="S", help="Run this one execution.")
 @click.option("--data-races/--no-data-races", "races", default=True, help="Look for data races as well. [yes]")
 @click.option("--events", default=str(STORY_LINES), metavar="N|all", callback=_events, help="Of the story. [40]")
-@options.html_option
+@options.output_options
 @click.option("--write", default=None, metavar="FILE", help="With all: write the table of claims (docs/claims.md).")
-@click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
 def explore_command(
     name: str,
     fixed: bool,
@@ -128,12 +146,8 @@ def explore_command(
     json_file: str | None,
 ) -> int:
     """Run it; the exit status."""
-    if memory is not None and memory not in MODELS:
-        raise errors.unknown("memory model", memory, MODELS)
     if bound is not None and not bound.isdecimal():
         raise errors.UserError(f"--bound '{bound}' is not a number of preemptions; known: 0 and above")
-    if policy is not None and policy not in POLICIES:
-        raise errors.unknown("policy", policy, POLICIES)
     limit = None if seconds is None else _seconds(seconds)
     check_writable(write)
     lab = options.Lab(engine="explore", seed=seed, json_file=json_file, checks="online")
@@ -182,13 +196,13 @@ def _targets(text: str) -> tuple[str, ...]:
     """The kernel functions of --target. Raises UserError for one that does not exist."""
     from workers.explorer.explored_machine import ExploredMachine  # noqa: F401 - every kernel is loaded
 
-    names = tuple(filter(None, (word.strip() for word in text.split(","))))
-    if names:
+    words = tuple(filter(None, (word.strip() for word in text.split(","))))
+    if words:
         known = kernel_functions()
-        for name in names:
+        for name in words:
             if name not in known:
                 raise errors.unknown("kernel function", name, sorted(known), listed="any @kernel of emulator/")
-    return names
+    return words
 
 
 def _broken(of: Subject, fixed: bool, twin: bool) -> bool:

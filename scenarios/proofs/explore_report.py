@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from scenarios.proofs.finding import Finding
 from scenarios.session import report
+from workers.telling.columns import hanging
 from workers.telling.story import story_of, story_text
 from workers.telling.whereabouts import many
 
@@ -53,7 +54,7 @@ def show(found: Finding) -> None:
         made = "its schedule, written by hand for no search of a minute comes to it, has"
     report.write(f"{made} {many(len(example.choices), 'step')}, {many(example.preemptions, 'preemption')}\n")
     for line in found.lines:
-        report.write(line)
+        report.write("\n".join(hanging(line)))
     report.write()
     for line in story_text(story_of(found.trace, found.plan.events)):
         report.write(line)

@@ -24,9 +24,10 @@ from scenarios.proofs.defects import ABOUT, DEFECTS, IDS, LOSSES, REST, Defect, 
 from scenarios.proofs.finding import Finding, Plan, enter, explore
 from scenarios.proofs.subject import subject
 from scenarios.session import errors, report, session
-from scenarios.session.options import Lab, html_option, number, some_of
+from scenarios.session.options import Lab, number, output_options, some_of
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, check_writable, write_file
+from workers.telling.columns import hanging
 from workers.telling.story import story_of, story_text
 from workers.vigil import LOOK_SECONDS, Vigil
 
@@ -99,7 +100,8 @@ def section(defect: Defect, found: Finding, clean: Finding, row: dict[str, Any])
         lines += ["No search of a minute comes to it; the schedule is written by hand:", ""]
     if found.example is not None:
         lines += [f"    $ {found.trace.command}", ""]
-        lines += [f"    {line}".rstrip() for line in [*found.lines, "", *story_text(story_of(found.trace))]]
+        told = [part for line in found.lines for part in hanging(line)]
+        lines += [f"    {line}".rstrip() for line in [*told, "", *story_text(story_of(found.trace))]]
     else:
         lines.append("The explorer has not met it in its time: its scene is too long.")
     text = f"With the piece in place, `ptelab explore race/{defect.race} --fixed`: {clean.verdict.word}, "
@@ -145,8 +147,7 @@ def page(told: list[tuple[Defect, Finding, Finding, dict[str, Any]]], losses: li
 @click.option(
     "--only",
     default="",
-    metavar="NAME,...",
-    callback=some_of("finding", IDS),
+    **some_of("finding", IDS),
     help="Findings, separated by commas. [all]",
 )
 @click.option(
@@ -160,8 +161,7 @@ def page(told: list[tuple[Defect, Finding, Finding, dict[str, Any]]], losses: li
     help="Seconds for each defect. [60]",
 )
 @click.option("--write", default=None, metavar="FILE", help="Write the page (docs/findings.md).")
-@html_option
-@click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
+@output_options
 def command(only: list[str], seeds: int, seconds: float, write: str | None, json_file: str | None) -> int:
     """Show each defect: its shortest schedule, and how soon real processes meet it."""
     named = set(only) or set(IDS)

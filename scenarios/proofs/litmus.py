@@ -137,21 +137,19 @@ def show(results: Sequence[Any], record: Record) -> None:
 
 
 @click.command("litmus", help=HELP, short_help="Hold the explorer to published verdicts on memory models.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", callback=options.input_file)
 @click.option(
     "--memory",
     "memories",
     default=",".join(MODELS),
-    metavar="NAME,...",
-    callback=options.some_of("memory model", MODELS),
+    **options.some_of("memory model", MODELS),
     help="The models to run under. [all]",
 )
 @click.option(
     "--executions", default=str(MOST), metavar="N", callback=options.number(1, 1 << 60, whole=True),
     help=f"Executions of a test under a model, at most. [{MOST}]",
 )  # fmt: skip
-@options.html_option
-@click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
+@options.output_options
 def litmus_command(files: tuple[str, ...], memories: list[str], executions: int, json_file: str | None) -> int:
     """Run it; the exit status."""
     if not memories:

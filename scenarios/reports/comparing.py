@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 import statistics
-import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scenarios.reports.extra import ReportError, library
@@ -29,6 +28,7 @@ LOWER_ALSO = ("reuse_", "limbo_", "median_seconds")
 NOT_A_FIGURE = {"gp_histogram", "curve_kb", "executions_by_bound", "first_seed", "seeds", "curve_step", "table_bytes"}
 NOT_A_FIGURE |= {"cpu_bytes", "peak_operation", "minflt", "error", "value"}
 RESAMPLES, LEVEL = 2000, 0.95
+HEADER = ("figure", "%stddev", "%change", "%stddev", "", "95 % interval")
 Key = tuple[tuple[str, str], ...]
 
 
@@ -110,6 +110,15 @@ def gathered(runs: Sequence[Run], identity: Sequence[str] = IDENTITY) -> dict[tu
     return found
 
 
+def of_policy(runs: Sequence[Run], policy: str) -> list[Run]:
+    """The same records with the rows of one policy. Raises ReportError if there are none."""
+    known = list(dict.fromkeys(str(row["policy"]) for run in runs for row in run.rows if "policy" in row))
+    if policy not in known:
+        raise ReportError(f"no row of policy {policy}; known: {', '.join(known)}")
+    rows = [[row for row in run.rows if row.get("policy") == policy] for run in runs]
+    return [replace(run, data={**run.data, "rows": mine}) for run, mine in zip(runs, rows, strict=True)]
+
+
 def _identity(old: Sequence[Run], new: Sequence[Run]) -> Sequence[str]:
     """What tells rows apart: not the policy, where each side has one and they differ, for then that is the question."""
     policies = [{row.get("policy") for run in runs for row in run.rows} for runs in (old, new)]
@@ -179,24 +188,20 @@ def _spread(values: Sequence[float]) -> str:
     return f"{_short(mean)}{spread}"
 
 
-def lines_of(changes: Sequence[Change], everything: bool) -> list[str]:
-    """The table: three columns, what may be said, the figure; at most 100 columns.
+def tables_of(changes: Sequence[Change], everything: bool) -> dict[str, list[list[str]]]:
+    """For each row that was measured twice, a line of HEADER for each figure, as LKP prints it.
 
     Without `everything` a figure for which neither direction is better is left out, and so is what stayed the same.
     """
-    lines = [f"{'%stddev':>17} {'%change':>8} {'%stddev':>17} {'':<7} {'95 % interval':<19} figure"]
-    title = ""
+    tables: dict[str, list[list[str]]] = {}
     for change in changes:
         if not everything and (change.worse == 0 or change.judgement == "same"):
             continue
-        if change.title() != title:
-            title = change.title()
-            lines += textwrap.wrap(title, 100)
         percent = f"{change.percent:+.{1 if abs(change.percent) < 1000 else 0}f}%"
         percent = percent if math.isfinite(change.percent) else "from 0"
         within = f"[{change.low:+,.1f}%, {change.high:+,.1f}%]" if math.isfinite(change.low) else ""
         if change.low == change.high:
             within = "exact"
-        said = f"{_spread(change.old):>17} {percent:>8} {_spread(change.new):>17} {change.judgement:<7} {within:<19}"
-        lines.append(f"{said} {change.figure}")
-    return lines
+        cells = [change.figure, _spread(change.old), percent, _spread(change.new), change.judgement, within]
+        tables.setdefault(change.title(), []).append(cells)
+    return tables

@@ -1,8 +1,4 @@
-"""Bars and curves for a terminal: they fit its width, and are plain where it shows no colour.
-
-Colour and width are rich's to find out: colour on a TTY alone and never with NO_COLOR, the width of the window, or
-COLUMNS. No line is longer than WIDTH.
-"""
+"""Bars and curves for a terminal: they fit its width, and are plain where it shows no more than ASCII."""
 
 from __future__ import annotations
 
@@ -11,13 +7,10 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from scenarios.reports.reading import Run
 from scenarios.reports.throughput import spread_text
 
-WIDTH = 100
-NARROWEST = 40
 COLOURS = ("blue", "red", "green", "magenta", "yellow", "cyan")
 STEPS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"  # of a curve, for a terminal that knows them, and for others
 FULL = "█", "#"
@@ -116,25 +109,3 @@ def drawn(picture: Bars | Curves, width: int, plain: bool) -> list[tuple[str, st
         curve = "".join(steps[math.ceil((len(steps) - 1) * _share(v, top, True))] for v in _sampled(values, room))
         lines.append((_cut(name, names), curve, text if said else ""))
     return lines
-
-
-def show(runs: Sequence[Run]) -> int:
-    """Draw every record on stdout; how many pictures that were."""
-    from rich.console import Console
-    from rich.text import Text
-
-    console: Any = Console(highlight=False, markup=False)
-    width = max(NARROWEST, min(console.width, WIDTH))
-    plain = is_plain(console.encoding)
-    count = 0
-    for run in runs:
-        for picture in pictures(run):
-            count += 1
-            title = f"{run.name}: {picture.title}"
-            console.print(Text(title[:width]), soft_wrap=True)
-            for i, (name, shape, said) in enumerate(drawn(picture, width, plain)):
-                line = Text(f"{name}  ").append(shape, COLOURS[i % len(COLOURS)]).append(f"  {spelled(said, plain)}")
-                line.rstrip()
-                console.print(line, soft_wrap=True)
-            console.print()
-    return count

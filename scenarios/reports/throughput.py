@@ -19,13 +19,15 @@ def error_of_mean(values: Sequence[float]) -> float:
     return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
 
-def spread_text(values: Sequence[float], scale: float = 1.0, digits: int = 1) -> str:
+def spread_text(
+    values: Sequence[float], scale: float = 1.0, digits: int = 1, unit: str = "", sign: str = "\N{PLUS-MINUS SIGN}"
+) -> str:
     """The mean, and the standard deviation of the mean in per cent."""
     mean = statistics.fmean(values)
-    text = f"{mean / scale:,.{digits}f}"
+    text = f"{mean / scale:,.{digits}f}{unit}"
     if len(values) < 2 or mean == 0:
         return text
-    return f"{text} \N{PLUS-MINUS SIGN} {100 * error_of_mean(values) / abs(mean):.1f} %"
+    return f"{text} {sign} {100 * error_of_mean(values) / abs(mean):.{digits}f} %"
 
 
 def _measured(run: Run) -> list[Row]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from emulator import engine as engines
 from emulator.engine import ENGINES
@@ -16,6 +21,7 @@ from emulator.policy.policies import POLICIES, families_of
 from emulator.watch.points import COORDINATOR_POINTS, POINTS
 from scenarios.session.errors import UserError, unknown
 from scenarios.session.record import prepare_page
+from scenarios.session.style import FORMATS, NARROWEST, WIDEST, WIDTH, ask, style
 from workers.instruments import Instruments, Stop
 
 MAX_CPUS = 256
@@ -24,28 +30,68 @@ MODELS = ("sc", "tso", "pso", "arm")  # memory models of the explorer, each weak
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def one_of(kind: str, known: Any, optional: bool = False) -> Callable[..., str | None]:
-    """A click callback that accepts one name of `known`, or none at all if that is `optional`."""
+def completing(known: Iterable[str], lists: bool = False) -> Callable[..., list[CompletionItem]]:
+    """What click asks when a shell completes a name of `known`, or the last one of a list of them."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        before, comma, word = incomplete.rpartition(",") if lists else ("", "", incomplete)
+        return [CompletionItem(f"{before}{comma}{name}") for name in known if name.startswith(word)]
+
+    return complete
+
+
+def one_of(kind: str, known: Any, optional: bool = False) -> dict[str, Any]:
+    """For click.option: one name of `known`, or none at all if that is `optional`; a shell completes it."""
 
     def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
         if value not in known and not (optional and value is None):
             raise unknown(kind, str(value), known)
         return value
 
-    return check
+    return {"callback": check, "metavar": "NAME", "shell_complete": completing(known)}
 
 
-def some_of(kind: str, known: Any) -> Callable[..., list[str]]:
-    """A click callback that accepts a comma-separated list of names of `known`, none twice."""
+def some_of(kind: str, known: Any, at_least: int = 0) -> dict[str, Any]:
+    """For click.option: a comma-separated list of names of `known`, none twice; a shell completes it."""
 
     def check(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
-        names = [name.strip() for name in value.split(",") if name.strip()]
-        for name in names:
-            if name not in known:
-                raise unknown(kind, name, known, listed=f"ptelab list {kind}s")
-        return list(dict.fromkeys(names))
+        names = names_of(kind, known, value)
+        if len(names) < at_least:
+            raise UserError(f"no {kind} given; known: {', '.join(known)}")
+        return names
 
-    return check
+    return {"callback": check, "metavar": "NAME,...", "shell_complete": completing(known, lists=True)}
+
+
+def names_of(kind: str, known: Any, text: str) -> list[str]:
+    """The names of a comma-separated list, none twice. Raises UserError for one that is not known."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise unknown(kind, name, known, listed=LISTED.get(kind, ""))
+    return list(dict.fromkeys(names))
+
+
+LISTED = {  # what shows all names of a kind
+    "policy": "ptelab list policies",
+    "knob": "ptelab list knobs",
+    "race": "ptelab list races",
+    "verb": "ptelab help traces",
+}
+
+
+def input_file(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """A click callback for one file or several that are read: `-` becomes a file that holds what stdin gave."""
+    if isinstance(value, tuple):
+        return tuple(input_file(context, parameter, one) for one in value)
+    if value != "-":
+        return value
+    directory = tempfile.TemporaryDirectory(prefix="ptelab-")
+    context.call_on_close(directory.cleanup)
+    file = Path(directory.name) / "stdin"
+    with file.open("wb") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+    return str(file)
 
 
 REST = "ptelab.rest"  # in a context's meta: the words behind the option of takes_rest, None if it was not given
@@ -66,14 +112,6 @@ def takes_rest(option: str) -> type[click.Command]:
             return super().parse_args(ctx, args)
 
     return TakesRest
-
-
-def some_policies(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
-    """A click callback for one policy or more."""
-    names = some_of("policy", POLICIES)(context, parameter, value)
-    if not names:
-        raise UserError(f"no policy given; known: {', '.join(POLICIES)}")
-    return names
 
 
 def digits(word: str) -> int | None:
@@ -121,17 +159,54 @@ def size(context: click.Context, parameter: click.Parameter, value: str) -> int:
     return count * _UNITS[unit]
 
 
-def html_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --html, which Record.write carries out, so that no command has to know of it."""
+def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --json, which the command gets as `json_file`, and --html and `style_options`, of which it need not know.
 
-    def note(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    Record.write carries out what concerns files.
+    """
+
+    def page(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
         if value is not None:
             prepare_page(value)
 
-    add = click.option(
-        "--html", metavar="FILE", expose_value=False, callback=note, help="Write the results as a page with pictures."
+    json_option = click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
+    html_option = click.option(
+        "--html", metavar="FILE", expose_value=False, callback=page, help="Write a page with pictures."
     )
-    return add(function)
+    return json_option(html_option(style_options(function)))
+
+
+def style_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --format and --width, which report carries out, so that no command has to know of them."""
+    format_option = click.option(
+        "--format",
+        default=FORMATS[0],
+        metavar="NAME",
+        expose_value=False,
+        callback=_format,
+        shell_complete=completing(FORMATS),
+        help="text, markdown, or csv: a line per measurement. [text]",
+    )
+    width_option = click.option(
+        "--width",
+        metavar="N",
+        expose_value=False,
+        callback=_width,
+        help=f"Columns of tables; 72 suits a mail. [the terminal's, {WIDTH} at most]",
+    )
+    return format_option(width_option(function))
+
+
+def _width(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    width = number(NARROWEST, WIDEST, whole=True)(context, parameter, value)
+    if width is not None:
+        ask(replace(style(), width=int(width)))
+
+
+def _format(context: click.Context, parameter: click.Parameter, value: str) -> None:
+    if value not in FORMATS:
+        raise unknown("format", value, FORMATS)
+    ask(replace(style(), format=value))
 
 
 CHECKS = ("off", "audit", "online")
@@ -178,6 +253,13 @@ class Lab:
             seed=self.seed,
             stops=tuple(stops),
         )
+
+
+def _complete_stop(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What a shell may complete CPU@POINT to."""
+    who, at, point = incomplete.partition("@")
+    known = COORDINATOR_POINTS if who == "coordinator" else POINTS
+    return [CompletionItem(f"{who}@{name}") for name in known if at and name.startswith(point)]
 
 
 def _split_stop(option: str, text: str) -> tuple[int, str, str]:
@@ -230,7 +312,7 @@ def _parse_stops(kill: tuple[str, ...], stall: tuple[str, ...]) -> tuple[Any, ..
 
 
 def engine_options(function: Callable[..., Any], default_checks: str = "audit") -> Callable[..., Any]:
-    """Add --engine, --seed, --json, --checks, --knob, --perturb, --kill and --stall; the command gets one `lab`."""
+    """Add what a run of machines takes, from --engine to --stall, and `output_options`; the command gets one `lab`."""
 
     @functools.wraps(function)
     def wrapped(
@@ -262,8 +344,20 @@ def engine_options(function: Callable[..., Any], default_checks: str = "audit") 
 
     result: Callable[..., Any] = wrapped
     for option in (
-        click.option("--stall", multiple=True, metavar="CPU@POINT:SECONDS", help="Stop a process at a point."),
-        click.option("--kill", multiple=True, metavar="CPU@POINT[:NTH]", help="Kill a process at a point."),
+        click.option(
+            "--stall",
+            multiple=True,
+            shell_complete=_complete_stop,
+            metavar="CPU@POINT:SECONDS",
+            help="Stop a process at a point.",
+        ),
+        click.option(
+            "--kill",
+            multiple=True,
+            shell_complete=_complete_stop,
+            metavar="CPU@POINT[:NTH]",
+            help="Kill a process at a point.",
+        ),
         click.option(
             "--perturb",
             is_flag=False,
@@ -276,19 +370,16 @@ def engine_options(function: Callable[..., Any], default_checks: str = "audit") 
         click.option(
             "--knob",
             default="",
-            metavar="NAME,...",
-            callback=some_of("knob", KNOBS),
+            **some_of("knob", KNOBS),
             help="Leave out pieces of the protocol (ptelab list knobs).",
         ),
         click.option(
             "--checks",
             default=default_checks,
-            metavar="NAME",
-            callback=one_of("checks", CHECKS),
+            **one_of("checks", CHECKS),
             help=f"{', '.join(CHECKS)}. [{default_checks}]",
         ),
-        html_option,
-        click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout."),
+        output_options,
         click.option(
             "--seed",
             default="0",
@@ -299,8 +390,7 @@ def engine_options(function: Callable[..., Any], default_checks: str = "audit") 
         click.option(
             "--engine",
             default=ENGINES[0],
-            metavar="NAME",
-            callback=one_of("engine", ENGINES),
+            **one_of("engine", ENGINES),
             help=f"{' or '.join(ENGINES)}. [native]",
         ),
     ):
@@ -321,8 +411,7 @@ def shared_with(policies: str = "none,refcount", checks: str = "audit") -> Calla
         option = click.option(
             "--policy",
             default=policies,
-            metavar="NAME,...",
-            callback=some_policies,
+            **some_of("policy", POLICIES, at_least=1),
             help=f"Policies to compare. [{shown}]",
         )
         return option(engine_options(with_policies, checks))

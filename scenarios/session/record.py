@@ -15,9 +15,12 @@ from typing import Any
 
 import click
 
+from emulator import engine
 from emulator.mm_types import NR_PATHS
 from scenarios.reports.extra import ReportError, missing
+from scenarios.reports.reading import Run
 from scenarios.session import errors
+from scenarios.session.style import style
 
 SCHEMA = 1
 KEPT_SIGNALS = 64
@@ -80,6 +83,7 @@ def environment(seed: int, began: tuple[int, int] = (0, 0)) -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _PACKAGES},
+        "build": "debug" if engine.debug() else "plain",
         "commit": commit(),
         "seed": seed,
     }
@@ -200,25 +204,38 @@ class Record:
             "verdict": self.verdict,
         }
 
-    def write(self, file: str | None) -> None:
-        """Write the JSON to a file, or to stdout for '-', and the page of --html. Raises UserError if it cannot."""
-        html = _page_file()
-        if file is None and html is None:
-            return
-        text = json.dumps(self.as_json(), indent=2) + "\n"
+    def write(self, file: str | None) -> bool:
+        """Write the JSON to a file, or to stdout for '-', the page of --html, and the lines of --format csv to stdout.
+
+        True if stdout belongs to one of these, and nothing else may be printed. Raises UserError if it cannot.
+        """
+        html, as_csv = _page_file(), style().format == "csv"
+        if file is None and html is None and not as_csv:
+            return False
+        data = json.loads(text := json.dumps(self.as_json(), indent=2) + "\n")
         if html is not None:
-            write_page(html, self.scenario, json.loads(text))
-        if file == "-":
-            sys.stdout.write(text)
-        elif file is not None:
+            write_page(html, self.scenario, data)
+        if file is not None:
             write_file(file, text)
+        if as_csv:
+            from scenarios.reports.long_form import csv_text
+
+            write_file("-", csv_text([Run(self.scenario, data)]))
+        return bool(on_stdout(file))
+
+
+def on_stdout(json_file: str | None) -> list[str]:
+    """The options that want stdout for themselves."""
+    files = {"--json -": json_file == "-", "--html -": _page_file() == "-", "--format csv": style().format == "csv"}
+    return [option for option, wanted in files.items() if wanted]
 
 
 def prepare_page(file: str) -> None:
     """Before a run: --html asks for a page in this file. Raises UserError if it could not be written."""
     if absent := missing():
         raise errors.UserError(f"--html: {absent}")
-    check_writable(file)
+    if file != "-":
+        check_writable(file)
     click.get_current_context().meta[_PAGE] = file
 
 
@@ -232,7 +249,7 @@ def _page_file() -> str | None:
 def write_page(file: str, name: str, data: dict[str, Any]) -> None:
     """Write the page of a record. Raises UserError."""
     try:
-        from scenarios.reports.page import Run, page
+        from scenarios.reports.page import page
 
         write_file(file, page([Run(name, data)]))
     except ReportError as error:
@@ -240,7 +257,13 @@ def write_page(file: str, name: str, data: dict[str, Any]) -> None:
 
 
 def write_file(file: str | Path, content: str | bytes) -> None:
-    """Write a file that the user has named. Raises UserError."""
+    """Write a file that the user has named, or to stdout for '-'. Raises UserError."""
+    if file == "-":
+        if isinstance(content, str):
+            sys.stdout.write(content)
+        else:
+            sys.stdout.buffer.write(content)
+        return
     try:
         Path(file).write_bytes(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
     except OSError as error:
@@ -249,6 +272,8 @@ def write_file(file: str | Path, content: str | bytes) -> None:
 
 def check_writable(file: str | None) -> None:
     """Find out before a long run that --json FILE could not be written. Raises UserError."""
+    if len(wanted := on_stdout(file)) > 1:
+        raise errors.UserError(f"{' and '.join(wanted)} both want stdout; known: one of them")
     if file in (None, "-"):
         return
     path = Path(str(file))

@@ -4,65 +4,132 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from scenarios.reports.reading import Run
+from scenarios.reports.terminal import COLOURS, drawn, is_plain, spelled
+from scenarios.reports.terminal import pictures as terminal_pictures
+from scenarios.reports.throughput import spread_text
 from scenarios.session.record import Record
+from scenarios.session.style import WIDEST, style
+from workers.telling.columns import hanging
 from workers.telling.violation import report_lines
 
 SHOWN_SIGNALS = 8
-WIDTH, GAP = 100, 3  # columns of a printed table, and between two of its columns
+GAP = 3  # columns between two of a table
+WORDS = 24  # columns that a text keeps before the table is split
 
 
 def write(text: str = "") -> None:
-    """One line on stdout."""
+    """Lines on stdout, in signs that it knows; in Markdown they stay as they are."""
+    text = spelled(text, is_plain(sys.stdout.encoding))
+    if style().format == "markdown":
+        text = textwrap.indent(text, "    ")
     sys.stdout.write(text + "\n")
+
+
+def prose(text: str) -> None:
+    """A paragraph on stdout, in lines that fit."""
+    write("\n".join(textwrap.wrap(text, style().width, break_long_words=False, break_on_hyphens=False)))
 
 
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None, left: Sequence[int] = (0,)
 ) -> None:
-    """A plain aligned table on stdout; the columns in `left` to the left, all others to the right."""
+    """A plain aligned table on stdout; the columns in `left` to the left, all others to the right.
+
+    What is too wide has its header in several lines, then its texts (other columns of `left`), and at last it is
+    several tables, each with the first column.
+    """
     if not rows:
         return
+    if style().format == "markdown":
+        sys.stdout.write(f"\n**{title}**\n\n" if title else "\n")
+        _write_markdown(header, rows, left)
+        return
+    if title:
+        prose(title)
+    for columns in _split(header, rows, left, style().width):
+        _write_aligned(header, rows, left, columns)
+
+
+def _write_markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> None:
+    marks = [":--" if i in left else "--:" for i in range(len(header))]
+    for cells in (header, marks, *rows):
+        sys.stdout.write(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n")
+    sys.stdout.write("\n")
+
+
+def _write_aligned(
+    header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int], columns: Mapping[int, int]
+) -> None:
+    """One table of these columns, each so wide."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, name in enumerate(header):
-        grid.add_column(name, justify="left" if i in left else "right", no_wrap=True)
+    for i, width in columns.items():
+        grid.add_column(header[i], justify="left" if i in left else "right", width=width, overflow="fold")
     for row in rows:
-        grid.add_row(*row)
-    if title:
-        write(title)
-    console = Console(width=240)  # a narrow terminal wraps a line; it must not cost a figure
+        grid.add_row(*(row[i] for i in columns))
+    console = Console(width=WIDEST + GAP * len(columns))
     for line in "".join(segment.text for segment in console.render(grid)).rstrip().splitlines():
         write(line.rstrip().replace("\N{BOX DRAWINGS LIGHT HORIZONTAL}", "-"))
     write()
 
 
-def tables(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """A table of at most WIDTH columns; what does not fit stands in further ones, each with the first column again."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    first = 1
-    while first < len(header):
-        end, room = first, WIDTH - widths[0]
-        while end < len(header) and (end == first or room >= widths[end] + GAP):
-            room -= widths[end] + GAP
-            end += 1
-        table([header[0], *header[first:end]], [[row[0], *row[first:end]] for row in rows], title)
-        first, title = end, None
+def _split(
+    header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int], width: int
+) -> Iterator[dict[int, int]]:
+    """The columns of each table that it takes, with their widths."""
+    whole = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    least = [
+        max(max(map(len, header[i].split()), default=0), *(len(row[i]) for row in rows)) for i in range(len(header))
+    ]
+    for i in left:
+        word = max(len(word) for row in [header, *rows] for word in ["", *row[i].split()])
+        least[i] = min(whole[i], max(min(WORDS, width // 3), min(word, width // 2 - GAP)))
+    rest = [*range(1, len(header))]
+    while True:
+        columns, room = [0], width - least[0]
+        while rest and (len(columns) == 1 or room >= least[rest[0]] + GAP):
+            room -= least[rest[0]] + GAP
+            columns.append(rest.pop(0))
+        widths = {}
+        for i in sorted(columns, key=lambda i: (i not in left, i)):  # what is left over is for texts, then for headers
+            more = max(0, min(room, whole[i] - least[i]))
+            widths[i], room = least[i] + more, room - more
+        yield {i: widths[i] for i in columns}
+        if not rest:
+            return
+
+
+def pictures(runs: Sequence[Run]) -> int:
+    """Draw every record on stdout, in colour on a terminal without NO_COLOR; how many pictures that were."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console: Any = Console(highlight=False, markup=False, width=WIDEST)
+    plain = is_plain(console.encoding)
+    margin = " " * 4 if style().format == "markdown" else ""
+    found = [(f"{run.name}: {picture.title}", picture) for run in runs for picture in terminal_pictures(run)]
+    for title, picture in found:
+        write(title[: style().width])
+        for i, (name, shape, said) in enumerate(drawn(picture, style().width, plain)):
+            line = Text(f"{margin}{name}  ").append(shape, COLOURS[i % len(COLOURS)])
+            line.append(f"  {spelled(said, plain)}").rstrip()
+            console.print(line, soft_wrap=True)
+        write()
+    return len(found)
 
 
 def millions(values: Sequence[float]) -> str:
     """The mean in millions, with the standard deviation of the mean in per cent, as perf stat --repeat has it."""
-    mean = statistics.fmean(values)
-    text = f"{mean / 1e6:,.2f} M"
-    if len(values) < 2 or mean == 0:
-        return text
-    return f"{text} +- {100 * statistics.stdev(values) / len(values) ** 0.5 / abs(mean):.2f} %"
+    return spread_text(values, 1e6, 2, " M", "+-")
 
 
 def change(before: Sequence[float], after: Sequence[float]) -> str:
@@ -102,7 +169,7 @@ def checks_and_verdict(record: Record) -> None:
             f"2 and more: {sum(record.ages[2:]):,}"
         )
     for of in record.signals[:SHOWN_SIGNALS]:
-        write(f"signal  {of}")
+        write("\n".join(hanging(f"signal  {of}")))
     more = len(record.signals[SHOWN_SIGNALS:]) + record.more_signals
     if more:
         write(f"signal  {more} more CPUs got one")

@@ -43,8 +43,7 @@ def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[
     for text in record.missed():
         note(text)
         record.inconclusive = True  # what was asked for did not happen
-    record.write(lab.json_file)  # before stdout, which may be full
-    if lab.json_file != "-":
+    if not record.write(lab.json_file):
         show()
         report.checks_and_verdict(record)
     return record.exit_status

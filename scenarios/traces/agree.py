@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from scenarios.session import errors, report, session
-from scenarios.session.options import engine_options, number
+from scenarios.session.options import engine_options, number, some_of
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
 from scenarios.traces.agreement import Difference, differences, host_policy, largest
@@ -234,14 +234,10 @@ def show(rec: Record) -> None:
 
 @click.command("agree")
 @click.option("--count", default="1000", metavar="N", callback=number(1, 10_000_000, True), help="Traces. [1000]")
-@click.option("--verbs", default="", help="Only these verbs, separated by commas. [all]")
+@click.option("--verbs", default="", **some_of("verb", VERBS), help="Only these verbs, separated by commas. [all]")
 @engine_options
-def command(count: float, verbs: str, lab: Any) -> int:
+def command(count: float, verbs: list[str], lab: Any) -> int:
     """Random memory traces on this host's kernel and in the emulator: where do they differ?"""
-    names = [name for name in verbs.split(",") if name]
-    for name in names:
-        if name not in VERBS:
-            raise errors.unknown("verb", name, VERBS, listed="ptelab help traces")
     policy = host_policy()
     try:
         record(parse_text(["mark"]), 1)
@@ -249,4 +245,4 @@ def command(count: float, verbs: str, lab: Any) -> int:
         raise errors.UserError(str(error)) from None
 
     rec = Record("agree", lab.seed)
-    return session.conduct(rec, lab, lambda: run(rec, int(count), names, lab.seed, policy), lambda: show(rec))
+    return session.conduct(rec, lab, lambda: run(rec, int(count), verbs, lab.seed, policy), lambda: show(rec))

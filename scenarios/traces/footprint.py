@@ -8,6 +8,7 @@ in its grace period is waited for.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from emulator.mm_types import MAX_MAP_COUNT, PAGE_SIZE, Geometry
@@ -17,6 +18,8 @@ from scenarios.traces.process import Footprint
 from workers.programs.program import Insn
 
 _SPARE_FRAMES, _SPARE_TABLES, _SPARE_VMAS = 64, 1024, 8
+_SPARE_BLOCKS = 4096  # frames: whole blocks need room to be whole
+MOST_MACHINES = 5  # each twice as large as the one before
 
 
 class Family:
@@ -82,4 +85,15 @@ def geometry_for(insns: Sequence[Insn], files: Collection[int] = ()) -> Geometry
         tables=family.tables + family.children + _SPARE_TABLES,
         files=len(files),
         file_pages=max([*files, *room], default=1),
+    )
+
+
+def larger(geometry: Geometry) -> Geometry:
+    """Twice the machine, for programs that found the first one too small."""
+    return replace(
+        geometry,
+        mms=2 * geometry.mms,
+        vmas=max(geometry.vmas, min(2 * geometry.vmas, MAX_MAP_COUNT)),
+        frames=2 * geometry.frames + _SPARE_BLOCKS,
+        tables=2 * geometry.tables,
     )

@@ -16,7 +16,7 @@ from emulator.segment import available_bytes
 from scenarios.imports.command import show
 from scenarios.imports.program import EVERY, TOOLS, record_command
 from scenarios.session import errors
-from scenarios.session.options import REST, number, one_of, takes_rest
+from scenarios.session.options import REST, input_file, number, one_of, takes_rest
 from scenarios.session.progress import note
 from scenarios.session.record import write_file
 from scenarios.traces.agreement import differences, host_policy, largest
@@ -107,7 +107,7 @@ def _program(rest: list[str], out: str | None, tool: str | None, every: float) -
 
 
 @click.command("record", cls=takes_rest("--program"))
-@click.argument("file", required=False)
+@click.argument("file", required=False, callback=input_file)
 @click.option(
     "--repeat",
     default=str(REPEAT),
@@ -117,8 +117,10 @@ def _program(rest: list[str], out: str | None, tool: str | None, every: float) -
 )
 @click.option("-o", "--out", metavar="FILE", help="Write the rows there, or the trace of a program. [stdout]")
 @click.option("--program", metavar="CMD ...", help="Run the rest of the line, and make a memory trace of it.")
-@click.option("--tool", callback=one_of("tool", TOOLS, True), help=f"{', '.join(TOOLS)}. [the first that can be used]")
-@click.option("--every", default=str(EVERY), callback=number(0.001, 1e6), help=f"Seconds between samples. [{EVERY}]")
+@click.option("--tool", **one_of("tool", TOOLS, True), help=f"{', '.join(TOOLS)}. [the first that can be used]")
+@click.option(
+    "--every", default=str(EVERY), metavar="N", callback=number(0.001, 1e6), help=f"Seconds between samples. [{EVERY}]"
+)
 @click.pass_context
 def command(
     ctx: click.Context, file: str | None, repeat: int, out: str | None, program: None, tool: str | None, every: float

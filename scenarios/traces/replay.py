@@ -7,8 +7,8 @@ from no tables at all.
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +18,14 @@ import numpy as np
 
 from emulator import engine
 from emulator.checks import audit
-from emulator.mm_types import MAX_MAP_COUNT, PCP_ROOM, Geometry
+from emulator.mm_types import PCP_ROOM, Geometry
 from emulator.segment import SegmentTooLarge
-from scenarios.session import errors
+from scenarios.session import errors, report
 from scenarios.session.options import Lab
 from scenarios.session.progress import note
 from scenarios.session.record import Record, check_writable
 from scenarios.session.session import needed_kb
-from scenarios.traces.footprint import geometry_for
+from scenarios.traces.footprint import MOST_MACHINES, geometry_for, larger
 from scenarios.traces.recorder import compare
 from scenarios.traces.timing import programs, threads_of
 from scenarios.traces.trace import Trace, TraceError, parse, rows_of
@@ -40,8 +40,6 @@ CHILD_COLUMNS = ("vmpte_kb", "rss_anon_kb", "minflt")
 COLUMNS = (*CHILD_COLUMNS, "error")
 COUNTERS = ("faults", "flushes_local", "flushes_full", "tables_installed", "tables_freed", "zapped")
 TOO_SMALL = "allocations_failed"
-MOST_MACHINES = 5  # each twice as large as the one before
-SPARE_FRAMES = 4096  # whole blocks need room to be whole
 
 
 @dataclass(frozen=True)
@@ -106,13 +104,7 @@ def replay_trace(
         result = replay_on(trace, own, geometry, policy, instruments)
         if not result.checks.get(TOO_SMALL):
             return result
-        geometry = replace(
-            geometry,
-            mms=2 * geometry.mms,
-            vmas=max(geometry.vmas, min(2 * geometry.vmas, MAX_MAP_COUNT)),
-            frames=2 * geometry.frames + SPARE_FRAMES,
-            tables=2 * geometry.tables,
-        )
+        geometry = larger(geometry)
     return replay_on(trace, own, geometry, policy, instruments)
 
 
@@ -153,30 +145,34 @@ def replay_on(
         )
 
 
-def command(path: str, policy: str, lab: Lab, host: bool = False, timing: str | None = None) -> int:
-    """Replay a trace and print its rows, and nothing else, on stdout; the exit status. With `host` compare them."""
+def command(path: str, policies: Sequence[str], lab: Lab, host: bool = False, timing: str | None = None) -> int:
+    """Replay a trace and print its rows, and nothing else, on stdout; the exit status. With `host` compare them.
+
+    The rows of each of several policies stand behind a comment with its name.
+    """
     check_writable(lab.json_file)
     record = Record("replay", lab.seed)
-    result = None
+    results: dict[str, ReplayResult] = {}
     try:
         if remark := engine.remark():
             note(remark)
         trace = parse(path)
         instruments = lab.instruments(len(threads_of(trace)) if timing else 1)
-        result = replay_trace(trace, policy, instruments, timing)
-        _enter(record, result, policy)
+        for policy in policies:
+            results[policy] = replay_trace(trace, policy, instruments, timing)
+            _enter(record, results[policy], policy)
     except (TraceError, SegmentTooLarge) as error:
         raise errors.UserError(str(error)) from None
     except MachineFailed as failure:
         record.failure = str(failure)
         note(record.failure)
-    record.write(lab.json_file)
-    if result is not None:
-        _show(result, lab.json_file != "-")
-    if record.exit_status != errors.OK or not host or result is None:
+    quiet = record.write(lab.json_file)
+    for policy, result in results.items():
+        _show(result, policy if len(policies) > 1 else "", not quiet)
+    if record.exit_status != errors.OK or not host:
         return record.exit_status
 
-    return compare(path, result.rows, policy)
+    return compare(path, results[policies[0]].rows, policies[0])
 
 
 def _enter(record: Record, result: ReplayResult, policy: str) -> None:
@@ -190,13 +186,13 @@ def _enter(record: Record, result: ReplayResult, policy: str) -> None:
         record.rows.append({"policy": policy, "line": operation.line, "operation": operation.text, **figures})
     record.add_checks(result.checks)
     record.violations += [result.violation] if result.violation is not None else []
-    record.inconclusive = result.missed
+    record.inconclusive = record.inconclusive or result.missed
 
 
-def _show(result: ReplayResult, with_rows: bool) -> None:
+def _show(result: ReplayResult, policy: str, with_rows: bool) -> None:
     """The rows on stdout, what else is to be said on stderr."""
     if with_rows:
-        sys.stdout.writelines(f"{row}\n" for row in result.rows)
+        report.write("\n".join([f"# {policy}"] * bool(policy) + result.rows))
     for text in (*result.notes, *result.signals):
         note(text)
     if result.violation is not None:

@@ -22,8 +22,9 @@ from scenarios.imports.account import Account
 from scenarios.imports.command import import_files, show
 from scenarios.imports.inputs import Inputs
 from scenarios.imports.lines import Unreadable
+from scenarios.reports.reading import Run
 from scenarios.session import errors, report
-from scenarios.session.options import Lab, engine_options, some_policies
+from scenarios.session.options import Lab, completing, engine_options, input_file, names_of
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, check_writable
 from scenarios.traces.agreement import host_policy
@@ -34,7 +35,6 @@ from workers.telling.postmortem import MachineFailed
 
 DEFAULTS = ("none", "refcount", "pt-reclaim", "async-scan")
 REST_US, RESTS = 100_000, 4  # the program then sleeps, so that what scans now and then has its chance
-WIDTH, HEIGHT = 72, 12  # of the curve, in letters
 _POINTS = 400  # of a curve in the JSON
 _RELEASES = ("munmap", "exit", "reap", "mr", "mremap", "mremapmv", "mm", "mf", "mmap")
 _SCAN = "the scan"
@@ -187,45 +187,12 @@ def _row(curve: Curve) -> dict[str, Any]:
     }
 
 
-def plot(curves: Sequence[Curve]) -> list[str]:
-    """All curves as text: a letter for each policy, the first of those that are at one place."""
-    top = max([curve.peak for curve in curves], default=0) or 1
-    grid = [[" "] * WIDTH for _ in range(HEIGHT)]
-    for curve in reversed(curves):
-        if len(curve.held) == 0:
-            continue
-        for x in range(WIDTH):
-            first = x * len(curve.held) // WIDTH
-            most = int(curve.held[first : max(first + 1, (x + 1) * len(curve.held) // WIDTH)].max())
-            grid[HEIGHT - 1 - min(HEIGHT - 1, most * HEIGHT // (top + 1))][x] = letters(curves)[curve.policy]
-    lines = []
-    for y, row in enumerate(grid):
-        label = f"{top * (HEIGHT - y) // HEIGHT:,}" if y % 3 == 0 else ""
-        lines.append(f"{label:>12} |{''.join(row)}".rstrip())
-    operations = f"{max((len(curve.held) for curve in curves), default=0):,} operations"
-    lines.append(f"{'kB':>12} +{'-' * WIDTH}")
-    lines.append(f"{'':>14}{operations:>{WIDTH}}")
-    lines.append("   ".join(f"{letter} {policy}" for policy, letter in letters(curves).items()))
-    return lines
-
-
-def letters(curves: Sequence[Curve]) -> dict[str, str]:
-    """A letter for each policy, none twice."""
-    free = list("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    found: dict[str, str] = {}
-    for curve in curves:
-        wanted = [letter for letter in curve.policy.upper() if letter in free]
-        found[curve.policy] = (wanted or free)[0]
-        free.remove(found[curve.policy])
-    return found
-
-
-def tell(file: str, curves: Sequence[Curve], host: str) -> None:
-    """The curve and the tables, on stdout."""
+def tell(file: str, curves: Sequence[Curve], record: Record, host: str) -> None:
+    """The curves and the tables, on stdout."""
     operations = len(curves[0].held) - RESTS
     report.write(f"whatif: {Path(file).name}, {operations:,} operations; VmPTE of all its processes, in kB")
     report.write(f"this kernel's design is {host}; needed: tables with an entry, and those above, at the end\n")
-    report.write("\n".join(plot(curves)) + "\n")
+    report.pictures([Run(Path(file).name, record.as_json())])
     base = curves[0].result.counters["flushes_local"]
     lines = [
         [
@@ -276,16 +243,21 @@ def default_policies() -> tuple[str, ...]:
 
 def _policies(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
     """A click callback for some policies, or those that are compared by default."""
-    return some_policies(context, parameter, value) if value else list(default_policies())
+    return names_of("policy", POLICIES, value) or list(default_policies())
 
 
 _HELP = (__doc__ or "").split(": ", 1)[1]
 
 
 @click.command("whatif", help=_HELP[0].upper() + _HELP[1:])
-@click.argument("file")
+@click.argument("file", callback=input_file)
 @click.option(
-    "--policy", default="", callback=_policies, help=f"Compared with each other. [this kernel's, {', '.join(DEFAULTS)}]"
+    "--policy",
+    default="",
+    metavar="NAME,...",
+    callback=_policies,
+    shell_complete=completing(POLICIES, lists=True),
+    help=f"Compared with each other. [this kernel's, {', '.join(DEFAULTS)}]",
 )
 @engine_options
 def command(file: str, policy: list[str], lab: Lab) -> int:
@@ -304,7 +276,6 @@ def command(file: str, policy: list[str], lab: Lab) -> int:
     except MachineFailed as failure:
         record.failure = str(failure)
         note(record.failure)
-    record.write(lab.json_file)
-    if curves and lab.json_file != "-":
-        tell(file, curves, host_policy())
+    if not record.write(lab.json_file) and curves:
+        tell(file, curves, record, host_policy())
     return record.exit_status

@@ -131,8 +131,7 @@ def race_command(name: str) -> click.Command:
         callback=options.number(0, 2**62, whole=True),
         help="Seed of what is random. [0]",
     )
-    @options.html_option
-    @click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
+    @options.output_options
     def command(fixed: bool, perturb: bool, seconds: float, repeat: int, seed: int, json_file: str | None) -> int:
         lab = options.Lab(seed=seed, json_file=json_file, checks="online", policies=(race.policy,))
         record = Record(f"race/{name}", seed, about=race.text)
@@ -168,6 +167,8 @@ def row_of(name: str, fixed: bool, hunts: list[Hunt]) -> dict[str, Any]:
         "detector": max(set(found), key=found.count) if found else None,
         "seeds": len(hunts),
         "caught": len(caught),
+        "caught_seconds": [one.seconds for one in caught],
+        "caught_operations": [one.operations for one in caught],
         "median_seconds": statistics.median(one.seconds for one in caught) if caught else None,
         "median_operations": statistics.median(one.operations for one in caught) if caught else None,
     }
@@ -266,12 +267,10 @@ def write_tables(document: Path) -> int:
 @click.option(
     "--only",
     default="",
-    metavar="NAME,...",
-    callback=options.some_of("race", RACES),
+    **options.some_of("race", RACES),
     help="Races, separated by commas. [all]",
 )
-@options.html_option
-@click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
+@options.output_options
 @click.option("--tables", "document", metavar="FILE", help="Write the tables of docs/races.md, hunt nothing.")
 def races_command(seeds: int, only: list[str], json_file: str | None, document: str | None) -> int:
     """Run the zoo; the exit status: 0 if every race was caught and every clean run was clean."""

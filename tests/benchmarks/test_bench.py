@@ -7,7 +7,7 @@ import sys
 import pytest
 from support import ROOT
 
-from benchmarks.bench import Figure, Worst, show
+from benchmarks.bench import Figure, Worst, missed, show
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,13 @@ def test_the_change_against_an_earlier_file_is_shown(capsys):
 
     line = capsys.readouterr().out.strip().splitlines()[-1].split()
     assert line == ["rate", "12.00", "x", "12.00", "..", "12.00", ">=", "15", "MISSED", "-25.0", "%"]
+
+
+def test_a_missed_promise_is_found_and_a_kept_one_is_not():
+    slow, fast, told = Figure("start", "s", 0.3, at_least=False), Figure("rate", "x", 15), Figure("told", "x", None)
+    slow.values, fast.values, told.values = [0.4], [16], [1]
+
+    assert missed({"start": slow, "rate": fast, "told": told}) == ["start: 0.40 s is not <= 0.3"]
 
 
 def test_a_part_is_measured_alone_and_written_with_every_value(tmp_path):

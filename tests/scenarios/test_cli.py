@@ -8,11 +8,13 @@ import os
 import signal
 import subprocess
 
+import click
 import pytest
 from command import COMMAND, ENVIRONMENT, ptelab
 from support import ROOT
 
 from emulator.knobs import KNOBS, SETTINGS
+from scenarios import cli
 from scenarios.proofs.claims import CLAIMS
 from scenarios.zoo.race import RACES, load_race
 
@@ -263,3 +265,66 @@ def test_list_names_every_scenario_policy_knob_setting_and_engine():
     for name in ("multi-fault", "server-snapshot", "refcount-rcu", *KNOBS, *SETTINGS, "semaphore"):
         assert f"  {name} " in out
     assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("run mult", {"multi-fault"}),
+        ("run race/no-fl", {"race/no-flush"}),
+        ("explore claim/two-in", {"claim/two-installs"}),
+        ("run multi-fault --policy none,refcount-", {"none,refcount-lock", "none,refcount-rcu"}),
+        ("run stress --knob no-flush,no-grace", {"no-flush,no-grace-period"}),
+        ("run stress --kill 1@set_pte.", {"1@set_pte.locked", "1@set_pte.done"}),
+        ("run stress --kill coordinator@coordinator.fl", None),
+        ("races --only publish-before", {"publish-before-init"}),
+        ("list rac", {"races"}),
+        ("compare --format mark", {"markdown"}),
+    ],
+)
+def test_a_shell_completes_names(line, offered):
+    words = f"ptelab {line}"
+    asked = {"_PTELAB_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    run = subprocess.run(COMMAND, capture_output=True, text=True, env={**ENVIRONMENT, **asked}, cwd=ROOT, timeout=60)
+
+    found = {name.partition(",")[2] for name in run.stdout.splitlines()}
+    assert found == offered if offered is not None else found
+    assert run.stderr == ""
+
+
+def options(command, path=("ptelab",)):
+    """Every command with each of its options."""
+    for name, one in ((n, command.get_command(None, n)) for n in command.list_commands(None)):
+        if isinstance(one, click.Group):
+            yield from options(one, (*path, name))
+        else:
+            yield from ((" ".join((*path, name)), option) for option in one.params if isinstance(option, click.Option))
+
+
+def test_every_option_says_what_it_takes_and_what_it_is_for():
+    found = [(name, option.opts[0]) for name, option in options(cli.ptelab) if not option.help]
+    found += [(n, o.opts[0]) for n, o in options(cli.ptelab) if not (o.is_flag or o.metavar)]
+
+    assert found == []
+
+
+TRACE = "mmap 0 4M\ntouch 0 0 4M\n"
+
+
+def test_a_dash_is_stdin_and_several_policies_run_one_after_another():
+    command = [*COMMAND, "replay", "-", "--policy", "none,refcount"]
+    run = subprocess.run(command, capture_output=True, text=True, input=TRACE, env=ENVIRONMENT, cwd=ROOT, timeout=300)
+
+    assert run.returncode == 0, run.stderr
+    names, rows = run.stdout.splitlines()[::3], run.stdout.splitlines()[2::3]
+    assert names == ["# none", "# refcount"]
+    assert len({row.split("\t")[1] for row in rows}) == 1  # RssAnon
+
+
+def test_a_dash_is_stdout_for_a_page(tmp_path):
+    record = str(ROOT / "tests" / "scenarios" / "reports" / "records" / "multi-fault.json")
+    page = ptelab("compare", record, record, "--all", "--html", "-")
+
+    assert page.returncode == 0, page.stderr
+    assert page.stdout.startswith("<!doctype html>") or page.stdout.startswith("<!DOCTYPE html>")
+    assert page.stdout.rstrip().endswith("</html>")

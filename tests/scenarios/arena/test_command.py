@@ -58,21 +58,17 @@ def test_the_text_has_the_tables_and_the_audit(written):
     assert run.stdout.rstrip().endswith("result  PASS")
 
 
-def test_the_gate_passes_what_is_as_before_and_fails_what_got_worse(written, tmp_path):
+def test_compare_passes_what_is_as_before_and_fails_what_got_worse(written, tmp_path):
     _, record, file = written
-    memory = [*QUICK[:2], "sweep", *QUICK[5:], "--repeat", "1"]
-    for row in record["rows"]:  # times are of this machine at that moment
-        row["ns_per_fault"] = row["ns_per_zap"] = row["reuse_median_us"] = row["reuse_p99_us"] = [1e12]
-        row["limbo_tables"] = [1e6]
-    file.write_text(json.dumps(record))
-    assert ptelab(*memory, "--gate", str(file)).returncode == 0
+    assert ptelab("compare", str(file), str(file), "--gate", "0").returncode == 0
 
-    record["rows"][1]["left_kb"] = [32, 36]
-    file.write_text(json.dumps(record))
-    run = ptelab(*memory, "--gate", str(file))
+    record["rows"][1]["left_kb"] = [36, 36]
+    better = tmp_path / "before.json"
+    better.write_text(json.dumps(record))
+    run = ptelab("compare", str(better), str(file), "--gate", "5%")
 
     assert run.returncode == 1
-    assert "worse   refcount, sweep on 1 CPU: left_kb 34.0 -> 40.0" in run.stdout
+    assert "worse   arena, sweep, refcount, 1 CPU, native, 100: left_kb is worse by 11.1 %" in run.stdout
 
 
 def test_a_piece_left_out_stops_the_arena_with_the_command_that_shows_it_again():
@@ -101,30 +97,12 @@ KNOWN = ", ".join(POLICIES)
             ["--scale", "2", "--workload", "one-slot"],
             "--scale says nothing to one-slot; known: it divides the 50 GiB of the others",
         ),
-        (["--against", "none", "--policy", "refcount"], "--against none is not measured; known: refcount"),
-        (
-            ["--against", "none", "--policy", "none"],
-            f"--against none needs another policy to compare; known: {KNOWN}",
-        ),
-        (["--gate", "/nowhere/file"], "cannot read /nowhere/file: No such file or directory"),
-        (["--gate", "README.md"], "README.md is not what ptelab arena --json writes"),
     ],
 )
 def test_what_means_nothing_is_one_line_that_says_what_fits(arguments, said):
     run = ptelab("arena", *arguments)
 
     assert (run.returncode, run.stdout, run.stderr) == (2, "", f"ptelab: {said}\n")
-
-
-def test_a_gate_of_another_scale_is_refused(written):
-    _, _, file = written
-
-    run = ptelab(*QUICK[:2], "sweep", *QUICK[5:7], "--scale", "2048", "--gate", str(file))
-
-    assert (run.returncode, run.stderr) == (
-        2,
-        f"ptelab: {file} was measured at another scale; known: the same --scale\n",
-    )
 
 
 def test_a_scale_that_does_not_fit_names_the_one_that_does(monkeypatch):

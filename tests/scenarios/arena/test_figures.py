@@ -12,7 +12,6 @@ from scenarios.arena.figures import (
     beaten_by,
     exceeds,
     given_back,
-    regressions,
     spread,
     worse,
 )
@@ -32,19 +31,6 @@ def test_one_exceeds_the_other_only_if_no_repeat_overlaps_and_the_medians_are_ap
     assert not exceeds([104, 104, 104], [100, 100, 100], 0.05)  # apart, and less than the noise
     assert not exceeds([], [1], 0)
     assert not exceeds([1], [], 0)
-
-
-@pytest.mark.parametrize(("figure", "more"), [("left_kb", 104), ("limbo_tables", 101), ("ns_per_fault", 110)])
-def test_what_got_worse_since_an_earlier_run_is_told_and_nothing_else(figure, more):
-    before = [row("refcount"), row("none")]
-    after = [row("refcount", **{figure: [more] * 3}), row("none")]
-
-    (told,) = regressions(after, before)
-
-    assert told == f"refcount, sweep on 1 CPU: {figure} 100.0 -> {more}.0"
-    assert regressions(before, before) == []
-    assert regressions(before, after) == []  # better is no regression
-    assert regressions(after, [row("refcount", workload="free")]) == []  # nothing to compare with
 
 
 def test_a_policy_is_beaten_by_one_that_is_nowhere_worse_and_somewhere_better():

@@ -24,7 +24,7 @@ def row(policy, workload, cpus, **figures):
 def printed(capsys):
     """What show() prints of every policy on every workload."""
     cases = [(name, cpus) for name, of in WORKLOADS.items() for cpus in ((1, 16) if of.many else (1,))]
-    tables.show([row(policy, *case) for case in cases for policy in POLICIES], "none")
+    tables.show([row(policy, *case) for case in cases for policy in POLICIES])
     return capsys.readouterr().out
 
 
@@ -47,24 +47,20 @@ def test_every_policy_says_what_protects_its_readers_and_what_it_leaves_open():
         assert min(policy.table_bytes, policy.cpu_bytes) >= 0, name
 
 
-def test_a_cost_is_told_over_the_baseline_and_a_change_as_lkp_does(capsys):
+def test_a_cost_is_told_over_the_baseline(capsys):
     rows = [row(BASELINE, "multi-fault", 2, ns_per_fault=[50, 50, 50]), row("refcount", "multi-fault", 2)]
     rows[1]["ns_per_fault"] = [60, 61, 62]
 
-    tables.show(rows, BASELINE)
+    tables.show(rows)
     out = capsys.readouterr().out
 
     assert "+11.0" in out
-    (line,) = [line for line in out.splitlines() if line.endswith("multi-fault.2.ns_per_fault")]
-    assert line.split() == ["50.00", "+22.0%", "61.00", "±", "2%", "multi-fault.2.ns_per_fault"]
-    assert "%stddev" in out
-    assert "%change" in out
 
 
 def test_a_policy_that_is_beaten_in_everything_is_marked(capsys):
     fast, slow = row("refcount", "sweep", 1, ns_per_fault=[50] * 3), row("none", "sweep", 1, ns_per_fault=[90] * 3)
 
-    tables.show([fast, slow], None)
+    tables.show([fast, slow])
     out = capsys.readouterr().out
 
     assert "none *" in out
@@ -73,7 +69,7 @@ def test_a_policy_that_is_beaten_in_everything_is_marked(capsys):
 
 
 def test_what_does_not_apply_is_a_dash(capsys):
-    tables.show([row("none", "one-slot", 1, ns_per_zap=[None], reuse_median_us=[None], reuse_p99_us=[None])], None)
+    tables.show([row("none", "one-slot", 1, ns_per_zap=[None], reuse_median_us=[None], reuse_p99_us=[None])])
 
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("none  ")]
     assert ["-"] * 3 in [line[-3:] for line in lines]

@@ -64,7 +64,7 @@ def test_what_lies_within_the_spread_is_not_significant(tmp_path, capsys):
     file = written(tmp_path, "new.json", slower(1.001))
 
     assert command_line(["compare", str(OLD), file, "--gate", "0"]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.endswith(" ns_per_fault")]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ns_per_fault ")]
     assert len(lines) == 6
     assert all(" n.s. " in line for line in lines)
 
@@ -111,6 +111,15 @@ def test_two_policies_are_compared_line_by_line(capsys):
     assert "exact" in said
     assert "better" in said
     assert "vmpte_kb" in said
+
+
+def test_two_policies_of_one_record_are_compared(capsys):
+    assert command_line(["compare", str(OLD), str(OLD), "--policy", "none,refcount", "--all"]) == 0
+
+    said = capsys.readouterr().out
+    assert "multi-fault, 1 CPU, barrier, native" in said
+    assert "none" not in said
+    assert " same " not in next(line for line in said.splitlines() if line.startswith("tables_freed"))
 
 
 def test_rounds_of_records_in_one_file_are_taken_together():
@@ -168,6 +177,8 @@ def test_the_comparison_is_a_record_too(tmp_path, capsys):
     [
         (["missing.json", str(OLD)], "cannot read missing.json"),
         ([str(OLD), str(RECORDS / "madvise-loop.json")], "nothing to compare"),
+        ([str(OLD), str(OLD), "--policy", "none"], "--policy 'none' is not two policies"),
+        ([str(OLD), str(OLD), "--policy", "none,corten"], "no row of policy corten; known: none, refcount"),
         ([str(OLD), str(OLD), "--gate", "much"], "--gate 'much'"),
         ([str(OLD), str(OLD), "--gate", "-1%"], "--gate '-1%'"),
         ([str(OLD), str(OLD), "--gate", "nan"], "--gate 'nan'"),

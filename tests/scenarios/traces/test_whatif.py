@@ -9,7 +9,7 @@ from scenarios.session.errors import UserError
 from scenarios.session.options import Lab
 from scenarios.session.record import Record
 from scenarios.traces.trace import parse_text
-from scenarios.traces.whatif import HEIGHT, RESTS, WIDTH, default_policies, letters, plot, read, run
+from scenarios.traces.whatif import RESTS, default_policies, read, run
 
 PIECES = ["mm @ 16M 0x7f0000000000 rw", "touch @ 0x7f0000000000 16M", "dontneed @ 0x7f0000000000 16M 64K", "mark"]
 
@@ -42,14 +42,6 @@ def test_children_that_stay_count_until_they_exit():
     child = record.rows[0]["curve_kb"][2] - 12
     assert held == [0, 12, 12 + child, 12, 12 + child, 12 + child, 12, 12]
     assert child == 12
-
-
-def test_the_curve_is_as_wide_and_high_as_it_says_and_every_policy_has_a_letter_of_its_own():
-    curves, _ = curves_of(PIECES, "none", "none-rcu", "refcount", "refcount-rcu")
-    text = plot(curves)
-    assert len(set(letters(curves).values())) == 4
-    assert max(map(len, text)) <= 14 + WIDTH
-    assert sum("|" in line for line in text) == HEIGHT
 
 
 def test_this_kernels_design_is_among_those_that_are_compared():
