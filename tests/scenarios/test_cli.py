@@ -312,7 +312,7 @@ TRACE = "mmap 0 4M\ntouch 0 0 4M\n"
 
 
 def test_a_dash_is_stdin_and_several_policies_run_one_after_another():
-    command = [*COMMAND, "replay", "-", "--policy", "none,refcount"]
+    command = [*COMMAND, "replay", "-", "--policy", "none,refcount", "--checks", "online"]
     run = subprocess.run(command, capture_output=True, text=True, input=TRACE, env=ENVIRONMENT, cwd=ROOT, timeout=300)
 
     assert run.returncode == 0, run.stderr

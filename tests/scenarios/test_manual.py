@@ -7,7 +7,7 @@ from command import ptelab
 from support import ROOT
 
 from scenarios.manual import EXIT_STATUS, TRACES, pages, section, text_of, topics
-from scenarios.session.report import WIDTH
+from scenarios.session.style import WIDTH
 
 PAGES = sorted(path.stem for path in (ROOT / "docs").glob("*.md"))
 

@@ -25,26 +25,27 @@ STRACE = "mmap(NULL, 4194304, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -
 LOAD = {"op": "load", "reg": "r0", "loc": "x", "kind": "mov"}
 LITMUS = {"name": "a load", "model": "tso", "init": {"x": 0}, "threads": [[LOAD]], "quantifier": "exists"}
 LITMUS |= {"condition": "0:r0 == 0", "verdict": True}
+DEBUG = ("--checks", "online")  # one build for all of them
 OLD = str(RECORDS / "multi-fault.json")
 
 # scenario -> the shortest command that writes such a record, and the exit statuses it may have
 LIGHT = {
-    "multi-fault": (["run", "multi-fault", "--cpus", "1", "--repeat", "2", "--seconds", "0.02"], {0}),
+    "multi-fault": (["run", "multi-fault", "--cpus", "1", "--repeat", "2", "--seconds", "0.02", *DEBUG], {0}),
     "stress": (["run", "stress", "--policy", "none,refcount"], {0}),
-    "replay": (["replay", "{trace}"], {0}),
-    "whatif": (["whatif", "{trace}"], {0}),
+    "replay": (["replay", "{trace}", *DEBUG], {0}),
+    "whatif": (["whatif", "{trace}", *DEBUG], {0}),
     "import": (["import", "{strace}", "-o", "{out}"], {0}),
     "compare": (["compare", OLD, OLD, "--policy", "none,refcount", "--all"], {0}),
     "explore": (["explore", "claim/two-installs", "--twin", "--memory", "sc"], {1}),
     "advise": (["advise", str(os.getpid())], {0}),
 }
 LONGER = {
-    "madvise-loop": (["run", "madvise-loop", "--size", "8M", "--host"], {0}),
-    "server-snapshot": (["run", "server-snapshot", "--scale", "100000", "--host"], {0}),
-    "finish-fault-deadlock": (["run", "finish-fault-deadlock"], {0}),
-    "bad-input": (["run", "bad-input"], {0}),
-    "mremap-oom": (["run", "mremap-oom", "--seconds", "0.1"], {1, 4}),
-    "arena": (["arena", "--workload", "sweep", "--scale", "1024", "--policy", "none-rcu,refcount"], {0}),
+    "madvise-loop": (["run", "madvise-loop", "--size", "8M", "--host", *DEBUG], {0}),
+    "server-snapshot": (["run", "server-snapshot", "--scale", "100000", "--host", *DEBUG], {0}),
+    "finish-fault-deadlock": (["run", "finish-fault-deadlock", *DEBUG], {0}),
+    "bad-input": (["run", "bad-input", *DEBUG], {0}),
+    "mremap-oom": (["run", "mremap-oom", "--seconds", "0.1", *DEBUG], {1, 4}),
+    "arena": (["arena", "--workload", "sweep", "--scale", "1024", "--policy", "none-rcu,refcount", *DEBUG], {0}),
     "soak": (["soak", "--faults", "1000"], {0}),
     "race": (["run", "race/no-flush"], {1}),
     "races": (["races", "--only", "no-flush", "--seeds", "1"], {0}),
