@@ -104,8 +104,8 @@ def show_memory(record: Record) -> None:
                 row["policy"],
                 report.size(row["virt_kb"]),
                 report.size(row["res_kb"]),
-                report.kb(row["vmpte_kb"]),
-                report.kb(row["needed_kb"]) if row.get("needed_kb") is not None else "-",
+                f"{row['vmpte_kb']:,} kB",
+                f"{row['needed_kb']:,} kB" if row.get("needed_kb") is not None else "-",
                 *(
                     f"{row[name]:,}" if row.get(name) is not None else "-"
                     for name in ("tables_installed", "tables_freed")

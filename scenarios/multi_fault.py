@@ -362,7 +362,7 @@ def percentile_ms(histogram: list[int], share: float) -> float:
     "--variant",
     default="barrier",
     **options.one_of("variant", VARIANTS),
-    help=" or ".join(VARIANTS),
+    help=f"{', '.join(VARIANTS)}. [barrier]",
 )
 @click.option(
     "--repeat", default="5", metavar="N", callback=options.number(1, 1000, whole=True), help="Rounds of each. [5]"

@@ -183,7 +183,7 @@ def write(file: str, rows: Sequence[Row], check: bool = False) -> None:
 @click.option("--only", default="", metavar="WORD[,WORD]", help="Only barriers whose name has one of these words.")
 @click.option(
     "--executions", default=str(MOST), metavar="N", callback=options.number(1, 1 << 40, whole=True),
-    help=f"Of each search. [{MOST}]",
+    help=f"Executions of each search. [{MOST}]",
 )  # fmt: skip
 @click.option("--write", "document", default=None, metavar="FILE", help="Write the table into this document.")
 @options.output_options

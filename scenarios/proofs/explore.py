@@ -124,7 +124,7 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
 @click.option("--target", default="", metavar="F[,F]", help="Preempt only in these kernel functions.")
 @click.option("--schedule", default=None, metavar="S", help="Run this one execution.")
 @click.option("--data-races/--no-data-races", "races", default=True, help="Look for data races as well. [yes]")
-@click.option("--events", default=str(STORY_LINES), metavar="N|all", callback=_events, help="Of the story. [40]")
+@click.option("--events", default=str(STORY_LINES), metavar="N|all", callback=_events, help="Events of the story. [40]")
 @options.output_options
 @click.option("--write", default=None, metavar="FILE", help="With all: write the table of claims (docs/claims.md).")
 def explore_command(

@@ -93,19 +93,28 @@ def _split(
     for i in left:
         word = max(len(word) for row in [header, *rows] for word in ["", *row[i].split()])
         least[i] = min(whole[i], max(min(WORDS, width // 3), min(word, width // 2 - GAP)))
-    rest = [*range(1, len(header))]
-    while True:
-        columns, room = [0], width - least[0]
-        while rest and (len(columns) == 1 or room >= least[rest[0]] + GAP):
-            room -= least[rest[0]] + GAP
-            columns.append(rest.pop(0))
+    groups = _groups(least, width)
+    groups = next(one for w in range(width + 1) if len(one := _groups(least, w)) == len(groups))  # alike in width
+    for columns in groups:
+        room = width - sum(least[i] + GAP for i in columns) + GAP
         widths = {}
         for i in sorted(columns, key=lambda i: (i not in left, i)):  # what is left over is for texts, then for headers
             more = max(0, min(room, whole[i] - least[i]))
             widths[i], room = least[i] + more, room - more
         yield {i: widths[i] for i in columns}
-        if not rest:
-            return
+
+
+def _groups(least: Sequence[int], width: int) -> list[list[int]]:
+    """The columns of each table, as many as fit into the width, but the first and one more at least."""
+    groups: list[list[int]] = []
+    room = -1
+    for i in range(1, len(least)):
+        if room < least[i] + GAP:
+            groups.append([0])
+            room = width - least[0]
+        groups[-1].append(i)
+        room -= least[i] + GAP
+    return groups or [[0]]
 
 
 def pictures(runs: Sequence[Run]) -> int:
