@@ -13,10 +13,11 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from scenarios.reports.comparing import IDENTITY
+from scenarios.reports.comparing import IDENTITY as COMPARED
 from scenarios.reports.reading import Run
 
-FIRST, LAST = ("record", "scenario", "commit", "seed", "row"), ("figure", "round", "value")
+IDENTITY = (*COMPARED, "pid")
+FIRST, LAST = ("record", "scenario", "commit", "seed", "row_number"), ("figure", "round", "value")
 
 
 def is_number(value: Any) -> bool:
@@ -49,7 +50,7 @@ def long_form(runs: Sequence[Run]) -> list[dict[str, Any]]:
         of = {"record": run.name, "scenario": run.scenario}
         of |= {name: environment.get(name) for name in ("commit", "seed")}
         for at, row in enumerate(run.rows):
-            named = {**of, **_named(row), "row": at}
+            named = {**of, **_named(row), "row_number": at}
             found += [{**named, "figure": f, "round": i, "value": value} for f, i, value in _measured(row)]
     return found
 

@@ -98,7 +98,7 @@ def _split(
     for columns in groups:
         room = width - sum(least[i] + GAP for i in columns) + GAP
         widths = {}
-        for i in sorted(columns, key=lambda i: (i not in left, i)):  # what is left over is for texts, then for headers
+        for i in sorted(columns, key=lambda i: (i in left, i)):  # what is left over is for headers, then for texts
             more = max(0, min(room, whole[i] - least[i]))
             widths[i], room = least[i] + more, room - more
         yield {i: widths[i] for i in columns}

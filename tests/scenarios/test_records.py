@@ -123,7 +123,7 @@ def test_the_long_form_has_a_line_per_round_with_what_names_its_row():
     (run,) = read_runs(OLD)
     lines = long_form([Run("x.json", {**run.data, "scenario": "x", "rows": [row]})])
 
-    named = {(line["policy"], line["cpus"], line["held"], line["record"], line["row"]) for line in lines}
+    named = {(line["policy"], line["cpus"], line["held"], line["record"], line["row_number"]) for line in lines}
     assert named == {("none", 2, True, "x.json", 0)}
     assert [(line["figure"], line["round"], line["value"]) for line in lines] == [
         ("faults", "", 7),
