@@ -15,7 +15,14 @@ from typing import Any
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SCHEMA = DOCS / "schema-1.json"
-TYPES = {"int": "integer", "float": "number", "string": "string", "bool": "boolean", "object": "object"}
+TYPES = {
+    "int": "integer",
+    "float": "number",
+    "string": "string",
+    "bool": "boolean",
+    "object": "object",
+    "list": "array",
+}
 RECORD, ROWS, OTHERS = "record", "Rows of ", "`...`"
 TWO_FORMS = {"race": "^race/", "explore": "^explore "}  # scenarios that carry the name of their subject
 

@@ -165,7 +165,7 @@ def paths(taken: Mapping[str, int]) -> list[str]:
     half = (len(lines) + 1) // 2
     pairs = [f"{left}    {right}".rstrip() for left, right in zip_longest(lines[:half], lines[half:], fillvalue="")]
     said = f"; never: {', '.join(never)}" if never else ""
-    return [f"paths of docs/paths.md: {len(taken) - len(never)} of {len(taken)} taken{said}", *pairs]
+    return [*hanging(f"paths of docs/paths.md: {len(taken) - len(never)} of {len(taken)} taken{said}"), *pairs]
 
 
 def checks_and_verdict(record: Record) -> None:

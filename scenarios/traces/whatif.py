@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import numpy as np
@@ -28,10 +28,12 @@ from scenarios.session.options import Lab, completing, engine_options, input_fil
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, check_writable
 from scenarios.traces.agreement import host_policy
-from scenarios.traces.replay import ReplayResult, replay_trace
 from scenarios.traces.trace import Operation, Trace, TraceError, parse
 from workers.programs.program import compute
 from workers.telling.postmortem import MachineFailed
+
+if TYPE_CHECKING:
+    from scenarios.traces.replay import ReplayResult
 
 DEFAULTS = ("none", "refcount", "pt-reclaim", "async-scan")
 REST_US, RESTS = 100_000, 4  # the program then sleeps, so that what scans now and then has its chance
@@ -145,6 +147,8 @@ def _is_log(file: str) -> bool:
 
 def run(trace: Trace, lab: Lab, record: Record) -> list[Curve]:
     """Replay a trace under each policy; each is a row. Raises SegmentTooLarge, MachineFailed."""
+    from scenarios.traces.replay import replay_trace  # loads the engine, which the options have chosen by now
+
     curves = []
     whole = with_rest(trace)
     with Progress("whatif") as progress:

@@ -81,7 +81,7 @@ def test_the_example_of_an_experiment_finds_what_a_missing_piece_does():
     two = example("two_zappers")
 
     assert two.without(seconds=0.3).verdict == "pass"
-    assert two.without("publish-before-init", seconds=20).verdict == "fail"
+    assert two.without("no-flush", seconds=20).verdict == "fail"
 
 
 def test_the_document_names_every_example_and_every_name():
