@@ -13,6 +13,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -29,6 +30,8 @@ _WALK_END = 32
 _BASE = FILE | PRESENT | SWAPPED | PFNZERO | HUGE
 _WANTED = (_BASE | WRITTEN | GUARD, _BASE | WRITTEN)  # guard markers have a bit of their own since Linux 6.15
 _REGIONS = 1 << 13  # of one call: 192 kB
+_PIECE = 1 << 40  # bytes of addresses: a piece of a wide process
+_FEW, _MOST_THREADS = 8, 8  # pieces that one thread looks at; threads for more
 
 RANGE = np.dtype([("start", np.int64), ("end", np.int64), ("categories", np.int64)])  # struct page_region
 
@@ -49,14 +52,33 @@ def pagemap_scan(pid: int, vmas: Sequence[Vma]) -> np.ndarray:
     """
     with reading(pid, "pagemap"):
         fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY)
+    found = pieces(vmas)
     try:
-        return _scan(fd, vmas[0].start, vmas[-1].end) if vmas else np.empty(0, RANGE)
+        if len(found) < _FEW:
+            parts = [_scan(fd, start, end) for start, end in found]
+        else:  # the kernel does not need the interpreter's lock
+            with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+                parts = list(pool.map(lambda piece: _scan(fd, *piece), found))
+        return np.concatenate(parts) if parts else np.empty(0, RANGE)
     except OSError as error:
         if error.errno == errno.ENOTTY:
             raise NoPagemapScan from None
         raise NotReadable("pagemap", error) from None
     finally:
         os.close(fd)
+
+
+def pieces(vmas: Sequence[Vma]) -> list[tuple[int, int]]:
+    """What is mapped, in pieces for each of which the mmap_lock is held for a moment; small mappings are one piece."""
+    found: list[tuple[int, int]] = []
+    for vma in vmas:
+        for start in range(vma.start, vma.end, _PIECE):
+            end = min(start + _PIECE, vma.end)
+            if found and end - found[-1][0] <= _PIECE:
+                found[-1] = (found[-1][0], end)
+            else:
+                found.append((start, end))
+    return found
 
 
 def _scan(fd: int, start: int, end: int) -> np.ndarray:

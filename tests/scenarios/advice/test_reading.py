@@ -8,6 +8,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,13 @@ from scenarios.advice.reading import BOUNDS, READ, SCAN, TRIES, NoAddressSpace, 
 from scenarios.traces.replay import run_replay
 from scenarios.traces.trace import parse
 from workers.host.kernel_facts import kernel_facts
-from workers.host.page_scan import NoPagemapScan, pagemap_scan
-from workers.host.process_files import ProcessGone, read_maps
+from workers.host.page_scan import NoPagemapScan, pagemap_scan, pieces
+from workers.host.process_files import ProcessGone, Vma, read_maps
 
 GIB = 1 << 30
 BASE = 16 << 40  # window 0 of a trace
 NOBODY, PR_SET_DUMPABLE = 65534, 4
+MAP_PRIVATE, MAP_NORESERVE = 2, 0x4000
 MADV_HUGEPAGE, MADV_DONTNEED, MADV_GUARD_INSTALL = 14, 4, 102
 CALLS = {Op.TOUCH: "touch", Op.READ: "read", Op.MADVISE: "madvise", Op.MUNMAP: "munmap", Op.MPROTECT: "mprotect"}
 
@@ -282,3 +284,20 @@ def test_a_process_that_allocates_meanwhile_is_read_again_and_the_rest_is_the_er
     assert reading.error == 8  # a PTE and a PMD table, at each try
     assert reading.held == reading.held_before
     assert next(at) == BASE + TRIES * GIB
+
+
+def test_a_wide_process_is_looked_at_in_pieces_by_several_threads_and_nothing_is_seen_twice(target):
+    needed = read(target.pid).needed.tables
+    for at in range(20 << 40, 36 << 40, 1 << 40):
+        target.do(["mmap", at, 1 << 40, 3, MAP_PRIVATE | MAP_NORESERVE], ["touch", at + GIB - 4096, 8192, 4096])
+    assert len(pieces(read_maps(target.pid))) >= 16
+    assert read(target.pid).needed.tables == needed + 16 * 5  # two PTE tables, two PMD tables, a PUD table each
+
+
+@pytest.mark.parametrize("size", [4096, (1 << 40) - 4096, 1 << 40, (1 << 40) + 4096, 5 << 40])
+def test_the_pieces_have_all_that_is_mapped(size):
+    vmas = [Vma(at, at + size, "rw-p", 0, "") for at in (1 << 40, 10 << 40, (10 << 40) + size, 40 << 40)]
+    found = pieces(vmas)
+    assert all(end - start <= 1 << 40 for start, end in found)
+    assert all(any(start <= at < end for start, end in found) for vma in vmas for at in (vma.start, vma.end - 1))
+    assert all(one[1] <= two[0] for one, two in pairwise(found))
