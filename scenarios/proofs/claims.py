@@ -16,6 +16,7 @@ from scenarios.zoo.bodies import (
     LAZYFREE,
     ONE_ENTRY,
     TWO_ENTRIES,
+    ZERO,
     access,
     around,
     at_once,
@@ -24,6 +25,7 @@ from scenarios.zoo.bodies import (
     reclaim,
     release,
     walk,
+    walk_then_fault,
     zap,
     zap_slot,
     zap_then_ask,
@@ -65,6 +67,15 @@ def counted_apart(m: Any) -> None:
     table = pgtable_of(m.entry[pmd]) if pmd else 0
     if table and m.ptdesc.pte_refcount[table] != 0:
         raise AssertionError(f"table {table} has {m.ptdesc.pte_refcount[table]} visitors, and no CPU is there")
+
+
+def counted_on_cpus(m: Any) -> None:
+    """The table at the pmd, if any, has an entry, and as many references on the CPUs."""
+    table = pgtable_of(m.entry[pmd_lookup(m, 0, BASE)])
+    entries = sum(m.entry[entry_at(table, i)] != 0 for i in range(4)) if table else 0
+    words = sum(m.cpu_word[cpu * m.config.cpu_words[0] + table] for cpu in range(m.config.n_cpu[0]))
+    if table and (words != entries or entries == 0):
+        raise AssertionError(f"table {table} has {entries} entries and {words} references")
 
 
 READER_SEES = ("freed-under-rcu-reader", "count-saturated", "table-use-after-free")
@@ -168,6 +179,16 @@ _CLAIMS = (
         source="percpu_ref_switch_to_atomic_rcu; percpu_ref, 13 of 18",
         policy="percpu-ref",
         bound=1,
+    ),
+    Subject(
+        name="claim/zero-frees-its-own-table",
+        text="a visitor that meets a count of zero frees that table, never the one that was installed after it",
+        scene=at_once(ZERO, walk, walk_then_fault, end=counted_on_cpus),
+        knob="pmd-recheck-only",
+        detectors=("freed-table-not-empty", "table-double-free", "table-use-after-free"),
+        source="D10; percpu_ref, 13 of 18",
+        policy="percpu-ref",
+        bound=2,
     ),
     Subject(
         name="claim/asked-for-tables-outlive-their-readers",

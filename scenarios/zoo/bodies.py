@@ -24,7 +24,7 @@ from emulator.uapi import MADV_COLLAPSE
 from emulator.walks.gup_fast import use_page
 from emulator.walks.mincore import mincore_pmd
 from scenarios.zoo.race import BASE, PAGE, SLOT
-from workers.programs.program import STOP, advise, dontneed, free, mmap, mmap_file, read, touch
+from workers.programs.program import STOP, advise, dontneed, free, mmap, mmap_file, read, swapout, touch
 from workers.programs.scene import Scene
 
 Body = Callable[[Any, int], Any]  # of m and the CPU
@@ -32,6 +32,8 @@ EMPTY = (mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, PAGE), STOP)  # lea
 CACHED = (mmap_file(BASE, SLOT, 0), read(BASE, 2 * PAGE), dontneed(BASE, 2 * PAGE), STOP)  # the same, of a file
 ONE_ENTRY = (mmap(BASE, SLOT), touch(BASE, PAGE), STOP)
 TWO_ENTRIES = (mmap(BASE, SLOT), touch(BASE, 2 * PAGE), STOP)
+# A table without an entry, whose count reclaim left at zero where a zero frees nothing (percpu_ref).
+ZERO = (*TWO_ENTRIES[:-1], dontneed(BASE, PAGE), free(BASE + PAGE, PAGE), swapout(8), STOP)
 # One page, and a free block of frames.
 BLOCK = (
     mmap(BASE, SLOT),
@@ -105,6 +107,12 @@ def around(m: Any, cpu: int) -> None:
     table = pte_alloc_try_get(m, cpu, 0, pmd)
     map_cached_range(m, cpu, 0, find_vma(m, 0, BASE), pmd, table, BASE, BASE + 2 * PAGE)
     pte_put(m, cpu, 0, pmd, BASE)
+
+
+def walk_then_fault(m: Any, cpu: int) -> None:
+    """A walker, then a fault on the page it has looked at."""
+    walk(m, cpu)
+    fault(m, cpu)
 
 
 def zap_then_fault(m: Any, cpu: int) -> None:
