@@ -148,7 +148,6 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     "pmap.unhooked": Case(holds=(_READING, _MM_LOCK, _GATHER), policy="pmap-mutex"),
     "free_ptes.found": Case((ASKS, MAPS_TOO), policy="two-counter-safe"),
     "free_ptes.cleared": Case((ASKS, MAPS_TOO), policy="two-counter-safe"),
-    "pte_lock.stray": Case(holds=(_READING, "rcu_read_lock"), policy="corten"),
     "corten.stray": Case(holds=(_READING, _GATHER), policy="corten"),
     "xnu.unhooked": Case(holds=(_READING, "the lock of the tables of mm 0", _GATHER), policy="xnu-ptd"),
     "xnu.waiting": Case(holds=(_READING, _GATHER), policy="xnu-ptd"),

@@ -141,8 +141,15 @@ LOCKING = (
         "\n    i_mmap_unlock(m, cpu, file)",
         "",
     ),
-    change("rcu-lock-one-look", "pte_lock_rcu", "if not still_at(m, pmd, table) and", "if table == 0 and"),
-    change("unhook-no-ptl", "unhook_if_empty", "nested = not same_ptl(m, pmd, table) or", "nested = False and"),
+    change("rcu-lock-one-look", "gone_since", "return not still_at(m, pmd, table) and", "return table == 0 and"),
+    change(
+        "unhook-no-ptl",
+        "unhook_if_empty",
+        " = lock_named(m, cpu, pmd, table, True)",
+        " = lock_named(m, cpu, pmd, table, False)",
+        "unlock_named(m, cpu, pmd, table, named)",
+        "unlock_named(m, cpu, pmd, table, False)",
+    ),
     change("mm-try-get-vma", "lock_vma", " or m.vma.end[row] < end:", ":"),
 )
 

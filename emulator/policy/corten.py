@@ -22,55 +22,23 @@ entry.
 Source: CortenMM, SOSP 2025; ostd/src/mm/page_table of Asterinas: the locking protocol "adv".
 """
 
-from emulator.atomic import data_race, kernel, kernel_inline, knob, or_words, read_once, write_once
+from emulator.atomic import data_race, kernel, kernel_inline, knob, or_words, write_once
 from emulator.bug import detecting
 from emulator.cpu.interrupts import point
-from emulator.locking.spinlock import PTE_LOCK, pmd_lock, pmd_unlock, spin_lock, spin_unlock
-from emulator.pgtable import address_of, entry_at, pmd_pgtable, ptl_of, same_ptl
+from emulator.pgtable import address_of, entry_at
 from emulator.pgtable_types import FILE, PMD_SIZE, PTRS_PER_PTE, SPECIAL
 from emulator.policy.plain_count import entries_of
-from emulator.policy.ptlock import lock_table, lock_tables, unlock_table, unlock_tables
-from emulator.policy.rcu_readers import still_at
+from emulator.policy.ptlock import unlock_table, unlock_tables
 from emulator.tables.mmu_gather import ZAP_RECLAIM, pte_free_tlb
 from emulator.tables.rcu import rcu_read_lock, rcu_read_unlock
-from emulator.tables.unhook import check_empty, flush_and_free_table, note_unhooked
+from emulator.tables.unhook import check_empty, flush_and_free_table, lock_named, note_unhooked, unlock_named
 from emulator.watch.lockdep import assert_gather_open
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
-LOOKED = point_number("pte_lock.stray")
 STRAYED = point_number("corten.stray")
 FIRST = path_number("zap unhooks the table first")
 EMPTIED = path_number("an emptied table goes, stray")
-
-
-@kernel
-def pte_lock_stray(m, cpu, pmd, table):
-    """pte_lock where a bit of the table tells that it has gone."""
-    rcu_read_lock(m, cpu)
-    held = still_at(m, pmd, table)  # so its memory lasts until the section ends
-    if held:
-        point(m, cpu, LOOKED, table, pmd)
-        lock_table(m, cpu, table)
-        held = m.ptdesc.policy_word[table] == 0
-        if not held:
-            unlock_table(m, cpu, table)
-    rcu_read_unlock(m, cpu)
-    return held
-
-
-@kernel
-def pte_lock_pair_stray(m, cpu, pmd, table, other_pmd, other):
-    """pte_lock_pair where a bit of each table tells that it has gone."""
-    rcu_read_lock(m, cpu)
-    held = still_at(m, pmd, table) and still_at(m, other_pmd, other)
-    if held:
-        lock_tables(m, cpu, table, other)
-        held = m.ptdesc.policy_word[table] == 0 and m.ptdesc.policy_word[other] == 0
-        if not held:
-            unlock_tables(m, cpu, table, other)
-    rcu_read_unlock(m, cpu)
-    return held
 
 
 @kernel
@@ -80,22 +48,16 @@ def make_stray(m, cpu, pmd, table, eager):
     A table with pages of a file or markers stays, unless it is empty.
     Locking: takes and releases pmd_lock and, inside of it, the ptl.
     """
-    pmd_lock(m, cpu, pmd)
-    gone = pmd_pgtable(read_once(m.entry, pmd)) == table
-    nested = gone and not same_ptl(m, pmd, table)
-    if nested:
-        spin_lock(m, cpu, m.ptdesc.ptl, ptl_of(m, table), PTE_LOCK)
-    if gone and eager:
-        gone = entries_of(m, table) == 0
-    elif gone:
-        gone = or_words(m.entry, entry_at(table, 0), PTRS_PER_PTE) & (FILE | SPECIAL) == 0
+    named = lock_named(m, cpu, pmd, table, True)
+    if eager:
+        gone = named and entries_of(m, table) == 0
+    else:
+        gone = named and or_words(m.entry, entry_at(table, 0), PTRS_PER_PTE) & (FILE | SPECIAL) == 0
     if gone:
         write_once(m.entry, pmd, 0)
         if not knob(m.config.stray_forgotten):
             write_once(m.ptdesc.policy_word, table, 1)
-    if nested:
-        spin_unlock(m, cpu, m.ptdesc.ptl, ptl_of(m, table), PTE_LOCK)
-    pmd_unlock(m, cpu, pmd)
+    unlock_named(m, cpu, pmd, table, named)
     if gone:
         point(m, cpu, STRAYED, table, data_race(m.entry, pmd))
     return gone

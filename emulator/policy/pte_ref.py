@@ -48,8 +48,6 @@ from emulator.pgtable import pmd_pgtable
 from emulator.policy.async_scan import scan_now, scan_tick
 from emulator.policy.corten import (
     free_covered,
-    pte_lock_pair_stray,
-    pte_lock_stray,
     unhook_covered,
     unlock_eager,
     unlock_pair_eager,
@@ -137,8 +135,6 @@ def pte_lock(m, cpu, pmd, table):
     if m.config.pin[0] & LOOKS_AGAIN:
         if LOCKS_MM and m.config.pin[0] & MM_LOCKED:
             return pte_lock_mm(m, cpu, pmd, table)
-        if MARKS_STRAY and m.config.pin[0] & STRAY:
-            return pte_lock_stray(m, cpu, pmd, table)
         return pte_lock_rcu(m, cpu, pmd, table)
     if WIRES and m.config.pin[0] & WIRED and in_walk(m, cpu):
         return pte_lock_rcu(m, cpu, pmd, table)
@@ -163,8 +159,6 @@ def pte_lock_pair(m, cpu, pmd, table, other_pmd, other):
     if m.config.pin[0] & LOOKS_AGAIN:
         if LOCKS_MM and m.config.pin[0] & MM_LOCKED:
             return pte_lock_pair_mm(m, cpu, pmd, table, other_pmd, other)
-        if MARKS_STRAY and m.config.pin[0] & STRAY:
-            return pte_lock_pair_stray(m, cpu, pmd, table, other_pmd, other)
         return pte_lock_pair_rcu(m, cpu, pmd, table, other_pmd, other)
     lock_tables(m, cpu, table, other)
     return True

@@ -15,10 +15,12 @@ Nothing is held between the two: a fault allocates there. The first look under r
 the section ends, so its ptl may be taken. The second makes T the table of the range, and its freer needs that ptl. What
 a walker then does where T has gone is what it does where an entry has changed: it looks again, or skips.
 
+Where a table that goes is marked under its ptl (corten.py) the second look is at the mark.
+
 Source: pte_offset_map_lock, mm/pgtable-generic.c, since 6.5.
 """
 
-from emulator.atomic import data_race, kernel, knob, read_once
+from emulator.atomic import MARKS_STRAY, data_race, kernel, kernel_inline, knob, read_once
 from emulator.bug import detecting
 from emulator.cpu.interrupts import point
 from emulator.pgtable import pmd_pgtable
@@ -35,6 +37,17 @@ def still_at(m, pmd, table):
     return pmd_pgtable(read_once(m.entry, pmd)) == table
 
 
+@kernel_inline
+def gone_since(m, pmd, table):
+    """True if a table that was there when its ptl was asked for has gone: its mark says so, or the pmd.
+
+    Locking: caller must hold the ptl, and be in a read section.
+    """
+    if MARKS_STRAY and m.config.stray[0] != 0:
+        return m.ptdesc.policy_word[table] != 0
+    return not still_at(m, pmd, table) and not knob(m.config.lock_no_pmd_recheck)
+
+
 @kernel
 def pte_lock_rcu(m, cpu, pmd, table):
     """pte_lock where nothing pins the table."""
@@ -43,7 +56,7 @@ def pte_lock_rcu(m, cpu, pmd, table):
     if held:
         point(m, cpu, LOCKING, table, pmd)
         lock_table(m, cpu, table)
-        if not still_at(m, pmd, table) and not knob(m.config.lock_no_pmd_recheck):
+        if gone_since(m, pmd, table):
             unlock_table(m, cpu, table)
             held = False
     rcu_read_unlock(m, cpu)
@@ -57,8 +70,7 @@ def pte_lock_pair_rcu(m, cpu, pmd, table, other_pmd, other):
     held = still_at(m, pmd, table) and still_at(m, other_pmd, other)
     if held:
         lock_tables(m, cpu, table, other)
-        stable = still_at(m, pmd, table) and still_at(m, other_pmd, other)
-        if not stable and not knob(m.config.lock_no_pmd_recheck):
+        if gone_since(m, pmd, table) or gone_since(m, other_pmd, other):
             unlock_tables(m, cpu, table, other)
             held = False
     rcu_read_unlock(m, cpu)

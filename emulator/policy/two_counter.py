@@ -25,16 +25,15 @@ Source: the RFC of 2022-08-25 (Qi Zheng, "Try to free empty and zero user PTE pa
 from emulator.atomic import kernel, kernel_inline, knob, read_once, write_once
 from emulator.cpu.interrupts import point
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock, mmap_write_unlock
-from emulator.locking.spinlock import PTE_LOCK, pmd_lock, pmd_unlock, spin_lock, spin_unlock
 from emulator.locking.vma_lock import mmap_write_lock
 from emulator.pages.page_alloc import free_table
 from emulator.pages.vma import find_vma, vma_limit
-from emulator.pgtable import pmd_lookup, pmd_pgtable, ptl_of, same_ptl
+from emulator.pgtable import pmd_lookup, pmd_pgtable
 from emulator.pgtable_types import PMD_SIZE, PTRS_PER_PTE
 from emulator.policy.policies import DEMAND_POSTED
 from emulator.tables.mmu_gather import tlb_remove_table_free
 from emulator.tables.rcu import cond_resched
-from emulator.tables.unhook import flush_table, note_unhooked
+from emulator.tables.unhook import flush_table, lock_named, note_unhooked, unlock_named
 from emulator.uapi import VM_LOCKED_MASK, VM_UFFD_MISSING
 from emulator.watch.lockdep import might_sleep, mmap_assert_locked
 from emulator.watch.paths import path_number, took
@@ -74,18 +73,12 @@ def take_reclaimable(m, cpu, pmd, table, zeros):
 
     Locking: takes and releases pmd_lock and, unless as posted, the ptl.
     """
-    pmd_lock(m, cpu, pmd)
-    nested = not posted(m) and not same_ptl(m, pmd, table)
-    gone = pmd_pgtable(read_once(m.entry, pmd)) == table
+    ptl = not posted(m)
+    named = lock_named(m, cpu, pmd, table, ptl)
+    gone = named and reclaimable(m, table, zeros)
     if gone:
-        if nested:
-            spin_lock(m, cpu, m.ptdesc.ptl, ptl_of(m, table), PTE_LOCK)
-        gone = reclaimable(m, table, zeros)
-        if gone:
-            write_once(m.entry, pmd, 0)
-        if nested:
-            spin_unlock(m, cpu, m.ptdesc.ptl, ptl_of(m, table), PTE_LOCK)
-    pmd_unlock(m, cpu, pmd)
+        write_once(m.entry, pmd, 0)
+    unlock_named(m, cpu, pmd, table, named and ptl)
     return gone
 
 

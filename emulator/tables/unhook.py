@@ -115,27 +115,42 @@ def unhook_pte_table(m, cpu, mm, pmd, table):
 
 
 @kernel
+def lock_named(m, cpu, pmd, table, ptl):
+    """Take pmd_lock and, if the pmd names the table still and `ptl` says so, inside of it the table's ptl; True if the
+    pmd does.
+
+    Locking: unlock_named releases both. No entry can come, and no table at the pmd.
+    """
+    pmd_lock(m, cpu, pmd)
+    named = pmd_pgtable(read_once(m.entry, pmd)) == table
+    point(m, cpu, UNHOOK_LOCKED, table, pmd)
+    if named and ptl and (not same_ptl(m, pmd, table) or knob(m.config.reclaim_same_lock)):
+        spin_lock(m, cpu, m.ptdesc.ptl, ptl_of(m, table), PTE_LOCK)
+    return named
+
+
+@kernel
+def unlock_named(m, cpu, pmd, table, ptl):
+    """Release what lock_named took; `ptl` if that had the table's ptl to take."""
+    if ptl and (not same_ptl(m, pmd, table) or knob(m.config.reclaim_same_lock)):
+        spin_unlock(m, cpu, m.ptdesc.ptl, ptl_of(m, table), PTE_LOCK)
+    pmd_unlock(m, cpu, pmd)
+
+
+@kernel
 def unhook_if_empty(m, cpu, mm, pmd, table):
     """Clear the pmd of `table` if it names that still and the table has no entry; True if so.
 
     Locking: takes and releases pmd_lock and, inside of it, the table's ptl: no entry can come while it looks.
     Source: try_to_free_pte, mm/memory.c.
     """
-    pmd_lock(m, cpu, pmd)
-    gone = pmd_pgtable(read_once(m.entry, pmd)) == table
-    point(m, cpu, UNHOOK_LOCKED, table, pmd)
+    named = lock_named(m, cpu, pmd, table, True)
+    gone = named and or_words(m.entry, table * PTRS_PER_PTE, PTRS_PER_PTE) == 0
     if gone:
-        nested = not same_ptl(m, pmd, table) or knob(m.config.reclaim_same_lock)
-        if nested:
-            spin_lock(m, cpu, m.ptdesc.ptl, ptl_of(m, table), PTE_LOCK)
-        gone = or_words(m.entry, table * PTRS_PER_PTE, PTRS_PER_PTE) == 0
-        if gone:
-            write_once(m.entry, pmd, 0)
-            if MARKS_STRAY and m.config.stray[0] != 0:
-                write_once(m.ptdesc.policy_word, table, 1)
-        if nested:
-            spin_unlock(m, cpu, m.ptdesc.ptl, ptl_of(m, table), PTE_LOCK)
-    pmd_unlock(m, cpu, pmd)
+        write_once(m.entry, pmd, 0)
+        if MARKS_STRAY and m.config.stray[0] != 0:
+            write_once(m.ptdesc.policy_word, table, 1)
+    unlock_named(m, cpu, pmd, table, named)
     if gone:
         note_unhooked(m, cpu, mm, pmd, table)
     return gone

@@ -31,6 +31,6 @@ RACE = Race(
         programs=((touch(BASE + PAGE, PAGE), STOP), (dontneed(BASE, SLOT), STOP)),
     ),
     policy="corten",
-    steer=(("pte_lock.stray", "corten.stray"),),
+    steer=(("pte_lock.read-pmd", "corten.stray"),),
     why="the mark of its tables",
 )
