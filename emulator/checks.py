@@ -32,6 +32,8 @@ from emulator.pgtable_types import (
     DIRTY,
     FILE,
     HPAGE_PMD_NR,
+    HPAGE_PMD_ORDER,
+    HUGETLB,
     MIGRATION_ENTRY,
     PAGE,
     PAGE_SHIFT,
@@ -97,9 +99,13 @@ class Frozen:
             self.mapped[head : head + HPAGE_PMD_NR] += 1
         for head in views["hugetlb_page"]["word"][views["hugetlb_page"]["word"] != 0]:
             self.cached[head : head + HPAGE_PMD_NR] += 1
-        anon = views["entry"]["word"][leaves] & FILE == 0
+        words = views["entry"]["word"][leaves]
+        anon, hugetlb = words & FILE == 0, words & HUGETLB != 0
         self.leaves, self.heads = leaves[anon], heads[anon]
-        self.hugetlb_heads = heads[~anon]
+        self.hugetlb_heads = heads[hugetlb]
+        self.file_leaves, self.file_heads = leaves[~anon & ~hugetlb], heads[~anon & ~hugetlb]
+        for head in self.file_heads:
+            self.of_files[head : head + HPAGE_PMD_NR] = True
 
     def needed(self) -> np.ndarray:
         """Tables that hold something: PTE tables with an entry, and the PMD and PUD tables above those."""
@@ -210,7 +216,7 @@ def shared_tables(frozen: Frozen) -> int:
     named = np.bincount(_present(frozen.entries[puds]) >> PAGE_SHIFT, minlength=frozen.used)
     wrong = int(np.count_nonzero(shares != np.maximum(named - 1, 0)))
     entries = frozen.entries[shares != 0]
-    wrong += int(np.count_nonzero((entries != 0) & (entries & (PSE | FILE) != PSE | FILE)))
+    wrong += int(np.count_nonzero((entries != 0) & (entries & (PSE | HUGETLB) != PSE | HUGETLB)))
     return wrong + int(np.count_nonzero(~np.isin(frozen.hugetlb_heads, frozen.views["hugetlb_page"]["word"])))
 
 
@@ -248,6 +254,7 @@ def rss(frozen: Frozen) -> int:
         np.add.at(swapped, owners, np.count_nonzero(entries & (PAGE - 1) == SWAP_ENTRY, axis=1))
     owners = frozen.views["ptdesc"]["mm"][frozen.leaves[frozen.heads != 0] >> PTRS_SHIFT] - 1
     np.add.at(anon, owners, HPAGE_PMD_NR)
+    np.add.at(file, frozen.views["ptdesc"]["mm"][frozen.file_leaves >> PTRS_SHIFT] - 1, HPAGE_PMD_NR)
     claimed = frozen.views["mm"]["rss_anon"].copy()
     mm = frozen.views["cpu"]["mm"]
     np.add.at(claimed, mm[mm >= 0], frozen.views["cpu"]["rss_cache"][mm >= 0])
@@ -315,7 +322,8 @@ def _address(frozen: Frozen, table: int) -> int:
 
 
 def page_cache(frozen: Frozen) -> int:
-    """A page in memory lies within its file, its frame names it, and unless it is dirty the disk has the same words.
+    """A page in memory lies within its file, or in a large folio that begins there; its frame names it; unless it is
+    dirty the disk has the same words.
 
     A frame that is mapped as a page of a file is one, of one page; no page is under write-back.
     """
@@ -323,7 +331,9 @@ def page_cache(frozen: Frozen) -> int:
     cache = v["cache"][: geometry.files * geometry.file_pages]
     slots = np.flatnonzero(cache["frame"])
     frames = cache["frame"][slots]
-    wrong = int(np.count_nonzero(slots % geometry.file_pages >= v["file"]["size"][slots // geometry.file_pages]))
+    pgoff = slots % geometry.file_pages
+    small = cache["order"][slots] == 0
+    wrong = int(np.count_nonzero(small & (pgoff >= v["file"]["size"][slots // geometry.file_pages])))
     wrong += int(np.count_nonzero(frozen.cached > 1) + np.count_nonzero(frozen.of_files & (frozen.cached == 0)))
     wrong += int(np.count_nonzero(cache["writeback"]))
     wrong += int(np.count_nonzero(frozen.dirty[frames] & (cache["dirty"][slots] == 0)))
@@ -417,9 +427,8 @@ def tables(frozen: Frozen) -> int:
 
 
 def huge_pages(frozen: Frozen) -> int:
-    """Every leaf maps an aligned block, and has one table deposited, of its mm, which no other leaf has.
-
-    It lies in one VMA.
+    """Every leaf maps an aligned block and lies in one VMA. One of anonymous memory has a table deposited, of its mm,
+    which no other leaf has; one of a file maps a large folio of the page cache, whose frames lie side by side.
     """
     ptdesc = frozen.views["ptdesc"]
     wrong = int(np.count_nonzero(frozen.heads % HPAGE_PMD_NR))
@@ -430,6 +439,13 @@ def huge_pages(frozen: Frozen) -> int:
         addr, mm = _address(frozen, int(table)), int(ptdesc["mm"][table]) - 1
         vmas = frozen.views["vma"][mm * frozen.geometry.vmas :][: int(frozen.views["mm"]["vmas"][mm])]
         wrong += not np.any((vmas["start"] <= addr) & (addr + HPAGE_PMD_NR * PAGE <= vmas["end"]))
+    cache = frozen.views["cache"]
+    large = np.flatnonzero(cache["order"])
+    place = large % max(1, frozen.geometry.file_pages) % (1 << cache["order"][large])
+    first = large - place  # the first page of its folio
+    wrong += int(np.count_nonzero(cache["frame"][large] != cache["frame"][first] + place))
+    wrong += int(np.count_nonzero(cache["order"][large] != cache["order"][first]))
+    wrong += int(np.count_nonzero(~np.isin(frozen.file_heads, cache["frame"][cache["order"] == HPAGE_PMD_ORDER])))
     return wrong + int(np.count_nonzero(ptdesc["mm"][frozen.deposited] != owner))
 
 
@@ -491,7 +507,9 @@ def _table(pmd: int) -> int:
 
 def _piece(leaf: int, addr: int) -> int:
     """The PTE that maps what a leaf maps at an address; 0 if it is none."""
-    return leaf & ~PSE | ((addr >> PAGE_SHIFT & (HPAGE_PMD_NR - 1)) << PAGE_SHIFT if leaf >> PAGE_SHIFT else 0)
+    return leaf & ~(PSE | HUGETLB) | (
+        (addr >> PAGE_SHIFT & (HPAGE_PMD_NR - 1)) << PAGE_SHIFT if leaf >> PAGE_SHIFT else 0
+    )
 
 
 CHECKS: dict[str, Callable[[Frozen], int]] = {

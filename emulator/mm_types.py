@@ -434,6 +434,8 @@ CACHE = struct(
         uptodate="1 once it has been read from the disk; holder of the page lock",
         dirty="1 if the disk has something else; anyone sets, holder of the page lock clears",
         stored="1 once a fault for writing has found this page of shared memory; holder of the page lock",
+        # Invariant: all pages of a folio say so, and have frames side by side: checks.py:huge_pages.
+        order="log2 of the pages of the large folio it is of, 0 of a small page; holder of the folio's first page lock",
         writeback="0, or CPU + 1 that will write it; holder of the page lock sets, that CPU clears",
         written="times its write-back ended; the CPU that wrote it",
         values="which words were ever stored, see shadow.py, debug build; cmpxchg",
@@ -768,9 +770,9 @@ class Geometry:
     """How large a machine is; everything the layout of its segment depends on.
 
     cpus, mms, vmas per mm, insns and records over all CPUs; frames (frame 0 is the zero page) and tables (table 0 is
-    never used) that exist; words of contents per frame; files, pages in each, pages of swap, and pages of files and
-    tables that may be in use before a new PTE table reclaims (0: no limit); words that the policy has on each CPU;
-    whether there is room for what the debug build writes.
+    never used) that exist; words of contents per frame; files, how many of them, the last, are in shared memory, pages
+    in each, pages of swap, and pages of files and tables that may be in use before a new PTE table reclaims (0: no
+    limit); words that the policy has on each CPU; whether there is room for what the debug build writes.
     """
 
     cpus: int = 1
@@ -782,6 +784,7 @@ class Geometry:
     tables: int = 1024
     frame_words: int = 8
     files: int = 0
+    shmem: int = 0
     file_pages: int = 64
     swap_pages: int = 0
     memcg_limit: int = 0

@@ -21,6 +21,7 @@ from emulator.pgtable_types import (
     ACCESSED,
     ANON_EXCLUSIVE,
     FILE,
+    HUGETLB,
     MIGRATION_ENTRY,
     MIGRATION_NONE,
     MIGRATION_WRITE,
@@ -101,8 +102,8 @@ def pmd_trans_huge(entry):
 
 @kernel_inline
 def is_hugetlb(entry):
-    """True if a pmd is a leaf that maps a page of hugetlbfs: no table is deposited under it, and none splits it."""
-    return entry & (PSE | FILE) == PSE | FILE
+    """True if a pmd is a leaf that maps a page of hugetlbfs: no table is deposited under it, and nothing splits it."""
+    return entry & (PSE | HUGETLB) == PSE | HUGETLB
 
 
 @kernel_inline
@@ -114,7 +115,7 @@ def pmd_pgtable(entry):
 @kernel_inline
 def huge_piece(entry, addr):
     """The PTE that maps what a leaf maps at `addr`; frame 0 stands for the huge zero page."""
-    piece = entry & ~PSE
+    piece = entry & ~(PSE | HUGETLB)
     return piece + (addr & (PMD_SIZE - PAGE)) if entry >> PAGE_SHIFT != 0 else piece
 
 

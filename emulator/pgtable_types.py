@@ -6,7 +6,8 @@ USER_PGTABLES_CEILING = 1 << 47  # what the lower half of the top-level table ma
 TASK_SIZE = USER_PGTABLES_CEILING - PAGE  # the last page is never user space: TASK_SIZE_MAX of x86-64
 PTRS_SHIFT = 9
 PTRS_PER_PTE = 1 << PTRS_SHIFT  # and of every other table
-HPAGE_PMD_NR = 512  # frames of a huge page
+HPAGE_PMD_ORDER = 9
+HPAGE_PMD_NR = 1 << HPAGE_PMD_ORDER  # frames of a huge page
 PTE_LEVEL, PMD_LEVEL, PUD_LEVEL, PGD_LEVEL = 1, 2, 3, 4
 
 # bits of an entry
@@ -17,6 +18,7 @@ PROTNONE = 0x100  # in place of PRESENT under PROT_NONE: the frame is mapped, no
 SPECIAL = 0x200  # a device's frame: not counted, not freed by zap
 ANON_EXCLUSIVE = 0x400  # PageAnonExclusive, kept in the one entry of such a frame: nobody shares it, it may be written
 FILE = 0x800  # a page of a file: shared with the page cache. Linux asks the page; a bit costs anonymous faults nothing
+HUGETLB = 0x10  # of a leaf: a page of hugetlbfs, which nothing splits
 PTE_MARKER = 0x800  # the same bit, with neither PRESENT nor PROTNONE: no frame
 PTE_MARKER_GUARD = 4 << PAGE_SHIFT | PTE_MARKER  # MADV_GUARD_INSTALL: an access is a fault for good
 SWAP_ENTRY = 0x2  # the low 12 bits of an entry whose page is in swap: row of `cache` << 12 | SWAP_ENTRY

@@ -84,14 +84,12 @@ def at_rest(
     geometry: Geometry,
     policy: str = "refcount",
     instruments: Instruments = ONLINE,
-    shmem: int = 0,
     **machine: Any,
 ) -> Iterator[dict[str, Any]]:
     """What programs leave, the instructions of CPU 0 recorded: the views of a machine in which nothing was found."""
     geometry = dataclasses.replace(geometry, records=len(programs[0]))
     recorded = [insn._replace(record=i) for i, insn in enumerate(programs[0])]
     with Machine(geometry, policy, instruments, **machine) as running:
-        running.views["file"]["shmem"] = shmem
         run_programs(running, [recorded, *programs[1:]])
         assert violation_of(running.views, geometry) is None
         assert not any(audit(running.views, geometry).values())

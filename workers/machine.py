@@ -66,6 +66,7 @@ def power_up(
     config["memcg_limit"], config["n_slot"] = geometry.memcg_limit, geometry.slots
     config["n_swap"], config["cpu_words"] = geometry.swap_pages, geometry.cpu_words
     views["file"]["size"][: geometry.files] = geometry.file_pages
+    views["file"]["shmem"][geometry.files - geometry.shmem : geometry.files] = 1
     config["flush_ceiling"] = FLUSH_CEILING
     config["spin"] = spin_for(geometry.cpus)
     for family in POLICIES[policy].families:

@@ -16,27 +16,38 @@ in hand is in its row of `m.vmf`, as in struct vm_fault.
 Source: do_fault, do_read_fault, do_cow_fault, do_shared_fault, finish_fault and wp_page_shared, mm/memory.c; patch 1.
 """
 
-from emulator.atomic import kernel, knob, read_once, write_once
+from emulator.atomic import kernel, knob, or_words, read_once, write_once
 from emulator.bug import BUG, detecting
 from emulator.cpu.interrupts import point
 from emulator.fault.cow import copy_user_page, page_mkwrite
 from emulator.fault.filemap import filemap_fault, filemap_map_pages, page_prot
 from emulator.fault.vmf import FAULT_FLAG_WRITE, VM_FAULT_RETRY
+from emulator.huge.file_leaf import do_set_pmd, folio_at
 from emulator.pages.page_alloc import alloc_page, free_table, put_page
-from emulator.pages.pagemap import (
-    page_add_file_rmap,
-    unlock_page,
-)
+from emulator.pages.pagemap import folio_slot, page_add_file_rmap, trylock_page, unlock_page
 from emulator.pages.rmap import page_add_new_anon_rmap
 from emulator.pages.rss import add_mm_rss
 from emulator.pages.vma import anon_vma_prepare, linear_page_index
 from emulator.pages.vmscan import pte_alloc_one
-from emulator.pgtable import pmd_addr_end, pte_offset
-from emulator.pgtable_types import ACCESSED, ANON_PTE, DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, SOFT_DIRTY, USER
+from emulator.pgtable import pmd_addr_end, pmd_trans_huge, pte_offset
+from emulator.pgtable_types import (
+    ACCESSED,
+    ANON_PTE,
+    DIRTY,
+    FILE,
+    PAGE,
+    PAGE_SHIFT,
+    PRESENT,
+    RW,
+    SOFT_DIRTY,
+    SOME_PTE,
+    USER,
+)
 from emulator.policy.pte_alloc import pmd_install, pte_alloc_new, pte_try_get_retry
 from emulator.policy.pte_ref import entry_changed, pte_lock, pte_unlock
 from emulator.uapi import ENOMEM, VM_SHARED
 from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import assert_ptl_held
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -73,11 +84,12 @@ def finish_table(m, cpu):
     """The table to set the PTE in, or 0 to fault again, or -ENOMEM.
 
     Nothing is allocated here: the page lock is held. A table that was there when the fault looked, and has gone since,
-    makes it begin again. Source: finish_fault; before e4dc3489143f it called pte_alloc.
+    makes it begin again, and so does a huge page that has come.
+    Source: finish_fault; before e4dc3489143f it called pte_alloc.
     """
     while m.vmf.table[cpu] == 0:
         m.vmf.table[cpu] = pte_try_get_retry(m, cpu, m.vmf.pmd[cpu])
-        if m.vmf.table[cpu] != 0:
+        if m.vmf.table[cpu] != 0 or pmd_trans_huge(read_once(m.entry, m.vmf.pmd[cpu])):
             break
         if m.vmf.prealloc[cpu] != 0:
             if pmd_install(m, cpu, m.vmf.mm[cpu], m.vmf.pmd[cpu], m.vmf.prealloc[cpu]):
@@ -95,12 +107,47 @@ def finish_table(m, cpu):
 
 
 @kernel
+def map_huge(m, cpu):
+    """Map the huge page that the page of the fault is of, if there is one and it fits; True if so."""
+    return do_set_pmd(m, cpu, m.vmf.mm[cpu], m.vmf.vma[cpu], m.vmf.pmd[cpu], m.vmf.addr[cpu], m.vmf.slot[cpu])
+
+
+@kernel
+def map_whole_folio(m, cpu, mm, table, flags):
+    """Map all pages of the large folio that the page of the fault is of, if the VMA has it whole in this table, with no
+    entry there yet; True if done. Locking: caller must hold ptl, and mmap_lock; takes the folio's lock by trylock.
+    """
+    assert_ptl_held(m, cpu, table)
+    locked = m.vmf.slot[cpu]
+    addr, pages = folio_at(m, m.vmf.vma[cpu], m.vmf.addr[cpu])
+    first = pte_offset(table, addr)
+    if pages == 1 or or_words(m.entry, first, pages) != 0:
+        return False
+    order = read_once(m.cache.order, locked)
+    slot = folio_slot(m, locked, order)
+    if slot != locked and not trylock_page(m, cpu, slot):
+        return False
+    whole = 1 << order == pages and m.cache.order[slot] == order
+    if whole:
+        took(m, cpu, FILE_NONE_ENTRY)
+        for i in range(pages):
+            page_add_file_rmap(m, mm, m.cache.frame[slot + i])
+            write_once(m.entry, first + i, m.cache.frame[slot + i] << PAGE_SHIFT | flags | PRESENT | USER | ACCESSED)
+        entry_changed(m, cpu, m.vmf.pmd[cpu], table, 0, SOME_PTE, pages)
+    if slot != locked:
+        unlock_page(m, cpu, slot)
+    return whole
+
+
+@kernel
 def finish_fault(m, cpu, frame, flags):
     """Map `frame` for the fault with the bits `flags`, if its PTE is empty still: 1, 0 to fault again, or -ENOMEM.
 
     Locking: caller must hold mmap_lock and the page lock; takes and releases ptl.
     """
     point(m, cpu, PAGE_FOUND, frame, m.vmf.prealloc[cpu])
+    if m.vmf.table[cpu] == 0 and flags & FILE and map_huge(m, cpu):
+        return 1
     table = finish_table(m, cpu)
     if table <= 0:
         return table
@@ -109,6 +156,9 @@ def finish_fault(m, cpu, frame, flags):
     if not pte_lock(m, cpu, m.vmf.pmd[cpu], table):
         return 0
     empty = read_once(m.entry, pte) == 0
+    if empty and flags & FILE and map_whole_folio(m, cpu, mm, table, flags):
+        pte_unlock(m, cpu, table)
+        return 1
     if empty:
         took(m, cpu, FILE_NONE_ENTRY)
         if flags & FILE:

@@ -17,6 +17,7 @@ Source: mm/filemap.c; patch 4 gives lock_page_or_retry the vmf for this.
 from emulator.atomic import kernel, knob, read_once, write_once
 from emulator.cpu.interrupts import point
 from emulator.fault.vmf import FAULT_FLAG_TRIED, VM_FAULT_RETRY, pte_put_vmf
+from emulator.huge.file_leaf import do_set_pmd, folio_at
 from emulator.locking.vma_lock import release_fault_lock
 from emulator.pages.page_alloc import alloc_page, put_page
 from emulator.pages.pagemap import (
@@ -30,8 +31,19 @@ from emulator.pages.pagemap import (
     wait_on_page_locked,
 )
 from emulator.pages.vma import linear_page_index
-from emulator.pgtable import pte_offset, table_of
-from emulator.pgtable_types import ACCESSED, DIRTY, FILE, PAGE, PAGE_SHIFT, PRESENT, RW, SOFT_DIRTY, SOME_PTE, USER
+from emulator.pgtable import pmd_trans_huge, pte_offset, table_of
+from emulator.pgtable_types import (
+    ACCESSED,
+    DIRTY,
+    FILE,
+    PAGE,
+    PAGE_SHIFT,
+    PRESENT,
+    RW,
+    SOFT_DIRTY,
+    SOME_PTE,
+    USER,
+)
 from emulator.policy.pte_alloc import pmd_install
 from emulator.policy.pte_ref import entry_changed, pte_lock, pte_peek, pte_put, pte_try_get, pte_unlock
 from emulator.uapi import EBUS, ENOMEM, VM_SHARED, VM_WRITE
@@ -126,7 +138,8 @@ def map_cached_page(m, cpu, mm, slot, pte, prot):
     frame = m.cache.frame[slot]
     file = slot // m.config.file_pages[0]
     there = frame != 0 and m.cache.uptodate[slot] != 0
-    there = there and slot - cache_slot(m, file, 0) < read_once(m.file.size, file)
+    inside = slot - cache_slot(m, file, 0) < read_once(m.file.size, file)
+    there = there and (inside or read_once(m.cache.order, slot) != 0)
     if there and prot & DIRTY and m.cache.writeback[slot] != 0:
         there = False  # page_mkwrite would wait: the fault does
     if there:
@@ -166,10 +179,14 @@ def map_cached_range(m, cpu, mm, vma, pmd, table, start, end):
 
 @kernel
 def filemap_map_pmd(m, cpu):
-    """Give the fault a table to map into, if it has none: what it allocated, or what is there by now. True if so."""
+    """Give the fault a table to map into, if it has none: what it allocated, or what is there by now. True if so; False
+    as well where a huge page now stands.
+    """
     if m.vmf.table[cpu] != 0:
         return True
     mm, pmd = m.vmf.mm[cpu], m.vmf.pmd[cpu]
+    if do_set_pmd(m, cpu, mm, m.vmf.vma[cpu], pmd, m.vmf.addr[cpu], -1):
+        return False
     point(m, cpu, MAP_UNPINNED, m.vmf.prealloc[cpu], pmd)
     if read_once(m.entry, pmd) == 0 and (m.vmf.prealloc[cpu] != 0 or knob(m.config.null_prealloc)):
         if pmd_install(m, cpu, mm, pmd, m.vmf.prealloc[cpu]):
@@ -192,7 +209,8 @@ def any_cached(m, vma, start, end):
 
 @kernel
 def filemap_map_pages(m, cpu, start, end):
-    """Fault-around: map what the page cache has of [start, end) into the fault's table. True if the fault has a PTE.
+    """Fault-around: map what the page cache has of [start, end) into the fault's table, and of the folios that reach
+    into it all that the VMA and the table have room for. True if the fault has a PTE.
 
     Locking: caller must hold mmap_lock; takes and releases ptl, page locks by trylock alone.
     """
@@ -201,7 +219,10 @@ def filemap_map_pages(m, cpu, start, end):
     if not filemap_map_pmd(m, cpu):
         if knob(m.config.put_without_get):
             pte_put(m, cpu, m.vmf.mm[cpu], m.vmf.pmd[cpu], m.vmf.addr[cpu])
-        return False
+        return pmd_trans_huge(read_once(m.entry, m.vmf.pmd[cpu]))
     table, pmd, vma = m.vmf.table[cpu], m.vmf.pmd[cpu], m.vmf.vma[cpu]
+    start, _ = folio_at(m, vma, start)
+    last, pages = folio_at(m, vma, end - PAGE)
+    end = last + pages * PAGE
     map_cached_range(m, cpu, m.vmf.mm[cpu], vma, pmd, table, start, end)
     return pte_peek(m, cpu, pmd, table, pte_offset(table, m.vmf.addr[cpu])) != 0

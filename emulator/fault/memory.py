@@ -22,7 +22,7 @@ from emulator.fault.file_fault import do_fault
 from emulator.fault.swap_fault import do_swap_page
 from emulator.fault.userfaultfd import handle_userfault
 from emulator.fault.vmf import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf, set_vmf, set_vmf_table
-from emulator.huge.huge_memory import huge_page_fits, pte_alloc_or_huge, pte_alloc_split
+from emulator.huge.huge_memory import huge_page_fits, pte_alloc_or_huge, pte_alloc_split, split_huge_pmd
 from emulator.huge.hugetlb import hugetlb_fault
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock, release_fault_lock, vma_end_read, vma_locks
@@ -32,6 +32,7 @@ from emulator.pages.rmap import page_add_new_anon_rmap
 from emulator.pages.rss import add_mm_rss
 from emulator.pages.vma import anon_vma_prepare, find_vma, lock_vma, vma_limit, vma_lookup, vmas_lock, vmas_unlock
 from emulator.pgtable import (
+    pmd_trans_huge,
     pte_offset,
     pte_present,
 )
@@ -192,8 +193,14 @@ def handle_pte_fault(m, cpu, mm, vma, pmd, addr, flags):
 def handle_file_fault(m, cpu):
     """Resolve the fault on an address that maps a file: 0, -errno, or VM_FAULT_RETRY with mmap_lock dropped.
 
-    Where there is no table yet, the fault finds its page first and installs one at the end, as in v1.
+    Where there is no table yet, the fault finds its page first and installs one at the end, as in v1. A huge page that
+    may not be written goes: its pages are copied one by one.
     """
+    entry = read_once(m.entry, m.vmf.pmd[cpu])
+    if pmd_trans_huge(entry):
+        if m.vmf.flags[cpu] & FAULT_FLAG_WRITE == 0 or entry & RW:
+            return 0
+        split_huge_pmd(m, cpu, m.vmf.mm[cpu], m.vmf.pmd[cpu], m.vmf.addr[cpu])
     table = pte_try_get_retry(m, cpu, m.vmf.pmd[cpu])
     if table != 0:
         took(m, cpu, FILE_TABLE)

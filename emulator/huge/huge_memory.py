@@ -34,6 +34,7 @@ from emulator.atomic import (
 from emulator.bug import BUG
 from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.cpu.interrupts import point
+from emulator.huge.file_leaf import forget_file_leaf, split_file_leaf
 from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.mm_types import LARGE, MAPPING_SHIFT
 from emulator.pages.huge_page import add_mapcounts, alloc_huge_page, clear_huge_page, put_huge_page, sole_user
@@ -60,6 +61,7 @@ from emulator.pgtable_types import (
     ANON_EXCLUSIVE,
     ANON_PTE,
     DIRTY,
+    FILE,
     HPAGE_PMD_NR,
     PAGE,
     PAGE_SHIFT,
@@ -281,6 +283,9 @@ def pte_alloc_or_huge(m, cpu, mm, row, pmd, addr, write):
 def split_huge_pmd_locked(m, cpu, mm, pmd, addr):
     """split_huge_pmd of a leaf. Locking: caller must hold pmd_lock."""
     assert_ptl_held(m, cpu, table_of(pmd))
+    if read_once(m.entry, pmd) & FILE:
+        split_file_leaf(m, cpu, mm, pmd, addr)
+        return
     entry = clear_bits(m, pmd, PRESENT)  # pmdp_invalidate
     start = addr & -PMD_SIZE
     flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 0)
@@ -296,6 +301,8 @@ def split_huge_pmd_locked(m, cpu, mm, pmd, addr):
 @kernel
 def split_huge_pmd(m, cpu, mm, pmd, addr):
     """If a leaf stands at `pmd`, other than of hugetlbfs, let the table that was deposited for it map the same pages.
+
+    One of a file has none, and is taken away.
 
     Locking: takes and releases pmd_lock, and flushes under it; caller must hold mmap_lock or that of an rmap walk.
     Source: __split_huge_pmd.
@@ -342,10 +349,9 @@ def pte_alloc_split(m, cpu, mm, pmd, addr):
 def zap_huge_pmd(m, cpu, mm, pmd, addr):
     """If a leaf stands at `pmd`, clear it, gather its pages, and free the table that was deposited.
 
-    No walker can know that table: collapse waited for the walkers that had found it. Locking: takes and releases
-    pmd_lock; caller must hold mmap_lock and an open gather. Source: zap_huge_pmd, zap_deposited_table.
+    No walker can know that table: collapse waited for those who had found it. Locking: takes and releases pmd_lock;
+    caller must hold an open gather and mmap_lock, or that of the file. Source: zap_huge_pmd, zap_deposited_table.
     """
-    mmap_assert_locked(m, cpu, mm)
     assert_gather_open(m, cpu)
     table = 0
     entry = 0
@@ -353,21 +359,27 @@ def zap_huge_pmd(m, cpu, mm, pmd, addr):
     if pmd_trans_huge(read_once(m.entry, pmd)):
         entry = xchg(m.entry, pmd, 0)
         tlb_adjust_range(m, cpu, addr & -PMD_SIZE, PMD_SIZE)
-        table = pgtable_trans_huge_withdraw(m, cpu, pmd)
+        if entry & FILE == 0:
+            table = pgtable_trans_huge_withdraw(m, cpu, pmd)
     pmd_unlock(m, cpu, pmd)
-    if table == 0:
+    if entry == 0:
         return
     took(m, cpu, HUGE_ZAP)
-    mm_dec_nr_tables(m, mm)
-    note_pmd_cleared(m, mm, pmd)
-    m.cpu.tables_freed[cpu] += 1
     m.cpu.zapped[cpu] += 1
-    free_table(m, cpu, table)
-    if entry >> PAGE_SHIFT != HUGE_ZERO_PAGE:
-        add_mapcounts(m, entry >> PAGE_SHIFT, -1)
-        add_mm_rss(m, cpu, mm, -HPAGE_PMD_NR)
-        if tlb_remove_huge_page(m, cpu, entry >> PAGE_SHIFT):
-            tlb_flush_mmu(m, cpu)
+    head = entry >> PAGE_SHIFT
+    if entry & FILE:
+        forget_file_leaf(m, mm, pmd, head)
+    else:
+        mmap_assert_locked(m, cpu, mm)
+        mm_dec_nr_tables(m, mm)
+        note_pmd_cleared(m, mm, pmd)
+        m.cpu.tables_freed[cpu] += 1
+        free_table(m, cpu, table)
+        if head != HUGE_ZERO_PAGE:
+            add_mapcounts(m, head, -1)
+            add_mm_rss(m, cpu, mm, -HPAGE_PMD_NR)
+    if head != HUGE_ZERO_PAGE and tlb_remove_huge_page(m, cpu, head):
+        tlb_flush_mmu(m, cpu)
 
 
 @kernel

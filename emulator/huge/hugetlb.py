@@ -59,6 +59,7 @@ from emulator.pgtable_types import (
     DIRTY,
     FILE,
     HPAGE_PMD_NR,
+    HUGETLB,
     PAGE,
     PAGE_SHIFT,
     PMD_LEVEL,
@@ -84,7 +85,7 @@ UNSHARE = path_number("hugetlb, table given up")
 HUGETLB_ZAP = path_number("hugetlb, zap")
 
 UNSHARED = point_number("hugetlb.unshared")
-HUGETLB_PTE = PSE | FILE | USER | ACCESSED | DIRTY | SOFT_DIRTY | PRESENT
+HUGETLB_PTE = PSE | HUGETLB | FILE | USER | ACCESSED | DIRTY | SOFT_DIRTY | PRESENT
 
 
 @kernel_inline

@@ -18,16 +18,15 @@ After the IPI nobody knows the table, so its pages may be copied, and a zap of t
 a fast GUP may pin a page that has been looked at (it must see the pmd gone then: 70cbc3cc78a9), or go on in a table
 that was freed and used again (2ba99c5e0881).
 
-Here MADV_COLLAPSE alone collapses; no daemon does by itself.
+Here MADV_COLLAPSE alone collapses (syscalls/collapse.py); no daemon does by itself.
 
-Source: madvise_collapse, hpage_collapse_scan_pmd and collapse_huge_page, mm/khugepaged.c.
+Source: hpage_collapse_scan_pmd and collapse_huge_page, mm/khugepaged.c.
 """
 
 from emulator.atomic import (
     DEBUG,
     atomic_add,
     kernel,
-    kernel_inline,
     knob,
     or_words,
     read_once,
@@ -36,7 +35,7 @@ from emulator.atomic import (
     write_once,
     xchg,
 )
-from emulator.bug import BUG, stopped
+from emulator.bug import BUG
 from emulator.cpu.flush import flush_tlb_mm_range, tlb_remove_table_sync_one
 from emulator.cpu.interrupts import point
 from emulator.huge.huge_memory import (
@@ -56,7 +55,7 @@ from emulator.locking.vma_lock import vma_start_write
 from emulator.pages.huge_page import alloc_huge_page, clear_huge_page, put_huge_page
 from emulator.pages.page_alloc import copy_page, put_page
 from emulator.pages.rss import add_mm_rss
-from emulator.pages.vma import find_vma, linear_page_index, vma_limit, vmas_lock, vmas_unlock
+from emulator.pages.vma import find_vma, vma_limit, vmas_lock, vmas_unlock
 from emulator.pgtable import entry_at, pgtable_of, pmd_lookup, pmd_trans_huge, populate, pte_present
 from emulator.pgtable_types import (
     ACCESSED,
@@ -76,14 +75,8 @@ from emulator.pgtable_types import (
     USER,
 )
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
-from emulator.tables.rcu import cond_resched
 from emulator.uapi import (
-    EAGAIN,
-    EINTR,
-    EINVAL,
-    ENOMEM,
     VM_ACCESS_FLAGS,
-    VM_FILE,
     VM_NOHUGEPAGE,
     VM_PFNMAP,
     VM_UFFD_MISSING,
@@ -104,14 +97,6 @@ COLLAPSE = path_number("collapse")
 COLLAPSING = point_number("collapse.unhooked")
 ISOLATED = point_number("collapse.isolated")
 SCANNED = point_number("collapse.scanned")
-
-
-@kernel_inline
-def madvise_collapse_errno(result):
-    """What MADV_COLLAPSE ends with."""
-    if result == SCAN_ALLOC_HUGE_PAGE_FAIL:
-        return -ENOMEM
-    return -EAGAIN if result == SCAN_PAGE_COUNT else -EINVAL
 
 
 @kernel
@@ -310,57 +295,3 @@ def collapse_one(m, cpu, mm, addr):
     if result != SCAN_SUCCEED:
         put_huge_page(m, cpu, head)
     return result
-
-
-@kernel
-def shmem_suitable(m, row, addr):
-    """True if Linux would make a huge page of the shared memory that the VMA at `row` maps at `addr`.
-
-    Here none is made: -EINVAL, unless the range has no 2 MiB.
-    """
-    if m.vma.flags[row] & (VM_FILE | VM_NOHUGEPAGE) != VM_FILE or m.file.shmem[m.vma.file[row] - 1] == 0:
-        return False
-    return addr >= m.vma.start[row] and linear_page_index(m, row, addr) % HPAGE_PMD_NR == 0
-
-
-@kernel
-def collapse_allowed(m, cpu, mm, start):
-    """True if the VMA of `start` has room for a huge page and may have one: else MADV_COLLAPSE does not look further.
-
-    Locking: takes and releases mmap_lock for reading.
-    """
-    mmap_read_lock(m, cpu, mm)
-    row = find_vma(m, mm, start)
-    allowed = row < vma_limit(m, mm)
-    if allowed:
-        last = (m.vma.end[row] & -PMD_SIZE) - PMD_SIZE
-        allowed = shmem_suitable(m, row, last) or hugepage_vma(m, mm, last) == row
-    mmap_read_unlock(m, cpu, mm)
-    return allowed
-
-
-@kernel
-def collapse_vma(m, cpu, mm, start, end):
-    """MADV_COLLAPSE of [start, end), which lay in one VMA: 0 or -errno.
-
-    Locking: as collapse_one, for each 2 MiB; in between VMAs may change.
-    """
-    if not collapse_allowed(m, cpu, mm, start):
-        return -EINVAL
-    first, until = (start + PMD_SIZE - 1) & -PMD_SIZE, end & -PMD_SIZE
-    done = 0
-    result = SCAN_FAIL
-    addr = first
-    while addr < until:
-        last = collapse_one(m, cpu, mm, addr)
-        if last == SCAN_SUCCEED or last == SCAN_PMD_MAPPED:
-            done += 1
-        else:
-            result = last
-            if last not in (SCAN_PMD_NULL, SCAN_PTE_NON_PRESENT, SCAN_PAGE_COUNT):
-                break
-        addr += PMD_SIZE
-        cond_resched(m, cpu)
-        if stopped(m):
-            return -EINTR
-    return 0 if done * PMD_SIZE == until - first else madvise_collapse_errno(result)

@@ -11,7 +11,8 @@
 
 A walk needs any one of the three locks. ptl lets its holder change entries, pmd_lock put a table in; neither lets
 anybody take a table out, and so retract needs all three. Where walkers look at the pmd again under the ptl (since 6.5)
-i_mmap_lock, pmd_lock and ptl are enough. Where tables are counted there is no empty one to be found.
+i_mmap_lock, pmd_lock and ptl are enough for the table. Where tables are counted there is no empty one to be found. A
+table that several VMAs have a part of stays, as does that of a VMA with private copies.
 
 Source: retract_page_tables, mm/khugepaged.c; 8d3c106e19e8, 1d65b771bc08.
 """
@@ -19,12 +20,12 @@ Source: retract_page_tables, mm/khugepaged.c; 8d3c106e19e8, 1d65b771bc08.
 from emulator.atomic import kernel, knob, or_words, read_once
 from emulator.cpu.interrupts import point
 from emulator.locking.mmap_lock import mmap_write_unlock
-from emulator.locking.mutex import i_mmap_lock, i_mmap_row, i_mmap_unlock
+from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock, i_mmap_lock, i_mmap_row, i_mmap_unlock
 from emulator.locking.vma_lock import mmap_write_trylock
 from emulator.pages.rmap import first_link
-from emulator.pages.vma import vmas_lock, vmas_unlock
+from emulator.pages.vma import find_vma, vma_limit, vmas_lock, vmas_unlock
 from emulator.pgtable import pmd_lookup, pmd_pgtable
-from emulator.pgtable_types import PMD_SIZE, PTRS_PER_PTE
+from emulator.pgtable_types import PAGE, PMD_SIZE, PTRS_PER_PTE
 from emulator.policy.pte_ref import walkers_look_again
 from emulator.tables.unhook import flush_and_free_table, free_pte_table, unhook_if_empty
 from emulator.uapi import EINVAL
@@ -57,11 +58,21 @@ def retract_table(m, cpu, mm, addr):
 
 
 @kernel
+def one_vma_covers(m, mm, addr):
+    """True if one VMA without private copies covers the 2 MiB at `addr`. Locking: its array must not change."""
+    row = find_vma(m, mm, addr)
+    if row == vma_limit(m, mm) or m.vma.start[row] > addr or m.vma.end[row] < addr + PMD_SIZE:
+        return False
+    return read_once(m.vma.anon_vma, row) == 0
+
+
+@kernel
 def retract_tables(m, cpu, mm, start, end):
-    """Take the empty tables of [start, end) out. Locking: as retract_table."""
+    """Take the empty tables of [start, end) out. Locking: as retract_table, and the VMAs must not change."""
     addr = (start + PMD_SIZE - 1) & -PMD_SIZE
     while addr + PMD_SIZE <= end:
-        retract_table(m, cpu, mm, addr)
+        if one_vma_covers(m, mm, addr):
+            retract_table(m, cpu, mm, addr)
         addr += PMD_SIZE
 
 
@@ -69,11 +80,14 @@ def retract_tables(m, cpu, mm, start, end):
 def retract_range(m, cpu, file, mm, start, end):
     """Take the empty tables of [start, end) out, unless mmap_lock is in use.
 
-    Locking: caller must hold i_mmap_lock; takes mmap_lock for writing, and vmas_lock, where walkers need it.
+    Locking: caller must hold i_mmap_lock; takes the anon_vma lock, and mmap_lock for writing where walkers need it.
     """
     lockdep_assert_held(m, cpu, i_mmap_row(m, file))
     if walkers_look_again(m):
+        family = read_once(m.mm.family, mm) - 1
+        anon_vma_lock(m, cpu, family)  # for the VMAs
         retract_tables(m, cpu, mm, start, end)
+        anon_vma_unlock(m, cpu, family)
     elif mmap_write_trylock(m, cpu, mm):
         if knob(m.config.retract_unlocked):
             i_mmap_unlock(m, cpu, file)
@@ -88,8 +102,8 @@ def retract_range(m, cpu, file, mm, start, end):
 
 
 @kernel
-def retract_page_tables(m, cpu, file):
-    """Take the empty tables of all ranges that map a file out: 0 or -EINVAL.
+def retract_page_tables(m, cpu, file, first, end):
+    """Take the empty tables of all ranges that map pages [first, end) of a file out: 0 or -EINVAL.
 
     Locking: takes and releases i_mmap_lock.
     """
@@ -98,7 +112,9 @@ def retract_page_tables(m, cpu, file):
     i_mmap_lock(m, cpu, file)
     row = first_link(m, file)
     while row < first_link(m, file) + m.file.links[file]:
-        retract_range(m, cpu, file, m.link.mm[row], m.link.start[row], m.link.end[row])
+        base = m.link.start[row] - m.link.pgoff[row] * PAGE
+        start, until = max(m.link.start[row], base + first * PAGE), min(m.link.end[row], base + end * PAGE)
+        retract_range(m, cpu, file, m.link.mm[row], start, until)
         row += 1
     i_mmap_unlock(m, cpu, file)
     return 0

@@ -70,6 +70,12 @@ def cache_slot(m, file, pgoff):
 
 
 @kernel_inline
+def folio_slot(m, slot, order):
+    """The row of the first page of the folio of 2**order pages that a page of a file is in: its lock is the folio's."""
+    return slot - slot % m.config.file_pages[0] % (1 << order)
+
+
+@kernel_inline
 def inode_row(m, file):
     """The row of a file's inode lock."""
     return m.config.n_slot[0] + file

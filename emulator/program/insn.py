@@ -373,7 +373,7 @@ def execute_file(m, cpu, mm, op, addr, length, arg):
     if op == TRUNCATE:
         return do_truncate(m, cpu, addr, arg)
     if op == RETRACT:
-        return retract_page_tables(m, cpu, addr)
+        return retract_page_tables(m, cpu, addr, 0, m.config.file_pages[0])
     if op == PUNCH_HOLE:
         return punch_hole(m, cpu, addr, arg, length)
     if op == MSYNC:

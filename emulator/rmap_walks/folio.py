@@ -186,9 +186,10 @@ def split_folios(m, cpu, mm, addr, end, whole):
     while addr < end:
         following = pmd_addr_end(addr, end)
         pmd = pmd_lookup(m, mm, addr)
-        if pmd != 0 and pmd_trans_huge(read_once(m.entry, pmd)):
+        entry = 0 if pmd == 0 else read_once(m.entry, pmd)
+        if pmd_trans_huge(entry) and entry & FILE == 0:
             split_leaf_folio(m, cpu, mm, pmd, addr, following, whole)
-        elif pmd != 0:
+        elif entry != 0:
             split_mapped_folios(m, cpu, mm, pmd, addr, following, whole)
         addr = following
         cond_resched(m, cpu)

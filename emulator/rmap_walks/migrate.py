@@ -171,7 +171,7 @@ def move_to_new_page(m, cpu, frame, to, slot):
 def migrate_page(m, cpu, frame):
     """Move the page in `frame` elsewhere: 1, 0 if it has to stay, or -ENOMEM. The caller's reference is used up.
 
-    Pages in the swap cache stay. Locking: caller must hold no lock.
+    Pages in the swap cache stay, and those of large folios of files. Locking: caller must hold no lock.
     """
     might_sleep(m, cpu)
     to = alloc_page(m, cpu)
@@ -183,7 +183,8 @@ def migrate_page(m, cpu, frame):
     slot = read_once(m.page_slot, frame) - 1
     moved = 0
     if row == page_lock_row(m, frame) and slot < first_swap_slot(m):
-        if slot >= 0 or read_once(m.page.mapping, frame) != 0:
+        small = slot < 0 or read_once(m.cache.order, slot) == 0
+        if small and (slot >= 0 or read_once(m.page.mapping, frame) != 0):
             moved = 1 if move_to_new_page(m, cpu, frame, to, slot) else 0
     mutex_unlock(m, cpu, row, PAGE_LOCK)
     put_page(m, cpu, to)

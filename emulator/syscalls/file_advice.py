@@ -1,4 +1,5 @@
-"""Advice about pages of files: MADV_WILLNEED reads them in, MADV_PAGEOUT unmaps them and takes them out of memory.
+"""Advice about pages of files: MADV_WILLNEED reads them in, MADV_PAGEOUT unmaps them and takes them out of memory. Of a
+large folio a part is not taken: it becomes small pages, which nobody maps.
 
 Source: madvise_willneed and madvise_pageout, mm/madvise.c; shrink_folio_list, mm/vmscan.c: without swap a dirty page of
 shared memory is unmapped and stays. Pages that others map as well are left alone.
@@ -12,6 +13,7 @@ from emulator.pages.vma import linear_page_index
 from emulator.pages.vmscan import reclaim_page
 from emulator.pgtable_types import PAGE
 from emulator.rmap_walks.folio import zero_filled
+from emulator.syscalls.truncate import split_file_folio
 from emulator.tables.mmu_gather import ZAP_KEEP_COWS, tlb_finish_mmu, tlb_gather_mmu
 from emulator.tables.rcu import cond_resched
 from emulator.walks.gup_fast import frame_at
@@ -77,6 +79,29 @@ def pageout_file_page(m, cpu, mm, file, pgoff, addr):
     if m.file.shmem[file] != 0:
         clean_unused_page(m, cpu, slot)
     reclaim_page(m, cpu, slot)
+
+
+@kernel
+def split_file_folios(m, cpu, mm, vma, start, end):
+    """MADV_COLD and MADV_PAGEOUT: make small pages of the folios that [start, end) has a part of, unless others map
+    them as well. Locking: caller must hold mmap_lock, and have no gather open.
+    """
+    mmap_assert_locked(m, cpu, mm)
+    file = m.vma.file[vma] - 1
+    addr = start
+    while addr < end:
+        pgoff = linear_page_index(m, vma, addr)
+        if pgoff >= m.config.file_pages[0]:
+            return
+        slot = cache_slot(m, file, pgoff)
+        pages = 1 << read_once(m.cache.order, slot)
+        left = pages - pgoff % pages
+        if pages > 1 and (pgoff % pages != 0 or addr + pages * PAGE > end):
+            frame = read_once(m.cache.frame, slot)
+            if read_once(m.page.mapcount, frame) == 1 and frame_at(m, cpu, mm, addr) == frame:
+                split_file_folio(m, cpu, file, pgoff, True)
+        addr += left * PAGE
+        cond_resched(m, cpu)
 
 
 @kernel

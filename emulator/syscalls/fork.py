@@ -64,6 +64,7 @@ from emulator.pgtable_types import (
     PAGE,
     PAGE_SHIFT,
     PMD_SIZE,
+    PSE,
     RW,
     SOME_PTE,
     TASK_SIZE,
@@ -232,6 +233,8 @@ def copy_slice(m, cpu, child, mm, pud, addr, end):
     pmd = pmd_offset(m, pud, addr)
     if end - addr < PMD_SIZE:
         split_huge_pmd(m, cpu, mm, pmd, addr)
+    elif read_once(m.entry, pmd) & (PSE | FILE) == PSE | FILE:
+        return 0  # the child finds it in the page cache
     elif pmd_trans_huge(read_once(m.entry, pmd)):
         error = copy_huge_pmd(m, cpu, child, mm, child_pmd, pmd, addr)
         if error <= 0:

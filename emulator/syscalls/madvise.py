@@ -16,7 +16,7 @@ from emulator.pgtable import range_end
 from emulator.pgtable_types import PAGE
 from emulator.rmap_walks.anon_reclaim import pageout_range
 from emulator.rmap_walks.folio import split_folios
-from emulator.syscalls.file_advice import force_page_cache_readahead, pageout_file_range
+from emulator.syscalls.file_advice import force_page_cache_readahead, pageout_file_range, split_file_folios
 from emulator.syscalls.mseal import can_madvise_modify
 from emulator.syscalls.vma_pieces import madvise_collapse
 from emulator.tables.mmu_gather import ZAP_RECLAIM, tlb_finish_mmu, tlb_gather_mmu
@@ -210,6 +210,8 @@ def madvise_vma_behavior(m, cpu, mm, row, start, end, advice):
     if advice == MADV_WILLNEED and m.vma.file[row] != 0:
         force_page_cache_readahead(m, cpu, row, start, end)
         return 0
+    if takes_folios_apart(advice) and m.vma.file[row] != 0:
+        split_file_folios(m, cpu, mm, row, start, end)
     if advice == MADV_PAGEOUT and m.vma.file[row] != 0:
         pageout_file_range(m, cpu, mm, row, start, end)
     if walks_entries(advice):

@@ -24,6 +24,7 @@ from emulator.pages.pagemap import (
     WRITEBACK,
     cache_slot,
     delete_from_page_cache,
+    folio_slot,
     inode_lock,
     inode_row,
     inode_unlock,
@@ -63,6 +64,63 @@ def unmap_mapping_range(m, cpu, file, first, end, even_cows):
 
 
 @kernel
+def split_orders(m, slot, pages, at):
+    """Note for the `pages` pages from row `slot` on that they are small; or, if `at` is one of them, a half, a quarter
+    and so on, with that one alone in the end. Locking: caller must hold the lock of the first.
+    """
+    for i in range(pages):
+        order = 0
+        while at >= 0 and i ^ at >= 2 << order:
+            order += 1
+        write_once(m.cache.order, slot + i, order)
+
+
+@kernel
+def split_file_folio(m, cpu, file, pgoff, uniform):
+    """Split the large folio that page `pgoff` of a file is of: into pages if `uniform`, else around that page, into
+    halves. Nobody maps any of it afterwards.
+
+    Locking: takes and releases the lock of its first page, and i_mmap_lock. Source: split_folio, __folio_split.
+    """
+    slot = cache_slot(m, file, pgoff)
+    order = read_once(m.cache.order, slot)
+    if order == 0:
+        return
+    first = folio_slot(m, slot, order)
+    lock_page(m, cpu, first)
+    split = m.cache.order[first] == order
+    if split:
+        split_orders(m, first, 1 << order, -1 if uniform else slot - first)
+    unlock_page(m, cpu, first)
+    if split:
+        pgoff &= -(1 << order)
+        unmap_mapping_range(m, cpu, file, pgoff, pgoff + (1 << order), 0)
+
+
+@kernel
+def split_partial_folio(m, cpu, file, pgoff, first, end):
+    """Split the folio that page `pgoff` of a file is of if [first, end) has a part of it, at both borders: what
+    is outside stays large where it can. The first page behind the folio. Source: truncate_inode_partial_folio.
+    """
+    pages = 1 << read_once(m.cache.order, cache_slot(m, file, pgoff))
+    begin = pgoff & -pages
+    behind = begin + pages
+    if begin < first or behind > end:
+        split_file_folio(m, cpu, file, max(begin, first), False)
+        if end < behind:
+            split_file_folio(m, cpu, file, end, False)
+    return behind
+
+
+@kernel
+def split_partial_folios(m, cpu, file, first, end):
+    """Split the folios of which [first, end) has a part. Locking: as split_file_folio."""
+    limit = m.config.file_pages[0]
+    if first < limit and split_partial_folio(m, cpu, file, first, first, end) < end <= limit:
+        split_partial_folio(m, cpu, file, end - 1, first, end)
+
+
+@kernel
 def truncate_inode_page(m, cpu, file, pgoff):
     """Take one page out of the cache and off the disk. Locking: takes and releases the page lock."""
     slot = cache_slot(m, file, pgoff)
@@ -84,7 +142,9 @@ def truncate_range(m, cpu, file, first, end, even_cows):
     write_once(m.file.punched, file, m.file.punched[file] + 1)
     unmap_mapping_range(m, cpu, file, first, end, even_cows)
     point(m, cpu, UNMAPPED, file, first)
+    split_partial_folios(m, cpu, file, first, end)
     for pgoff in range(first, min(end, m.config.file_pages[0])):
+        split_file_folio(m, cpu, file, pgoff, True)
         truncate_inode_page(m, cpu, file, pgoff)
     if even_cows:
         unmap_mapping_range(m, cpu, file, first, end, 1)

@@ -5,11 +5,11 @@ Source: msync, mm/msync.c; madvise_remove, mm/madvise.c; madvise_collapse, mm/kh
 """
 
 from emulator.atomic import kernel
-from emulator.huge.khugepaged import collapse_vma
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.pages.vma import find_vma, linear_page_index, vma_limit
 from emulator.pgtable_types import PAGE
 from emulator.rmap_walks.page_writeback import write_cache_pages
+from emulator.syscalls.collapse import collapse_vma
 from emulator.syscalls.truncate import punch_hole
 from emulator.uapi import EACCES, EBUSY, EINVAL, ENOMEM, MS_ASYNC, MS_INVALIDATE, MS_SYNC, VM_FILE, VM_LOCKED, VM_SHARED
 

@@ -20,7 +20,7 @@ from emulator.pgtable import (
     pte_present,
     to_migration_entry,
 )
-from emulator.pgtable_types import DIRTY, HPAGE_PMD_NR, PAGE, PAGE_SHIFT, PMD_SIZE, PRESENT, PSE, RW, ZERO_PAGE
+from emulator.pgtable_types import DIRTY, FILE, HPAGE_PMD_NR, PAGE, PAGE_SHIFT, PMD_SIZE, PRESENT, PSE, RW, ZERO_PAGE
 from emulator.policy.pte_ref import entry_changed, pte_lock, pte_peek, pte_put_entries_tlb, pte_unlock
 from emulator.rmap_walks.folio import folio_busy, maps_whole_folio
 from emulator.tables.mmu_gather import tlb_adjust_range, tlb_remove_tlb_entry
@@ -129,7 +129,7 @@ def clear_young_huge_pmd(m, cpu, pmd, addr, bits):
     entry = read_once(m.entry, pmd)
     head = entry >> PAGE_SHIFT
     if pmd_trans_huge(entry) and head != HUGE_ZERO_PAGE and not folio_busy(m, head):
-        entry = xchg(m.entry, pmd, PSE)  # a leaf still, for other CPUs
+        entry = xchg(m.entry, pmd, PSE | entry & FILE)  # a leaf still, for a look without the lock
         write_once(m.entry, pmd, entry & ~bits)
         tlb_adjust_range(m, cpu, addr, PMD_SIZE)
         for frame in range(head, head + HPAGE_PMD_NR if bits & DIRTY else head):
@@ -171,9 +171,10 @@ def change_huge_pmd(m, cpu, pmd, addr, flags):
     """
     assert_gather_open(m, cpu)
     pmd_lock(m, cpu, pmd)
-    if pmd_trans_huge(read_once(m.entry, pmd)):
+    entry = read_once(m.entry, pmd)
+    if pmd_trans_huge(entry):
         took(m, cpu, CHANGE_HUGE)
-        entry = xchg(m.entry, pmd, PSE)  # a leaf still, for other CPUs; the hardware may be setting the dirty bit
+        entry = xchg(m.entry, pmd, PSE | entry & FILE)  # a leaf still; the hardware may be setting the dirty bit
         changed = pte_modify(entry, flags)
         write_once(m.entry, pmd, changed)
         if entry & ~changed & (PRESENT | RW):

@@ -98,9 +98,10 @@ def shadow_move_range(m, mm, table, addr, end, moved):
 
 
 @kernel
-def shadow_move_leaf(m, mm, head, addr, moved):
-    """Detector: the same of a huge page, at `addr`."""
-    for i in range(HPAGE_PMD_NR if head != ZERO_PAGE else 0):
+def shadow_move_leaf(m, mm, entry, addr, moved):
+    """Detector: the same of a leaf, at `addr`."""
+    head = entry >> PAGE_SHIFT
+    for i in range(HPAGE_PMD_NR if head != ZERO_PAGE and entry & FILE == 0 else 0):
         if moved:
             shadow_moved(m, mm, head + i, addr + i * PAGE)
         else:
@@ -233,7 +234,8 @@ def move_leaf(m, cpu, mm, old_pmd, new_pmd, old):
     """Let the leaf at `old_pmd` stand at `new_pmd`, with its table, and flush. Locking: takes both pmd_locks."""
     pmd_lock_pair(m, cpu, old_pmd, new_pmd)
     entry = xchg(m.entry, old_pmd, 0)  # the hardware may be setting the dirty bit
-    pgtable_trans_huge_deposit(m, cpu, mm, new_pmd, pgtable_trans_huge_withdraw(m, cpu, old_pmd))
+    if entry & FILE == 0:
+        pgtable_trans_huge_deposit(m, cpu, mm, new_pmd, pgtable_trans_huge_withdraw(m, cpu, old_pmd))
     smp_store_release(m.entry, new_pmd, entry)
     flush_tlb_mm_range(m, cpu, mm, old, old + PMD_SIZE, 0)
     pmd_unlock_pair(m, cpu, old_pmd, new_pmd)
@@ -251,10 +253,10 @@ def move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
     if done:
         took(m, cpu, MOVE_HUGE)
         if DEBUG:
-            shadow_move_leaf(m, mm, entry >> PAGE_SHIFT, old, 0)
+            shadow_move_leaf(m, mm, entry, old, 0)
         move_leaf(m, cpu, mm, old_pmd, new_pmd, old)
         if DEBUG:
-            shadow_move_leaf(m, mm, entry >> PAGE_SHIFT, new, 1)
+            shadow_move_leaf(m, mm, entry, new, 1)
     unlock_rmap(m, cpu, mm, old)
     return done
 
@@ -280,7 +282,7 @@ def shadow_move_tables(m, mm, pmds, addr, moved):
     for pmd in range(pmds, pmds + PTRS_PER_PTE):
         entry = read_once(m.entry, pmd)
         if pmd_trans_huge(entry):
-            shadow_move_leaf(m, mm, entry >> PAGE_SHIFT, addr, moved)
+            shadow_move_leaf(m, mm, entry, addr, moved)
         elif entry != 0:
             shadow_move_range(m, mm, pgtable_of(entry), addr, addr + PMD_SIZE, moved)
         addr += PMD_SIZE

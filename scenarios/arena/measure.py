@@ -31,7 +31,6 @@ def run_job(job: Job, policy: str, lab: Lab, record: Record, command: str) -> di
 
     cpus = job.geometry.cpus
     with Machine(job.geometry, policy, lab.instruments(cpus)) as machine:
-        machine.views["file"]["shmem"] = job.shmem
         first, records = 0, []
         for cpu, program in enumerate(job.programs):
             rows = program.copy()

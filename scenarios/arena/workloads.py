@@ -44,11 +44,10 @@ CHILD = 1  # what a workload calls its child
 
 @dataclass(frozen=True)
 class Job:
-    """What one machine runs: a program per CPU, without its end, and the machine; `shmem` if its file is one."""
+    """What one machine runs: a program per CPU, without its end, and the machine."""
 
     programs: Sequence[np.ndarray]
     geometry: Geometry
-    shmem: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def zero_pages(chunks: int, cpus: int, seed: int, length: int) -> Job:
 def truncated(chunks: int, cpus: int, seed: int) -> Job:
     """One page per 2 MiB of a mapped file in shared memory, which is then made empty."""
     body = [each(chunks, touch(0, PAGE_SIZE)), assemble([truncate(0, 0)])]
-    return replace(job(chunks, body, chunks, files=1, file_pages=chunks * PAGES), shmem=True)
+    return job(chunks, body, chunks, files=1, shmem=1, file_pages=chunks * PAGES)
 
 
 def file_pageout(chunks: int, cpus: int, seed: int) -> Job:

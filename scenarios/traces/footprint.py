@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from emulator.mm_types import MAX_MAP_COUNT, PAGE_SIZE, Geometry
-from emulator.pgtable_types import PMD_SIZE
+from emulator.mm_types import MAX_MAP_COUNT, Geometry
+from emulator.pgtable_types import PTRS_PER_PTE
 from emulator.uapi import Op
 from scenarios.traces.process import Footprint
 from workers.programs.program import Insn
@@ -25,7 +25,9 @@ MOST_MACHINES = 5  # each twice as large as the one before
 class Family:
     """The processes that live, and the most that they have had together."""
 
-    def __init__(self) -> None:
+    def __init__(self, file_pages: int = 0) -> None:
+        self.blocks_of_a_file = -(-file_pages // PTRS_PER_PTE)  # huge pages of the largest
+        self.file_blocks = 0  # huge pages of files, each time that one may have come
         self.main = Footprint(self)
         self.held: list[Footprint] = []  # children that stay
         self.named: dict[int, Footprint] = {}  # those that do more
@@ -70,9 +72,13 @@ class Family:
 
 def geometry_for(insns: Sequence[Insn], files: Collection[int] = ()) -> Geometry:
     """A machine of one CPU in which the instructions, and one more that ends them, fit; `files`: pages of each file."""
-    family = Family()
-    family.run(iter(insns))
     room = [insn.arg for insn in insns if insn.op == Op.TRUNCATE]
+    file_pages = max([*files, *room], default=1)
+    family = Family(file_pages)
+    family.run(iter(insns))
+    if family.file_blocks:
+        file_pages = -(-file_pages // PTRS_PER_PTE) * PTRS_PER_PTE
+    blocks = family.blocks + family.file_blocks
     return Geometry(
         mms=1 + family.children,
         vmas=min(family.vmas, MAX_MAP_COUNT) + _SPARE_VMAS,
@@ -80,11 +86,12 @@ def geometry_for(insns: Sequence[Insn], files: Collection[int] = ()) -> Geometry
         records=max(1, len(insns)),
         frames=family.frames
         + min(family.file_pages, sum([*files, *room]))
-        + (family.blocks + 1) * bool(family.blocks) * (PMD_SIZE // PAGE_SIZE)
+        + (blocks + 1) * bool(blocks) * PTRS_PER_PTE
         + _SPARE_FRAMES,
         tables=family.tables + family.children + _SPARE_TABLES,
         files=len(files),
-        file_pages=max([*files, *room], default=1),
+        shmem=len(files),  # as those of the recorded machine
+        file_pages=file_pages,
     )
 
 

@@ -94,6 +94,8 @@ class Living(Protocol):
     """The processes that live: they are asked whether this is the most they have had."""
 
     file_pages: int
+    file_blocks: int
+    blocks_of_a_file: int
 
     def note(self) -> None:
         """Look."""
@@ -223,6 +225,11 @@ class Footprint:
         elif insn.arg == MADV_COLLAPSE:
             for slot in _within(self.tables[PMD_SHIFT], PMD_SHIFT, insn.addr, end):
                 self._fill(slot)
+            first, last = self._overlapping(insn.addr, end)
+            for region in self.regions[first:last]:
+                if region.file:
+                    most = (min(end, region.end) - max(insn.addr, region.start)) // PMD_SIZE
+                    self._family.file_blocks += min(most, self._family.blocks_of_a_file)
         elif insn.arg in (MADV_FREE, MADV_COLD, MADV_PAGEOUT):
             self._whole = set()
 

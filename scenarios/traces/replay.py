@@ -114,7 +114,6 @@ def replay_on(
     """Run a parsed trace, as programs of CPUs, on a machine of a given size. Raises as run_replay."""
     with Machine(geometry, policy, instruments) as machine:
         machine.views["file"]["size"][: len(trace.files)] = trace.files
-        machine.views["file"]["shmem"] = 1  # the recorded machine's files were in shared memory, too
         machine.load_all(own)
         began = time.perf_counter()
         machine.start()

@@ -95,6 +95,7 @@ GIB = 1 << 30
 GIBS = (7 * GIB, 9 * GIB)  # where whole PMD tables move to and fro
 HUGETLB_GIBS = (11 * GIB, 13 * GIB)  # where hugetlbfs is mapped, so that its tables are shared
 FILES, FILE_PAGES = 2, 96  # of all mms
+HUGE_FILE = FILES  # in shared memory, and large enough for a huge page
 SWAP_PAGES = 256  # fewer than there are pages: it is full now and then
 CHILDREN = 2  # of each CPU at a time: one that stays, one that runs
 MEETINGS = 4  # barriers in a program; all CPUs have the same number, none in a loop, so nobody waits for ever
@@ -124,10 +125,11 @@ class Workload:
             insns=sum(len(program) for program in self.programs),
             frames=pages * (2 * mms + cpus) // 4 + cpus * PCP_BATCH
             if self.scarce
-            else pages * (mms + children) + FILES * FILE_PAGES + cpus * 8192,
+            else pages * (mms + children) + 2 * FILES * FILE_PAGES + cpus * (8192 + 4 * SLOT_PAGES),
             tables=16 + 8 * mms + children + cpus * 2 * PCP_BATCH // 3 if self.scarce else 1024 + cpus * 512,
-            files=FILES,
-            file_pages=FILE_PAGES,
+            files=FILES + 1,
+            shmem=1,
+            file_pages=SLOT_PAGES,
             swap_pages=SWAP_PAGES,
             memcg_limit=FILES * FILE_PAGES // 2 if self.scarce else 0,
         )
@@ -389,6 +391,28 @@ class Author:
         first = [touch(addr, PAGE_SIZE, value=self.value())] if self.rng.random() < 0.6 else []
         return [*first, advise(MADV_COLLAPSE, addr, length)]
 
+    def share_huge(self) -> list[Insn]:
+        """A file in shared memory over a slot, a huge page of it, and what takes that apart; each of it or not."""
+        rng, slot = self.rng, self.rng.choice(self.slots)
+        page = slot + rng.randrange(SLOT_PAGES) * PAGE_SIZE
+        parts = [
+            [mmap_file(slot, SLOT, HUGE_FILE, rng.random() < 0.8, 0, rng.random() < 0.9)],
+            [touch(page, PAGE_SIZE, value=self.value())],
+            [advise(MADV_COLLAPSE, slot, SLOT)],
+            [rng.choice((read, touch))(slot + rng.randrange(SLOT_PAGES) * PAGE_SIZE, PAGE_SIZE)],
+            rng.choice(
+                (
+                    [punch_hole(HUGE_FILE, rng.randrange(SLOT_PAGES), rng.choice((1, 9, SLOT_PAGES)))],
+                    [truncate(HUGE_FILE, rng.choice((0, 9, 400))), truncate(HUGE_FILE, SLOT_PAGES)],
+                    [advise(rng.choice((MADV_COLD, MADV_PAGEOUT)), slot, rng.choice((PAGE_SIZE, SLOT)))],
+                    [dontneed(slot, rng.choice((PAGE_SIZE, SLOT)))],
+                    self.anything(),
+                )
+            ),
+            [touch(page, PAGE_SIZE, value=self.value()), load(page)],
+        ]
+        return [insn for part in parts if rng.random() < 0.8 for insn in part]
+
     def pin(self) -> list[Insn]:
         """A device uses pages: those of a range, or own ones, mostly a few."""
         addr, length, _ = (*self.piece(), 0) if self.rng.random() < 0.7 else self.own()
@@ -482,6 +506,7 @@ _CHOICES: dict[Callable[[Author], list[Insn]], int] = {  # the simplest first: h
     Author.huge: 5,
     Author.share: 3,
     Author.collapse: 3,
+    Author.share_huge: 3,
     Author.pause: 2,
     Author.use_device: 3,
 }

@@ -46,9 +46,9 @@ CLEAN = ({}, None)
 class After:
     """What one CPU left: errors and faults of its instructions, cpu.loaded, and figures of the files and of mm 0."""
 
-    def __init__(self, program, policy="refcount", shmem=0, **machine):
+    def __init__(self, program, policy="refcount", **machine):
         geometry = dataclasses.replace(geometry_for([program]), **machine)
-        with at_rest([program], geometry, policy, PLAIN, shmem) as views:
+        with at_rest([program], geometry, policy, PLAIN) as views:
             self.errors = [int(error) for error in views["record"]["error"]]
             self.minflt = [int(faults) for faults in views["record"]["minflt"]]
             self.rss = int(views["mm"]["rss_anon"][0]), int(views["mm"]["rss_file"][0])
@@ -153,7 +153,7 @@ def test_the_first_store_to_shared_memory_is_noticed_in_a_file_only():
     program = [mmap_file(BASE, 4 * PAGE, 0, shared=True), read(BASE, 4 * PAGE), touch(BASE, 4 * PAGE), STOP]
 
     assert After(program).minflt[1:3] == [4, 8]
-    assert After(program, shmem=1).minflt[1:3] == [4, 4]
+    assert After(program, shmem=2).minflt[1:3] == [4, 4]
 
 
 def test_mprotect_gives_the_right_to_store_back_to_dirty_pages_alone():
@@ -178,7 +178,7 @@ def test_mincore_asks_the_page_cache_and_willneed_fills_it():
     assert After(cached).loaded == 3
     assert After([*ahead, mincore(BASE, 8 * PAGE), STOP]).loaded == 4
     assert After([*ahead, read(BASE, 4 * PAGE), STOP]).minflt[2] == 1
-    assert After([*ahead, STOP], shmem=1).cached == 0
+    assert After([*ahead, STOP], shmem=2).cached == 0
 
 
 def test_msync_writes_the_pages_of_its_range_if_they_are_shared():
