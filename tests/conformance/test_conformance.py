@@ -48,20 +48,9 @@ def test_a_case_gives_what_linux_with_pt_reclaim_was_recorded_to_do_in_every_col
     assert result.passed, (result.violation, result.checks)
 
 
-@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_without_reclaim_a_case_gives_the_same_but_for_tables_that_linux_has_freed(path, record_property):
-    recorded, trace = expected(path), parse(path)
-
-    result = run_replay(path, "none")
-
-    record_property("lines_compared", f"{first_dependent(trace)} of {len(recorded)}; the rest without VmPTE")
-    at = first_difference(trace, result.rows, recorded)
-    assert at is None, f"line {at + 1}:\n{result.rows[at]}, but Linux:\n{recorded[at]}"
-    assert result.passed, (result.violation, result.checks)
-
-
-def only_vmpte_differs(path, policies):
-    vmpte, rest = columns(run_replay(path, "none").rows)
+def only_vmpte_differs(path, without, policies):
+    """Hold policies against the rows of `none`."""
+    vmpte, rest = columns(without.rows)
     recorded, _ = columns(expected(path))
 
     for policy in policies:
@@ -75,14 +64,22 @@ def only_vmpte_differs(path, policies):
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_counting_changes_vmpte_only_and_refcount_frees_every_table_that_linux_frees(path):
-    only_vmpte_differs(path, ["refcount"])
+def test_without_reclaim_only_tables_differ_and_refcount_frees_every_one_that_linux_frees(path, record_property):
+    recorded, trace = expected(path), parse(path)
+
+    without = run_replay(path, "none")
+
+    record_property("lines_compared", f"{first_dependent(trace)} of {len(recorded)}; the rest without VmPTE")
+    at = first_difference(trace, without.rows, recorded)
+    assert at is None, f"line {at + 1}:\n{without.rows[at]}, but Linux:\n{recorded[at]}"
+    assert without.passed, (without.violation, without.checks)
+    only_vmpte_differs(path, without, ["refcount"])
 
 
 @pytest.mark.stress
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_each_way_of_counting_changes_vmpte_only(path):
-    only_vmpte_differs(path, [policy for policy in COUNTED if policy != "refcount"])
+    only_vmpte_differs(path, run_replay(path, "none"), [policy for policy in COUNTED if policy != "refcount"])
 
 
 def test_the_jemalloc_heap_gives_what_linux_was_recorded_to_do_on_all_48212_lines(record_property):

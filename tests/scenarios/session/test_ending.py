@@ -54,7 +54,17 @@ COMMANDS = {
 LEAVES = [*(name for name in COMMANDS if name != "run")]
 STATUS_3 = re.compile(r"ptelab: (.*); see (\S+\.log)\n")
 
+# the others end by the same lines of __main__.py and streams.py: make stress asks each of them
+EXAMPLES = ("list", "replay", "explore", "explore all", "run bad-input", "run stress", "run race/")
+
+
+def rarely(name):
+    """Nothing for an example, the mark of make stress for other commands."""
+    return () if name in EXAMPLES else pytest.mark.stress
+
+
 each_command = pytest.mark.parametrize("name", COMMANDS)
+some_commands = pytest.mark.parametrize("name", [pytest.param(name, marks=rarely(name)) for name in COMMANDS])
 
 
 def shell(tail, arguments, tmp_path):
@@ -99,7 +109,7 @@ def test_a_full_stdout_is_one_line_and_a_log_and_status_3(name, tmp_path):
     assert "Traceback" not in run.stderr
 
 
-@each_command
+@some_commands
 def test_a_closed_stdout_is_one_line_and_a_log_and_status_3(name, tmp_path):
     run = shell(">&-", COMMANDS[name], tmp_path)
 
@@ -108,7 +118,7 @@ def test_a_closed_stdout_is_one_line_and_a_log_and_status_3(name, tmp_path):
     assert "Traceback" not in run.stderr
 
 
-@each_command
+@some_commands
 def test_a_pipe_that_nobody_reads_is_status_141_without_a_word(name, tmp_path):
     run = shell("2> >(grep -v -e ' % ' -e compiling >&2) | :", COMMANDS[name], tmp_path)
 
@@ -116,7 +126,7 @@ def test_a_pipe_that_nobody_reads_is_status_141_without_a_word(name, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", LEAVES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=rarely(name)) for name in LEAVES])
 def test_an_exception_nobody_expected_is_one_line_and_a_log_and_status_3(name, tmp_path):
     code = f"""
 import click, scenarios.__main__
@@ -170,7 +180,7 @@ def test_results_reach_the_file_though_stdout_is_full(tmp_path):
     assert '"verdict": "pass"' in out.read_text()
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@some_commands
 def test_closed_stdin_and_stderr_change_nothing(name, tmp_path):
     run = shell("<&- 2>&-", COMMANDS[name], tmp_path)
 
@@ -237,8 +247,9 @@ def wait_until(when, process):
 
 
 ENDS = [
-    *((signal.SIGTERM, 143, when, name) for when in (has_handlers, works) for name in LONG),
-    *((signal.SIGHUP, 129, works, name) for name in LONG),
+    *((signal.SIGTERM, 143, has_handlers, name) for name in LONG),
+    *(pytest.param(signal.SIGTERM, 143, works, name, marks=rarely(name)) for name in LONG),
+    *(pytest.param(signal.SIGHUP, 129, works, name, marks=rarely(name)) for name in LONG),
     *((signal.SIGINT, 130, works, name) for name in ("replay", "explore all", "run race/")),
 ]
 
