@@ -3,7 +3,7 @@
     page cache: a folio of 512 frames side by side, cache.order 9
     pmd none --a fault, MADV_COLLAPSE--> leaf --split, zap--> pmd none
 
-Who faults behind a split finds the pages in the cache, and maps the leaf again, or pages where the VMA no longer covers
+A fault behind a split finds the pages in the cache, and maps the leaf again, or pages where the VMA no longer covers
 it. The lock of its first page keeps a folio together, from the look at cache.order to the leaf (truncate.py takes it
 apart, into halves, quarters and so on around a hole). Its frames are counted one by one, as those of any block.
 
