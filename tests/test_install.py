@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-PACKAGES = ("emulator", "workers", "scenarios")
+PACKAGES = ("emulator", "workers", "scenarios", "ptelab")
 NOT_BUILT_FROM = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "results")
 TRACE = "mmap 0 1G\ntouch 0 0 2M\ndontneed 0 0 2M\n"
 
