@@ -147,6 +147,7 @@ def bits(kind: str, text: str) -> int:
 _MARKED = re.compile(r'["<\[{(=]')
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?\.*')
 _OPEN, _CLOSE = "[{(<", "]})>"
+_SPECIAL = re.compile(r'[][{}()<>,"]')
 _ARG_NAME = re.compile(r"[a-z_][a-z_0-9]*=(?=[^=])")
 
 
@@ -155,8 +156,8 @@ def split(text: str) -> list[str]:
     if _MARKED.search(text) is None:
         return text.split(", ") if text else []
     parts, depth, at, begun = [], 0, 0, 0
-    while at < len(text):
-        letter = text[at]
+    while (found := _SPECIAL.search(text, at)) is not None:
+        at, letter = found.start(), found[0]
         if letter == '"' and (quoted := _QUOTED.match(text, at)):
             at = quoted.end()
             continue

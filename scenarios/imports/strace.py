@@ -188,16 +188,17 @@ class Strace:
         if not known and name not in self._others:
             return None
         who, stamp = "", None
-        if words[0] == "[pid":
-            who = words[1][:-1]
-            del words[:2]
-        elif len(words) > 1 and words[0].isdecimal():
-            who = words[0]
-            del words[0]
         if len(words) > 1:
-            stamp = words[0]
-            if len(words) > 2 or not ("." in stamp or ":" in stamp):
-                return None
+            if words[0] == "[pid":
+                who = words[1][:-1]
+                del words[:2]
+            elif words[0].isdecimal():
+                who = words[0]
+                del words[0]
+            if len(words) > 1:
+                stamp = words[0]
+                if len(words) > 2 or not ("." in stamp or ":" in stamp):
+                    return None
         clock = self._clock
         if not known:  # of a call that was met before, and has nothing to do with memory
             if (stamp and not clock.epoch) or (who and not who.isdecimal()) or name == "ioctl":
@@ -209,10 +210,11 @@ class Strace:
         try:
             tid = int(who) if who else self._tid
             began = float(stamp) if clock.epoch and stamp else self._time(stamp, line_number)
-            tid = self._alias.get(tid, tid)
+            if self._alias:
+                tid = self._alias.get(tid, tid)
             if self._unnumbered and tid:
                 tid = self._meet(tid)
-            if rest.endswith(_UNFINISHED[0]):
+            if rest[-1:] == ">" and rest.endswith(_UNFINISHED[0]):
                 return None if name in _ENTERED else self._begin(tid, name, rest, line_number, began)
             words, value, took = _plain(rest)
         except ValueError:

@@ -54,17 +54,21 @@ class Writer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._body.close()
 
-    def line(self, who: str, text: str) -> None:
-        """One operation of a process; `who` is "" or "in K "."""
+    def line(self, who: str, text: str, home: str | None = None) -> None:
+        """One operation of a process; `who` is "" or "in K ". The thread that does what `home` does has it, or that of
+        `who`.
+        """
         if self._touch is not None:
             self._flush_touch()
-        if self.when is None:
-            self.operations += 1
-            self._pending.append(f"{who}{text}\n")
-            if len(self._pending) > 4096:
-                self._spill()
+        when = self.when
+        if when is None:
+            line = f"{who}{text}\n"
         else:
-            self._put(who, who, text, self.when)
+            line = f"on {self._homes.get(home or who, when[0])} {when[1]} {when[2]} {who}{text}\n"
+        self.operations += 1
+        self._pending.append(line)
+        if len(self._pending) > 4096:
+            self._spill()
 
     def fork(self, parent: str, child: int) -> None:
         """A process begins, as the child of another."""
@@ -73,19 +77,7 @@ class Writer:
 
     def exit(self, child: int) -> None:
         """A child ends."""
-        if self._touch is not None:
-            self._flush_touch()
-        self._put(f"in {child} ", "", f"exit {child}", self.when)
-
-    def _put(self, home: str, who: str, text: str, when: tuple[int, int, int] | None) -> None:
-        """One line, by the thread that does what `home` does."""
-        self.operations += 1
-        if when is None:
-            self._pending.append(f"{who}{text}\n")
-        else:
-            self._pending.append(f"on {self._homes.get(home, when[0])} {when[1]} {when[2]} {who}{text}\n")
-        if len(self._pending) > 4096:
-            self._spill()
+        self.line("", f"exit {child}", f"in {child} ")
 
     def _spill(self) -> None:
         """Put what is ready where it lies until the trace is whole."""
@@ -116,10 +108,13 @@ class Writer:
         return began is when  # nobody says when
 
     def _flush_touch(self) -> None:
+        """Write the access that has grown so far, with its own interval."""
         assert self._touch is not None
         who, verb, start, end = self._touch
         self._touch = None
-        self._put(who, who, f"{verb} @ {start:#x} {end - start:#x}", self._touched)
+        when, self.when = self.when, self._touched
+        self.line(who, f"{verb} @ {start:#x} {end - start:#x}")
+        self.when = when
 
     def map(self, who: str, mapping: Mapping, words: Sequence[str] = ()) -> bool:
         """Map a range; False if its file is too large for a machine, and it is anonymous memory instead."""
