@@ -65,7 +65,7 @@ def test_who_wrote_a_file_is_seen_in_its_lines(tmp_path, text, kind):
     ("text", "why"),
     [
         (b"", "empty"),
-        (bytes(range(256)) * 40, "nobody knows"),
+        (bytes(range(256)) * 40, "of an unknown tool"),
         (
             "% time     seconds  usecs/call     calls    errors syscall\n------ ----------- ---\n",
             "summary of strace -c",

@@ -1,0 +1,129 @@
+"""How fast import reads, and how much memory it takes: logs of strace, made here, of several kinds.
+
+python -m benchmarks.imports                     10 MB of each kind
+python -m benchmarks.imports --megabytes 1000    memory does not grow with the log
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import multiprocess
+
+from scenarios.imports.command import import_files
+from scenarios.session import report
+from scenarios.session.progress import Progress
+
+_BASE, _SIZE, _PAGE = 0x7F0000000000, 1 << 30, 4096
+_SHARED = "CLONE_VM|CLONE_FS|CLONE_FILES|CLONE_SIGHAND|CLONE_THREAD|CLONE_SYSVSEM"
+_ANONYMOUS = "PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS"
+
+
+def _released(rng: random.Random, threads: int, halves: float) -> Iterator[tuple[int, str, str]]:
+    """What an allocator does all day: the task, the call, and its second half or nothing."""
+    while True:
+        task = rng.randrange(threads)
+        start = _BASE + task * _SIZE + _PAGE * rng.randrange(_SIZE // _PAGE - 64)
+        length = _PAGE * rng.randrange(1, 64)
+        name, word = ("madvise", "MADV_DONTNEED") if rng.random() < 0.8 else ("mprotect", "PROT_READ|PROT_WRITE")
+        split = rng.random() < halves
+        end = " <unfinished ...>" if split else ") = 0"
+        yield task, f"{name}({start:#x}, {length}, {word}{end}", f"<... {name} resumed>) = 0" if split else ""
+
+
+def _mapped(rng: random.Random) -> Iterator[tuple[int, str, str]]:
+    """Blocks that are mapped and unmapped, and a heap that grows."""
+    heap = 0x555500000000
+    while True:
+        length, at = _PAGE * rng.randrange(1, 64), _BASE - _SIZE + (rng.randrange(1 << 12) << 18)
+        yield 0, f"mmap(NULL, {length}, {_ANONYMOUS}, -1, 0) = {at:#x}", ""
+        heap += rng.randrange(2) << 17
+        yield 0, f"brk({heap:#x})             = {heap:#x}", ""
+        yield 0, f"munmap({at:#x}, {length}) = 0", ""
+
+
+def _whole(rng: random.Random) -> Iterator[tuple[int, str, str]]:
+    """A log of all calls: one in twenty has to do with memory."""
+    for task, call, _ in _released(rng, 1, 0):
+        yield task, call, ""
+        for _ in range(19):
+            yield (
+                task,
+                'read(3, "\\177ELF\\2\\1\\1\\3\\0\\0\\0\\0\\0\\0\\0\\0\\3\\0>\\0\\1\\0\\0\\0"..., 832) = 832',
+                "",
+            )
+
+
+KINDS: dict[str, Callable[[random.Random], Iterator[tuple[int, str, str]]]] = {
+    "madvise, one thread": lambda rng: _released(rng, 1, 0),
+    "madvise, four threads": lambda rng: _released(rng, 4, 0),
+    "the same, a third in halves": lambda rng: _released(rng, 4, 1 / 3),
+    "mmap, brk, munmap": _mapped,
+    "every call": _whole,
+}
+
+
+def write_log(path: Path, kind: str, size: int) -> int:
+    """Write a log of so many bytes, and a line or two; how many lines it has."""
+    rng, now, lines = random.Random(1), 1_700_000_000.0, 0
+    with path.open("w") as log:
+        for task in range(4):
+            log.write(f"100 {now:.6f} mmap(NULL, {_SIZE}, {_ANONYMOUS}, -1, 0) = {_BASE + task * _SIZE:#x}\n")
+        if "four" in kind or "halves" in kind:
+            for task in (1, 2, 3):
+                log.write(f"100 {now:.6f} clone(child_stack=0x7f, flags={_SHARED}) = {100 + task}\n")
+        for task, call, rest in KINDS[kind](rng):
+            now += rng.random() * 1e-4
+            lines += 1 + bool(rest)
+            log.write(f"{100 + task} {now:.6f} {call}\n" + (f"{100 + task} {now:.6f} {rest}\n" if rest else ""))
+            if lines % 64 == 0 and log.tell() >= size:
+                return lines
+    raise AssertionError("a log never ends by itself")
+
+
+def measure(path: Path) -> tuple[float, int, float]:
+    """Import a log in a process of its own: seconds of processor time, kB of memory, per cent understood."""
+
+    def run(found: multiprocess.Queue) -> None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        began = time.process_time()
+        imported = import_files([str(path)], str(path.with_name(f"{path.name}.trace")))
+        used = time.process_time() - began
+        found.put((used, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, imported.account.percent))
+
+    context = multiprocess.get_context("fork")
+    found = context.Queue()
+    process = context.Process(target=run, args=(found,))
+    process.start()
+    result: tuple[float, int, float] = found.get()
+    process.join()
+    return result
+
+
+@click.command()
+@click.option("--megabytes", default=10, type=click.IntRange(1, 10_000), help="Of each log. [10]")
+def main(megabytes: int) -> None:
+    """Write, import, measure."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="ptelab-") as directory, Progress("imports") as progress:
+        for i, kind in enumerate(KINDS):
+            progress.update(i / len(KINDS), kind)
+            log = Path(directory) / "log"
+            lines = write_log(log, kind, megabytes << 20)
+            seconds, memory, percent = measure(log)
+            rate = log.stat().st_size / 1e6 / seconds
+            rows.append([kind, f"{lines:,}", f"{percent:.1f} %", f"{seconds:.1f}", f"{rate:.1f}", f"{memory // 1024}"])
+    report.write(f"logs of {megabytes} MB; seconds of processor time; load {os.getloadavg()[0]:.1f}")
+    report.table(["kind", "lines", "understood", "s", "MB/s", "MiB of memory"], rows)
+
+
+if __name__ == "__main__":
+    main()
