@@ -207,18 +207,21 @@ class Strace:
             if self._unnumbered and who:
                 self._meet(int(who))
             return _DONE
+        half = rest[-1:] == ">" and rest.endswith(_UNFINISHED[0])
+        if half and name in _ENTERED:
+            return None
         try:
             tid = int(who) if who else self._tid
-            began = float(stamp) if clock.epoch and stamp else self._time(stamp, line_number)
-            if self._alias:
-                tid = self._alias.get(tid, tid)
-            if self._unnumbered and tid:
-                tid = self._meet(tid)
-            if rest[-1:] == ">" and rest.endswith(_UNFINISHED[0]):
-                return None if name in _ENTERED else self._begin(tid, name, rest, line_number, began)
-            words, value, took = _plain(rest)
+            words, value, took = ([], 0, 0.0) if half else _plain(rest)
+            began = float(stamp) if clock.epoch and stamp else self._time(stamp, line_number)  # once: stamps may add up
         except ValueError:
             return None
+        if self._alias:
+            tid = self._alias.get(tid, tid)
+        if self._unnumbered and tid:
+            tid = self._meet(tid)
+        if half:
+            return self._begin(tid, name, rest, line_number, began)
         time = began
         if took and began is not None and clock.now is not None and name != "munmap":
             time = began + took

@@ -194,6 +194,10 @@ def test_a_line_of_another_call_that_a_message_tore_is_no_loss(tmp_path):
 def test_relative_stamps_add_up_and_midnight_goes_on(tmp_path):
     relative, _ = read(tmp_path, "0.5 brk(NULL) = 0x1000\n0.25 brk(NULL) = 0x1000\n", several=True)
     assert [event.time for event in relative] == [0.5, 0.75]
+    text = "0.5 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 3</x>, 0) = 0x1000\n"
+    text += "0.25 madvise(0x1000, 4096, 4 <unfinished ...>\n"
+    relative, _ = read(tmp_path, f"{text}0.1 getpid() = 1\n0.2 getpid() = 1\n1.0 brk(NULL) = 0x1000\n", several=True)
+    assert [event.time for event in relative] == pytest.approx([0.5, 2.05])
     night, _ = read(tmp_path, "23:59:59 brk(NULL) = 0x1000\n00:00:01 brk(NULL) = 0x1000\n", several=True)
     assert [event.time for event in night] == [86399, 86401]
 
