@@ -227,9 +227,9 @@ def show(rec: Record) -> None:
     )
     report.write(f"{sums['lines']:,} lines: {sums['lines_agree']:,} agree, under {sums['policy']}")
     report.write(f"covered: {len(covered['verbs'])} of {len(VERBS)} verbs, {len(covered['words'])} words of operands")
-    report.write("errnos:  " + ", ".join(f"{errno} {count:,} x" for errno, count in covered["errnos"].items()))
+    report.prose("errnos:  " + ", ".join(f"{errno} {count:,} x" for errno, count in covered["errnos"].items()))
     if sums["never"]:
-        report.write(f"never:   {', '.join(sums['never'])}")
+        report.prose(f"never:   {', '.join(sums['never'])}")
 
 
 @click.command("agree")

@@ -41,10 +41,10 @@ LIGHT = {
 }
 LONGER = {
     "madvise-loop": (["run", "madvise-loop", "--size", "8M", "--host", *DEBUG], {0}),
-    "server-snapshot": (["run", "server-snapshot", "--scale", "100000", "--host", *DEBUG], {0}),
+    "server-snapshot": (["run", "server-snapshot", "--scale", "50000", "--host", *DEBUG], {0}),
     "finish-fault-deadlock": (["run", "finish-fault-deadlock", *DEBUG], {0}),
     "bad-input": (["run", "bad-input", *DEBUG], {0}),
-    "mremap-oom": (["run", "mremap-oom", "--seconds", "0.1", *DEBUG], {1, 4}),
+    "mremap-oom": (["run", "mremap-oom", "--seconds", "0.1", *DEBUG], {0, 1, 4}),
     "arena": (["arena", "--workload", "sweep", "--scale", "1024", "--policy", "none-rcu,refcount", *DEBUG], {0}),
     "soak": (["soak", "--faults", "1000"], {0}),
     "race": (["run", "race/no-flush"], {1}),
