@@ -41,6 +41,7 @@ COUNTS_VISITORS = engine.compiles("visitors")
 COUNTS_PERCPU = engine.compiles("percpu")
 FREES_UPPER = LOCKS_MM or COUNTS_VISITORS
 WIRES = engine.compiles("wired")
+COUNTS_DELTAS = engine.compiles("deltas")
 POINTS_PASS = DEBUG and not EXPLORES  # real processes tell where they are by the points they pass
 
 read_once = _primitives.read_once

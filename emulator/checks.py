@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from emulator.mm_types import (
+    CACHE_LINE,
     EPOCH_BITS,
     EPOCH_MAX,
     FRAMES,
@@ -172,6 +173,12 @@ def unwired(frozen: Frozen) -> int:
     words = frozen.views["config"]["cpu_words"][0]
     walks = frozen.views["cpu_word"]["word"][:: max(1, words)]
     return int(np.count_nonzero(frozen.views["ptdesc"]["policy_word"][frozen.live_pte]) + np.count_nonzero(walks & 1))
+
+
+def deltas(frozen: Frozen) -> int:
+    """No CPU holds back references of a table, and no table is under review."""
+    rows = frozen.views["cpu_word"]["word"].reshape(-1, int(frozen.views["config"]["cpu_words"][0]))
+    return int(np.count_nonzero(rows[:, CACHE_LINE // 8 :]))  # its first line is its epoch
 
 
 def zeros_counted(frozen: Frozen) -> int:
@@ -520,6 +527,7 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
     "no_visitors": no_visitors,
     "percpu_counted": percpu_counted,
     "unwired": unwired,
+    "deltas": deltas,
     "tables_installed": tables_installed,
     "tables_reachable": tables_reachable,
     "shared_tables": shared_tables,
@@ -548,6 +556,7 @@ CONDITIONAL = (  # checks that hold under some policies only: config.invariants
     "no_visitors",
     "percpu_counted",
     "unwired",
+    "deltas",
 )
 
 

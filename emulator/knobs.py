@@ -317,6 +317,16 @@ _KNOBS = (
         "pmap_enter_options of XNU: the wired count, across an allocation",
     ),
     Knob(
+        "review-early",
+        "a table that was seen at zero is reviewed an epoch early: not every CPU has added up since",
+        "H35, R-epoch; Refcache, kernel/refcache.cc of sv6: the epoch after next",
+    ),
+    Knob(
+        "revive-ignored",
+        "a review does not look whether somebody has come to the dying table since",
+        "Refcache, EuroSys 2013: the dying mark of a weak reference",
+    ),
+    Knob(
         "demote-uncounted",
         "the entries that a split of a huge page makes are not counted",
         "H34; pmap_demote_pde of FreeBSD, 78d3e2f45aae",

@@ -78,6 +78,8 @@ BESIDE += [mmap(BASE + SLOT, SLOT), touch(BASE + SLOT, PAGE_SIZE), uffd_move(BAS
 BESIDE += [jump(0)]
 TRIES = [mmap(BASE, SLOT), touch(BASE, 2 * PAGE_SIZE), dontneed(BASE, PAGE_SIZE), jump(0)]
 ASKS = [mmap(BASE, SLOT), touch(BASE, PAGE_SIZE), dontneed(BASE, SLOT), FREE_PTES, munmap(BASE, SLOT), jump(0)]
+RESTS = [mmap(BASE, 2 * SLOT), barrier(), touch(BASE, PAGE_SIZE), dontneed(BASE, SLOT), compute(20_000), jump(2)]
+RESTLESS = [barrier(), touch(BASE + SLOT, PAGE_SIZE), dontneed(BASE + SLOT, SLOT), jump(1)]
 POPULATES = [advise(MADV_POPULATE_READ, BASE, PAGE_SIZE), jump(0)]
 
 
@@ -149,6 +151,7 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     "free_ptes.found": Case((ASKS, MAPS_TOO), policy="two-counter-safe"),
     "free_ptes.cleared": Case((ASKS, MAPS_TOO), policy="two-counter-safe"),
     "corten.stray": Case(holds=(_READING, _GATHER), policy="corten"),
+    "refcache.gone": Case((RESTS, RESTLESS), (), policy="refcache", coordinator=True),
     "xnu.unhooked": Case(holds=(_READING, "the lock of the tables of mm 0", _GATHER), policy="xnu-ptd"),
     "xnu.waiting": Case(holds=(_READING, _GATHER), policy="xnu-ptd"),
     "upper.unhooked": Case(holds=(_WRITING,), policy="scan-eager"),

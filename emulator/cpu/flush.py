@@ -60,13 +60,19 @@ def has_remote_cpu(m, cpu, mm):
 
 
 @kernel
-def flush_tlb_others(m, cpu, mm, start, end, freed_tables, gen):
-    """Hand a flush of `mm` to the flush agent and sleep until all other CPUs that run it have carried it out."""
+def note_flush(m, cpu, mm, start, end, freed_tables, gen):
+    """Write down the flush that this CPU, or the coordinator, is about to ask for."""
     m.cpu.flush_mm[cpu] = mm
     m.cpu.flush_start[cpu] = start
     m.cpu.flush_end[cpu] = end
     m.cpu.flush_freed[cpu] = freed_tables
     m.cpu.flush_gen[cpu] = gen
+
+
+@kernel
+def flush_tlb_others(m, cpu, mm, start, end, freed_tables, gen):
+    """Hand a flush of `mm` to the flush agent and sleep until all other CPUs that run it have carried it out."""
+    note_flush(m, cpu, mm, start, end, freed_tables, gen)
     smp_store_release(m.cpu.flush_state, cpu, FLUSH_PENDING)  # pairs with the acquire in flush_agent
     coordinator_wake(m)
     point(m, cpu, FLUSH_REQUESTED, start, gen)
@@ -132,6 +138,34 @@ def tlb_remove_table_sync_one(m, cpu):
 
 
 @kernel
+def serve_flush(m, me, caller):
+    """Send the IPIs of a flush that `caller` has written down, and wait for their acks. Runs in the coordinator."""
+    mm = m.cpu.flush_mm[caller]
+    m.rcu.remote_flushes[0] += 1
+    for target in range(m.config.n_cpu[0]):
+        if target == caller or smp_load_acquire(m.cpu.mm, target) != mm or smp_load_acquire(m.cpu.lazy, target) != 0:
+            continue
+        m.cpu.ipi_mm[target] = mm
+        m.cpu.ipi_start[target] = m.cpu.flush_start[caller]
+        m.cpu.ipi_end[target] = m.cpu.flush_end[caller]
+        m.cpu.ipi_freed[target] = m.cpu.flush_freed[caller]
+        m.cpu.ipi_gen[target] = m.cpu.flush_gen[caller]
+        m.rcu.ipis[0] += 1
+        smp_store_release(m.cpu.ipi_request, target, m.cpu.ipi_request[target] + 1)
+    smp_mb()  # the requests before the look at lazy in wait_for_ack; pairs with the barrier in enter_idle
+    point_noirq(m, me, IPIS_SENT, caller, m.cpu.flush_gen[caller])
+    for target in range(m.config.n_cpu[0]):
+        wait_for_ack(m, me, target)
+
+
+@kernel
+def flush_by_coordinator(m, me, mm, start, end):
+    """flush_tlb_mm_range of unhooked tables, by the coordinator itself, whose row of `cpu` is `me`."""
+    note_flush(m, me, mm, start, end, 1, atomic_add_return(m.mm.tlb_gen, mm, 1))
+    serve_flush(m, me, me)
+
+
+@kernel
 def flush_agent(m, me):
     """Serve one round of flush requests: IPI the CPUs concerned, wait for their acks, release the callers.
 
@@ -141,26 +175,7 @@ def flush_agent(m, me):
     for caller in range(m.config.n_cpu[0]):
         if smp_load_acquire(m.cpu.flush_state, caller) != FLUSH_PENDING:
             continue
-        mm = m.cpu.flush_mm[caller]
-        m.rcu.remote_flushes[0] += 1
-        for target in range(m.config.n_cpu[0]):
-            if (
-                target == caller
-                or smp_load_acquire(m.cpu.mm, target) != mm
-                or smp_load_acquire(m.cpu.lazy, target) != 0
-            ):
-                continue
-            m.cpu.ipi_mm[target] = mm
-            m.cpu.ipi_start[target] = m.cpu.flush_start[caller]
-            m.cpu.ipi_end[target] = m.cpu.flush_end[caller]
-            m.cpu.ipi_freed[target] = m.cpu.flush_freed[caller]
-            m.cpu.ipi_gen[target] = m.cpu.flush_gen[caller]
-            m.rcu.ipis[0] += 1
-            smp_store_release(m.cpu.ipi_request, target, m.cpu.ipi_request[target] + 1)
-        smp_mb()  # the requests before the look at lazy in wait_for_ack; pairs with the barrier in enter_idle
-        point_noirq(m, me, IPIS_SENT, caller, m.cpu.flush_gen[caller])
-        for target in range(m.config.n_cpu[0]):
-            wait_for_ack(m, me, target)
+        serve_flush(m, me, caller)
         point_noirq(m, me, ACKED, caller, m.cpu.flush_gen[caller])
         smp_store_release(m.cpu.flush_state, caller, FLUSH_DONE)
         wake_up(m, m.cpu.wake, m.cpu.wake_sleepers, caller)

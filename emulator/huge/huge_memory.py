@@ -70,10 +70,12 @@ from emulator.pgtable_types import (
     PSE,
     RW,
     TABLE_DEPOSITED,
+    TABLE_UNHOOKED,
     USER,
 )
+from emulator.policy.policies import GOES_NOW
 from emulator.policy.pte_alloc import pte_alloc_try_get, pte_alloc_try_get_slow
-from emulator.policy.pte_ref import pte_table_init
+from emulator.policy.pte_ref import pte_table_goes, pte_table_init
 from emulator.tables.mmu_gather import tlb_adjust_range, tlb_flush_mmu, tlb_remove_huge_page
 from emulator.tables.unhook import note_pmd_cleared
 from emulator.uapi import ENOMEM, VM_HUGEPAGE
@@ -374,7 +376,10 @@ def zap_huge_pmd(m, cpu, mm, pmd, addr):
         mm_dec_nr_tables(m, mm)
         note_pmd_cleared(m, mm, pmd)
         m.cpu.tables_freed[cpu] += 1
-        free_table(m, cpu, table)
+        if pte_table_goes(m, cpu, pmd, table) == GOES_NOW:
+            free_table(m, cpu, table)
+        else:
+            smp_store_release(m.ptdesc.state, table, TABLE_UNHOOKED)
         if head != HUGE_ZERO_PAGE:
             add_mapcounts(m, head, -1)
             add_mm_rss(m, cpu, mm, -HPAGE_PMD_NR)

@@ -74,7 +74,7 @@ from emulator.pgtable_types import (
     SOFT_DIRTY,
     USER,
 )
-from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
+from emulator.policy.pte_ref import pte_lock, pte_put, pte_table_emptied, pte_try_get, pte_unlock
 from emulator.uapi import (
     VM_ACCESS_FLAGS,
     VM_NOHUGEPAGE,
@@ -175,13 +175,15 @@ def collapse_copy_page(m, cpu, mm, entry, frame, addr):
 def collapse_copy(m, cpu, mm, table, head, addr):
     """Bring the pages of a table, which nobody can reach, into a block, and empty it. How many pages it had."""
     clear_huge_page(m, head)
-    pages = 0
+    pages = cleared = 0
     for first in range(0, HPAGE_PMD_NR, ENTRIES_PER_LINE):
         if or_words(m.entry, entry_at(table, first), ENTRIES_PER_LINE) != 0:
             for i in range(first, first + ENTRIES_PER_LINE):
                 entry = read_once(m.entry, entry_at(table, i))
                 write_once(m.entry, entry_at(table, i), 0)
+                cleared += entry != 0
                 pages += collapse_copy_page(m, cpu, mm, entry, head + i, addr + i * PAGE)
+    pte_table_emptied(m, cpu, table, cleared)
     return pages
 
 

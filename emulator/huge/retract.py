@@ -26,8 +26,15 @@ from emulator.pages.rmap import first_link
 from emulator.pages.vma import find_vma, vma_limit, vmas_lock, vmas_unlock
 from emulator.pgtable import pmd_lookup, pmd_pgtable
 from emulator.pgtable_types import PAGE, PMD_SIZE, PTRS_PER_PTE
-from emulator.policy.pte_ref import walkers_look_again
-from emulator.tables.unhook import flush_and_free_table, free_pte_table, unhook_if_empty
+from emulator.policy.policies import GOES_LATER, GOES_NOW
+from emulator.policy.pte_ref import pte_table_goes, walkers_look_again
+from emulator.tables.unhook import (
+    flush_and_free_table,
+    flush_table,
+    free_pte_table,
+    unhook_if_empty,
+    unhook_pte_table,
+)
 from emulator.uapi import EINVAL
 from emulator.watch.lockdep import lockdep_assert_held
 from emulator.watch.paths import path_number, took
@@ -54,7 +61,11 @@ def retract_table(m, cpu, mm, addr):
     elif or_words(m.entry, table * PTRS_PER_PTE, PTRS_PER_PTE) == 0:
         took(m, cpu, RETRACT)
         point(m, cpu, EMPTY, table, pmd)
-        free_pte_table(m, cpu, mm, pmd, table, addr)
+        goes = pte_table_goes(m, cpu, pmd, table)
+        if goes == GOES_NOW:
+            free_pte_table(m, cpu, mm, pmd, table, addr)
+        elif goes == GOES_LATER and unhook_pte_table(m, cpu, mm, pmd, table):
+            flush_table(m, cpu, mm, addr)
 
 
 @kernel

@@ -6,6 +6,7 @@ are freed and zeroed when they are allocated again.
 """
 
 from emulator.atomic import (
+    COUNTS_DELTAS,
     COUNTS_ENTRIES,
     COUNTS_VISITORS,
     DEBUG,
@@ -262,7 +263,7 @@ def alloc_table(m, cpu, level):
     if level == 1 and m.ptdesc.generation[table] != 0:
         m.cpu.tables_reused[cpu] += 1
     m.ptdesc.level[table] = level
-    if COUNTS_ENTRIES:
+    if COUNTS_ENTRIES or COUNTS_DELTAS:
         m.ptdesc.nr_entries[table] = m.ptdesc.policy_word[table] = 0
     if DEBUG:
         m.ptdesc.ptl_dead[table] = 0

@@ -15,6 +15,7 @@ PIN_COUNT_RCU = 3  # a reference, taken under RCU
 PIN_RCU = 4  # nothing: looks are RCU read sections, and pte_lock looks at the pmd again
 PIN_MM = 12  # the one lock of the mm, in place of every ptl; behind it pte_lock looks at the pmd again
 PIN_WIRED = 256  # a count of visitors, taken under the lock of the mm, shared; rmap walks are waited for
+PIN_DELTAS = 2048  # a reference that each CPU counts for itself; a pmd is a weak one, which may be revived
 PIN_STRAY = 20  # nothing: as RCU, but a bit of the table tells pte_lock that it has gone
 COUNTED = 1  # the bit of those that count references
 LOOKS_AGAIN = 4  # the bit of those whose pte_lock may say no
@@ -28,6 +29,13 @@ PIN_HASHED = VISITORS
 PERCPU = 1024  # a reference, in a word on each CPU or in one, under RCU; entries hold one each
 PIN_PERCPU = PERCPU
 WIRED = 256  # the bit of those that count visitors apart
+DELTAS = 2048  # the bit of those whose CPUs count references for themselves
+
+WAYS = 64  # tables whose references a CPU counts for itself at once
+DELTA_WORDS = 16 + 2 * WAYS  # refcache.py
+
+# pte_table_goes: what becomes of a table that something else takes out
+GOES_ALREADY, GOES_NOW, GOES_LATER = 0, 1, 2
 
 # Policy.demand: what the instruction free_ptes does
 DEMAND_NONE = 0
@@ -41,6 +49,7 @@ FAMILIES = {
     "visitors": VISITORS,
     "percpu": PERCPU,
     "wired": WIRED,
+    "deltas": DELTAS,
 }  # what a build may leave out (engine.py): the bit of `pin`
 
 # Policy.reclaim: which zaps look whether they have emptied a table
@@ -89,6 +98,11 @@ class Policy:
     def counted(self) -> bool:
         """True if each table counts its users."""
         return self.pin & COUNTED != 0
+
+    @property
+    def has_agent(self) -> bool:
+        """True if an agent in the coordinator frees tables, in its own time."""
+        return self.pin & DELTAS != 0
 
     @property
     def sound(self) -> bool:
@@ -208,6 +222,13 @@ POLICIES = {
         "entries and visitors counted apart; a zap takes the table, and waits for page-outs",
         "XNU, arm64 pmap", PIN_WIRED | ENTRIES, cpu_words=1, invariants=("entries_counted", "unwired"),
         readers="a count of visitors", hole="reclaim leaves empty tables to the next zap", table_bytes=4, cpu_bytes=8,
+    ),
+    "refcache": Policy(
+        "each CPU counts for itself; a table that was at zero for an epoch goes, unless somebody came",
+        "RadixVM, sv6", PIN_DELTAS, RECLAIM_NONE, 1, cpu_words=DELTA_WORDS,
+        invariants=("pte_refcount", "empty_tables", "deltas"),
+        readers="a weak reference, revived", hole="two epochs late; a sleeping CPU holds up all",
+        table_bytes=24, cpu_bytes=8 * DELTA_WORDS,
     ),
 }  # fmt: skip
 

@@ -12,10 +12,15 @@ Every path says the same, whatever the policy; a policy's answers are in its own
     zap        pte_zap_begins               covered?
                pte_zapped, zap_ended        under the ptl, and after it: covered? skipped? let go of the ptl?
     life       pte_table_init               a table is about to be installed
+               pte_table_emptied            its pages have become a huge page's
+               pte_table_goes               teardown, retract or a zap of a huge page takes it out
     time       policy_tick                  a CPU is about to execute the next instruction: it returns to user mode
                policy_pressure              memory is short
                policy_demand                somebody asks: free_ptes
                policy_exit                  an mm has exited
+    CPU        policy_boundary              a CPU is in no table
+               policy_away, policy_back     and will be in none for long
+    agent      policy_agent, .._wanted      a turn in the coordinator
 
     pin            pte_try_get              pte_lock                      an empty table goes
     ===            ===========              ========                      ===================
@@ -25,11 +30,13 @@ Every path says the same, whatever the policy; a policy's answers are in its own
     percpu         counts on its CPU        always: it is pinned          at the end of a zap, or a visitor meets zero
     RCU            reads the pmd            if the pmd names it still     when its policy finds it
     wired          counts the visitor       always: it is pinned          at the end of a zap
+    deltas         revives, counts          always: it is pinned          at a review, by the agent
 
 `pin` and `reclaim` are words of `config` (policies.py); nothing outside of policy/ asks for them.
 """
 
 from emulator.atomic import (
+    COUNTS_DELTAS,
     COUNTS_ENTRIES,
     COUNTS_PERCPU,
     COUNTS_VISITORS,
@@ -74,8 +81,12 @@ from emulator.policy.pins import note_pin
 from emulator.policy.plain_count import count_entries, init_entries
 from emulator.policy.policies import (
     COUNTED,
+    DELTAS,
     EAGER,
     ENTRIES,
+    GOES_ALREADY,
+    GOES_LATER,
+    GOES_NOW,
     LOOKS_AGAIN,
     MM_LOCKED,
     PERCPU,
@@ -88,6 +99,17 @@ from emulator.policy.policies import (
 from emulator.policy.pt_reclaim import reclaim_locked, reclaim_unlocked
 from emulator.policy.ptlock import lock_table, lock_tables, unlock_table, unlock_tables
 from emulator.policy.rcu_readers import pte_lock_pair_rcu, pte_lock_rcu, pte_peek_rcu
+from emulator.policy.refcache import (
+    add_delta,
+    begin_counting,
+    between_instructions,
+    come_back,
+    go_away,
+    make_orphan,
+    pte_try_get_weak,
+    review_agent,
+    reviews_wanted,
+)
 from emulator.policy.two_counter import free_ptes
 from emulator.policy.upper import upper_tick
 from emulator.policy.xnu_ptd import enter_walk, in_walk, leave_and_free, leave_walk, pte_try_get_wired, unwire
@@ -112,6 +134,8 @@ def pte_try_get(m, cpu, pmd):
         table = pte_try_get_percpu(m, cpu, pmd)
     elif WIRES and pin & WIRED:
         table = pte_try_get_wired(m, cpu, pmd)
+    elif COUNTS_DELTAS and pin & DELTAS:
+        table = pte_try_get_weak(m, cpu, pmd)
     elif pin & COUNTED == 0:
         table = pmd_pgtable(read_once(m.entry, pmd))
     elif pin == PIN_COUNT_RCU:
@@ -206,6 +230,9 @@ def entry_changed(m, cpu, pmd, table, old, new, n):
         count_entries(m, cpu, table, old, new, n)
     elif COUNTS_PERCPU and pin & PERCPU:
         percpu_entries(m, cpu, table, n * ((new != 0) - (old != 0)))
+    elif COUNTS_DELTAS and pin & DELTAS:
+        if old == 0 and new != 0 and n != 0:
+            add_delta(m, cpu, table, n)
     elif old == 0 and new != 0 and pin & COUNTED:
         pte_get_many(m, cpu, pmd, n)
 
@@ -216,6 +243,9 @@ def pte_table_init(m, table, visitors, n, entry):
 
     Locking: the table must be private still.
     """
+    if COUNTS_DELTAS and m.config.pin[0] & DELTAS:
+        begin_counting(m, table, visitors + n)
+        return
     pte_ref_init(m, table, visitors if COUNTS_VISITORS and m.config.pin[0] & VISITORS else visitors + n)
     if COUNTS_PERCPU and m.config.pin[0] & PERCPU:
         percpu_init(m, table, visitors + n)
@@ -233,6 +263,8 @@ def pte_put_many(m, cpu, mm, pmd, addr, n):
     """
     if WIRES and m.config.pin[0] & WIRED:
         unwire(m, cpu, pmd)
+    elif COUNTS_DELTAS and m.config.pin[0] & DELTAS:
+        add_delta(m, cpu, pmd_pgtable(read_once(m.entry, pmd)), -n)
     elif m.config.pin[0] & COUNTED:
         table = pte_put_last(m, cpu, pmd, n)
         if table != 0:
@@ -254,6 +286,8 @@ def pte_put_many_tlb(m, cpu, mm, pmd, addr, n):
     """pte_put_many, and the table is freed through this CPU's gather. Locking: as pte_put_many."""
     if WIRES and m.config.pin[0] & WIRED:
         leave_and_free(m, cpu, mm, pmd)
+    elif COUNTS_DELTAS and m.config.pin[0] & DELTAS:
+        add_delta(m, cpu, pmd_pgtable(read_once(m.entry, pmd)), -n)
     elif m.config.pin[0] & COUNTED:
         table = pte_put_last(m, cpu, pmd, n)
         if table != 0:
@@ -267,7 +301,7 @@ def pte_put_many_tlb(m, cpu, mm, pmd, addr, n):
 @kernel_inline
 def pte_put_entries_tlb(m, cpu, mm, pmd, addr, n):
     """Put n references of entries that became none, and stay a visitor. Locking: as pte_put_many."""
-    if m.config.pin[0] & COUNTED:
+    if m.config.pin[0] & (COUNTED | DELTAS):
         pte_put_many_tlb(m, cpu, mm, pmd, addr, n)
 
 
@@ -317,6 +351,58 @@ def zap_ended(m, cpu, mm, pmd, table, details, start, end, skipped, cleared_pmd)
         free_covered(m, cpu, mm, pmd, table, start)
     elif COUNTS_PERCPU and m.config.pin[0] & PERCPU:
         percpu_zapped(m, cpu, table, details)
+
+
+@kernel_inline
+def pte_table_emptied(m, cpu, table, n):
+    """n entries of a table that nobody can reach were cleared: its pages are a huge page's now, and it is deposited."""
+    if COUNTS_DELTAS and m.config.pin[0] & DELTAS:
+        add_delta(m, cpu, table, -n)
+
+
+@kernel_inline
+def pte_table_goes(m, cpu, pmd, table):
+    """A table without entries is taken out, whatever the policy says: GOES_NOW if the caller frees it then, GOES_LATER
+    if the policy does, GOES_ALREADY if that has taken it out.
+
+    Locking: caller must hold what keeps visitors away, and no spinlock.
+    """
+    if COUNTS_DELTAS and m.config.pin[0] & DELTAS:
+        return GOES_LATER if make_orphan(m, cpu, pmd, table) else GOES_ALREADY
+    return GOES_NOW
+
+
+@kernel_inline
+def policy_boundary(m, cpu):
+    """This CPU is between two user accesses, in no table. Locking: caller must hold nothing."""
+    if COUNTS_DELTAS and m.config.pin[0] & DELTAS:
+        between_instructions(m, cpu)
+
+
+@kernel_inline
+def policy_away(m, cpu):
+    """This CPU is in no table, and comes to none until policy_back. Locking: caller must hold nothing."""
+    if COUNTS_DELTAS and m.config.pin[0] & DELTAS:
+        go_away(m, cpu)
+
+
+@kernel_inline
+def policy_back(m, cpu):
+    """This CPU comes back from policy_away."""
+    if COUNTS_DELTAS and m.config.pin[0] & DELTAS:
+        come_back(m, cpu)
+
+
+@kernel_inline
+def policy_agent(m, me):
+    """The turn of the policy's agent in the coordinator: 0 nothing to do, 1 it waits for CPUs, 2 it has moved."""
+    return review_agent(m, me) if COUNTS_DELTAS and m.config.pin[0] & DELTAS else 0
+
+
+@kernel_inline
+def policy_agent_wanted(m):
+    """True if the policy's agent has something to do."""
+    return COUNTS_DELTAS and m.config.pin[0] & DELTAS != 0 and reviews_wanted(m)
 
 
 @kernel_inline

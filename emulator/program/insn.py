@@ -32,7 +32,8 @@ from emulator.huge.retract import retract_page_tables
 from emulator.mm_types import NR_BARRIERS
 from emulator.pages.rss import sync_mm_rss
 from emulator.pgtable import access_ok
-from emulator.policy.pte_ref import policy_demand, policy_tick
+from emulator.policy.pte_ref import policy_away, policy_back, policy_boundary, policy_demand, policy_tick
+from emulator.program.coordinator import coordinator_loop
 from emulator.program.mmu import load, store
 from emulator.rmap_walks.anon_reclaim import shrink_anon
 from emulator.rmap_walks.migrate import do_migrate
@@ -52,7 +53,7 @@ from emulator.syscalls.swapfile import swapoff
 from emulator.syscalls.truncate import do_truncate, punch_hole
 from emulator.syscalls.uffd_move import move_pages
 from emulator.syscalls.vma_pieces import do_msync, madvise_remove
-from emulator.tables.rcu import coordinator_loop, rcu_qs
+from emulator.tables.rcu import rcu_qs
 from emulator.uapi import (
     EEXIST,
     EFAULT,
@@ -139,6 +140,7 @@ def boundary(m, cpu):
     """Between two user accesses: take interrupts, report a quiescent state. False if the run must end."""
     take_interrupts(m, cpu)
     rcu_qs(m, cpu)
+    policy_boundary(m, cpu)
     return read_once(m.run.stop, 0) == 0
 
 
@@ -195,6 +197,7 @@ def barrier_wait(m, cpu, barrier):
         return
     waits_for(m, cpu, WAIT_BARRIER, barrier)
     point(m, cpu, ARRIVED, barrier, generation)
+    policy_away(m, cpu)
     enter_idle(m, cpu)
     turns = 0
     while smp_load_acquire(m.barrier.generation, barrier) == generation and not stopped(m):
@@ -204,6 +207,7 @@ def barrier_wait(m, cpu, barrier):
         else:
             wait_on_timeout(m, cpu, m.barrier.generation, m.barrier.sleepers, barrier, generation, 0)
     exit_idle(m, cpu)
+    policy_back(m, cpu)
     waits_for(m, cpu, WAIT_NOTHING, 0)
 
 
@@ -555,6 +559,15 @@ def run_program(m, cpu, mm):
         m.cpu.insns[cpu] += 1
 
 
+@kernel
+def finish(m, cpu):
+    """The program of this CPU has ended: nobody waits for it any more."""
+    policy_away(m, cpu)
+    enter_idle(m, cpu)
+    smp_store_release(m.cpu.finished, cpu, 1)
+    coordinator_wake(m)
+
+
 @entry_point
 def run_cpu(m, cpu):
     """One CPU: wait for the start, run the program, go idle for good. Returns 0."""
@@ -566,9 +579,7 @@ def run_cpu(m, cpu):
     m.cpu.started_ns[cpu] = now_ns(m, cpu)
     run_program(m, cpu, m.cpu.mm[cpu])
     m.cpu.finished_ns[cpu] = now_ns(m, cpu)
-    enter_idle(m, cpu)
-    smp_store_release(m.cpu.finished, cpu, 1)
-    coordinator_wake(m)
+    finish(m, cpu)
     return 0
 
 

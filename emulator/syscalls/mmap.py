@@ -34,10 +34,18 @@ from emulator.pgtable_types import (
     TASK_SIZE,
     USER_PGTABLES_CEILING,
 )
-from emulator.policy.pte_ref import policy_exit
+from emulator.policy.policies import GOES_ALREADY, GOES_NOW
+from emulator.policy.pte_ref import policy_exit, pte_table_goes
 from emulator.syscalls.device import remap_pfn_range, unlink_file_vma
 from emulator.syscalls.mseal import any_sealed
-from emulator.tables.mmu_gather import ZAP_DROP_MARKERS, pte_free_tlb, tlb_finish_mmu, tlb_flush_mmu, tlb_gather_mmu
+from emulator.tables.mmu_gather import (
+    ZAP_DROP_MARKERS,
+    pte_free_tlb,
+    tlb_finish_mmu,
+    tlb_flush_mmu,
+    tlb_gather_mmu,
+    tlb_note_table,
+)
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import (
     EEXIST,
@@ -86,28 +94,32 @@ EXIT_LOCKED = point_number("exit.mmap-locked")
 
 
 @kernel
-def clear_table_entry(m, cpu, mm, entry, addr):
-    """Unhook the table that `entry` names and gather it."""
-    table = pgtable_of(m.entry[entry])
+def clear_table_entry(m, cpu, mm, entry, addr, frees):
+    """Unhook the table that `entry` names, and gather it if it `frees` that."""
+    table = pgtable_of(read_once(m.entry, entry))
     if m.ptdesc.deposit[table] != 0:
         BUG(m, cpu, BUG_DEPOSIT, table, 0, m.ptdesc.deposit[table])
     write_once(m.entry, entry, 0)  # the hardware of other CPUs may be walking here
     write_once(m.ptdesc.state, table, TABLE_UNHOOKED)
     m.ptdesc.unhooked_ns[table] = now_ns(m, cpu)
     mark_life(m, cpu, m.life.unhooked, table)
-    pte_free_tlb(m, cpu, table, addr)
+    if frees:
+        pte_free_tlb(m, cpu, table, addr)
+    else:
+        tlb_note_table(m, cpu, addr)
     mm_dec_nr_tables(m, mm)
 
 
 @kernel
-def free_pte_range(m, cpu, mm, pmd, addr):
+def free_pte_range(m, cpu, mm, pmd, table, addr):
     """Free one PTE table at teardown. Where the last put frees there must be none: zap has freed it (patch 5)."""
     took(m, cpu, FREE_PGTABLES)
-    table = pgtable_of(m.entry[pmd])
     if not m.config.tables_left[0]:
         BUG(m, cpu, BUG_TABLE_LEFT, table, 0, m.ptdesc.pte_refcount[table])
-    m.cpu.tables_freed[cpu] += 1
-    clear_table_entry(m, cpu, mm, pmd, addr)
+    goes = pte_table_goes(m, cpu, pmd, table)
+    if goes != GOES_ALREADY:
+        m.cpu.tables_freed[cpu] += 1
+        clear_table_entry(m, cpu, mm, pmd, addr, goes == GOES_NOW)
 
 
 @kernel
@@ -117,11 +129,12 @@ def free_pmd_range(m, cpu, mm, pud, addr, end, floor, ceiling):
     table = pgtable_of(m.entry[pud])
     while addr < end:
         pmd = entry_at(table, pmd_index(addr))
-        if m.entry[pmd] != 0:
-            free_pte_range(m, cpu, mm, pmd, addr)
+        entry = read_once(m.entry, pmd)  # an agent of the policy may be clearing it
+        if entry != 0:
+            free_pte_range(m, cpu, mm, pmd, pgtable_of(entry), addr)
         addr = (addr + PMD_SIZE) & -PMD_SIZE
     if start & -PUD_SIZE >= floor and ((end - 1) & -PUD_SIZE) + PUD_SIZE <= ceiling:
-        clear_table_entry(m, cpu, mm, pud, start)
+        clear_table_entry(m, cpu, mm, pud, start, True)
 
 
 @kernel
@@ -137,7 +150,7 @@ def free_pud_range(m, cpu, mm, pgd, addr, end, floor, ceiling):
         addr = following
         cond_resched(m, cpu)
     if start & -PGDIR_SIZE >= floor and ((end - 1) & -PGDIR_SIZE) + PGDIR_SIZE <= ceiling:
-        clear_table_entry(m, cpu, mm, pgd, start)
+        clear_table_entry(m, cpu, mm, pgd, start, True)
 
 
 @kernel

@@ -150,14 +150,20 @@ def tlb_remove_table(m, cpu, table):
         tlb_table_flush(m, cpu)
 
 
+@kernel_inline
+def tlb_note_table(m, cpu, addr):
+    """Note that a page-table page was unhooked that mapped `addr`."""
+    tlb_adjust_range(m, cpu, addr & -PAGE, PAGE)
+    m.cpu.gather_freed[cpu] = 1
+
+
 @kernel
 def pte_free_tlb(m, cpu, table, addr):
     """Free a page-table page that was unhooked; `addr` lies in the range it mapped.
 
     Source: pte_free_tlb, pmd_free_tlb and pud_free_tlb, asm-generic/tlb.h.
     """
-    tlb_adjust_range(m, cpu, addr & -PAGE, PAGE)
-    m.cpu.gather_freed[cpu] = 1
+    tlb_note_table(m, cpu, addr)
     if knob(m.config.early_ptlock_free):
         m.ptdesc.ptl_dead[table] = 1
     tlb_remove_table(m, cpu, table)

@@ -32,7 +32,6 @@ from emulator.atomic import (
     knob,
     now_ns,
     read_once,
-    sleep_on,
     smp_load_acquire,
     smp_mb,
     smp_mb__after_atomic,
@@ -42,7 +41,6 @@ from emulator.atomic import (
     xchg,
 )
 from emulator.bug import BUG, detecting, stopped, waits_for
-from emulator.cpu.flush import flush_agent
 from emulator.cpu.idle import enter_idle, exit_idle
 from emulator.cpu.interrupts import coordinator_wake, point, take_interrupts
 from emulator.cpu.wait import wait_on, wake_up
@@ -50,7 +48,6 @@ from emulator.locking.spinlock import ZONE_LOCK, spin_lock, spin_unlock
 from emulator.mm_types import GP_BUCKETS, RCU_AGES, TABLES
 from emulator.pages.page_alloc import poison_table
 from emulator.pgtable_types import TABLE_INSTALLED, TABLE_LIMBO, TABLE_UNHOOKED
-from emulator.tables.recovery import rcu_recover
 from emulator.watch.bugs import Bug
 from emulator.watch.lockdep import might_sleep, rcu_assert_held, rcu_assert_not_held
 from emulator.watch.pass_point import mark_life, point_noirq
@@ -62,10 +59,8 @@ WAIT_GRACE_PERIOD, WAIT_NOTHING = int(Wait.GRACE_PERIOD), int(Wait.NOTHING)
 BUG_DOUBLE_FREE = int(Bug.TABLE_DOUBLE_FREE)
 BUG_FREED_UNDER_READER = int(Bug.FREED_UNDER_RCU_READER)
 CALL_RCU_QUEUED = point_number("call_rcu.queued")
-COORDINATOR_IDLE = point_number("coordinator.idle")
 CALLBACKS_TAKEN = point_number("coordinator.callbacks")
 GP_ENDED = point_number("coordinator.gp-ended")
-NOTHING_TO_DO_US = 100_000  # the coordinator's sleep when nobody needs it; a waker cuts it short
 
 
 @kernel_inline
@@ -119,15 +114,21 @@ def account_rcu_age(m, cpu, table, generation):
 @kernel
 def call_rcu(m, cpu, table):
     """Free `table` after a grace period. The coordinator is woken only if it sleeps for want of work."""
+    call_rcu_on(m, cpu, cpu, table)
+
+
+@kernel
+def call_rcu_on(m, cpu, list_, table):
+    """call_rcu by the list of another CPU: the coordinator has none of its own."""
     if detecting(m) and m.ptdesc.state[table] != TABLE_UNHOOKED:
         BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], m.ptdesc.state[table])
     smp_store_release(m.ptdesc.state, table, TABLE_LIMBO)  # a reader that sees it looks at gp_seq: account_rcu_age
     mark_life(m, cpu, m.life.deferred, table)
     m.cpu.tables_deferred[cpu] += 1
     while True:
-        head = read_once(m.cpu.cb_head, cpu)
+        head = read_once(m.cpu.cb_head, list_)
         m.ptdesc.next[table] = head
-        if cmpxchg(m.cpu.cb_head, cpu, head, table) == head:
+        if cmpxchg(m.cpu.cb_head, list_, head, table) == head:
             break
     if head == 0 and read_once(m.rcu.asleep, 0) == 2:
         coordinator_wake(m)
@@ -219,7 +220,7 @@ def free_taken_bulk(m, me, cpu):
 def account_limbo(m):
     """Note how many tables wait for a grace period, if they were never more."""
     waiting = -m.rcu.freed[0]
-    for cpu in range(m.config.n_cpu[0]):
+    for cpu in range(m.config.n_cpu[0] + 1):
         waiting += data_race(m.cpu.tables_deferred, cpu)
     m.rcu.limbo_peak[0] = max(m.rcu.limbo_peak[0], waiting)
 
@@ -275,47 +276,6 @@ def grace_period_agent(m, me):
     if xchg(m.rcu.hurry, 0, 0) != 0:
         wake_all(m, m.rcu.gp_completed, 0)  # alloc_slowpath waits for memory
     return 2
-
-
-@kernel
-def all_finished(m):
-    """True once every CPU's program has ended."""
-    for cpu in range(m.config.n_cpu[0]):
-        if smp_load_acquire(m.cpu.finished, cpu) == 0:
-            return False
-    return True
-
-
-@kernel
-def coordinator_loop(m, me):
-    """Both agents, until every CPU has finished and every callback has run. Asleep whenever nobody needs it.
-
-    While tables wait for a grace period it looks again every config.tick_us, or at once for a CPU that is out of
-    memory. Flush requests wake it. If the last coordinator died, this one begins by clearing up behind it.
-    """
-    rcu_recover(m, me)
-    while True:
-        wake = read_once(m.rcu.wake, 0)
-        finished = all_finished(m)
-        served = flush_agent(m, me)
-        state = grace_period_agent(m, me)
-        if served != 0 or (state == 2 and (finished or read_once(m.rcu.hurry, 0) != 0)):
-            continue
-        if state == 0 and finished:
-            return
-        timeout = m.config.tick_us[0]
-        if state == 0:
-            timeout = NOTHING_TO_DO_US
-        elif finished or read_once(m.rcu.hurry, 0) != 0:
-            timeout = 50
-        point_noirq(m, me, COORDINATOR_IDLE, state, wake)
-        write_once(m.rcu.asleep, 0, 2 if state == 0 else 1)
-        smp_mb()
-        if knob(m.config.lost_wakeup) and state == 0:
-            sleep_on(m, me, m.rcu.wake, 0, read_once(m.rcu.wake, 0), 0)
-        elif read_once(m.rcu.wake, 0) == wake and (state != 0 or not wanted(m)):
-            sleep_on(m, me, m.rcu.wake, 0, wake, timeout)
-        write_once(m.rcu.asleep, 0, 0)
 
 
 @kernel

@@ -31,6 +31,7 @@ PATHS = (
     "zap switches a count to one word",
     "a table whose count is zero goes",
     "an unwired table goes",
+    "a review frees a table",
     "an empty upper table goes",
     "MADV_FREE, COLD, PAGEOUT",
     "MADV_PAGEOUT of a file",

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from emulator.pgtable import entry_at, pgtable_of, pmd_lookup
+from scenarios.races.review_early import RACE as EARLY
 from scenarios.zoo.bodies import (
     CACHED,
     EMPTY,
@@ -229,6 +230,26 @@ _CLAIMS = (
         source="XNU, arm64 pmap",
         policy="xnu-ptd",
         bound=1,
+    ),
+    Subject(
+        name="claim/at-zero-for-an-epoch",
+        text="a table that was at zero since every CPU has added up has no reference that one of them holds back",
+        scene=EARLY.scene,
+        knob="review-early",
+        detectors=EARLY.detectors,
+        source="RadixVM, EuroSys 2013; H35",
+        policy="refcache",
+        bound=2,
+    ),
+    Subject(
+        name="claim/a-visitor-revives",
+        text="a table that somebody has come to since it was seen at zero does not go by that review",
+        scene=EARLY.scene,
+        knob="revive-ignored",
+        detectors=EARLY.detectors,
+        source="RadixVM, EuroSys 2013",
+        policy="refcache",
+        bound=2,
     ),
     Subject(
         name="claim/plain-count-under-the-lock",

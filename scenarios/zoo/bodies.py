@@ -15,7 +15,7 @@ from emulator.huge.khugepaged import collapse_one
 from emulator.pages.vma import find_vma
 from emulator.pgtable import pgtable_of, pmd_lookup
 from emulator.policy.pte_alloc import pte_alloc_try_get
-from emulator.policy.pte_ref import policy_demand, pte_put
+from emulator.policy.pte_ref import policy_boundary, policy_demand, pte_put
 from emulator.rmap_walks.anon_reclaim import pageout_page
 from emulator.tables.mmu_gather import ZAP_RECLAIM
 from emulator.tables.pgalloc import pmd_alloc
@@ -118,6 +118,13 @@ def walk_then_fault(m: Any, cpu: int) -> None:
 def zap_then_fault(m: Any, cpu: int) -> None:
     """MADV_DONTNEED, then a fault in the same slot."""
     zap(m, cpu)
+    fault(m, cpu, 1)
+
+
+def rest_then_fault(m: Any, cpu: int) -> None:
+    """Two moments between instructions, in no table, then a fault beside the first page."""
+    policy_boundary(m, cpu)
+    policy_boundary(m, cpu)
     fault(m, cpu, 1)
 
 

@@ -10,8 +10,8 @@ from support import in_engine, random_program, state_after, state_of_seed
 from emulator import engine
 from emulator.policy.policies import POLICIES
 
-# by time: a scan, or which table a CPU takes after a grace period has brought an upper one back
-BY_TIME = [name for name, policy in POLICIES.items() if policy.scan_period or policy.upper]
+# by time: a scan, an agent, or which table a CPU takes after a grace period has brought an upper one back
+BY_TIME = [name for name, policy in POLICIES.items() if policy.scan_period or policy.upper or policy.has_agent]
 
 
 @pytest.mark.parametrize("policy", [name for name in POLICIES if name not in BY_TIME])

@@ -11,18 +11,18 @@ import numpy as np
 
 from emulator import engine
 from emulator.checks import audit
-from emulator.cpu.idle import enter_idle, exit_idle
-from emulator.cpu.interrupts import coordinator_wake
-from emulator.engines.explore import MAX_STEPS, Crash, attach, smp_store_release, world
+from emulator.cpu.idle import exit_idle
+from emulator.engines.explore import MAX_STEPS, Crash, attach, world
 from emulator.engines.memory_model import impose
 from emulator.engines.partial_order import choices_of, note_users, written
 from emulator.engines.race_detector import RaceDetector
 from emulator.mm_types import CPU, Geometry
 from emulator.pages.page_alloc import rmqueue_bulk
 from emulator.policy.policies import POLICIES
-from emulator.program.insn import run_program
+from emulator.policy.pte_ref import policy_away, policy_back
+from emulator.program.coordinator import coordinator_loop
+from emulator.program.insn import finish, run_program
 from emulator.segment import Segment
-from emulator.tables.rcu import coordinator_loop
 from workers.explorer.chance import Follow
 from workers.explorer.search import Strategy, tasks_of
 from workers.explorer.tracer import Words
@@ -172,6 +172,8 @@ class ExploredMachine:
         for cpu in range(1, cpus):
             m.cpu.lazy[cpu] = m.cpu.idle[cpu] = m.cpu.finished[cpu] = 1
         world.strategy = Follow(())
+        if cpus > 1:
+            world.run([partial(policy_away, m, cpu) for cpu in range(1, cpus)])
         world.run([partial(self._cpu, 0), partial(coordinator_loop, m, cpus)])
         if world.deadlock or world.mem[world.bug]:
             raise ValueError("the setup does not come to its end")
@@ -179,6 +181,7 @@ class ExploredMachine:
 
     def _awake(self, cpu: int) -> None:
         exit_idle(self.m, cpu)
+        policy_back(self.m, cpu)
         for zone in range(2):  # so that nobody has to go to the zone first of all
             if self.m.pcp.count[2 * cpu + zone] == 0:
                 rmqueue_bulk(self.m, cpu, zone)
@@ -186,17 +189,12 @@ class ExploredMachine:
 
     def _cpu(self, cpu: int) -> None:
         run_program(self.m, cpu, 0)
-        self._finish(cpu)
-
-    def _finish(self, cpu: int) -> None:
-        enter_idle(self.m, cpu)
-        smp_store_release(self.m.cpu.finished, cpu, 1)
-        coordinator_wake(self.m)
+        finish(self.m, cpu)
 
     def _body(self, cpu: int, body: Callable[[], Any]) -> None:
         body()
         if self.scene.coordinator:
-            self._finish(cpu)
+            finish(self.m, cpu)
 
     def bodies(self) -> list[Callable[[], Any]]:
         """One task per CPU, the coordinator last."""

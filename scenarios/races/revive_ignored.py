@@ -1,0 +1,27 @@
+"""A review does not look whether somebody has come to the dying table since: it takes the table out under an entry.
+
+CPU 0, MADV_DONTNEED            CPU 1, page fault               the coordinator
+====================            =================               ===============
+T: -1, for its last entry
+sees epoch 1, adds up
+  count of T: 0, dying
+                                sees epoch 2, adds up
+                                comes to T, and revives it
+                                  T: +1, for its entry
+                                                                all have seen 2: epoch 3
+                                                                T is still at 0; whether it is
+                                                                  dying is not looked at
+                                                                takes T out: there is an entry in it
+"""
+
+from scenarios.races.review_early import RACE as EARLY
+from scenarios.zoo.race import Race
+
+RACE = Race(
+    detectors=EARLY.detectors,
+    programs=EARLY.programs,
+    scene=EARLY.scene,
+    policy="refcache",
+    tick_us=50,
+    why="its weak references",
+)
