@@ -267,6 +267,8 @@ class Strace:
         """A line that is no call."""
         if _SUMMARY.match(line) or (self._summary and not line.startswith("\0")):
             self._summary = True
+        elif self._lines.cut_off and line != "\0":
+            self._account.note(f"{self._source}:{line_number}: the last line is cut off")
         elif not _CHATTER.match(line):
             why = "longer than a line may be" if line == "\0" else f"not a line of strace's: {line[:40]!a}"
             self._account.refuse(f"{self._source}:{line_number}", why)

@@ -171,8 +171,9 @@ def test_what_cannot_be_read_is_named_by_its_line(tmp_path):
     assert [text.split(": ")[0].rsplit(":")[-1] for text in account.first_malformed] == ["2", "3"]
 
 
-def test_a_last_line_that_is_cut_off_is_told_and_not_malformed(tmp_path):
-    events, account = read(tmp_path, "1 brk(NULL) = 0x1000\n1 madvise(0x1000, 40")
+@pytest.mark.parametrize("last", ["1 madvise(0x1000, 40", "1 17", "1 1700000001.5 mad"])
+def test_a_last_line_that_is_cut_off_is_told_and_not_malformed(tmp_path, last):
+    events, account = read(tmp_path, f"1 brk(NULL) = 0x1000\n{last}")
     assert (len(events), account.malformed, len(account.notes)) == (1, 0, 1)
 
 
