@@ -117,6 +117,8 @@ class Importer:
     def _task(self, event: Event) -> Task:
         self.people.settle()
         task = self.people.of(event)
+        if self.people.several:  # since now, it may be
+            self._touches.writer.when = self._when(event)
         if event.name not in _EXECS:
             self._placing.begin_late(self.people)
         return task

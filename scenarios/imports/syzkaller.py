@@ -25,6 +25,8 @@ from scenarios.imports.lines import Lines
 _CALL = re.compile(r"\s*(?:(r\d+) = )?([a-z_][a-z_0-9]*)(\$\w+)?\((.*?)\)(?:\s+\(([a-z][a-z0-9_:, ]*)\))?\s*$", re.I)
 _POINTER = re.compile(r"&\((0x[0-9a-f]+)(?:/0x[0-9a-f]+)?\)(?:=.*)?", re.I)
 _DATA, _DATA_SIZE = 0x7F0000000000, 16 << 20  # what the executor has mapped, as its programs write the address
+_FIRST = 1  # the task of those calls that the program waits for
+_LONG = 1_000_000  # lines after which a call that nobody waits for has ended
 _OPTIONS = re.compile(r"\s*(?:#|\{.*\}\s*$|$)")
 
 
@@ -38,12 +40,12 @@ class Syzkaller:
 
     def __init__(self, lines: Lines, account: Account) -> None:
         self._lines, self._account, self._source = lines, account, lines.name
-        self._asynchronous = False
+        self._asynchronous = 0  # calls so far that nobody waits for
 
     def __iter__(self) -> Iterator[Event]:
         """The events of the program."""
         prepared = {"addr": hex(_DATA), "len": str(_DATA_SIZE), "prot": "7", "flags": "0x32", "fd": "-1"}
-        yield Event(CALL, self._source, 0, None, 1, "mmap", prepared, _DATA)
+        yield Event(CALL, self._source, 0, 0.0, _FIRST, "mmap", prepared, _DATA, group=_FIRST)
         self._account.understood -= 1  # it is no line
         line_number = 0
         for block in self._lines:
@@ -67,8 +69,10 @@ class Syzkaller:
         if name not in {*PARAMETERS, *WITHOUT_EFFECT, *NOT_MODELLED, *CREATES} - {"ioctl"}:
             self._account.others[name] += 1
             return
-        if how and "async" in how:
-            self._account.note("(async): its calls are in the order of the program; ptelab explore tries the others")
+        waits = not (how and "async" in how)
+        if not waits:
+            self._account.note("(async): such a call overlaps all that follow (replay --timing program)")
+            self._asynchronous += 1
         words = [self._value(word) for word in split(operands)]
         args = dict(zip(PARAMETERS.get(name, ()), words, strict=False))
         value: int | None = 0
@@ -79,7 +83,9 @@ class Syzkaller:
             value = number(args["new_addr"] if fixed and "new_addr" in args else args["addr"])
         elif name == "process_madvise":
             value = 1 << 47
-        yield Event(CALL, self._source, line, None, 1, name, args, value)
+        began, ended = line / 1e6, (line if waits else line + _LONG) / 1e6  # the lines are the clock
+        tid = _FIRST if waits else _FIRST + self._asynchronous
+        yield Event(CALL, self._source, line, ended, tid, name, args, value, group=_FIRST, began=began)
 
     @staticmethod
     def _value(word: str) -> str:

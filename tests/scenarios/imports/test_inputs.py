@@ -82,10 +82,10 @@ def test_a_syzkaller_program_begins_with_what_its_executor_maps(tmp_path):
     assert lines == [
         "mm @ 0x1000000 0x7f0000000000 rwx",
         "mm @ 0x3000 0x7f0000000000 rw",
-        "dontneed @ 0x7f0000000000 0x400000",
-        "mr @ 0x7f0000000000 0x1000 0x1000 may,fixed @ 0x7f0000ffe000",
-        "mm @ 0x1000 0x7f0000000000 rw",
-        "hugepage @ 0x7f0000000000 0x1000",
+        "on 1 3 1000003 dontneed @ 0x7f0000000000 0x400000",  # nobody waits for it
+        "on 0 5 5 mr @ 0x7f0000000000 0x1000 0x1000 may,fixed @ 0x7f0000ffe000",
+        "on 0 6 6 mm @ 0x1000 0x7f0000000000 rw",
+        "on 0 6 6 hugepage @ 0x7f0000000000 0x1000",
     ]
     assert any("async" in text for text in found.account.notes)
 
