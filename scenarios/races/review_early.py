@@ -14,18 +14,19 @@ sees epoch 1, adds up
                                 would add up in epoch 2
 """
 
+from emulator.uapi import MADV_POPULATE_WRITE
 from scenarios.zoo.bodies import ONE_ENTRY, at_once, rest_then_fault, zap
 from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
-from workers.programs.program import dontneed, jump, mmap, touch
+from workers.programs.program import advise, compute, dontneed, jump, mmap, touch
 
 NEXT = BASE + PAGE
 
 
 def programs(seed: int) -> Programs:
-    """Two CPUs fill and empty a table by turns."""
+    """CPU 0 fills and empties a table, CPU 1 fills the rest of it and more in one call: it adds up behind that."""
     return [
-        [mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, PAGE), jump(1)],
-        [touch(NEXT, PAGE), dontneed(NEXT, PAGE), jump(0)],
+        [mmap(BASE, 3 * SLOT), touch(BASE, PAGE), compute(200), dontneed(BASE, PAGE), compute(200), jump(1)],
+        [advise(MADV_POPULATE_WRITE, NEXT, 2 * SLOT), dontneed(NEXT, 2 * SLOT), compute(100), jump(0)],
     ]
 
 

@@ -15,11 +15,23 @@ sees epoch 1, adds up
 """
 
 from scenarios.races.review_early import RACE as EARLY
-from scenarios.zoo.race import Race
+from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
+from workers.programs.program import dontneed, jump, mmap, touch
+
+NEXT = BASE + PAGE
+
+
+def programs(seed: int) -> Programs:
+    """Two CPUs fill and empty a table by turns."""
+    return [
+        [mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, PAGE), jump(1)],
+        [touch(NEXT, PAGE), dontneed(NEXT, PAGE), jump(0)],
+    ]
+
 
 RACE = Race(
     detectors=EARLY.detectors,
-    programs=EARLY.programs,
+    programs=programs,
     scene=EARLY.scene,
     policy="refcache",
     tick_us=50,
