@@ -39,7 +39,7 @@ GIVES_BACK = {  # the workloads after which no empty table is left; after the ot
     "htable": COUNTED,
     "percpu-ref": {"sweep", "pieces-64k", "pieces-4k", "fork", "truncate"},
     "refcache": COUNTED,
-    "xnu-ptd": COUNTED - {"free-reclaimed", "file-pageout"},
+    "xnu-ptd": COUNTED - {"free-reclaimed"},
 }
 BY_CHANCE = {("async-scan", "fork")}  # the child has what the parent had; nobody scans a child that waits
 OF_FILES = {"file-pageout", "truncate"}  # a GiB that maps a file keeps its PMD table, whatever the policy
