@@ -84,7 +84,7 @@ COUNTING = (
     ),
     change("share-count", "huge_pmd_share", "    m.ptdesc.pt_share_count[table] += 1\n", ""),
     change("unshare-count", "huge_pmd_unshare", "    m.ptdesc.pt_share_count[table] -= 1\n", ""),
-    change("huge-mapcounts", "zap_huge_pmd", "        add_mapcounts(m, entry >> PAGE_SHIFT, -1)\n", ""),
+    change("huge-mapcounts", "zap_huge_pmd", "            add_mapcounts(m, head, -1)\n", ""),
 )
 
 ACCOUNTING = (

@@ -97,7 +97,9 @@ def gup_huge_pmd(m, cpu, pmd, named, addr, write):
     """Count the frame of `addr` once more, in the leaf `named`, what the pmd held: the frame, or 0."""
     entry = huge_piece(named, addr)
     frame = entry >> PAGE_SHIFT
-    if (write and entry & RW == 0) or frame == ZERO_PAGE or not atomic_inc_not_zero(m.page.refcount, frame):
+    of_file = entry & FILE != 0 and not is_hugetlb(named)
+    usable = frame != ZERO_PAGE and not (write and (entry & RW == 0 or of_file))
+    if not usable or not atomic_inc_not_zero(m.page.refcount, frame):
         return 0
     took(m, cpu, GUP_FAST_HUGE)
     point(m, cpu, PINNED, 0, frame)
