@@ -1,15 +1,17 @@
 """vm_insert_pages: a driver maps pages it has, here those of the page cache, table by table, without a fault.
 
+A leaf that a fault has put there is taken away first.
+
 Source: insert_pages, mm/memory.c. v1 takes a reference per PMD iteration and puts one, behind the loop.
 """
 
 from emulator.atomic import kernel, knob
 from emulator.fault.filemap import map_cached_range
+from emulator.huge.huge_memory import pte_alloc_split
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.pages.vma import vma_lookup
 from emulator.pgtable import pmd_addr_end
 from emulator.pgtable_types import PAGE
-from emulator.policy.pte_alloc import pte_alloc_try_get
 from emulator.policy.pte_ref import pte_put
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.uapi import EFAULT, EINVAL, VM_FILE
@@ -29,7 +31,7 @@ def insert_range(m, cpu, mm, vma, start, end):
     while start < end:
         following = pmd_addr_end(start, end)
         pmd = pmd_alloc(m, cpu, mm, start)
-        table = pmd if pmd < 0 else pte_alloc_try_get(m, cpu, mm, pmd)
+        table = pmd if pmd < 0 else pte_alloc_split(m, cpu, mm, pmd, start)
         if table < 0:
             return table
         took(m, cpu, INSERT)

@@ -9,7 +9,7 @@ import pytest
 from support import BASE, FAMILIES, ONLINE, SLOT, at_rest, geometry_for
 
 from emulator.mm_types import PAGE_SIZE
-from emulator.uapi import MADV_COLD, MADV_COLLAPSE, MADV_PAGEOUT
+from emulator.uapi import EFAULT, MADV_COLD, MADV_COLLAPSE, MADV_PAGEOUT
 from workers.instruments import Instruments
 from workers.programs.program import (
     STOP,
@@ -18,6 +18,7 @@ from workers.programs.program import (
     dontneed,
     fork,
     gup,
+    insert_pages,
     jump,
     load,
     migrate,
@@ -89,12 +90,20 @@ def test_a_second_mapping_gets_the_leaf_by_one_fault_and_an_odd_one_pages(policy
         [migrate(BASE), migrate(pages=20)],
         [fork(2), store(BASE, 1), read(BASE, SLOT)],
         [gup(BASE, 4 * PAGE)],
+        [gup(BASE, PAGE, 5)],
+        [insert_pages(BASE, 4 * PAGE)],
     ],
     ids=lambda program: f"op{program[0].op}-{program[0].arg}-{program[0].length}",
 )
 def test_whatever_takes_it_apart_leaves_every_count_right(apart, policy):
     with huge(*apart, touch(BASE, SLOT // 4, SLOT // 16), COLLAPSE, read(BASE, SLOT // 4, PAGE * 8), policy=policy):
         pass
+
+
+def test_a_device_stores_to_no_page_of_a_file():
+    with huge(gup(BASE, PAGE, 5), load(BASE)) as views:
+        assert outcome(views)[0][3] == -EFAULT
+        assert views["cpu"]["loaded"][0] == 0
 
 
 def test_pages_that_were_stored_to_are_found_in_what_a_hole_leaves_of_it():
