@@ -98,7 +98,7 @@ ACCOUNTING = (
     change("rss-uffd", "mfill_atomic_pte", "1 if frame != 0 else 0)", "1)"),
     change("rss-discard", "discard_pte", "    atomic_add(m.mm.rss_anon, m.pvmw.mm[cpu], -1)\n", ""),
     change("tables-upper", "alloc_upper", "        mm_inc_nr_tables(m, mm)\n", ""),
-    change("tables-huge", "zap_huge_pmd", "    mm_dec_nr_tables(m, mm)\n", ""),
+    change("tables-huge", "zap_huge_pmd", "        mm_dec_nr_tables(m, mm)\n", ""),
     change("tables-unhook", "note_unhooked", "    mm_dec_nr_tables(m, mm)\n", ""),
     change("total-vm", "expand_vma", "(new_end - end) // PAGE", "(end - new_end) // PAGE"),
     change("memcg-uncharge", "uncharge_page", "    m.page_memcg[frame] = 0", "    pass"),

@@ -37,7 +37,7 @@ FLUSHING = (
     change("gather-end-short", "tlb_adjust_range", "addr + size)", "addr)"),
     change("gather-nested", "tlb_finish_mmu", "mm) > 1", "mm) > 2"),
     change("gather-nested-range", "tlb_finish_mmu", "        m.cpu.gather_end[cpu] = TASK_SIZE\n", ""),
-    change("gather-freed", "pte_free_tlb", "m.cpu.gather_freed[cpu] = 1", "m.cpu.gather_freed[cpu] = 0"),
+    change("gather-freed", "tlb_note_table", "m.cpu.gather_freed[cpu] = 1", "m.cpu.gather_freed[cpu] = 0"),
     change(
         "pages-before-flush",
         "tlb_flush_mmu",
@@ -79,10 +79,10 @@ FLUSHING = (
     ),
     change("unshare-flushes-pmd", "unmap_hugepage_range", "addr & -PUD_SIZE, PUD_SIZE)", "addr, PMD_SIZE)"),
     change("unshare-late-flush", "unmap_hugetlb_vmas", "    tlb_flush_mmu_tlbonly(m, cpu)\n", ""),
-    change("ipi-empty", "flush_agent", "m.cpu.ipi_end[target] = m.cpu.flush_end[caller]", "m.cpu.ipi_end[target] = 0"),
+    change("ipi-empty", "serve_flush", "m.cpu.ipi_end[target] = m.cpu.flush_end[caller]", "m.cpu.ipi_end[target] = 0"),
     change(
         "ipi-leaf-only",
-        "flush_agent",
+        "serve_flush",
         "m.cpu.ipi_freed[target] = m.cpu.flush_freed[caller]",
         "m.cpu.ipi_freed[target] = 0",
     ),

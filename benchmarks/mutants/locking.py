@@ -170,5 +170,5 @@ BARRIERS = (
         "smp_store_release(lock, i, 0)",
         "sleep_on(m, cpu, lock, i, 0, 1)\n    lock[i] = 0",
     ),
-    change("no-mb-flush-agent", "flush_agent", "    smp_mb()", "    pass"),
+    change("no-mb-flush-agent", "serve_flush", "    smp_mb()", "    pass"),
 )
