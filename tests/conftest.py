@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 os.environ["PTELAB_BUILD"] = "debug"
+os.environ.pop("COLUMNS", None)  # pytest loads readline, which tells the workers of -n the width of no terminal
 TAKEN = "paths taken"
 
 

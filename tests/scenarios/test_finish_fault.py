@@ -20,5 +20,5 @@ def test_the_deadlock_of_finish_fault_is_named_as_a_cycle_and_only_without_patch
     assert violation["detector"] == "no-progress"
     assert (
         "cycle: CPU 0 -> the page lock of page 1 of file 0 -> CPU 1 -> write-back of page 0 of file 0, in reclaim "
-        "-> CPU 0" in hung.stdout
+        "-> CPU 0" in " ".join(hung.stdout.split())
     )

@@ -25,8 +25,7 @@ PAGE = 1 << PAGE_SHIFT
 # categories of PAGEMAP_SCAN
 WRITTEN, FILE, PRESENT, SWAPPED, PFNZERO, HUGE, GUARD = 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 5, 1 << 6, 1 << 8
 _PAGEMAP_SCAN = 0xC0606610  # _IOWR('f', 16, struct pm_scan_arg)
-_ARG = struct.Struct("=12Q")  # struct pm_scan_arg: 12 words, of which the fifth is where the walk ended
-_WALK_END = 32
+_ARG = struct.Struct("=12Q")  # struct pm_scan_arg
 _BASE = FILE | PRESENT | SWAPPED | PFNZERO | HUGE
 _WANTED = (_BASE | WRITTEN | GUARD, _BASE | WRITTEN)  # guard markers have a bit of their own since Linux 6.15
 _REGIONS = 1 << 13  # of one call: 192 kB
@@ -97,9 +96,9 @@ def _scan(fd: int, start: int, end: int) -> np.ndarray:
             wanted = _WANTED[-1]
             continue
         parts.append(regions[:found].copy())
-        if found < _REGIONS:  # all was walked; `walk_end` is then where the kernel's own buffer was full last
+        if found < _REGIONS:
             break
-        (start,) = struct.unpack_from("=Q", arg, _WALK_END)
+        start = int(regions[-1]["end"])  # `walk_end` lies before it where all was walked: the kernel's buffer was full
     return np.concatenate(parts) if parts else np.empty(0, RANGE)
 
 
