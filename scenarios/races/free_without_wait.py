@@ -28,7 +28,7 @@ def programs(seed: int) -> Programs:
 
 
 RACE = Race(
-    detectors=("table-use-after-free", "freed-under-rcu-reader"),
+    detectors=("table-use-after-free", "ptlock-dead", "freed-under-rcu-reader"),
     programs=programs,
     scene=at_once(LAZYFREE, reclaim, zap),
     policy="xnu-ptd",
