@@ -56,7 +56,8 @@ def reclaim_page(m, cpu, slot):
     if done and read_once(m.cache.swap_map, slot) > SWAP_HAS_CACHE:
         swap_writepage(m, cpu, slot)  # dirty if it was pinned when it was unmapped
     clean = read_once(m.cache.dirty, slot) == 0 or read_once(m.cache.swap_map, slot) == SWAP_HAS_CACHE
-    if done and clean and read_once(m.cache.writeback, slot) == 0:
+    small = read_once(m.cache.order, slot) == 0
+    if done and clean and small and read_once(m.cache.writeback, slot) == 0:
         took(m, cpu, RECLAIM_PAGE)
         delete_from_page_cache(m, cpu, slot)
         m.cpu.reclaimed[cpu] += 1

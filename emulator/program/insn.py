@@ -32,6 +32,7 @@ from emulator.huge.retract import retract_page_tables
 from emulator.mm_types import NR_BARRIERS
 from emulator.pages.rss import sync_mm_rss
 from emulator.pgtable import access_ok
+from emulator.pgtable_types import PAGE, TASK_SIZE
 from emulator.policy.pte_ref import policy_away, policy_back, policy_boundary, policy_demand, policy_tick
 from emulator.program.coordinator import coordinator_loop
 from emulator.program.mmu import load, store
@@ -377,7 +378,7 @@ def execute_file(m, cpu, mm, op, addr, length, arg):
     if op == TRUNCATE:
         return do_truncate(m, cpu, addr, arg)
     if op == RETRACT:
-        return retract_page_tables(m, cpu, addr, 0, m.config.file_pages[0])
+        return retract_page_tables(m, cpu, addr, 0, TASK_SIZE // PAGE)
     if op == PUNCH_HOLE:
         return punch_hole(m, cpu, addr, arg, length)
     if op == MSYNC:

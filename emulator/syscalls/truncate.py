@@ -122,9 +122,16 @@ def split_partial_folios(m, cpu, file, first, end):
 
 @kernel
 def truncate_inode_page(m, cpu, file, pgoff):
-    """Take one page out of the cache and off the disk. Locking: takes and releases the page lock."""
+    """Take one page out of the cache and off the disk. Locking: takes and releases the page lock.
+
+    It is a small page once its lock is held and its folio was split: a collapse needs that lock.
+    """
     slot = cache_slot(m, file, pgoff)
     lock_page(m, cpu, slot)
+    while m.cache.order[slot] != 0:
+        unlock_page(m, cpu, slot)
+        split_file_folio(m, cpu, file, pgoff, True)
+        lock_page(m, cpu, slot)
     if m.cache.frame[slot] != 0:
         wait_on_page_writeback(m, cpu, slot, WRITEBACK)
         while read_once(m.page.mapcount, m.cache.frame[slot]) != 0:
@@ -144,7 +151,6 @@ def truncate_range(m, cpu, file, first, end, even_cows):
     point(m, cpu, UNMAPPED, file, first)
     split_partial_folios(m, cpu, file, first, end)
     for pgoff in range(first, min(end, m.config.file_pages[0])):
-        split_file_folio(m, cpu, file, pgoff, True)
         truncate_inode_page(m, cpu, file, pgoff)
     if even_cows:
         unmap_mapping_range(m, cpu, file, first, end, 1)

@@ -128,3 +128,16 @@ def test_faults_holes_and_collapse_race_without_a_violation(policy):
     ]
     with huge(*program, then=other, policy=policy, instruments=Instruments(online=True, perturb=16)):
         pass
+
+
+def test_a_file_that_is_cut_while_others_collapse_it_loses_no_frame_that_is_mapped():
+    rounds = 200
+    with huge(
+        barrier(),
+        touch(BASE, SLOT, SLOT // 8),
+        COLLAPSE,
+        jump(4, rounds),
+        then=[barrier(), truncate(0, 300), truncate(0, PAGES), jump(1, rounds)],
+        instruments=Instruments(online=True, perturb=8),
+    ):
+        pass
