@@ -15,6 +15,7 @@ TASKS = 4  # the coordinator among them
 NAMES = [f"race/{name}" for name in RACES]
 DEEP = ("race/ipi-for-grace-period", "race/null-prealloc", "race/move-without-rmap-lock")  # longer than a minute
 DEEP = (*DEEP, "race/stale-table-after-switch")  # five preemptions
+SLOW = ("race/upper-read-locked", "race/cache-before-flush", "race/review-early")  # six seconds and more
 
 
 @pytest.mark.parametrize("name", RACES)
@@ -41,7 +42,13 @@ def test_scenes_are_clean_without_preemptions_and_with_their_piece_in_place(name
     assert {name: [word, what] for name, (word, what, *_) in found.items() if not word.startswith("pass")} == {}
 
 
-@pytest.mark.parametrize("names", pieces([name for name in NAMES if name not in DEEP], 7))
+@pytest.mark.parametrize(
+    "names",
+    [
+        *pieces([name for name in NAMES if name not in (*DEEP, *SLOW)], 7),
+        *(pytest.param([name], marks=pytest.mark.stress) for name in SLOW),
+    ],
+)
 def test_scenes_meet_their_race_and_its_short_schedule_repeats_it_ten_times_in_ten(names):
     found = in_engine("explore", litmus.searched, names, True, 4)
 
