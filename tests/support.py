@@ -12,11 +12,12 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from emulator import engine
 from emulator.checks import audit
@@ -225,6 +226,11 @@ def raced(times: int, cpus: int, rounds: int, policy: str, knobs: Sequence[str])
     return [race(hammer(cpus, rounds), policy, knobs) for _ in range(times)]
 
 
+def by_family(policies: Iterable[str]) -> list[Any]:
+    """Each policy as a parameter: one of each family in `make test`, the others in `make stress`."""
+    return [name if name in FAMILIES else pytest.param(name, marks=pytest.mark.stress) for name in policies]
+
+
 def pieces(names: Sequence[str], count: int) -> list[list[str]]:
     """So many lists of about the same length: each is one process of its own for in_engine."""
     return [list(names[k::count]) for k in range(count)]
@@ -264,6 +270,7 @@ __all__ = [
     "SLOT",
     "alone",
     "at_rest",
+    "by_family",
     "geometry_for",
     "hammer",
     "in_engine",

@@ -9,6 +9,7 @@ import gzip
 from pathlib import Path
 
 import pytest
+from support import by_family
 
 from emulator.policy.policies import POLICIES
 from scenarios.traces.agreement import first_dependent, first_difference, vmpte_and_rest
@@ -19,6 +20,7 @@ HERE = Path(__file__).parent
 CASES = sorted((HERE / "cases").glob("*.trace"))
 JEMALLOC = HERE / "recorded" / "jemalloc_decay0.trace.gz"
 PYTHON = HERE / "recorded" / "python_lists.trace.gz"
+SOME = [path if at % 4 == 0 else pytest.param(path, marks=pytest.mark.stress) for at, path in enumerate(CASES)]
 COUNTED = [policy for policy in POLICIES if POLICIES[policy].counted]
 
 # Where an empty table goes, the next touch may find room for a huge page, and collapse nothing to collapse.
@@ -63,7 +65,7 @@ def only_vmpte_differs(path, without, policies):
         assert result.passed, (result.violation, result.checks)
 
 
-@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOME, ids=lambda path: path.stem)  # every case is held against Linux above
 def test_without_reclaim_only_tables_differ_and_refcount_frees_every_one_that_linux_frees(path, record_property):
     recorded, trace = expected(path), parse(path)
 
@@ -94,7 +96,7 @@ def test_the_jemalloc_heap_gives_what_linux_was_recorded_to_do_on_all_48212_line
     assert result.passed, (result.violation, result.checks)
 
 
-@pytest.mark.parametrize("policy", COUNTED)
+@pytest.mark.parametrize("policy", by_family(COUNTED))
 def test_the_jemalloc_heap_needs_no_more_tables_where_they_are_counted(policy):
     recorded_vmpte, recorded_rest = columns(expected(JEMALLOC), True)
 
@@ -106,7 +108,7 @@ def test_the_jemalloc_heap_needs_no_more_tables_where_they_are_counted(policy):
     assert result.passed, (result.violation, result.checks)
 
 
-@pytest.mark.parametrize("policy", [policy for policy in POLICIES if not POLICIES[policy].upper])
+@pytest.mark.parametrize("policy", by_family(policy for policy in POLICIES if not POLICIES[policy].upper))
 def test_the_python_lists_give_what_linux_was_recorded_to_do_on_all_30365_lines(policy):
     """The programs move their arrays, and release no whole table before they unmap it."""
     result = run_replay(PYTHON, policy)

@@ -4,6 +4,7 @@ Covers: emulator/pages/rss
 """
 
 import pytest
+from support import by_family
 
 from emulator.policy.policies import POLICIES
 from scenarios import madvise_loop
@@ -32,7 +33,7 @@ def loop(policy, base_kb=40, size=50 << 30, piece=2 << 20):
     return record.rows[0]
 
 
-@pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy not in BY_TIME])
+@pytest.mark.parametrize("policy", by_family(policy for policy in POLICIES if policy not in BY_TIME))
 def test_fifty_gib_of_touch_and_release_leave_the_cover_letters_vmpte(policy):
     row = loop(policy)
 

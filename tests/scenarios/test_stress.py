@@ -49,7 +49,7 @@ def test_random_programs_leave_a_sound_machine_in_the_plain_build():
     assert not found, told(found)
 
 
-@pytest.mark.parametrize("build", ["debug", "plain"])
+@pytest.mark.parametrize("build", ["plain", pytest.param("debug", marks=pytest.mark.stress)])
 def test_random_programs_race_soundly_on_the_semaphore_engine(build):
     checks = "online" if build == "debug" else "audit"
 

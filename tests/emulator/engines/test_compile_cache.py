@@ -127,6 +127,7 @@ def test_a_cache_that_others_may_write_to_is_not_used_and_that_is_said_once(tmp_
     assert os.listdir(home / "ptelab") == []
 
 
+@pytest.mark.stress  # which places are not safe is said above, without a compilation
 def test_where_there_is_no_safe_place_a_run_compiles_for_itself_says_so_once_and_leaves_nothing(tmp_path):
     (tmp_path / "ptelab").mkdir(mode=0o700)
     tmp_path.chmod(0o777)

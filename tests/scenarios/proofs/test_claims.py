@@ -10,13 +10,29 @@ from support import in_engine, pieces
 from scenarios.proofs.claims import CLAIMS
 
 NAMES = [f"claim/{name}" for name in CLAIMS]
+LONG = ["claim/a-visitor-revives", "claim/at-zero-for-an-epoch", "claim/crash-while-freeing"]  # half a minute or more
 
 
-@pytest.mark.parametrize("names", pieces(NAMES, 4))
-def test_claims_hold(names):
-    found = in_engine("explore", litmus.searched, names, False)
+def hold(names, bound=None):
+    """Every claim passes."""
+    found = in_engine("explore", litmus.searched, names, False, bound)
 
     assert {name: [word, what] for name, (word, what, *_) in found.items() if not word.startswith("pass")} == {}
+
+
+@pytest.mark.parametrize("names", pieces([name for name in NAMES if name not in LONG], 2))
+def test_claims_hold(names):
+    hold(names)
+
+
+def test_claims_of_many_interleavings_hold_without_preemptions():
+    hold(LONG, 0)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("name", LONG)
+def test_claims_of_many_interleavings_hold(name):
+    hold([name])
 
 
 @pytest.mark.parametrize("names", pieces(NAMES, 2))

@@ -5,6 +5,7 @@ Covers: scenarios/mremap_oom
 
 import json
 
+import pytest
 from command import ptelab
 from support import ROOT
 
@@ -49,6 +50,7 @@ def test_an_mremap_that_fails_loses_pages_only_where_tables_are_counted():
     assert run.returncode == 1
 
 
+@pytest.mark.stress  # tests/scenarios/races/test_scenes.py runs the schedule itself
 def test_a_defect_that_has_a_schedule_is_shown_by_it():
     run = ptelab("findings", "--only", "D7", "--seeds", "1", "--json", "-")
 
