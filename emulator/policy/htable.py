@@ -52,7 +52,7 @@ BUG_UNDERFLOW = int(Bug.COUNT_UNDERFLOW)
 FOUND = point_number("htable.found")
 KEPT = point_number("htable.kept")
 UNLINKED = point_number("htable.unlinked")
-LAST_VISITOR = path_number("the last visitor takes an empty table out")
+LAST_VISITOR = path_number("the last visitor takes its table")
 
 
 @kernel_inline

@@ -50,7 +50,7 @@ from emulator.tables.mmu_gather import ZAP_DROP_MARKERS, ZAP_KEEP_COWS, tlb_remo
 from emulator.tables.rcu import rcu_read_lock, rcu_read_unlock, synchronize_rcu
 from emulator.tables.unhook import check_empty, flush_table, note_unhooked
 from emulator.watch.bugs import Bug
-from emulator.watch.lockdep import rcu_assert_held
+from emulator.watch.lockdep import might_sleep, rcu_assert_held
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 
@@ -183,6 +183,7 @@ def percpu_unpin(m, cpu, pmd, table):
 @kernel
 def switch_to_atomic(m, cpu, table):
     """Have the count of a table in one word. Locking: caller must hold a reference, no spinlock, no read section."""
+    might_sleep(m, cpu)
     if cmpxchg(m.ptdesc.policy_word, table, PERCPU, SWITCHES) != PERCPU:
         return
     took(m, cpu, SWITCHED)
@@ -227,7 +228,7 @@ def switch_back(m, cpu, pmd, table):
 def try_to_free_user_pte(m, cpu, pmd):
     """Leave the table at `pmd`, and free it if it has no other visitor and no entry.
 
-    Locking: caller must hold a reference and no spinlock, and be outside of any read section.
+    Locking: as switch_to_atomic.
     """
     table = pmd_pgtable(read_once(m.entry, pmd))
     switch_to_atomic(m, cpu, table)

@@ -367,6 +367,7 @@ def pte_table_goes(m, cpu, pmd, table):
 
     Locking: caller must hold what keeps visitors away, and no spinlock.
     """
+    might_sleep(m, cpu)
     if COUNTS_DELTAS and m.config.pin[0] & DELTAS:
         return GOES_LATER if make_orphan(m, cpu, pmd, table) else GOES_ALREADY
     return GOES_NOW

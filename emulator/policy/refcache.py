@@ -65,7 +65,7 @@ from emulator.watch.waits import Wait
 BUG_PMD_CHANGED = int(Bug.PMD_CHANGED_UNDER_PIN)
 DYING_TABLE, NOTHING = int(Wait.DYING_TABLE), int(Wait.NOTHING)
 REVIEWED = path_number("a review frees a table")
-GONE_POINT = point_number("refcache.gone")
+GONE_POINT = point_number("coordinator.refcache-gone")
 # of a CPU's words; the coordinator's EPOCH is everybody's, and its REVIEWS the first table under review
 EPOCH, USED, REVIEWS, FIRST_WAY = 0, 1, 8, 16
 AWAY = -1  # as EPOCH: nothing is held back, and the CPU is not waited for
@@ -224,7 +224,7 @@ def pte_try_get_weak(m, cpu, pmd):
 def make_orphan(m, cpu, pmd, table):
     """A table is about to be taken out by the caller, and freed by its review. False if the review has taken it out.
 
-    Locking: caller must hold what keeps visitors away, and no spinlock.
+    Locking: as pte_table_goes.
     """
     epoch = read_once(m.cpu_word, epoch_word(m)) + 3
     while True:

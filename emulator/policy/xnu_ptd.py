@@ -49,6 +49,7 @@ from emulator.pgtable import address_of, pmd_pgtable, ptl_of, same_ptl, table_of
 from emulator.tables.mmu_gather import tlb_remove_table_free
 from emulator.tables.unhook import check_empty, flush_table, note_unhooked
 from emulator.watch.bugs import Bug
+from emulator.watch.lockdep import might_sleep
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 from emulator.watch.waits import Wait
@@ -94,6 +95,7 @@ def wait_for_walks(m, cpu):
 
     Locking: caller must hold no spinlock, and no lock that an rmap walk takes on its way.
     """
+    might_sleep(m, cpu)
     smp_mb()  # what it has unhooked comes first; pairs with the barrier in enter_walk
     for other in range(m.config.n_cpu[0]):
         seen = smp_load_acquire(m.cpu_word, walk_word(m, other))

@@ -51,7 +51,7 @@ from emulator.tables.mmu_gather import ZAP_KEEP_COWS, tlb_finish_mmu, tlb_gather
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EAGAIN, EINTR, EINVAL, ENOMEM
-from emulator.watch.lockdep import lockdep_assert_held, mmap_assert_write_locked
+from emulator.watch.lockdep import lockdep_assert_held, mmap_assert_locked, mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 
 SCAN_PAGE_LOCK, SCAN_TRUNCATED, SCAN_PAGE_COMPOUND = 16, 17, 18
@@ -163,6 +163,7 @@ def maps_block(m, cpu, mm, pmd, addr, head):
 
     Locking: caller must hold mmap_lock; takes and releases ptl.
     """
+    mmap_assert_locked(m, cpu, mm)
     table = pte_try_get(m, cpu, pmd)
     if table == 0 or not pte_lock(m, cpu, pmd, table):
         return SCAN_SUCCEED

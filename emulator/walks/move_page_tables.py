@@ -183,6 +183,7 @@ def move_table(m, cpu, mm, old_entry, new_entry, old, size):
     lock_rmap a CPU that has found an entry at its old address clears it and flushes that (97113eb39fa7). Source:
     move_normal_pmd, _pud.
     """
+    mmap_assert_write_locked(m, cpu, mm)
     pmd_lock_pair(m, cpu, old_entry, new_entry)
     entry = read_once(m.entry, old_entry)
     done = (entry != 0 or knob(m.config.stale_pmd_move)) and read_once(m.entry, new_entry) == 0

@@ -27,7 +27,7 @@ PATHS = (
     "free_ptes",
     "zap unhooks the table first",
     "an emptied table goes, stray",
-    "the last visitor takes an empty table out",
+    "the last visitor takes its table",
     "zap switches a count to one word",
     "a table whose count is zero goes",
     "an unwired table goes",

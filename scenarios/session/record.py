@@ -18,6 +18,7 @@ import click
 from emulator import engine
 from emulator.mm_types import NR_PATHS
 from scenarios.reports.extra import ReportError, missing
+from scenarios.reports.long_form import csv_text
 from scenarios.reports.reading import Run
 from scenarios.session import errors
 from scenarios.session.style import style
@@ -218,8 +219,6 @@ class Record:
         if file is not None:
             write_file(file, text)
         if as_csv:
-            from scenarios.reports.long_form import csv_text
-
             write_file("-", csv_text([Run(self.scenario, data)]))
         return bool(on_stdout(file))
 

@@ -161,7 +161,8 @@ def kb(value: float) -> str:
 def paths(taken: Mapping[str, int]) -> list[str]:
     """How often each path of docs/paths.md was taken, two in a line, and which never was."""
     never = [path for path, times in taken.items() if times == 0]
-    lines = [f"{path:<30} {times:>14,}" for path, times in taken.items()]
+    longest = max(map(len, taken))
+    lines = [f"{path:<{longest}} {times:>14,}" for path, times in taken.items()]
     half = (len(lines) + 1) // 2
     pairs = [f"{left}    {right}".rstrip() for left, right in zip_longest(lines[:half], lines[half:], fillvalue="")]
     said = f"; never: {', '.join(never)}" if never else ""

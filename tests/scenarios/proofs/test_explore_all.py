@@ -80,4 +80,4 @@ def test_the_pages_in_the_tree_have_the_form_that_is_written():
 def test_make_writes_no_page_unless_it_is_told_to():
     makefile = (ROOT / "Makefile").read_text()
 
-    assert re.findall(r"--write \S+", makefile) == ["--write $(WRITE))"] * 2
+    assert re.findall(r"--write \S+", makefile) == ["--write '$(WRITE)')"] * 2
