@@ -186,7 +186,13 @@ def kept_in(cache: Path | None) -> Iterator[None]:
 
 
 def _forget_old(cache: Path) -> None:
+    """Take away what was not used for longest, unless somebody fills it just now."""
     others = [d for d in cache.parent.iterdir() if d.is_dir() and d != cache]
     for old in sorted(others, key=lambda d: d.stat().st_mtime)[:-_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
-        (cache.parent / f"{old.name}.lock").unlink(missing_ok=True)
+        with open(cache.parent / f"{old.name}.lock", "a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(old, ignore_errors=True)
+            os.unlink(lock.name)

@@ -109,6 +109,20 @@ def test_who_fills_for_ever_is_named(tmp_path, monkeypatch):
             filling.__enter__()
 
 
+def test_the_caches_used_last_are_kept_and_none_that_is_being_filled_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(compile_cache, "_KEPT", 1)
+    for age, name in enumerate(("filled", "old", "recent")):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (age, age))
+
+    with open(tmp_path / "filled.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with compile_cache.filling(tmp_path / "new"):
+            pass
+
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["filled", "new", "recent"]
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o757])
 @pytest.mark.parametrize("where", ["ptelab", "."])
 def test_a_cache_that_others_may_write_to_is_not_used_and_that_is_said_once(tmp_path, mode, where):
