@@ -67,7 +67,17 @@ MEETINGS = {
 
 def test_random_programs_take_every_path():
     runs = 0
-    own = ("async-scan", "pmap-mutex", "htable", "xnu-ptd", "refcache", "two-counter-safe", "corten", "corten-eager")
+    own = (
+        "async-scan",
+        "pmap-mutex",
+        "percpu-ref",
+        "htable",
+        "xnu-ptd",
+        "refcache",
+        "two-counter-safe",
+        "corten",
+        "corten-eager",
+    )
     policies = (*FAMILIES, "pt-reclaim", *own)
     wanted = [path for path in PATHS if path not in MEETINGS]
     while runs < 4 or (runs < 60 and not all(taken[path] for path in wanted)):
