@@ -65,7 +65,7 @@ BOUNDS = (
         "if pgoff >= read_once(m.file.size, file):",
         "if pgoff > read_once(m.file.size, file):",
     ),
-    change("truncate-end", "unmap_mapping_range", "base + first * PAGE)", "base + (first + 1) * PAGE)"),
+    change("truncate-end", "link_range", "base + first * PAGE)", "base + (first + 1) * PAGE)"),
     change("link-cut", "cut_links", "pgoff + (end - low) // PAGE)\n        elif", "pgoff)\n        elif"),
     change("link-join", "link_file_vma", "max(end, m.link.end[row])", "end"),
     change("rmap-index", "next_anon_vma", "(index - m.vma.pgoff[vma]) * PAGE", "index * PAGE"),

@@ -22,10 +22,10 @@ from emulator.cpu.interrupts import point
 from emulator.locking.mmap_lock import mmap_write_unlock
 from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock, i_mmap_lock, i_mmap_row, i_mmap_unlock
 from emulator.locking.vma_lock import mmap_write_trylock
-from emulator.pages.rmap import first_link
+from emulator.pages.rmap import first_link, link_range
 from emulator.pages.vma import find_vma, vma_limit, vmas_lock, vmas_unlock
 from emulator.pgtable import pmd_lookup, pmd_pgtable
-from emulator.pgtable_types import PAGE, PMD_SIZE, PTRS_PER_PTE
+from emulator.pgtable_types import PMD_SIZE, PTRS_PER_PTE
 from emulator.policy.policies import GOES_LATER, GOES_NOW
 from emulator.policy.pte_ref import pte_table_goes, walkers_look_again
 from emulator.tables.unhook import (
@@ -123,8 +123,7 @@ def retract_page_tables(m, cpu, file, first, end):
     i_mmap_lock(m, cpu, file)
     row = first_link(m, file)
     while row < first_link(m, file) + m.file.links[file]:
-        base = m.link.start[row] - m.link.pgoff[row] * PAGE
-        start, until = max(m.link.start[row], base + first * PAGE), min(m.link.end[row], base + end * PAGE)
+        start, until = link_range(m, row, first, end)
         retract_range(m, cpu, file, m.link.mm[row], start, until)
         row += 1
     i_mmap_unlock(m, cpu, file)

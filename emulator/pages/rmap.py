@@ -23,6 +23,16 @@ def first_link(m, file):
     return file * m.config.n_mm[0] * m.config.vma_per_mm[0]
 
 
+@kernel_inline
+def link_range(m, row, first, end):
+    """Where the link at `row` maps pages [first, end) of its file: start and end, in that order if it has one of them.
+
+    Locking: caller must hold i_mmap_lock.
+    """
+    base = m.link.start[row] - m.link.pgoff[row] * PAGE
+    return max(m.link.start[row], base + first * PAGE), min(m.link.end[row], base + end * PAGE)
+
+
 @kernel
 def add_link(m, cpu, file, mm, start, end, pgoff):
     """Enter a range. Locking: caller must hold i_mmap_lock."""

@@ -111,7 +111,9 @@ def write_cache_pages(m, cpu, file, first, end):
     """Write the dirty pages of [first, end) of a file: 0 or -EINVAL. Shared memory has no disk."""
     if not 0 <= file < m.config.n_file[0]:
         return -EINVAL
-    for pgoff in range(first, min(end, m.config.file_pages[0]) if m.file.shmem[file] == 0 else first):
+    if m.file.shmem[file] != 0:
+        return 0
+    for pgoff in range(first, min(end, m.config.file_pages[0])):
         slot = cache_slot(m, file, pgoff)
         if read_once(m.cache.dirty, slot) != 0:
             write_page(m, cpu, slot)

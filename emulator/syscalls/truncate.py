@@ -32,8 +32,7 @@ from emulator.pages.pagemap import (
     unlock_page,
     wait_on_page_writeback,
 )
-from emulator.pages.rmap import first_link
-from emulator.pgtable_types import PAGE
+from emulator.pages.rmap import first_link, link_range
 from emulator.tables.mmu_gather import ZAP_KEEP_COWS, tlb_finish_mmu, tlb_gather_mmu
 from emulator.uapi import EINVAL
 from emulator.watch.lockdep import lockdep_assert_held
@@ -53,8 +52,7 @@ def unmap_mapping_range(m, cpu, file, first, end, even_cows):
     """
     i_mmap_lock(m, cpu, file)
     for row in range(first_link(m, file), first_link(m, file) + m.file.links[file]):
-        base = m.link.start[row] - m.link.pgoff[row] * PAGE
-        start, until = max(m.link.start[row], base + first * PAGE), min(m.link.end[row], base + end * PAGE)
+        start, until = link_range(m, row, first, end)
         if start < until:
             took(m, cpu, UNMAP_MAPPING)
             tlb_gather_mmu(m, cpu, m.link.mm[row], 0)
