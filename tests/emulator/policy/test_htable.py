@@ -4,6 +4,7 @@ Covers: emulator/pages/table_cache
 """
 
 import pytest
+from emptying import LAST, PAGE, THREE_CPUS
 from support import BASE, SLOT, alone, at_rest, geometry_for
 
 from emulator.checks import Frozen
@@ -13,29 +14,12 @@ from workers.programs.program import (
     MARK,
     STOP,
     dontneed,
-    free,
-    jump,
     mincore,
     mmap,
-    mmap_file,
-    mremap_fixed,
-    munmap,
-    punch_hole,
-    read,
-    swapout,
     touch,
 )
 
-PAGE = 4096
-PIECES = [dontneed(BASE + at, SLOT // 32) for at in range(0, SLOT, SLOT // 32)]
 EMPTIED = [mmap(BASE, 3 * SLOT), touch(BASE + SLOT, PAGE), touch(BASE, PAGE), dontneed(BASE, PAGE)]
-LAST = {
-    "in pieces": [mmap(BASE, SLOT), touch(BASE, SLOT), *PIECES],
-    "by munmap beside a neighbour": [mmap(BASE, SLOT), touch(BASE, PAGE), munmap(BASE, SLOT // 2)],
-    "by reclaim": [mmap(BASE, SLOT), touch(BASE, PAGE), free(BASE, PAGE), swapout(8)],
-    "by mremap": [mmap(BASE, SLOT), touch(BASE, PAGE), mremap_fixed(BASE, PAGE, BASE + 4 * SLOT)],
-    "by a hole in a file": [mmap_file(BASE, SLOT, 0, shared=True), read(BASE, PAGE), punch_hole(0, 0, 16)],
-}
 
 
 def kept_after(program, **sizes):
@@ -65,10 +49,5 @@ def test_an_mm_that_exits_keeps_nothing():
 
 
 def test_comers_and_leavers_of_three_cpus_leave_exact_counts():
-    programs = [
-        [mmap(BASE, 2 * SLOT), touch(BASE, SLOT // 8), *PIECES[:4], munmap(BASE, SLOT), jump(0, 40), STOP],
-        [touch(BASE + SLOT - PAGE, 2 * PAGE), dontneed(BASE + SLOT - PAGE, 2 * PAGE), jump(0, 40), STOP],
-        [mincore(BASE, 2 * SLOT), read(BASE, PAGE), jump(0, 40), STOP],
-    ]
-    with at_rest(programs, geometry_for(programs), "htable", Instruments(online=True, perturb=7)) as views:
+    with at_rest(THREE_CPUS, geometry_for(THREE_CPUS), "htable", Instruments(online=True, perturb=7)) as views:
         assert int(views["cpu"]["tables_freed"].sum()) > 0

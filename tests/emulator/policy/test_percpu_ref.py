@@ -1,6 +1,7 @@
 """Where a table's count is a word on each CPU, MADV_DONTNEED waits to know it, and a visitor that meets zero frees."""
 
 import pytest
+from emptying import PIECES
 from support import BASE, SLOT, alone, at_rest, geometry_for
 
 from emulator.pgtable_types import TABLE_INSTALLED
@@ -22,7 +23,6 @@ from workers.programs.program import (
 )
 
 PAGE = 4096
-PIECES = [dontneed(BASE + at, SLOT // 32) for at in range(0, SLOT, SLOT // 32)]
 HALF = [mmap(BASE, SLOT), touch(BASE, PAGE), munmap(BASE, SLOT // 2)]
 RECLAIMED = [mmap(BASE, SLOT), touch(BASE, 2 * PAGE), dontneed(BASE, PAGE), free(BASE + PAGE, PAGE), swapout(8)]
 

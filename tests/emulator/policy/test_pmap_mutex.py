@@ -4,6 +4,7 @@ Covers: emulator/policy/plain_count, emulator/policy/mm_locked
 """
 
 import pytest
+from emptying import LAST, PAGE, THREE_CPUS
 from support import BASE, ONLINE, SLOT, alone, at_rest, geometry_for
 
 from emulator import engine
@@ -13,28 +14,11 @@ from workers.programs.program import (
     MARK,
     STOP,
     dontneed,
-    free,
-    jump,
     mincore,
     mmap,
-    mmap_file,
-    mremap_fixed,
-    munmap,
-    punch_hole,
-    read,
-    swapout,
     touch,
 )
 
-PAGE = 4096
-PIECES = [dontneed(BASE + at, SLOT // 32) for at in range(0, SLOT, SLOT // 32)]
-LAST = {
-    "in pieces": [mmap(BASE, SLOT), touch(BASE, SLOT), *PIECES],
-    "by munmap beside a neighbour": [mmap(BASE, SLOT), touch(BASE, PAGE), munmap(BASE, SLOT // 2)],
-    "by reclaim": [mmap(BASE, SLOT), touch(BASE, PAGE), free(BASE, PAGE), swapout(8)],
-    "by mremap": [mmap(BASE, SLOT), touch(BASE, PAGE), mremap_fixed(BASE, PAGE, BASE + 4 * SLOT)],
-    "by a hole in a file": [mmap_file(BASE, SLOT, 0, shared=True), read(BASE, PAGE), punch_hole(0, 0, 16)],
-}
 KEEP = [mmap(BASE, SLOT), touch(BASE, 2 * PAGE), dontneed(BASE, PAGE), mincore(BASE, SLOT)]
 
 
@@ -60,12 +44,7 @@ def test_the_upper_tables_go_with_the_last_of_theirs_unless_the_gib_maps_a_file(
 
 
 def test_faults_looks_and_unmaps_of_three_cpus_leave_exact_counts():
-    programs = [
-        [mmap(BASE, 2 * SLOT), touch(BASE, SLOT // 8), *PIECES[:4], munmap(BASE, SLOT), jump(0, 40), STOP],
-        [touch(BASE + SLOT - PAGE, 2 * PAGE), dontneed(BASE + SLOT - PAGE, 2 * PAGE), jump(0, 40), STOP],
-        [mincore(BASE, 2 * SLOT), read(BASE, PAGE), jump(0, 40), STOP],
-    ]
-    with at_rest(programs, geometry_for(programs), "pmap-mutex", Instruments(online=True, perturb=7)) as views:
+    with at_rest(THREE_CPUS, geometry_for(THREE_CPUS), "pmap-mutex", Instruments(online=True, perturb=7)) as views:
         assert int(views["cpu"]["tables_freed"].sum()) > 0
 
 
