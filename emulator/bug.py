@@ -53,7 +53,7 @@ def waits_for(m, cpu, what, index):
     m.cpu.waits_for[cpu] = what
 
 
-@kernel
+@kernel_inline
 def stopped(m):
     """True once the run must end."""
     return read_once(m.run.stop, 0) != 0

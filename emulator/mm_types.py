@@ -48,6 +48,7 @@ NR_PAGE_LOCKS = 16  # page locks that all anonymous frames share
 NR_HTABLE_LOCKS = 128  # locks that all PTE tables share, by the place of their pmd, where visitors are counted apart
 WRITE_BATCH = 8  # pages one CPU collects for write-back before it submits them
 PCP_ROOM = max(PCP_HIGH) + PCP_BATCH + 1
+FRAME_WORDS = 8  # of contents of a frame, int64, unless a scenario says otherwise
 GP_BUCKETS = 40  # grace-period latencies, log2 of nanoseconds
 REUSE_BUCKETS = 320  # times from unhooking to freedom: eight for each power of two of nanoseconds
 NR_BARRIERS = 8
@@ -782,7 +783,7 @@ class Geometry:
     records: int = 1
     frames: int = 4096
     tables: int = 1024
-    frame_words: int = 8
+    frame_words: int = FRAME_WORDS
     files: int = 0
     shmem: int = 0
     file_pages: int = 64

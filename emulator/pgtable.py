@@ -193,7 +193,7 @@ def pmd_lookup(m, mm, addr):
     return pmd_offset(m, pud, addr)
 
 
-@kernel
+@kernel_inline
 def pmd_offset_lockless(m, mm, addr):
     """The PMD entry for `addr`, or 0, without a lock: each entry is read once, a second look may differ."""
     entry = read_once(m.entry, pgd_offset(m, mm, addr))

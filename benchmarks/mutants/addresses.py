@@ -92,9 +92,9 @@ BOUNDS = (
 PERMISSIONS = (
     change(
         "fault-any-access",
-        "handle_mm_fault",
-        "allowed = VM_WRITE if write else VM_ACCESS_FLAGS",
-        "allowed = VM_ACCESS_FLAGS",
+        "try_fault",
+        "(VM_WRITE if flags & FAULT_FLAG_WRITE else VM_ACCESS_FLAGS)",
+        "VM_ACCESS_FLAGS",
     ),
     change("modify-none", "pte_modify", "PRESENT if flags & VM_ACCESS_FLAGS else PROTNONE", "PRESENT"),
     change("modify-shared", "pte_modify", "own = entry & ANON_EXCLUSIVE or", "own = entry & PRESENT or"),

@@ -176,6 +176,6 @@ LIFE = (
     change(
         "swap-slot-locked", "get_swap_page", "            swap_map_sub(m, slot, SWAP_HAS_CACHE)\n", "            pass\n"
     ),
-    change("oom-zone", "handle_mm_fault", "m.cpu.oom_zone[cpu] == FRAMES and retries", "retries"),
-    change("retry-forgets", "handle_mm_fault", "            flags |= FAULT_FLAG_TRIED", "            flags |= 0"),
+    change("oom-zone", "try_fault_again", "m.cpu.oom_zone[cpu] == FRAMES and retries", "retries"),
+    change("retry-forgets", "try_fault_again", "            flags |= FAULT_FLAG_TRIED", "            flags |= 0"),
 )

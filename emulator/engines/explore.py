@@ -374,7 +374,7 @@ def prepare() -> None:
     from emulator.engines import partial_order, race_detector  # numba looks for its cache when it is imported
     from emulator.engines.whole_program import whole_program
 
-    with compile_cache.filling(CACHE_DIRECTORY), whole_program(partial_order.ENTRIES, frozenset()):
+    with compile_cache.filling(CACHE_DIRECTORY), whole_program(partial_order.ENTRIES, frozenset(), kernels=False):
         partial_order.compile_all()
         race_detector.compile_all()
 

@@ -2,8 +2,9 @@
 
 Numba makes a finished library of every function: it links everything the function calls, optimizes all of it and emits
 machine code. For a hundred small kernels that call each other that is five minutes. Linked and optimized once, in the
-entry point, it is seconds, and the optimizer sees the same program. This is the one place that reaches into numba's
-private parts (numba.core.codegen, versions 0.60 to 0.68).
+entry point, it is seconds, and the optimizer sees the same program. Kernels raise nothing, so they need none of what
+numba's calls carry for that: they return a value in a register, and no status (KernelCallConv). This is the one place
+that reaches into numba's private parts (numba.core.codegen and numba.core.callconv, versions 0.60 to 0.68).
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from llvmlite import ir
+from numba.core import types
+from numba.core.callconv import RETCODE_NONE, RETCODE_OK, CPUCallConv, Status, excinfo_ptr_t
 from numba.core.codegen import JITCodeLibrary
+from numba.core.cpu import CPUContext
 from numba.core.registry import cpu_target
 
 
@@ -28,6 +33,7 @@ class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
     def finalize(self) -> None:
         if self.name in self.entry_points:
             self._linking_libraries = _everything_below(self)
+            self._exported = {function.name for function in self._final_module.functions}
             super().finalize()
             return
         self._raise_if_finalized()
@@ -37,8 +43,71 @@ class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
                     function.add_function_attribute("noinline")
         self._finalized = True  # what it calls is linked by the entry point
 
+    def _optimize_final_module(self) -> None:
+        """Optimize all that was linked. Nobody outside calls a kernel, so LLVM may change its arguments."""
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.name not in self._exported:
+                function.linkage = "internal"
+                function.name = f"{self.name}.{function.name}"  # the loader takes the first of a name, internal or not
+        super()._optimize_final_module()
+
     def get_pointer_to_function(self, name: str) -> int:
         return super().get_pointer_to_function(name) if self.name in self.entry_points else 0
+
+
+class KernelCallConv(CPUCallConv):  # type: ignore[misc]
+    """How kernels are called: arguments and the value in registers. A kernel that would raise stops the process."""
+
+    def get_function_type(self, restype: Any, argtypes: Any) -> Any:
+        """The LLVM type of a kernel."""
+        return ir.FunctionType(self.get_return_type(restype).pointee, self._get_arg_packer(argtypes).argument_types)
+
+    def decorate_function(self, fn: Any, args: Any, fe_argtypes: Any, noalias: bool = False) -> None:
+        """Name the arguments."""
+        self._get_arg_packer(fe_argtypes).assign_names(self.get_arguments(fn), ["arg." + name for name in args])
+
+    def get_arguments(self, func: Any) -> Any:
+        """The arguments of the Python function: all."""
+        return func.args
+
+    def return_value(self, builder: Any, retval: Any) -> None:
+        """Return a value."""
+        builder.ret(retval)
+
+    def _return_errcode_raw(self, builder: Any, code: Any) -> None:
+        if code is RETCODE_NONE:
+            builder.ret(ir.Constant(builder.function.function_type.return_type, None))
+        else:
+            self.return_user_exc(builder, None)
+
+    def return_user_exc(self, builder: Any, *args: Any, **keywords: Any) -> None:
+        """End the process."""
+        trap = builder.module.declare_intrinsic("llvm.trap", (), ir.FunctionType(ir.VoidType(), ()))
+        builder.call(trap, ())
+        builder.unreachable()
+
+    def return_status_propagate(self, builder: Any, status: Any) -> None:
+        """Nothing to pass on."""
+        builder.unreachable()
+
+    def call_function(
+        self, builder: Any, callee: Any, resty: Any, argtys: Any, args: Any, attrs: Any = None
+    ) -> tuple[Any, Any]:
+        """Call `callee`. Returns a status that is always fine, and the value."""
+        value = builder.call(callee, list(self._get_arg_packer(argtys).as_arguments(builder, args)))
+        yes, no = ir.Constant(ir.IntType(1), 1), ir.Constant(ir.IntType(1), 0)
+        none = yes if resty == types.none else no
+        status = Status(
+            code=RETCODE_OK,
+            is_ok=yes,
+            is_none=none,
+            is_error=no,
+            is_stop_iteration=no,
+            is_python_exc=no,
+            is_user_exc=no,
+            excinfoptr=ir.Constant(excinfo_ptr_t, ir.Undefined),
+        )
+        return status, self.context.get_returned_value(builder, resty, value)
 
 
 def _everything_below(library: Any) -> list[Any]:
@@ -56,10 +125,13 @@ def _everything_below(library: Any) -> list[Any]:
 
 
 @contextlib.contextmanager
-def whole_program(entry_points: frozenset[str], calls: frozenset[str]) -> Iterator[None]:
-    """Inside this block numba links and optimizes only `entry_points`; functions named in `calls` stay calls."""
+def whole_program(entry_points: frozenset[str], calls: frozenset[str], kernels: bool = True) -> Iterator[None]:
+    """Inside this block numba links and optimizes only `entry_points`; functions named in `calls` stay calls.
+
+    Without `kernels` functions may raise: they are called as numba calls them.
+    """
     codegen = cpu_target.target_context.codegen()
-    library_class, set_env = codegen._library_class, codegen.set_env
+    library_class, set_env, call_conv = codegen._library_class, codegen.set_env, CPUContext.call_conv
 
     def set_env_if_linked(name: str, environment: Any) -> None:
         if codegen._engine.is_symbol_defined(name):
@@ -67,8 +139,10 @@ def whole_program(entry_points: frozenset[str], calls: frozenset[str]) -> Iterat
 
     _KernelLibrary.entry_points, _KernelLibrary.calls = entry_points, calls
     codegen._library_class, codegen.set_env = _KernelLibrary, set_env_if_linked
+    if kernels:
+        CPUContext.call_conv = property(KernelCallConv)
     try:
         yield
     finally:
-        codegen._library_class = library_class
+        codegen._library_class, CPUContext.call_conv = library_class, call_conv
         del codegen.set_env

@@ -71,6 +71,7 @@ NONE_ENTRY = path_number("fault on a none entry")
 FAULT_END = path_number("end of a fault")
 FILE_TABLE = path_number("fault on a file, table there")
 
+NO_VMA = 2  # of an attempt, beside VM_FAULT_RETRY: none lies at the address
 MAX_RECLAIM_RETRIES = 16
 STACK_GUARD_GAP = 256 * PAGE  # between a VMA that grows downwards and what is below it
 RLIMIT_STACK = 8 << 20  # its size at most
@@ -309,39 +310,55 @@ def expand_stack(m, cpu, mm, addr):
     return result
 
 
+@kernel_inline
+def try_fault(m, cpu, mm, addr, flags):
+    """One attempt at a page fault: 0, NO_VMA, -errno, or VM_FAULT_RETRY with mmap_lock dropped.
+
+    Locking: takes and releases mmap_lock for reading, or the lock of the VMA.
+    """
+    vma = find_fault_vma(m, cpu, mm, addr, flags)
+    point(m, cpu, MMAP_LOCKED, addr, flags & FAULT_FLAG_WRITE)
+    if vma < 0:
+        result = NO_VMA
+    elif m.vma.flags[vma] & (VM_WRITE if flags & FAULT_FLAG_WRITE else VM_ACCESS_FLAGS):
+        result = __handle_mm_fault(m, cpu, mm, vma, addr, flags)
+    else:
+        result = -EACCES
+    if result != VM_FAULT_RETRY:
+        release_fault_lock(m, cpu, mm)
+    return result
+
+
 @kernel
-def handle_mm_fault(m, cpu, mm, addr, write):
-    """Resolve a page fault: 0, or -EFAULT if no VMA allows it, -EBUS past the end of a file, -ENOMEM, with a signal.
+def try_fault_again(m, cpu, mm, addr, flags, result):
+    """handle_mm_fault, of which the first attempt gave `result`: what that returns.
 
     What reclaim wins may be what the fault itself needs, so it is asked a few times and no more (should_reclaim_retry).
-    Locking: takes and releases mmap_lock for reading, or the lock of the VMA.
-    Source: do_user_addr_fault and handle_mm_fault.
     """
-    flags = write
     retries = 0
-    while True:
-        vma = find_fault_vma(m, cpu, mm, addr, flags)
-        point(m, cpu, MMAP_LOCKED, addr, write)
-        result = -EFAULT
-        allowed = VM_WRITE if write else VM_ACCESS_FLAGS
-        if vma >= 0:
-            result = -EACCES
-            if m.vma.flags[vma] & allowed:
-                result = __handle_mm_fault(m, cpu, mm, vma, addr, flags)
+    while result != 0:
         if result == VM_FAULT_RETRY:
             flags |= FAULT_FLAG_TRIED
-        else:
-            release_fault_lock(m, cpu, mm)
-            if result == 0:
-                return 0
-            if vma < 0 and expand_stack(m, cpu, mm, addr) == 0:
-                continue
+        elif result != NO_VMA or expand_stack(m, cpu, mm, addr) != 0:
             retries += 1
             reclaim = result == -ENOMEM and m.cpu.oom_zone[cpu] == FRAMES and retries <= MAX_RECLAIM_RETRIES
             if reclaim:
                 policy_pressure(m, cpu, mm)
             if not reclaim or not try_to_free_pages(m, cpu):
-                return mm_fault_error(m, cpu, mm, addr, result)
+                return mm_fault_error(m, cpu, mm, addr, -EFAULT if result == NO_VMA else result)
         cond_resched(m, cpu)
         if stopped(m):
             return -EINTR
+        result = try_fault(m, cpu, mm, addr, flags)
+    return 0
+
+
+@kernel_inline
+def handle_mm_fault(m, cpu, mm, addr, write):
+    """Resolve a page fault: 0, or -EFAULT if no VMA allows it, -EBUS past the end of a file, -ENOMEM, with a signal.
+
+    Locking: takes and releases mmap_lock for reading, or the lock of the VMA.
+    Source: do_user_addr_fault and handle_mm_fault.
+    """
+    result = try_fault(m, cpu, mm, addr, write)
+    return try_fault_again(m, cpu, mm, addr, write, result) if result != 0 else 0

@@ -275,13 +275,8 @@ def reusable_anon_vma(m, left, right, of):
 
 
 @kernel
-def anon_vma_prepare(m, mm, row):
-    """Give the VMA an anon_vma before its first anonymous page: a neighbour's if they touch, else a new one.
-
-    Locking: caller must hold mmap_lock for reading; two faults may race, the first wins.
-    """
-    if read_once(m.vma.anon_vma, row) != 0:
-        return
+def __anon_vma_prepare(m, mm, row):
+    """Give the VMA an anon_vma: a neighbour's if they touch, else a new one. Locking: as anon_vma_prepare."""
     number = 0
     if row + 1 < vma_limit(m, mm):
         number = reusable_anon_vma(m, row, row + 1, row + 1)
@@ -290,6 +285,16 @@ def anon_vma_prepare(m, mm, row):
     if number == 0:
         number = atomic_add_return(m.mm.anon_vmas, mm, 1)
     cmpxchg(m.vma.anon_vma, row, 0, number)
+
+
+@kernel_inline
+def anon_vma_prepare(m, mm, row):
+    """Give the VMA an anon_vma before its first anonymous page.
+
+    Locking: caller must hold mmap_lock for reading; two faults may race, the first wins.
+    """
+    if read_once(m.vma.anon_vma, row) == 0:
+        __anon_vma_prepare(m, mm, row)
 
 
 @kernel

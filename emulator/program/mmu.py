@@ -25,7 +25,7 @@ WALK_TABLES = point_number("walk.tables")
 TRANSLATED = point_number("access.translated")
 
 
-@kernel
+@kernel_inline
 def walk_upper(m, cpu, mm, addr):
     """Walk from the top to the PTE table and cache it; its number, or 0. If the pmd is a leaf, minus its index."""
     pmd = pmd_offset_lockless(m, mm, addr)
@@ -82,25 +82,43 @@ def hardware_walk(m, cpu, mm, addr, write):
 
 
 @kernel_inline
-def translate(m, cpu, mm, addr, write):
-    """The PTE that lets this CPU access `addr`, or -errno. Faults as often as it takes.
+def page_fault(m, cpu, mm, addr, write):
+    """An access to `addr` has met no entry that allows it: 0 if it may be tried again, or -errno.
 
     A fault forgets what is cached for its address, as on x86, and returns to user mode: interrupts are taken.
     """
-    while True:
-        entry = tlb_lookup(m, cpu, addr)
-        if entry != 0 and (not write or entry & (RW | DIRTY) == RW | DIRTY):
-            return entry
-        entry = hardware_walk(m, cpu, mm, addr, write)
-        if entry != 0:
-            return entry
-        forget(m, cpu, addr)
-        error = handle_mm_fault(m, cpu, mm, addr, write)
-        if error != 0:
-            return error
-        cond_resched(m, cpu)
-        if stopped(m):
-            return -EINTR
+    forget(m, cpu, addr)
+    error = handle_mm_fault(m, cpu, mm, addr, write)
+    if error != 0:
+        return error
+    cond_resched(m, cpu)
+    return -EINTR if stopped(m) else 0
+
+
+@kernel
+def walk_or_fault(m, cpu, mm, addr, write):
+    """translate behind a TLB that does not know: what that returns, or 0 to try again.
+
+    No loop is here: what is the same in each round would be worked out before the first, and kept on the stack.
+    """
+    entry = hardware_walk(m, cpu, mm, addr, write)
+    if entry == 0:
+        entry = page_fault(m, cpu, mm, addr, write)
+        if entry == 0:
+            entry = hardware_walk(m, cpu, mm, addr, write)
+    return entry
+
+
+@kernel_inline
+def translate(m, cpu, mm, addr, write):
+    """The PTE that lets this CPU access `addr`, or -errno. Faults as often as it takes."""
+    entry = tlb_lookup(m, cpu, addr)
+    if entry != 0 and (not write or entry & (RW | DIRTY) == RW | DIRTY):
+        return entry
+    entry = 0
+    while entry == 0:
+        entry = walk_or_fault(m, cpu, mm, addr, write)
+    return entry
 
 
 @kernel_inline

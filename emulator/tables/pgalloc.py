@@ -42,7 +42,7 @@ def pud_alloc(m, cpu, mm, addr):
     return pud_offset(m, pgd, addr)
 
 
-@kernel
+@kernel_inline
 def pmd_alloc(m, cpu, mm, addr):
     """The PMD entry for `addr`, with the tables above it; or -ENOMEM. Locking: caller must hold mmap_lock."""
     mmap_assert_locked(m, cpu, mm)

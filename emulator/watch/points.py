@@ -22,7 +22,7 @@ class Point(NamedTuple):
 
 # fmt: off
 POINTS: dict[str, Point] = {
-    "fault.mmap-locked": Point(where="memory.py:handle_mm_fault", models="do_user_addr_fault",
+    "fault.mmap-locked": Point(where="memory.py:try_fault", models="do_user_addr_fault",
         holds="mmap_lock is held for reading", subject="address", value="write"),
     "pte_try_get.read-pmd": Point(where="counted.py:pte_try_get_rcu", models="patch 6",
         holds="inside rcu_read_lock, the pmd is read, no reference yet", subject="table", value="pmd",
