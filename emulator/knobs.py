@@ -292,6 +292,16 @@ _KNOBS = (
         "_pmap_unwire_ptp under PMAP_LOCK, which FreeBSD's faults hold from the top on",
     ),
     Knob(
+        "look-after-transfer",
+        "a fault that has given its reference to the entry looks at the table once more, behind the ptl",
+        "update_mmu_cache where it stands behind pte_unmap_unlock: nothing keeps the table there",
+    ),
+    Knob(
+        "transfer-though-lost",
+        "a fault that finds the entry set by another gives its reference away all the same: nobody puts it",
+        "do_anonymous_page: pte_none is looked at again under the ptl",
+    ),
+    Knob(
         "free-ptes-at-once",
         "free_ptes frees a table with mmap_lock held for writing, and at once: rmap walkers are in it",
         "D14; two counters, RFC of 2022-08-25, 6 of 7; the objection of 2022-08-29",

@@ -217,6 +217,7 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     ),
     "barrier.arrived": Case(([barrier(), jump(0)], [barrier(), compute(200), jump(0)]), ("no lock",)),
     "coordinator.idle": _AGENT,
+    "set_pte.given": Case(holds=(_READING,), policy="refcount-transfer"),
     "coordinator.refcache-gone": _AGENT._replace(programs=(RESTS, RESTLESS), policy="refcache"),
     "coordinator.callbacks": _AGENT,
     "coordinator.gp-ended": _AGENT,

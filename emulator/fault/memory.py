@@ -6,6 +6,7 @@ change. Entries change under ptl.
 """
 
 from emulator.atomic import (
+    TRANSFERS,
     data_race,
     kernel,
     kernel_inline,
@@ -14,7 +15,7 @@ from emulator.atomic import (
     smp_wmb,
     write_once,
 )
-from emulator.bug import stopped
+from emulator.bug import detecting, stopped
 from emulator.cpu.interrupts import point
 from emulator.cpu.signal import mm_fault_error
 from emulator.fault.cow import do_wp_page
@@ -45,8 +46,9 @@ from emulator.pgtable_types import (
     RW,
     ZERO_PTE,
 )
+from emulator.policy.pins import check_use
 from emulator.policy.pte_alloc import pte_try_get_retry
-from emulator.policy.pte_ref import entry_changed, policy_pressure, pte_lock, pte_peek, pte_put, pte_try_get, pte_unlock
+from emulator.policy.pte_ref import entry_filled, policy_pressure, pte_lock, pte_peek, pte_put, pte_try_get, pte_unlock
 from emulator.rmap_walks.anon_reclaim import try_to_free_pages
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.tables.rcu import cond_resched
@@ -71,6 +73,7 @@ NONE_ENTRY = path_number("fault on a none entry")
 FAULT_END = path_number("end of a fault")
 FILE_TABLE = path_number("fault on a file, table there")
 
+REFERENCE_GIVEN = 3  # of an anonymous fault: done, and its reference on the table is its entry's
 NO_VMA = 2  # of an attempt, beside VM_FAULT_RETRY: none lies at the address
 MAX_RECLAIM_RETRIES = 16
 STACK_GUARD_GAP = 256 * PAGE  # between a VMA that grows downwards and what is below it
@@ -78,37 +81,44 @@ RLIMIT_STACK = 8 << 20  # its size at most
 MMAP_LOCKED = point_number("fault.mmap-locked")
 SET_PTE_LOCKED = point_number("set_pte.locked")
 SET_PTE_DONE = point_number("set_pte.done")
+REFERENCE_LEFT = point_number("set_pte.given")
 
 
 @kernel_inline
 def set_pte(m, cpu, mm, table, pmd, pte, entry):
-    """Fill an empty PTE if it is empty still, and count it; True if done.
+    """Fill an empty PTE if it is empty still, and count it: 0 if not, 1, or 2 if the entry has the caller's reference.
 
     Locking: takes and releases ptl; caller must have come to the table.
     """
     if not pte_lock(m, cpu, pmd, table):
-        return False
+        return 0
+    filled = 0
     point(m, cpu, SET_PTE_LOCKED, table, entry)
-    empty = read_once(m.entry, pte) == 0
-    if empty:
+    if read_once(m.entry, pte) == 0:
         took(m, cpu, NONE_ENTRY)
         write_once(m.entry, pte, entry)
-        entry_changed(m, cpu, pmd, table, 0, entry, 1)
+        filled = 1 + entry_filled(m, cpu, pmd, table, entry)
+    elif TRANSFERS and knob(m.config.transfer_though_lost):
+        filled = 2
     point(m, cpu, SET_PTE_DONE, table, data_race(m.ptdesc.pte_refcount, table))
     pte_unlock(m, cpu, table)
-    return empty
+    if TRANSFERS and filled == 2:
+        point(m, cpu, REFERENCE_LEFT, table, entry)
+        if knob(m.config.look_after_transfer) and detecting(m):
+            check_use(m, cpu, table)
+    return filled
 
 
 @kernel_inline
 def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write):
-    """Fault on an empty PTE: map the zero page for a read, a fresh zeroed frame for a write. 0 or -ENOMEM.
+    """Fault on an empty PTE: map the zero page for a read, a fresh zeroed frame for a write. 0, -ENOMEM, or
+    REFERENCE_GIVEN.
 
     Locking: takes and releases ptl; caller must hold mmap_lock and a reference on the table.
     """
     mmap_assert_locked(m, cpu, mm)
     if not write:
-        set_pte(m, cpu, mm, table, pmd, pte, ZERO_PTE)
-        return 0
+        return REFERENCE_GIVEN if set_pte(m, cpu, mm, table, pmd, pte, ZERO_PTE) == 2 else 0
     anon_vma_prepare(m, mm, vma)
     frame = alloc_page(m, cpu)
     if frame == 0:
@@ -116,12 +126,13 @@ def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write):
     clear_page(m, frame)
     smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
     page_add_new_anon_rmap(m, mm, vma, addr, frame)
-    if set_pte(m, cpu, mm, table, pmd, pte, frame << PAGE_SHIFT | ANON_PTE):
+    filled = set_pte(m, cpu, mm, table, pmd, pte, frame << PAGE_SHIFT | ANON_PTE)
+    if filled != 0:
         add_mm_rss(m, cpu, mm, 1)
     else:
         m.page.mapcount[frame] = 0
         put_page(m, cpu, frame)
-    return 0
+    return REFERENCE_GIVEN if filled == 2 else 0
 
 
 @kernel
@@ -184,6 +195,8 @@ def handle_pte_fault(m, cpu, mm, vma, pmd, addr, flags):
         result = do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write)
     elif entry & PRESENT == 0 or (write and entry & RW == 0):
         return handle_anon_entry_fault(m, cpu, mm, vma, pmd, table, addr, flags)
+    if result == REFERENCE_GIVEN:
+        return 0
     if write or not knob(m.config.missing_pte_put):
         took(m, cpu, FAULT_END)
         pte_put(m, cpu, mm, pmd, addr)  # pte_put_vmf

@@ -30,6 +30,7 @@ PERCPU = 1024  # a reference, in a word on each CPU or in one, under RCU; entrie
 PIN_PERCPU = PERCPU
 WIRED = 256  # the bit of those that count visitors apart
 DELTAS = 2048  # the bit of those whose CPUs count references for themselves
+TRANSFER = 4096  # and: the reference of a fault becomes that of the entry it sets
 
 WAYS = 64  # tables whose references a CPU counts for itself at once
 DELTA_WORDS = 16 + 2 * WAYS  # refcache.py
@@ -50,6 +51,7 @@ FAMILIES = {
     "percpu": PERCPU,
     "wired": WIRED,
     "deltas": DELTAS,
+    "transfer": TRANSFER,
 }  # what a build may leave out (engine.py): the bit of `pin`
 
 # Policy.reclaim: which zaps look whether they have emptied a table
@@ -156,6 +158,11 @@ POLICIES = {
         "as refcount-rcu, and zap frees through mmu_gather: the whole v1",
         f"{_V1}, patches 5 to 7", PIN_COUNT_RCU, RECLAIM_NONE, 1, 1, tables_left=0, invariants=_COUNTED,
         readers="a reference, by RCU", hole="atomics in each fault; D1 to D9", table_bytes=8,
+    ),
+    "refcount-transfer": Policy(
+        "as refcount; the reference of a fault becomes that of the entry it sets: one atomic, not three",
+        "ours", PIN_COUNT_RCU | TRANSFER, RECLAIM_NONE, 1, 1, tables_left=0, invariants=_COUNTED,
+        readers="a reference, by RCU", hole="an atomic in each fault; D1 to D9", table_bytes=8,
     ),
     "pt-reclaim": Policy(
         "MADV_DONTNEED that covers a table's 2 MiB frees it",

@@ -8,6 +8,7 @@ Every path says the same, whatever the policy; a policy's answers are in its own
                pte_peek                     looks at an entry without the ptl; an entry of a table that has gone is none
     rmap       rmap_walk_begins, .._ends    comes to tables by a page, under the lock of its rmap, and is done with them
     entries    entry_changed                n entries went from old to new, under ptl
+               entry_filled                 a fault has set one: may its reference be the entry's?
                pte_put_entries_tlb          references of n entries that became none, after the ptl
     zap        pte_zap_begins               covered?
                pte_zapped, zap_ended        under the ptl, and after it: covered? skipped? let go of the ptl?
@@ -44,6 +45,7 @@ from emulator.atomic import (
     FREES_UPPER,
     LOCKS_MM,
     MARKS_STRAY,
+    TRANSFERS,
     WIRES,
     data_race,
     kernel_inline,
@@ -93,6 +95,7 @@ from emulator.policy.policies import (
     PIN_COUNT_RCU,
     RECLAIM_NONE,
     STRAY,
+    TRANSFER,
     VISITORS,
     WIRED,
 )
@@ -138,7 +141,7 @@ def pte_try_get(m, cpu, pmd):
         table = pte_try_get_weak(m, cpu, pmd)
     elif pin & COUNTED == 0:
         table = pmd_pgtable(read_once(m.entry, pmd))
-    elif pin == PIN_COUNT_RCU:
+    elif pin & PIN_COUNT_RCU == PIN_COUNT_RCU:
         table = pte_try_get_rcu(m, cpu, pmd)
     else:
         table = pte_try_get_locked(m, cpu, pmd)
@@ -235,6 +238,19 @@ def entry_changed(m, cpu, pmd, table, old, new, n):
             add_delta(m, cpu, table, n)
     elif old == 0 and new != 0 and pin & COUNTED:
         pte_get_many(m, cpu, pmd, n)
+
+
+@kernel_inline
+def entry_filled(m, cpu, pmd, table, new):
+    """A fault has made `new` of an entry that was none: True if the fault's reference is the entry's from here on, and
+    the fault has none to put.
+
+    The table may go as soon as ptl is dropped, so the fault must not look at it again. Locking: as entry_changed.
+    """
+    if TRANSFERS and m.config.pin[0] & TRANSFER:
+        return True
+    entry_changed(m, cpu, pmd, table, 0, new, 1)
+    return False
 
 
 @kernel_inline

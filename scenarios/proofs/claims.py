@@ -252,6 +252,16 @@ _CLAIMS = (
         bound=2,
     ),
     Subject(
+        name="claim/the-entry-has-the-reference",
+        text="a fault whose reference becomes its entry's leaves as many references as entries, and zero stays zero",
+        scene=at_once(ONE_ENTRY, partial(fault, page=1), partial(fault, page=1), zap, end=counted),
+        knob="transfer-though-lost",
+        detectors=COUNT,
+        source="ours",
+        policy="refcount-transfer",
+        bound=2,
+    ),
+    Subject(
         name="claim/plain-count-under-the-lock",
         text="a plain count that changes under the lock alone is the number of entries",
         scene=at_once(CACHED, around, zap, end=counted_plainly),

@@ -94,7 +94,7 @@ def test_retract_and_the_review_take_a_table_once():
 @pytest.mark.parametrize("settings", [{}, {"zap_batch": 3}, {"vma_locks": 1}])
 def test_faults_looks_migration_and_children_find_no_dead_table(settings):
     programs = [
-        [mmap(BASE, 2 * SLOT), touch(BASE, 32 * PAGE), dontneed(BASE, SLOT), jump(1, 60), barrier(), STOP],
+        [mmap(BASE, SLOT), touch(BASE, 32 * PAGE), dontneed(BASE, SLOT), jump(1, 60), barrier(), dontneed(BASE, SLOT)],
         [touch(BASE + PAGE, 2 * PAGE), dontneed(BASE + PAGE, PAGE), mincore(BASE, SLOT), jump(0, 60), barrier(), STOP],
         [touch(BASE, PAGE), migrate(BASE), fork(1), touch(BASE, PAGE), jump(0, 60), barrier(), STOP],
     ]

@@ -38,6 +38,7 @@ GIVES_BACK = {  # the workloads after which no empty table is left; after the ot
     "pmap-mutex": COUNTED,
     "htable": COUNTED,
     "percpu-ref": {"sweep", "pieces-64k", "pieces-4k", "fork", "truncate"},
+    "refcount-transfer": COUNTED,
     "refcache": COUNTED,
     "xnu-ptd": COUNTED - {"free-reclaimed"},
 }
