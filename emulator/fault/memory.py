@@ -73,7 +73,7 @@ NONE_ENTRY = path_number("fault on a none entry")
 FAULT_END = path_number("end of a fault")
 FILE_TABLE = path_number("fault on a file, table there")
 
-REFERENCE_GIVEN = 3  # of an anonymous fault: done, and its reference on the table is its entry's
+REFERENCE_GIVEN = 3  # what fills an anonymous entry is done, and its reference on the table is its entry's
 NO_VMA = 2  # of an attempt, beside VM_FAULT_RETRY: none lies at the address
 MAX_RECLAIM_RETRIES = 16
 STACK_GUARD_GAP = 256 * PAGE  # between a VMA that grows downwards and what is below it

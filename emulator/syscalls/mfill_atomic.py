@@ -12,7 +12,7 @@ Source: mfill_atomic, mm/userfaultfd.c.
 
 from emulator.atomic import DEBUG, kernel, memset, read_once, smp_wmb, write_once
 from emulator.bug import stopped
-from emulator.fault.memory import set_pte
+from emulator.fault.memory import REFERENCE_GIVEN, set_pte
 from emulator.fault.userfaultfd import uffd_prepare_anon, uffd_vma, wake_userfault
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.pages.page_alloc import alloc_page, clear_page, put_page
@@ -62,8 +62,9 @@ def replace_guard(m, cpu, pmd, table, pte, entry):
 
 @kernel
 def mfill_atomic_pte(m, cpu, mm, row, pmd, table, addr, value):
-    """Map a fresh page of words `value`, the zero page if that is 0, at `addr` in the VMA at `row`: 0 or -errno.
+    """Map a fresh page of words `value`, the zero page if that is 0, at `addr` in the VMA at `row`.
 
+    Returns 0, -errno, or REFERENCE_GIVEN.
     Locking: takes and releases ptl; caller must hold a reference on the table.
     """
     took(m, cpu, FILL)
@@ -75,11 +76,13 @@ def mfill_atomic_pte(m, cpu, mm, row, pmd, table, addr, value):
         fill_page(m, mm, frame, addr, value)
         page_add_new_anon_rmap(m, mm, row, addr, frame)
         entry = frame << PAGE_SHIFT | ANON_PTE
-    if (frame != 0 and replace_guard(m, cpu, pmd, table, pte_offset(table, addr), entry)) or set_pte(
-        m, cpu, mm, table, pmd, pte_offset(table, addr), entry
-    ):
+    pte = pte_offset(table, addr)
+    filled = 1
+    if frame == 0 or not replace_guard(m, cpu, pmd, table, pte, entry):
+        filled = set_pte(m, cpu, mm, table, pmd, pte, entry)
+    if filled != 0:
         add_mm_rss(m, cpu, mm, 1 if frame != 0 else 0)
-        return 0
+        return REFERENCE_GIVEN if filled == 2 else 0
     if frame != 0:
         m.page.mapcount[frame] = 0
         put_page(m, cpu, frame)
@@ -102,7 +105,10 @@ def mfill_atomic_range(m, cpu, mm, row, start, end, value):
         if table <= 0:
             return table if table < 0 else -EEXIST  # a leaf
         result = mfill_atomic_pte(m, cpu, mm, row, pmd, table, start, value)
-        pte_put(m, cpu, mm, pmd, start)
+        if result == REFERENCE_GIVEN:
+            result = 0
+        else:
+            pte_put(m, cpu, mm, pmd, start)
         if result != 0:
             return result if start == first else -EAGAIN
         start += PAGE
