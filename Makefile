@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "ptelab needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.11" >&2; exit 2; }
 	@echo "setting up $(VENV) (once)" >&2
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,report]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,report,campaign]'
 	@touch $@
 
 scenario: $(READY) ## run a scenario: make scenario NAME=multi-fault [CPUS= POLICY= ENGINE= REPEAT= SECONDS= SEED= JSON=]

@@ -79,6 +79,7 @@ LATER = {
         "Random memory traces on this host's kernel and in the emulator: where do they differ?",
     ),
     "help": ("scenarios.manual", "command", "Explain a topic: traces, exit-status, json, explore, tutorial, ..."),
+    "campaign": ("scenarios.campaign.command", "command", "Run a plan of commands on many processors or machines."),
     "soak": ("scenarios.soak", "command", "Run the full protocol clean for 1e10 page faults, resumably."),
     "compare": ("scenarios.compare", "command", "Two records side by side: what changed, and can the rounds tell?"),
     "report": ("scenarios.report", "command", "Records as one HTML page, as plots."),

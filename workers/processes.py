@@ -27,10 +27,15 @@ def spin_for(cpus: int) -> int:
     return LONG_SPIN if cpus <= processors() else SHORT_SPIN
 
 
-def child_main(parent: int, entry: Any, m: Any, cpu: int) -> None:
-    """Body of every process that must not outlive its parent."""
+def die_with(parent: int) -> None:
+    """Let this process be killed when its parent, which must be this one, ends."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def child_main(parent: int, entry: Any, m: Any, cpu: int) -> None:
+    """Body of every process that must not outlive its parent."""
+    die_with(parent)
     interrupts.reset_in_child()
     entry(m, cpu)

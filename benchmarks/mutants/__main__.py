@@ -14,7 +14,6 @@ import random
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
@@ -24,6 +23,7 @@ from benchmarks.mutants.listed import KIND_OF, KINDS, MUTANTS
 from benchmarks.mutants.tree import build
 from scenarios.session import report
 from scenarios.session.progress import Progress
+from scenarios.session.record import write_file
 
 PREPARING_SECONDS = 1200.0  # of the run that compiles
 
@@ -83,7 +83,7 @@ def equivalents(kills: dict[str, Kill]) -> list[str]:
 @click.option("--count", default=0, help="So many, chosen by --seed. [all]")
 @click.option("--seed", default=0, help="Chooses those.")
 @click.option("--stress-alone", is_flag=True, help="No tests, no explorer.")
-@click.option("--json", "json_file", help="Write what was noticed as JSON.")
+@click.option("--json", "json_file", help="Write what was noticed as JSON; - is stdout.")
 def main(
     seconds: float, kind: str | None, only: str, count: int, seed: int, stress_alone: bool, json_file: str | None
 ) -> None:
@@ -98,11 +98,13 @@ def main(
         for done, name in enumerate(names):
             progress.update(done / len(names), name)
             kills[name] = attacked(name, seconds, stress_alone)
+    wrong = equivalents(kills)
     if json_file:
-        Path(json_file).write_text(json.dumps({name: asdict(kill) for name, kill in kills.items()}, indent=2) + "\n")
-    show(kills)
-    if wrong := equivalents(kills):
-        report.write(f"said to be equivalent, and noticed: {', '.join(wrong)}")
+        write_file(json_file, json.dumps({name: asdict(kill) for name, kill in kills.items()}, indent=2) + "\n")
+    if json_file != "-":
+        show(kills)
+        if wrong:
+            report.write(f"said to be equivalent, and noticed: {', '.join(wrong)}")
     sys.exit(1 if wrong else 0)
 
 

@@ -6,6 +6,7 @@ The kernel here has neither the switches nor the word.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Mapping
@@ -64,14 +65,17 @@ def build() -> Path:
         if text.count(old) != 1:
             raise DoesNotApply(f"{name} has not one {old!r}")
         texts[Path(name)] = text.replace(old, new).encode()
-    for path in [path for path in TREE.rglob("*") if path.is_file() and path.suffix != ".pyc"]:
-        if path.relative_to(TREE) not in texts:
-            path.unlink()
-    for path, content in texts.items():
-        to = TREE / path
-        if not to.exists() or to.read_bytes() != content:
-            to.parent.mkdir(parents=True, exist_ok=True)
-            to.write_bytes(content)
+    TREE.parent.mkdir(exist_ok=True)
+    with (TREE.parent / "mutants.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # whoever comes at the same time finds it made
+        for path in [path for path in TREE.rglob("*") if path.is_file() and path.suffix != ".pyc"]:
+            if path.relative_to(TREE) not in texts:
+                path.unlink()
+        for path, content in texts.items():
+            to = TREE / path
+            if not to.exists() or to.read_bytes() != content:
+                to.parent.mkdir(parents=True, exist_ok=True)
+                to.write_bytes(content)
     return TREE
 
 

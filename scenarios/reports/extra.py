@@ -1,13 +1,10 @@
-"""Libraries that only pictures and comparisons need: imported when they are used, named when they are missing."""
+"""Libraries that only some commands need: imported when they are used, named when they are missing."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
-
-HOW = "pip install 'ptelab[report]', or make setup in a clone"
-
 
 PAGE = ("jinja2", "matplotlib")  # what a page needs
 
@@ -24,10 +21,14 @@ def library(module: str) -> Any:
         package = module.partition(".")[0]
         if missing.name and missing.name.partition(".")[0] != package:
             package = f"{package}, and {missing.name} for it,"
-        raise ReportError(f"this needs {package} of the extra 'report': {HOW}") from None
+        raise ReportError(f"this needs {package} {_how('report')}") from None
 
 
-def missing(modules: tuple[str, ...] = PAGE) -> str:
+def _how(extra: str) -> str:
+    return f"of the extra '{extra}': pip install 'ptelab[{extra}]', or make setup in a clone"
+
+
+def missing(modules: tuple[str, ...] = PAGE, extra: str = "report") -> str:
     """What is not installed of these, and how to get it; empty if all is there. Imports nothing."""
     absent = [module for module in modules if not find_spec(module)]
-    return f"this needs {', '.join(absent)} of the extra 'report': {HOW}" if absent else ""
+    return f"this needs {', '.join(absent)} {_how(extra)}" if absent else ""

@@ -26,6 +26,7 @@ STRACE = "mmap(NULL, 4194304, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -
 LOAD = {"op": "load", "reg": "r0", "loc": "x", "kind": "mov"}
 LITMUS = {"name": "a load", "model": "tso", "init": {"x": 0}, "threads": [[LOAD]], "quantifier": "exists"}
 LITMUS |= {"condition": "0:r0 == 0", "verdict": True}
+PLAN = '[[explore]]\nname = "claim/two-installs"\nbound = 0\n'
 DEBUG = ("--checks", "online")  # one build for all of them
 OLD = str(RECORDS / "multi-fault.json")
 
@@ -48,6 +49,7 @@ LONGER = {
     "mremap-oom": (["run", "mremap-oom", "--seconds", "0.1", *DEBUG], {0, 1, 4}),
     "arena": (["arena", "--workload", "sweep", "--scale", "1024", "--policy", "none-rcu,refcount", *DEBUG], {0}),
     "soak": (["soak", "--faults", "1000"], {0}),
+    "campaign": (["campaign", "{plan}", "--results", "{out}"], {0}),
     "race": (["run", "race/no-flush"], {1}),
     "races": (["races", "--only", "no-flush", "--seeds", "1"], {0}),
     "agree": (["agree", "--count", "2"], {0, 1}),
@@ -80,7 +82,7 @@ def test_every_kind_of_record_is_held_to_the_schema():
 @pytest.mark.parametrize(("kind", "of"), ALL)
 def test_a_record_is_as_documented_its_text_fits_and_its_csv_has_every_number(kind, of, tmp_path):
     arguments, statuses = of
-    files = {"trace": TRACE, "strace": STRACE, "litmus": json.dumps(LITMUS) + "\n", "out": ""}
+    files = {"trace": TRACE, "strace": STRACE, "litmus": json.dumps(LITMUS) + "\n", "out": "", "plan": PLAN}
     for name, text in files.items():
         (tmp_path / f"{name}.trace").write_text(text)
     filled = [word.format(**{name: tmp_path / f"{name}.trace" for name in files}) for word in arguments]

@@ -1,0 +1,1 @@
+"""Campaigns: a plan of commands, run by Dask on one machine or many."""

@@ -1,0 +1,162 @@
+"""campaign: run a plan of commands on all processors, of this machine or of many, and tell what came of them.
+
+A plan is a TOML file: its tables are commands, their keys the options, and lists are multiplied (ptelab help
+campaigns). Each task is a process of its own with a time limit. What it came to is a line in the results at once; a
+campaign that was ended goes on with --resume. A task that crashes is a finding, and not run again.
+
+Exit status: 0 all passed, 1 something was found, 2 usage, 3 no worker is left, 4 inconclusive.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scenarios.campaign.plan import Task, read_plan
+from scenarios.campaign.results import Results, key_of
+from scenarios.campaign.revision import revision
+from scenarios.campaign.verdicts import USAGE, Verdicts, lost, result, show
+from scenarios.reports.extra import missing
+from scenarios.session import errors, options, report
+from scenarios.session.progress import Progress, note
+from scenarios.session.record import Record, check_writable
+from workers.interrupts import Interrupted
+from workers.processes import processors
+from workers.telling.postmortem import MachineFailed
+
+HELP = (__doc__ or "").removeprefix("campaign: ")
+HELP = HELP[0].upper() + HELP[1:]
+
+
+class Campaign:
+    """What is to be run, what was run, and where it is written."""
+
+    def __init__(self, tasks: Iterable[Task], results: Results) -> None:
+        self.results, self.verdicts = results, Verdicts()
+        self.done = self.skipped = 0
+        before = {key_of(line): line for line in results.before()}
+        self.waiting: list[Task] = []
+        for task in tasks:
+            line = before.get((revision(), task.command, task.seed))
+            if line is None:
+                self.waiting.append(task)
+            else:
+                self.verdicts.add(line)
+                self.skipped += 1
+        self.waiting.reverse()
+        self.total = len(self.waiting)
+        self.planned = self.total + self.skipped
+
+    def run(self, farm: Any, progress: Progress) -> None:
+        """Run what waits. Raises UserError if a command cannot be what it is."""
+        while self.waiting or farm.running:
+            gone, unbegun = farm.look()
+            for task in gone:
+                self._enter(lost(task), {})
+            self.waiting += unbegun
+            while self.waiting and farm.place(self.waiting[-1]):
+                self.waiting.pop()
+            for task, outcome, worker in farm.over():
+                self._enter(result(task, outcome) if outcome is not None else lost(task), worker)
+            found = len(self.verdicts.findings)
+            progress.update(self.done / self.total, f"{self.done:,} of {self.total:,} tasks, {found:,} findings")
+
+    def _enter(self, line: dict[str, Any], worker: Any) -> None:
+        """Write the line of a task, and count it."""
+        if line["verdict"] == USAGE:
+            raise errors.UserError(f"{line['command']}: {line['stderr'].strip().removeprefix('ptelab: ')}")
+        where = {"host": worker.get("host"), "machine": worker.get("machine")}
+        self.results.add({"revision": revision(), **line, **where})
+        self.verdicts.add(line)
+        self.done += 1
+
+
+def results_of(plan: str) -> str:
+    """Where the results of a plan are, unless somebody says otherwise: beside it."""
+    return str(Path(plan).with_suffix(".jsonl"))
+
+
+@click.command("campaign", help=HELP)
+@click.argument("plan", metavar="PLAN.toml")
+@click.option("--scheduler", metavar="ADDRESS", help="Of dask scheduler, as HOST:8786. [a cluster of this machine]")
+@click.option("--resume", is_flag=True, help="Go on: what has a result of this revision is not run again.")
+@click.option("--results", metavar="FILE", help="A line of JSON for each task. [the plan's name with .jsonl]")
+@click.option("--list", "listed", is_flag=True, help="Print the commands of the plan, and run nothing.")
+@click.option("--tls-ca-file", metavar="FILE", help="For a scheduler at tls://: its authority,")
+@click.option("--tls-cert", "tls_client_cert", metavar="FILE", help="our certificate,")
+@click.option("--tls-key", "tls_client_key", metavar="FILE", help="and its key.")
+@options.output_options
+@click.pass_context
+def command(
+    context: click.Context,
+    plan: str,
+    scheduler: str | None,
+    resume: bool,
+    results: str | None,
+    listed: bool,
+    json_file: str | None,
+    **tls: str | None,
+) -> int:
+    """Run it; the exit status."""
+    group = context.find_root().command
+    assert isinstance(group, click.Group)
+    tasks = read_plan(plan, group, processors())
+    if listed:
+        for task in tasks:
+            report.write(task.command)
+        return errors.OK
+    if absent := missing(("distributed",), "campaign"):
+        raise errors.UserError(absent)
+    most = max(task.processors for task in tasks)
+    if scheduler is None and most > processors():
+        raise errors.UserError(f"a task wants {most} processors, and this machine has {processors()}")
+    files = {name: file for name, file in tls.items() if file}
+    if files and scheduler is None:
+        raise errors.UserError("--tls-... is for --scheduler tls://HOST:PORT; a cluster of this machine needs none")
+    for file in files.values():
+        if not os.access(file, os.R_OK):
+            raise errors.UserError(f"cannot read {file}")
+    check_writable(json_file)
+    record, file = Record("campaign", 0), results or results_of(plan)
+    kept = Results(file, resume)
+    try:
+        return _conduct(record, Campaign(tasks, kept), scheduler, files, most, json_file)
+    finally:
+        kept.close()
+
+
+def _conduct(
+    record: Record, campaign: Campaign, scheduler: str | None, tls: dict[str, str], most: int, json_file: str | None
+) -> int:
+    """Run a campaign, then show and write its record; the exit status."""
+    from scenarios.campaign.farm import opened
+
+    began = time.monotonic()
+    if campaign.skipped:
+        note(f"{campaign.skipped:,} of {campaign.planned:,} tasks have a result in {campaign.results.file}")
+    try:
+        if campaign.waiting:
+            with opened(scheduler, tls, most) as farm, Progress("campaign") as progress:
+                farm.check(most)
+                campaign.run(farm, progress)
+    except Interrupted as interrupt:
+        record.interrupted = 128 + interrupt.number
+    except MachineFailed as failure:
+        record.failure = str(failure)
+        note(str(failure))
+    record.rows = campaign.verdicts.rows()
+    record.found = campaign.verdicts.findings
+    record.inconclusive = campaign.verdicts.inconclusive
+    if not record.write(json_file):
+        seconds = time.monotonic() - began
+        done = campaign.done + campaign.skipped
+        ran = f"{done:,} of {campaign.planned:,} tasks, {campaign.done:,} of them in {seconds:,.1f} s"
+        report.prose(f"campaign: {ran}; results in {campaign.results.file}")
+        show(record.rows)
+        report.checks_and_verdict(record)
+    return record.exit_status
