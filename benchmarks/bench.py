@@ -10,6 +10,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,10 @@ from typing import Any
 
 import click
 
+from benchmarks.twin import TwinUnavailable, build_twin, twin_round
+from emulator import engine
 from emulator.mm_types import Geometry
+from emulator.policy.policies import families_of
 from scenarios import madvise_loop, multi_fault
 from scenarios.session import report
 from scenarios.session.errors import UserError
@@ -26,9 +30,18 @@ from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, environment
 from workers import interrupts
 from workers.host.fault_loop import measure_madvise_loop, measure_multi_fault
+from workers.host.line_latency import disagree, words
 from workers.programs.program import STOP
 
 ROUND = 0.5  # seconds of one round
+PAIR, PAIRS = 0.15, 16  # seconds of each of two rounds that are compared, and how many pairs
+ADDING = {  # what is measured for what it adds to a fault -> over which
+    "none": "",
+    "none-rcu": "",
+    "refcount": "none",
+    "refcount-transfer": "none",
+    "pt-reclaim": "none-rcu",
+}
 RESULTS = Path("results")
 
 
@@ -84,19 +97,46 @@ def single_cpu(figures: dict[str, Figure], record: Record, repeats: int) -> None
         refcount = fault_rate("refcount", 1, "barrier", record)
         figures["emulator over host"].values.append(refcount["pf_per_min"] / host_rate(1, "barrier"))
     for _ in range(4 * repeats):
-        none, refcount = (fault_rate(policy, 1, "barrier", record, ROUND / 3) for policy in ("none", "refcount"))
-        figures["refcount per fault"].values.append(refcount["ns_per_fault"] - none["ns_per_fault"])
+        ns = {policy: fault_rate(policy, 1, "barrier", record, ROUND / 3)["ns_per_fault"] for policy in ADDING}
+        for policy, base in ADDING.items():
+            if base:
+                figures[f"{policy} per fault"].values.append(ns[policy] - ns[base])
+
+
+def twin(figures: dict[str, Figure], record: Record, repeats: int) -> None:
+    """1 CPU: the emulator over the same protocol in C, by turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            program = build_twin(Path(folder))
+        except TwinUnavailable as reason:
+            note(f"bench: no C twin to compare with: {reason}")
+            return
+        for _ in range(2 * repeats):
+            for policy in ("none", "refcount"):
+                in_c = twin_round(program, policy, ROUND)
+                ours = fault_rate(policy, 1, "barrier", record)["ns_per_fault"]
+                figures[f"emulator over C twin, {policy}"].values.append(ours / in_c)
 
 
 def scaling(figures: dict[str, Figure], record: Record, repeats: int) -> None:
-    """2 CPUs over 1 with an mm each; 16 over 2 with one mm."""
+    """2 CPUs over 1 with an mm each; 16 over 2 with one mm, pairs of rounds in which lines stayed as fast."""
     for _ in range(2 * repeats):
         for policy, name in (("refcount", "2 CPUs over 1, processes"), ("none", "the same under none")):
             one, two = (fault_rate(policy, n, "processes", record, ROUND / 2)["pf_per_min"] for n in (1, 2))
             figures[name].values.append(two / one)
-    for _ in range(repeats):
-        two, sixteen = (fault_rate("refcount", n, "barrier", record)["pf_per_min"] for n in (2, 16))
-        figures["16 CPUs over 2, barrier"].values.append(sixteen / two)
+    for variant in ("barrier", "arrive"):
+        unsteady = 0
+        for _ in range(PAIRS * repeats // 7 or 1):
+            probes, rates = record.probe_lines(), []
+            for cpus in (2, 16):
+                rates.append(fault_rate("refcount", cpus, variant, record, PAIR)["pf_per_min"])
+                probes += record.probe_lines()
+            if disagree(probes):
+                unsteady += 1
+            else:
+                figures[f"16 CPUs over 2, {variant}"].values.append(rates[1] / rates[0])
+        if unsteady:
+            note(f"bench: {unsteady} pairs of 2 and 16 CPUs, {variant}, left out: {words(record.line_ns)}")
 
 
 def sweep(figures: dict[str, Figure], record: Record, repeats: int) -> None:
@@ -171,6 +211,7 @@ def explorer(figures: dict[str, Figure], record: Record, repeats: int) -> None:
 
 PARTS: tuple[tuple[str, Callable[[dict[str, Figure], Record, int], None]], ...] = (
     ("1 CPU", single_cpu),
+    ("C twin", twin),
     ("scaling", scaling),
     ("madvise-loop", sweep),
     ("starts", starts),
@@ -185,8 +226,13 @@ def promised() -> dict[str, Figure]:
         Figure("emulator over host", "x", 15, True),
         Figure("2 CPUs over 1, processes", "x", 1.9, True),
         Figure("the same under none", "x", 1.9, True),
-        Figure("16 CPUs over 2, barrier", "x", 0.8, True),
+        Figure("16 CPUs over 2, barrier", "x", 0.9, True),
+        Figure("16 CPUs over 2, arrive", "x", 0.93, True),
         Figure("refcount per fault", "ns", 15, False),
+        Figure("refcount-transfer per fault", "ns", 7, False),
+        Figure("pt-reclaim per fault", "ns", 1, False),
+        Figure("emulator over C twin, none", "x", 1.10, False),
+        Figure("emulator over C twin, refcount", "x", 1.08, False),
         Figure("madvise-loop over host", "x", 10, True),
         Figure("warm start", "s", 2, False),
         Figure("ptelab --help", "s", 0.3, False),
@@ -245,6 +291,7 @@ def _parts(context: click.Context, parameter: click.Parameter, value: str) -> li
 def main(base: str | None, json_file: str | None, only: list[str], repeat: int) -> None:
     """Measure every promised figure; the exit status is 1 if a promise is missed."""
     interrupts.install()
+    engine.choose("native", families=families_of(ADDING))
     old = json.loads(Path(base).read_text()) if base else {}
     record, figures = Record("bench", 0), promised()
     try:
@@ -261,7 +308,12 @@ def main(base: str | None, json_file: str | None, only: list[str], repeat: int) 
     RESULTS.mkdir(exist_ok=True)
     target = Path(json_file) if json_file else RESULTS / "bench.json"
     measured = {figure.name: figure.as_json() for figure in figures.values() if figure.values}
-    whole = {"schema": 1, "environment": environment(0), "figures": measured, "checks": record.checks}
+    whole = {
+        "schema": 1,
+        "environment": environment(0) | {"line_ns": record.line_ns},
+        "figures": measured,
+        "checks": record.checks,
+    }
     target.write_text(json.dumps({**whole, "verdict": record.verdict}, indent=2) + "\n")
     note(f"bench: written to {target}")
     sys.exit(record.exit_status)

@@ -188,13 +188,18 @@ def read(m, cpu, mm, addr, length, step):
 
 
 @kernel
-def barrier_wait(m, cpu, barrier):
-    """Wait until all parties have arrived; idle meanwhile. A short wait spins, a long one sleeps."""
+def barrier_wait(m, cpu, barrier, only_arrive):
+    """Wait until all parties have arrived; idle meanwhile. A short wait spins, a long one sleeps.
+
+    A CPU that has nothing to do until the next barrier need only arrive.
+    """
     generation = smp_load_acquire(m.barrier.generation, barrier)
     if atomic_add_return(m.barrier.arrived, barrier, 1) == m.barrier.parties[barrier]:
         write_once(m.barrier.arrived, barrier, 0)
         # its barrier comes after arrived = 0, or one that arrives in the next round would be forgotten
         wake_up(m, m.barrier.generation, m.barrier.sleepers, barrier)
+        return
+    if only_arrive:
         return
     waits_for(m, cpu, WAIT_BARRIER, barrier)
     point(m, cpu, ARRIVED, barrier, generation)
@@ -284,7 +289,7 @@ def execute(m, cpu, mm, pc):
     if op == MUNMAP or op == MADVISE:
         return stepped(m, cpu, mm, op, addr, length, step, arg)
     if op == BARRIER:
-        barrier_wait(m, cpu, addr)
+        barrier_wait(m, cpu, addr, arg)
         return 0
     if op == MARK:
         return 0

@@ -112,7 +112,8 @@ class Record:
     KEPT_SIGNALS of all machines, workers.signals.Signals each, and `more_signals` how many more did; `unreached` why a
     stop has not happened in the machines so far.
     `about` is what the thing that was run shows, in words, if that is more than its name.
-    `found` is what the explorer found, `inconclusive` that it ran out of time.
+    `found` is what the explorer found, `inconclusive` that it ran out of time. `line_ns` is how long a cache line took
+    from processor to processor, each probe, and `rounds_again` how many rounds were repeated because that had changed.
     """
 
     scenario: str
@@ -131,6 +132,8 @@ class Record:
     about: str | None = None
     failure: str | None = None
     interrupted: int = 0
+    line_ns: list[float] = field(default_factory=list)
+    rounds_again: int = 0
     command: str = field(default_factory=command_line)
     began: tuple[int, int] = field(default_factory=stolen)
 
@@ -144,6 +147,15 @@ class Record:
         room = max(0, KEPT_SIGNALS - len(self.signals))
         self.signals += signals[:room]
         self.more_signals += len(signals[room:])
+
+    def probe_lines(self) -> list[float]:
+        """Measure and enter how long a line takes between two processors: a list of one value, or of none."""
+        from workers.host.line_latency import probe
+
+        latency = probe()
+        probed = [] if latency is None else [latency]
+        self.line_ns += probed
+        return probed
 
     def add_ages(self, ages: Any) -> None:
         """Enter one machine's histogram of table ages (debug build with --checks online)."""
@@ -191,7 +203,7 @@ class Record:
             "scenario": self.scenario,
             "command": self.command,
             "about": self.about,
-            "environment": environment(self.seed, self.began),
+            "environment": environment(self.seed, self.began) | {"line_ns": self.line_ns},
             "rows": self.rows,
             "checks": self.checks,
             "bugs": [*(violation.headline() for violation in self.violations), *self.found],

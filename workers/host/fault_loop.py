@@ -1,8 +1,8 @@
 """This host's real kernel under the same loops: the measure of what an emulated figure means.
 
 The loops are compiled whatever engine emulates, and loaded once, in the parent. Each measurement runs in a child
-process of its own, so that its address space, threads and page tables disturb no other. The variants `barrier` and
-`self` are threads of that child, `processes` are forked by it. All of them die with the parent. Nothing is pinned, as
+process of its own, so that its address space, threads and page tables disturb no other. The variant `processes` is
+processes that this child forks, the others are threads of it. All of them die with the parent. Nothing is pinned, as
 the emulated CPUs are not; the mapping is never made of huge pages.
 """
 
@@ -33,7 +33,7 @@ from workers.telling.postmortem import MachineFailed
 from workers.vigil import Vigil
 from workers.watchdog import process_seconds
 
-VARIANTS = ("barrier", "self", "processes")
+VARIANTS = ("barrier", "arrive", "self", "processes")
 _ALIGN = 2 << 20  # what one PTE table covers
 _MAP_NORESERVE = 0x4000  # more than there is memory may be mapped; Python names it from 3.13 on
 _POLL = 0.2  # seconds between two looks at the progress
@@ -76,7 +76,7 @@ def measure_multi_fault(cpus: int, variant: str, seconds: float, warmup: float =
     if cpus < 1:
         raise ValueError(f"cpus must be at least 1, not {cpus}")
 
-    loops, segment, m = _prepare(cpus)
+    loops, segment, m = prepare(cpus)
 
     def body() -> HostResult:
         before, after = _multi_fault(loops, segment, m, variant, seconds, warmup)
@@ -107,7 +107,7 @@ def measure_madvise_loop(
     if min(total_bytes, piece_bytes) <= 0 or total_bytes % piece_bytes or piece_bytes % mmap.PAGESIZE:
         raise ValueError(f"{total_bytes} bytes are not whole pieces of {piece_bytes}, or those are not whole pages")
 
-    loops, segment, m = _prepare(1)
+    loops, segment, m = prepare(1)
 
     def body() -> dict[str, Any]:
         address, memory = _map(total_bytes)
@@ -135,7 +135,7 @@ def measure_madvise_loop(
 # --- the parent's side ----------------------------------------------------------------------------------------------
 
 
-def _prepare(cpus: int) -> tuple[ModuleType, Segment, Any]:
+def prepare(cpus: int) -> tuple[ModuleType, Segment, Any]:
     """The compiled loops, shared words for them, and the `m` that stands for those. Raises HostUnavailable."""
     if sys.platform != "linux":
         raise HostUnavailable(f"this is {platform.system()}, not Linux")
@@ -231,7 +231,8 @@ def _multi_fault(
         base, memory = _map(cpus * loops.SLOT)
         for i in range(cpus):
             own = base + i * loops.SLOT
-            released = (own, 1, 0) if variant == "self" else (base, cpus if i == 0 else 0, 1)
+            meet = 2 if variant == "arrive" else 1
+            released = (own, 1, 0) if variant == "self" else (base, cpus if i == 0 else 0, meet)
             threads.append(threading.Thread(target=loops.multi_fault, args=(m, i, own, *released), daemon=True))
     for worker in (*processes, *threads):
         worker.start()

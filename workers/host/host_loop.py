@@ -51,24 +51,26 @@ def write_byte(typingctx, address):
 
 
 @kernel
-def host_barrier(m, me):
+def host_barrier(m, me, barrier, only_arrive):
     """Wait until all threads have arrived or the run is stopped. barrier_wait of insn.py, without RCU and TLB."""
-    generation = smp_load_acquire(m.barrier.generation, 0)
-    if atomic_add_return(m.barrier.arrived, 0, 1) == m.barrier.parties[0]:
-        write_once(m.barrier.arrived, 0, 0)
-        atomic_fetch_add(m.barrier.generation, 0, 1)
-        if read_once(m.barrier.sleepers, 0) != 0:
-            wake_all(m, m.barrier.generation, 0)
+    generation = smp_load_acquire(m.barrier.generation, barrier)
+    if atomic_add_return(m.barrier.arrived, barrier, 1) == m.barrier.parties[barrier]:
+        write_once(m.barrier.arrived, barrier, 0)
+        atomic_fetch_add(m.barrier.generation, barrier, 1)
+        if read_once(m.barrier.sleepers, barrier) != 0:
+            wake_all(m, m.barrier.generation, barrier)
+        return
+    if only_arrive:
         return
     turns = 0
-    while smp_load_acquire(m.barrier.generation, 0) == generation and read_once(m.run.stop, 0) == 0:
+    while smp_load_acquire(m.barrier.generation, barrier) == generation and read_once(m.run.stop, 0) == 0:
         turns += 1
         if turns < m.config.spin[0]:
             cpu_relax()
         else:
-            atomic_fetch_add(m.barrier.sleepers, 0, 1)
-            sleep_on(m, me, m.barrier.generation, 0, generation, NAP_US)
-            atomic_fetch_add(m.barrier.sleepers, 0, -1)
+            atomic_fetch_add(m.barrier.sleepers, barrier, 1)
+            sleep_on(m, me, m.barrier.generation, barrier, generation, NAP_US)
+            atomic_fetch_add(m.barrier.sleepers, barrier, -1)
 
 
 @kernel_inline
@@ -92,17 +94,30 @@ def host_dontneed(m, me, addr, length):
 def host_multi_fault(m, me, own, first, count, meet):
     """Thread `me`: touch the slot at `own`, release `count` slots from `first` on, until stopped. Returns 0.
 
-    All start together; with `meet` they also wait for each other before and after the release.
+    All start together; with `meet` they also wait for each other before and after the release. With a `meet` of 2 those
+    that release nothing do not wait before it.
     """
-    host_barrier(m, me)
+    host_barrier(m, me, 0, False)
     while read_once(m.run.stop, 0) == 0:
         host_touch(m, me, own, TOUCHED)
         if meet != 0:
-            host_barrier(m, me)
+            host_barrier(m, me, 0, meet == 2 and count == 0)
         for i in range(count):
             host_dontneed(m, me, first + i * SLOT, SLOT)
         if meet != 0:
-            host_barrier(m, me)
+            host_barrier(m, me, 1, False)
+    return 0
+
+
+def host_ping_pong(m, me, turns):
+    """Hand one word over to the other of two threads and wait for it, `turns` times. Returns 0."""
+    for _ in range(turns):
+        if me == 0:
+            write_once(m.barrier.arrived, 0, 1)
+        while read_once(m.barrier.arrived, 0) != me:
+            pass
+        if me == 1:
+            write_once(m.barrier.arrived, 0, 0)
     return 0
 
 
@@ -127,7 +142,8 @@ _CACHE_DIRECTORY = native.CACHE_DIRECTORY and native.CACHE_DIRECTORY.with_name(f
 
 with (
     compile_cache.kept_in(_CACHE_DIRECTORY),
-    whole_program(frozenset({"host_multi_fault", "host_madvise_loop"}), frozenset(native.CALLS)),
+    whole_program(frozenset({"host_multi_fault", "host_madvise_loop", "host_ping_pong"}), frozenset(native.CALLS)),
 ):
     multi_fault = _compiled(host_multi_fault, 5)
     madvise_loop = _compiled(host_madvise_loop, 3)
+    ping_pong = _compiled(host_ping_pong, 2)

@@ -204,6 +204,11 @@ def barrier(number: int = 0) -> Insn:
     return Insn(Op.BARRIER, number)
 
 
+def arrive(number: int = 0) -> Insn:
+    """Let the other CPUs go on from a barrier, and do not wait for them there."""
+    return Insn(Op.BARRIER, number, arg=1)
+
+
 POST = Insn(Op.POST)
 
 

@@ -115,7 +115,7 @@ def test_more_than_the_address_space_is_unavailable():
 
 
 def test_bad_requests_name_what_is_known():
-    with pytest.raises(ValueError, match="known: barrier, self, processes"):
+    with pytest.raises(ValueError, match="known: barrier, arrive, self, processes"):
         host.measure_multi_fault(1, "selves", 0.1)
     with pytest.raises(ValueError, match="whole pieces"):
         host.measure_madvise_loop(3 * MIB, 2 * MIB)
