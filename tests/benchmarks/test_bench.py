@@ -8,7 +8,6 @@ import pytest
 from support import ROOT
 
 from benchmarks.bench import Figure, Worst, missed, show
-from benchmarks.twin import TwinUnavailable, build_twin, twin_round
 
 
 @pytest.mark.parametrize(
@@ -52,20 +51,3 @@ def test_a_part_is_measured_alone_and_written_with_every_value(tmp_path):
     (figure,) = json.loads((tmp_path / "out.json").read_text())["figures"].values()
     assert len(figure["values"]) == 1
     assert figure["median"] == figure["values"][0] > 0
-
-
-def test_the_c_twin_runs_the_same_loop_under_both_policies(tmp_path):
-    try:
-        program = build_twin(tmp_path)
-    except TwinUnavailable as reason:
-        pytest.skip(str(reason))
-
-    assert twin_round(program, "none", 0.05) > 0
-    assert twin_round(program, "refcount", 0.05) > 0
-
-
-def test_a_machine_without_a_compiler_has_no_twin_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    with pytest.raises(TwinUnavailable, match="no C compiler is here"):
-        build_twin(tmp_path)
