@@ -27,6 +27,7 @@ from emulator.mm_types import (
     SWAP_HAS_CACHE,
     TABLES,
     TLB_ENTRIES,
+    VMA_LEAF,
     Geometry,
 )
 from emulator.pgtable_types import (
@@ -81,6 +82,7 @@ class Frozen:
         self.mapped = np.zeros(self.used_frames, np.int64)
         self.dirty = np.zeros(self.used_frames, np.bool_)  # some PTE says so
         self.of_files = np.zeros(self.used_frames, np.bool_)  # mapped as a page of a file
+        self._vmas: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of each mm: rows and ends
         self.cached = np.zeros(self.used_frames, np.int64)  # times that a page of a file has the frame
         np.add.at(self.cached, views["cache"]["frame"][views["cache"]["frame"] != 0], 1)
         for at in range(0, len(self.live_pte), _CHUNK):
@@ -138,6 +140,24 @@ class Frozen:
                 found.append(table)
                 table = int(self.views["ptdesc"]["next"][table])
         return np.array(found, np.int64)
+
+    def vmas(self, mm: int) -> np.ndarray:
+        """Rows of the VMAs of an mm, as its list has them."""
+        if mm not in self._vmas:
+            row = int(self.views["mm"]["first_vma"][mm])
+            found: list[int] = []
+            while row != 0 and len(found) <= self.geometry.vmas:  # a broken list may have no end
+                found.append(row)
+                row = int(self.views["vma"]["next"][row])
+            rows = np.array(found, np.int64)
+            self._vmas[mm] = rows, self.views["vma"]["end"][rows]
+        return self._vmas[mm][0]
+
+    def vmas_at(self, mm: int, addresses: np.ndarray) -> np.ndarray:
+        """The VMA that each address lies in or below; above the last it is that."""
+        rows = self.vmas(mm)
+        found = np.searchsorted(self._vmas[mm][1], addresses, side="right")
+        return self.views["vma"][rows[np.minimum(found, len(rows) - 1)] if len(rows) else found * 0]
 
 
 def pte_refcount(frozen: Frozen) -> int:
@@ -310,12 +330,12 @@ def _misplaced(frozen: Frozen, table: int, entries: np.ndarray, frames: np.ndarr
         return 0
     v, mm = frozen.views, int(frozen.views["ptdesc"]["mm"][table]) - 1
     addresses = _address(frozen, table) + entries * PAGE
-    vmas = v["vma"][mm * frozen.geometry.vmas :][: int(v["mm"]["vmas"][mm])]
-    vma = vmas[np.searchsorted(vmas["end"], addresses, side="right")]
+    vma = frozen.vmas_at(mm, addresses)
     index = vma["pgoff"] + (addresses - vma["start"]) // PAGE
     mapping = v["page"]["mapping"][frames] & ~(LAZYFREE | LARGE)
     wrong = int(np.count_nonzero((mapping != 0) & (mapping != index << MAPPING_SHIFT | v["mm"]["family"][mm])))
-    return wrong + int(np.count_nonzero((vma["start"] > addresses) | (vma["anon_vma"] == 0)))
+    outside = (vma["start"] > addresses) | (vma["end"] <= addresses)
+    return wrong + int(np.count_nonzero(outside | (vma["anon_vma"] == 0)))
 
 
 def _address(frozen: Frozen, table: int) -> int:
@@ -381,12 +401,45 @@ def swap(frozen: Frozen) -> int:
     return wrong + int(v["swap"]["off"][0])
 
 
+def vmas(frozen: Frozen) -> int:
+    """The VMAs of each mm are in order, and its list forwards, backwards, its tree and its count say the same."""
+    v = frozen.views
+    wrong = 0
+    for mm in range(frozen.geometry.mms):
+        rows = frozen.vmas(mm)
+        found = v["vma"][rows]
+        wrong += int(np.count_nonzero(found["start"] >= found["end"]))
+        wrong += int(np.count_nonzero(found["end"][:-1] > found["start"][1:]))
+        wrong += found["prev"].tolist() != [0, *rows.tolist()][: len(rows)]
+        wrong += _in_leaves(frozen, mm) != list(zip(found["start"].tolist(), rows.tolist(), strict=True))
+        wrong += int(v["mm"]["vmas"][mm]) != len(rows)
+    return wrong
+
+
+def _in_leaves(frozen: Frozen, mm: int) -> list[tuple[int, int]]:
+    """Addresses and rows in the tree of an mm, in order; none, if the directory has another than a leaf's first."""
+    place, leaves = frozen.views["place"], frozen.geometry.vma_leaves
+    found = _entries(place, frozen.geometry.mms * leaves + mm * leaves * (1 + VMA_LEAF))
+    for start, leaf in _entries(place, mm * leaves):
+        entries = _entries(place, leaf)
+        if not entries or entries[0][0] != start:
+            return []
+        found += entries
+    return found
+
+
+def _entries(place: np.ndarray, node: int) -> list[tuple[int, int]]:
+    """The entries of a node."""
+    entries = place[node + 1 : node + 1 + int(place["row"][node])]
+    return list(zip(entries["start"].tolist(), entries["row"].tolist(), strict=True))
+
+
 def i_mmap(frozen: Frozen) -> int:
     """What the VMAs of all mms map of files is what the files' links say, ranges that continue each other joined."""
     v, geometry = frozen.views, frozen.geometry
     mapped, linked = [], []
     for mm in range(geometry.mms):
-        rows = v["vma"][mm * geometry.vmas :][: int(v["mm"]["vmas"][mm])]
+        rows = v["vma"][frozen.vmas(mm)]
         mapped += [(int(vma["file"]) - 1, mm, *_range(vma)) for vma in rows[rows["file"] != 0]]
     for file in (*range(geometry.files), geometry.files + 1):
         rows = v["link"][file * geometry.mms * geometry.vmas :][: int(v["file"]["links"][file])]
@@ -444,7 +497,7 @@ def huge_pages(frozen: Frozen) -> int:
     owner = ptdesc["mm"][ptdesc["pmd"][frozen.deposited] >> PTRS_SHIFT]
     for table in frozen.deposited:
         addr, mm = _address(frozen, int(table)), int(ptdesc["mm"][table]) - 1
-        vmas = frozen.views["vma"][mm * frozen.geometry.vmas :][: int(frozen.views["mm"]["vmas"][mm])]
+        vmas = frozen.views["vma"][frozen.vmas(mm)]
         wrong += not np.any((vmas["start"] <= addr) & (addr + HPAGE_PMD_NR * PAGE <= vmas["end"]))
     cache = frozen.views["cache"]
     large = np.flatnonzero(cache["order"])
@@ -538,6 +591,7 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
     "rmap": rmap,
     "page_cache": page_cache,
     "swap": swap,
+    "vmas": vmas,
     "i_mmap": i_mmap,
     "memcg": memcg,
     "tables": tables,

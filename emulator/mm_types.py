@@ -10,7 +10,7 @@ Lock order, outermost first (a CPU may take a lock only while it holds none furt
     mmap_lock                      one per mm; faults and madvise read, mmap and munmap write
       page lock                    one per page of a file; sleeps
         i_mmap_lock                one per file, the device's too: which ranges of which mm map it; sleeps
-          anon_vma lock            one per family of mms: their VMA arrays, against rmap walkers; sleeps
+          anon_vma lock            one per family of mms: their VMAs, against rmap walkers; sleeps
             htable lock            one per hash of a pmd: guards visits to its table; one per mm: tables it keeps
             pmap_lock              one per mm, where a policy has it: to wire a table, or to take one out
             ptl of an upper table  pmd_lock: guards which tables the entries of that table name
@@ -49,6 +49,7 @@ NR_HTABLE_LOCKS = 128  # locks that all PTE tables share, by the place of their 
 WRITE_BATCH = 8  # pages one CPU collects for write-back before it submits them
 PCP_ROOM = max(PCP_HIGH) + PCP_BATCH + 1
 FRAME_WORDS = 8  # of contents of a frame, int64, unless a scenario says otherwise
+VMA_LEAF = 64  # VMAs in a leaf of an mm's tree
 GP_BUCKETS = 40  # grace-period latencies, log2 of nanoseconds
 REUSE_BUCKETS = 320  # times from unhooking to freedom: eight for each power of two of nanoseconds
 NR_BARRIERS = 8
@@ -101,7 +102,8 @@ CONFIG = struct(
         n_cpu="CPUs of this machine; before the start",
         n_mm="address spaces; before the start",
         frame_words="int64 words of contents per frame, a power of two; before the start",
-        vma_per_mm="room in each mm's VMA array; before the start",
+        vma_leaves="leaves for VMAs that each mm has; before the start",
+        vma_per_mm="rows of `vma` that each mm has; before the start",
         spin="pauses before a waiting CPU goes to sleep; before the start",
         tick_us="how often the coordinator looks for grace periods to end, microseconds; before the start",
         fatal_signals="1 if a signal ends the program of its CPU; before the start",
@@ -219,7 +221,7 @@ CPU = struct(
         pc="index of the current instruction; this CPU",
         loaded="the word that the latest load read; this CPU",
         mmap_lock_held="0, or 2 * mm + 1 for read, 2 * mm + 2 for write; this CPU",
-        vma_lock_held="0, or the row + 1 of the VMA whose lock it holds for reading; this CPU",
+        vma_lock_held="0, or the row of the VMA whose lock it holds for reading; this CPU",
         waits_for="a Wait while this CPU waits, else 0; this CPU",
         waits_index="which lock, barrier or table it waits for; this CPU",
         finished="1 once the program has ended; this CPU",
@@ -378,7 +380,10 @@ MM = struct(
         name="what instructions call a child that stays, 0: nothing; the CPU that holds it",
         minflt="page faults of such a child; the CPU that holds it",
         def_flags="VMA flags that mlockall gives to whatever is mapped; holder of mmap_lock for write",
-        vmas="VMAs in use; holder of mmap_lock for write and the family's anon_vma lock",
+        vmas="VMAs in list and tree; holder of mmap_lock for write and the family's anon_vma lock",
+        first_vma="row of the first in the list, 0 if none; as vmas",
+        fresh_vmas="rows that were ever taken; as vmas",
+        free_vma="first of those that were given back, 0 ends the list; as vmas",
         anon_vmas="anon_vma numbers handed out; atomic",
         total_vm="pages in its VMAs; holder of mmap_lock for write",
     ),
@@ -394,7 +399,7 @@ MM = struct(
 
 VMA = struct(
     line(
-        # Invariant: rows of an mm are in order: start < end <= start of the next.
+        # Invariant: list and tree have the same VMAs, in order: start < end <= start of the next: checks.py:vmas.
         start="first address; holder of mmap_lock for write and of the anon_vma lock",
         end="address behind the last; holder of mmap_lock for write and of the anon_vma lock",
         flags="VM_READ | VM_WRITE and more; holder of mmap_lock for write and of the anon_vma lock",
@@ -402,8 +407,21 @@ VMA = struct(
         file="file + 1 it maps, 0 if anonymous; holder of mmap_lock for write and of the anon_vma lock",
         pgoff="page of the file that its first page maps, or of the address where it began: neighbours merge if theirs"
         " follow; holder of mmap_lock for write and of the anon_vma lock",
+        next="the VMA that follows, 0 if none; of a row that is free, the next such; as start",
+        prev="the VMA that comes before, 0 if none; as start",
+    ),
+    line(
         lock_readers="CPUs that hold the VMA's own lock for reading (setting vma_locks); atomic",
     ),
+)
+
+PLACE = struct(  # of the nodes of the trees of VMAs, see vma.py
+    line(
+        start="where the VMA begins, or the first VMA of the leaf; as vma.start",
+        row="row of the VMA, or place of the leaf; of a node's first place how many follow; behind the entries of a"
+        " directory a free leaf, 0 for one that was never used; as vma.start",
+    ),
+    align=16,
 )
 
 FILE = struct(
@@ -462,7 +480,7 @@ PVMW = struct(
         file="the file, if so; this CPU",
         index="page index in the VMAs, or page of the file; this CPU",
         seen="mms it is done with; this CPU",
-        row="VMAs of the present mm, or links, that it has looked at; this CPU",
+        row="VMA of the present mm that it came to last, 0 if none; or links that it has looked at; this CPU",
         mm="the mm of the PTE at hand; this CPU",
     ),
     line(
@@ -741,6 +759,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "block_slot": (WORD, "block_slots"),  # first frames of free blocks; holder of the frames' zone lock
     "mm": (MM, "mms"),
     "vma": (VMA, "vmas"),
+    "place": (PLACE, "places"),  # of VMAs: a directory for each mm, then the leaves of all
     "insn": (INSN, "insns"),
     "record": (RECORD, "records"),
     "page": (PAGE, "frames"),
@@ -797,6 +816,11 @@ class Geometry:
         """Rows of `cache`: the pages of all files, then those of swap."""
         return self.files * self.file_pages + self.swap_pages
 
+    @property
+    def vma_leaves(self) -> int:
+        """Leaves of VMAs in each mm: two neighbours have more than half a leaf together, or are merged."""
+        return 2 + 2 * self.vmas // (VMA_LEAF // 2)
+
     def counts(self) -> dict[str, int]:
         """Rows of each view. The coordinator has a row of `cpu` too, the last: it takes locks and reads the clock."""
         agents = self.cpus + 1
@@ -832,7 +856,8 @@ class Geometry:
             "block_freed": self.cpus * PTRS_PER_TABLE,
             "block_slots": self.frames // PTRS_PER_TABLE + 1,
             "mms": self.mms,
-            "vmas": self.mms * self.vmas,
+            "vmas": 1 + self.mms * self.vmas,  # row 0 is no VMA's
+            "places": self.mms * self.vma_leaves * (2 + VMA_LEAF),
             "files": self.files + 2,  # then the device's and that of hugetlbfs
             "links": (self.files + 2) * self.mms * self.vmas,
             "mutexes": slots + 2 * self.files + 2 + self.mms + NR_PAGE_LOCKS,

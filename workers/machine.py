@@ -61,6 +61,7 @@ def power_up(
     """Put a segment into the state of a machine that has not run."""
     config = views["config"]
     config["n_cpu"], config["n_mm"], config["vma_per_mm"] = geometry.cpus, geometry.mms, geometry.vmas
+    config["vma_leaves"] = geometry.vma_leaves
     config["frame_words"], config["tick_us"] = geometry.frame_words, tick_us
     config["n_file"], config["file_pages"] = geometry.files, geometry.file_pages
     config["memcg_limit"], config["n_slot"] = geometry.memcg_limit, geometry.slots

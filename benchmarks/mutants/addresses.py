@@ -3,14 +3,14 @@
 from benchmarks.mutants.mutant import change
 
 BOUNDS = (
-    change("find-vma-end", "find_vma", "m.vma.end[middle] > addr", "m.vma.end[middle] >= addr"),
+    change("find-vma-end", "find_vma", "m.vma.end[row] > addr", "m.vma.end[row] >= addr"),
     change("lookup-start", "vma_lookup", "m.vma.start[row] <= addr", "m.vma.start[row] < addr"),
-    change("split-pgoff", "split_vma", "(addr - start) // PAGE_SIZE", "(addr - start) // PAGE_SIZE - 1"),
-    change("split-file", "split_vma", "    m.vma.file[row] = m.vma.file[row + 1]\n", ""),
+    change("split-pgoff", "split_vma", "linear_page_index(m, row, addr)", "linear_page_index(m, row, addr) - 1"),
+    change("split-file", "vma_dup", "    m.vma.file[row] = m.vma.file[source]\n", ""),
     change("merge-flags", "can_merge", " or m.vma.flags[left] != m.vma.flags[right]", ""),
     change("merge-file", "follows", " or m.vma.file[left] != m.vma.file[right]", ""),
     change("merge-offset", "follows", "== m.vma.pgoff[right]", "<= m.vma.pgoff[right]"),
-    change("merge-end", "merge_with_next", "    m.vma.end[row] = m.vma.end[row + 1]\n", ""),
+    change("merge-end", "merge_with_next", "    m.vma.end[row] = m.vma.end[following]\n", ""),
     change("modify-end", "vma_modify_flags", "if m.vma.end[row] > end:", "if m.vma.end[row] > end + PAGE_SIZE:"),
     change(
         "modify-start", "vma_modify_flags", "if m.vma.start[row] < start:", "if m.vma.start[row] + PAGE_SIZE < start:"
@@ -19,7 +19,7 @@ BOUNDS = (
     change("detach-end", "detach_vmas", "if m.vma.end[row] > end:", "if m.vma.end[row] > end + PAGE_SIZE:"),
     change("munmap-length", "do_munmap", "start + ((length + PAGE - 1) & -PAGE)", "start + (length & -PAGE)"),
     change("mmap-length", "do_mmap", "start + ((length + PAGE - 1) & -PAGE)", "start + (length & -PAGE)"),
-    change("floor", "unmap_region", "floor = m.vma.end[row - 1]", "floor = 0"),
+    change("floor", "unmap_region", "floor = m.vma.end[below]", "floor = 0"),
     change("ceiling", "unmap_region", "ceiling = m.vma.start[row]\n", "ceiling = m.vma.end[row]\n"),
     change("pgtables-floor", "free_pgd_range", "if addr < floor:", "if addr < floor - PMD_SIZE:"),
     change("pgtables-ceiling", "free_pmd_range", "<= ceiling:", "<= ceiling + PUD_SIZE:"),
@@ -28,7 +28,7 @@ BOUNDS = (
         "zap-slice", "zap_pmd_range", "addr = following\n", "addr = following + (0 if addr < following else PAGE)\n"
     ),
     change("zap-last", "zap_entries", "while addr < until and", "while addr + PAGE < until and"),
-    change("expand-over", "expand_vma", "m.vma.start[row + 1] < new_end", "m.vma.end[row + 1] < new_end"),
+    change("expand-over", "expand_vma", "m.vma.start[following] < new_end", "m.vma.end[following] < new_end"),
     change(
         "resize-shrink",
         "mremap_resize",
@@ -179,7 +179,7 @@ PERMISSIONS = (
         "elif details & ZAP_DROP_MARKERS:",
     ),
     change("guard-kept", "unmap_region", "start, end, ZAP_DROP_MARKERS)", "start, end, 0)"),
-    change("dontfork-ignored", "dup_mmap", "        if m.vma.flags[row] & VM_DONTCOPY:\n            continue\n", ""),
+    change("dontfork-ignored", "dup_mmap", "        if m.vma.flags[source] & VM_DONTCOPY:\n            continue\n", ""),
     change(
         "wipeonfork-ignored", "copy_vma_to_child", "if m.vma.flags[row] & VM_WIPEONFORK:", "if m.vma.flags[row] < 0:"
     ),

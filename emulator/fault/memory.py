@@ -31,7 +31,15 @@ from emulator.mm_types import FRAMES
 from emulator.pages.page_alloc import alloc_page, clear_page, put_page
 from emulator.pages.rmap import page_add_new_anon_rmap
 from emulator.pages.rss import add_mm_rss
-from emulator.pages.vma import anon_vma_prepare, find_vma, lock_vma, vma_limit, vma_lookup, vmas_lock, vmas_unlock
+from emulator.pages.vma import (
+    anon_vma_prepare,
+    find_vma,
+    lock_vma,
+    vma_lookup,
+    vma_set_start,
+    vmas_lock,
+    vmas_unlock,
+)
 from emulator.pgtable import (
     pmd_trans_huge,
     pte_offset,
@@ -275,15 +283,15 @@ def __handle_mm_fault(m, cpu, mm, vma, addr, flags):
 
 @kernel_inline
 def find_fault_vma(m, cpu, mm, addr, flags):
-    """The row of the VMA that `addr` lies in, or -1.
+    """The row of the VMA that `addr` lies in, or 0.
 
     Locking: returns with mmap_lock held for reading, or with the VMA's own lock (vma_lock.py): release_fault_lock.
     """
     if vma_locks(m) and flags & FAULT_FLAG_TRIED == 0:
         vma = lock_vma(m, cpu, mm, addr, addr)
-        if vma >= 0 and m.vma.flags[vma] & VM_SPECIAL_FAULT == 0:
+        if vma != 0 and m.vma.flags[vma] & VM_SPECIAL_FAULT == 0:
             return vma
-        if vma >= 0:
+        if vma != 0:
             vma_end_read(m, cpu, mm)
     mmap_read_lock(m, cpu, mm)
     return vma_lookup(m, mm, addr)
@@ -300,10 +308,10 @@ def expand_stack(m, cpu, mm, addr):
     result = -EFAULT
     mmap_write_lock(m, cpu, mm)
     row = find_vma(m, mm, addr)
-    if row < vma_limit(m, mm) and m.vma.flags[row] & VM_GROWSDOWN:
-        below = row - 1
+    if row != 0 and m.vma.flags[row] & VM_GROWSDOWN:
+        below = m.vma.prev[row]
         close = False
-        if below >= mm * m.config.vma_per_mm[0]:
+        if below != 0:
             flags = m.vma.flags[below]
             close = page - m.vma.end[below] < STACK_GUARD_GAP and flags & VM_ACCESS_FLAGS != 0
             close = close and flags & VM_GROWSDOWN == 0
@@ -314,7 +322,7 @@ def expand_stack(m, cpu, mm, addr):
         if result != 0 and not close and m.vma.end[row] - page <= RLIMIT_STACK:
             vmas_lock(m, cpu, mm)
             grown = (m.vma.start[row] - page) // PAGE
-            m.vma.start[row] = page
+            vma_set_start(m, mm, row, page)
             m.vma.pgoff[row] -= grown
             vmas_unlock(m, cpu, mm)
             m.mm.total_vm[mm] += grown
@@ -331,7 +339,7 @@ def try_fault(m, cpu, mm, addr, flags):
     """
     vma = find_fault_vma(m, cpu, mm, addr, flags)
     point(m, cpu, MMAP_LOCKED, addr, flags & FAULT_FLAG_WRITE)
-    if vma < 0:
+    if vma == 0:
         result = NO_VMA
     elif m.vma.flags[vma] & (VM_WRITE if flags & FAULT_FLAG_WRITE else VM_ACCESS_FLAGS):
         result = __handle_mm_fault(m, cpu, mm, vma, addr, flags)

@@ -34,7 +34,7 @@ from emulator.fault.vmf import FAULT_FLAG_TRIED, VM_FAULT_RETRY, pte_put_vmf
 from emulator.huge.huge_memory import vma_adjust_trans_huge
 from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock
-from emulator.pages.vma import anon_vma_prepare, find_vma, vma_limit, vma_lookup, vma_modify_flags
+from emulator.pages.vma import anon_vma_prepare, find_vma, vma_lookup, vma_modify_flags
 from emulator.pgtable import pte_offset
 from emulator.pgtable_types import PAGE
 from emulator.policy.pte_ref import pte_peek
@@ -116,7 +116,7 @@ def userfaultfd_modify(m, cpu, mm, start, end, armed):
     mmap_assert_write_locked(m, cpu, mm)
     while start < end:
         row = find_vma(m, mm, start)
-        if row == vma_limit(m, mm) or m.vma.start[row] >= end:
+        if row == 0 or m.vma.start[row] >= end:
             break
         start, until = max(start, m.vma.start[row]), min(m.vma.end[row], end)
         flags = m.vma.flags[row] & ~VM_UFFD_MISSING | armed
@@ -135,12 +135,12 @@ def vma_can_userfault(m, mm, start, end, armed):
     Locking: caller must hold mmap_lock.
     """
     row = find_vma(m, mm, start)
-    if row == vma_limit(m, mm) or m.vma.start[row] >= end:
+    if row == 0 or m.vma.start[row] >= end:
         return False
-    while row < vma_limit(m, mm) and m.vma.start[row] < end:
+    while row != 0 and m.vma.start[row] < end:
         if (armed and m.vma.file[row] != 0) or m.vma.flags[row] & (VM_PFNMAP | VM_DROPPABLE):
             return False
-        row += 1
+        row = m.vma.next[row]
     return True
 
 
@@ -151,20 +151,20 @@ def uffd_prepare_anon(m, mm, addr):
     Locking: caller must hold mmap_lock. Source: find_vma_and_prepare_anon.
     """
     row = vma_lookup(m, mm, addr)
-    if row >= 0 and m.vma.flags[row] & VM_SHARED == 0:
+    if row != 0 and m.vma.flags[row] & VM_SHARED == 0:
         anon_vma_prepare(m, mm, row)
 
 
 @kernel
 def uffd_vma(m, mm, start, end, armed):
-    """The row of the anonymous VMA that has all of [start, end), and is watched if `armed` says so, or -1.
+    """The row of the anonymous VMA that has all of [start, end), and is watched if `armed` says so, or 0.
 
     Locking: caller must hold mmap_lock.
     """
     row = vma_lookup(m, mm, start)
-    if row < 0 or m.vma.end[row] < end or m.vma.file[row] != 0:
-        return -1
-    return row if m.vma.flags[row] & armed == armed else -1
+    if row == 0 or m.vma.end[row] < end or m.vma.file[row] != 0:
+        return 0
+    return row if m.vma.flags[row] & armed == armed else 0
 
 
 @kernel

@@ -44,7 +44,7 @@ from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.mm_types import HUGETLB_PAGES
 from emulator.pages.huge_page import add_mapcounts, alloc_huge_page, clear_huge_page
 from emulator.pages.rmap import cut_links, first_link
-from emulator.pages.vma import find_vma, linear_page_index, vma_limit
+from emulator.pages.vma import find_vma, linear_page_index
 from emulator.pgtable import (
     mm_dec_nr_tables,
     mm_inc_nr_tables,
@@ -105,7 +105,7 @@ def vma_covers(m, row, start):
 def page_table_shareable(m, cpu, mm, start, flags):
     """True if a VMA of `mm` maps the file over the whole GiB from `start` on, with the access that `flags` allow.
 
-    Locking: caller must hold i_mmap_lock; takes and releases the anon_vma lock of the family, which keeps VMA arrays.
+    Locking: caller must hold i_mmap_lock; takes and releases the anon_vma lock of the family, which keeps VMAs.
     """
     lockdep_assert_held(m, cpu, i_mmap_row(m, hugetlb_file(m)))
     family = read_once(m.mm.family, mm)
@@ -113,7 +113,7 @@ def page_table_shareable(m, cpu, mm, start, flags):
         return False  # it exits
     anon_vma_lock(m, cpu, family - 1)
     row = find_vma(m, mm, start)
-    same = read_once(m.mm.family, mm) == family and row < vma_limit(m, mm) and vma_covers(m, row, start)
+    same = read_once(m.mm.family, mm) == family and row != 0 and vma_covers(m, row, start)
     same = same and (m.vma.flags[row] ^ flags) & VM_ACCESS_FLAGS == 0
     anon_vma_unlock(m, cpu, family - 1)
     return same

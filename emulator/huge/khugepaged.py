@@ -55,7 +55,7 @@ from emulator.locking.vma_lock import vma_start_write
 from emulator.pages.huge_page import alloc_huge_page, clear_huge_page, put_huge_page
 from emulator.pages.page_alloc import copy_page, put_page
 from emulator.pages.rss import add_mm_rss
-from emulator.pages.vma import find_vma, vma_limit, vmas_lock, vmas_unlock
+from emulator.pages.vma import find_vma, vmas_lock, vmas_unlock
 from emulator.pgtable import entry_at, pgtable_of, pmd_lookup, pmd_trans_huge, populate, pte_present
 from emulator.pgtable_types import (
     ACCESSED,
@@ -252,22 +252,22 @@ def collapse_huge_page(m, cpu, mm, row, addr, head):
 
 @kernel
 def hugepage_vma(m, mm, addr):
-    """The row of the VMA that may have a huge page over the 2 MiB at `addr`, or -1.
+    """The row of the VMA that may have a huge page over the 2 MiB at `addr`, or 0.
 
     Locking: caller must hold mmap_lock.
     """
     row = find_vma(m, mm, addr)
-    if row == vma_limit(m, mm) or not transhuge_vma_suitable(m, row, addr):
-        return -1
+    if row == 0 or not transhuge_vma_suitable(m, row, addr):
+        return 0
     allowed = m.vma.flags[row] & (VM_NOHUGEPAGE | VM_PFNMAP | VM_UFFD_MISSING) == 0  # no hole is filled there
-    return row if allowed and read_once(m.vma.anon_vma, row) != 0 else -1
+    return row if allowed and read_once(m.vma.anon_vma, row) != 0 else 0
 
 
 @kernel
 def collapse_one(m, cpu, mm, addr):
     """Collapse the 2 MiB at `addr`: a SCAN result. Locking: takes mmap_lock, for reading, then for writing."""
     mmap_read_lock(m, cpu, mm)
-    result = SCAN_VMA_CHECK if hugepage_vma(m, mm, addr) < 0 else hpage_collapse_scan_pmd(m, cpu, mm, addr)
+    result = SCAN_VMA_CHECK if hugepage_vma(m, mm, addr) == 0 else hpage_collapse_scan_pmd(m, cpu, mm, addr)
     mmap_read_unlock(m, cpu, mm)
     if result != SCAN_SUCCEED:
         return result
@@ -277,7 +277,7 @@ def collapse_one(m, cpu, mm, addr):
     mmap_write_lock_only(m, cpu, mm)
     row = hugepage_vma(m, mm, addr)
     result = SCAN_VMA_CHECK
-    if row >= 0:
+    if row != 0:
         late = knob(m.config.collapse_late_vma_lock)
         if not late:
             vma_start_write(m, cpu, mm, row)  # before the look: MADV_DONTNEED may be freeing the table (366a4532d96f)

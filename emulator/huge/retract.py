@@ -23,7 +23,7 @@ from emulator.locking.mmap_lock import mmap_write_unlock
 from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock, i_mmap_lock, i_mmap_row, i_mmap_unlock
 from emulator.locking.vma_lock import mmap_write_trylock
 from emulator.pages.rmap import first_link, link_range
-from emulator.pages.vma import find_vma, vma_limit, vmas_lock, vmas_unlock
+from emulator.pages.vma import find_vma, vmas_lock, vmas_unlock
 from emulator.pgtable import pmd_lookup, pmd_pgtable
 from emulator.pgtable_types import PMD_SIZE, PTRS_PER_PTE
 from emulator.policy.policies import GOES_LATER, GOES_NOW
@@ -70,9 +70,9 @@ def retract_table(m, cpu, mm, addr):
 
 @kernel
 def one_vma_covers(m, mm, addr):
-    """True if one VMA without private copies covers the 2 MiB at `addr`. Locking: its array must not change."""
+    """True if one VMA without private copies covers the 2 MiB at `addr`. Locking: VMAs must not change."""
     row = find_vma(m, mm, addr)
-    if row == vma_limit(m, mm) or m.vma.start[row] > addr or m.vma.end[row] < addr + PMD_SIZE:
+    if row == 0 or m.vma.start[row] > addr or m.vma.end[row] < addr + PMD_SIZE:
         return False
     return read_once(m.vma.anon_vma, row) == 0
 

@@ -11,7 +11,7 @@
 
 A holder of mmap_lock that does not write-lock the VMA runs beside those readers: so does khugepaged until it says
 otherwise. Linux finds the VMA under RCU, which spares mmap_lock's cache line; the exclusion is the same.
-Every other writer locks all VMAs of its mm: it may move their rows.
+Every other writer locks all VMAs of its mm: it may change any of them.
 
 Source: lock_vma_under_rcu and __vma_start_write, mm/mmap_lock.c, since 6.4; MADV_DONTNEED: a6fde7add78d.
 """
@@ -52,7 +52,7 @@ def vma_start_read(m, cpu, mm, row):
     """Read-lock the VMA at `row`, and let mmap_lock go. Locking: caller must hold mmap_lock for reading."""
     mmap_assert_locked(m, cpu, mm)
     atomic_add(m.vma.lock_readers, row, 1)
-    m.cpu.vma_lock_held[cpu] = row + 1
+    m.cpu.vma_lock_held[cpu] = row
     mmap_read_unlock(m, cpu, mm)
     lock_acquired(m, cpu, MMAP_LOCK)  # its place in the lock order
 
@@ -60,7 +60,7 @@ def vma_start_read(m, cpu, mm, row):
 @kernel
 def vma_end_read(m, cpu, mm):
     """Drop the lock of the VMA that this CPU holds. A writer may be waiting for that."""
-    row = m.cpu.vma_lock_held[cpu] - 1
+    row = m.cpu.vma_lock_held[cpu]
     lock_release(m, cpu, MMAP_LOCK)
     m.cpu.vma_lock_held[cpu] = 0
     smp_mb__before_atomic()  # pairs with smp_mb in vma_start_write
@@ -91,9 +91,10 @@ def mmap_write_lock(m, cpu, mm):
     """Take mmap_lock for writing, and the locks of all VMAs of the mm. Locking: returns with them held."""
     mmap_write_lock_only(m, cpu, mm)
     if vma_locks(m):
-        first = mm * m.config.vma_per_mm[0]
-        for row in range(first, first + m.mm.vmas[mm]):
+        row = m.mm.first_vma[mm]
+        while row != 0:
             vma_start_write(m, cpu, mm, row)
+            row = m.vma.next[row]
 
 
 @kernel
@@ -102,11 +103,12 @@ def mmap_write_trylock(m, cpu, mm):
     if not mmap_write_trylock_only(m, cpu, mm):
         return False
     if vma_locks(m):
-        first = mm * m.config.vma_per_mm[0]
-        for row in range(first, first + m.mm.vmas[mm]):
+        row = m.mm.first_vma[mm]
+        while row != 0:
             if read_once(m.vma.lock_readers, row) != 0:
                 mmap_write_unlock(m, cpu, mm)
                 return False
+            row = m.vma.next[row]
         smp_mb()  # as in vma_start_write
     return True
 

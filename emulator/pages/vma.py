@@ -1,17 +1,23 @@
-"""VMAs: each mm has an array of them, sorted by address.
+"""VMAs: which addresses of an mm exist. They are a list by address, and a B-tree of two levels over it, for searches.
+
+A VMA keeps its row from mmap to munmap; row 0 is no VMA's. Both kinds of node are an array of `place`: how many entries
+there are, then the entries, a first address and a row each. A leaf has up to VMA_LEAF VMAs. The directory has the other
+leaves than the first, which has whatever is lower. So an mm of a few VMAs is one array that is searched, and one of
+65,530 moves a leaf at most when a VMA comes or goes, and the directory when a leaf does. Linux has a maple tree, and
+until 6.1 had a red-black tree with such a list.
 
 Neighbours with equal flags are one VMA, unless both were written to before they met (different anon_vma) or one was
 moved there (pgoff). That border stays, as in Linux.
 
-A CPU that changes an array holds mmap_lock for writing and the anon_vma lock of the mm's family. A search for an
-anonymous page comes through the arrays with that lock alone.
+A CPU that changes list or tree holds mmap_lock for writing and the anon_vma lock of the mm's family. A search for an
+anonymous page comes through the list with that lock alone.
 """
 
 from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, read_once, write_once
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.locking.mutex import anon_vma_lock, anon_vma_row, anon_vma_unlock
 from emulator.locking.vma_lock import vma_start_read
-from emulator.mm_types import ANON_VMA_INHERITED, MAX_MAP_COUNT, PAGE_SIZE
+from emulator.mm_types import ANON_VMA_INHERITED, MAX_MAP_COUNT, PAGE_SIZE, VMA_LEAF
 from emulator.pgtable_types import ANON_EXCLUSIVE, DIRTY, PMD_SIZE, PRESENT, PROTNONE, RW, SOFT_DIRTY, SPECIAL
 from emulator.uapi import ENOMEM, VM_ACCESS_FLAGS, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
 from emulator.watch.lockdep import lockdep_assert_held, mmap_assert_write_locked
@@ -19,21 +25,47 @@ from emulator.watch.lockdep import lockdep_assert_held, mmap_assert_write_locked
 MMAP_BASE = 0x7000_0000_0000  # below it is what the kernel chooses a place for
 
 
+@kernel_inline
+def entries_up_to(m, node, addr):
+    """How many entries of a node are not above `addr`."""
+    low, high = node, node + m.place.row[node]
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if m.place.start[middle] <= addr:
+            low = middle
+        else:
+            high = middle - 1
+    return low - node
+
+
+@kernel_inline
+def leaf_places(m, mm, leaf):
+    """Where a leaf of `mm` is in m.place: behind all directories, each of which has a place for each leaf."""
+    leaves = m.config.vma_leaves[0]
+    return m.config.n_mm[0] * leaves + (mm * leaves + leaf) * (1 + VMA_LEAF)
+
+
+@kernel_inline
+def directory(m, mm):
+    """Where the directory of `mm` is in m.place."""
+    return mm * m.config.vma_leaves[0]
+
+
+@kernel_inline
+def leaf_at(m, mm, entry):
+    """The leaf that an entry of the directory names; the first leaf has none, and is at 0."""
+    return m.place.row[directory(m, mm) + entry] if entry != 0 else leaf_places(m, mm, 0)
+
+
 @kernel
 def find_vma(m, mm, addr):
-    """Row of the first VMA that ends above `addr`; the row behind the mm's last if there is none.
-
-    Locking: caller must hold mmap_lock.
-    """
-    low = mm * m.config.vma_per_mm[0]
-    high = low + m.mm.vmas[mm]
-    while low < high:
-        middle = (low + high) >> 1
-        if m.vma.end[middle] > addr:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    """Row of the first VMA that ends above `addr`, 0 if there is none. Locking: caller must hold mmap_lock."""
+    leaf = leaf_at(m, mm, entries_up_to(m, directory(m, mm), addr))
+    below = entries_up_to(m, leaf, addr)
+    if below == 0:
+        return m.mm.first_vma[mm]
+    row = m.place.row[leaf + below]
+    return row if m.vma.end[row] > addr else m.vma.next[row]
 
 
 @kernel_inline
@@ -52,21 +84,22 @@ def pte_modify(entry, flags):
 
 
 @kernel_inline
-def vma_limit(m, mm):
-    """The row behind the mm's last VMA."""
-    return mm * m.config.vma_per_mm[0] + m.mm.vmas[mm]
-
-
-@kernel_inline
 def vma_lookup(m, mm, addr):
-    """Row of the VMA at `addr`, -1 if there is none. Locking: caller must hold mmap_lock."""
+    """Row of the VMA at `addr`, 0 if there is none. Locking: caller must hold mmap_lock."""
     row = find_vma(m, mm, addr)
-    return row if row < vma_limit(m, mm) and m.vma.start[row] <= addr else -1
+    return row if m.vma.start[row] <= addr else 0
+
+
+@kernel
+def last_vma(m, mm):
+    """Row of the VMA at the highest address, 0 if there is none. Locking: caller must hold mmap_lock."""
+    leaf = leaf_at(m, mm, m.place.row[directory(m, mm)])
+    return m.place.row[leaf + m.place.row[leaf]] if m.mm.first_vma[mm] != 0 else 0
 
 
 @kernel
 def vmas_lock(m, cpu, mm):
-    """Keep rmap walkers out of the VMA array of `mm`. Locking: caller must hold mmap_lock for writing."""
+    """Keep rmap walkers out of the VMAs of `mm`. Locking: caller must hold mmap_lock for writing."""
     mmap_assert_write_locked(m, cpu, mm)
     anon_vma_lock(m, cpu, m.mm.family[mm] - 1)
 
@@ -103,64 +136,187 @@ def leave_family(m, cpu, mm):
 
 @kernel
 def lock_vma(m, cpu, mm, start, end):
-    """Read-lock the VMA that [start, end) lies in: its row, or -1 if there is no such, with nothing held.
+    """Read-lock the VMA that [start, end) lies in: its row, or 0 if there is no such, with nothing held.
 
     Locking: returns a row with the VMA's lock held. Source: lock_vma_under_rcu, mm/mmap_lock.c.
     """
     mmap_read_lock(m, cpu, mm)
-    row = find_vma(m, mm, start)
-    if row == vma_limit(m, mm) or m.vma.start[row] > start or m.vma.end[row] < end:
+    row = vma_lookup(m, mm, start)
+    if row == 0 or m.vma.end[row] < end:
         mmap_read_unlock(m, cpu, mm)
-        return -1
+        return 0
     vma_start_read(m, cpu, mm, row)
     return row
 
 
 @kernel
-def vma_copy(m, to, source):
-    """Copy one row of the VMA array."""
-    m.vma.start[to] = m.vma.start[source]
-    m.vma.end[to] = m.vma.end[source]
-    m.vma.flags[to] = m.vma.flags[source]
-    m.vma.anon_vma[to] = m.vma.anon_vma[source]
-    m.vma.file[to] = m.vma.file[source]
-    m.vma.pgoff[to] = m.vma.pgoff[source]
+def vma_alloc(m, mm):
+    """A row for one more VMA, for which vmas_short has said that there is room. Locking: as vma_link."""
+    row = m.mm.free_vma[mm]
+    if row != 0:
+        m.mm.free_vma[mm] = m.vma.next[row]
+        return row
+    m.mm.fresh_vmas[mm] += 1
+    return mm * m.config.vma_per_mm[0] + m.mm.fresh_vmas[mm]
 
 
 @kernel
-def vma_insert(m, cpu, mm, row, start, end, flags, anon_vma, pgoff):
-    """Make room at `row` and fill it, without a file. Locking: caller must hold vmas_lock."""
+def vma_free(m, mm, row):
+    """Give a row back that is in no list any more. Locking: as vma_link."""
+    m.vma.next[row] = m.mm.free_vma[mm]
+    m.mm.free_vma[mm] = row
+
+
+@kernel
+def vma_dup(m, mm, source):
+    """A new VMA of `mm` like that at `source`, entered nowhere yet: its row. Locking: as vma_link."""
+    row = vma_alloc(m, mm)
+    m.vma.start[row] = m.vma.start[source]
+    m.vma.end[row] = m.vma.end[source]
+    m.vma.flags[row] = m.vma.flags[source]
+    m.vma.anon_vma[row] = m.vma.anon_vma[source]
+    m.vma.file[row] = m.vma.file[source]
+    m.vma.pgoff[row] = m.vma.pgoff[source]
+    return row
+
+
+@kernel
+def set_neighbours(m, mm, before, after):
+    """Let one VMA follow another in the list; 0 is an end of it."""
+    if before != 0:
+        m.vma.next[before] = after
+    else:
+        m.mm.first_vma[mm] = after
+    if after != 0:
+        m.vma.prev[after] = before
+
+
+@kernel
+def move_places(m, source, count, to):
+    """Move `count` entries from place `source` on to `to`, which may overlap."""
+    for i in range(count):
+        at = i if to < source else count - 1 - i
+        m.place.start[to + at] = m.place.start[source + at]
+        m.place.row[to + at] = m.place.row[source + at]
+
+
+@kernel
+def split_leaf(m, mm, entry, kept):
+    """Let a full leaf keep its first `kept` VMAs, and the others be in a new leaf behind it. Locking: as vma_link."""
+    top = directory(m, mm)
+    m.place.row[top] += 1
+    last = m.place.row[top]
+    leaf, fresh = leaf_at(m, mm, entry), m.place.row[top + last]
+    if fresh == 0:  # no leaf was ever given up there
+        fresh = leaf_places(m, mm, last)
+    move_places(m, top + entry + 1, last - entry - 1, top + entry + 2)
+    move_places(m, leaf + 1 + kept, VMA_LEAF - kept, fresh + 1)
+    m.place.row[leaf] = kept
+    m.place.row[fresh] = VMA_LEAF - kept
+    m.place.row[top + entry + 1] = fresh
+    m.place.start[top + entry + 1] = m.place.start[fresh + 1]
+
+
+@kernel
+def merge_leaves(m, mm, entry):
+    """Let a leaf have what the next one has, if that is empty or half a leaf will do for both. Locking: as vma_link."""
+    top = directory(m, mm)
+    last = m.place.row[top]
+    if not 0 <= entry < last:
+        return
+    leaf, other = leaf_at(m, mm, entry), leaf_at(m, mm, entry + 1)
+    used, more = m.place.row[leaf], m.place.row[other]
+    if more != 0 and used + more > VMA_LEAF // 2:
+        return
+    move_places(m, other + 1, more, leaf + 1 + used)
+    m.place.row[leaf] = used + more
+    move_places(m, top + entry + 2, last - entry - 1, top + entry + 1)
+    m.place.row[top + last] = other  # behind the directory: the next to be taken
+    m.place.row[top] -= 1
+
+
+@kernel
+def name_leaf(m, mm, entry):
+    """Let the directory say where a leaf begins that has another VMA as its first. Locking: as vma_link."""
+    m.place.start[directory(m, mm) + entry] = m.place.start[leaf_at(m, mm, entry) + 1]
+
+
+@kernel
+def vma_link(m, cpu, mm, row):
+    """Enter a new VMA, whose fields are set, at its address. Locking: caller must hold vmas_lock."""
     assert_vmas_locked(m, cpu, mm)
-    at = vma_limit(m, mm)
-    while at > row:
-        vma_copy(m, at, at - 1)
-        at -= 1
-    m.vma.start[row] = start
-    m.vma.end[row] = end
-    m.vma.flags[row] = flags
-    m.vma.anon_vma[row] = anon_vma
-    m.vma.file[row] = 0
-    m.vma.pgoff[row] = pgoff
+    start = m.vma.start[row]
+    entry = entries_up_to(m, directory(m, mm), start)
+    leaf = leaf_at(m, mm, entry)
+    below = entries_up_to(m, leaf, start)
+    before = m.place.row[leaf + below] if below != 0 else 0
+    after = m.vma.next[before] if below != 0 else m.mm.first_vma[mm]
+    set_neighbours(m, mm, before, row)
+    set_neighbours(m, mm, row, after)
+    if m.place.row[leaf] == VMA_LEAF:
+        kept = VMA_LEAF // 2 if before != 0 and after != 0 else below  # leaves are full where VMAs come at an end
+        split_leaf(m, mm, entry, kept)
+        if below > kept or after == 0:
+            entry += 1
+            below -= kept
+        leaf = leaf_at(m, mm, entry)
+    move_places(m, leaf + 1 + below, m.place.row[leaf] - below, leaf + 2 + below)
+    m.place.start[leaf + 1 + below] = start
+    m.place.row[leaf + 1 + below] = row
+    m.place.row[leaf] += 1
+    name_leaf(m, mm, entry)
     m.mm.vmas[mm] += 1
 
 
 @kernel
-def vma_delete(m, cpu, mm, row):
-    """Close the gap at `row`. Locking: caller must hold vmas_lock."""
+def vma_unlink(m, cpu, mm, row):
+    """Take a VMA out of list and tree. Locking: caller must hold vmas_lock."""
     assert_vmas_locked(m, cpu, mm)
+    set_neighbours(m, mm, m.vma.prev[row], m.vma.next[row])
+    entry = entries_up_to(m, directory(m, mm), m.vma.start[row])
+    leaf = leaf_at(m, mm, entry)
+    at = entries_up_to(m, leaf, m.vma.start[row])
+    move_places(m, leaf + at + 1, m.place.row[leaf] - at, leaf + at)
+    m.place.row[leaf] -= 1
+    name_leaf(m, mm, entry)
+    merge_leaves(m, mm, entry - 1)
+    merge_leaves(m, mm, entry)
     m.mm.vmas[mm] -= 1
-    for at in range(row, vma_limit(m, mm)):
-        vma_copy(m, at, at + 1)
+
+
+@kernel
+def clear_vmas(m, mm):
+    """Forget all VMAs of an mm that nobody uses any more. Locking: caller must hold mmap_lock for writing."""
+    m.place.row[directory(m, mm)] = m.place.row[leaf_places(m, mm, 0)] = 0
+    m.mm.vmas[mm] = m.mm.first_vma[mm] = m.mm.fresh_vmas[mm] = m.mm.free_vma[mm] = 0
+
+
+@kernel
+def vma_set_start(m, mm, row, start):
+    """Let a VMA begin at a lower address, above the one before it. Locking: caller must hold vmas_lock."""
+    entry = entries_up_to(m, directory(m, mm), m.vma.start[row])
+    leaf = leaf_at(m, mm, entry)
+    m.place.start[leaf + entries_up_to(m, leaf, m.vma.start[row])] = start
+    name_leaf(m, mm, entry)
+    m.vma.start[row] = start
+
+
+@kernel
+def vma_delete(m, cpu, mm, row):
+    """Take a VMA out, and give its row back. Locking: caller must hold vmas_lock."""
+    vma_unlink(m, cpu, mm, row)
+    vma_free(m, mm, row)
 
 
 @kernel
 def split_vma(m, cpu, mm, row, addr):
-    """Split the VMA at `row` so that a VMA begins at `addr`. Locking: caller must hold vmas_lock."""
-    start = m.vma.start[row]
-    vma_insert(m, cpu, mm, row, start, addr, m.vma.flags[row], m.vma.anon_vma[row], m.vma.pgoff[row])
-    m.vma.start[row + 1] = addr
-    m.vma.file[row] = m.vma.file[row + 1]
-    m.vma.pgoff[row + 1] += (addr - start) // PAGE_SIZE
+    """Split the VMA at `row`, so that one begins at `addr`: its row. Locking: caller must hold vmas_lock."""
+    upper = vma_dup(m, mm, row)
+    m.vma.start[upper] = addr
+    m.vma.pgoff[upper] = linear_page_index(m, row, addr)
+    m.vma.end[row] = addr
+    vma_link(m, cpu, mm, upper)
+    return upper
 
 
 @kernel
@@ -170,7 +326,7 @@ def may_split(m, mm, addr):
     Locking: caller must hold mmap_lock. Source: hugetlb_vm_op_split.
     """
     row = vma_lookup(m, mm, addr)
-    inside = addr & (PMD_SIZE - 1) != 0 and row >= 0 and m.vma.start[row] < addr
+    inside = addr & (PMD_SIZE - 1) != 0 and m.vma.start[row] < addr
     return not inside or m.vma.flags[row] & VM_HUGETLB == 0
 
 
@@ -202,11 +358,12 @@ def can_merge(m, left, right):
 @kernel
 def merge_with_next(m, cpu, mm, row):
     """Merge the VMA at `row` with the one behind it if they may be one; True if so."""
-    if row + 1 >= vma_limit(m, mm) or not can_merge(m, row, row + 1):
+    following = m.vma.next[row]
+    if following == 0 or not can_merge(m, row, following):
         return False
-    m.vma.end[row] = m.vma.end[row + 1]
-    m.vma.anon_vma[row] = max(m.vma.anon_vma[row], m.vma.anon_vma[row + 1])
-    vma_delete(m, cpu, mm, row + 1)
+    m.vma.end[row] = m.vma.end[following]
+    m.vma.anon_vma[row] = max(m.vma.anon_vma[row], m.vma.anon_vma[following])
+    vma_delete(m, cpu, mm, following)
     return True
 
 
@@ -217,30 +374,50 @@ def vma_merge(m, cpu, mm, row):
     The one before it comes first: the one behind may have another anon_vma.
     Locking: caller must hold vmas_lock. Source: vma_merge, mm/vma.c.
     """
-    if row > mm * m.config.vma_per_mm[0] and merge_with_next(m, cpu, mm, row - 1):
-        row -= 1
+    before = m.vma.prev[row]
+    if before != 0 and merge_with_next(m, cpu, mm, before):
+        row = before
     merge_with_next(m, cpu, mm, row)
     return row
 
 
 @kernel
 def vmas_short(m, cpu, mm, more):
-    """True if there is no room for `more` VMAs; counted as memory that the machine has not, unless Linux has none."""
+    """True if there are no rows for `more` VMAs, which an operation may need on its way; counted as memory that the
+    machine has not. MAX_MAP_COUNT + 4 rows for each mm are enough.
+    """
     if m.mm.vmas[mm] + more <= m.config.vma_per_mm[0]:
         return False
-    if m.config.vma_per_mm[0] < MAX_MAP_COUNT:
-        m.cpu.oom[cpu] += 1
+    m.cpu.oom[cpu] += 1
     return True
+
+
+@kernel
+def splits_allowed(m, mm, row, start, end, flags):
+    """True if MAX_MAP_COUNT lets [start, end) of the VMA at `row` have other flags: what merges needs no VMA more.
+
+    Source: vma_modify, mm/vma.c.
+    """
+    more = (m.vma.start[row] < start) + (m.vma.end[row] > end)
+    if m.mm.vmas[mm] + more <= MAX_MAP_COUNT or more == 0:
+        return True
+    before, after = m.vma.prev[row], m.vma.next[row]
+    old = m.vma.flags[row]
+    m.vma.flags[row] = flags
+    merges = before != 0 and m.vma.start[row] == start and can_merge(m, before, row)
+    merges = merges or (after != 0 and m.vma.end[row] == end and can_merge(m, row, after))
+    m.vma.flags[row] = old
+    return merges
 
 
 @kernel
 def get_unmapped_area(m, mm, length):
     """Where `length` bytes are free, as far up as there are, or 0. Locking: caller must hold mmap_lock."""
     above = MMAP_BASE
-    row = vma_limit(m, mm) - 1
-    while row >= mm * m.config.vma_per_mm[0] and above - m.vma.end[row] < length:
+    row = last_vma(m, mm)
+    while row != 0 and above - m.vma.end[row] < length:
         above = min(above, m.vma.start[row])
-        row -= 1
+        row = m.vma.prev[row]
     return max(above - length, 0)
 
 
@@ -251,12 +428,11 @@ def vma_modify_flags(m, cpu, mm, row, start, end, flags):
     Locking: caller must hold mmap_lock for writing. Source: vma_modify_flags, mm/vma.c.
     """
     mmap_assert_write_locked(m, cpu, mm)
-    if vmas_short(m, cpu, mm, 2):
+    if vmas_short(m, cpu, mm, 2) or not splits_allowed(m, mm, row, start, end, flags):
         return -ENOMEM
     vmas_lock(m, cpu, mm)
     if m.vma.start[row] < start:
-        split_vma(m, cpu, mm, row, start)
-        row += 1
+        row = split_vma(m, cpu, mm, row, start)
     if m.vma.end[row] > end:
         split_vma(m, cpu, mm, row, end)
     m.vma.flags[row] = flags
@@ -278,10 +454,11 @@ def reusable_anon_vma(m, left, right, of):
 def __anon_vma_prepare(m, mm, row):
     """Give the VMA an anon_vma: a neighbour's if they touch, else a new one. Locking: as anon_vma_prepare."""
     number = 0
-    if row + 1 < vma_limit(m, mm):
-        number = reusable_anon_vma(m, row, row + 1, row + 1)
-    if number == 0 and row > mm * m.config.vma_per_mm[0]:
-        number = reusable_anon_vma(m, row - 1, row, row - 1)
+    before, after = m.vma.prev[row], m.vma.next[row]
+    if after != 0:
+        number = reusable_anon_vma(m, row, after, after)
+    if number == 0 and before != 0:
+        number = reusable_anon_vma(m, before, row, before)
     if number == 0:
         number = atomic_add_return(m.mm.anon_vmas, mm, 1)
     cmpxchg(m.vma.anon_vma, row, 0, number)
@@ -307,14 +484,15 @@ def detach_vmas(m, cpu, mm, start, end):
     row = find_vma(m, mm, start)
     pages = 0
     vmas_lock(m, cpu, mm)
-    if row < vma_limit(m, mm) and m.vma.start[row] < start:
-        split_vma(m, cpu, mm, row, start)
-        row += 1
-    while row < vma_limit(m, mm) and m.vma.start[row] < end:
+    if row != 0 and m.vma.start[row] < start:
+        row = split_vma(m, cpu, mm, row, start)
+    while row != 0 and m.vma.start[row] < end:
         if m.vma.end[row] > end:
             split_vma(m, cpu, mm, row, end)
         pages += (m.vma.end[row] - m.vma.start[row]) // PAGE_SIZE
+        following = m.vma.next[row]
         vma_delete(m, cpu, mm, row)
+        row = following
     vmas_unlock(m, cpu, mm)
     m.mm.total_vm[mm] -= pages
     return pages

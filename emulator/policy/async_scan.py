@@ -20,7 +20,7 @@ Source: the RFC of 2024-06-13 (Qi Zheng, "asynchronously scan and free empty use
 
 from emulator.atomic import cmpxchg, kernel, now_ns, read_once, write_once
 from emulator.locking.mmap_lock import mmap_read_trylock, mmap_read_unlock
-from emulator.pages.vma import find_vma, vma_limit
+from emulator.pages.vma import find_vma
 from emulator.pgtable import pmd_lookup, pmd_pgtable
 from emulator.pgtable_types import PMD_SIZE
 from emulator.tables.rcu import cond_resched
@@ -50,7 +50,7 @@ def scan_mm(m, cpu, mm):
     mmap_assert_locked(m, cpu, mm)
     row = find_vma(m, mm, read_once(m.mm.scan_offset, mm))
     scanned = 0
-    while row < vma_limit(m, mm) and scanned < BUDGET:
+    while row != 0 and scanned < BUDGET:
         addr = (m.vma.start[row] + PMD_SIZE - 1) & -PMD_SIZE
         skipped = m.vma.flags[row] & (VM_HUGETLB | VM_HUGEPAGE | VM_UFFD_MISSING) != 0
         while addr + PMD_SIZE <= m.vma.end[row] and not skipped:
@@ -58,8 +58,8 @@ def scan_mm(m, cpu, mm):
             addr += PMD_SIZE
             scanned += PMD_SIZE
             cond_resched(m, cpu)
-        row += 1
-    write_once(m.mm.scan_offset, mm, m.vma.start[row] if row < vma_limit(m, mm) else 0)
+        row = m.vma.next[row]
+    write_once(m.mm.scan_offset, mm, m.vma.start[row] if row != 0 else 0)
 
 
 @kernel

@@ -27,7 +27,7 @@ from emulator.cpu.interrupts import point
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock
 from emulator.pages.page_alloc import free_table
-from emulator.pages.vma import find_vma, vma_limit
+from emulator.pages.vma import find_vma
 from emulator.pgtable import pmd_lookup, pmd_pgtable
 from emulator.pgtable_types import PMD_SIZE, PTRS_PER_PTE
 from emulator.policy.policies import DEMAND_POSTED
@@ -134,10 +134,10 @@ def free_ptes(m, cpu, mm):
     mmap_read_lock(m, cpu, mm)
     addr = 0
     row = find_vma(m, mm, 0)
-    while row < vma_limit(m, mm):
+    while row != 0:
         addr = max(addr, m.vma.start[row] & -PMD_SIZE)
         if addr >= m.vma.end[row]:
-            row += 1
+            row = m.vma.next[row]
             continue
         if free_slot(m, cpu, mm, row, addr):
             row = find_vma(m, mm, addr)

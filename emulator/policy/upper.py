@@ -35,7 +35,7 @@ from emulator.cpu.interrupts import point
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock, mmap_write_unlock
 from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.locking.vma_lock import mmap_write_lock
-from emulator.pages.vma import find_vma, vma_limit
+from emulator.pages.vma import find_vma
 from emulator.pgtable import entry_at, mm_dec_nr_tables, pgd_offset, pgtable_of
 from emulator.pgtable_types import (
     PGDIR_SHIFT,
@@ -61,10 +61,10 @@ UPPER = path_number("an empty upper table goes")
 def maps_file(m, mm, start, end):
     """True if a VMA of [start, end) maps a file or a device. Locking: caller must hold mmap_lock."""
     row = find_vma(m, mm, start)
-    while row < vma_limit(m, mm) and m.vma.start[row] < end:
+    while row != 0 and m.vma.start[row] < end:
         if m.vma.file[row] != 0 or m.vma.flags[row] & VM_PFNMAP:
             return True
-        row += 1
+        row = m.vma.next[row]
     return False
 
 

@@ -216,7 +216,7 @@ def lookup_page(m, cpu, mm, addr):
     """get_page_at if a VMA is there, else 0. Locking: takes and releases mmap_lock for reading."""
     frame = 0
     mmap_read_lock(m, cpu, mm)
-    if vma_lookup(m, mm, addr) >= 0:
+    if vma_lookup(m, mm, addr) != 0:
         took(m, cpu, LOOKUP)
         frame = get_page_at(m, cpu, mm, addr)
     mmap_read_unlock(m, cpu, mm)

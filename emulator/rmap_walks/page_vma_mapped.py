@@ -28,7 +28,6 @@ from emulator.huge.huge_memory import split_huge_pmd
 from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock, i_mmap_lock, i_mmap_unlock
 from emulator.mm_types import FAMILY, MAPPING_SHIFT
 from emulator.pages.rmap import first_link
-from emulator.pages.vma import vma_limit
 from emulator.pgtable import (
     huge_piece,
     is_migration_entry,
@@ -95,19 +94,20 @@ def next_anon_vma(m, cpu):
     length = m.pvmw.pages[cpu] * PAGE
     while m.pvmw.seen[cpu] < mms:
         mm = (family + m.pvmw.seen[cpu]) % mms
-        first = mm * m.config.vma_per_mm[0]
-        while read_once(m.mm.family, mm) == family + 1 and first + m.pvmw.row[cpu] < vma_limit(m, mm):
-            vma = first + m.pvmw.row[cpu]
-            m.pvmw.row[cpu] += 1
+        vma = 0
+        if read_once(m.mm.family, mm) == family + 1:
+            vma = m.mm.first_vma[mm] if m.pvmw.row[cpu] == 0 else m.vma.next[m.pvmw.row[cpu]]
+        while vma != 0:
             addr = m.vma.start[vma] + (index - m.vma.pgoff[vma]) * PAGE
             begin, end = max(addr, m.vma.start[vma]), min(addr + length, m.vma.end[vma])
             if read_once(m.vma.anon_vma, vma) != 0 and begin < end:
                 m.pvmw.mm[cpu] = mm
-                m.pvmw.vma[cpu] = vma
+                m.pvmw.vma[cpu] = m.pvmw.row[cpu] = vma
                 m.pvmw.frame[cpu] = m.pvmw.first[cpu] + (begin - addr >> PAGE_SHIFT)
                 m.pvmw.addr[cpu] = begin
                 m.pvmw.end[cpu] = end
                 return True
+            vma = m.vma.next[vma]
         m.pvmw.seen[cpu] += 1
         m.pvmw.row[cpu] = 0
     return False

@@ -123,7 +123,7 @@ def ksm_merge(m, cpu, mm, addr, kpage_addr):
     mmap_read_lock(m, cpu, mm)
     error = -EFAULT
     vma = vma_lookup(m, mm, addr)
-    if vma >= 0 and vma_lookup(m, mm, kpage_addr) >= 0:
+    if vma != 0 and vma_lookup(m, mm, kpage_addr) != 0:
         error = 0
         page, kpage = get_page_at(m, cpu, mm, addr), get_page_at(m, cpu, mm, kpage_addr)
         if page != 0 and kpage != 0 and page != kpage:
@@ -186,7 +186,7 @@ def uprobe(m, cpu, mm, addr):
     mmap_write_lock(m, cpu, mm)
     error = -EINVAL
     vma = vma_lookup(m, mm, addr)
-    if vma >= 0:
+    if vma != 0:
         error = 0
         old = get_page_at(m, cpu, mm, addr)
         if old != 0:

@@ -42,7 +42,7 @@ from emulator.locking.vma_lock import mmap_write_lock
 from emulator.pages.huge_page import alloc_huge_page, clear_huge_page, put_huge_page
 from emulator.pages.page_alloc import copy_page, put_page
 from emulator.pages.pagemap import cache_slot, lock_page, trylock_page, unlock_page
-from emulator.pages.vma import find_vma, linear_page_index, vma_limit, vmas_lock, vmas_unlock
+from emulator.pages.vma import find_vma, linear_page_index, vmas_lock, vmas_unlock
 from emulator.pgtable import pmd_trans_huge, pte_offset, pte_present
 from emulator.pgtable_types import FILE, HPAGE_PMD_NR, HPAGE_PMD_ORDER, PAGE, PAGE_SHIFT, PMD_SIZE
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
@@ -225,7 +225,7 @@ def collapse_pte_mapped_thp(m, cpu, mm, addr):
     mmap_write_lock(m, cpu, mm)
     row = find_vma(m, mm, addr)
     result = SCAN_VMA_CHECK
-    if row < vma_limit(m, mm) and file_leaf_fits(m, row, addr):
+    if row != 0 and file_leaf_fits(m, row, addr):
         slot = cache_slot(m, m.vma.file[row] - 1, linear_page_index(m, row, addr))
         lock_page(m, cpu, slot)
         result = map_locked_block(m, cpu, mm, row, addr, slot)
@@ -243,7 +243,7 @@ def file_at(m, cpu, mm, addr):
     file, first = -1, 0
     mmap_read_lock(m, cpu, mm)
     row = find_vma(m, mm, addr)
-    if row < vma_limit(m, mm) and file_leaf_fits(m, row, addr):
+    if row != 0 and file_leaf_fits(m, row, addr):
         file, first = m.vma.file[row] - 1, linear_page_index(m, row, addr)
     mmap_read_unlock(m, cpu, mm)
     return file, first
@@ -267,7 +267,7 @@ def collapse_allowed(m, cpu, mm, start):
     """
     mmap_read_lock(m, cpu, mm)
     row = find_vma(m, mm, start)
-    allowed = row < vma_limit(m, mm)
+    allowed = row != 0
     if allowed:
         last = (m.vma.end[row] & -PMD_SIZE) - PMD_SIZE
         allowed = file_leaf_fits(m, row, last) or hugepage_vma(m, mm, last) == row

@@ -36,7 +36,7 @@ from emulator.mm_types import ANON_VMA_INHERITED, LARGE
 from emulator.pages.page_alloc import alloc_page, copy_page
 from emulator.pages.rmap import drop_rmap_locks, link_file_vma, take_rmap_locks
 from emulator.pages.swap_state import swap_duplicate
-from emulator.pages.vma import join_family, vma_copy, vma_limit, vmas_lock, vmas_unlock
+from emulator.pages.vma import join_family, vma_dup, vma_link, vmas_lock, vmas_unlock
 from emulator.pgtable import (
     clear_bits,
     huge_piece,
@@ -265,15 +265,14 @@ def copy_page_range(m, cpu, child, mm, addr, end):
 def copy_vma_to_child(m, cpu, child, row):
     """Append the VMA at `row` to those of the child; its row there. Locking: as copy_pte_range; takes vmas_lock."""
     vmas_lock(m, cpu, child)
-    to = vma_limit(m, child)
-    vma_copy(m, to, row)
+    to = vma_dup(m, child, row)
     m.vma.flags[to] &= ~(VM_LOCKED_MASK | VM_UFFD_MISSING)
     if m.vma.flags[row] & VM_WIPEONFORK:
         m.vma.anon_vma[to] = 0
     if m.vma.anon_vma[to] != 0:
         m.mm.anon_vmas[child] += 1
         m.vma.anon_vma[to] = m.mm.anon_vmas[child] | ANON_VMA_INHERITED
-    m.mm.vmas[child] += 1
+    vma_link(m, cpu, child, to)
     vmas_unlock(m, cpu, child)
     m.mm.total_vm[child] += (m.vma.end[row] - m.vma.start[row]) // PAGE
     return to
@@ -287,14 +286,17 @@ def dup_mmap(m, cpu, child, mm):
     does to an entry of the parent is copied, or it does the same to the child's.
     """
     join_family(m, cpu, child, mm)
-    for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
-        if m.vma.flags[row] & VM_DONTCOPY:
+    row = m.mm.first_vma[mm]
+    while row != 0:
+        source = row
+        row = m.vma.next[row]
+        if m.vma.flags[source] & VM_DONTCOPY:
             continue
-        to = copy_vma_to_child(m, cpu, child, row)
+        to = copy_vma_to_child(m, cpu, child, source)
         if m.vma.file[to] != 0:  # before the entries: a walk of i_mmap must find those, too
             link_file_vma(m, cpu, child, m.vma.file[to] - 1, m.vma.start[to], m.vma.end[to], m.vma.pgoff[to])
         if m.vma.anon_vma[to] != 0:
-            error = copy_page_range(m, cpu, child, mm, m.vma.start[row], m.vma.end[row])
+            error = copy_page_range(m, cpu, child, mm, m.vma.start[source], m.vma.end[source])
             if error != 0:
                 return error
     return 0
@@ -313,7 +315,8 @@ def entry_under(m, pmd, addr):
 def shadow_share_all(m, cpu, child, mm):
     """Detector: every page that the child has is shared from now on, in memory or in swap."""
     vmas_lock(m, cpu, child)  # no page is swapped out or migrated between the look at its entry and the note
-    for row in range(child * m.config.vma_per_mm[0], vma_limit(m, child)):
+    row = m.mm.first_vma[child]
+    while row != 0:
         addr = m.vma.start[row]
         while addr < m.vma.end[row]:
             following = pmd_addr_end(addr, m.vma.end[row])
@@ -326,6 +329,7 @@ def shadow_share_all(m, cpu, child, mm):
                     shadow_swapped(m, mm, addr, entry >> PAGE_SHIFT, owner_tag(0, addr, FORKED))
                 addr += PAGE
             addr = following
+        row = m.vma.next[row]
     vmas_unlock(m, cpu, child)
 
 

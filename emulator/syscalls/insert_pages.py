@@ -51,7 +51,7 @@ def insert_pages(m, cpu, mm, addr, length):
     result = -EFAULT
     mmap_read_lock(m, cpu, mm)
     vma = vma_lookup(m, mm, addr)
-    if vma >= 0:
+    if vma != 0:
         result = -EINVAL
         if m.vma.flags[vma] & VM_FILE:
             room = m.vma.start[vma] + (m.config.file_pages[0] - m.vma.pgoff[vma]) * PAGE

@@ -11,7 +11,7 @@ from emulator.huge.huge_memory import vma_adjust_trans_huge
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock, release_fault_lock, vma_locks
 from emulator.pages.swap_state import swap_has_room
-from emulator.pages.vma import find_vma, lock_vma, vma_limit, vma_modify_flags
+from emulator.pages.vma import find_vma, lock_vma, vma_modify_flags
 from emulator.pgtable import range_end
 from emulator.pgtable_types import PAGE
 from emulator.rmap_walks.anon_reclaim import pageout_range
@@ -232,7 +232,7 @@ def madvise_walk_vmas(m, cpu, mm, start, end, advice):
     result = 0
     while start < end:
         row = find_vma(m, mm, start)
-        if row == vma_limit(m, mm) or m.vma.start[row] >= end:
+        if row == 0 or m.vma.start[row] >= end:
             return -ENOMEM
         if m.vma.start[row] > start:
             result = -ENOMEM
@@ -287,7 +287,7 @@ def process_madvise(m, cpu, mm, start, length, step, advice):
         return result
     if advice == MADV_COLLAPSE:
         return madvise_pieces(m, cpu, mm, start, length, step, advice)  # it takes mmap_lock itself
-    if not (vma_locks(m) and advice == MADV_DONTNEED and lock_vma(m, cpu, mm, start, start + length) >= 0):
+    if not (vma_locks(m) and advice == MADV_DONTNEED and lock_vma(m, cpu, mm, start, start + length) != 0):
         mmap_read_lock(m, cpu, mm)
     result = madvise_pieces(m, cpu, mm, start, length, step, advice)
     release_fault_lock(m, cpu, mm)

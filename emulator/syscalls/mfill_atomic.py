@@ -130,9 +130,9 @@ def mfill_atomic(m, cpu, mm, start, length, value):
     uffd_prepare_anon(m, mm, start)
     row = uffd_vma(m, mm, start, start + length, VM_UFFD_MISSING)
     result = -ENOENT
-    if row >= 0 and value != 0 and m.vma.flags[row] & VM_WRITE == 0:
+    if row != 0 and value != 0 and m.vma.flags[row] & VM_WRITE == 0:
         result = -EINVAL
-    elif row >= 0:
+    elif row != 0:
         result = mfill_atomic_range(m, cpu, mm, row, start, start + length, value)
     mmap_read_unlock(m, cpu, mm)
     wake_userfault(m, cpu, mm)

@@ -7,7 +7,7 @@ from emulator.atomic import kernel, kernel_inline
 from emulator.huge.huge_memory import vma_adjust_trans_huge
 from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_downgrade, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock
-from emulator.pages.vma import find_vma, vma_limit, vma_lookup, vma_modify_flags
+from emulator.pages.vma import find_vma, vma_lookup, vma_modify_flags
 from emulator.pgtable_types import PAGE, TASK_SIZE
 from emulator.uapi import (
     EAGAIN,
@@ -34,7 +34,7 @@ def apply_vma_lock_flags(m, cpu, mm, start, end, locked):
     mmap_assert_write_locked(m, cpu, mm)
     while start < end:
         row = vma_lookup(m, mm, start)
-        if row < 0:
+        if row == 0:
             return -ENOMEM
         until = min(m.vma.end[row], end)
         flags = m.vma.flags[row] & ~VM_LOCKED_MASK | locked
@@ -87,7 +87,7 @@ def lock_everything(m, cpu, mm, locked):
     mmap_assert_write_locked(m, cpu, mm)
     at = 0
     row = find_vma(m, mm, at)
-    while row < vma_limit(m, mm):
+    while row != 0:
         at = m.vma.end[row]
         apply_vma_lock_flags(m, cpu, mm, m.vma.start[row], at, locked)
         row = find_vma(m, mm, at)
@@ -112,7 +112,7 @@ def do_mlockall(m, cpu, mm, how):
     at = 0
     while how & MCL_CURRENT and at < TASK_SIZE:
         row = find_vma(m, mm, at)
-        if row == vma_limit(m, mm):
+        if row == 0:
             break
         at = m.vma.end[row]
         mm_populate(m, cpu, mm, m.vma.start[row], at)

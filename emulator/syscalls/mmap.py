@@ -11,14 +11,17 @@ from emulator.fault.zap import unmap_page_range
 from emulator.huge.hugetlb import hugetlb_file, unmap_hugetlb_vmas
 from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_downgrade, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock
+from emulator.mm_types import MAX_MAP_COUNT
 from emulator.pages.rmap import link_file_vma, unlink_file_vmas
 from emulator.pages.vma import (
+    clear_vmas,
     detach_vmas,
     find_vma,
+    last_vma,
     leave_family,
     may_split,
-    vma_insert,
-    vma_limit,
+    vma_alloc,
+    vma_link,
     vma_merge,
     vmas_lock,
     vmas_short,
@@ -186,9 +189,10 @@ def unmap_region(m, cpu, mm, start, end):
     row = find_vma(m, mm, start)
     floor = 0
     ceiling = USER_PGTABLES_CEILING
-    if row > mm * m.config.vma_per_mm[0]:
-        floor = m.vma.end[row - 1]
-    if row < vma_limit(m, mm):
+    below = m.vma.prev[row] if row != 0 else last_vma(m, mm)
+    if below != 0:
+        floor = m.vma.end[below]
+    if row != 0:
         ceiling = m.vma.start[row]
     tlb_gather_mmu(m, cpu, mm, 0)
     unmap_hugetlb_vmas(m, cpu, mm, start, end)
@@ -206,12 +210,14 @@ def unmap_region(m, cpu, mm, start, end):
 
 @kernel
 def can_unmap(m, cpu, mm, start, end, more):
-    """0, or -errno if the VMAs of [start, end) cannot be taken out, which may leave `more` VMAs than there are.
+    """0, or -errno if the VMAs of [start, end) cannot be taken out, for which it takes `more` VMAs than there are.
 
     Locking: caller must hold mmap_lock for writing.
     """
     mmap_assert_write_locked(m, cpu, mm)
-    if vmas_short(m, cpu, mm, more):
+    row = find_vma(m, mm, start)
+    hole = row != 0 and m.vma.start[row] < start and m.vma.end[row] > end
+    if (hole and m.mm.vmas[mm] >= MAX_MAP_COUNT) or vmas_short(m, cpu, mm, more):
         return -ENOMEM
     if any_sealed(m, mm, start, end):
         return -EPERM
@@ -274,14 +280,15 @@ def mmap_region(m, cpu, mm, start, end, flags, file, pgoff):
     Locking: caller must hold mmap_lock for writing.
     """
     mmap_assert_write_locked(m, cpu, mm)
-    row = find_vma(m, mm, start)
     vmas_lock(m, cpu, mm)
-    if 0 <= file < m.config.n_file[0]:
-        flags |= VM_FILE
-    vma_insert(m, cpu, mm, row, start, end, flags, 0, start // PAGE)
-    if file >= 0:
-        m.vma.file[row] = file + 1
-        m.vma.pgoff[row] = pgoff
+    row = vma_alloc(m, mm)
+    m.vma.start[row] = start
+    m.vma.end[row] = end
+    m.vma.flags[row] = flags | VM_FILE if 0 <= file < m.config.n_file[0] else flags
+    m.vma.anon_vma[row] = 0
+    m.vma.file[row] = file + 1
+    m.vma.pgoff[row] = pgoff if file >= 0 else start // PAGE
+    vma_link(m, cpu, mm, row)
     vma_merge(m, cpu, mm, row)
     vmas_unlock(m, cpu, mm)
     if file >= 0:
@@ -332,7 +339,9 @@ def do_mmap(m, cpu, mm, start, length, flags, backing, how):
     row = find_vma(m, mm, start)
     flags = flags_to_map(m, mm, flags, how)
     error = min(flags, 0)
-    if how & MAP_FIXED_NOREPLACE and row < vma_limit(m, mm) and m.vma.start[row] < end:
+    if m.mm.vmas[mm] > MAX_MAP_COUNT:
+        error = -ENOMEM
+    elif how & MAP_FIXED_NOREPLACE and row != 0 and m.vma.start[row] < end:
         error = -EEXIST
     if error == 0:
         error = can_unmap(m, cpu, mm, start, end, 3)
@@ -373,17 +382,22 @@ def exit_mmap(m, cpu, mm):
     leave_family(m, cpu, mm)
     tlb_gather_mmu(m, cpu, mm, 1)
     unmap_hugetlb_vmas(m, cpu, mm, 0, TASK_SIZE)
-    for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
+    row = m.mm.first_vma[mm]
+    while row != 0:
         unmap_page_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], ZAP_DROP_MARKERS)
+        row = m.vma.next[row]
     if m.device.mm[0] == mm + 1:
         unlink_file_vma(m, cpu, mm)  # before the tables go: the driver walks them
     unlink_file_vmas(m, cpu, mm, 0, TASK_SIZE)
-    for row in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
-        ceiling = m.vma.start[row + 1] if row + 1 < vma_limit(m, mm) else USER_PGTABLES_CEILING
+    row = m.mm.first_vma[mm]
+    while row != 0:
+        following = m.vma.next[row]
+        ceiling = m.vma.start[following] if following != 0 else USER_PGTABLES_CEILING
         free_pgd_range(m, cpu, mm, m.vma.start[row], m.vma.end[row], 0, ceiling)
+        row = following
     tlb_finish_mmu(m, cpu)
     policy_exit(m, cpu, mm)
-    m.mm.vmas[mm] = 0
+    clear_vmas(m, mm)
     m.mm.total_vm[mm] = 0
     check_mm(m, cpu, mm)
     mmap_write_unlock(m, cpu, mm)

@@ -106,7 +106,7 @@ def do_mprotect(m, cpu, mm, start, length, prot):
     mmap_write_lock(m, cpu, mm)
     while start < end and result == 0:
         row = vma_lookup(m, mm, start)
-        if row < 0:
+        if row == 0:
             result = -ENOMEM
         else:
             until = min(m.vma.end[row], end)

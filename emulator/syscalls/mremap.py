@@ -13,14 +13,15 @@ Source: do_mremap, check_prep_vma, move_vma and copy_vma, mm/mremap.c and mm/vma
 from emulator.atomic import DEBUG, kernel, write_once
 from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_downgrade, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock
+from emulator.mm_types import MAX_MAP_COUNT
 from emulator.pages.rmap import link_file_vma
 from emulator.pages.vma import (
     detach_vmas,
     find_vma,
     get_unmapped_area,
     linear_page_index,
-    vma_insert,
-    vma_limit,
+    vma_dup,
+    vma_link,
     vma_lookup,
     vma_merge,
     vmas_lock,
@@ -59,14 +60,17 @@ def copy_vma(m, cpu, mm, row, addr, length, new):
     Locking: caller must hold mmap_lock for writing.
     """
     mmap_assert_write_locked(m, cpu, mm)
-    flags, anon_vma, file = m.vma.flags[row] & ~VM_UFFD_MISSING, m.vma.anon_vma[row], m.vma.file[row]
+    file = m.vma.file[row]
     pgoff = linear_page_index(m, row, addr)
-    if anon_vma == 0 and file == 0:
+    if m.vma.anon_vma[row] == 0 and file == 0:
         pgoff = new // PAGE
-    at = find_vma(m, mm, new)
     vmas_lock(m, cpu, mm)
-    vma_insert(m, cpu, mm, at, new, new + length, flags, anon_vma, pgoff)
-    m.vma.file[at] = file
+    at = vma_dup(m, mm, row)
+    m.vma.start[at] = new
+    m.vma.end[at] = new + length
+    m.vma.flags[at] &= ~VM_UFFD_MISSING
+    m.vma.pgoff[at] = pgoff
+    vma_link(m, cpu, mm, at)
     vma_merge(m, cpu, mm, at)
     vmas_unlock(m, cpu, mm)
     if file != 0:
@@ -94,7 +98,7 @@ def move_vma(m, cpu, mm, row, addr, end, new, new_length, keep):
     is left behind then is unmapped. Locking: caller must hold mmap_lock for writing.
     """
     mmap_assert_write_locked(m, cpu, mm)
-    if vmas_short(m, cpu, mm, 3):
+    if m.mm.vmas[mm] >= MAX_MAP_COUNT - 3 or vmas_short(m, cpu, mm, 3):
         return -ENOMEM
     device = m.vma.flags[row] & VM_PFNMAP
     copy_vma(m, cpu, mm, row, addr, new_length, new)
@@ -126,7 +130,7 @@ def check_prep_vma(m, cpu, mm, addr, length, new_length, flags):
     """
     mmap_assert_locked(m, cpu, mm)
     row = find_vma(m, mm, addr)
-    if row == vma_limit(m, mm) or m.vma.start[row] > addr:
+    if row == 0 or m.vma.start[row] > addr:
         return -EFAULT
     if m.vma.flags[row] & VM_SEALED:
         return -EPERM
@@ -151,6 +155,8 @@ def mremap_to(m, cpu, mm, addr, length, new_length, flags, new):
     Locking: caller must hold mmap_lock for writing; check_prep_vma has looked.
     """
     mmap_assert_write_locked(m, cpu, mm)
+    if m.mm.vmas[mm] + 2 >= MAX_MAP_COUNT - 3:
+        return -ENOMEM
     if flags & MREMAP_FIXED:
         error = munmap_locked(m, cpu, mm, new, new + new_length)
         if error != 0:
@@ -174,10 +180,10 @@ def remap_move(m, cpu, mm, addr, end, new, flags):
     """
     mmap_assert_write_locked(m, cpu, mm)
     row = vma_lookup(m, mm, addr)
-    if row < 0:
+    if row == 0:
         return -EFAULT
     offset = new - addr
-    while addr < end and row < vma_limit(m, mm) and m.vma.start[row] < end:
+    while addr < end and row != 0 and m.vma.start[row] < end:
         addr = max(addr, m.vma.start[row])
         until = min(m.vma.end[row], end)
         if m.vma.flags[row] & VM_UFFD_MISSING and (addr + offset != new or until < end):
@@ -201,7 +207,8 @@ def expand_vma(m, cpu, mm, row, end, new_end):
     mmap_assert_write_locked(m, cpu, mm)
     if m.vma.end[row] != end or new_end > TASK_SIZE:
         return -ENOMEM
-    if row + 1 < vma_limit(m, mm) and m.vma.start[row + 1] < new_end:
+    following = m.vma.next[row]
+    if following != 0 and m.vma.start[following] < new_end:
         return -ENOMEM
     if m.vma.file[row] != 0:
         link_file_vma(m, cpu, mm, m.vma.file[row] - 1, end, new_end, linear_page_index(m, row, end))

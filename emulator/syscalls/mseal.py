@@ -6,7 +6,7 @@ Source: mm/mseal.c; can_modify_mm and can_madvise_modify.
 from emulator.atomic import kernel
 from emulator.locking.mmap_lock import mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock
-from emulator.pages.vma import find_vma, vma_limit, vma_modify_flags
+from emulator.pages.vma import find_vma, vma_modify_flags
 from emulator.pgtable import range_end
 from emulator.pgtable_types import PAGE
 from emulator.uapi import (
@@ -29,10 +29,10 @@ from emulator.uapi import (
 def any_sealed(m, mm, start, end):
     """True if a VMA of [start, end) is sealed. Locking: caller must hold mmap_lock."""
     row = find_vma(m, mm, start)
-    while row < vma_limit(m, mm) and m.vma.start[row] < end:
+    while row != 0 and m.vma.start[row] < end:
         if m.vma.flags[row] & VM_SEALED:
             return True
-        row += 1
+        row = m.vma.next[row]
     return False
 
 
@@ -68,7 +68,7 @@ def do_mseal(m, cpu, mm, start, length):
     at, error = start, 0
     while at < end and error == 0:
         row = find_vma(m, mm, at)
-        error = -ENOMEM if row == vma_limit(m, mm) or m.vma.start[row] > at else 0
+        error = -ENOMEM if row == 0 or m.vma.start[row] > at else 0
         at = m.vma.end[row] if error == 0 else end
     at = start
     while at < end and error == 0:

@@ -12,7 +12,6 @@ from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.pages.pagemap import trylock_page, unlock_page
 from emulator.pages.rss import sync_mm_rss
 from emulator.pages.swap_state import delete_unused_swap_cache, first_swap_slot
-from emulator.pages.vma import vma_limit
 from emulator.syscalls.mmap import exit_mmap
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EBUSY, EINTR
@@ -34,9 +33,11 @@ def unuse_mm(m, cpu, mm):
     """Map the pages of all swap entries of an mm: 0 or -ENOMEM. Locking: takes and releases mmap_lock for reading."""
     error = 0
     mmap_read_lock(m, cpu, mm)
-    for vma in range(mm * m.config.vma_per_mm[0], vma_limit(m, mm)):
-        if read_once(m.vma.anon_vma, vma) != 0 and error == 0:
+    vma = m.mm.first_vma[mm]
+    while vma != 0 and error == 0:
+        if read_once(m.vma.anon_vma, vma) != 0:
             error = unuse_vma(m, cpu, mm, vma)
+        vma = m.vma.next[vma]
     mmap_read_unlock(m, cpu, mm)
     sync_mm_rss(m, cpu, mm)
     return error

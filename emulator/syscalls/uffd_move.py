@@ -183,10 +183,10 @@ def move_pages(m, cpu, mm, src, dst, length):
     if (src | dst | length) & (PAGE - 1) or length <= 0:
         return -EINVAL
     mmap_read_lock(m, cpu, mm)
-    result = -ENOENT if min(vma_lookup(m, mm, src), vma_lookup(m, mm, dst)) < 0 else -EINVAL
+    result = -ENOENT if min(vma_lookup(m, mm, src), vma_lookup(m, mm, dst)) == 0 else -EINVAL
     uffd_prepare_anon(m, mm, dst)
     row, to = uffd_vma(m, mm, src, src + length, 0), uffd_vma(m, mm, dst, dst + length, VM_UFFD_MISSING)
-    if row >= 0 and to >= 0:
+    if row != 0 and to != 0:
         same = (m.vma.flags[row] ^ m.vma.flags[to]) & (VM_ACCESS_FLAGS | VM_LOCKED) == 0
         if same and m.vma.flags[to] & VM_WRITE and not m.vma.flags[row] & VM_PFNMAP:
             m.vmf.vma[cpu] = to

@@ -6,7 +6,7 @@ Source: msync, mm/msync.c; madvise_remove, mm/madvise.c; madvise_collapse, mm/kh
 
 from emulator.atomic import kernel
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
-from emulator.pages.vma import find_vma, linear_page_index, vma_limit
+from emulator.pages.vma import find_vma, linear_page_index
 from emulator.pgtable_types import PAGE
 from emulator.rmap_walks.page_writeback import write_cache_pages
 from emulator.syscalls.collapse import collapse_vma
@@ -27,7 +27,7 @@ def find_piece(m, cpu, mm, start, end):
     until, file, first, flags = -ENOMEM, GAP, 0, 0
     mmap_read_lock(m, cpu, mm)
     row = find_vma(m, mm, start)
-    if row < vma_limit(m, mm) and m.vma.start[row] < end:
+    if row != 0 and m.vma.start[row] < end:
         until = m.vma.start[row]
         if until <= start:
             until = min(end, m.vma.end[row])

@@ -12,7 +12,7 @@ from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.fault.vmf import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.pages.page_alloc import put_page
-from emulator.pages.vma import find_vma, vma_limit
+from emulator.pages.vma import find_vma
 from emulator.pgtable import pmd_lookup, pte_offset, pte_present
 from emulator.pgtable_types import ANON_EXCLUSIVE, FILE, PAGE, PAGE_SHIFT, RW, TASK_SIZE, ZERO_PAGE
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
@@ -54,7 +54,7 @@ def pin_remote_page(m, cpu, mm, addr, write, tried):
     """
     mmap_assert_locked(m, cpu, mm)
     row = find_vma(m, mm, addr)
-    if row == vma_limit(m, mm) or m.vma.start[row] > addr or m.vma.flags[row] & VM_PFNMAP:
+    if row == 0 or m.vma.start[row] > addr or m.vma.flags[row] & VM_PFNMAP:
         return -EFAULT
     if not m.vma.flags[row] & (VM_WRITE if write else VM_READ):
         return -EFAULT
@@ -120,9 +120,10 @@ def access_remote_vm(m, cpu, mm, addr, length, write):
 def count_vmas(m, cpu, mm, addr, length):
     """How many VMAs [addr, addr + length) has a part of, into cpu.loaded: 0."""
     mmap_read_lock(m, cpu, mm)
-    row = first = find_vma(m, mm, addr)
-    while length > 0 and row < vma_limit(m, mm) and m.vma.start[row] < addr + length:
-        row += 1
-    m.cpu.loaded[cpu] = row - first
+    row = find_vma(m, mm, addr)
+    m.cpu.loaded[cpu] = 0
+    while length > 0 and row != 0 and m.vma.start[row] < addr + length:
+        m.cpu.loaded[cpu] += 1
+        row = m.vma.next[row]
     mmap_read_unlock(m, cpu, mm)
     return 0

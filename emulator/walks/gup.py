@@ -18,7 +18,7 @@ from emulator.fault.swap_fault import migration_entry_wait
 from emulator.fault.vmf import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY
 from emulator.huge.huge_memory import follow_trans_huge_pmd, mark_touched
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
-from emulator.pages.vma import find_vma, vma_limit, vma_lookup
+from emulator.pages.vma import find_vma, vma_lookup
 from emulator.pgtable import is_migration_entry, pmd_lookup, pmd_trans_huge, pte_offset
 from emulator.pgtable_types import FILE, PAGE, PAGE_SHIFT, PRESENT, RW, ZERO_PAGE
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
@@ -98,7 +98,7 @@ def pin_user_page(m, cpu, mm, addr, flags):
     mmap_assert_locked(m, cpu, mm)
     row = vma_lookup(m, mm, addr)
     write = flags & FAULT_FLAG_WRITE
-    if row < 0:
+    if row == 0:
         return -EFAULT
     if not m.vma.flags[row] & (VM_WRITE if write else VM_READ) or m.vma.flags[row] & VM_PFNMAP:
         return -EFAULT
@@ -168,7 +168,7 @@ def faultin_page_range(m, cpu, mm, at, end, write):
     mmap_assert_locked(m, cpu, mm)
     while 0 <= at < end:
         row = vma_lookup(m, mm, at)
-        if row < 0:
+        if row == 0:
             return -ENOMEM
         if m.vma.flags[row] & VM_PFNMAP or not m.vma.flags[row] & (VM_WRITE if write else VM_READ):
             return -EINVAL
@@ -196,7 +196,7 @@ def mm_populate(m, cpu, mm, at, end):
     """
     while 0 <= at < end:
         row = find_vma(m, mm, at)
-        if row == vma_limit(m, mm) or m.vma.start[row] >= end:
+        if row == 0 or m.vma.start[row] >= end:
             return 0
         flags = m.vma.flags[row]
         if flags & (VM_PFNMAP | VM_LOCKONFAULT):

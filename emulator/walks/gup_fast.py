@@ -175,7 +175,7 @@ def check_pin(m, cpu, mm, addr, frame, zaps, moves):
     Without a VMA munmap may be taking the tables down there, with mmap_lock for reading as well.
     """
     mmap_read_lock(m, cpu, mm)
-    mapped = vma_lookup(m, mm, addr) >= 0
+    mapped = vma_lookup(m, mm, addr) != 0
     found = frame_at(m, cpu, mm, addr) if mapped else frame
     same = zaps >= 0 and zaps_of_others(m, cpu, mm) == zaps and read_once(m.mm.moves, mm) == moves
     if found != frame and same:

@@ -141,7 +141,7 @@ def do_mincore(m, cpu, mm, start, length):
     mmap_read_lock(m, cpu, mm)
     while addr < end:
         row = vma_lookup(m, mm, addr)
-        if row < 0:
+        if row == 0:
             mmap_read_unlock(m, cpu, mm)
             return -ENOMEM
         until = min(end, m.vma.end[row])

@@ -29,7 +29,7 @@ from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.locking.vma_lock import mmap_write_lock
 from emulator.mm_types import NR_MEMCGS
 from emulator.pages.memcontrol import move_charge_pte
-from emulator.pages.vma import find_vma, vma_limit
+from emulator.pages.vma import find_vma
 from emulator.pgtable import (
     entry_at,
     huge_piece,
@@ -252,7 +252,7 @@ def walk_vmas(m, cpu, mm, start, end, walk):
     """Walk the VMAs of [start, end): 0 or -EINTR. Locking: as walk_page_range."""
     while start < end:
         row = find_vma(m, mm, start)
-        if row == vma_limit(m, mm) or m.vma.start[row] >= end:
+        if row == 0 or m.vma.start[row] >= end:
             return 0
         if not knob(m.config.walk_outside_vma):
             start = max(start, m.vma.start[row])

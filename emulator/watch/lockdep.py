@@ -96,10 +96,10 @@ def check_mmap_locked(m, cpu, mm, write):
 
     Fork holds a child's in its word alone.
     """
-    held, vma = m.cpu.mmap_lock_held[cpu], m.cpu.vma_lock_held[cpu] - 1
+    held, vma = m.cpu.mmap_lock_held[cpu], m.cpu.vma_lock_held[cpu]
     ours = held == 2 * mm + 2 or data_race(m.mm.mmap_writer, mm) == cpu + 1
     if not write:
-        ours = ours or held == 2 * mm + 1 or (vma >= 0 and vma // m.config.vma_per_mm[0] == mm)
+        ours = ours or held == 2 * mm + 1 or (vma != 0 and (vma - 1) // m.config.vma_per_mm[0] == mm)
     if detecting(m) and not ours:
         BUG(m, cpu, BUG_NOT_HELD, mm, MMAP_LOCK, held)
 

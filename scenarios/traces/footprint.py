@@ -100,7 +100,7 @@ def larger(geometry: Geometry) -> Geometry:
     return replace(
         geometry,
         mms=2 * geometry.mms,
-        vmas=max(geometry.vmas, min(2 * geometry.vmas, MAX_MAP_COUNT)),
+        vmas=max(geometry.vmas, min(2 * geometry.vmas, MAX_MAP_COUNT + _SPARE_VMAS)),
         frames=2 * geometry.frames + _SPARE_BLOCKS,
         tables=2 * geometry.tables,
     )

@@ -16,6 +16,7 @@ import pytest
 from command import ptelab
 from support import ROOT
 
+from emulator.checks import Frozen
 from emulator.mm_types import GATHER_PAGES, PAGE_SIZE, PTRS_PER_TABLE
 from emulator.policy.policies import POLICIES
 from emulator.uapi import VM_DONTCOPY, VM_HUGEPAGE, VM_LOCKED, VM_NOHUGEPAGE, VM_READ, VM_WIPEONFORK, VM_WRITE
@@ -687,7 +688,7 @@ def vmas_of(path: Path):
         machine.load(0, [*program, STOP])
         machine.start()
         machine.wait()
-        rows = machine.views["vma"][: machine.views["mm"]["vmas"][0]]
+        rows = machine.views["vma"][Frozen(machine.views, machine.geometry).vmas(0)]
         flags = sum((rows["flags"] & bit != 0) * ours for bit, ours in KERNEL_FLAGS.items())
         return np.stack([rows["start"] >> 12, rows["end"] >> 12, flags, rows["anon_vma"], rows["pgoff"]], 1).tolist()
 
