@@ -3,7 +3,7 @@
 from benchmarks.mutants.mutant import change
 
 BOUNDS = (
-    change("find-vma-end", "find_vma", "m.vma.end[row] > addr", "m.vma.end[row] >= addr"),
+    change("find-vma-end", "find_in_tree", "m.vma.end[row] > addr", "m.vma.end[row] >= addr"),
     change("lookup-start", "vma_lookup", "m.vma.start[row] <= addr", "m.vma.start[row] < addr"),
     change("split-pgoff", "split_vma", "linear_page_index(m, row, addr)", "linear_page_index(m, row, addr) - 1"),
     change("split-file", "vma_dup", "    m.vma.file[row] = m.vma.file[source]\n", ""),

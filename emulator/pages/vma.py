@@ -58,14 +58,21 @@ def leaf_at(m, mm, entry):
 
 
 @kernel
-def find_vma(m, mm, addr):
-    """Row of the first VMA that ends above `addr`, 0 if there is none. Locking: caller must hold mmap_lock."""
+def find_in_tree(m, mm, addr):
+    """As find_vma, where that is not the first VMA."""
     leaf = leaf_at(m, mm, entries_up_to(m, directory(m, mm), addr))
     below = entries_up_to(m, leaf, addr)
     if below == 0:
-        return m.mm.first_vma[mm]
+        return 0
     row = m.place.row[leaf + below]
     return row if m.vma.end[row] > addr else m.vma.next[row]
+
+
+@kernel
+def find_vma(m, mm, addr):
+    """Row of the first VMA that ends above `addr`, 0 if there is none. Locking: caller must hold mmap_lock."""
+    row = m.mm.first_vma[mm]
+    return row if m.vma.end[row] > addr else find_in_tree(m, mm, addr)
 
 
 @kernel_inline
