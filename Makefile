@@ -13,11 +13,11 @@ OPTIONS = $(if $(CPUS),--cpus $(CPUS)) $(if $(POLICY),--policy $(POLICY)) $(if $
 	$(if $(SCALE),--scale $(SCALE)) $(if $(CHECKS),--checks $(CHECKS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scenario list test races explore findings stress soak bench mutants judge lint format clean
+.PHONY: help setup scenario list test races explore findings stress soak bench bench-scale mutants judge lint format clean
 
 help: ## show the targets
 	@echo "ptelab: make TARGET"
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
 
 setup: $(READY) ## make .venv with everything in it; leaves .venv/bin/ptelab
 
@@ -58,6 +58,9 @@ soak: $(READY) ## the full protocol for 1e10 page faults, taken up where it ende
 
 bench: $(READY) ## measure; make bench BASE=old.json prints the change against an earlier file
 	@$(BIN)/python -m benchmarks.bench $(if $(BASE),--base $(BASE)) $(if $(JSON),--json '$(JSON)') $(ARGS)
+
+bench-scale: $(READY) ## how the cost of an operation grows, some minutes; status 1: an exponent above 1.1 [JSON=] [ARGS=]
+	@$(BIN)/python -m benchmarks.scale $(if $(JSON),--json '$(JSON)') $(ARGS)
 
 mutants: $(READY) ## small changes of the kernel: which are noticed, by whom [SECONDS=5 per mutant] [JSON=] [ARGS=]
 	@$(BIN)/python -m benchmarks.mutants $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json '$(JSON)') $(ARGS)
