@@ -43,6 +43,7 @@ FREES_UPPER = LOCKS_MM or COUNTS_VISITORS
 WIRES = engine.compiles("wired")
 COUNTS_DELTAS = engine.compiles("deltas")
 TRANSFERS = engine.compiles("transfer")
+BODIES_APART = engine.compiles(engine.BODIES)
 POINTS_PASS = DEBUG and not EXPLORES  # real processes tell where they are by the points they pass
 
 read_once = _primitives.read_once

@@ -6,7 +6,7 @@ a visitor, no gather is open and no table waits for a grace period.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,8 @@ from emulator.pgtable_types import (
 )
 
 Views = Mapping[str, Any]
-_CHUNK = 4096  # tables looked at in one numpy operation, 16 MiB of entries
+_CHUNK = 256  # tables looked at in one numpy operation, 1 MiB of entries: it stays in the cache
+_FRAMES = 1 << 17  # frames looked at in one
 
 
 def _maps_frame(entries: np.ndarray) -> np.ndarray:
@@ -72,43 +73,72 @@ class Frozen:
         self.views, self.geometry = views, geometry
         self.used = int(views["zone"]["fresh"][TABLES])  # tables that were ever handed out
         self.used_frames = int(views["zone"]["fresh"][FRAMES])
-        self.state = views["ptdesc"]["state"][: self.used]
-        self.level = views["ptdesc"]["level"][: self.used]
+        self.state = views["ptdesc"]["state"][: self.used].astype(np.int8)
+        self.level = views["ptdesc"]["level"][: self.used].astype(np.int8)
         self.live = np.flatnonzero(self.state == TABLE_INSTALLED)
         self.live_pte = np.flatnonzero((self.state == TABLE_INSTALLED) & (self.level == 1))
         self.deposited = np.flatnonzero(self.state == TABLE_DEPOSITED)
-        self.entries = views["entry"]["word"][: self.used * PTRS_PER_TABLE].reshape(self.used, PTRS_PER_TABLE)
-        self.nonempty = np.zeros(self.used, np.int64)
-        self.mapped = np.zeros(self.used_frames, np.int64)
+        self.all_entries = views["entry"]["word"].reshape(-1, PTRS_PER_TABLE)
+        self.body = views["body"]["word"][: self.used] if geometry.bodies else None
+        self.nonempty = np.zeros(self.used, np.int16)
+        self.mapped = np.zeros(self.used_frames, np.int32)
         self.dirty = np.zeros(self.used_frames, np.bool_)  # some PTE says so
         self.of_files = np.zeros(self.used_frames, np.bool_)  # mapped as a page of a file
         self._vmas: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of each mm: rows and ends
-        self.cached = np.zeros(self.used_frames, np.int64)  # times that a page of a file has the frame
+        self.cached = np.zeros(self.used_frames, np.int16)  # times that a page of a file has the frame
         np.add.at(self.cached, views["cache"]["frame"][views["cache"]["frame"] != 0], 1)
-        for at in range(0, len(self.live_pte), _CHUNK):
-            tables = self.live_pte[at : at + _CHUNK]
-            entries = self.entries[tables]
+        for tables, entries in self.filled():
             self.nonempty[tables] = np.count_nonzero(entries, axis=1)
-            frames = entries[_maps_frame(entries)] >> PAGE_SHIFT
-            self.mapped += np.bincount(frames, minlength=self.used_frames)[: self.used_frames]
-            file_entries = entries[_maps_frame(entries) & (entries & FILE != 0)]
+            maps_frame = _maps_frame(entries)
+            self._count_mapped(entries[maps_frame] >> PAGE_SHIFT)
+            file_entries = entries[maps_frame & (entries & FILE != 0)]
             self.of_files[file_entries >> PAGE_SHIFT] = True
             self.dirty[file_entries[file_entries & DIRTY != 0] >> PAGE_SHIFT] = True
         pmd_tables = np.flatnonzero((self.state == TABLE_INSTALLED) & (self.level == 2))
-        rows, columns = np.nonzero(self.entries[pmd_tables] & PSE)
+        rows, columns = np.nonzero(self.entries(pmd_tables) & PSE)
         leaves = pmd_tables[rows] * PTRS_PER_TABLE + columns  # the pmds that are leaves
-        heads = views["entry"]["word"][leaves] >> PAGE_SHIFT  # the first frame of each, 0 the huge zero page
+        heads = self.entry(leaves) >> PAGE_SHIFT  # the first frame of each, 0 the huge zero page
         for head in heads[heads != 0]:
             self.mapped[head : head + HPAGE_PMD_NR] += 1
         for head in views["hugetlb_page"]["word"][views["hugetlb_page"]["word"] != 0]:
             self.cached[head : head + HPAGE_PMD_NR] += 1
-        words = views["entry"]["word"][leaves]
+        words = self.entry(leaves)
         anon, hugetlb = words & FILE == 0, words & HUGETLB != 0
         self.leaves, self.heads = leaves[anon], heads[anon]
         self.hugetlb_heads = heads[hugetlb]
         self.file_leaves, self.file_heads = leaves[~anon & ~hugetlb], heads[~anon & ~hugetlb]
         for head in self.file_heads:
             self.of_files[head : head + HPAGE_PMD_NR] = True
+
+    def entries(self, tables: Any) -> np.ndarray:
+        """The 512 entries of each of these tables, or of the one table."""
+        return self.all_entries[tables if self.body is None else self.body[tables]]
+
+    def entry(self, index: Any) -> np.ndarray:
+        """The entries that these kernel pointers point to."""
+        table = index >> PTRS_SHIFT
+        return self.all_entries[table if self.body is None else self.body[table], index & (PTRS_PER_TABLE - 1)]
+
+    def filled(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The installed PTE tables but those of which it is known that all entries are none, and their entries: so many
+        at once that the memory they take is bounded."""
+        filled = self.live_pte if self.body is None else self.live_pte[self.body[self.live_pte] != 0]
+        for at in range(0, len(filled), _CHUNK):
+            tables = filled[at : at + _CHUNK]
+            yield tables, self.entries(tables)
+
+    def _count_mapped(self, frames: np.ndarray) -> None:
+        frames = frames[(frames >= 0) & (frames < self.used_frames)]  # what is poisoned names none
+        if len(frames):
+            first = int(frames.min())  # neighbours in memory were often allocated together
+            times = np.bincount(frames - first)
+            self.mapped[first : first + len(times)] += times.astype(np.int32)
+
+    @property
+    def shares(self) -> np.ndarray | None:
+        """pt_share_count of each table; None where no page is of hugetlbfs, and nobody has looked at that memory."""
+        there = self.views["hugetlb_page"]["word"].any()
+        return self.views["ptnote"]["pt_share_count"][: self.used] if there else None
 
     def needed(self) -> np.ndarray:
         """Tables that hold something: PTE tables with an entry, and the PMD and PUD tables above those."""
@@ -154,10 +184,10 @@ class Frozen:
         return self._vmas[mm][0]
 
     def vmas_at(self, mm: int, addresses: np.ndarray) -> np.ndarray:
-        """The VMA that each address lies in or below; above the last it is that."""
+        """Row of the VMA that each address lies in or below; above the last it is that, and 0 if there is none."""
         rows = self.vmas(mm)
         found = np.searchsorted(self._vmas[mm][1], addresses, side="right")
-        return self.views["vma"][rows[np.minimum(found, len(rows) - 1)] if len(rows) else found * 0]
+        return rows[np.minimum(found, len(rows) - 1)] if len(rows) else found * 0
 
 
 def pte_refcount(frozen: Frozen) -> int:
@@ -168,7 +198,7 @@ def pte_refcount(frozen: Frozen) -> int:
 
 def entries_counted(frozen: Frozen) -> int:
     """Every live PTE table's plain count is the number of its entries that are not none."""
-    counts = frozen.views["ptdesc"]["nr_entries"][frozen.live_pte]
+    counts = frozen.views["ptnote"]["nr_entries"][frozen.live_pte]
     return int(np.count_nonzero(counts != frozen.nonempty[frozen.live_pte]))
 
 
@@ -177,7 +207,9 @@ def percpu_counted(frozen: Frozen) -> int:
     while its mode says that it is counted on each CPU, or being switched (percpu_ref.py)."""
     words = int(frozen.views["config"]["cpu_words"][0])
     tables, ptdesc = frozen.live_pte, frozen.views["ptdesc"]
-    counts = ptdesc["pte_refcount"][tables] - np.where(ptdesc["policy_word"][tables] <= 1, PERCPU_COUNT_BIAS, 0)
+    counts = ptdesc["pte_refcount"][tables] - np.where(
+        frozen.views["ptnote"]["policy_word"][tables] <= 1, PERCPU_COUNT_BIAS, 0
+    )
     for cpu in range(frozen.geometry.cpus):
         counts = counts + frozen.views["cpu_word"]["word"][cpu * words + tables]
     return int(np.count_nonzero(counts != frozen.nonempty[tables]))
@@ -192,7 +224,7 @@ def unwired(frozen: Frozen) -> int:
     """No live PTE table has a visitor, where those are counted apart, and no CPU is in an rmap walk."""
     words = frozen.views["config"]["cpu_words"][0]
     walks = frozen.views["cpu_word"]["word"][:: max(1, words)]
-    return int(np.count_nonzero(frozen.views["ptdesc"]["policy_word"][frozen.live_pte]) + np.count_nonzero(walks & 1))
+    return int(np.count_nonzero(frozen.views["ptnote"]["policy_word"][frozen.live_pte]) + np.count_nonzero(walks & 1))
 
 
 def deltas(frozen: Frozen) -> int:
@@ -203,9 +235,9 @@ def deltas(frozen: Frozen) -> int:
 
 def zeros_counted(frozen: Frozen) -> int:
     """Every live PTE table's second count is the number of its entries that map the zero page."""
-    entries = frozen.entries[frozen.live_pte]
+    entries = frozen.entries(frozen.live_pte)
     zeros = (entries & (PRESENT | PROTNONE) != 0) & (entries >> PAGE_SHIFT == 0) & (entries & (FILE | SPECIAL) == 0)
-    counts = frozen.views["ptdesc"]["policy_word"][frozen.live_pte]
+    counts = frozen.views["ptnote"]["policy_word"][frozen.live_pte]
     return int(np.count_nonzero(counts != np.count_nonzero(zeros, axis=1)))
 
 
@@ -225,24 +257,25 @@ def tables_reachable(frozen: Frozen) -> int:
     """Every live table is named by the entry it points back to, and by as many more as share it. Every present entry
     but a leaf names one.
     """
-    wrong = 0
-    flat = frozen.views["entry"]["word"]
     upper = frozen.live[frozen.level[frozen.live] >= 2]
     lower = frozen.live[frozen.level[frozen.live] <= 3]
-    named = flat[frozen.views["ptdesc"]["pmd"][lower]]
-    wrong += int(np.count_nonzero((named >> PAGE_SHIFT != lower) | (named & PRESENT == 0)))
-    names = sum(int(np.count_nonzero(frozen.entries[t] & (PRESENT | PSE) == PRESENT)) for t in upper)
-    return wrong + abs(names - len(lower) - int(frozen.views["ptdesc"]["pt_share_count"][lower].sum()))
+    named = frozen.entry(frozen.views["ptdesc"]["pmd"][lower])
+    wrong = int(np.count_nonzero((named >> PAGE_SHIFT != lower) | (named & PRESENT == 0)))
+    names = sum(int(np.count_nonzero(frozen.entries(table) & (PRESENT | PSE) == PRESENT)) for table in upper)
+    shared = 0 if frozen.shares is None else int(frozen.shares[lower].sum())
+    return wrong + abs(names - len(lower) - shared)
 
 
 def shared_tables(frozen: Frozen) -> int:
     """A PMD table that several puds name has been counted that often, and maps pages of hugetlbfs only; its pages are
     those of the file."""
-    shares = frozen.views["ptdesc"]["pt_share_count"][: frozen.used]
+    shares = frozen.shares
     puds = np.flatnonzero((frozen.state == TABLE_INSTALLED) & (frozen.level == 3))
-    named = np.bincount(_present(frozen.entries[puds]) >> PAGE_SHIFT, minlength=frozen.used)
+    named = np.bincount(_present(frozen.entries(puds)) >> PAGE_SHIFT, minlength=frozen.used)
+    if shares is None:
+        return int(np.count_nonzero(named > 1))
     wrong = int(np.count_nonzero(shares != np.maximum(named - 1, 0)))
-    entries = frozen.entries[shares != 0]
+    entries = frozen.entries(np.flatnonzero(shares))
     wrong += int(np.count_nonzero((entries != 0) & (entries & (PSE | HUGETLB) != PSE | HUGETLB)))
     return wrong + int(np.count_nonzero(~np.isin(frozen.hugetlb_heads, frozen.views["hugetlb_page"]["word"])))
 
@@ -261,7 +294,7 @@ def pgtables_bytes(frozen: Frozen) -> int:
     own = np.concatenate([frozen.live[level == 1], puds, frozen.deposited])
     owner = frozen.views["ptdesc"]["mm"]
     tables = np.bincount(owner[own], minlength=frozen.geometry.mms + 1)  # the first: tables that belong to nobody
-    np.add.at(tables, owner[puds], np.count_nonzero(frozen.entries[puds] & PRESENT, axis=1))
+    np.add.at(tables, owner[puds], np.count_nonzero(frozen.entries(puds) & PRESENT, axis=1))
     return int(tables[0] + np.count_nonzero(frozen.views["mm"]["pgtables_bytes"] != tables[1:] * PAGE))
 
 
@@ -270,9 +303,7 @@ def rss(frozen: Frozen) -> int:
     anon = np.zeros(frozen.geometry.mms, np.int64)
     file = np.zeros(frozen.geometry.mms, np.int64)
     swapped = np.zeros(frozen.geometry.mms, np.int64)
-    for at in range(0, len(frozen.live_pte), _CHUNK):
-        tables = frozen.live_pte[at : at + _CHUNK]
-        entries = frozen.entries[tables]
+    for tables, entries in frozen.filled():
         mapped = _maps_frame(entries) & (entries >> PAGE_SHIFT != 0)
         of_file = entries & FILE != 0
         owners = frozen.views["ptdesc"]["mm"][tables] - 1
@@ -291,21 +322,21 @@ def rss(frozen: Frozen) -> int:
 
 def mapcount(frozen: Frozen) -> int:
     """Every frame's mapcount is the number of entries that map it; it has that many users, and the page cache's."""
-    page = frozen.views["page"]
-    count = page["mapcount"][1 : frozen.used_frames]
-    users = page["refcount"][1 : frozen.used_frames]
-    mapped = frozen.mapped[1:]
-    users = users - frozen.cached[1:]
-    device = int(frozen.views["device"]["frame"][0])
-    if device:
-        users[device - 1] -= 1
-    return int(np.count_nonzero((count != mapped) | (users != mapped)))
+    device, wrong = int(frozen.views["device"]["frame"][0]), 0
+    for first in range(1, frozen.used_frames, _FRAMES):
+        some = slice(first, min(first + _FRAMES, frozen.used_frames))
+        page, mapped = frozen.views["page"][some], frozen.mapped[some]
+        users = page["refcount"] - frozen.cached[some]
+        if some.start <= device < some.stop:  # frame 0: none
+            users[device - first] -= 1
+        wrong += int(np.count_nonzero((page["mapcount"] != mapped) | (users != mapped)))
+    return wrong
 
 
 def frames(frozen: Frozen) -> int:
     """Frames free + mapped or in the page cache + the device's = all that were handed out; none is twice among them."""
-    free = frozen.free(FRAMES)
-    times = np.bincount(free, minlength=frozen.used_frames) + ((frozen.mapped > 0) | (frozen.cached > 0))
+    times = ((frozen.mapped > 0) | (frozen.cached > 0)).astype(np.int16)
+    np.add.at(times, frozen.free(FRAMES), 1)
     times[frozen.views["device"]["frame"][0]] += 1
     return int(np.count_nonzero(times[1:] != 1))
 
@@ -313,39 +344,46 @@ def frames(frozen: Frozen) -> int:
 def rmap(frozen: Frozen) -> int:
     """Every entry of an anonymous frame lies where the frame's mapping, if it has one, says: family and page index."""
     wrong = 0
-    for table in frozen.live_pte[frozen.nonempty[frozen.live_pte] != 0]:
-        entries = frozen.entries[table]
-        anon = np.flatnonzero(_maps_frame(entries) & (entries & FILE == 0) & (entries >> PAGE_SHIFT != 0))
-        wrong += _misplaced(frozen, int(table), anon, entries[anon] >> PAGE_SHIFT)
-    pieces = np.arange(HPAGE_PMD_NR)
-    for table in frozen.deposited:  # its leaf maps what it would
-        head = int(frozen.views["entry"]["word"][frozen.views["ptdesc"]["pmd"][table]]) >> PAGE_SHIFT
-        wrong += _misplaced(frozen, int(table), pieces[: len(pieces) * (head != 0)], head + pieces)
+    for tables, entries in frozen.filled():
+        anon = _maps_frame(entries) & (entries & FILE == 0) & (entries >> PAGE_SHIFT != 0)
+        wrong += _misplaced(frozen, tables, anon, entries >> PAGE_SHIFT)
+    for at in range(0, len(frozen.deposited), _CHUNK):  # its leaf maps what it would
+        tables = frozen.deposited[at : at + _CHUNK]
+        heads = frozen.entry(frozen.views["ptdesc"]["pmd"][tables])[:, None] >> PAGE_SHIFT
+        pieces = heads + np.arange(HPAGE_PMD_NR)
+        wrong += _misplaced(frozen, tables, np.broadcast_to(heads != 0, pieces.shape), pieces)
     return wrong
 
 
-def _misplaced(frozen: Frozen, table: int, entries: np.ndarray, frames: np.ndarray) -> int:
-    """Of the anonymous frames mapped by these entries of a PTE table: whose mapping says otherwise."""
-    if not len(entries):
-        return 0
-    v, mm = frozen.views, int(frozen.views["ptdesc"]["mm"][table]) - 1
-    addresses = _address(frozen, table) + entries * PAGE
-    vma = frozen.vmas_at(mm, addresses)
-    index = vma["pgoff"] + (addresses - vma["start"]) // PAGE
-    mapping = v["page"]["mapping"][frames] & ~(LAZYFREE | LARGE)
-    wrong = int(np.count_nonzero((mapping != 0) & (mapping != index << MAPPING_SHIFT | v["mm"]["family"][mm])))
-    outside = (vma["start"] > addresses) | (vma["end"] <= addresses)
-    return wrong + int(np.count_nonzero(outside | (vma["anon_vma"] == 0)))
+def _misplaced(frozen: Frozen, tables: np.ndarray, anon: np.ndarray, frames: np.ndarray) -> int:
+    """Of the frames, 512 of each of these PTE tables, that are `anon`: whose mapping says otherwise."""
+    v, wrong = frozen.views, 0
+    owners = v["ptdesc"]["mm"][tables] - 1
+    addresses = _addresses(frozen, tables)
+    for mm in np.unique(owners):
+        places = np.flatnonzero(anon & (owners == mm)[:, None])
+        rows = places >> PTRS_SHIFT
+        at = addresses[rows] + (places & (PTRS_PER_TABLE - 1)) * PAGE
+        vma = frozen.vmas_at(int(mm), addresses)[rows]  # that of the first page of its table, most often
+        later = at >= v["vma"]["end"][vma]
+        vma[later] = frozen.vmas_at(int(mm), at[later])
+        start = v["vma"]["start"][vma]
+        index = v["vma"]["pgoff"][vma] + (at - start >> PAGE_SHIFT)
+        mapping = v["page"]["mapping"][frames.reshape(-1)[places]] & ~(LAZYFREE | LARGE)
+        wrong += int(np.count_nonzero((mapping != 0) & (mapping != index << MAPPING_SHIFT | v["mm"]["family"][mm])))
+        outside = (start > at) | (v["vma"]["end"][vma] <= at)
+        wrong += int(np.count_nonzero(outside | (v["vma"]["anon_vma"][vma] == 0)))
+    return wrong
 
 
-def _address(frozen: Frozen, table: int) -> int:
-    """The first address that an installed PTE table maps."""
-    addr = 0
+def _addresses(frozen: Frozen, tables: np.ndarray) -> np.ndarray:
+    """The first address that each of these installed PTE tables maps."""
+    addresses = np.zeros(len(tables), np.int64)
     for shift in (21, 30, 39):
-        entry = int(frozen.views["ptdesc"]["pmd"][table])
-        addr |= (entry & (PTRS_PER_TABLE - 1)) << shift
-        table = entry // PTRS_PER_TABLE
-    return addr
+        entries = frozen.views["ptdesc"]["pmd"][tables]
+        addresses |= (entries & (PTRS_PER_TABLE - 1)) << shift
+        tables = entries >> PTRS_SHIFT
+    return addresses
 
 
 def page_cache(frozen: Frozen) -> int:
@@ -381,8 +419,7 @@ def swap(frozen: Frozen) -> int:
     cache = v["cache"][first : first + geometry.swap_pages]
     named = np.zeros(geometry.slots + 1, np.int64)  # the last: slots that do not exist
     wrong = 0
-    for table in frozen.live_pte[frozen.nonempty[frozen.live_pte] != 0]:
-        entries = frozen.entries[table]
+    for _, entries in frozen.filled():
         slots = entries[entries & (PAGE - 1) == SWAP_ENTRY] >> PAGE_SHIFT
         np.add.at(named, np.where((first <= slots) & (slots < geometry.slots), slots, geometry.slots), 1)
         low = entries & (PRESENT | PROTNONE | MIGRATION_ENTRY | SWAP_ENTRY)
@@ -483,7 +520,21 @@ def tables(frozen: Frozen) -> int:
     times[frozen.deposited] += 1
     times[0] = 1
     at_rest = np.isin(frozen.state, (TABLE_FREE, TABLE_INSTALLED, TABLE_DEPOSITED))
-    return int(np.count_nonzero((times != 1) | ~at_rest) + np.count_nonzero(frozen.entries[frozen.kept()].any(axis=1)))
+    return int(np.count_nonzero((times != 1) | ~at_rest) + np.count_nonzero(frozen.entries(frozen.kept()).any(axis=1)))
+
+
+def bodies(frozen: Frozen) -> int:
+    """A body has one table, or is free, and then all none: a table whose body went before its entries has lost them."""
+    if frozen.body is None:
+        return 0
+    v, used = frozen.views, int(frozen.views["bodies"]["fresh"][0])
+    free: list[int] = []
+    body = int(v["bodies"]["free"][0]) & (1 << 32) - 1
+    while body != 0 and len(free) < used:  # a broken list may have no end
+        free.append(body)
+        body = int(v["body_next"]["word"][body])
+    times = np.bincount(frozen.body, minlength=used) + np.bincount(np.array(free, np.int64), minlength=used)
+    return int(np.count_nonzero(times[1:] != 1) + np.count_nonzero(frozen.all_entries[free].any(axis=1)))
 
 
 def huge_pages(frozen: Frozen) -> int:
@@ -495,8 +546,8 @@ def huge_pages(frozen: Frozen) -> int:
     wrong += len(np.setxor1d(frozen.leaves, ptdesc["pmd"][frozen.deposited]))
     wrong += len(frozen.leaves) != len(frozen.deposited)
     owner = ptdesc["mm"][ptdesc["pmd"][frozen.deposited] >> PTRS_SHIFT]
-    for table in frozen.deposited:
-        addr, mm = _address(frozen, int(table)), int(ptdesc["mm"][table]) - 1
+    for table, addr in zip(frozen.deposited, _addresses(frozen, frozen.deposited), strict=True):
+        mm = int(ptdesc["mm"][table]) - 1
         vmas = frozen.views["vma"][frozen.vmas(mm)]
         wrong += not np.any((vmas["start"] <= addr) & (addr + HPAGE_PMD_NR * PAGE <= vmas["end"]))
     cache = frozen.views["cache"]
@@ -542,7 +593,7 @@ def stale_tlb(frozen: Frozen) -> int:
             addr = (int(slot["tag"]) >> EPOCH_BITS) << PAGE_SHIFT
             pmd = _walk(frozen, mm, addr)
             table = _table(pmd)
-            entry = int(frozen.entries[table][addr >> PAGE_SHIFT & (PTRS_PER_PTE - 1)]) if table else _piece(pmd, addr)
+            entry = int(frozen.entries(table)[addr >> PAGE_SHIFT & (PTRS_PER_PTE - 1)]) if table else _piece(pmd, addr)
             cached = int(slot["entry"])
             wrong += entry & PRESENT == 0 or entry >> PAGE_SHIFT != cached >> PAGE_SHIFT or (cached & RW) > (entry & RW)
         for slot in psc[(psc["tag"] != 0) & (psc["tag"] & EPOCH_MAX == row["psc_epoch"])]:
@@ -554,7 +605,7 @@ def _walk(frozen: Frozen, mm: int, addr: int) -> int:
     """The PMD entry for an address, 0 if the hardware finds none."""
     entry = int(frozen.views["mm"]["pgd"][mm]) << PAGE_SHIFT
     for shift in (39, 30, 21):
-        entry = int(frozen.entries[entry >> PAGE_SHIFT][addr >> shift & (PTRS_PER_PTE - 1)])
+        entry = int(frozen.entries(entry >> PAGE_SHIFT)[addr >> shift & (PTRS_PER_PTE - 1)])
         if not entry & PRESENT:
             return 0
     return entry
@@ -595,6 +646,7 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
     "i_mmap": i_mmap,
     "memcg": memcg,
     "tables": tables,
+    "bodies": bodies,
     "huge_pages": huge_pages,
     "limbo": limbo,
     "locks": locks,
@@ -619,7 +671,7 @@ def holds(views: Views, name: str) -> bool:
     return name not in CONDITIONAL or bool(int(views["config"]["invariants"][0]) >> CONDITIONAL.index(name) & 1)
 
 
-def audit(views: Views, geometry: Geometry) -> dict[str, int]:
-    """Run every check that applies over a stopped machine: name -> violations."""
-    frozen = Frozen(views, geometry)
+def audit(views: Views, geometry: Geometry, frozen: Frozen | None = None) -> dict[str, int]:
+    """Run every check that applies over a stopped machine, which may be `frozen` already: name -> violations."""
+    frozen = frozen or Frozen(views, geometry)
     return {name: check(frozen) for name, check in CHECKS.items() if holds(views, name)}

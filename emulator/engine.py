@@ -23,6 +23,7 @@ from typing import Any
 
 ENGINES = ("native", "semaphore")  # those a scenario may run on
 ALL_ENGINES = (*ENGINES, "explore")
+BODIES = "bodies"  # beside the families: the entries of tables lie apart from the tables, see engines/bodies.py
 _ENTRY_POINTS = "emulator.program.insn"  # the kernels that Python calls
 _ENVIRONMENT, _BUILD, _FAMILIES = "PTELAB_ENGINE", "PTELAB_BUILD", "PTELAB_FAMILIES"
 _loaded: ModuleType | None = None
@@ -64,8 +65,8 @@ def families() -> str:
 
 
 def compiles(family: str) -> bool:
-    """True if a family of policies is part of this build: of the plain one only if it was named."""
-    return debug() or name() != "native" or family in families().split()
+    """True if a family of policies is part of this build: of the plain one only if it was named, as bodies are."""
+    return family in families().split() or (family != BODIES and (debug() or name() != "native"))
 
 
 def name() -> str:

@@ -525,7 +525,7 @@ VMF = struct(
     )
 )
 
-PTDESC = struct(
+PTDESC = struct(  # one line: what every table uses, under every policy
     line(
         # Invariant: zero is absorbing: what was zero is never counted up. At rest it is the entries that are not none:
         # checks.py:pte_refcount.
@@ -536,13 +536,6 @@ PTDESC = struct(
         # checks.py:tables_reachable.
         pmd="index of the entry that names this table; holder of that entry's pmd_lock",
         mm="mm + 1 it belongs to; the installer",
-        lock_mm="mm + 1 whose lock is its ptl, where an mm has one, also if others share it; the installer",
-        # Invariant: at rest it is the entries that are not none, if the policy counts them: checks.py:entries_counted.
-        nr_entries="PTE table: entries that are not none, as the policy counts them; holder of ptl",
-        policy_word="PTE table: a second word of the policy; holder of ptl. Where counts are on each CPU: cmpxchg",
-        unhooked_ns="when its pmd was cleared, nanoseconds; the CPU that unhooks it, and clears it when it frees it",
-    ),
-    line(
         # Invariant: FREE, ALLOCATED, INSTALLED, UNHOOKED, LIMBO, FREE; back to FREE from ALLOCATED if it is not needed;
         # INSTALLED and DEPOSITED take turns. In every state it is in one place: checks.py:tables.
         state="which of pgtable_types.TABLE_STATES. ALLOCATED: its new owner, from the free ones, alloc_table."
@@ -552,6 +545,16 @@ PTDESC = struct(
         level="1 PTE, 2 PMD, 3 PUD, 4 PGD; the CPU that allocates it",
         generation="times it was freed; the CPU that frees it",
         next="next table of a callback list, 0 ends it; the list's owner",
+    ),
+)
+
+PTNOTE = struct(  # of the same tables: what few of them use, so that the rest is memory that nobody touches
+    line(
+        # Invariant: at rest it is the entries that are not none, if the policy counts them: checks.py:entries_counted.
+        nr_entries="PTE table: entries that are not none, as the policy counts them; holder of ptl",
+        policy_word="PTE table: a second word of the policy; holder of ptl. Where counts are on each CPU: cmpxchg",
+        lock_mm="mm + 1 whose lock is its ptl, where an mm has one, also if others share it; the installer",
+        unhooked_ns="when its pmd was cleared, nanoseconds; the CPU that unhooks it, and clears it when it frees it",
         gp_seq="grace periods completed when it was unhooked, debug build; the CPU that unhooks it",
         ptl_dead="1 once its ptl was destroyed, debug build; the CPU that frees the table",
         # Invariant: as many as leaves of the table, each of the leaf's mm: checks.py:huge_pages.
@@ -559,6 +562,16 @@ PTDESC = struct(
         # Invariant: puds that name the table, less one: checks.py:shared_tables.
         pt_share_count="PMD table: other puds that name it, see hugetlb.py; holder of the file's i_mmap_lock",
     ),
+)
+
+# Where the entries of tables lie apart from the tables (bodies.py): a row of `entry` is a body, of 512 entries.
+BODIES = struct(
+    line(
+        # Invariant: each body below fresh is one table's, or on the list, and is all none there: checks.py:bodies.
+        free="first that was given back, linked by body_next, and changes of this word << 32; cmpxchg",
+        fresh="first that was never used; atomic",
+        limit="one behind the last; before the start",
+    )
 )
 
 PAGE = struct(
@@ -775,9 +788,14 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "disk": (WORD, "disk_words"),  # contents of each row of `cache` as written; holder of the page lock, or its writer
     "frame": (WORD, "frame_words"),
     "ptdesc": (PTDESC, "tables"),
+    "ptnote": (PTNOTE, "tables"),
     "life": (LIFE, "lives"),
+    "bodies": (BODIES, "one"),
+    "body": (WORD, "table_bodies"),  # the body of each table, 0 while it is all none; holder of its ptl
+    "body_next": (WORD, "bodies"),  # of a free body: the next one, 0 ends the list; the CPU that gives it back
     "entry": (WORD, "entries"),
 }
+UNUSED_APART = ("zone_slot", "page_slot")  # where bodies lie apart: few frames are freed, none is a file's
 ANON_VMA_INHERITED = 1 << 32  # of vma.anon_vma: a child has it from its parent, and it is no neighbour's
 MAX_MAP_COUNT = 65530  # VMAs an mm may have, Linux's default
 HEADER_BYTES = PAGE_SIZE  # word k of the header is the offset of view k
@@ -792,7 +810,8 @@ class Geometry:
     cpus, mms, vmas per mm, insns and records over all CPUs; frames (frame 0 is the zero page) and tables (table 0 is
     never used) that exist; words of contents per frame; files, how many of them, the last, are in shared memory, pages
     in each, pages of swap, and pages of files and tables that may be in use before a new PTE table reclaims (0: no
-    limit); words that the policy has on each CPU; whether there is room for what the debug build writes.
+    limit); words that the policy has on each CPU; bodies, body 0 included, where the entries of tables lie apart from
+    them (0: each table has its own); whether there is room for what the debug build writes.
     """
 
     cpus: int = 1
@@ -809,6 +828,7 @@ class Geometry:
     swap_pages: int = 0
     memcg_limit: int = 0
     cpu_words: int = 0
+    bodies: int = 0
     debug: bool = field(default_factory=engine.debug)
 
     @property
@@ -877,7 +897,9 @@ class Geometry:
             "page_values": self.frames if self.debug else 1,
             "frame_words": self.frames * self.frame_words,
             "tables": self.tables,
-            "entries": self.tables * PTRS_PER_TABLE,
+            "table_bodies": self.tables if self.bodies else 1,
+            "bodies": max(1, self.bodies),
+            "entries": (self.bodies or self.tables) * PTRS_PER_TABLE,
         }
 
     def offsets(self) -> tuple[dict[str, int], int]:
@@ -887,3 +909,8 @@ class Geometry:
             offsets[name] = at
             at += -(-counts[rows] * layout.dtype.itemsize // PAGE_SIZE) * PAGE_SIZE
         return offsets, at
+
+    def needs(self) -> int:
+        """Bytes of the segment that a machine may come to touch: where bodies lie apart, less than its size."""
+        counts, unused = self.counts(), UNUSED_APART if self.bodies else ()
+        return self.offsets()[1] - sum(counts[VIEWS[name][1]] * VIEWS[name][0].dtype.itemsize for name in unused)

@@ -254,7 +254,9 @@ def pgd_addr_end(addr, end):
 def populate(m, mm, entry, table):
     """Publish `table` at `entry`; what it holds becomes visible first. Locking: caller must hold the entry's lock."""
     m.ptdesc.pmd[table] = entry
-    m.ptdesc.mm[table] = m.ptdesc.lock_mm[table] = mm + 1
+    m.ptdesc.mm[table] = mm + 1
+    if DEBUG or LOCKS_MM:
+        m.ptnote.lock_mm[table] = mm + 1  # for ptl_of
     m.ptdesc.state[table] = TABLE_INSTALLED
     if knob(m.config.no_publish_wmb):
         write_once(m.entry, entry, table << PAGE_SHIFT | TABLE_FLAGS)
@@ -293,7 +295,7 @@ def range_end(start, length):
 def ptl_of(m, table):
     """Which lock is the ptl of a table: its own, or, without split locks, the one of its mm (page_table_lock)."""
     if (DEBUG or LOCKS_MM) and m.config.one_ptl[0] and m.ptdesc.level[table] != PGD_LEVEL:
-        return m.mm.pgd[m.ptdesc.lock_mm[table] - 1]
+        return m.mm.pgd[m.ptnote.lock_mm[table] - 1]
     return table
 
 

@@ -7,6 +7,7 @@ leaves nothing in /dev/shm.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 import time
@@ -15,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import posix_ipc
 
-from emulator.mm_types import VIEWS, Geometry
+from emulator.mm_types import PAGE_SIZE, VIEWS, Geometry
 
+_LIBC = ctypes.CDLL(None)
 _RESERVE = 8  # one part in so many of free memory is left to the audit and to the rest of the system
 
 
@@ -55,9 +57,9 @@ class Segment:
 
     def __init__(self, geometry: Geometry, shared: bool = True) -> None:
         offsets, size = geometry.offsets()
-        available = available_bytes()
-        if size > available:
-            raise SegmentTooLarge(size, available)
+        needed, available = geometry.needs(), available_bytes()
+        if needed > available:
+            raise SegmentTooLarge(needed, available)
         self._map = self._shared(size) if shared else mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.geometry = geometry
         self.size = size
@@ -71,6 +73,12 @@ class Segment:
             name: np.frombuffer(self._map, layout.dtype, counts[rows], offsets[name])
             for name, (layout, rows) in VIEWS.items()
         }
+
+    def taken_bytes(self) -> int:
+        """What the segment has taken of this host's memory: pages that nobody has touched are not there."""
+        there = np.zeros(-(-self.size // PAGE_SIZE), np.uint8)
+        _LIBC.mincore(ctypes.c_void_p(self.address), ctypes.c_size_t(self.size), ctypes.c_void_p(there.ctypes.data))
+        return int(np.count_nonzero(there & 1)) * PAGE_SIZE
 
     @staticmethod
     def _shared(size: int) -> mmap.mmap:

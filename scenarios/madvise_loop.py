@@ -53,7 +53,9 @@ def measure(policy: str, setup: dict[str, Any], record: Record, progress: Progre
     prologue = image(setup["base_kb"])
     program = np.concatenate([assemble([*prologue, mmap(start, total)]), sweep(start, total, piece), assemble([STOP])])
     with Machine(geometry(total, piece, setup["base_kb"]), policy, setup["lab"].instruments(1)) as machine:
-        record.rows.append(session.memory_row(machine, program, policy, setup["lab"], record, progress, total // 4096))
+        lab, faults = setup["lab"], total // 4096
+        row = session.memory_row(machine, program, policy, lab, record, progress, lambda cpu: cpu["faults"] / faults)
+        record.rows.append(row)
 
 
 def run(record: Record, setup: dict[str, Any]) -> None:

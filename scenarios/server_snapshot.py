@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from emulator.engine import ENGINES
 from emulator.mm_types import PCP_ROOM, Geometry
 from emulator.segment import available_bytes
 from scenarios import madvise_loop
@@ -32,6 +33,8 @@ GIB, PMD_SIZE = 1 << 30, 2 << 20
 RELEASE = 64 << 10  # bytes per MADV_DONTNEED
 DEFAULT_SCALE, MAX_SCALE = 1024, 55 << 10
 LARGEST = 96 << 40  # of address space: what lies beside it needs room
+LARGE = 1 << 30  # bytes of a machine from which on the entries of its tables lie apart
+RELEASED = 32  # faults that take the time of releasing 2 MiB
 
 
 class Sizes(NamedTuple):
@@ -54,33 +57,46 @@ class Sizes(NamedTuple):
 LETTER = Sizes()
 
 
-def geometry(scale: int, sizes: Sizes = LETTER) -> Any:
-    """The machine that holds the process at a scale, whatever the policy."""
+def geometry(scale: int, sizes: Sizes = LETTER, apart: bool = False) -> Geometry:
+    """The machine that holds the process at a scale, whatever the policy; with bodies apart from its tables, or not."""
     virt, resident = sizes.shape(scale)
+    upper = virt // GIB + virt // (512 * GIB) + 4
     return Geometry(
         insns=8 + 2 * (virt // GIB + 2),
         vmas=8,
         frames=resident // 4096 + GIB // PMD_SIZE + 2 * PCP_ROOM,
-        tables=virt // PMD_SIZE + virt // GIB + virt // (512 * GIB) + 4096,
+        tables=virt // PMD_SIZE + upper + 4096,
+        frame_words=1,
+        bodies=resident // PMD_SIZE + GIB // PMD_SIZE + upper + 64 if apart else 0,
     )
 
 
-def largest_that_fits(available: int, sizes: Sizes = LETTER) -> int:
+def smallest(scale: int, sizes: Sizes, native: bool) -> int:
+    """Bytes of the smallest machine that holds the process at a scale: bodies go apart in engine native alone."""
+    return geometry(scale, sizes, native).needs()
+
+
+def apart(scale: int, sizes: Sizes, native: bool) -> bool:
+    """True if the process is so large that bodies go apart from the tables, which takes a build of its own."""
+    return native and geometry(scale, sizes).needs() > min(LARGE, available_bytes())
+
+
+def largest_that_fits(available: int, sizes: Sizes = LETTER, native: bool = True) -> int:
     """The smallest scale, so the largest process, whose machine takes at most `available` bytes."""
     low, high = 1, MAX_SCALE
     while low < high:
         middle = (low + high) // 2
-        if geometry(middle, sizes).offsets()[1] <= available:
+        if smallest(middle, sizes, native) <= available:
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def choose_scale(wanted: str, sizes: Sizes = LETTER, default: int = DEFAULT_SCALE) -> int:
+def choose_scale(wanted: str, sizes: Sizes = LETTER, default: int = DEFAULT_SCALE, native: bool = True) -> int:
     """The scale to run: a number, `fit`, or by default the first from `default` on that fits. Raises UserError."""
     available = available_bytes()
-    fits = largest_that_fits(available, sizes)
+    fits = largest_that_fits(available, sizes, native)
     if wanted == "fit":
         return fits
     if not wanted:
@@ -91,7 +107,7 @@ def choose_scale(wanted: str, sizes: Sizes = LETTER, default: int = DEFAULT_SCAL
         raise UserError(f"--scale '{wanted}' is out of range; known: a whole number from 1 to {MAX_SCALE}, or fit")
     scale = int(wanted)
     if scale < fits:
-        needed = geometry(scale, sizes).offsets()[1]
+        needed = smallest(scale, sizes, native)
         raise UserError(
             f"--scale {scale} needs {needed >> 20:,} MiB of shared memory and {available >> 20:,} MiB are there; "
             f"the largest that fits is --scale {fits}"
@@ -124,12 +140,16 @@ def measure(policy: str, setup: dict[str, Any], record: Record, progress: Progre
     """Run the process under one policy and enter its row."""
     from workers.machine import Machine
 
-    sizes = setup.get("sizes", LETTER)
+    sizes, lab = setup.get("sizes", LETTER), setup["lab"]
     virt, resident = sizes.shape(setup["scale"])
     code = program(virt, resident, sizes.call)
-    with Machine(geometry(setup["scale"], sizes), policy, setup["lab"].instruments(1)) as machine:
-        faults = resident // 4096 + (virt - resident) // PMD_SIZE
-        row = session.memory_row(machine, code, policy, setup["lab"], record, progress, faults)
+    work = resident // 4096 + (virt - resident) // PMD_SIZE * (1 + RELEASED)
+
+    def done(cpu: Any) -> float:
+        return float(cpu["faults"] + RELEASED * cpu["zapped"]) / work
+
+    with Machine(geometry(setup["scale"], sizes, lab.bodies_apart), policy, lab.instruments(1)) as machine:
+        row = session.memory_row(machine, code, policy, lab, record, progress, done)
         record.rows.append({"scale": setup["scale"], **row})
 
 
@@ -181,7 +201,9 @@ def show(record: Record, setup: dict[str, Any]) -> None:
         needed = "-" if row["needed_kb"] is None else f"{row['needed_kb'] * scale / (1 << 20):.2f} GiB"
         lines.append([row["policy"], f"{full:.1f} GiB", needed])
     letter = " (the cover letter: 110g held, 1.2g needed)" if sizes == LETTER else ""
+    machine = max((row.get("machine_kb", 0) for row in record.rows), default=0)
     report.table(["policy", "VmPTE x scale", "needed x scale"], lines, f"at full size{letter}")
+    report.write(f"shared memory of this host: {machine >> 10:,} MiB for one machine at a time\n")
 
 
 @click.command("server-snapshot", help=(__doc__ or "").split("\n\n")[1])
@@ -203,6 +225,9 @@ def command(virt: int, res: int, call: int, scale: str, host: bool, lab: options
     sizes = Sizes(virt, res, call)
     check_sizes(sizes)
     default = DEFAULT_SCALE if sizes[:2] == LETTER[:2] else 1
-    setup: dict[str, Any] = {"sizes": sizes, "scale": choose_scale(scale, sizes, default), "host": host, "lab": lab}
+    native = lab.engine == ENGINES[0]
+    chosen = choose_scale(scale, sizes, default, native)
+    lab = replace(lab, bodies_apart=apart(chosen, sizes, native))
+    setup: dict[str, Any] = {"sizes": sizes, "scale": chosen, "host": host, "lab": lab}
     record = Record("server-snapshot", lab.seed)
     return session.conduct(record, lab, lambda: run(record, setup), lambda: show(record, setup))

@@ -188,7 +188,8 @@ TIMING = {
     "trace": {"stamp", "point", "subject", "value"},
     "life": {"allocated", "installed", "get", "put", "zero", "unhooked", "flushed", "deferred", "freed"},
 
-    "ptdesc": {"next", "gp_seq", "unhooked_ns"},
+    "ptdesc": {"next"},
+    "ptnote": {"gp_seq", "unhooked_ns"},
     "zone_slot": {"word"},  # compared as a set: callbacks come back in batches
     "pcp_slot": {"word"},  # compared without the coordinator's
 }  # fmt: skip

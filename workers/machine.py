@@ -79,6 +79,7 @@ def power_up(
     zone = views["zone"]
     zone["fresh"], zone["limit"] = [1, 1 + geometry.mms], [geometry.frames, geometry.tables]
     zone["slots"], zone["pcp_high"], zone["batch"] = [0, geometry.frames], PCP_HIGH, PCP_BATCH
+    views["bodies"]["fresh"], views["bodies"]["limit"] = 1, geometry.bodies
     views["mm"]["pgd"] = np.arange(1, 1 + geometry.mms)
     views["ptdesc"]["level"][1 : 1 + geometry.mms] = 4
     views["ptdesc"]["state"][1 : 1 + geometry.mms] = TABLE_INSTALLED

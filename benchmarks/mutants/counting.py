@@ -82,8 +82,8 @@ COUNTING = (
     change(
         "migrate-lazyfree", "set_migration_pte", "    elif entry & DIRTY:\n", "    elif entry & DIRTY and frame < 0:\n"
     ),
-    change("share-count", "huge_pmd_share", "    m.ptdesc.pt_share_count[table] += 1\n", ""),
-    change("unshare-count", "huge_pmd_unshare", "    m.ptdesc.pt_share_count[table] -= 1\n", ""),
+    change("share-count", "huge_pmd_share", "    m.ptnote.pt_share_count[table] += 1\n", ""),
+    change("unshare-count", "huge_pmd_unshare", "    m.ptnote.pt_share_count[table] -= 1\n", ""),
     change("huge-mapcounts", "zap_huge_pmd", "            add_mapcounts(m, head, -1)\n", ""),
 )
 

@@ -53,7 +53,8 @@ def kernel_files() -> list[Path]:
 def key(sources: tuple[str, ...]) -> str:
     """A hash of the build, the sources, numba, llvmlite, Python and the processor, wherever the sources lie."""
     digest = hashlib.sha256()
-    build = f"{engine.debug()} {'' if engine.debug() else engine.families()}"
+    apart = engine.BODIES if engine.compiles(engine.BODIES) else ""
+    build = f"{engine.debug()} {apart if engine.debug() else engine.families()}"
     for word in (build, version("numba"), version("llvmlite"), platform.python_version(), _processor()):
         digest.update(word.encode())
     for source in sorted(path for pattern in sources for path in _root().glob(pattern)):

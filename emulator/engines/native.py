@@ -13,6 +13,7 @@ import operator
 import platform
 from typing import Any
 
+from emulator import engine
 from emulator.engines import compile_cache
 from emulator.engines.field_check import check_fields
 from emulator.mm_types import VIEWS, WORD
@@ -31,14 +32,14 @@ from numba.core.typing.templates import (  # noqa: E402
 )
 from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox  # noqa: E402
 
-from emulator.engines import cache_place  # noqa: E402
+from emulator.engines import bodies, cache_place  # noqa: E402
 from emulator.engines.whole_program import whole_program  # noqa: E402
 
 cache_place.use()
 NAME = "native"
 EXPLORES = False
 _I8P, _I32, _I64 = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
-_VIEW_NUMBER = {name: number for number, name in enumerate(VIEWS)}
+_BODIES_APART = engine.compiles(engine.BODIES)
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _entry_points: list[Any] = []
 CALLS: set[str] = set()  # names of the kernels that stay calls
@@ -68,12 +69,13 @@ class ViewType(types.Type):
 
 
 class FieldType(types.Type):
-    """The numba type of `m.view.field`: a strided vector of int64."""
+    """The numba type of `m.view.field`: a strided vector of int64; `within` a body it is 512 entries side by side."""
 
-    def __init__(self, view: str, field: str) -> None:
+    def __init__(self, view: str, field: str, within: bool = False) -> None:
         dtype = VIEWS[view][0].dtype
         self.stride = dtype.itemsize
-        super().__init__(f"Field({view}.{field})")
+        self.apart = view == "entry" and not within and _BODIES_APART
+        super().__init__(f"Field({view}.{field}){' within a body' * within}")
 
 
 class _Pointer(models.PrimitiveModel):
@@ -118,10 +120,7 @@ class _ViewAttributes(AttributeTemplate):
 
 @lower_getattr_generic(SegmentType)
 def _lower_view(context: Any, builder: Any, typ: Any, value: Any, name: str) -> Any:
-    slot = builder.gep(value, [ir.Constant(_I64, 8 * _VIEW_NUMBER[name])])
-    offset = builder.load(builder.bitcast(slot, _I64.as_pointer()))
-    offset.set_metadata("invariant.load", builder.module.add_metadata([]))
-    return builder.gep(value, [offset])
+    return value if name == "entry" and _BODIES_APART else bodies.view(builder, value, name)
 
 
 @lower_getattr_generic(ViewType)
@@ -145,8 +144,10 @@ class _SetItem(AbstractTemplate):
         return None
 
 
-def _word(builder: Any, typ: FieldType, base: Any, index: Any) -> Any:
-    """Pointer to element `index` of a field."""
+def _word(builder: Any, typ: FieldType, base: Any, index: Any, stored: Any = None) -> Any:
+    """Pointer to element `index` of a field, where this value may be about to be `stored`."""
+    if typ.apart:
+        return bodies.locate(builder, base, index, stored)
     at = builder.gep(base, [builder.mul(index, ir.Constant(_I64, typ.stride))])
     return builder.bitcast(at, _I64.as_pointer())
 
@@ -158,7 +159,7 @@ def _lower_getitem(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 @lower_builtin(operator.setitem, FieldType, types.Integer, types.Integer)
 def _lower_setitem(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    builder.store(args[2], _word(builder, sig.args[0], args[0], args[1]))
+    builder.store(args[2], _word(builder, sig.args[0], *args))
     return context.get_dummy_value()
 
 
@@ -218,7 +219,11 @@ def prepare() -> None:
 
 
 def attach(segment: Any) -> Machine:
-    """The `m` of a segment."""
+    """The `m` of a segment. Raises ValueError if its tables have their entries where this build does not look."""
+    if bool(segment.geometry.bodies) != _BODIES_APART:
+        raise ValueError("a machine has bodies apart from its tables where the build does (engine.BODIES)")
+    if segment.geometry.bodies and segment.geometry.cpus > 1:
+        raise ValueError("a machine with bodies apart from its tables has one CPU (bodies.py)")
     return Machine(segment)
 
 
@@ -230,7 +235,8 @@ def _field_op(returns: Any, n_values: int, emit: Any) -> Any:
 
     def type_and_emit(field: Any, values: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            result = emit(builder, _word(builder, sig.args[0], args[0], args[1]), *args[2:])
+            stored = args[-1] if n_values else None
+            result = emit(builder, _word(builder, sig.args[0], args[0], args[1], stored), *args[2:])
             return context.get_dummy_value() if returns is types.void else result
 
         return returns(field, types.intp, *values), codegen
@@ -285,19 +291,32 @@ smp_mb__before_atomic = smp_mb__after_atomic = _fence("seq_cst", "singlethread" 
 data_race = _field_op(types.int64, 0, lambda b, p: b.load(p))  # plain: gone if nobody looks at it
 
 
+@intrinsic
+def _within(typingctx, field, index):  # type: ignore[no-untyped-def]
+    """What follows element `index` of a field: entries of one table, wherever they lie."""
+    after = FieldType("entry", "word", within=True) if getattr(field, "apart", False) else field
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(_word(builder, sig.args[0], *args), _I8P)
+
+    return after(field, types.intp), codegen
+
+
 @kernel_inline
 def memset(field, i, n, value):  # type: ignore[no-untyped-def]
     """Plain stores to n elements."""
-    for at in range(i, i + n):
-        field[at] = value
+    first = _within(field, i)
+    for at in range(n):
+        first[at] = value
 
 
 @kernel_inline
 def or_words(field, i, n):  # type: ignore[no-untyped-def]
     """Plain loads of n elements, or-ed together."""
+    first = _within(field, i)
     words = 0
-    for at in range(i, i + n):
-        words |= field[at]
+    for at in range(n):
+        words |= first[at]
     return words
 
 

@@ -1,9 +1,21 @@
 """Zap: entries are cleared into an open mmu_gather, table by table."""
 
-from emulator.atomic import DEBUG, atomic_add, data_race, kernel, kernel_inline, knob, read_once, write_once, xchg
+from emulator.atomic import (
+    BODIES_APART,
+    DEBUG,
+    atomic_add,
+    data_race,
+    kernel,
+    kernel_inline,
+    knob,
+    read_once,
+    write_once,
+    xchg,
+)
 from emulator.bug import detecting
 from emulator.cpu.interrupts import point
 from emulator.huge.huge_memory import split_huge_pmd, zap_huge_pmd
+from emulator.pages.bodies import free_body_if_none
 from emulator.pages.rmap import zap_file_pte
 from emulator.pages.rss import sync_mm_rss
 from emulator.pages.swap_state import free_swap_and_cache
@@ -14,6 +26,7 @@ from emulator.pgtable import (
     pgd_offset,
     pmd_addr_end,
     pmd_offset,
+    pmd_pgtable,
     pmd_trans_huge,
     pte_offset,
     pte_present,
@@ -32,6 +45,7 @@ from emulator.policy.pte_ref import (
     pte_zap_begins,
     pte_zapped,
     zap_ended,
+    zap_only_clears,
 )
 from emulator.policy.ptlock import lock_table
 from emulator.tables.mmu_gather import (
@@ -147,6 +161,8 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end, details):
         point(m, cpu, ZAP_LOCKED, table, data_race(m.ptdesc.pte_refcount, table))
         first = addr
         addr, cleared, kept, full = zap_entries(m, cpu, mm, pmd, table, first, end, details)
+        if BODIES_APART and cleared != 0:
+            free_body_if_none(m, cpu, table)
         skipped = skipped or kept != 0
         if addr >= end and not unhooked:
             cleared_pmd = pte_zapped(m, cpu, pmd, table, details, end - start, skipped, dropped or full)
@@ -175,6 +191,12 @@ def zap_or_split(m, cpu, mm, pmd, addr, end):
         split_huge_pmd(m, cpu, mm, pmd, addr)
 
 
+@kernel_inline
+def nothing_to_zap(m, table):
+    """True if a table has no body, so no entry, and that is all that matters. Locking: such a machine has one CPU."""
+    return BODIES_APART and m.body[table] == 0 and zap_only_clears(m)
+
+
 @kernel
 def zap_pmd_range(m, cpu, mm, pud, addr, end, details):
     """Zap [addr, end) within one GiB, table by table. A dying table is empty: skip it. A leaf that a fault brings
@@ -190,7 +212,8 @@ def zap_pmd_range(m, cpu, mm, pud, addr, end, details):
         if pmd_trans_huge(read_once(m.entry, pmd)):
             zap_or_split(m, cpu, mm, pmd, addr, following)
         while addr < following:
-            table = 0 if read_once(m.entry, pmd) == 0 else pte_try_get(m, cpu, pmd)
+            named = read_once(m.entry, pmd)
+            table = 0 if named == 0 or nothing_to_zap(m, pmd_pgtable(named)) else pte_try_get(m, cpu, pmd)
             if table == 0:
                 break
             took(m, cpu, ZAP_TABLE)

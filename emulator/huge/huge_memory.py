@@ -103,13 +103,13 @@ def pgtable_trans_huge_deposit(m, cpu, mm, pmd, table):
     """Keep a table under the leaf that is about to stand at `pmd`. Locking: caller must hold pmd_lock."""
     assert_ptl_held(m, cpu, table_of(pmd))
     m.ptdesc.pmd[table] = pmd
-    m.ptdesc.mm[table] = m.ptdesc.lock_mm[table] = mm + 1
+    m.ptdesc.mm[table] = m.ptnote.lock_mm[table] = mm + 1
     if DEBUG:
-        m.ptdesc.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
+        m.ptnote.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
     pte_table_init(m, table, 0, 0, 0)
     smp_store_release(m.ptdesc.state, table, TABLE_DEPOSITED)  # behind gp_seq, as in unhook_pte_table
-    m.ptdesc.next[table] = m.ptdesc.deposit[table_of(pmd)]
-    m.ptdesc.deposit[table_of(pmd)] = table
+    m.ptdesc.next[table] = m.ptnote.deposit[table_of(pmd)]
+    m.ptnote.deposit[table_of(pmd)] = table
 
 
 @kernel
@@ -117,13 +117,13 @@ def pgtable_trans_huge_withdraw(m, cpu, pmd):
     """Take back the table that was deposited for `pmd`. Locking: caller must hold pmd_lock."""
     assert_ptl_held(m, cpu, table_of(pmd))
     before = 0
-    table = m.ptdesc.deposit[table_of(pmd)]
+    table = m.ptnote.deposit[table_of(pmd)]
     while table != 0 and m.ptdesc.pmd[table] != pmd:
         before, table = table, m.ptdesc.next[table]
     if table == 0:
         BUG(m, cpu, BUG_DEPOSIT_MISSING, pmd, 0, read_once(m.entry, pmd))
     if before == 0:
-        m.ptdesc.deposit[table_of(pmd)] = m.ptdesc.next[table]
+        m.ptnote.deposit[table_of(pmd)] = m.ptdesc.next[table]
     else:
         m.ptdesc.next[before] = m.ptdesc.next[table]
     return table

@@ -154,7 +154,7 @@ def huge_pmd_share(m, cpu, mm, row, pud, addr):
     if table == 0:
         return False
     took(m, cpu, SHARE)
-    m.ptdesc.pt_share_count[table] += 1
+    m.ptnote.pt_share_count[table] += 1
     pmd_lock(m, cpu, pud)
     mm_inc_nr_tables(m, mm)
     smp_store_release(m.entry, pud, table << PAGE_SHIFT | TABLE_FLAGS)
@@ -186,13 +186,13 @@ def huge_pmd_unshare(m, cpu, mm, pud):
     lockdep_assert_held(m, cpu, i_mmap_row(m, hugetlb_file(m)))
     mmap_assert_locked(m, cpu, mm)
     table = pgtable_of(read_once(m.entry, pud))
-    if m.ptdesc.pt_share_count[table] == 0:
+    if m.ptnote.pt_share_count[table] == 0:
         return False
     took(m, cpu, UNSHARE)
     write_once(m.entry, pud, 0)
     if not knob(m.config.unshare_without_ipi):
         tlb_remove_table_sync_one(m, cpu)
-    m.ptdesc.pt_share_count[table] -= 1
+    m.ptnote.pt_share_count[table] -= 1
     if m.ptdesc.pmd[table] == pud:
         set_owner(m, table)
     mm_dec_nr_tables(m, mm)

@@ -6,6 +6,7 @@ are freed and zeroed when they are allocated again.
 """
 
 from emulator.atomic import (
+    BODIES_APART,
     COUNTS_DELTAS,
     COUNTS_ENTRIES,
     COUNTS_VISITORS,
@@ -28,6 +29,7 @@ from emulator.cpu.idle import enter_idle, exit_idle
 from emulator.cpu.interrupts import coordinator_wake
 from emulator.locking.spinlock import ZONE_LOCK, spin_lock, spin_unlock
 from emulator.mm_types import FRAME_WORDS, FRAMES, PCP_ROOM, PTRS_PER_TABLE, REUSE_BUCKETS, TABLES
+from emulator.pages.bodies import drop_body
 from emulator.pages.table_cache import pop_any_cached, pop_cached
 from emulator.pgtable_types import POISON, POISON_COUNT, TABLE_ALLOCATED, TABLE_FREE
 from emulator.watch.bugs import Bug
@@ -249,7 +251,7 @@ def alloc_cached_table(m, cpu):
 def alloc_zone_table(m, cpu):
     """A zeroed table of the zone, or 0. Locking: as alloc_slowpath."""
     table = pcp_pop(m, cpu, TABLES)
-    if table != 0 and m.ptdesc.generation[table] != 0:  # never used memory is zero already
+    if not BODIES_APART and table != 0 and m.ptdesc.generation[table] != 0:  # never used memory is zero already
         memset(m.entry, table * PTRS_PER_TABLE, PTRS_PER_TABLE, 0)
     return table
 
@@ -267,9 +269,9 @@ def alloc_table(m, cpu, level):
         m.cpu.tables_reused[cpu] += 1
     m.ptdesc.level[table] = level
     if COUNTS_ENTRIES or COUNTS_DELTAS:
-        m.ptdesc.nr_entries[table] = m.ptdesc.policy_word[table] = 0
+        m.ptnote.nr_entries[table] = m.ptnote.policy_word[table] = 0
     if DEBUG:
-        m.ptdesc.ptl_dead[table] = 0
+        m.ptnote.ptl_dead[table] = 0
     mark_life(m, cpu, m.life.allocated, table)
     smp_store_release(m.ptdesc.state, table, TABLE_ALLOCATED)
     return table
@@ -288,9 +290,9 @@ def reuse_bucket(nanoseconds):
 @kernel
 def account_reuse(m, cpu, table):
     """Enter the time since a table was unhooked into the histogram."""
-    bucket = reuse_bucket(now_ns(m, cpu) - m.ptdesc.unhooked_ns[table])
+    bucket = reuse_bucket(now_ns(m, cpu) - m.ptnote.unhooked_ns[table])
     m.reuse_histogram.count[cpu * REUSE_BUCKETS + bucket] += 1
-    m.ptdesc.unhooked_ns[table] = 0
+    m.ptnote.unhooked_ns[table] = 0
 
 
 @kernel
@@ -298,14 +300,17 @@ def poison_table(m, cpu, table):
     """Mark a table free and overwrite it: a walk through a stale pointer finds no translation. It is on no list yet."""
     if m.ptdesc.state[table] == TABLE_FREE:
         BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], TABLE_FREE)
-    memset(m.entry, table * PTRS_PER_TABLE, PTRS_PER_TABLE, POISON)
+    if BODIES_APART:
+        drop_body(m, table)
+    else:
+        memset(m.entry, table * PTRS_PER_TABLE, PTRS_PER_TABLE, POISON)
     write_once(m.ptdesc.pte_refcount, table, POISON_COUNT)
     m.ptdesc.generation[table] += 1
     write_once(m.ptdesc.state, table, TABLE_FREE)  # a stale walk may be looking
-    if m.ptdesc.unhooked_ns[table] != 0:
+    if m.ptnote.unhooked_ns[table] != 0:
         account_reuse(m, cpu, table)
     if DEBUG:
-        write_once(m.ptdesc.ptl_dead, table, 1)
+        write_once(m.ptnote.ptl_dead, table, 1)
 
     mark_life(m, cpu, m.life.freed, table)
     point_noirq(m, cpu, TABLE_FREED, table, m.ptdesc.generation[table])

@@ -56,7 +56,7 @@ def make_stray(m, cpu, pmd, table, eager):
     if gone:
         write_once(m.entry, pmd, 0)
         if not knob(m.config.stray_forgotten):
-            write_once(m.ptdesc.policy_word, table, 1)
+            write_once(m.ptnote.policy_word, table, 1)
     unlock_named(m, cpu, pmd, table, named)
     if gone:
         point(m, cpu, STRAYED, table, data_race(m.entry, pmd))
@@ -107,7 +107,7 @@ def unlock_eager(m, cpu, table):
         return
     m.cpu.emptied[cpu] = 0
     pmd, mm = m.ptdesc.pmd[table], m.ptdesc.mm[table] - 1
-    if m.ptdesc.policy_word[table] != 0 or (m.cpu.gather_mm[cpu] == mm + 1 and m.cpu.gather_full[cpu] != 0):
+    if m.ptnote.policy_word[table] != 0 or (m.cpu.gather_mm[cpu] == mm + 1 and m.cpu.gather_full[cpu] != 0):
         unlock_table(m, cpu, table)
         return
     rcu_read_lock(m, cpu)
@@ -120,7 +120,7 @@ def unlock_pair_eager(m, cpu, table, other):
     """Drop two ptls; of two tables one at most lost its last entry, and goes. Locking: caller must hold them."""
     emptied = m.cpu.emptied[cpu]
     m.cpu.emptied[cpu] = 0
-    if emptied == 0 or m.ptdesc.policy_word[emptied] != 0:
+    if emptied == 0 or m.ptnote.policy_word[emptied] != 0:
         unlock_tables(m, cpu, table, other)
         return
     pmd, mm = m.ptdesc.pmd[emptied], m.ptdesc.mm[emptied] - 1

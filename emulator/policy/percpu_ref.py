@@ -62,7 +62,7 @@ UNPINNED = point_number("percpu_ref.unpinned")
 CLEARED = point_number("percpu_ref.cleared")
 SWITCHED = path_number("zap switches a count to one word")
 ZERO_GOES = path_number("a table whose count is zero goes")
-PERCPU, SWITCHES, ATOMIC, BACK = 0, 1, 2, 3  # ptdesc.policy_word: where the count of a table is
+PERCPU, SWITCHES, ATOMIC, BACK = 0, 1, 2, 3  # ptnote.policy_word: where the count of a table is
 
 
 @kernel_inline
@@ -83,7 +83,7 @@ def percpu_init(m, table, count):
     for cpu in range(m.config.n_cpu[0]):
         write_once(m.cpu_word, percpu_word(m, cpu, table), count if cpu == 0 else 0)
     write_once(m.ptdesc.pte_refcount, table, bias(m))
-    write_once(m.ptdesc.policy_word, table, PERCPU)
+    write_once(m.ptnote.policy_word, table, PERCPU)
 
 
 @kernel
@@ -93,7 +93,7 @@ def percpu_add(m, cpu, table, n):
     Locking: caller must be in a read section, and hold a reference or be about to give up its last.
     """
     rcu_assert_held(m, cpu)
-    mode = smp_load_acquire(m.ptdesc.policy_word, table)  # pairs with the release in switch_back
+    mode = smp_load_acquire(m.ptnote.policy_word, table)  # pairs with the release in switch_back
     point(m, cpu, MODE_READ, table, mode)
     if mode == PERCPU:
         word = percpu_word(m, cpu, table)
@@ -109,7 +109,7 @@ def percpu_add(m, cpu, table, n):
 def percpu_tryget(m, cpu, table):
     """Take a reference on a table unless its count is known to be zero. Locking: caller must be in a read section."""
     rcu_assert_held(m, cpu)
-    if smp_load_acquire(m.ptdesc.policy_word, table) != PERCPU:
+    if smp_load_acquire(m.ptnote.policy_word, table) != PERCPU:
         return atomic_inc_not_zero(m.ptdesc.pte_refcount, table)
     percpu_add(m, cpu, table, 1)
     return True
@@ -184,7 +184,7 @@ def percpu_unpin(m, cpu, pmd, table):
 def switch_to_atomic(m, cpu, table):
     """Have the count of a table in one word. Locking: caller must hold a reference, no spinlock, no read section."""
     might_sleep(m, cpu)
-    if cmpxchg(m.ptdesc.policy_word, table, PERCPU, SWITCHES) != PERCPU:
+    if cmpxchg(m.ptnote.policy_word, table, PERCPU, SWITCHES) != PERCPU:
         return
     took(m, cpu, SWITCHED)
     point(m, cpu, SWITCHING, table, m.cpu_word[percpu_word(m, cpu, table)])
@@ -196,15 +196,15 @@ def switch_to_atomic(m, cpu, table):
         count += read_once(m.cpu_word, percpu_word(m, other, table))
         write_once(m.cpu_word, percpu_word(m, other, table), 0)
     atomic_add(m.ptdesc.pte_refcount, table, count)
-    smp_store_release(m.ptdesc.policy_word, table, ATOMIC)
+    smp_store_release(m.ptnote.policy_word, table, ATOMIC)
 
 
 @kernel
 def switch_to_percpu(m, cpu, table):
     """Have the count of a table on each CPU again. Locking: caller must hold a reference."""
-    if cmpxchg(m.ptdesc.policy_word, table, ATOMIC, BACK) == ATOMIC:
+    if cmpxchg(m.ptnote.policy_word, table, ATOMIC, BACK) == ATOMIC:
         atomic_add(m.ptdesc.pte_refcount, table, bias(m))
-        smp_store_release(m.ptdesc.policy_word, table, PERCPU)
+        smp_store_release(m.ptnote.policy_word, table, PERCPU)
 
 
 @kernel

@@ -19,7 +19,7 @@ BUG_SATURATED = int(Bug.COUNT_SATURATED)
 @kernel_inline
 def entries_of(m, table):
     """How many entries of a table are not none. Locking: caller must hold the ptl, or take it for a hint."""
-    return m.ptdesc.nr_entries[table]
+    return m.ptnote.nr_entries[table]
 
 
 @kernel
@@ -34,22 +34,22 @@ def check_entries(m, cpu, table, before, after):
 @kernel
 def count_entries(m, cpu, table, old, new, n):
     """n entries of a table went from `old` to `new`. Locking: caller must hold the ptl."""
-    before = m.ptdesc.nr_entries[table]
+    before = m.ptnote.nr_entries[table]
     after = before + n * ((new != 0) - (old != 0))
     if detecting(m):
         check_entries(m, cpu, table, before, after)
     if after != before:
-        write_once(m.ptdesc.nr_entries, table, after)
+        write_once(m.ptnote.nr_entries, table, after)
     if after == 0 and before != 0:
         m.cpu.emptied[cpu] = table
     if m.config.pin[0] & ZEROS:
         zeros = n * (is_zero_pfn(new) - is_zero_pfn(old))
-        write_once(m.ptdesc.policy_word, table, m.ptdesc.policy_word[table] + zeros)
+        write_once(m.ptnote.policy_word, table, m.ptnote.policy_word[table] + zeros)
 
 
 @kernel
 def init_entries(m, table, n, entry):
     """A table begins with n entries of the kind of `entry`. Locking: the table must be private still."""
-    write_once(m.ptdesc.nr_entries, table, 0 if knob(m.config.demote_uncounted) else n)
+    write_once(m.ptnote.nr_entries, table, 0 if knob(m.config.demote_uncounted) else n)
     if m.config.pin[0] & ZEROS:
-        write_once(m.ptdesc.policy_word, table, n if is_zero_pfn(entry) else 0)
+        write_once(m.ptnote.policy_word, table, n if is_zero_pfn(entry) else 0)

@@ -222,6 +222,12 @@ def walkers_look_again(m):
 
 
 @kernel_inline
+def zap_only_clears(m):
+    """True if the policy asks of no zap what it has found: where there is no entry it has nothing to do."""
+    return m.config.pin[0] | m.config.reclaim[0] == 0
+
+
+@kernel_inline
 def entry_changed(m, cpu, pmd, table, old, new, n):
     """n entries of the table at `pmd` went from `old` to `new`. References of those that became none are put after the
     ptl. What is said of many at once is one that stands for them (SOME_PTE).
@@ -266,7 +272,7 @@ def pte_table_init(m, table, visitors, n, entry):
     if COUNTS_PERCPU and m.config.pin[0] & PERCPU:
         percpu_init(m, table, visitors + n)
     if WIRES and m.config.pin[0] & WIRED:
-        write_once(m.ptdesc.policy_word, table, visitors)
+        write_once(m.ptnote.policy_word, table, visitors)
     if COUNTS_ENTRIES and m.config.pin[0] & ENTRIES:
         init_entries(m, table, n, entry)
 

@@ -19,7 +19,7 @@ def own_ptl(m, table):
 @kernel_inline
 def lock_table(m, cpu, table):
     """Take the ptl of a PTE table. Locking: the table must not go, or the caller be in a read section."""
-    if detecting(m) and read_once(m.ptdesc.ptl_dead, table) != 0:
+    if detecting(m) and read_once(m.ptnote.ptl_dead, table) != 0:
         BUG(m, cpu, BUG_PTLOCK_DEAD, table, 0, 1)
     spin_lock(m, cpu, m.ptdesc.ptl, own_ptl(m, table), PTE_LOCK)
     if detecting(m):

@@ -44,7 +44,7 @@ def gone_since(m, pmd, table):
     Locking: caller must hold the ptl, and be in a read section.
     """
     if MARKS_STRAY and m.config.stray[0] != 0:
-        return m.ptdesc.policy_word[table] != 0
+        return m.ptnote.policy_word[table] != 0
     return not still_at(m, pmd, table) and not knob(m.config.lock_no_pmd_recheck)
 
 

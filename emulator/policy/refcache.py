@@ -105,7 +105,7 @@ def push_review(m, table):
     """Put a table on the list. Locking: it must not be there, and under review by the caller's hand."""
     while True:
         head = read_once(m.cpu_word, reviews_word(m))
-        write_once(m.ptdesc.nr_entries, table, head)
+        write_once(m.ptnote.nr_entries, table, head)
         if cmpxchg(m.cpu_word, reviews_word(m), head, table) == head:
             return
 
@@ -114,11 +114,11 @@ def push_review(m, table):
 def see_zero(m, table, epoch):
     """The count of a table was zero: have it reviewed in an epoch, dying; or once more, if it is under review."""
     while True:
-        word = read_once(m.ptdesc.policy_word, table)
+        word = read_once(m.ptnote.policy_word, table)
         if word == GONE:
             return
         new = review_at(epoch, DYING) if word == 0 else word | DIRTY
-        if cmpxchg(m.ptdesc.policy_word, table, word, new) == word:
+        if cmpxchg(m.ptnote.policy_word, table, word, new) == word:
             break
     if word == 0:
         push_review(m, table)
@@ -200,10 +200,10 @@ def begin_counting(m, table, references):
 def revive(m, table):
     """A visitor comes: a dying table is not any more. False if it has gone."""
     while True:
-        word = read_once(m.ptdesc.policy_word, table)
+        word = read_once(m.ptnote.policy_word, table)
         if word == GONE:
             return False
-        if word & DYING == 0 or cmpxchg(m.ptdesc.policy_word, table, word, word & ~DYING) == word:
+        if word & DYING == 0 or cmpxchg(m.ptnote.policy_word, table, word, word & ~DYING) == word:
             return True
 
 
@@ -228,16 +228,16 @@ def make_orphan(m, cpu, pmd, table):
     """
     epoch = read_once(m.cpu_word, epoch_word(m)) + 3
     while True:
-        word = read_once(m.ptdesc.policy_word, table)
+        word = read_once(m.ptnote.policy_word, table)
         if word == GONE:
             waits_for(m, cpu, DYING_TABLE, table)
-            while read_once(m.ptdesc.policy_word, table) == GONE and pmd_pgtable(read_once(m.entry, pmd)) == table:
+            while read_once(m.ptnote.policy_word, table) == GONE and pmd_pgtable(read_once(m.entry, pmd)) == table:
                 take_interrupts(m, cpu)
                 cpu_relax()
                 sched_yield()
             waits_for(m, cpu, NOTHING, 0)
             return False
-        if cmpxchg(m.ptdesc.policy_word, table, word, review_at(epoch, ORPHAN | DIRTY)) == word:
+        if cmpxchg(m.ptnote.policy_word, table, word, review_at(epoch, ORPHAN | DIRTY)) == word:
             break
     if word == 0:
         push_review(m, table)
@@ -263,7 +263,7 @@ def take_out(m, cpu, table):
 @kernel
 def judge(m, me, table, epoch):
     """Review a table: KEEP it under review, DROP it, or FREE it, which is out and flushed then; and the word it had."""
-    word = smp_load_acquire(m.ptdesc.policy_word, table)
+    word = smp_load_acquire(m.ptnote.policy_word, table)
     if word == GONE:  # the last coordinator died over it
         if read_once(m.ptdesc.state, table) != TABLE_UNHOOKED:
             take_out(m, me, table)
@@ -279,9 +279,9 @@ def judge(m, me, table, epoch):
     dying = word & DYING or knob(m.config.revive_ignored)
     if word & (ORPHAN | DIRTY) or not dying:
         again = review_at(epoch + 2, ORPHAN if word & ORPHAN else DYING)
-        cmpxchg(m.ptdesc.policy_word, table, word, again)  # if it has changed, the next turn looks
+        cmpxchg(m.ptnote.policy_word, table, word, again)  # if it has changed, the next turn looks
         return KEEP, word
-    if cmpxchg(m.ptdesc.policy_word, table, word, GONE) != word:
+    if cmpxchg(m.ptnote.policy_word, table, word, GONE) != word:
         return KEEP, word
     point_noirq(m, me, GONE_POINT, table, word)
     take_out(m, me, table)
@@ -291,14 +291,14 @@ def judge(m, me, table, epoch):
 @kernel
 def unlink_review(m, before, table):
     """Take a table off the list, with `before` in front of it, 0 if it was the first. Only the coordinator does."""
-    following = m.ptdesc.nr_entries[table]
+    following = m.ptnote.nr_entries[table]
     if before == 0:
         if cmpxchg(m.cpu_word, reviews_word(m), table, following) == table:
             return
         before = read_once(m.cpu_word, reviews_word(m))  # others were put in front meanwhile
-        while m.ptdesc.nr_entries[before] != table:
-            before = m.ptdesc.nr_entries[before]
-    write_once(m.ptdesc.nr_entries, before, following)
+        while m.ptnote.nr_entries[before] != table:
+            before = m.ptnote.nr_entries[before]
+    write_once(m.ptnote.nr_entries, before, following)
 
 
 @kernel
@@ -307,7 +307,7 @@ def review(m, me, epoch):
     before = 0
     table = read_once(m.cpu_word, reviews_word(m))
     while table != 0:
-        following = m.ptdesc.nr_entries[table]
+        following = m.ptnote.nr_entries[table]
         verdict, word = judge(m, me, table, epoch)
         if verdict == KEEP:
             before = table
@@ -315,7 +315,7 @@ def review(m, me, epoch):
             unlink_review(m, before, table)
             if verdict == FREE:
                 call_rcu_on(m, me, 0, table)
-            elif cmpxchg(m.ptdesc.policy_word, table, word, 0) != word:
+            elif cmpxchg(m.ptnote.policy_word, table, word, 0) != word:
                 push_review(m, table)  # it was seen at zero once more
         table = following
 

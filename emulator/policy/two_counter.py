@@ -62,8 +62,8 @@ def zeros_may_go(m, row, addr):
 @kernel_inline
 def reclaimable(m, table, zeros):
     """True if a table has no entry, or if `zeros` nothing but zero pages. Locking: the ptl, or it is a hint."""
-    return read_once(m.ptdesc.nr_entries, table) == 0 or (
-        zeros and read_once(m.ptdesc.policy_word, table) == PTRS_PER_PTE
+    return read_once(m.ptnote.nr_entries, table) == 0 or (
+        zeros and read_once(m.ptnote.policy_word, table) == PTRS_PER_PTE
     )
 
 

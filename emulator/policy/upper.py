@@ -89,9 +89,9 @@ def unhook_upper(m, cpu, mm, entry, start, size):
         check_empty(m, cpu, table)
     write_once(m.entry, entry, 0)  # the hardware of other CPUs may be walking here
     pmd_unlock(m, cpu, entry)
-    m.ptdesc.unhooked_ns[table] = now_ns(m, cpu)
+    m.ptnote.unhooked_ns[table] = now_ns(m, cpu)
     if DEBUG:
-        m.ptdesc.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
+        m.ptnote.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
     smp_store_release(m.ptdesc.state, table, TABLE_UNHOOKED)
     mark_life(m, cpu, m.life.unhooked, table)
     mm_dec_nr_tables(m, mm)

@@ -120,7 +120,7 @@ def pte_try_get_wired(m, cpu, pmd):
     read_lock(m, cpu, m.mm.pmap_lock, mm, PMAP_LOCK)
     table = pmd_pgtable(read_once(m.entry, pmd))
     if table != 0:
-        atomic_add_return(m.ptdesc.policy_word, table, 1)
+        atomic_add_return(m.ptnote.policy_word, table, 1)
     read_unlock(m, cpu, m.mm.pmap_lock, mm, PMAP_LOCK)
     return table
 
@@ -130,7 +130,7 @@ def unwire(m, cpu, pmd):
     """Leave the table at `pmd`, which is wired, so it is that still; in an rmap walk there is nothing to do."""
     if not in_walk(m, cpu):
         table = pmd_pgtable(read_once(m.entry, pmd))
-        wired = atomic_add_return(m.ptdesc.policy_word, table, -1)
+        wired = atomic_add_return(m.ptnote.policy_word, table, -1)
         if detecting(m) and wired < 0:
             BUG(m, cpu, BUG_UNDERFLOW, table, wired + 1, wired)
 
@@ -143,9 +143,9 @@ def unhook_unwired(m, cpu, mm, pmd, table):
     """
     if pmd_pgtable(read_once(m.entry, pmd)) != table:
         return False
-    if smp_load_acquire(m.ptdesc.policy_word, table) != 0 and not knob(m.config.wired_ignored):
+    if smp_load_acquire(m.ptnote.policy_word, table) != 0 and not knob(m.config.wired_ignored):
         return False
-    if read_once(m.ptdesc.nr_entries, table) != 0:  # the last visitor may have left an entry: look in this order
+    if read_once(m.ptnote.nr_entries, table) != 0:  # the last visitor may have left an entry: look in this order
         return False
     pmd_lock(m, cpu, pmd)
     nested = not same_ptl(m, pmd, table)
@@ -171,7 +171,7 @@ def leave_and_free(m, cpu, mm, pmd):
     Locking: caller must hold no ptl, and be a visitor.
     """
     table = pmd_pgtable(read_once(m.entry, pmd))
-    looks = read_once(m.ptdesc.nr_entries, table) == 0 and m.cpu.gather_full[cpu] == 0
+    looks = read_once(m.ptnote.nr_entries, table) == 0 and m.cpu.gather_full[cpu] == 0
     unwire(m, cpu, pmd)
     if not looks:
         return

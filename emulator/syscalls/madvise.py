@@ -294,7 +294,7 @@ def process_madvise(m, cpu, mm, start, length, step, advice):
     return result
 
 
-@kernel
+@kernel_inline
 def do_madvise(m, cpu, mm, start, length, advice):
     """madvise(2): 0 or -errno; process_madvise with one piece. Source: do_madvise and madvise_walk_vmas."""
     return process_madvise(m, cpu, mm, start, length, length, advice)

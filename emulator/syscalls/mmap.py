@@ -100,11 +100,11 @@ EXIT_LOCKED = point_number("exit.mmap-locked")
 def clear_table_entry(m, cpu, mm, entry, addr, frees):
     """Unhook the table that `entry` names, and gather it if it `frees` that."""
     table = pgtable_of(read_once(m.entry, entry))
-    if m.ptdesc.deposit[table] != 0:
-        BUG(m, cpu, BUG_DEPOSIT, table, 0, m.ptdesc.deposit[table])
+    if m.ptnote.deposit[table] != 0:
+        BUG(m, cpu, BUG_DEPOSIT, table, 0, m.ptnote.deposit[table])
     write_once(m.entry, entry, 0)  # the hardware of other CPUs may be walking here
     write_once(m.ptdesc.state, table, TABLE_UNHOOKED)
-    m.ptdesc.unhooked_ns[table] = now_ns(m, cpu)
+    m.ptnote.unhooked_ns[table] = now_ns(m, cpu)
     mark_life(m, cpu, m.life.unhooked, table)
     if frees:
         pte_free_tlb(m, cpu, table, addr)

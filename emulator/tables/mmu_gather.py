@@ -35,7 +35,7 @@ ZAP_KEEP_COWS = FILE  # private copies stay (not details->even_cows): this bit i
 ZAP_RECLAIM = 2  # it may free a table that it empties (details->reclaim_pt)
 
 
-@kernel
+@kernel_inline
 def tlb_reset_range(m, cpu):
     """Forget the range: nothing is left to flush."""
     m.cpu.gather_start[cpu] = TASK_SIZE
@@ -43,7 +43,7 @@ def tlb_reset_range(m, cpu):
     m.cpu.gather_freed[cpu] = 0
 
 
-@kernel
+@kernel_inline
 def tlb_gather_mmu(m, cpu, mm, fullmm):
     """Open this CPU's gather on `mm`. Locking: caller must hold mmap_lock or i_mmap_lock."""
     m.cpu.gather_mm[cpu] = mm + 1
@@ -86,7 +86,7 @@ def tlb_remove_huge_page(m, cpu, head):
     return count + 1 == GATHER_BLOCKS
 
 
-@kernel
+@kernel_inline
 def tlb_flush_mmu_tlbonly(m, cpu):
     """Flush what was gathered, on every CPU that has the mm loaded."""
     if m.cpu.gather_end[cpu] == 0:
@@ -113,7 +113,7 @@ def tlb_remove_table_free(m, cpu, table):
         free_table(m, cpu, table)
 
 
-@kernel
+@kernel_inline
 def tlb_table_flush(m, cpu):
     """Flush, then free the gathered tables."""
     tlb_flush_mmu_tlbonly(m, cpu)
@@ -165,7 +165,7 @@ def pte_free_tlb(m, cpu, table, addr):
     """
     tlb_note_table(m, cpu, addr)
     if knob(m.config.early_ptlock_free):
-        m.ptdesc.ptl_dead[table] = 1
+        m.ptnote.ptl_dead[table] = 1
     tlb_remove_table(m, cpu, table)
 
 

@@ -105,7 +105,7 @@ def account_rcu_age(m, cpu, table, generation):
     if m.ptdesc.generation[table] != generation:
         age = RCU_AGES - 1
     elif smp_load_acquire(m.ptdesc.state, table) != TABLE_INSTALLED:  # before gp_seq; pairs with unhook_pte_table
-        age = min(read_once(m.rcu.gp_completed, 0) - m.ptdesc.gp_seq[table], RCU_AGES - 1)
+        age = min(read_once(m.rcu.gp_completed, 0) - m.ptnote.gp_seq[table], RCU_AGES - 1)
     atomic_add(m.rcu_age.count, age, 1)
     if age > 1:
         BUG(m, cpu, BUG_FREED_UNDER_READER, table, 1, age)

@@ -83,9 +83,9 @@ def note_unhooked(m, cpu, mm, pmd, table):
     if detecting(m) and read_once(m.ptdesc.state, table) != TABLE_INSTALLED:
         BUG(m, cpu, BUG_DOUBLE_FREE, table, m.ptdesc.generation[table], m.ptdesc.state[table])
     if DEBUG:
-        m.ptdesc.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
+        m.ptnote.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
     smp_store_release(m.ptdesc.state, table, TABLE_UNHOOKED)  # behind gp_seq; pairs with account_rcu_age
-    m.ptdesc.unhooked_ns[table] = now_ns(m, cpu)
+    m.ptnote.unhooked_ns[table] = now_ns(m, cpu)
     mark_life(m, cpu, m.life.unhooked, table)
     point(m, cpu, UNHOOKED, table, data_race(m.entry, pmd))
     mm_dec_nr_tables(m, mm)
@@ -149,7 +149,7 @@ def unhook_if_empty(m, cpu, mm, pmd, table):
     if gone:
         write_once(m.entry, pmd, 0)
         if MARKS_STRAY and m.config.stray[0] != 0:
-            write_once(m.ptdesc.policy_word, table, 1)
+            write_once(m.ptnote.policy_word, table, 1)
     unlock_named(m, cpu, pmd, table, named)
     if gone:
         note_unhooked(m, cpu, mm, pmd, table)
@@ -168,7 +168,7 @@ def flush_table(m, cpu, mm, addr):
 def flush_and_free_table(m, cpu, mm, table, addr):
     """Flush the 2 MiB of an unhooked table and free it, outside of any gather. Locking: caller must hold no ptl."""
     if knob(m.config.early_ptlock_free):
-        m.ptdesc.ptl_dead[table] = 1
+        m.ptnote.ptl_dead[table] = 1
     flush_table(m, cpu, mm, addr)
     tlb_remove_table_free(m, cpu, table)
 

@@ -57,8 +57,8 @@ def counted_plainly(m: Any) -> None:
     pmd = pmd_lookup(m, 0, BASE)
     table = pgtable_of(m.entry[pmd]) if pmd else 0
     entries = sum(m.entry[entry_at(table, i)] != 0 for i in range(4)) if table else 0
-    if table and m.ptdesc.nr_entries[table] != entries:
-        raise AssertionError(f"table {table} has {entries} entries and count {m.ptdesc.nr_entries[table]}")
+    if table and m.ptnote.nr_entries[table] != entries:
+        raise AssertionError(f"table {table} has {entries} entries and count {m.ptnote.nr_entries[table]}")
 
 
 def counted_apart(m: Any) -> None:

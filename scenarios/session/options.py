@@ -225,6 +225,7 @@ class Lab:
     knobs: tuple[str, ...] = ()
     perturb: int = 0
     stops: tuple[tuple[str, int, str, int, float | None], ...] = ()
+    bodies_apart: bool = False  # the build for tables by the million, engines/bodies.py
 
     @property
     def needs_debug(self) -> bool:
@@ -233,7 +234,8 @@ class Lab:
 
     def choose_engine(self) -> None:
         """Select engine and build of this process."""
-        engines.choose(self.engine, self.needs_debug or engines.debug(), families_of(self.policies))
+        families = families_of(self.policies) | ({engines.BODIES} if self.bodies_apart else set())
+        engines.choose(self.engine, self.needs_debug or engines.debug(), families)
 
     def check_stops(self, cpus: int) -> None:
         """Refuse to stop a CPU that a machine of so many does not have. Raises UserError."""

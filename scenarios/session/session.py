@@ -49,17 +49,19 @@ def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[
     return record.exit_status
 
 
-def finish(machine: Any, record: Record, lab: Lab, command: str | None = None) -> dict[str, int]:
+def finish(
+    machine: Any, record: Record, lab: Lab, command: str | None = None, frozen: Frozen | None = None
+) -> dict[str, int]:
     """Audit a machine that has come to rest, or enter what it froze on; its counters, summed over the CPUs.
 
-    `command` runs this machine again, if it is not the command of the whole record.
+    `command` runs this machine again, if it is not the command of the whole record; `frozen` is what was found in it.
     """
     violation = violation_of(machine.views, machine.geometry)
     if violation is not None:
         violation.command = command or record.command
         record.violations.append(violation)
     elif lab.checks != "off":
-        record.add_checks(audit(machine.views, machine.geometry))
+        record.add_checks(audit(machine.views, machine.geometry, frozen))
     record.add_signals(signals_of(machine.views, machine.geometry))
     record.add_ages(machine.views["rcu_age"]["count"])
     if machine.geometry.debug:
@@ -71,35 +73,47 @@ def finish(machine: Any, record: Record, lab: Lab, command: str | None = None) -
     return {name: int(machine.views["cpu"][name].sum()) for name in names[first:]}
 
 
-def needed_kb(machine: Any, mm: int | None = None) -> int:
+def needed_kb(machine: Any, mm: int | None = None, frozen: Frozen | None = None) -> int:
     """Page tables that hold something: PTE tables with an entry that is not none, and the tables above them, in kB.
 
     Those of all address spaces, or of one.
     """
-    needed = Frozen(machine.views, machine.geometry).needed()
+    needed = (frozen or Frozen(machine.views, machine.geometry)).needed()
     if mm is not None:
         needed = needed[machine.views["ptdesc"]["mm"][needed] == mm + 1]
     return len(needed) * PAGE_SIZE // 1024
 
 
 def memory_row(
-    machine: Any, program: Any, policy: str, lab: Lab, record: Record, progress: Progress, faults: int
+    machine: Any,
+    program: Any,
+    policy: str,
+    lab: Lab,
+    record: Record,
+    progress: Progress,
+    done: Callable[[Any], float],
 ) -> dict[str, Any]:
-    """Run a program of about `faults` page faults on CPU 0 to its end, audit, and read what its mm holds then."""
+    """Run a program on CPU 0 to its end, audit, and read what its mm holds then.
+
+    `done` says of the CPU's row of `cpu` which share of the program is behind it.
+    """
     machine.load(0, program)
     machine.start()
     cpu, mm = machine.views["cpu"], machine.views["mm"]
     while not machine.wait(0.2):
-        progress.update(min(1.0, int(cpu["faults"][0]) / faults), policy)
-    counters = finish(machine, record, lab)
+        progress.update(min(1.0, done(cpu[0])), policy)
+    machine_kb = machine.segment.taken_bytes() // 1024
+    frozen = Frozen(machine.views, machine.geometry)
+    counters = finish(machine, record, lab, frozen=frozen)
     return {
         "policy": policy,
         "engine": lab.engine,
         "virt_kb": int(mm["total_vm"][0]) * 4,
         "res_kb": int(mm["rss_anon"][0] + mm["rss_file"][0]) * 4,
         "vmpte_kb": int(mm["pgtables_bytes"][0]) // 1024,
-        "needed_kb": needed_kb(machine),
+        "needed_kb": needed_kb(machine, frozen=frozen),
         **{name: counters[name] for name in ("faults", "tables_installed", "tables_freed", "tables_reused")},
+        "machine_kb": machine_kb,
         "grace_periods": int(machine.views["rcu"]["gp_completed"][0]),
         "seconds": int(cpu["finished_ns"][0] - cpu["started_ns"][0]) / 1e9,
     }

@@ -1,10 +1,13 @@
 """The 55 TiB server, every size divided: VmPTE is the kernel's arithmetic."""
 
 import json
+import subprocess
 
 import pytest
-from command import ptelab
+from command import COMMAND, ENVIRONMENT, ptelab
+from support import ROOT
 
+from emulator.segment import available_bytes
 from scenarios import server_snapshot
 from scenarios.server_snapshot import Sizes
 from scenarios.session.errors import UserError
@@ -31,10 +34,34 @@ def test_the_server_needs_what_its_resident_memory_needs():
 
 
 def test_the_largest_scale_is_found_and_not_crashed_into():
-    needed = server_snapshot.geometry(100).offsets()[1]
+    for native in (True, False):
+        needed = server_snapshot.smallest(100, server_snapshot.LETTER, native)
 
-    assert server_snapshot.largest_that_fits(needed) == 100
-    assert server_snapshot.largest_that_fits(needed - 1) == 101
+        assert server_snapshot.largest_that_fits(needed, native=native) == 100
+        assert server_snapshot.largest_that_fits(needed - 1, native=native) == 101
+
+
+def test_entries_lie_apart_where_the_machine_is_large_and_the_engine_can():
+    assert [server_snapshot.apart(scale, server_snapshot.LETTER, True) for scale in (1, 1024)] == [True, False]
+    assert not server_snapshot.apart(1, server_snapshot.LETTER, False)
+
+
+@pytest.mark.stress
+def test_the_server_fits_at_full_size(tmp_path):
+    if available_bytes() < server_snapshot.smallest(1, server_snapshot.LETTER, True):
+        pytest.skip("memory is short")
+    file = tmp_path / "record"
+    command = ["run", "server-snapshot", "--scale", "1", "--json", str(file)]
+    subprocess.run([*COMMAND, *command], env=ENVIRONMENT, cwd=ROOT, check=True)  # it says itself how long it takes
+    upper = 55 * 1024 * 4 + 110 * 4  # its PMD and PUD tables
+
+    before, after = json.loads(file.read_text())["rows"]
+
+    assert before["virt_kb"] == after["virt_kb"] == 55 << 30
+    assert before["res_kb"] == after["res_kb"] == 590 << 20
+    assert before["vmpte_kb"] == (55 << 40) // (2 << 20) * 4 + upper
+    assert after["vmpte_kb"] == (590 << 30) // (2 << 20) * 4 + upper
+    assert before["machine_kb"] <= 10_000_000
 
 
 def test_an_operators_own_sizes_are_what_is_run_and_this_kernel_frees_what_calls_cover(tmp_path):

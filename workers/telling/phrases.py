@@ -47,15 +47,15 @@ ENTRY_NAMES = {1: "pte", 2: "pmd", 3: "pud", 4: "pgd"}
 
 NOUNS = {
     "ptdesc.pte_refcount": "count of table {i}",
-    "ptdesc.nr_entries": "entries of table {i}",
+    "ptnote.nr_entries": "entries of table {i}",
     "ptdesc.state": "table {i}",
     "ptdesc.pmd": "back-pointer of table {i}",
     "ptdesc.mm": "mm of table {i}",
     "ptdesc.level": "level of table {i}",
     "ptdesc.generation": "generation of table {i}",
     "ptdesc.next": "next callback behind table {i}",
-    "ptdesc.gp_seq": "grace periods when table {i} was unhooked",
-    "ptdesc.ptl_dead": "life of the ptl of table {i}",
+    "ptnote.gp_seq": "grace periods when table {i} was unhooked",
+    "ptnote.ptl_dead": "life of the ptl of table {i}",
     "page.refcount": "refcount of frame {i}",
     "page.mapcount": "mapcount of frame {i}",
     "page.generation": "generation of frame {i}",
@@ -132,7 +132,7 @@ def _owner(word: int, tasks: Sequence[str]) -> str:
 
 
 VALUES: dict[str, Callable[[int], str]] = {
-    "ptdesc.ptl_dead": lambda v: "over" if v else "good",
+    "ptnote.ptl_dead": lambda v: "over" if v else "good",
     "ptdesc.state": lambda v: TABLE_STATES[v] if 0 <= v < len(TABLE_STATES) else number_text(v),
     "ptdesc.mm": lambda v: f"mm {v - 1}" if v else "none",
     "ptdesc.next": lambda v: f"table {v}" if v else "none",

@@ -58,7 +58,7 @@ def _words_of(accesses: Sequence[Access], told: Set[int], causal: Set[int], guil
 
 
 def _group(word: Word) -> str:
-    return TABLES if word[0] == "entry" or word[0].startswith("ptdesc.") else WORDS
+    return TABLES if word[0] == "entry" or word[0].startswith(("ptdesc.", "ptnote.")) else WORDS
 
 
 def _sets_entry(access: Access) -> bool:

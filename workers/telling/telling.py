@@ -36,7 +36,7 @@ CPU_WORDS = names(
     "cpu.",
 )
 # Looked at again and again: a look that finds something is followed by a change that is told.
-POLLED = names("cpu.ipi_request cpu.cb_head cpu.finished rcu.gp_seq rcu.gp_completed rcu.hurry ptdesc.ptl_dead")
+POLLED = names("cpu.ipi_request cpu.cb_head cpu.finished rcu.gp_seq rcu.gp_completed rcu.hurry ptnote.ptl_dead")
 WAKES = names("rcu.wake cpu.wake")  # looks at these are told of a deadlock only: a wake-up may have been lost
 DETECTORS = ("check_", "shadow_", "pinned", "account_rcu_age")  # how the names of the detectors' functions begin
 
@@ -73,7 +73,7 @@ def _is_of_an_instrument(access: Access) -> bool:
     if access.field == "run.bug" or not access.is_load:
         return False
     return any(name.startswith(DETECTORS) for name in names) or (
-        access.op == "plain load" and access.field.startswith(("ptdesc.", "page."))
+        access.op == "plain load" and access.field.startswith(("ptdesc.", "ptnote.", "page."))
     )
 
 

@@ -55,7 +55,7 @@ def test_every_table_that_is_freed_is_entered_with_the_time_since_it_was_unhooke
         assert views["rcu"]["freed"][0] == deferred
         assert (views["rcu"]["limbo_peak"][0] > 0) == (deferred > 0)
         assert views["rcu"]["limbo_peak"][0] <= ROUNDS
-        assert not views["ptdesc"]["unhooked_ns"].any()
+        assert not views["ptnote"]["unhooked_ns"].any()
 
 
 def test_a_bucket_of_the_histogram_is_an_eighth_of_a_power_of_two():
