@@ -47,7 +47,7 @@ BOUND = 1.1
 RESULTS = Path("results")
 PAGE, SLOT, GIB = PAGE_SIZE, PTRS_PER_TABLE * PAGE_SIZE, 1 << 30
 BASE = 1 << 40
-OPERATIONS = 40_000  # of those that take less than a microsecond: enough for the difference of two machines to tell
+OPERATIONS = 200_000  # of those that take less than a microsecond: enough for the difference of two machines to tell
 WHOLE = 55 << 40  # bytes of the server's mapping
 
 
@@ -102,7 +102,7 @@ def faults(count: int) -> Job:
     """Pages of all VMAs that may be written are touched, from the lowest on, and go."""
     ready = [mmap(BASE + number * PAGE, PAGE, writable=number % 2 == 0) for number in range(count)]
     once = [touch(BASE, count * PAGE, 2 * PAGE), dontneed(BASE, count * PAGE)]
-    rounds = max(2, 2 * OPERATIONS // count)
+    rounds = max(2, OPERATIONS // count)
     geometry = Geometry(vmas=count + 8, frames=count + 4096, tables=count // PTRS_PER_TABLE + 1024)
     return Job(ready, [*once, jump(count, rounds - 1)], rounds * count // 2, geometry)
 
@@ -118,7 +118,7 @@ def range_of(gib: int) -> Job:
 def sparse(pages: int) -> Job:
     """One madvise over the server's 55 TiB, in which so many pages lie, each with tables of its own."""
     step = WHOLE // pages & -SLOT
-    rounds = max(2, OPERATIONS // 4 // pages)
+    rounds = max(2, OPERATIONS // 20 // pages)
     measured = [touch(BASE, step * pages, step), dontneed(BASE, WHOLE), jump(1, rounds - 1)]
     geometry = Geometry(frames=pages + 4096, tables=4 * pages + 4096, frame_words=1)
     return Job([mmap(BASE, WHOLE)], measured, rounds * pages, geometry)
@@ -141,7 +141,7 @@ def of_files(count: int) -> Job:
 def of_children(count: int) -> Job:
     """So many children come and stay, each with 16 pages of its parent, and go together."""
     once = [*[fork(hold=True)] * count, REAP]
-    rounds = max(1, OPERATIONS // 20 // count)
+    rounds = max(1, OPERATIONS // 100 // count)
     measured = [*once, jump(2, rounds - 1)] if rounds > 1 else once
     geometry = Geometry(mms=count + 1, frames=32 * count + 4096, tables=8 * count + 1024)
     return Job([mmap(BASE, 16 * PAGE), touch(BASE, 16 * PAGE)], measured, rounds * count, geometry)
@@ -232,7 +232,7 @@ def growths() -> dict[str, Growth]:
         Growth("vmas-fault", "VMAs", "fault and zap of a page", vmas, faults),
         Growth("files", "files", "mmap or munmap", (1, 16, 64, 250), of_files),
         Growth("children", "held children", "fork and exit", (1, 16, 128, 1024), of_children),
-        Growth("sparse", "pages in 55 TiB", "fault and zap of a page", (110, 880, 7040, 56_320), sparse),
+        Growth("sparse", "pages in 55 TiB", "fault and zap of a page", (880, 3520, 14_080, 56_320), sparse),
     )
     return {growth.name: growth for growth in found}
 

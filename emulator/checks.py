@@ -472,31 +472,22 @@ def _entries(place: np.ndarray, node: int) -> list[tuple[int, int]]:
 
 
 def i_mmap(frozen: Frozen) -> int:
-    """What the VMAs of all mms map of files is what the files' links say, ranges that continue each other joined."""
+    """The VMAs of all mms that map a file are those in its list, forwards and backwards."""
     v, geometry = frozen.views, frozen.geometry
-    mapped, linked = [], []
+    mapped = {file: set[int]() for file in range(geometry.files + 2)}
     for mm in range(geometry.mms):
-        rows = v["vma"][frozen.vmas(mm)]
-        mapped += [(int(vma["file"]) - 1, mm, *_range(vma)) for vma in rows[rows["file"] != 0]]
-    for file in (*range(geometry.files), geometry.files + 1):
-        rows = v["link"][file * geometry.mms * geometry.vmas :][: int(v["file"]["links"][file])]
-        linked += [(file, int(link["mm"]), *_range(link)) for link in rows]
-    return len(_joined(mapped) ^ _joined(linked))
-
-
-def _range(row: Any) -> tuple[int, int, int]:
-    """Start, end, and the address at which page 0 of the file would be."""
-    return int(row["start"]), int(row["end"]), int(row["start"] - row["pgoff"] * PAGE)
-
-
-def _joined(ranges: list[tuple[int, int, int, int, int]]) -> set[tuple[int, int, int, int, int]]:
-    """The same ranges, those that continue each other as one."""
-    joined: list[tuple[int, int, int, int, int]] = []
-    for file, mm, start, end, base in sorted(ranges):
-        if joined and joined[-1][:2] == (file, mm) and joined[-1][3:] == (start, base):
-            start = joined.pop()[2]
-        joined.append((file, mm, start, end, base))
-    return set(joined)
+        rows = frozen.vmas(mm)
+        for row in rows[v["vma"]["file"][rows] != 0].tolist():
+            mapped[int(v["vma"]["file"][row]) - 1].add(row)
+    wrong = 0
+    for file, expected in mapped.items():
+        row, last, listed = int(v["file"]["i_mmap"][file]), 0, set[int]()
+        while row != 0 and row not in listed:
+            listed.add(row)
+            wrong += int(v["vma"]["i_mmap_prev"][row]) != last
+            row, last = int(v["vma"]["i_mmap_next"][row]), row
+        wrong += len(listed ^ expected) + (int(v["file"]["i_mmap_last"][file]) != last)
+    return wrong
 
 
 def memcg(frozen: Frozen) -> int:

@@ -383,7 +383,7 @@ MM = struct(
         vmas="VMAs in list and tree; holder of mmap_lock for write and the family's anon_vma lock",
         first_vma="row of the first in the list, 0 if none; as vmas",
         fresh_vmas="rows that were ever taken; as vmas",
-        free_vma="first of those that were given back, 0 ends the list; as vmas",
+        free_vma="first of those that were given back, 0 ends the list; holder of mmap_lock: cmpxchg, or for write",
         anon_vmas="anon_vma numbers handed out; atomic",
         total_vm="pages in its VMAs; holder of mmap_lock for write",
     ),
@@ -411,6 +411,8 @@ VMA = struct(
         prev="the VMA that comes before, 0 if none; as start",
     ),
     line(
+        i_mmap_next="the next VMA that maps its file, 0 if none; holder of i_mmap_lock",
+        i_mmap_prev="the one before; holder of i_mmap_lock",
         lock_readers="CPUs that hold the VMA's own lock for reading (setting vma_locks); atomic",
     ),
 )
@@ -431,17 +433,9 @@ FILE = struct(
         punched="times that pages were taken away from it; holder of the inode lock",
     ),
     line(
-        links="rows of `link` in use; holder of i_mmap_lock",
-    ),
-)
-
-LINK = struct(
-    line(
-        # Invariant: the ranges of the VMAs of all mms that map the file, no more and no fewer: checks.py:i_mmap.
-        mm="mm that maps a range of the file, the i_mmap; holder of i_mmap_lock",
-        start="first address; holder of i_mmap_lock",
-        end="address behind the last; holder of i_mmap_lock",
-        pgoff="page of the file that the first address maps; holder of i_mmap_lock",
+        # Invariant: the list has the VMAs of all mms that map the file, no more and no fewer: checks.py:i_mmap.
+        i_mmap="row of the first VMA that maps it, 0 if none; holder of i_mmap_lock",
+        i_mmap_last="row of the last; holder of i_mmap_lock",
     ),
 )
 
@@ -480,7 +474,7 @@ PVMW = struct(
         file="the file, if so; this CPU",
         index="page index in the VMAs, or page of the file; this CPU",
         seen="mms it is done with; this CPU",
-        row="VMA of the present mm that it came to last, 0 if none; or links that it has looked at; this CPU",
+        row="VMA of the present mm that it came to last, 0 if none; or VMA of the file; this CPU",
         mm="the mm of the PTE at hand; this CPU",
     ),
     line(
@@ -748,7 +742,6 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "trace": (TRACE, "traces"),
     "shadow": (SHADOW, "shadows"),
     "file": (FILE, "files"),
-    "link": (LINK, "links"),
     "mutex": (MUTEX, "mutexes"),
     "cache": (CACHE, "slots"),
     "vmf": (VMF, "vmfs"),
@@ -879,7 +872,6 @@ class Geometry:
             "vmas": 1 + self.mms * self.vmas,  # row 0 is no VMA's
             "places": self.mms * self.vma_leaves * (2 + VMA_LEAF),
             "files": self.files + 2,  # then the device's and that of hugetlbfs
-            "links": (self.files + 2) * self.mms * self.vmas,
             "mutexes": slots + 2 * self.files + 2 + self.mms + NR_PAGE_LOCKS,
             "slots": max(1, slots),
             "vmfs": self.cpus,

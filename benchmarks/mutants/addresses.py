@@ -11,12 +11,12 @@ BOUNDS = (
     change("merge-file", "follows", " or m.vma.file[left] != m.vma.file[right]", ""),
     change("merge-offset", "follows", "== m.vma.pgoff[right]", "<= m.vma.pgoff[right]"),
     change("merge-end", "merge_with_next", "    m.vma.end[row] = m.vma.end[following]\n", ""),
-    change("modify-end", "vma_modify_flags", "if m.vma.end[row] > end:", "if m.vma.end[row] > end + PAGE_SIZE:"),
+    change("modify-end", "vma_modify_locked", "if m.vma.end[row] > end:", "if m.vma.end[row] > end + PAGE_SIZE:"),
     change(
-        "modify-start", "vma_modify_flags", "if m.vma.start[row] < start:", "if m.vma.start[row] + PAGE_SIZE < start:"
+        "modify-start", "vma_modify_locked", "if m.vma.start[row] < start:", "if m.vma.start[row] + PAGE_SIZE < start:"
     ),
-    change("detach-start", "detach_vmas", "m.vma.start[row] < start:", "m.vma.start[row] + PAGE_SIZE < start:"),
-    change("detach-end", "detach_vmas", "if m.vma.end[row] > end:", "if m.vma.end[row] > end + PAGE_SIZE:"),
+    change("detach-start", "split_at", "m.vma.start[row] < addr:", "m.vma.start[row] + PAGE_SIZE < addr:"),
+    change("detach-end", "detach_vmas", "split_at(m, cpu, mm, end)", "split_at(m, cpu, mm, end + PAGE_SIZE)"),
     change("munmap-length", "do_munmap", "start + ((length + PAGE - 1) & -PAGE)", "start + (length & -PAGE)"),
     change("mmap-length", "do_mmap", "start + ((length + PAGE - 1) & -PAGE)", "start + (length & -PAGE)"),
     change("floor", "unmap_region", "floor = m.vma.end[below]", "floor = 0"),
@@ -65,11 +65,11 @@ BOUNDS = (
         "if pgoff >= read_once(m.file.size, file):",
         "if pgoff > read_once(m.file.size, file):",
     ),
-    change("truncate-end", "link_range", "base + first * PAGE)", "base + (first + 1) * PAGE)"),
-    change("link-cut", "cut_links", "pgoff + (end - low) // PAGE)\n        elif", "pgoff)\n        elif"),
-    change("link-join", "link_file_vma", "max(end, m.link.end[row])", "end"),
+    change("truncate-end", "file_range", "base + first * PAGE)", "base + (first + 1) * PAGE)"),
+    change("link-cut", "i_mmap_remove", "        m.vma.i_mmap_next[before] = after\n", "        pass\n"),
+    change("link-join", "i_mmap_add", "        m.vma.i_mmap_next[last] = row\n", "        pass\n"),
     change("rmap-index", "next_anon_vma", "(index - m.vma.pgoff[vma]) * PAGE", "index * PAGE"),
-    change("rmap-link-end", "next_link", "<= addr < m.link.end[link]", "<= addr < m.link.end[link] - PAGE"),
+    change("rmap-link-end", "next_file_vma", "<= addr < m.vma.end[vma]", "<= addr < m.vma.end[vma] - PAGE"),
     change(
         "huge-suitable",
         "transhuge_vma_suitable",

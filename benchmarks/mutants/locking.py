@@ -3,6 +3,8 @@
 from benchmarks.mutants.mutant import change
 
 NO_PMD_LOCK = ("    pmd_lock(m, cpu, pmd)\n", "", "    pmd_unlock(m, cpu, pmd)\n", "")
+NO_FILE = ("complete(m, cpu, mm, file + 1)", "complete(m, cpu, mm, 0)")
+NO_VMA_LOCKS = ("    vma_prepare(m, cpu, mm, file)\n", "", "    vma_complete(m, cpu, mm, file)\n", "")
 NO_VMAS_LOCK = ("    vmas_lock(m, cpu, mm)\n", "", "    vmas_unlock(m, cpu, mm)\n", "")
 
 LOCKING = (
@@ -39,8 +41,15 @@ LOCKING = (
         "",
     ),
     change("detach-unlocked", "detach_vmas", *NO_VMAS_LOCK),
-    change("modify-unlocked", "vma_modify_flags", *NO_VMAS_LOCK),
-    change("mmap-unlocked", "mmap_region", *NO_VMAS_LOCK),
+    change("modify-unlocked", "vma_modify_flags", *NO_VMA_LOCKS),
+    change(
+        "mmap-unlocked",
+        "mmap_region",
+        "    vma_prepare(m, cpu, mm, file + 1)\n",
+        "",
+        "    vma_complete(m, cpu, mm, file + 1)\n",
+        "",
+    ),
     change(
         "fork-no-rmap-lock",
         "copy_pte_range",
@@ -49,15 +58,13 @@ LOCKING = (
         "        drop_rmap_locks(m, cpu, mm, addr)\n",
         "",
     ),
-    change(
-        "link-unlocked", "link_file_vma", "    i_mmap_lock(m, cpu, file)\n", "", "    i_mmap_unlock(m, cpu, file)\n", ""
-    ),
+    change("link-unlocked", "mmap_region", "prepare(m, cpu, mm, file + 1)", "prepare(m, cpu, mm, 0)", *NO_FILE),
     change(
         "unlink-unlocked",
         "unlink_file_vmas",
-        "        i_mmap_lock(m, cpu, file)\n",
+        "            i_mmap_lock(m, cpu, file - 1)\n",
         "",
-        "\n        i_mmap_unlock(m, cpu, file)",
+        "            i_mmap_unlock(m, cpu, file - 1)\n",
         "",
     ),
     change(

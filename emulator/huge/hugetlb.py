@@ -43,8 +43,7 @@ from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock, i_mmap_lock, 
 from emulator.locking.spinlock import pmd_lock, pmd_unlock
 from emulator.mm_types import HUGETLB_PAGES
 from emulator.pages.huge_page import add_mapcounts, alloc_huge_page, clear_huge_page
-from emulator.pages.rmap import cut_links, first_link
-from emulator.pages.vma import find_vma, linear_page_index
+from emulator.pages.vma import find_vma, i_mmap_remove, linear_page_index, vma_mm
 from emulator.pgtable import (
     mm_dec_nr_tables,
     mm_inc_nr_tables,
@@ -127,15 +126,17 @@ def find_shared_table(m, cpu, mm, start, index, flags):
     """
     lockdep_assert_held(m, cpu, i_mmap_row(m, hugetlb_file(m)))
     file = hugetlb_file(m)
-    for row in range(first_link(m, file), first_link(m, file) + m.file.links[file]):
-        other = m.link.mm[row]
-        saddr = m.link.start[row] + (index - m.link.pgoff[row]) * PAGE
-        inside = m.link.start[row] <= saddr and saddr + PUD_SIZE <= m.link.end[row] and saddr & (PUD_SIZE - 1) == 0
+    row = m.file.i_mmap[file]
+    while row != 0:
+        other = vma_mm(m, row)
+        saddr = m.vma.start[row] + (index - m.vma.pgoff[row]) * PAGE
+        inside = m.vma.start[row] <= saddr and saddr + PUD_SIZE <= m.vma.end[row] and saddr & (PUD_SIZE - 1) == 0
         if inside and (other != mm or saddr != start):
             pud = pud_lookup(m, other, saddr)
             table = 0 if pud == 0 else pgtable_of(read_once(m.entry, pud))
             if table != 0 and page_table_shareable(m, cpu, other, saddr, flags):
                 return table
+        row = m.vma.i_mmap_next[row]
     return 0
 
 
@@ -166,15 +167,17 @@ def huge_pmd_share(m, cpu, mm, row, pud, addr):
 def set_owner(m, table):
     """Let a PMD table point back at a pud that names it still. Locking: caller must hold i_mmap_lock."""
     file = hugetlb_file(m)
-    for row in range(first_link(m, file), first_link(m, file) + m.file.links[file]):
-        addr = m.link.start[row] & -PUD_SIZE
-        while addr < m.link.end[row]:
-            pud = pud_lookup(m, m.link.mm[row], addr)
+    row = m.file.i_mmap[file]
+    while row != 0:
+        addr = m.vma.start[row] & -PUD_SIZE
+        while addr < m.vma.end[row]:
+            pud = pud_lookup(m, vma_mm(m, row), addr)
             if pud != 0 and pgtable_of(read_once(m.entry, pud)) == table:
                 m.ptdesc.pmd[table] = pud
-                m.ptdesc.mm[table] = m.link.mm[row] + 1
+                m.ptdesc.mm[table] = vma_mm(m, row) + 1
                 return
             addr += PUD_SIZE
+        row = m.vma.i_mmap_next[row]
 
 
 @kernel
@@ -245,15 +248,21 @@ def unmap_hugetlb_vmas(m, cpu, mm, start, end):
     mmap_assert_locked(m, cpu, mm)
     assert_gather_open(m, cpu)
     file = hugetlb_file(m)
-    if data_race(m.file.links, file) == 0:  # an mm that has a range there has entered it
+    if data_race(m.file.i_mmap, file) == 0:  # an mm that has a VMA there has entered it
         return
     i_mmap_lock(m, cpu, file)
-    for row in range(first_link(m, file), first_link(m, file) + m.file.links[file]):
-        addr, until = max(start, m.link.start[row]), min(end, m.link.end[row])
-        if m.link.mm[row] == mm and addr < until:
-            unmap_hugepage_range(m, cpu, mm, addr, until)
+    row = m.file.i_mmap[file]
+    while row != 0:
+        if vma_mm(m, row) == mm and start <= m.vma.start[row] < end:
+            unmap_hugepage_range(m, cpu, mm, m.vma.start[row], m.vma.end[row])
+        row = m.vma.i_mmap_next[row]
     tlb_flush_mmu_tlbonly(m, cpu)
-    cut_links(m, cpu, file, mm, start, end)
+    row = m.file.i_mmap[file]
+    while row != 0:
+        following = m.vma.i_mmap_next[row]
+        if vma_mm(m, row) == mm and start <= m.vma.start[row] < end:
+            i_mmap_remove(m, cpu, row)
+        row = following
     i_mmap_unlock(m, cpu, file)
     point(m, cpu, UNSHARED, mm, start)
 

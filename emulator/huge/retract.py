@@ -22,8 +22,8 @@ from emulator.cpu.interrupts import point
 from emulator.locking.mmap_lock import mmap_write_unlock
 from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock, i_mmap_lock, i_mmap_row, i_mmap_unlock
 from emulator.locking.vma_lock import mmap_write_trylock
-from emulator.pages.rmap import first_link, link_range
-from emulator.pages.vma import find_vma, vmas_lock, vmas_unlock
+from emulator.pages.rmap import file_range
+from emulator.pages.vma import find_vma, vma_mm, vmas_lock, vmas_unlock
 from emulator.pgtable import pmd_lookup, pmd_pgtable
 from emulator.pgtable_types import PMD_SIZE, PTRS_PER_PTE
 from emulator.policy.policies import GOES_LATER, GOES_NOW
@@ -121,10 +121,10 @@ def retract_page_tables(m, cpu, file, first, end):
     if not 0 <= file < m.config.n_file[0]:
         return -EINVAL
     i_mmap_lock(m, cpu, file)
-    row = first_link(m, file)
-    while row < first_link(m, file) + m.file.links[file]:
-        start, until = link_range(m, row, first, end)
-        retract_range(m, cpu, file, m.link.mm[row], start, until)
-        row += 1
+    row = m.file.i_mmap[file]
+    while row != 0:
+        start, until = file_range(m, row, first, end)
+        retract_range(m, cpu, file, vma_mm(m, row), start, until)
+        row = m.vma.i_mmap_next[row]
     i_mmap_unlock(m, cpu, file)
     return 0

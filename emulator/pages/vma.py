@@ -15,12 +15,19 @@ anonymous page comes through the list with that lock alone.
 
 from emulator.atomic import atomic_add_return, cmpxchg, kernel, kernel_inline, read_once, write_once
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
-from emulator.locking.mutex import anon_vma_lock, anon_vma_row, anon_vma_unlock
+from emulator.locking.mutex import (
+    anon_vma_lock,
+    anon_vma_row,
+    anon_vma_unlock,
+    i_mmap_lock,
+    i_mmap_row,
+    i_mmap_unlock,
+)
 from emulator.locking.vma_lock import vma_start_read
 from emulator.mm_types import ANON_VMA_INHERITED, MAX_MAP_COUNT, PAGE_SIZE, VMA_LEAF
 from emulator.pgtable_types import ANON_EXCLUSIVE, DIRTY, PMD_SIZE, PRESENT, PROTNONE, RW, SOFT_DIRTY, SPECIAL
 from emulator.uapi import ENOMEM, VM_ACCESS_FLAGS, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
-from emulator.watch.lockdep import lockdep_assert_held, mmap_assert_write_locked
+from emulator.watch.lockdep import lockdep_assert_held, mmap_assert_locked, mmap_assert_write_locked
 
 MMAP_BASE = 0x7000_0000_0000  # below it is what the kernel chooses a place for
 
@@ -117,6 +124,26 @@ def vmas_unlock(m, cpu, mm):
     anon_vma_unlock(m, cpu, m.mm.family[mm] - 1)
 
 
+@kernel
+def vma_prepare(m, cpu, mm, file):
+    """Keep rmap walkers out of the VMAs of `mm`, and out of those that map a file, which is its number + 1 or 0.
+
+    Locking: takes i_mmap_lock and vmas_lock; caller must hold mmap_lock for writing.
+    """
+    mmap_assert_write_locked(m, cpu, mm)
+    if file != 0:
+        i_mmap_lock(m, cpu, file - 1)
+    vmas_lock(m, cpu, mm)
+
+
+@kernel
+def vma_complete(m, cpu, mm, file):
+    """Let them in again."""
+    vmas_unlock(m, cpu, mm)
+    if file != 0:
+        i_mmap_unlock(m, cpu, file - 1)
+
+
 @kernel_inline
 def assert_vmas_locked(m, cpu, mm):
     """The caller must hold vmas_lock."""
@@ -159,9 +186,9 @@ def lock_vma(m, cpu, mm, start, end):
 @kernel
 def vma_alloc(m, mm):
     """A row for one more VMA, for which vmas_short has said that there is room. Locking: as vma_link."""
-    row = m.mm.free_vma[mm]
+    row = read_once(m.mm.free_vma, mm)
     if row != 0:
-        m.mm.free_vma[mm] = m.vma.next[row]
+        write_once(m.mm.free_vma, mm, m.vma.next[row])
         return row
     m.mm.fresh_vmas[mm] += 1
     return mm * m.config.vma_per_mm[0] + m.mm.fresh_vmas[mm]
@@ -169,9 +196,13 @@ def vma_alloc(m, mm):
 
 @kernel
 def vma_free(m, mm, row):
-    """Give a row back that is in no list any more. Locking: as vma_link."""
-    m.vma.next[row] = m.mm.free_vma[mm]
-    m.mm.free_vma[mm] = row
+    """Give a row back that is in no list any more. Locking: caller must hold mmap_lock; others may give, none takes."""
+    head = read_once(m.mm.free_vma, mm)
+    found = -1
+    while found != head:
+        head = found if found >= 0 else head
+        m.vma.next[row] = head
+        found = cmpxchg(m.mm.free_vma, mm, head, row)
 
 
 @kernel
@@ -249,9 +280,54 @@ def name_leaf(m, mm, entry):
 
 
 @kernel
+def i_mmap_add(m, cpu, row):
+    """Enter a VMA behind the others that map its file: a walker comes to a parent before its child. Locking: caller
+    must hold i_mmap_lock.
+    """
+    file = m.vma.file[row] - 1
+    lockdep_assert_held(m, cpu, i_mmap_row(m, file))
+    last = m.file.i_mmap_last[file]
+    if last != 0:
+        m.vma.i_mmap_next[last] = row
+    else:
+        m.file.i_mmap[file] = row
+    m.vma.i_mmap_prev[row] = last
+    m.vma.i_mmap_next[row] = 0
+    m.file.i_mmap_last[file] = row
+
+
+@kernel
+def i_mmap_remove(m, cpu, row):
+    """Take a VMA out of those that map its file; it maps none then. Locking: caller must hold i_mmap_lock."""
+    file = m.vma.file[row] - 1
+    lockdep_assert_held(m, cpu, i_mmap_row(m, file))
+    before, after = m.vma.i_mmap_prev[row], m.vma.i_mmap_next[row]
+    if before != 0:
+        m.vma.i_mmap_next[before] = after
+    else:
+        m.file.i_mmap[file] = after
+    if after != 0:
+        m.vma.i_mmap_prev[after] = before
+    else:
+        m.file.i_mmap_last[file] = before
+    m.vma.file[row] = 0
+
+
+@kernel_inline
+def vma_mm(m, row):
+    """The mm of the VMA at `row`."""
+    return (row - 1) // m.config.vma_per_mm[0]
+
+
+@kernel
 def vma_link(m, cpu, mm, row):
-    """Enter a new VMA, whose fields are set, at its address. Locking: caller must hold vmas_lock."""
+    """Enter a new VMA, whose fields are set, at its address, and where its file is looked for.
+
+    Locking: caller must hold vmas_lock and, if it maps a file, i_mmap_lock: vma_prepare.
+    """
     assert_vmas_locked(m, cpu, mm)
+    if m.vma.file[row] != 0:
+        i_mmap_add(m, cpu, row)
     start = m.vma.start[row]
     entry = entries_up_to(m, directory(m, mm), start)
     leaf = leaf_at(m, mm, entry)
@@ -310,14 +386,16 @@ def vma_set_start(m, mm, row, start):
 
 @kernel
 def vma_delete(m, cpu, mm, row):
-    """Take a VMA out, and give its row back. Locking: caller must hold vmas_lock."""
+    """Take a VMA out everywhere, and give its row back. Locking: as vma_link."""
+    if m.vma.file[row] != 0:
+        i_mmap_remove(m, cpu, row)
     vma_unlink(m, cpu, mm, row)
     vma_free(m, mm, row)
 
 
 @kernel
 def split_vma(m, cpu, mm, row, addr):
-    """Split the VMA at `row`, so that one begins at `addr`: its row. Locking: caller must hold vmas_lock."""
+    """Split the VMA at `row`, so that one begins at `addr`: its row. Locking: as vma_link."""
     upper = vma_dup(m, mm, row)
     m.vma.start[upper] = addr
     m.vma.pgoff[upper] = linear_page_index(m, row, addr)
@@ -379,7 +457,7 @@ def vma_merge(m, cpu, mm, row):
     """Merge the VMA at `row` with its neighbours; its row then.
 
     The one before it comes first: the one behind may have another anon_vma.
-    Locking: caller must hold vmas_lock. Source: vma_merge, mm/vma.c.
+    Locking: as vma_link. Source: vma_merge, mm/vma.c.
     """
     before = m.vma.prev[row]
     if before != 0 and merge_with_next(m, cpu, mm, before):
@@ -429,22 +507,30 @@ def get_unmapped_area(m, mm, length):
 
 
 @kernel
+def vma_modify_locked(m, cpu, mm, row, start, end, flags):
+    """As vma_modify_flags. Locking: caller must hold mmap_lock for writing, and the locks of vma_prepare."""
+    mmap_assert_write_locked(m, cpu, mm)
+    if vmas_short(m, cpu, mm, 2) or not splits_allowed(m, mm, row, start, end, flags):
+        return -ENOMEM
+    if m.vma.start[row] < start:
+        row = split_vma(m, cpu, mm, row, start)
+    if m.vma.end[row] > end:
+        split_vma(m, cpu, mm, row, end)
+    m.vma.flags[row] = flags
+    return vma_merge(m, cpu, mm, row)
+
+
+@kernel
 def vma_modify_flags(m, cpu, mm, row, start, end, flags):
     """Give [start, end), which lies in the VMA at `row`, other flags: split it off, merge it. Its row, or -ENOMEM.
 
     Locking: caller must hold mmap_lock for writing. Source: vma_modify_flags, mm/vma.c.
     """
     mmap_assert_write_locked(m, cpu, mm)
-    if vmas_short(m, cpu, mm, 2) or not splits_allowed(m, mm, row, start, end, flags):
-        return -ENOMEM
-    vmas_lock(m, cpu, mm)
-    if m.vma.start[row] < start:
-        row = split_vma(m, cpu, mm, row, start)
-    if m.vma.end[row] > end:
-        split_vma(m, cpu, mm, row, end)
-    m.vma.flags[row] = flags
-    row = vma_merge(m, cpu, mm, row)
-    vmas_unlock(m, cpu, mm)
+    file = m.vma.file[row]
+    vma_prepare(m, cpu, mm, file)
+    row = vma_modify_locked(m, cpu, mm, row, start, end, flags)
+    vma_complete(m, cpu, mm, file)
     return row
 
 
@@ -482,24 +568,63 @@ def anon_vma_prepare(m, mm, row):
 
 
 @kernel
-def detach_vmas(m, cpu, mm, start, end):
-    """Split off and remove the VMAs of [start, end); how many pages they had. No rmap walker finds them from here on.
+def split_at(m, cpu, mm, addr):
+    """Split the VMA that has `addr` inside of it, if there is one. Locking: caller must hold mmap_lock for writing."""
+    mmap_assert_write_locked(m, cpu, mm)
+    row = vma_lookup(m, mm, addr)
+    if row != 0 and m.vma.start[row] < addr:
+        file = m.vma.file[row]
+        vma_prepare(m, cpu, mm, file)
+        split_vma(m, cpu, mm, row, addr)
+        vma_complete(m, cpu, mm, file)
 
+
+@kernel
+def detach_vmas(m, cpu, mm, start, end):
+    """Take the VMAs of [start, end) out of list and tree: the first of them, with the next behind it, or 0.
+
+    No search for an anonymous page comes to them from here on; one for a page of a file does: unlink_file_vmas.
     Locking: caller must hold mmap_lock for writing.
     """
     mmap_assert_write_locked(m, cpu, mm)
-    row = find_vma(m, mm, start)
-    pages = 0
+    split_at(m, cpu, mm, start)
+    split_at(m, cpu, mm, end)
+    first = row = find_vma(m, mm, start)
+    if row == 0 or m.vma.start[row] >= end:
+        return 0
     vmas_lock(m, cpu, mm)
-    if row != 0 and m.vma.start[row] < start:
-        row = split_vma(m, cpu, mm, row, start)
+    pages, last = 0, 0
     while row != 0 and m.vma.start[row] < end:
-        if m.vma.end[row] > end:
-            split_vma(m, cpu, mm, row, end)
         pages += (m.vma.end[row] - m.vma.start[row]) // PAGE_SIZE
-        following = m.vma.next[row]
-        vma_delete(m, cpu, mm, row)
-        row = following
+        vma_unlink(m, cpu, mm, row)
+        last = row
+        row = m.vma.next[row]
+    m.vma.next[last] = 0
     vmas_unlock(m, cpu, mm)
     m.mm.total_vm[mm] -= pages
-    return pages
+    return first
+
+
+@kernel
+def unlink_file_vmas(m, cpu, mm, row):
+    """Let nobody come to the VMA at `row`, and those behind it, from their files any more: they map none then.
+
+    Locking: takes and releases i_mmap_locks; caller must hold mmap_lock.
+    """
+    mmap_assert_locked(m, cpu, mm)
+    while row != 0:
+        file = m.vma.file[row]
+        if file != 0:
+            i_mmap_lock(m, cpu, file - 1)
+            i_mmap_remove(m, cpu, row)
+            i_mmap_unlock(m, cpu, file - 1)
+        row = m.vma.next[row]
+
+
+@kernel
+def remove_vmas(m, mm, row):
+    """Give the rows of VMAs that are detached back. Locking: as vma_free."""
+    while row != 0:
+        following = m.vma.next[row]
+        vma_free(m, mm, row)
+        row = following

@@ -27,7 +27,7 @@ from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.huge.huge_memory import split_huge_pmd
 from emulator.locking.mutex import anon_vma_lock, anon_vma_unlock, i_mmap_lock, i_mmap_unlock
 from emulator.mm_types import FAMILY, MAPPING_SHIFT
-from emulator.pages.rmap import first_link
+from emulator.pages.vma import vma_mm
 from emulator.pgtable import (
     huge_piece,
     is_migration_entry,
@@ -114,18 +114,19 @@ def next_anon_vma(m, cpu):
 
 
 @kernel
-def next_link(m, cpu):
-    """Go on to the next range that maps the page of the file; False at the end."""
-    file, index = m.pvmw.file[cpu], m.pvmw.index[cpu]
-    while m.pvmw.row[cpu] < m.file.links[file]:
-        link = first_link(m, file) + m.pvmw.row[cpu]
-        m.pvmw.row[cpu] += 1
-        addr = m.link.start[link] + (index - m.link.pgoff[link]) * PAGE
-        if m.link.start[link] <= addr < m.link.end[link]:
-            m.pvmw.mm[cpu] = m.link.mm[link]
+def next_file_vma(m, cpu):
+    """Go on to the next VMA that maps the page of the file; False at the end."""
+    file, index, last = m.pvmw.file[cpu], m.pvmw.index[cpu], m.pvmw.row[cpu]
+    vma = m.file.i_mmap[file] if last == 0 else m.vma.i_mmap_next[last]
+    while vma != 0:
+        m.pvmw.row[cpu] = vma
+        addr = m.vma.start[vma] + (index - m.vma.pgoff[vma]) * PAGE
+        if m.vma.start[vma] <= addr < m.vma.end[vma]:
+            m.pvmw.mm[cpu] = vma_mm(m, vma)
             m.pvmw.addr[cpu] = addr
             m.pvmw.end[cpu] = addr + PAGE
             return True
+        vma = m.vma.i_mmap_next[vma]
     return False
 
 
@@ -199,9 +200,9 @@ def map_pte(m, cpu):
 
 @kernel
 def next_vma(m, cpu):
-    """Put the table at hand, and go on to the next VMA, or link; False at the end."""
+    """Put the table at hand, and go on to the next VMA; False at the end."""
     page_vma_mapped_walk_done(m, cpu)
-    return next_anon_vma(m, cpu) if m.pvmw.family[cpu] >= 0 else next_link(m, cpu)
+    return next_anon_vma(m, cpu) if m.pvmw.family[cpu] >= 0 else next_file_vma(m, cpu)
 
 
 @kernel

@@ -34,9 +34,9 @@ from emulator.locking.mmap_lock import mmap_write_lock_nested, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock
 from emulator.mm_types import ANON_VMA_INHERITED, LARGE
 from emulator.pages.page_alloc import alloc_page, copy_page
-from emulator.pages.rmap import drop_rmap_locks, link_file_vma, take_rmap_locks
+from emulator.pages.rmap import drop_rmap_locks, take_rmap_locks
 from emulator.pages.swap_state import swap_duplicate
-from emulator.pages.vma import join_family, vma_dup, vma_link, vmas_lock, vmas_unlock
+from emulator.pages.vma import join_family, vma_complete, vma_dup, vma_link, vma_prepare, vmas_lock, vmas_unlock
 from emulator.pgtable import (
     clear_bits,
     huge_piece,
@@ -263,8 +263,11 @@ def copy_page_range(m, cpu, child, mm, addr, end):
 
 @kernel
 def copy_vma_to_child(m, cpu, child, row):
-    """Append the VMA at `row` to those of the child; its row there. Locking: as copy_pte_range; takes vmas_lock."""
-    vmas_lock(m, cpu, child)
+    """Append the VMA at `row` to those of the child, and of its file; its row there.
+
+    Locking: as copy_pte_range; takes and releases the locks of vma_prepare.
+    """
+    vma_prepare(m, cpu, child, m.vma.file[row])
     to = vma_dup(m, child, row)
     m.vma.flags[to] &= ~(VM_LOCKED_MASK | VM_UFFD_MISSING)
     if m.vma.flags[row] & VM_WIPEONFORK:
@@ -273,7 +276,7 @@ def copy_vma_to_child(m, cpu, child, row):
         m.mm.anon_vmas[child] += 1
         m.vma.anon_vma[to] = m.mm.anon_vmas[child] | ANON_VMA_INHERITED
     vma_link(m, cpu, child, to)
-    vmas_unlock(m, cpu, child)
+    vma_complete(m, cpu, child, m.vma.file[row])
     m.mm.total_vm[child] += (m.vma.end[row] - m.vma.start[row]) // PAGE
     return to
 
@@ -282,8 +285,8 @@ def copy_vma_to_child(m, cpu, child, row):
 def dup_mmap(m, cpu, child, mm):
     """Copy the VMAs that fork inherits, and their pages: 0 or -ENOMEM. Locking: as copy_pte_range.
 
-    A VMA is entered before its entries are copied, and an rmap walker comes to the parent before the child. What it
-    does to an entry of the parent is copied, or it does the same to the child's.
+    A VMA is entered before its entries are copied, and a walker from a page comes to the parent before the child. What
+    it does to an entry of the parent is copied, or it does the same to the child's.
     """
     join_family(m, cpu, child, mm)
     row = m.mm.first_vma[mm]
@@ -293,8 +296,6 @@ def dup_mmap(m, cpu, child, mm):
         if m.vma.flags[source] & VM_DONTCOPY:
             continue
         to = copy_vma_to_child(m, cpu, child, source)
-        if m.vma.file[to] != 0:  # before the entries: a walk of i_mmap must find those, too
-            link_file_vma(m, cpu, child, m.vma.file[to] - 1, m.vma.start[to], m.vma.end[to], m.vma.pgoff[to])
         if m.vma.anon_vma[to] != 0:
             error = copy_page_range(m, cpu, child, mm, m.vma.start[source], m.vma.end[source])
             if error != 0:

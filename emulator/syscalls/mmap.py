@@ -12,7 +12,6 @@ from emulator.huge.hugetlb import hugetlb_file, unmap_hugetlb_vmas
 from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_downgrade, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock
 from emulator.mm_types import MAX_MAP_COUNT
-from emulator.pages.rmap import link_file_vma, unlink_file_vmas
 from emulator.pages.vma import (
     clear_vmas,
     detach_vmas,
@@ -20,12 +19,14 @@ from emulator.pages.vma import (
     last_vma,
     leave_family,
     may_split,
+    remove_vmas,
+    unlink_file_vmas,
     vma_alloc,
+    vma_complete,
     vma_link,
     vma_merge,
-    vmas_lock,
+    vma_prepare,
     vmas_short,
-    vmas_unlock,
 )
 from emulator.pgtable import entry_at, mm_dec_nr_tables, pgd_offset, pgtable_of, pmd_index, pud_index
 from emulator.pgtable_types import (
@@ -179,10 +180,10 @@ def free_pgd_range(m, cpu, mm, addr, end, floor, ceiling):
 
 
 @kernel
-def unmap_region(m, cpu, mm, start, end):
-    """Clear the entries of [start, end), whose VMAs are gone, and free the tables nobody needs any more.
+def unmap_region(m, cpu, mm, detached, start, end):
+    """Clear the entries of [start, end), whose VMAs are detached, and free the tables nobody needs any more.
 
-    Locking: caller must hold mmap_lock.
+    `detached` is what detach_vmas has given; the rows are free then. Locking: caller must hold mmap_lock.
     """
     mmap_assert_locked(m, cpu, mm)
     took(m, cpu, MUNMAP)
@@ -203,7 +204,8 @@ def unmap_region(m, cpu, mm, start, end):
             tlb_flush_mmu(m, cpu)  # a driver that finds no VMA takes the frame for unused (b67fbebd4cf9)
         unlink_file_vma(m, cpu, mm)
         point(m, cpu, UNLINKED, start, end)
-    unlink_file_vmas(m, cpu, mm, start, end)
+    unlink_file_vmas(m, cpu, mm, detached)
+    remove_vmas(m, mm, detached)
     free_pgd_range(m, cpu, mm, start, end, floor, ceiling)
     tlb_finish_mmu(m, cpu)
 
@@ -231,8 +233,9 @@ def munmap_locked(m, cpu, mm, start, end):
     error = can_unmap(m, cpu, mm, start, end, 2)
     if error != 0:
         return error
-    if detach_vmas(m, cpu, mm, start, end) != 0:
-        unmap_region(m, cpu, mm, start, end)
+    detached = detach_vmas(m, cpu, mm, start, end)
+    if detached != 0:
+        unmap_region(m, cpu, mm, detached, start, end)
     return 0
 
 
@@ -250,12 +253,13 @@ def do_munmap(m, cpu, mm, start, length):
     if error != 0:
         mmap_write_unlock(m, cpu, mm)
         return error
-    if detach_vmas(m, cpu, mm, start, end) == 0:
+    detached = detach_vmas(m, cpu, mm, start, end)
+    if detached == 0:
         mmap_write_unlock(m, cpu, mm)
         return 0
     point(m, cpu, DETACHED, start, length)
     mmap_write_downgrade(m, cpu, mm)
-    unmap_region(m, cpu, mm, start, end)
+    unmap_region(m, cpu, mm, detached, start, end)
     mmap_read_unlock(m, cpu, mm)
     return 0
 
@@ -280,7 +284,7 @@ def mmap_region(m, cpu, mm, start, end, flags, file, pgoff):
     Locking: caller must hold mmap_lock for writing.
     """
     mmap_assert_write_locked(m, cpu, mm)
-    vmas_lock(m, cpu, mm)
+    vma_prepare(m, cpu, mm, file + 1)
     row = vma_alloc(m, mm)
     m.vma.start[row] = start
     m.vma.end[row] = end
@@ -290,9 +294,7 @@ def mmap_region(m, cpu, mm, start, end, flags, file, pgoff):
     m.vma.pgoff[row] = pgoff if file >= 0 else start // PAGE
     vma_link(m, cpu, mm, row)
     vma_merge(m, cpu, mm, row)
-    vmas_unlock(m, cpu, mm)
-    if file >= 0:
-        link_file_vma(m, cpu, mm, file, start, end, pgoff)
+    vma_complete(m, cpu, mm, file + 1)
     m.mm.total_vm[mm] += (end - start) // PAGE
     return remap_pfn_range(m, cpu, mm, start) if flags & VM_PFNMAP else 0
 
@@ -345,8 +347,9 @@ def do_mmap(m, cpu, mm, start, length, flags, backing, how):
         error = -EEXIST
     if error == 0:
         error = can_unmap(m, cpu, mm, start, end, 3)
-    if error == 0 and detach_vmas(m, cpu, mm, start, end) != 0:
-        unmap_region(m, cpu, mm, start, end)
+    detached = detach_vmas(m, cpu, mm, start, end) if error == 0 else 0
+    if detached != 0:
+        unmap_region(m, cpu, mm, detached, start, end)
     if error == 0:
         error = mmap_region(m, cpu, mm, start, end, flags, file, backing >> 8)
     if error == 0 and (how & MAP_POPULATE or flags & VM_LOCKED):
@@ -388,7 +391,7 @@ def exit_mmap(m, cpu, mm):
         row = m.vma.next[row]
     if m.device.mm[0] == mm + 1:
         unlink_file_vma(m, cpu, mm)  # before the tables go: the driver walks them
-    unlink_file_vmas(m, cpu, mm, 0, TASK_SIZE)
+    unlink_file_vmas(m, cpu, mm, m.mm.first_vma[mm])
     row = m.mm.first_vma[mm]
     while row != 0:
         following = m.vma.next[row]

@@ -15,7 +15,7 @@ from emulator.huge.hugetlb import hugetlb_file, hugetlb_unshare_pmds
 from emulator.locking.mmap_lock import mmap_write_unlock
 from emulator.locking.mutex import i_mmap_unlock
 from emulator.locking.vma_lock import mmap_write_lock
-from emulator.pages.vma import may_split, vma_lookup, vma_modify_flags
+from emulator.pages.vma import may_split, vma_lookup, vma_modify_flags, vma_modify_locked, vmas_lock, vmas_unlock
 from emulator.pgtable_types import PAGE
 from emulator.tables.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.uapi import (
@@ -76,7 +76,11 @@ def mprotect_fixup(m, cpu, mm, row, start, end, prot):
     flags = reserved(m, row, flags)
     if flags & VM_HUGETLB:  # before the flags change: an mm that shares a table by them must find its leaves so
         hugetlb_unshare_pmds(m, cpu, mm, start, end)
-    row = vma_modify_flags(m, cpu, mm, row, start, end, flags)
+        vmas_lock(m, cpu, mm)
+        row = vma_modify_locked(m, cpu, mm, row, start, end, flags)
+        vmas_unlock(m, cpu, mm)
+    else:
+        row = vma_modify_flags(m, cpu, mm, row, start, end, flags)
     if row >= 0:
         change_protection(m, cpu, mm, start, end, flags)
     if flags & VM_HUGETLB:

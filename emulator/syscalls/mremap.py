@@ -14,16 +14,17 @@ from emulator.atomic import DEBUG, kernel, write_once
 from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_downgrade, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock
 from emulator.mm_types import MAX_MAP_COUNT
-from emulator.pages.rmap import link_file_vma
 from emulator.pages.vma import (
     detach_vmas,
     find_vma,
     get_unmapped_area,
     linear_page_index,
+    vma_complete,
     vma_dup,
     vma_link,
     vma_lookup,
     vma_merge,
+    vma_prepare,
     vmas_lock,
     vmas_short,
     vmas_unlock,
@@ -54,7 +55,7 @@ from emulator.watch.lockdep import mmap_assert_locked, mmap_assert_write_locked
 
 @kernel
 def copy_vma(m, cpu, mm, row, addr, length, new):
-    """Enter a VMA of `length` bytes at `new` like that at `row` from `addr` on, and link it if it maps a file.
+    """Enter a VMA of `length` bytes at `new` like that at `row` from `addr` on.
 
     An anonymous one without pages belongs wholly to its new place, and userfaultfd does not follow.
     Locking: caller must hold mmap_lock for writing.
@@ -64,7 +65,7 @@ def copy_vma(m, cpu, mm, row, addr, length, new):
     pgoff = linear_page_index(m, row, addr)
     if m.vma.anon_vma[row] == 0 and file == 0:
         pgoff = new // PAGE
-    vmas_lock(m, cpu, mm)
+    vma_prepare(m, cpu, mm, file)
     at = vma_dup(m, mm, row)
     m.vma.start[at] = new
     m.vma.end[at] = new + length
@@ -72,9 +73,7 @@ def copy_vma(m, cpu, mm, row, addr, length, new):
     m.vma.pgoff[at] = pgoff
     vma_link(m, cpu, mm, at)
     vma_merge(m, cpu, mm, at)
-    vmas_unlock(m, cpu, mm)
-    if file != 0:
-        link_file_vma(m, cpu, mm, file - 1, new, new + length, pgoff)
+    vma_complete(m, cpu, mm, file)
     m.mm.total_vm[mm] += length // PAGE
 
 
@@ -111,14 +110,12 @@ def move_vma(m, cpu, mm, row, addr, end, new, new_length, keep):
     if device:
         move_device_vma(m, cpu, mm, addr, new, 1 if moved == length else -1)
     if moved < length:
-        detach_vmas(m, cpu, mm, new, new + new_length)
-        unmap_region(m, cpu, mm, new, new + new_length)
+        unmap_region(m, cpu, mm, detach_vmas(m, cpu, mm, new, new + new_length), new, new + new_length)
         return -ENOMEM
     if keep:
         dontunmap_complete(m, cpu, mm, addr, end)
     elif length != 0:
-        detach_vmas(m, cpu, mm, addr, end)
-        unmap_region(m, cpu, mm, addr, end)
+        unmap_region(m, cpu, mm, detach_vmas(m, cpu, mm, addr, end), addr, end)
     return new
 
 
@@ -210,12 +207,11 @@ def expand_vma(m, cpu, mm, row, end, new_end):
     following = m.vma.next[row]
     if following != 0 and m.vma.start[following] < new_end:
         return -ENOMEM
-    if m.vma.file[row] != 0:
-        link_file_vma(m, cpu, mm, m.vma.file[row] - 1, end, new_end, linear_page_index(m, row, end))
-    vmas_lock(m, cpu, mm)
+    file = m.vma.file[row]
+    vma_prepare(m, cpu, mm, file)
     m.vma.end[row] = new_end
     vma_merge(m, cpu, mm, row)
-    vmas_unlock(m, cpu, mm)
+    vma_complete(m, cpu, mm, file)
     m.mm.total_vm[mm] += (new_end - end) // PAGE
     return 0
 

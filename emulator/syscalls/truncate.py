@@ -11,7 +11,7 @@
       mapped again? unmap, out of the cache
     unmap_mapping_range: copies made meanwhile
 
-Code that clears entries here holds no mmap_lock: i_mmap_lock keeps the links, and a link keeps the tables (rmap.py).
+Code that clears entries here holds no mmap_lock: i_mmap_lock keeps the VMAs there, and those keep the tables (rmap.py).
 
 Source: truncate_pagecache and truncate_inode_pages_range, mm/truncate.c; unmap_mapping_range, mm/memory.c.
 """
@@ -32,7 +32,8 @@ from emulator.pages.pagemap import (
     unlock_page,
     wait_on_page_writeback,
 )
-from emulator.pages.rmap import first_link, link_range
+from emulator.pages.rmap import file_range
+from emulator.pages.vma import vma_mm
 from emulator.tables.mmu_gather import ZAP_KEEP_COWS, tlb_finish_mmu, tlb_gather_mmu
 from emulator.uapi import EINVAL
 from emulator.watch.lockdep import lockdep_assert_held
@@ -51,13 +52,15 @@ def unmap_mapping_range(m, cpu, file, first, end, even_cows):
     Locking: takes and releases i_mmap_lock.
     """
     i_mmap_lock(m, cpu, file)
-    for row in range(first_link(m, file), first_link(m, file) + m.file.links[file]):
-        start, until = link_range(m, row, first, end)
+    row = m.file.i_mmap[file]
+    while row != 0:
+        start, until = file_range(m, row, first, end)
         if start < until:
             took(m, cpu, UNMAP_MAPPING)
-            tlb_gather_mmu(m, cpu, m.link.mm[row], 0)
-            unmap_page_range(m, cpu, m.link.mm[row], start, until, 0 if even_cows else ZAP_KEEP_COWS)
+            tlb_gather_mmu(m, cpu, vma_mm(m, row), 0)
+            unmap_page_range(m, cpu, vma_mm(m, row), start, until, 0 if even_cows else ZAP_KEEP_COWS)
             tlb_finish_mmu(m, cpu)
+        row = m.vma.i_mmap_next[row]
     i_mmap_unlock(m, cpu, file)
 
 

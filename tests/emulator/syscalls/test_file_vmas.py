@@ -8,6 +8,7 @@ import dataclasses
 import pytest
 from support import BASE, FAMILIES, PLAIN, SLOT, at_rest, geometry_for, race
 
+from emulator.checks import Frozen, i_mmap
 from emulator.mm_types import PAGE_SIZE
 from emulator.syscalls import madvise
 from emulator.uapi import EFAULT, EINVAL
@@ -56,7 +57,7 @@ class After:
             self.cached = int((views["cache"]["frame"] != 0).sum())
             self.dirty = [int(page) for page in views["cache"]["dirty"].nonzero()[0]]
             self.disk = int(views["disk"]["word"][0])
-            self.links = int(views["file"]["links"][0])
+            self.links = int((views["vma"]["file"][Frozen(views, geometry).vmas(0)] == 1).sum())
             self.freed = int(views["cpu"]["tables_freed"][0])
 
 
@@ -219,6 +220,37 @@ def test_everything_goes_at_exit_wherever_it_was_moved():
     after = After([*program, munmap(OTHER, PAGE), EXIT])
 
     assert (after.links, after.rss) == (0, (0, 0))
+
+
+def test_munmap_takes_the_lock_of_the_file_that_it_unmaps_and_no_others():
+    program = [mmap_file(BASE, 4 * PAGE, 1), touch(BASE, PAGE), munmap(BASE + PAGE, PAGE), munmap(BASE, SLOT), STOP]
+    geometry = dataclasses.replace(geometry_for([program]), files=3)
+
+    with at_rest([program], geometry, "refcount", PLAIN) as views:
+        first = geometry.slots + geometry.files  # the i_mmap_lock of file 0
+        assert (views["mutex"]["seq"][first : first + geometry.files] != 0).tolist() == [False, True, False]
+
+
+def test_a_vma_that_is_split_and_merged_again_is_in_the_list_of_its_file_as_often_as_it_is_there():
+    parts = [mprotect(BASE + PAGE, PAGE, "r"), mprotect(BASE + 3 * PAGE, PAGE, "r")]
+    whole = [mprotect(BASE + PAGE, PAGE, "rw"), mprotect(BASE + 3 * PAGE, PAGE, "rw")]
+    program = [mmap_file(BASE, 5 * PAGE, 0), touch(BASE, 5 * PAGE), *parts]
+
+    assert After([*program, STOP]).links == 5
+    assert After([*program, *whole, STOP]).links == 1
+
+
+@pytest.mark.parametrize(("view", "field"), [("vma", "i_mmap_next"), ("vma", "i_mmap_prev"), ("file", "i_mmap_last")])
+def test_the_check_notices_a_list_of_a_file_that_lacks_a_vma(view, field):
+    program = [*(mmap_file(BASE + 2 * i * PAGE, PAGE, 0) for i in range(4)), STOP]
+    geometry = geometry_for([program])
+
+    with at_rest([program], geometry, "none", PLAIN) as views:
+        rows = Frozen(views, geometry).vmas(0)
+        at = 0 if view == "file" else rows[1]
+        views[view][field][at] = {"i_mmap_next": rows[3], "i_mmap_prev": 0, "i_mmap_last": rows[2]}[field]
+
+        assert i_mmap(Frozen(views, geometry)) != 0
 
 
 TRACES = {
