@@ -9,7 +9,7 @@ Lock order, outermost first (a CPU may take a lock only while it holds none furt
     inode lock                     one per file; truncate and hole punch
     mmap_lock                      one per mm; faults and madvise read, mmap and munmap write
       page lock                    one per page of a file; sleeps
-        i_mmap_lock                one per file, the device's too: which ranges of which mm map it; sleeps
+        i_mmap_lock                one per file, the device's too: which VMAs map it; sleeps
           anon_vma lock            one per family of mms: their VMAs, against rmap walkers; sleeps
             htable lock            one per hash of a pmd: guards visits to its table; one per mm: tables it keeps
             pmap_lock              one per mm, where a policy has it: to wire a table, or to take one out
@@ -228,6 +228,7 @@ CPU = struct(
         rss_cache="frames mapped and not yet in mm.rss_anon; this CPU",
         batch_pages="pages collected in batch; this CPU",
         child_faults="page faults it resolved in children; this CPU",
+        next_mm="where it looks first for an mm for a child: those below it were in use; this CPU",
         uffd_tired="1 if its latest userfault was waited for in vain; this CPU",
         oom_zone="zone of its latest allocation that failed; this CPU",
         sigpending="signal that the current instruction has got, or 0; this CPU",

@@ -90,10 +90,13 @@ UNFLUSHED = point_number("fork.unflushed")
 
 
 @kernel
-def alloc_mm(m):
-    """An mm that is not in use, and has no user yet; or -EAGAIN."""
-    for mm in range(m.config.n_mm[0]):
+def alloc_mm(m, cpu):
+    """An mm that is not in use, and has no user yet; or -EAGAIN. Those below that others have given back come last."""
+    mms = m.config.n_mm[0]
+    for i in range(mms):
+        mm = (m.cpu.next_mm[cpu] + i) % mms
         if read_once(m.mm.in_use, mm) == 0 and cmpxchg(m.mm.in_use, mm, 0, 1) == 0:
+            m.cpu.next_mm[cpu] = mm + 1
             m.mm.name[mm] = m.mm.minflt[mm] = m.mm.def_flags[mm] = 0
             return mm
     return -EAGAIN
@@ -340,7 +343,7 @@ def fork(m, cpu, mm):
 
     Locking: takes and releases mmap_lock for writing, the child's too: retract would find its tables empty still.
     """
-    child = alloc_mm(m)
+    child = alloc_mm(m, cpu)
     if child < 0:
         m.cpu.oom[cpu] += 1
         return child

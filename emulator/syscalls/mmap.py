@@ -406,4 +406,5 @@ def exit_mmap(m, cpu, mm):
     mmap_write_unlock(m, cpu, mm)
     if not root:
         m.mm.anon_vmas[mm] = 0
+        m.cpu.next_mm[cpu] = min(m.cpu.next_mm[cpu], mm)
         smp_store_release(m.mm.in_use, mm, 0)  # pairs with the cmpxchg in alloc_mm
