@@ -17,6 +17,7 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
         self._began = self._last = time.monotonic()
+        self._share = 0.0
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
@@ -31,7 +32,10 @@ class Progress:
         return self
 
     def update(self, share: float, text: str = "") -> None:
-        """Say that `share` of the work (0 to 1) is done."""
+        """Say that `share` of the work (0 to 1) is done; less than before begins a new part, with a time of its own."""
+        if share < self._share:
+            self._began = time.monotonic()
+        self._share = share
         if self._bar is not None:
             self._bar.update(self._task, completed=share, description=f"{self._title} {text}".rstrip())
         elif time.monotonic() - self._last >= _EVERY:

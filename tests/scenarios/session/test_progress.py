@@ -21,6 +21,21 @@ def test_a_line_says_how_far_it_is_and_how_long_it_takes_still(monkeypatch, caps
     )
 
 
+def test_a_part_that_begins_anew_has_a_time_of_its_own(monkeypatch, capsys):
+    clock = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+
+    with Progress("sweep") as bar:
+        for policy in ("none", "refcount"):
+            for share in (0.0, 0.5):
+                bar.update(share, policy)
+                clock[0] += 10
+        bar.update(0.75, "refcount")
+
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last == "ptelab: sweep: 75 % refcount, 0:07 left"
+
+
 def test_what_is_over_soon_says_nothing(capsys):
     with Progress("sweep") as bar:
         bar.update(0.5)
