@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from scenarios.campaign.exploration import Exploration
 from scenarios.campaign.plan import Task, read_plan
 from scenarios.campaign.results import Results, key_of
 from scenarios.campaign.revision import revision
@@ -28,6 +29,7 @@ from scenarios.session.record import Record, check_writable
 from workers.interrupts import Interrupted
 from workers.processes import processors
 from workers.telling.postmortem import MachineFailed
+from workers.telling.whereabouts import many
 
 HELP = (__doc__ or "").removeprefix("campaign: ")
 HELP = HELP[0].upper() + HELP[1:]
@@ -39,34 +41,75 @@ class Campaign:
     def __init__(self, tasks: Iterable[Task], results: Results) -> None:
         self.results, self.verdicts = results, Verdicts()
         self.done = self.skipped = 0
-        before = {key_of(line): line for line in results.before()}
+        before: dict[Any, dict[str, Any]] = {}
+        shards: dict[str, list[dict[str, Any]]] = {}
+        for line in results.before():
+            if line["exploration"] and line["revision"] == revision():
+                shards.setdefault(line["exploration"], []).append(line)
+            else:
+                before[key_of(line)] = line
         self.waiting: list[Task] = []
+        self.explorations: dict[str, Exploration] = {}
         for task in tasks:
-            line = before.get((revision(), task.command, task.seed))
-            if line is None:
+            found = before.get((revision(), task.command, task.seed))
+            if task.shards:
+                self._go_on(Exploration(task), shards.get(task.command, []))
+            elif found is None:
                 self.waiting.append(task)
             else:
-                self.verdicts.add(line)
+                self.verdicts.add(found)
                 self.skipped += 1
         self.waiting.reverse()
-        self.total = len(self.waiting)
-        self.planned = self.total + self.skipped
+
+    def _go_on(self, exploration: Exploration, lines: Iterable[dict[str, Any]]) -> None:
+        """Take up an exploration where its lines have left it."""
+        for line in lines:
+            exploration.replay(line)
+            self.verdicts.add(line)
+            self.skipped += 1
+        self.explorations[exploration.task.command] = exploration
+        self._tell(exploration)
+
+    def _tell(self, exploration: Exploration) -> None:
+        """Enter the verdict of an exploration that is over."""
+        if exploration.is_over and (line := exploration.line()) is not None:
+            self.verdicts.add(line)
+
+    @property
+    def left(self) -> int:
+        """Tasks that wait; of explorations the prefixes, as far as they are known."""
+        return len(self.waiting) + sum(len(one.waiting) for one in self.explorations.values())
 
     def run(self, farm: Any, progress: Progress) -> None:
         """Run what waits. Raises UserError if a command cannot be what it is."""
-        while self.waiting or farm.running:
+        while self.left or farm.running:
             gone, unbegun = farm.look()
             for task in gone:
-                self._enter(lost(task), {})
-            self.waiting += unbegun
-            while self.waiting and farm.place(self.waiting[-1]):
-                self.waiting.pop()
+                self._enter(task, lost(task), {})
+            for task in unbegun:
+                self._put_back(task)
+            while (next_ := self._take()) is not None:
+                if not farm.place(next_):
+                    self._put_back(next_)
+                    break
             for task, outcome, worker in farm.over():
-                self._enter(result(task, outcome) if outcome is not None else lost(task), worker)
-            found = len(self.verdicts.findings)
-            progress.update(self.done / self.total, f"{self.done:,} of {self.total:,} tasks, {found:,} findings")
+                self._enter(task, result(task, outcome) if outcome is not None else lost(task), worker)
+            total, found = self.done + farm.running + self.left, len(self.verdicts.findings)
+            progress.update(self.done / max(total, 1), f"{self.done:,} of {total:,} tasks, {found:,} findings")
 
-    def _enter(self, line: dict[str, Any], worker: Any) -> None:
+    def _take(self) -> Task | None:
+        """The next task; None if all that is left waits for others."""
+        if self.waiting:
+            return self.waiting.pop()
+        return next((one.take() for one in self.explorations.values() if one.waiting), None)
+
+    def _put_back(self, task: Task) -> None:
+        if task.exploration:
+            self.explorations[task.exploration].put_back(task)
+        else:
+            self.waiting.append(task)
+
+    def _enter(self, task: Task, line: dict[str, Any], worker: Any) -> None:
         """Write the line of a task, and count it."""
         if line["verdict"] == USAGE:
             raise errors.UserError(f"{line['command']}: {line['stderr'].strip().removeprefix('ptelab: ')}")
@@ -74,6 +117,9 @@ class Campaign:
         self.results.add({"revision": revision(), **line, **where})
         self.verdicts.add(line)
         self.done += 1
+        if task.exploration:
+            self.explorations[task.exploration].enter(line)
+            self._tell(self.explorations[task.exploration])
 
 
 def results_of(plan: str) -> str:
@@ -138,9 +184,9 @@ def _conduct(
 
     began = time.monotonic()
     if campaign.skipped:
-        note(f"{campaign.skipped:,} of {campaign.planned:,} tasks have a result in {campaign.results.file}")
+        note(f"{many(campaign.skipped, 'task')} done before, as {campaign.results.file} says; {campaign.left:,} left")
     try:
-        if campaign.waiting:
+        if campaign.left:
             with opened(scheduler, tls, most) as farm, Progress("campaign") as progress:
                 farm.check(most)
                 campaign.run(farm, progress)
@@ -154,8 +200,9 @@ def _conduct(
     record.inconclusive = campaign.verdicts.inconclusive
     if not record.write(json_file):
         seconds = time.monotonic() - began
-        done = campaign.done + campaign.skipped
-        ran = f"{done:,} of {campaign.planned:,} tasks, {campaign.done:,} of them in {seconds:,.1f} s"
+        before = f", {campaign.skipped:,} before" if campaign.skipped else ""
+        left = f", {campaign.left:,} left" if campaign.left else ""
+        ran = f"{many(campaign.done, 'task')} in {seconds:,.1f} s{before}{left}"
         report.prose(f"campaign: {ran}; results in {campaign.results.file}")
         show(record.rows)
         report.checks_and_verdict(record)

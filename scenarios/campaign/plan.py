@@ -35,8 +35,18 @@ ALONE = ("explore", "litmus", "barriers")  # these race no processes: one proces
 MUTANTS = "mutants"  # of a clone; it is no command of ptelab
 TABLES = ("run", *ALONE, "races", "soak", "arena", "findings", "replay", "whatif", "agree", MUTANTS)
 LIMIT = 600.0  # seconds
-LIMIT_KEY, PROCESSORS_KEY = OWN = ("limit", "processors")
-OF_THE_CAMPAIGN = ("json", "html", "format", "width", "write", "tables", "help")  # options that no task may have
+LIMIT_KEY, PROCESSORS_KEY, SHARDS_KEY = OWN = ("limit", "processors", "shards")
+SHARDED = "explore"
+OF_THE_CAMPAIGN = (
+    "json",
+    "html",
+    "format",
+    "width",
+    "write",
+    "tables",
+    "shard",
+    "help",
+)  # options that no task may have
 MOST_SEEDS = 10_000_000
 
 
@@ -44,7 +54,8 @@ MOST_SEEDS = 10_000_000
 class Task:
     """One process: the module that runs it and its words, the seed, seconds until it is ended, its processors.
 
-    `subject` and `policy` name it in a table of verdicts.
+    `subject` and `policy` name it in a table of verdicts. An exploration is split into tasks of so many executions if
+    `shards` is not 0; such a task has the `prefixes` it searches below, and the command of the whole.
     """
 
     module: str
@@ -54,6 +65,9 @@ class Task:
     processors: int
     subject: str
     policy: str = ""
+    shards: int = 0
+    exploration: str = ""
+    prefixes: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
@@ -110,6 +124,7 @@ class _Reader:
         self.table = dict(table)
         self.limit = self._own(LIMIT_KEY, LIMIT, 0.1, 1e7)
         self.processors = int(self._own(PROCESSORS_KEY, 1 if name in ALONE else processors, 1, 4096, whole=True))
+        self.shards = int(self._own(SHARDS_KEY, 0, 1, 1e12, whole=True)) if name == SHARDED else 0
         self.module = "scenarios"
         if name == MUTANTS:
             self.module = "benchmarks.mutants"
@@ -128,8 +143,11 @@ class _Reader:
             self.commands = {(name,): _command_of(group, name)}
 
     def _own(self, key: str, default: float, low: float, high: float, whole: bool = False) -> float:
-        value = self.table.pop(key, default)
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
+        if key not in self.table:
+            return default
+        value = self.table.pop(key)
+        is_one = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if not (is_one and low <= value <= high):
             kind = "a whole number" if whole else "a number"
             raise errors.UserError(f"{key} {value!r} is out of range; known: {kind} from {low:g} to {high:g}")
         return float(value)
@@ -149,12 +167,13 @@ class _Reader:
                 seed, policy = chosen.get("seed"), str(chosen.get("policy", ""))
                 named = [str(chosen[key]) for key, axis in axes.items() if isinstance(axis.parameter, click.Argument)]
                 subject = start[-1] if self.name == "run" else " ".join([self.name, *map(_last, named)])
-                yield Task(self.module, words, seed, self.limit, self.processors, subject, policy)
+                yield Task(self.module, words, seed, self.limit, self.processors, subject, policy, self.shards)
 
     def _axis(self, command: click.Command, key: str, value: Any) -> _Axis:
         parameters = {_key_of(one): one for one in command.params if _key_of(one) not in OF_THE_CAMPAIGN}
         if key not in parameters:
-            raise errors.unknown("key", key, [*parameters, *OWN])
+            own = OWN if self.name == SHARDED else OWN[:-1]
+            raise errors.unknown("key", key, [*parameters, *own])
         parameter = parameters[key]
         values = value if isinstance(value, list) else _range(value) if key == "seed" else [value]
         for one in values:

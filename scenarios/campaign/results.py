@@ -13,7 +13,7 @@ from scenarios.campaign.verdicts import LOST
 from scenarios.session import errors
 
 Key = tuple[str, str, int | None]
-KEYS = ("revision", "command", "seed", "verdict", "titles", "again", "size", "seconds")
+KEYS = ("revision", "command", "seed", "verdict", "titles", "again", "size", "seconds", "exploration", "prefixes")
 
 
 class Results:

@@ -28,6 +28,8 @@ def result(task: Task, outcome: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": verdict,
         "titles": list(_titles(task, verdict, status, record, outcome["stderr"])),
         "again": _again(task, record),
+        "exploration": task.exploration,
+        "prefixes": task.prefixes,
         "size": _size(record),
         "seconds": round(outcome["seconds"], 3),
         "status": status,
@@ -38,10 +40,11 @@ def result(task: Task, outcome: Mapping[str, Any]) -> dict[str, Any]:
 
 def lost(task: Task) -> dict[str, Any]:
     """The line of a task whose worker is gone."""
-    titles = [_named(task, "worker lost")]
+    titles = [named(task, "worker lost")]
     none = {"size": None, "seconds": None, "status": None, "stderr": "", "record": None}
     return {
-        "command": task.command, "seed": task.seed, "verdict": LOST, "titles": titles, "again": task.command, **none,
+        "command": task.command, "seed": task.seed, "verdict": LOST, "titles": titles, "again": task.command,
+        "exploration": task.exploration, "prefixes": task.prefixes, **none,
     }  # fmt: skip
 
 
@@ -50,18 +53,18 @@ def _titles(task: Task, verdict: str, status: int | None, record: dict[str, Any]
         for kill in record.values():
             yield f"mutant noticed by {kill['by']}" if kill["by"] else "mutant survives"
     elif verdict in WELL:
-        yield verdict
+        yield from () if task.prefixes else (verdict,)  # the exploration has a verdict, not each of its shards
     elif verdict == HUNG:
-        yield _named(task, f"no end within {task.limit:g} s")
+        yield named(task, f"no end within {task.limit:g} s")
     elif verdict == FAIL and record is not None:
-        yield from dict.fromkeys(_named(task, what) for what in _found(record))
+        yield from dict.fromkeys(named(task, what) for what in _found(record))
     elif status is not None and status < 0:
-        yield _named(task, f"killed by {signal.Signals(-status).name}")
+        yield named(task, f"killed by {signal.Signals(-status).name}")
     else:
         said = str((record or {}).get("failure") or stderr).strip().splitlines() or ["no word"]
         words = (said[0] if record else said[-1]).removeprefix("ptelab: ").partition("; see ")[0]
         alike = re.sub(r"\d+", "N", words)[:SHOWN]  # numbers differ from one to the next
-        yield _named(task, f"{verdict}: {alike}")
+        yield named(task, f"{verdict}: {alike}")
 
 
 def _found(record: Mapping[str, Any]) -> Iterator[str]:
@@ -72,7 +75,7 @@ def _found(record: Mapping[str, Any]) -> Iterator[str]:
         yield from (bug.partition(": ")[2] or bug for bug in record["bugs"])
 
 
-def _named(task: Task, what: str) -> str:
+def named(task: Task, what: str) -> str:
     """What was seen, and of what: the same of two policies is two things."""
     return ", ".join(filter(None, (what, task.subject, task.policy)))
 
@@ -83,7 +86,7 @@ def _again(task: Task, record: Mapping[str, Any] | None) -> str:
         return task.command
     rows = record["rows"]
     if len(rows) == 1 and rows[0].get("schedule"):
-        return shlex.join([*shlex.split(task.command), "--schedule", rows[0]["schedule"]])
+        return shlex.join([*shlex.split(task.exploration or task.command), "--schedule", rows[0]["schedule"]])
     return str(next((one["command"] for one in record["violations"] if one["command"]), task.command)).partition(
         " --json "
     )[0]

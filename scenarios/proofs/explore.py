@@ -34,7 +34,10 @@ from scenarios.zoo.race import Subject
 from workers.explorer.tracer import kernel_functions
 from workers.telling.story import STORY_LINES, WHOLE
 
-ALONE = ("fixed", "twin", "knob", "policy", "memory", "bound", "executions", "target", "schedule", "races", "events")
+ALONE = (
+    *("fixed", "twin", "knob", "policy", "memory", "bound", "executions", "target", "schedule", "races", "events"),
+    "shard",
+)
 HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
 
 
@@ -123,6 +126,7 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
 )
 @click.option("--target", default="", metavar="F[,F]", help="Preempt only in these kernel functions.")
 @click.option("--schedule", default=None, metavar="S", help="Run this one execution.")
+@click.option("--shard", multiple=True, metavar="P", help="Only below this prefix; - is all (ptelab help campaigns).")
 @click.option("--data-races/--no-data-races", "races", default=True, help="Look for data races as well. [yes]")
 @click.option("--events", default=str(STORY_LINES), metavar="N|all", callback=_events, help="Events of the story. [40]")
 @options.output_options
@@ -140,6 +144,7 @@ def explore_command(
     seed: int,
     target: str,
     schedule: str | None,
+    shard: tuple[str, ...],
     races: bool,
     events: int,
     write: str | None,
@@ -173,6 +178,7 @@ def explore_command(
         events=events,
         knobs=tuple(knob),
         policy=policy or of.policy,
+        shards=shard,
     )
     findings: list[Finding] = []
     return session.conduct(

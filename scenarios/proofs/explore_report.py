@@ -19,6 +19,9 @@ def verdict_line(found: Finding) -> str:
         return f"fail: {found.what} after {tried}"
     if found.example is not None:
         return f"{verdict.word}: {tried}"
+    if found.shards:
+        places = sum(len(one["open"]) for one in found.shards)
+        return f"{verdict.word}: {many(len(found.shards), 'shard')}, {places:,} places left; {tried}"
     if verdict.word == "pass (complete)":
         return f"pass (complete): all {verdict.differ:,} executions that differ; {tried}"
     if verdict.passed:

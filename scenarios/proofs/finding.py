@@ -40,6 +40,7 @@ class Plan:
     knobs: tuple[str, ...] = ()
     policy: str = ""
     events: int = STORY_LINES  # of the story
+    shards: tuple[str, ...] = ()  # prefixes: only what lies below them, and no other strategy
 
     def left_out(self, of: Subject) -> tuple[str, ...]:
         """All knobs that are on."""
@@ -81,6 +82,7 @@ class Finding:
     trace: Any = None
     lines: list[str] = field(default_factory=list)  # the report of a data race, a deadlock or a broken claim
     wait_edges: list[dict[str, str]] = field(default_factory=list)  # of a deadlock
+    shards: list[dict[str, Any]] = field(default_factory=list)  # what was searched below each prefix, what is left
     others: dict[str, str] = field(default_factory=dict)  # memory model -> verdict, where the twin must show nothing
 
     @property
@@ -123,6 +125,7 @@ class Finding:
             "coordinator_died_behind_step": self.crash or None,
             "other_memory": self.others,
             "as_expected": self.as_expected,
+            **({"shards": self.shards} if self.shards else {}),
         }
 
 
@@ -144,6 +147,8 @@ def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Fi
     """
     from workers.explorer.hunt import Budget, Verdict, hunt, portfolio, search
 
+    if plan.shards:
+        return _explore_shards(of, plan, progress)
     if plan.broken and of.schedule and plan.is_own(of) and not plan.demanded and not plan.targets:
         return replay(of, plan, of.schedule)
     budget = Budget(plan.seconds, plan.executions)
@@ -166,6 +171,41 @@ def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Fi
                 return Finding(of, plan, replace(total, word="inconclusive (budget)") if short else total)
     except TooManyTasks as error:
         raise errors.UserError(f"{of.name} under {plan.memory}: {error}") from None
+
+
+def _explore_shards(of: Subject, plan: Plan, progress: Any) -> Finding:
+    """Search below each prefix of a plan until one fails or the budget is spent. Raises UserError."""
+    from workers.explorer.hunt import Budget, Verdict
+    from workers.explorer.prefix import WHOLE, parse, spell
+    from workers.explorer.shard import Shard, search_below
+
+    if plan.memory != "sc" or of.crashes or plan.targets:
+        raise errors.UserError(f"--shard does nothing with {of.name} like this; known: sc, no crash, no --target")
+    machine = machine_for(of, plan)
+    found = Finding(of, plan, Verdict("pass (shards complete)"))
+    try:
+        prefixes = {text: parse(text) for text in plan.shards}
+        for text, prefix in prefixes.items():
+            total = found.verdict
+            told: dict[str, Any] = {"prefix": text, "bound": plan.bound}
+            seconds, executions = plan.seconds - total.seconds, plan.executions - total.executions
+            if seconds <= 0 or executions <= 0:
+                found.shards.append({**told, "executions": 0, "path": WHOLE, "open": [], "bounded": False})
+                continue
+            shard = Shard(machine, prefix, plan.bound)
+            one = search_below(machine, shard, Budget(seconds, executions), progress)
+            found.verdict = replace(_added(total, one), word=total.word, failure=one.failure)
+            steps, places = shard.left()
+            told |= {"executions": shard.executions, "path": spell(steps), "open": [*map(list, places)]}
+            found.shards.append({**told, "bounded": shard.bounded})
+            if one.failure is not None:
+                found.verdict.word = "fail"
+                return _told(found, machine)
+    except ValueError as error:
+        raise errors.UserError(f"--shard: {error}") from None
+    if any(one["open"] or not one["executions"] for one in found.shards):
+        found.verdict.word = "inconclusive (shards handed back)"
+    return found
 
 
 def _added(total: Any, verdict: Any) -> Any:

@@ -177,15 +177,24 @@ class Search:
 
     def end(self, world: World, log: np.ndarray) -> bool:
         """Learn from an execution, and from what was about to happen at its end; False once nothing is left to run."""
+        self.executions += 1
+        left = self._learn(world, log, self.reduce)
+        self.bounded |= left < 0
+        self._kept = abs(left) if abs(left) < NEVER else 0
+        if self._uses_sleep and self._kept:
+            self._remember(log)
+        return self._kept > 0
+
+    def _learn(self, world: World, log: np.ndarray, reduce: bool) -> int:
+        """Enter an execution into the path; what `learn` says."""
         tasks = len(world.tasks)
         if self._scratch[0] != tasks:
             words = np.zeros((len(world.mem), 1 + 3 * tasks), np.int64)
             clocks, reach = (np.zeros((rows, tasks), np.int64) for rows in (MAX_STEPS + MAX_TASKS + 1, MAX_STEPS))
             self._scratch = (tasks, words, clocks, reach)
         _, words, after, reach = self._scratch
-        self.executions += 1
         pending, commits, edges, owner, cpus = tasks_of(world)
-        left = partial_order.learn(
+        left: int = partial_order.learn(
             log,
             pending,
             commits,
@@ -203,14 +212,10 @@ class Search:
             self._races,
             reach,
             -1 if self.bound is None else self.bound,
-            self.reduce,
+            reduce,
             world.buffers is not None,
         )
-        self.bounded |= left < 0
-        self._kept = abs(left) if abs(left) < NEVER else 0
-        if self._uses_sleep and self._kept:
-            self._remember(log)
-        return self._kept > 0
+        return left
 
     def _remember(self, log: np.ndarray) -> None:
         """What the step was that is now done otherwise."""

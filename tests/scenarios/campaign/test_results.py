@@ -16,7 +16,7 @@ from scenarios.campaign.results import Results, key_of
 from scenarios.session.errors import UserError
 
 LINE = {"revision": "r", "command": "c", "seed": 1, "verdict": "pass", "titles": [], "again": "c"}
-LINE |= {"size": None, "seconds": 1.0}
+LINE |= {"size": None, "seconds": 1.0, "exploration": "", "prefixes": []}
 
 
 def test_what_was_added_is_there_before_the_next_campaign_goes_on(tmp_path):
