@@ -201,9 +201,9 @@ def show(record: Record, setup: dict[str, Any]) -> None:
         needed = "-" if row["needed_kb"] is None else f"{row['needed_kb'] * scale / (1 << 20):.2f} GiB"
         lines.append([row["policy"], f"{full:.1f} GiB", needed])
     letter = " (the cover letter: 110g held, 1.2g needed)" if sizes == LETTER else ""
-    machine = max((row.get("machine_kb", 0) for row in record.rows), default=0)
     report.table(["policy", "VmPTE x scale", "needed x scale"], lines, f"at full size{letter}")
-    report.write(f"shared memory of this host: {machine >> 10:,} MiB for one machine at a time\n")
+    if machines := [row["machine_kb"] for row in record.rows if "machine_kb" in row]:
+        report.write(f"shared memory of this host: {max(machines) >> 10:,} MiB for one machine at a time\n")
 
 
 @click.command("server-snapshot", help=(__doc__ or "").split("\n\n")[1])

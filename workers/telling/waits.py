@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from emulator.mm_types import FLUSH_PENDING, Geometry
+from emulator.mm_types import FLUSH_PENDING, TABLES, Geometry
 from emulator.pgtable_types import TABLE_LIMBO
 from emulator.watch.waits import Wait
 from workers.telling.whereabouts import (
@@ -120,7 +120,8 @@ def wait_lines(views: Views, geometry: Geometry, cpus: Sequence[int], fates: Fat
 def grace_period_line(views: Views, geometry: Geometry, fates: Fates) -> list[str]:
     """What the grace period waits for and what waits for it, like an RCU stall warning; nothing if there is none."""
     rcu, cpu, agent = views["rcu"], views["cpu"], geometry.cpus
-    seq, waiting = int(rcu["gp_seq"][0]), int(np.count_nonzero(views["ptdesc"]["state"] == TABLE_LIMBO))
+    states = views["ptdesc"]["state"][: int(views["zone"]["fresh"][TABLES])]
+    seq, waiting = int(rcu["gp_seq"][0]), int(np.count_nonzero(states == TABLE_LIMBO))
     under_way = seq != int(rcu["gp_completed"][0])
     age = f"grace period {seq}, begun {(time.monotonic_ns() - int(rcu['gp_start_ns'][0])) / 1e9:.2f} s ago,"
     tables = f"{many(waiting, 'table')} cannot be freed before"

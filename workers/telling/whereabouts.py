@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from emulator.mm_types import LIFE, TRACE_ENTRIES, Geometry
+from emulator.mm_types import LIFE, TABLES, TRACE_ENTRIES, Geometry
 from emulator.watch.points import POINTS, point_name
 from emulator.watch.waits import WAIT_TEXT, Wait
 from workers.programs.program import disassemble
@@ -88,7 +88,7 @@ def locks_held(views: Views, cpu: int) -> list[str]:
     held += [_mutex(views, int(row)) for row in np.flatnonzero(views["mutex"]["owner"] == cpu + 1)]
     for slot in np.flatnonzero(views["cache"]["writeback"] == cpu + 1):
         held.append(f"{_page(views, int(slot))} under write-back, not submitted")
-    descriptors = views["ptdesc"]
+    descriptors = views["ptdesc"][: int(views["zone"]["fresh"][TABLES])]  # behind them nobody has touched the memory
     for table in np.flatnonzero(descriptors["ptl"] == cpu + 1):
         held.append(f"ptl of table {table} (level {descriptors['level'][table]})")
     for mm in np.flatnonzero(views["mm"]["pmap_lock"] == -cpu - 1):
