@@ -26,7 +26,7 @@ from workers.telling.postmortem import MachineFailed
 CONNECT_SECONDS = 5.0
 LOOK_SECONDS = 1.0  # between looks at which workers there are
 ALONE_SECONDS = 300.0  # that a campaign waits for a worker when there is none
-TLS = ("tls_ca_file", "tls_client_cert", "tls_client_key")
+SETTINGS = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.profile.enabled": False}
 
 
 @dataclass
@@ -56,7 +56,7 @@ def opened(scheduler: str | None, tls: Mapping[str, str], most: int) -> Iterator
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         if scheduler is None:
-            stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+            stack.enter_context(dask.config.set(SETTINGS))
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ptelab-campaign-"))
             count, threads = local_workers(most)
             cluster: Any = LocalCluster(

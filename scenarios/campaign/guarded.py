@@ -10,7 +10,7 @@ import runpy
 import signal
 import sys
 
-from workers.processes import die_with
+from workers.parent import die_with
 
 
 def main(parent: str, processors: str, module: str, *words: str) -> None:

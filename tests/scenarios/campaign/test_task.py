@@ -1,6 +1,6 @@
 """A task is a process group of its own, which ends with its limit, when it is not wanted, and with its worker.
 
-Covers: scenarios/campaign/guarded
+Covers: scenarios/campaign/guarded, workers/parent
 """
 
 import os
