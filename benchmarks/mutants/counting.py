@@ -3,7 +3,7 @@
 from benchmarks.mutants.mutant import change
 
 COUNTING = (
-    change("set-pte-uncounted", "set_pte", "        entry_changed(m, cpu, pmd, table, 0, entry, 1)\n", ""),
+    change("set-pte-uncounted", "set_pte", "1 + entry_filled(m, cpu, pmd, table, entry)", "1"),
     change("zap-entry-kept", "zap_pte_range", "pmd, first, cleared)", "pmd, first, cleared - 1)"),
     change("last-put-early", "pte_put_last", "if count != 0:", "if count > 1:"),
     change("inc-from-zero", "atomic_inc_not_zero", "while value != 0:", "while value >= 0:"),

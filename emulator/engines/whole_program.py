@@ -56,44 +56,77 @@ class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
 
 
 class KernelCallConv(CPUCallConv):  # type: ignore[misc]
-    """How kernels are called: arguments and the value in registers. A kernel that would raise stops the process."""
+    """How kernels are called: arguments and the value in registers. A kernel that would raise stops the process.
+
+    Functions of numba's own stay as numba calls them, for it keeps them, and calls them from elsewhere too.
+    """
+
+    numbas = False  # the function whose type is asked for is numba's own
+
+    @staticmethod
+    def _raises(function: Any) -> bool:
+        """True for a function that has numba's own convention: its second argument is where an exception goes."""
+        return function.function_type.args[1:2] == (ir.PointerType(excinfo_ptr_t),)
 
     def get_function_type(self, restype: Any, argtypes: Any) -> Any:
-        """The LLVM type of a kernel."""
+        """The LLVM type of a function."""
+        if self.numbas:
+            return super().get_function_type(restype, argtypes)
         return ir.FunctionType(self.get_return_type(restype).pointee, self._get_arg_packer(argtypes).argument_types)
 
     def decorate_function(self, fn: Any, args: Any, fe_argtypes: Any, noalias: bool = False) -> None:
         """Name the arguments."""
-        self._get_arg_packer(fe_argtypes).assign_names(self.get_arguments(fn), ["arg." + name for name in args])
+        if self._raises(fn):
+            super().decorate_function(fn, args, fe_argtypes, noalias)
+        else:
+            self._get_arg_packer(fe_argtypes).assign_names(fn.args, ["arg." + name for name in args])
 
     def get_arguments(self, func: Any) -> Any:
-        """The arguments of the Python function: all."""
-        return func.args
+        """The arguments of the Python function."""
+        return super().get_arguments(func) if self._raises(func) else func.args
 
     def return_value(self, builder: Any, retval: Any) -> None:
         """Return a value."""
-        builder.ret(retval)
+        if self._raises(builder.function):
+            super().return_value(builder, retval)
+        else:
+            builder.ret(retval)
 
     def _return_errcode_raw(self, builder: Any, code: Any) -> None:
-        if code is RETCODE_NONE:
+        if self._raises(builder.function):
+            super()._return_errcode_raw(builder, code)
+        elif code is RETCODE_NONE:
             builder.ret(ir.Constant(builder.function.function_type.return_type, None))
         else:
-            self.return_user_exc(builder, None)
+            self._stop(builder)
 
     def return_user_exc(self, builder: Any, *args: Any, **keywords: Any) -> None:
-        """End the process."""
-        trap = builder.module.declare_intrinsic("llvm.trap", (), ir.FunctionType(ir.VoidType(), ()))
-        builder.call(trap, ())
-        builder.unreachable()
+        """Raise, where that can be; else end the process."""
+        if self._raises(builder.function):
+            super().return_user_exc(builder, *args, **keywords)
+        else:
+            self._stop(builder)
 
     def return_status_propagate(self, builder: Any, status: Any) -> None:
-        """Nothing to pass on."""
+        """Pass an exception on, where that can be; else end the process."""
+        if self._raises(builder.function):
+            super().return_status_propagate(builder, status)
+        else:
+            self._stop(builder)
+
+    @staticmethod
+    def _stop(builder: Any) -> None:
+        trap = builder.module.declare_intrinsic("llvm.trap", (), ir.FunctionType(ir.VoidType(), ()))
+        builder.call(trap, ())
         builder.unreachable()
 
     def call_function(
         self, builder: Any, callee: Any, resty: Any, argtys: Any, args: Any, attrs: Any = None
     ) -> tuple[Any, Any]:
-        """Call `callee`. Returns a status that is always fine, and the value."""
+        """Call `callee`. Returns its status, which is always fine if it is a kernel, and the value."""
+        if self._raises(callee):
+            found: tuple[Any, Any] = super().call_function(builder, callee, resty, argtys, args, attrs)
+            return found
         value = builder.call(callee, list(self._get_arg_packer(argtys).as_arguments(builder, args)))
         yes, no = ir.Constant(ir.IntType(1), 1), ir.Constant(ir.IntType(1), 0)
         none = yes if resty == types.none else no
@@ -108,6 +141,37 @@ class KernelCallConv(CPUCallConv):  # type: ignore[misc]
             excinfoptr=ir.Constant(excinfo_ptr_t, ir.Undefined),
         )
         return status, self.context.get_returned_value(builder, resty, value)
+
+
+def _by_its_own(method: Any) -> Any:
+    """A method of numba's context, which is about a function, with the convention of that function."""
+
+    def with_convention(context: Any, about: Any, function: Any, *args: Any, **keywords: Any) -> Any:
+        before, KernelCallConv.numbas = KernelCallConv.numbas, function.modname.startswith("numba.")
+        try:
+            return method(context, about, function, *args, **keywords)
+        finally:
+            KernelCallConv.numbas = before
+
+    return with_convention
+
+
+@contextlib.contextmanager
+def _kernel_calls() -> Iterator[None]:
+    """Inside this block kernels are compiled, and called, by KernelCallConv."""
+    names = ("call_conv", "declare_function", "create_cpython_wrapper")
+    inherited = {name: vars(CPUContext).get(name) for name in names}
+    CPUContext.call_conv = property(KernelCallConv)
+    for name in names[1:]:
+        setattr(CPUContext, name, _by_its_own(getattr(CPUContext, name)))
+    try:
+        yield
+    finally:
+        for name, value in inherited.items():
+            if value is None:
+                delattr(CPUContext, name)
+            else:
+                setattr(CPUContext, name, value)
 
 
 def _everything_below(library: Any) -> list[Any]:
@@ -131,7 +195,7 @@ def whole_program(entry_points: frozenset[str], calls: frozenset[str], kernels: 
     Without `kernels` functions may raise: they are called as numba calls them.
     """
     codegen = cpu_target.target_context.codegen()
-    library_class, set_env, call_conv = codegen._library_class, codegen.set_env, CPUContext.call_conv
+    library_class, set_env = codegen._library_class, codegen.set_env
 
     def set_env_if_linked(name: str, environment: Any) -> None:
         if codegen._engine.is_symbol_defined(name):
@@ -139,10 +203,9 @@ def whole_program(entry_points: frozenset[str], calls: frozenset[str], kernels: 
 
     _KernelLibrary.entry_points, _KernelLibrary.calls = entry_points, calls
     codegen._library_class, codegen.set_env = _KernelLibrary, set_env_if_linked
-    if kernels:
-        CPUContext.call_conv = property(KernelCallConv)
     try:
-        yield
+        with _kernel_calls() if kernels else contextlib.nullcontext():
+            yield
     finally:
-        codegen._library_class, CPUContext.call_conv = library_class, call_conv
+        codegen._library_class = library_class
         del codegen.set_env

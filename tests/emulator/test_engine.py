@@ -4,8 +4,12 @@ Covers: emulator/atomic, emulator/bug, emulator/engines/native, emulator/engines
 emulator/engines/whole_program
 """
 
+import signal
+import subprocess
+import sys
+
 import pytest
-from support import in_engine, random_program, state_after, state_of_seed
+from support import ROOT, in_engine, random_program, state_after, state_of_seed
 
 from emulator import engine
 from emulator.policy.policies import POLICIES
@@ -39,3 +43,50 @@ def test_an_engine_is_chosen_once_per_process():
 def test_an_unknown_engine_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="known: native, semaphore"):
         engine.choose("tachyon")
+
+
+SHARED_HELPER = """
+from numba import njit, types
+from emulator.engines.whole_program import whole_program
+
+def loop(a, b):
+    words = 0
+    for i in range(a, b, 3):
+        words += max(i, b) // 7 + 2**i
+    return words
+
+with whole_program(frozenset({"loop"}), frozenset()):
+    as_kernel = njit(error_model="numpy")(loop)
+    as_kernel.compile((types.int64, types.int64))
+as_numba = njit(error_model="numpy")(loop)
+print(as_kernel(1, 20) == as_numba(1, 20) == loop(1, 20))
+"""
+
+
+def test_what_numba_keeps_of_its_own_can_be_called_by_kernels_and_by_others():
+    run = subprocess.run([sys.executable, "-c", SHARED_HELPER], capture_output=True, text=True, cwd=ROOT)
+
+    assert (run.returncode, run.stdout) == (0, "True\n"), run.stderr
+
+
+RAISING = """
+from numba import njit, types
+from emulator.engines.whole_program import whole_program
+
+def negative(a, b):
+    if a < b:
+        raise ValueError
+    return a
+
+with whole_program(frozenset({"negative"}), frozenset()):
+    compiled = njit(negative)
+    compiled.compile((types.int64, types.int64))
+print(compiled(2, 1), flush=True)
+compiled(1, 2)
+"""
+
+
+def test_a_kernel_that_would_raise_stops_its_process():
+    run = subprocess.run([sys.executable, "-c", RAISING], capture_output=True, text=True, cwd=ROOT)
+
+    assert (run.returncode, run.stdout) == (-signal.SIGILL, "2\n"), run.stderr
