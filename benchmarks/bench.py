@@ -30,7 +30,7 @@ from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, environment
 from workers import interrupts
 from workers.host.fault_loop import measure_madvise_loop, measure_multi_fault
-from workers.host.line_latency import disagree, words
+from workers.host.line_latency import disagree, probe, words
 from workers.programs.program import STOP
 
 ROUND = 0.5  # seconds of one round
@@ -127,10 +127,10 @@ def scaling(figures: dict[str, Figure], record: Record, repeats: int) -> None:
     for variant in ("barrier", "arrive"):
         unsteady = 0
         for _ in range(PAIRS * repeats // 7 or 1):
-            probes, rates = record.probe_lines(), []
+            probes, rates = record.add_lines(probe()), []
             for cpus in (2, 16):
                 rates.append(fault_rate("refcount", cpus, variant, record, PAIR)["pf_per_min"])
-                probes += record.probe_lines()
+                probes += record.add_lines(probe())
             if disagree(probes):
                 unsteady += 1
             else:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.mm_types import (
     CACHE_LINE,
+    CONDITIONAL,
     EPOCH_BITS,
     EPOCH_MAX,
     FRAMES,
@@ -643,18 +643,6 @@ CHECKS: dict[str, Callable[[Frozen], int]] = {
     "locks": locks,
     "stale_tlb": stale_tlb,
 }
-
-
-CONDITIONAL = (  # checks that hold under some policies only: config.invariants
-    "pte_refcount",
-    "empty_tables",
-    "entries_counted",
-    "zeros_counted",
-    "no_visitors",
-    "percpu_counted",
-    "unwired",
-    "deltas",
-)
 
 
 def holds(views: Views, name: str) -> bool:

@@ -21,11 +21,11 @@ Lock order, outermost first (a CPU may take a lock only while it holds none furt
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from emulator import engine
+from emulator import lazy_numpy as np
 from emulator.knobs import KNOBS, SETTINGS
 
 CACHE_LINE = 64
@@ -67,6 +67,17 @@ EPOCH_BITS = 20  # of a tag in the TLB or the paging-structure cache
 EPOCH_MAX = (1 << EPOCH_BITS) - 1
 FLUSH_CEILING = 33  # pages; above that the whole TLB goes, Linux's tlb_single_page_flush_ceiling
 
+CONDITIONAL = (  # checks of an audit (checks.py) that hold under some policies only: config.invariants
+    "pte_refcount",
+    "empty_tables",
+    "entries_counted",
+    "zeros_counted",
+    "no_visitors",
+    "percpu_counted",
+    "unwired",
+    "deltas",
+)
+
 Line = dict[str, str]
 
 
@@ -77,24 +88,30 @@ def line(**fields: str) -> Line:
 
 @dataclass(frozen=True)
 class Struct:
-    """One structure: its dtype and the comment of each field."""
+    """One structure: the comment and the offset of each field, and its size in bytes."""
 
-    dtype: np.dtype
     comments: dict[str, str]
+    offsets: dict[str, int]
+    itemsize: int
+
+    @cached_property
+    def dtype(self) -> np.dtype:
+        """The layout as numpy has it."""
+        offsets = list(self.offsets.values())
+        names, formats = list(self.offsets), ["i8"] * len(offsets)
+        layout: Any = {"names": names, "formats": formats, "offsets": offsets, "itemsize": self.itemsize}
+        return np.dtype(layout)
 
 
 def struct(*lines: Line, align: int = CACHE_LINE) -> Struct:
     """Lay out `lines` one after another, each from a fresh multiple of `align` bytes."""
-    names: list[str] = []
-    offsets: list[int] = []
+    offsets: dict[str, int] = {}
     at = 0
     for fields in lines:
         for i, name in enumerate(fields):
-            names.append(name)
-            offsets.append(at + 8 * i)
+            offsets[name] = at + 8 * i
         at += -(-8 * len(fields) // align) * align
-    layout: Any = {"names": names, "formats": ["i8"] * len(names), "offsets": offsets, "itemsize": at}
-    return Struct(np.dtype(layout), {name: text for fields in lines for name, text in fields.items()})
+    return Struct({name: text for fields in lines for name, text in fields.items()}, offsets, at)
 
 
 CONFIG = struct(
@@ -900,7 +917,7 @@ class Geometry:
         counts, at, offsets = self.counts(), HEADER_BYTES, {}
         for name, (layout, rows) in VIEWS.items():
             offsets[name] = at
-            at += -(-counts[rows] * layout.dtype.itemsize // PAGE_SIZE) * PAGE_SIZE
+            at += -(-counts[rows] * layout.itemsize // PAGE_SIZE) * PAGE_SIZE
         return offsets, at
 
     def needs(self) -> int:

@@ -13,9 +13,9 @@ import os
 import time
 from pathlib import Path
 
-import numpy as np
 import posix_ipc
 
+from emulator import lazy_numpy as np
 from emulator.mm_types import PAGE_SIZE, VIEWS, Geometry
 
 _LIBC = ctypes.CDLL(None)

@@ -5,23 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import textwrap
-from collections.abc import Callable
 from typing import NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
 from emulator import engine as engines
-from emulator.knobs import KNOBS, SETTINGS
-from emulator.policy.policies import POLICIES
-from emulator.watch.points import POINTS
 from scenarios.session import ending, errors
-from scenarios.session.options import Lab, completing, engine_options, input_file, one_of, some_of
-from scenarios.session.style import default_width, styled
-from scenarios.traces.agreement import PT_RECLAIM, host_policy
-from scenarios.traces.timing import TIMINGS
-from scenarios.zoo.race import RACES, load_race
+from scenarios.session.style import styled
+from scenarios.zoo.race import RACES
 
 # name -> (module, the question it answers)
 SCENARIOS = {
@@ -78,6 +70,9 @@ LATER = {
         "command",
         "Random memory traces on this host's kernel and in the emulator: where do they differ?",
     ),
+    "list": ("scenarios.listing", "list_command", "List scenarios, policies, knobs, settings, engines, races, claims."),
+    "points": ("scenarios.listing", "points_command", "List the points where --kill and --stall can stop a process."),
+    "replay": ("scenarios.traces.replay_command", "command", "Run a memory trace: its figures, line by line."),
     "help": ("scenarios.manual", "command", "Explain a topic: traces, exit-status, json, explore, tutorial, ..."),
     "campaign": ("scenarios.campaign.command", "command", "Run a plan of commands on many processors or machines."),
     "soak": ("scenarios.soak", "command", "Run the full protocol clean for 1e10 page faults, resumably."),
@@ -169,92 +164,9 @@ def ptelab() -> None:
     """
 
 
-def _races() -> dict[str, str]:
-    return {f"race/{name}": load_race(name).text.splitlines()[0] for name in RACES}
-
-
-def _claims() -> dict[str, str]:
-    from scenarios.proofs.claims import CLAIMS
-
-    return {claim.name: claim.text for claim in CLAIMS.values()}
-
-
-# what `list` shows: name -> the names with what is said of each; those of ASKED only where they are asked for
-LISTS: dict[str, Callable[[], dict[str, str]]] = {
-    "scenarios": lambda: {name: question for name, (_, question) in SCENARIOS.items()},
-    "policies": lambda: {name: policy.title for name, policy in POLICIES.items()},
-    "knobs": lambda: {name: knob.effect for name, knob in KNOBS.items()},
-    "settings": lambda: {name: setting.effect for name, setting in SETTINGS.items()},
-    "engines": lambda: {"native": "compiled, LLVM atomics", "semaphore": "plain Python, POSIX semaphores"},
-    "races": _races,
-    "claims": _claims,
-}
-ASKED = ("races", "claims")
-
-
-def _entry(name: str, text: str, room: int) -> str:
-    """A name and its text, wrapped beside it, or below where the name is longer than the room."""
-    lines = textwrap.wrap(text, max(default_width() - room - 4, 20), break_on_hyphens=False)
-    first = [f"  {name:<{room}}  {lines.pop(0)}"] if len(name) <= room and lines else [f"  {name}"]
-    return "\n".join([*first, *(" " * (room + 4) + line for line in lines)])
-
-
-@ptelab.command("list")
-@click.argument("what", nargs=-1, shell_complete=completing(LISTS))
-def list_(what: tuple[str, ...]) -> None:
-    """List scenarios, policies, knobs, settings and engines; `list races claims`: those."""
-    what = tuple(name for words in what for name in words.split(","))
-    for name in what:
-        if name not in LISTS:
-            raise errors.unknown("list", name, LISTS)
-    parts = {name: LISTS[name]() for name in what or LISTS if what or name not in ASKED}
-    room = max(len(name) for names in parts.values() for name in names)
-    for title, names in parts.items():
-        click.echo(title)
-        for name, text in names.items():
-            click.echo(_entry(name, text, room))
-    if not what:
-        click.echo(f"{' and '.join(ASKED)}: ptelab list {' '.join(ASKED)}")
-
-
 @ptelab.group(cls=_Scenarios)
 def run() -> None:
     """Run a scenario, or race/NAME of the zoo (run NAME --help: its options; ptelab list races)."""
-
-
-@ptelab.command()
-@click.argument("file", callback=input_file)
-@click.option(
-    "--policy",
-    default="",
-    **some_of("policy", POLICIES),
-    help="The policies to run it under, one after another. [none; --host: this kernel's]",
-)
-@click.option("--host", is_flag=True, help="Record the trace on this host, too: where do its figures differ?")
-@click.option(
-    "--timing",
-    **one_of("timing", TIMINGS, optional=True),
-    help="A CPU for each thread: in the order of its calls, or as it comes. [all lines on one CPU]",
-)
-@engine_options
-def replay(file: str, policy: list[str], host: bool, timing: str | None, lab: Lab) -> int:
-    """Run a memory trace: its figures, line by line."""
-    from scenarios.traces.replay import command
-
-    if host and policy not in ([], ["none"], [PT_RECLAIM]):
-        raise errors.UserError(f"--host compares with policy none or {PT_RECLAIM}, not {','.join(policy)}")
-    if host and timing:
-        raise errors.UserError("--host follows the lines in their order; leave --timing out")
-    return command(file, policy or [host_policy() if host else "none"], lab, host, timing)
-
-
-@ptelab.command()
-def points() -> None:
-    """List the points where --kill and --stall can stop a process."""
-    room = max(map(len, POINTS))
-    for name, point in POINTS.items():
-        needs = f" ({point.needs})" if point.needs else ""
-        click.echo(_entry(name, f"{point.holds}{needs}; {point.where}", room))
 
 
 def command_line(arguments: list[str] | None = None) -> int:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 import click
-import numpy as np
 
+from emulator import lazy_numpy as np
 from emulator.mm_types import PCP_ROOM, Geometry
 from scenarios.session import options, report, session
 from scenarios.session.errors import UserError

@@ -5,7 +5,6 @@ A page is read where it lies: in the tree, or where the wheel has put it.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import click
@@ -24,6 +23,8 @@ def pages() -> dict[str, Path]:
     """The pages by name: what stands in docs/ of the tree, or beside what is installed."""
     if TREE.is_dir():
         return {path.stem: path for path in sorted(TREE.glob("*.md"))}
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
         files = distribution("ptelab").files or []
     except PackageNotFoundError:

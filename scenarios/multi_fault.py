@@ -24,7 +24,7 @@ from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, in_use
 from workers.host.fault_loop import HostUnavailable, measure_multi_fault
 from workers.host.kernel_facts import kernel_facts
-from workers.host.line_latency import disagree, words
+from workers.host.line_latency import disagree, probe, words
 from workers.programs.program import arrive, barrier, dontneed, jump, mmap, touch
 
 SLOT, TOUCHED = 8 << 20, 2 << 20
@@ -188,13 +188,13 @@ def steady_round(policy: str, cpus: int, repeat: int, setup: dict[str, Any], rec
     """One round, begun again while the latency of the lines that its CPUs share changes meanwhile. As `measure`."""
     shares = cpus > 1 and setup["variant"] != "processes" and setup["lab"].engine == "native"
     for _ in range(ATTEMPTS):
-        probes = record.line_ns[-1:] or record.probe_lines() if shares else []
+        probes = record.line_ns[-1:] or record.add_lines(probe()) if shares else []
         if policy == "host":
             one = host_round(cpus, setup, record)
         else:
             lab = setup["lab"]
             one = measure(policy, cpus, setup["variant"], setup["seconds"], lab.seed + repeat, lab, record)
-        probes = probes + record.probe_lines() if probes else []
+        probes = probes + record.add_lines(probe()) if probes else []
         if one is None or record.violations or not disagree(probes):
             break
         record.rounds_again += 1

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +52,8 @@ class State:
     """The totals so far: one per protocol, checks and engine. `file` is None if they are not to be kept."""
 
     def __init__(self, file: str | None, lab: options.Lab) -> None:
+        from importlib.metadata import version
+
         self.file = Path(file) if file else None
         self.protocol = protocol()
         self.totals: list[dict[str, Any]] = self._read()

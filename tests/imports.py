@@ -7,25 +7,40 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import click  # noqa: F401  what is light is imported once, before the processes part
-import multiprocess  # noqa: F401
-import numpy  # noqa: F401
 
-# the kernels, their compiler, the terminal, pages: what start-up time is made of
-HEAVY = {"emulator.atomic", "numba", "rich", "jinja2"}
+# the kernels, their compiler, arrays, processes, the terminal, pages, plans: what start-up time is made of
+HEAVY = {"emulator.atomic", "numba", "numpy", "multiprocess", "importlib.metadata", "rich", "jinja2", "html.parser"}
 
 
 def brought(names: Sequence[str]) -> dict[str, list[str]]:
     """Which of the heavy ones each module brings when it is imported, in a process of its own that had none."""
+    return _brought(importlib.import_module, names)
+
+
+def brought_by_help(lines: Sequence[str]) -> dict[str, list[str]]:
+    """Which of the heavy ones the help of each command brings, in a process of its own that had none."""
+    return _brought(_show_help, lines)
+
+
+def _show_help(line: str) -> None:
+    from scenarios.cli import command_line
+
+    with open(os.devnull, "w") as sys.stdout:
+        assert command_line([*line.split(), "--help"]) == 0
+
+
+def _brought(act: Callable[[str], Any], names: Sequence[str]) -> dict[str, list[str]]:
     found = {}
     for name in names:
         ours, theirs = os.pipe()
         if (child := os.fork()) == 0:
             status = 1
             try:
-                importlib.import_module(name)
+                act(name)
                 os.write(theirs, json.dumps(sorted(HEAVY & set(sys.modules))).encode())
                 status = 0
             finally:

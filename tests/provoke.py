@@ -44,7 +44,7 @@ from emulator.watch.shadow import (
 )
 from workers.instruments import Instruments
 from workers.machine import Machine
-from workers.processes import FORK
+from workers.processes import fork
 from workers.programs.program import STOP, mmap_file, touch
 
 ADDR, OTHER = 0x40_0000, 0x80_0000
@@ -281,7 +281,7 @@ PROVOCATIONS = {
 def provoke(action: Any, online: bool = True) -> str:
     """Run one provocation in a process of its own: the detector that fired, or `none`."""
     with Machine(Geometry(cpus=2, swap_pages=1), "none", Instruments(online=online)) as machine:
-        process = FORK.Process(target=action, args=(machine.m,), daemon=True)
+        process = fork().Process(target=action, args=(machine.m,), daemon=True)
         process.start()
         deadline = time.monotonic() + 20
         while machine.views["run"]["bug"][0] == 0 and process.is_alive() and time.monotonic() < deadline:

@@ -3,8 +3,10 @@
 import ast
 
 import pytest
-from imports import HEAVY, brought, inside
+from imports import HEAVY, brought, brought_by_help, inside
 from support import ROOT, in_engine
+
+from scenarios.cli import LATER, SCENARIOS
 
 TOPS = ("benchmarks", "scenarios", "workers", "emulator")
 FILES = {
@@ -38,6 +40,12 @@ def test_an_import_inside_a_function_brings_what_its_file_does_without(heavy):
 
 def test_what_tells_and_what_starts_imports_no_kernel(heavy):
     assert {name: heavy[name] for name in heavy if name.startswith(LIGHT) and heavy[name]} == {}
+
+
+def test_help_imports_nothing_heavy():
+    lines = ["", "run", *LATER, *(f"run {name}" for name in SCENARIOS), "run race/no-flush"]
+
+    assert {line: found for line, found in in_engine("native", brought_by_help, lines).items() if found} == {}
 
 
 def test_a_needless_import_would_be_seen():

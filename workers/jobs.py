@@ -6,10 +6,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import multiprocess.connection
-
 from workers import interrupts
-from workers.processes import FORK, child_main
+from workers.processes import child_main, fork, wait_for
 from workers.telling.postmortem import MachineFailed
 from workers.vigil import LOOK_SECONDS, Vigil
 
@@ -29,7 +27,7 @@ def in_processes(
             while waiting and len(running) < jobs:
                 task = waiting.pop()
                 _start(body, task, name_of(task), running, vigil)
-            for pipe in multiprocess.connection.wait(list(running), LOOK_SECONDS):
+            for pipe in wait_for(list(running), LOOK_SECONDS):
                 process, name = running[pipe]
                 try:
                     answer = pipe.recv()
@@ -48,13 +46,13 @@ def in_processes(
 
 def _start(body: Callable[[Any], Any], task: Any, name: str, running: dict[Any, Any], vigil: Vigil) -> None:
     """Fork the process of a task."""
-    ours, theirs = FORK.Pipe(duplex=False)
+    ours, theirs = fork().Pipe(duplex=False)
 
     def work(_m: Any, _cpu: int) -> None:
         ours.close()
         theirs.send(body(task))
 
-    process = FORK.Process(target=child_main, args=(os.getpid(), work, None, 0), name=name, daemon=True)
+    process = fork().Process(target=child_main, args=(os.getpid(), work, None, 0), name=name, daemon=True)
     with interrupts.held_back():
         process.start()
         running[ours] = process, name

@@ -17,11 +17,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import multiprocess
-import multiprocess.connection
-import numpy as np
-
 from emulator import engine
+from emulator import lazy_numpy as np
 from emulator.mm_types import FLUSH_CEILING, PCP_BATCH, PCP_HIGH, Geometry
 from emulator.pgtable_types import TABLE_INSTALLED
 from emulator.policy.policies import POLICIES
@@ -29,7 +26,7 @@ from emulator.program.insn import report_no_progress, run_coordinator, run_cpu, 
 from emulator.segment import Segment
 from workers import interrupts
 from workers.instruments import PLAIN, Instruments
-from workers.processes import FORK, child_main, spin_for
+from workers.processes import child_main, fork, spin_for, wait_for
 from workers.programs.program import Insn, assemble
 from workers.stops import Aftermath, Stops
 from workers.telling.postmortem import MachineFailed, describe_death, describe_stuck
@@ -155,7 +152,7 @@ class Machine:
         self._started = True
 
     def _spawn(self, name: str, entry: Any, cpu: int) -> None:
-        process = FORK.Process(target=child_main, args=(os.getpid(), entry, self.m, cpu), name=name, daemon=True)
+        process = fork().Process(target=child_main, args=(os.getpid(), entry, self.m, cpu), name=name, daemon=True)
         with interrupts.held_back():
             process.start()
             self._processes.append(process)
@@ -263,7 +260,7 @@ class Machine:
         """Sleep until a process ends or the time is over; True if all have ended. Raises MachineFailed on a death."""
         running = self._running()
         if running:
-            multiprocess.connection.wait([process.sentinel for process in running], seconds)
+            wait_for([process.sentinel for process in running], seconds)
             if self.stops.holding_up():
                 self._watchdog = Watchdog(self.views, self.geometry, self._patience)
             elif self._started and (stuck := self._watchdog.look(self.pids)):

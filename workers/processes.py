@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any
-
-import multiprocess
 
 from workers import interrupts
 from workers.parent import die_with
 
-FORK = multiprocess.get_context("fork")
 SHORT_SPIN, LONG_SPIN = 1, 4000  # pauses before a waiting CPU sleeps: with too few processors, with enough
+
+
+@cache
+def fork() -> Any:
+    """What makes processes and pipes, imported when there is one to make."""
+    import multiprocess
+
+    return multiprocess.get_context("fork")
+
+
+def wait_for(objects: list[Any], seconds: float) -> list[Any]:
+    """Those of these pipes and sentinels that are ready, after so many seconds at most."""
+    from multiprocess.connection import wait
+
+    ready: list[Any] = wait(objects, seconds)
+    return ready
 
 
 def processors() -> int:

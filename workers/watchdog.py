@@ -17,8 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.mm_types import Geometry
 from workers.telling.waits import owners
 

@@ -34,6 +34,10 @@ PLAIN_LOAD, PLAIN_STORE, DATA_RACE, ISSUE, BLOCKED, WOKEN, RMB, ADDRESS, DEPENDS
 )
 
 
+class TooManyTasks(Exception):
+    """The program has more tasks and words in flight than a search can tell apart."""
+
+
 def more(n: int) -> int:
     """What the log says of an access to `n` words. Raises ValueError if it has no room for them."""
     if not 0 < n <= MOST_WORDS:

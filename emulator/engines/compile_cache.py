@@ -19,7 +19,6 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
@@ -52,6 +51,8 @@ def kernel_files() -> list[Path]:
 
 def key(sources: tuple[str, ...]) -> str:
     """A hash of the build, the sources, numba, llvmlite, Python and the processor, wherever the sources lie."""
+    from importlib.metadata import version
+
     digest = hashlib.sha256()
     apart = engine.BODIES if engine.compiles(engine.BODIES) else ""
     build = f"{engine.debug()} {apart if engine.debug() else engine.families()}"

@@ -39,13 +39,10 @@ from emulator.engines.access_log import (
     RELEASE,
     WOKEN,
     WRITE,
+    TooManyTasks,
     more,
 )
 from emulator.engines.explore import FULL, MAX_TASKS, RELEASING, Field, Task, World, world
-
-
-class TooManyTasks(Exception):
-    """The program has more tasks and words in flight than a search can tell apart."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from emulator.checks import CONDITIONAL
-from emulator.mm_types import CACHE_LINE, CONFIG, Geometry
+from emulator.mm_types import CACHE_LINE, CONDITIONAL, CONFIG, Geometry
 
 # Policy.pin: what keeps a PTE table from going under a visitor, and what is counted of it
 PIN_NONE = 0  # mmap_lock or an rmap lock: nobody frees a table without both

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.pgtable_types import PAGE_SHIFT, PGDIR_SHIFT, PMD_SHIFT, PUD_SHIFT
 from scenarios.advice.needed import intervals, spans, units
 from workers.host.process_files import Vma

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.pgtable_types import PAGE_SHIFT, PGDIR_SHIFT, PMD_SHIFT, PTRS_PER_PTE, PUD_SHIFT
 from workers.host.page_scan import FILE, GUARD, HUGE, PFNZERO, PRESENT, RANGE, WRITTEN
 from workers.host.process_files import Vma

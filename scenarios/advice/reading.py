@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.pgtable_types import PMD_SHIFT, PMD_SIZE
 from scenarios.advice import by_mapping
 from scenarios.advice.by_mapping import Mapping

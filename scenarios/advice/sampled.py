@@ -6,8 +6,7 @@ import statistics
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.pgtable_types import PMD_SHIFT, PMD_SIZE
 from scenarios.advice.needed import units
 from workers.host.call_sample import Calls

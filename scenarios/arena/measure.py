@@ -9,8 +9,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.mm_types import REUSE_BUCKETS
 from emulator.policy.policies import POLICIES
 from emulator.uapi import Op

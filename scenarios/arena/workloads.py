@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.mm_types import PAGE_SIZE, PCP_HIGH, PCP_ROOM, Geometry
 from emulator.uapi import MADV_PAGEOUT
 from workers.programs.image import BASE_KB, LIBRARIES, image

@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from scenarios.campaign.exploration import Exploration
+from scenarios.campaign.farm import opened
 from scenarios.campaign.plan import Task, read_plan
 from scenarios.campaign.results import Results, key_of
 from scenarios.campaign.revision import revision
@@ -180,8 +181,6 @@ def _conduct(
     record: Record, campaign: Campaign, scheduler: str | None, tls: dict[str, str], most: int, json_file: str | None
 ) -> int:
     """Run a campaign, then show and write its record; the exit status."""
-    from scenarios.campaign.farm import opened
-
     began = time.monotonic()
     if campaign.skipped:
         note(f"{many(campaign.skipped, 'task')} done before, as {campaign.results.file} says; {campaign.left:,} left")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from scenarios.session.record import commit
@@ -19,6 +18,8 @@ def revision() -> str:
     known = commit()
     if known is not None and not known.endswith("+"):
         return known
+    from importlib.metadata import version
+
     digest = hashlib.sha256()
     for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())

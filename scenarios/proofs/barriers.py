@@ -20,13 +20,12 @@ from typing import Any
 
 import click
 
-from emulator.engines.store_buffer import TooManyTasks
+from emulator.engines.access_log import TooManyTasks
 from scenarios.proofs.finding import Plan, machine_for
 from scenarios.proofs.subject import names, subject
 from scenarios.session import errors, options, report, session
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record, check_writable
-from workers.explorer.barriers import counting, left_out, sites
 
 HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
 MOST = 200
@@ -96,6 +95,7 @@ class Scenes:
 
     def measure(self, of: Sequence[Any]) -> None:
         """Run each scene a few times under sc."""
+        from workers.explorer.barriers import counting
         from workers.explorer.hunt import Budget, search
 
         with Progress("scenes") as bar:
@@ -126,6 +126,7 @@ class Scenes:
 
 def _without(row: Row, name: str, memory: str, most: int) -> bool:
     """Search a scene without a barrier; enter what is found."""
+    from workers.explorer.barriers import left_out
     from workers.explorer.counterexample import shrink
 
     machine = _machine(name, memory)
@@ -189,6 +190,8 @@ def write(file: str, rows: Sequence[Row], check: bool = False) -> None:
 @options.output_options
 def barriers_command(only: str, executions: int, document: str | None, json_file: str | None) -> int:
     """Run it; the exit status."""
+    from workers.explorer.barriers import sites
+
     check_writable(document)
     lab = options.Lab(engine="explore", json_file=json_file, checks="online")
     lab.choose_engine()

@@ -31,7 +31,6 @@ from scenarios.session.options import MODELS
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record, check_writable
 from scenarios.zoo.race import Subject
-from workers.explorer.tracer import kernel_functions
 from workers.telling.story import STORY_LINES, WHOLE
 
 ALONE = (
@@ -201,6 +200,7 @@ def _refuse_unused(parameters: Sequence[str], name: str) -> None:
 def _targets(text: str) -> tuple[str, ...]:
     """The kernel functions of --target. Raises UserError for one that does not exist."""
     from workers.explorer.explored_machine import ExploredMachine  # noqa: F401 - every kernel is loaded
+    from workers.explorer.tracer import kernel_functions
 
     words = tuple(filter(None, (word.strip() for word in text.split(","))))
     if words:

@@ -6,12 +6,14 @@ import shlex
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from emulator.engines.store_buffer import TooManyTasks
+from emulator.engines.access_log import TooManyTasks
 from scenarios.session import errors
 from scenarios.session.record import Record
 from scenarios.zoo.race import Subject
 from workers.explorer.data_race import DataRace, data_race_lines, why_unordered
 from workers.explorer.deadlock import deadlock_lines
+from workers.explorer.prefix import WHOLE as WHOLE_PATH
+from workers.explorer.prefix import parse, spell
 from workers.instruments import Instruments
 from workers.telling.story import STORY_LINES, WHOLE, story_of
 from workers.telling.waits import wait_edges
@@ -176,7 +178,6 @@ def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Fi
 def _explore_shards(of: Subject, plan: Plan, progress: Any) -> Finding:
     """Search below each prefix of a plan until one fails or the budget is spent. Raises UserError."""
     from workers.explorer.hunt import Budget, Verdict
-    from workers.explorer.prefix import WHOLE, parse, spell
     from workers.explorer.shard import Shard, search_below
 
     if plan.memory != "sc" or of.crashes or plan.targets:
@@ -190,7 +191,7 @@ def _explore_shards(of: Subject, plan: Plan, progress: Any) -> Finding:
             told: dict[str, Any] = {"prefix": text, "bound": plan.bound}
             seconds, executions = plan.seconds - total.seconds, plan.executions - total.executions
             if seconds <= 0 or executions <= 0:
-                found.shards.append({**told, "executions": 0, "path": WHOLE, "open": [], "bounded": False})
+                found.shards.append({**told, "executions": 0, "path": WHOLE_PATH, "open": [], "bounded": False})
                 continue
             shard = Shard(machine, prefix, plan.bound)
             one = search_below(machine, shard, Budget(seconds, executions), progress)

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from emulator import engine
-from emulator.engines.store_buffer import TooManyTasks
+from emulator.engines.access_log import TooManyTasks
 from scenarios.session import errors, options, report, session
 from scenarios.session.options import MODELS
 from scenarios.session.progress import Progress

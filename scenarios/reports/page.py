@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from scenarios.reports.advised import advised_sections
+from scenarios.reports.embedded import DATA_ID
 from scenarios.reports.extra import library
 from scenarios.reports.figures import Plot, style_sheet
 from scenarios.reports.memory import arena_sections, held_sections, replay_section, whatif_sections
-from scenarios.reports.reading import DATA_ID, Run, embedded
+from scenarios.reports.reading import Run, embedded
 from scenarios.reports.section import Lines, Section, StoryTable, Table
 from scenarios.reports.stories import explored_sections, violation_sections
 from scenarios.reports.throughput import sections as throughput_sections

@@ -6,14 +6,12 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 from scenarios.reports.extra import ReportError
 
 SCHEMA = 1
-DATA_ID = "ptelab-records"
 KEYS = {"schema": int, "scenario": str, "command": str, "environment": dict, "rows": list, "verdict": str}
 
 
@@ -46,25 +44,6 @@ class Run:
         """Where it was made."""
         env = self.data["environment"]
         return f"{env.get('processors', '?')} x {env.get('processor_model', '?')}, Linux {env.get('kernel', '?')}"
-
-
-class _Embedded(HTMLParser):
-    """The text of the script element that holds the records of a report."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inside = False
-        self.text: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.inside = tag == "script" and ("id", DATA_ID) in attrs
-
-    def handle_endtag(self, tag: str) -> None:
-        self.inside = False
-
-    def handle_data(self, data: str) -> None:
-        if self.inside:
-            self.text.append(data)
 
 
 def embedded(runs: Sequence[Run]) -> str:
@@ -103,9 +82,9 @@ def read_runs(file: str) -> list[Run]:
     text = _text_of(file)
     name = "stdin" if file == "-" else Path(file).name
     if text.lstrip()[:1] == "<":
-        parser = _Embedded()
-        parser.feed(text)
-        text = "".join(parser.text)
+        from scenarios.reports.embedded import records_in
+
+        text = records_in(text)
         if not text:
             raise ReportError(f"{file} is no report of ptelab: it holds no records")
     try:

@@ -9,7 +9,6 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +75,8 @@ def machine_use(began: tuple[int, int]) -> dict[str, float]:
 
 def environment(seed: int, began: tuple[int, int] = (0, 0)) -> dict[str, Any]:
     """Where and with what a run was made, and how busy the machine was since `began`."""
+    from importlib.metadata import version
+
     return {
         **machine_use(began),
         "processors": len(os.sched_getaffinity(0)),
@@ -148,11 +149,8 @@ class Record:
         self.signals += signals[:room]
         self.more_signals += len(signals[room:])
 
-    def probe_lines(self) -> list[float]:
-        """Measure and enter how long a line takes between two processors: a list of one value, or of none."""
-        from workers.host.line_latency import probe
-
-        latency = probe()
+    def add_lines(self, latency: float | None) -> list[float]:
+        """Enter how long a line takes between two processors, None if nobody knows: a list of one value, or of none."""
         probed = [] if latency is None else [latency]
         self.line_ns += probed
         return probed

@@ -21,7 +21,6 @@ from scenarios.session.record import Record
 from scenarios.traces.agreement import Difference, differences, host_policy, largest
 from scenarios.traces.random_trace import NEVER, random_lines
 from scenarios.traces.recorder import NotTheSame, record
-from scenarios.traces.replay import replay_trace
 from scenarios.traces.trace import Trace, TraceError, parse_text
 from scenarios.traces.verbs import FORKS, VERBS, WORDS
 from workers.host.fault_loop import HostUnavailable
@@ -67,6 +66,8 @@ def compare(lines: list[str], policy: str) -> Outcome:
 
 def _replayed(trace: Trace, policy: str) -> list[str]:
     """The rows of a replay; a machine that was not sound has one more, which no host has."""
+    from scenarios.traces.replay import replay_trace
+
     result = replay_trace(trace, policy)
     broken = [f"check {name}: {count} violations" for name, count in result.checks.items() if count]
     if result.violation is not None:

@@ -14,9 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from emulator import engine
+from emulator import lazy_numpy as np
 from emulator.checks import audit
 from emulator.mm_types import PCP_ROOM, Geometry
 from emulator.segment import SegmentTooLarge
@@ -144,7 +143,7 @@ def replay_on(
         )
 
 
-def command(path: str, policies: Sequence[str], lab: Lab, host: bool = False, timing: str | None = None) -> int:
+def replay_file(path: str, policies: Sequence[str], lab: Lab, host: bool = False, timing: str | None = None) -> int:
     """Replay a trace and print its rows, and nothing else, on stdout; the exit status. With `host` compare them.
 
     The rows of each of several policies stand behind a comment with its name.

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-import numpy as np
 
+from emulator import lazy_numpy as np
 from emulator.policy.policies import POLICIES
 from emulator.segment import SegmentTooLarge
 from emulator.uapi import Op

@@ -1,6 +1,6 @@
 """The segment of shared memory.
 
-Covers: emulator/mm_types
+Covers: emulator/mm_types, emulator/lazy_numpy
 """
 
 import os

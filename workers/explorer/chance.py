@@ -8,8 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.engines.access_log import WORD_MASK
 from emulator.engines.explore import NEVER, World
 from workers.explorer.search import carry_on

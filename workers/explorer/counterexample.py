@@ -11,8 +11,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.engines import partial_order
 from emulator.engines.explore import MAX_STEPS, MAX_TASKS, NEVER, World, world
 from emulator.engines.partial_order import S_FROM, S_TASK, S_TO

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from emulator import engine
+from emulator import lazy_numpy as np
 from emulator.checks import audit
 from emulator.cpu.idle import exit_idle
 from emulator.engines.explore import MAX_STEPS, Crash, attach, world

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import multiprocess.connection
-
 from emulator.engines.explore import NEVER, world
 from workers import interrupts
 from workers.explorer.chance import Follow, Pct, RandomWalk
@@ -17,7 +15,7 @@ from workers.explorer.explored_machine import ExploredMachine, Outcome
 from workers.explorer.schedule import frames_of
 from workers.explorer.search import Deepening, InTurn, Search, Strategy
 from workers.explorer.tracer import kernel_frames
-from workers.processes import FORK
+from workers.processes import fork, wait_for
 from workers.telling.postmortem import MachineFailed
 from workers.vigil import LOOK_SECONDS, Vigil
 
@@ -180,8 +178,8 @@ def _in_processes(machine: ExploredMachine, searches: Sequence[Fresh], budget: B
     pipes: list[Any] = []
     children: list[Any] = []
     for fresh in searches:
-        ours, theirs = FORK.Pipe(duplex=False)
-        child = FORK.Process(target=_child, args=(machine, fresh, budget, theirs, os.getpid()), daemon=True)
+        ours, theirs = fork().Pipe(duplex=False)
+        child = fork().Process(target=_child, args=(machine, fresh, budget, theirs, os.getpid()), daemon=True)
         with interrupts.held_back():
             child.start()
             children.append(child)
@@ -193,7 +191,7 @@ def _in_processes(machine: ExploredMachine, searches: Sequence[Fresh], budget: B
         left = list(pipes)
         while left:
             vigil.look()
-            for pipe in multiprocess.connection.wait(left, LOOK_SECONDS):
+            for pipe in wait_for(left, LOOK_SECONDS):
                 number = pipes.index(pipe)
                 try:
                     verdicts[number], ended = pipe.recv()

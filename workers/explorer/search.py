@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.engines import partial_order
 from emulator.engines.access_log import COUNT_BIT, COUNT_MASK, KIND_BIT, KIND_MASK, TASK_BIT, WORD_MASK
 from emulator.engines.explore import MAX_STEPS, MAX_TASKS, NEVER, World

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.engines import partial_order
 from emulator.engines.explore import World, world
 from emulator.engines.partial_order import CHOSEN, DONE, S_FROM, S_TASK, S_TO, SLEEP, SPENT, TODO

@@ -23,12 +23,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import multiprocess.connection
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.mm_types import Geometry
 from emulator.segment import Segment, SegmentTooLarge
-from workers.processes import FORK, child_main, spin_for
+from workers.processes import child_main, fork, spin_for, wait_for
 from workers.telling.postmortem import MachineFailed
 from workers.vigil import Vigil
 from workers.watchdog import process_seconds
@@ -155,7 +153,7 @@ def prepare(cpus: int) -> tuple[ModuleType, Segment, Any]:
 
 def in_child(body: Callable[[], Any], look: Callable[[], None] | None = None) -> Any:
     """What `body` returns or raises in a forked child, which never outlives this call; `look` is called meanwhile."""
-    receiver, sender = FORK.Pipe(duplex=False)
+    receiver, sender = fork().Pipe(duplex=False)
 
     def run(_m: Any, _cpu: int) -> None:
         receiver.close()
@@ -165,7 +163,7 @@ def in_child(body: Callable[[], Any], look: Callable[[], None] | None = None) ->
             answer = error
         sender.send(answer)
 
-    leader = FORK.Process(target=child_main, args=(os.getpid(), run, None, 0), name="host")
+    leader = fork().Process(target=child_main, args=(os.getpid(), run, None, 0), name="host")
     try:
         leader.start()
         sender.close()  # so that its death is an end of file
@@ -226,7 +224,7 @@ def _multi_fault(
     memory = None  # stays mapped until all have stopped
     if variant == "processes":
         for i in range(cpus):
-            processes.append(FORK.Process(target=child_main, args=(os.getpid(), _own_slot(loops), m, i), daemon=True))
+            processes.append(fork().Process(target=child_main, args=(os.getpid(), _own_slot(loops), m, i), daemon=True))
     else:
         base, memory = _map(cpus * loops.SLOT)
         for i in range(cpus):
@@ -264,7 +262,7 @@ def _own_slot(loops: ModuleType) -> Callable[[Any, int], None]:
 
 def _watch(segment: Segment, processes: list[Any], seconds: float) -> None:
     """Sleep until a process ends or the time is over. Raises MachineFailed on a death, HostUnavailable."""
-    multiprocess.connection.wait([process.sentinel for process in processes if process.exitcode is None], seconds)
+    wait_for([process.sentinel for process in processes if process.exitcode is None], seconds)
     for number, process in enumerate(processes):
         if process.exitcode not in (None, 0):
             raise MachineFailed(f"process {number} of the measurement of the real kernel {_how(process.exitcode)}")

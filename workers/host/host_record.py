@@ -11,8 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator import uapi
 from emulator.mm_types import PAGE_SIZE, RECORD
 from emulator.pgtable_types import PGDIR_SHIFT

@@ -15,8 +15,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from workers.host.process_files import NotReadable, Vma, reading
 
 PAGE_SHIFT = 12
@@ -32,7 +31,7 @@ _REGIONS = 1 << 13  # of one call: 192 kB
 _PIECE = 1 << 40  # bytes of addresses: a piece of a wide process
 _FEW, _MOST_THREADS = 8, 8  # pieces that one thread looks at; threads for more
 
-RANGE = np.dtype([("start", np.int64), ("end", np.int64), ("categories", np.int64)])  # struct page_region
+RANGE = [("start", "i8"), ("end", "i8"), ("categories", "i8")]  # struct page_region
 
 # bits of a word of /proc/PID/pagemap
 _PM_PRESENT, _PM_SWAP, _PM_FILE, _PM_GUARD, _PM_WP = 63, 62, 61, 58, 57

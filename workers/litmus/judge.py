@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.engines.explore import MAX_STEPS, world
 from emulator.engines.race_detector import RaceDetector
 from workers.explorer.search import Search

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator import uapi
 from emulator.mm_types import INSN, PAGE_SIZE
 from emulator.uapi import (

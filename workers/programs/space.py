@@ -10,8 +10,7 @@ answer depends on it.
 
 from __future__ import annotations
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.mm_types import PAGE_SIZE
 from emulator.uapi import EBUS, EFAULT, EINVAL, ENOMEM
 

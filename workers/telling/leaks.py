@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.checks import Frozen, holds
 from emulator.mm_types import FRAMES, GATHER_PAGES, GATHER_TABLES, TABLES, Geometry
 from emulator.pgtable_types import TABLE_ALLOCATED, TABLE_FREE, TABLE_LIMBO, TABLE_STATES, TABLE_UNHOOKED

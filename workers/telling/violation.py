@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from emulator.mm_types import RCU_AGES, TRACE_ENTRIES, Geometry
 from emulator.pgtable_types import PMD_SHIFT, POISON, PTRS_PER_PTE, TABLE_STATES
 from emulator.watch.bugs import BUGS, Bug
@@ -235,7 +233,7 @@ def _rcu_state(views: Mapping[str, Any], geometry: Geometry) -> dict[str, Any]:
         "gp_seq": int(views["rcu"]["gp_seq"][0]),
         "gp_completed": int(views["rcu"]["gp_completed"][0]),
         "waits_for": [who(geometry, n) for n in unquiet(views, geometry)],
-        "in_read_section": [int(n) for n in np.flatnonzero(views["cpu"]["rcu_nesting"])],
+        "in_read_section": [cpu for cpu, depth in enumerate(views["cpu"]["rcu_nesting"]) if depth],
         "ages": [int(n) for n in views["rcu_age"]["count"][:RCU_AGES]],
     }
 

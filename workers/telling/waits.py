@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.mm_types import FLUSH_PENDING, TABLES, Geometry
 from emulator.pgtable_types import TABLE_LIMBO
 from emulator.watch.waits import Wait

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from emulator import lazy_numpy as np
 from emulator.mm_types import LIFE, TABLES, TRACE_ENTRIES, Geometry
 from emulator.watch.points import POINTS, point_name
 from emulator.watch.waits import WAIT_TEXT, Wait

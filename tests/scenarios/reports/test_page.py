@@ -15,9 +15,10 @@ import pytest
 from command import ptelab
 
 from scenarios.cli import command_line
+from scenarios.reports.embedded import DATA_ID
 from scenarios.reports.extra import ReportError, library, missing
 from scenarios.reports.page import all_sections, page, plots
-from scenarios.reports.reading import DATA_ID, Run, read_runs
+from scenarios.reports.reading import Run, read_runs
 
 RECORDS = Path(__file__).with_name("records")
 EVIL = "\"><script>alert(1)</script><b onload=x>&'$x_1$"

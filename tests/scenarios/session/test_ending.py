@@ -40,6 +40,7 @@ COMMANDS = {
     "whatif": ["whatif", "--help"],
     "report": ["report", "--help"],
     "compare": ["compare", "--help"],
+    "campaign": ["campaign", "--help"],
     "arena": ["arena", *PLAIN, "--workload", "zero-sparse", "--scale", "25600", "--repeat", "1"],
     "run arena": ["run", "arena", *PLAIN, "--workload", "zero-sparse", "--scale", "25600", "--repeat", "1"],
     "run multi-fault": ["run", "multi-fault", *PLAIN, "--cpus", "1", "--repeat", "1", "--seconds", "0.05", "--no-host"],

@@ -2,7 +2,8 @@
 
 The model knows nothing of the emulator: pages and tables are sets, VMAs a list. Units are pages.
 
-Covers: emulator/pages/vma, emulator/syscalls/m*, emulator/syscalls/vma_pieces, emulator/tables/mmu_gather
+Covers: emulator/pages/vma, emulator/syscalls/m*, emulator/syscalls/vma_pieces, emulator/tables/mmu_gather,
+scenarios/traces/replay_command
 """
 
 from __future__ import annotations
