@@ -26,6 +26,18 @@ def brought_by_help(lines: Sequence[str]) -> dict[str, list[str]]:
     return _brought(_show_help, lines)
 
 
+def scipy_and_product() -> list[Any]:
+    """Whether scipy.linalg is loaded once an engine is prepared, and a product of numba's, which needs it."""
+    from numba import njit
+    from numpy import array, dot
+
+    from emulator import engine
+
+    engine.prepare()
+    loaded = "scipy.linalg" in sys.modules
+    return [loaded, float(njit(lambda a, b: dot(a, b))(array([1.0, 2.0]), array([3.0, 4.0])))]
+
+
 def _show_help(line: str) -> None:
     from scenarios.cli import command_line
 

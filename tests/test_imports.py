@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from imports import HEAVY, brought, brought_by_help, inside
+from imports import HEAVY, brought, brought_by_help, inside, scipy_and_product
 from support import ROOT, in_engine
 
 from scenarios.cli import LATER, SCENARIOS
@@ -46,6 +46,11 @@ def test_help_imports_nothing_heavy():
     lines = ["", "run", *LATER, *(f"run {name}" for name in SCENARIOS), "run race/no-flush"]
 
     assert {line: found for line, found in in_engine("native", brought_by_help, lines).items() if found} == {}
+
+
+@pytest.mark.parametrize("engine", ["native", "explore"])
+def test_an_engine_is_prepared_without_scipy_and_numba_keeps_it(engine):
+    assert in_engine(engine, scipy_and_product) == [False, 11.0]
 
 
 def test_a_needless_import_would_be_seen():

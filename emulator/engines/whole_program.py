@@ -4,13 +4,15 @@ Numba makes a finished library of every function: it links everything the functi
 machine code. For a hundred small kernels that call each other that is five minutes. Linked and optimized once, in the
 entry point, it is seconds, and the optimizer sees the same program. Kernels raise nothing, so they need none of what
 numba's calls carry for that: they return a value in a register, and no status (KernelCallConv). This is the one place
-that reaches into numba's private parts (numba.core.codegen and numba.core.callconv, versions 0.60 to 0.68).
+that reaches into numba's private parts (numba.core.codegen and .callconv, numba.np.linalg, versions 0.60 to 0.68).
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from llvmlite import ir
@@ -19,6 +21,7 @@ from numba.core.callconv import RETCODE_NONE, RETCODE_OK, CPUCallConv, Status, e
 from numba.core.codegen import JITCodeLibrary
 from numba.core.cpu import CPUContext
 from numba.core.registry import cpu_target
+from numba.np import linalg
 
 
 class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
@@ -188,12 +191,27 @@ def _everything_below(library: Any) -> list[Any]:
     return list(found)[-2::-1]
 
 
+def _arrays_without_scipy() -> None:
+    """Import numba's functions of arrays: it loads scipy.linalg to see if it is there, a third of a warm start.
+
+    What needs it still loads it when it is compiled.
+    """
+    ensure_blas = linalg.ensure_blas
+    if find_spec("scipy") is not None:
+        linalg.ensure_blas = lambda: None
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = ensure_blas
+
+
 @contextlib.contextmanager
 def whole_program(entry_points: frozenset[str], calls: frozenset[str], kernels: bool = True) -> Iterator[None]:
     """Inside this block numba links and optimizes only `entry_points`; functions named in `calls` stay calls.
 
     Without `kernels` functions may raise: they are called as numba calls them.
     """
+    _arrays_without_scipy()
     codegen = cpu_target.target_context.codegen()
     library_class, set_env = codegen._library_class, codegen.set_env
 
