@@ -189,11 +189,12 @@ def _command_line(arguments: list[str] | None) -> int:
         click.echo(error.format_message(), err=True)
         return errors.USAGE
     except click.ClickException as error:
-        return _complain(error.format_message().replace("\n", " "))
+        return _complain(error.format_message())
 
 
 def _complain(text: str) -> int:
-    sys.stderr.write(f"ptelab: {text}\n")
+    words = " ".join(text.split())  # what was typed may hold anything; a line is a line, and commands no terminal
+    sys.stderr.write(f"ptelab: {''.join(one if one.isprintable() else ascii(one)[1:-1] for one in words)}\n")
     return errors.USAGE
 
 

@@ -43,10 +43,10 @@ class Campaign:
         self.results, self.verdicts = results, Verdicts()
         self.done = self.skipped = 0
         before: dict[Any, dict[str, Any]] = {}
-        shards: dict[str, list[dict[str, Any]]] = {}
-        for line in results.before():
+        shards: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+        for number, line in results.before():
             if line["exploration"] and line["revision"] == revision():
-                shards.setdefault(line["exploration"], []).append(line)
+                shards.setdefault(line["exploration"], []).append((number, line))
             else:
                 before[key_of(line)] = line
         self.waiting: list[Task] = []
@@ -62,10 +62,13 @@ class Campaign:
                 self.skipped += 1
         self.waiting.reverse()
 
-    def _go_on(self, exploration: Exploration, lines: Iterable[dict[str, Any]]) -> None:
-        """Take up an exploration where its lines have left it."""
-        for line in lines:
-            exploration.replay(line)
+    def _go_on(self, exploration: Exploration, lines: Iterable[tuple[int, dict[str, Any]]]) -> None:
+        """Take up an exploration where its lines have left it. Raises UserError."""
+        for number, line in lines:
+            try:
+                exploration.replay(line)
+            except (LookupError, TypeError, ValueError):
+                raise self.results.refused(number) from None
             self.verdicts.add(line)
             self.skipped += 1
         self.explorations[exploration.task.command] = exploration

@@ -6,6 +6,7 @@ task is lost. Dask is told never to run a task again that has taken its worker w
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import queue
@@ -66,10 +67,12 @@ def opened(scheduler: str | None, tls: Mapping[str, str], most: int) -> Iterator
             stack.enter_context(cluster)
             client = stack.enter_context(Client(cluster))
         else:
+            security = Security(**tls)
             try:
-                client = Client(scheduler, timeout=CONNECT_SECONDS, security=Security(**tls) if tls else None)
-            except (OSError, ValueError, RuntimeError) as error:
-                words = " ".join(str(error).split()) or type(error).__name__
+                asyncio.run(asyncio.wait_for(_greeted(scheduler, security), CONNECT_SECONDS + 1))
+                client = Client(scheduler, timeout=CONNECT_SECONDS, security=security)
+            except (OSError, TypeError, ValueError, RuntimeError) as error:
+                words = " ".join(str(error).split()) or "what is there gives no answer"
                 raise errors.UserError(
                     f"no scheduler at {scheduler}: {words}; known: HOST:PORT of dask scheduler"
                 ) from None
@@ -77,6 +80,13 @@ def opened(scheduler: str | None, tls: Mapping[str, str], most: int) -> Iterator
         farm = Farm(client, scheduler is None)
         stack.callback(farm.leave)
         yield farm
+
+
+async def _greeted(scheduler: str, security: Any) -> None:
+    """Connect once: Client itself waits without end for the first word of what is no scheduler."""
+    from distributed.comm import connect
+
+    (await connect(scheduler, timeout=CONNECT_SECONDS, **security.get_connection_args("client"))).abort()
 
 
 class Farm:

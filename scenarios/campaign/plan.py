@@ -17,6 +17,7 @@ import glob
 import importlib
 import importlib.util
 import itertools
+import math
 import re
 import shlex
 import tomllib
@@ -47,7 +48,8 @@ OF_THE_CAMPAIGN = (
     "shard",
     "help",
 )  # options that no task may have
-MOST_SEEDS = 10_000_000
+MOST_TASKS = 1_000_000  # of a table
+MOST_BYTES = 16 << 20  # of a plan
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,13 @@ def read_plan(file: str, group: click.Group, processors: int) -> list[Task]:
     Tables that do not say how many processors a task has get 1 or 2, but no more than `processors`.
     """
     try:
-        plan = tomllib.loads(Path(file).read_text("utf-8"))
+        with open(file, "rb") as stream:
+            text = stream.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise errors.UserError(f"{file} is no plan: it is larger than {MOST_BYTES >> 20} MiB")
+        plan = tomllib.loads(text.decode())
+    except RecursionError:
+        raise errors.UserError(f"{file} is not TOML that can be read: it is nested too deep") from None
     except OSError as error:
         raise errors.UserError(f"cannot read {file}: {error.strerror}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -160,6 +168,8 @@ class _Reader:
         """The tasks of the table."""
         for start, command in self.commands.items():
             axes = {key: self._axis(command, key, value) for key, value in self.table.items()}
+            if (count := math.prod(len(axis.values) for axis in axes.values())) > MOST_TASKS:
+                raise errors.UserError(f"{count:,} tasks; known: at most {MOST_TASKS:,} in a table")
             self._check(command, axes)
             for values in itertools.product(*(axis.values for axis in axes.values())):
                 chosen = dict(zip(axes, values, strict=True))
@@ -266,10 +276,10 @@ def _range(value: Any) -> list[Any]:
     """The seeds of "0-99", or the one that is given. Raises UserError."""
     if not isinstance(value, str):
         return [value]
-    match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", value.strip())
+    match = re.fullmatch(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", value.strip())
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-    if not 0 <= last - first < MOST_SEEDS:
-        raise errors.UserError(f"seed '{value}' is no range; known: FIRST-LAST, as 0-99")
+    if not 0 <= last - first < MOST_TASKS:
+        raise errors.UserError(f"seed '{value}' is no range; known: FIRST-LAST, as 0-99, of at most {MOST_TASKS:,}")
     return list(range(first, last + 1))
 
 

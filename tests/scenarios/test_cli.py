@@ -101,6 +101,13 @@ def test_a_name_that_is_none_is_answered_with_the_one_that_was_meant(arguments, 
     assert f"; did you mean {meant}? known: " in ptelab(*arguments).stderr
 
 
+def test_what_was_typed_commands_no_terminal_and_breaks_no_line():
+    run = ptelab("run", "stress\n\x1b[31m")
+
+    assert (run.returncode, run.stderr.count("\n")) == (2, 1)
+    assert "'stress \\x1b[31m'" in run.stderr
+
+
 def test_races_and_claims_are_listed_where_they_are_asked_for():
     asked, all_else = ptelab("list", "races", "claims").stdout, ptelab("list").stdout
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 WHOLE = "-"  # the prefix of everything
 MOST_TASKS, MOST_STEPS = 60, 20_000
-_RUN = re.compile(r"(\d{1,2})(?:x(\d{1,5}))?(?:/(\d{1,2}(?:\+\d{1,2})*))?")
+_RUN = re.compile(r"(\d{1,2})(?:x([1-9]\d{0,4}))?(?:/(\d{1,2}(?:\+\d{1,2})*))?", re.ASCII)
 
 
 class Step(NamedTuple):

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -204,6 +205,7 @@ def test_a_violation_in_a_shard_ends_the_exploration_with_its_schedule(plan):
         pytest.param(["--scheduler", "127.0.0.1:1"], "no scheduler at 127.0.0.1:1: ", marks=STRESS),
         (["--scheduler", "nonsense://x"], "no scheduler at nonsense://x: "),
         (["--scheduler", "tls://127.0.0.1:1", "--tls-key", "/no"], "cannot read /no"),
+        (["--scheduler", "tls://127.0.0.1:1"], "no scheduler at tls://127.0.0.1:1: TLS expects"),
         (["--tls-key", "/no"], "--tls-... is for --scheduler tls://HOST:PORT"),
         (["--results", "/no/where"], "cannot write /no/where: No such file or directory"),
     ],
@@ -213,6 +215,15 @@ def test_what_cannot_be_is_one_line(plan, options, said):
 
     assert (run.returncode, run.stdout, run.stderr.count("\n")) == (2, "", 1), run.stderr
     assert run.stderr.startswith(f"ptelab: {said}")
+
+
+@pytest.mark.stress
+def test_a_port_where_nobody_speaks_is_one_line(plan):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        run = ptelab("campaign", str(plan(EXPLORE)), "--scheduler", f"127.0.0.1:{mute.getsockname()[1]}")
+
+    assert (run.returncode, run.stderr.count("\n")) == (2, 1)
+    assert "what is there gives no answer; known: HOST:PORT of dask scheduler" in run.stderr
 
 
 def test_a_command_that_cannot_be_ends_the_campaign_with_its_line(plan):

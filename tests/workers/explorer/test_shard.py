@@ -5,7 +5,7 @@ Covers: workers/explorer/prefix
 
 import pytest
 import sharding
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import in_engine
 
@@ -50,6 +50,7 @@ def test_the_sum_of_the_shards_is_the_whole_for_scenes_of_the_kernel(name, broke
     assert shards > 10
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_a_prefix_is_read_as_it_was_spelt(steps):
     assert parse(spell(steps)) == steps
@@ -62,7 +63,9 @@ def test_a_prefix_is_short_where_a_task_goes_on():
     assert (spell([]), parse(WHOLE)) == (WHOLE, [])
 
 
-@pytest.mark.parametrize("text", ["", "x", "0x", "0,,1", "60", "0/60", "1x99999,1x99999", "0 x3", "-1", "0/1+"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "0x", "0,,1", "60", "0/60", "1x99999,1x99999", "0 x3", "-1", "0/1+", "0x0", "\u0663"]
+)
 def test_what_is_no_prefix_is_refused(text):
     with pytest.raises(ValueError, match="is no part of a prefix; known: -, or TASKxTIMES/TRIED"):
         parse(text)
