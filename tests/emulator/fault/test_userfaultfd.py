@@ -37,7 +37,7 @@ from workers.signals import signals_of
 
 PAGE, OTHER = PAGE_SIZE, BASE + 4 * SLOT
 CLEAN = ({}, None)
-FILLED_LATE = Steer("set_pte.locked", "uffd.waiting", 5_000_000, 0)  # CPU 0 fills when somebody waits
+FILLED_LATE = Steer("set_pte.locked", "uffd.waiting", 1_000_000, 0)  # CPU 0 fills when somebody waits
 
 
 class Run:
