@@ -141,8 +141,7 @@ def filling(cache: Path | None) -> Iterator[None]:
             os.utime(cache)  # the directories that nobody used for longest are the first to go
         yield
         return
-    with open(cache.parent / f"{cache.name}.lock", "a+") as lock:
-        _take(lock, cache)
+    with _take(cache):
         if is_complete(cache):
             yield
             return
@@ -153,23 +152,39 @@ def filling(cache: Path | None) -> Iterator[None]:
         _forget_old(cache)
 
 
-def _take(lock: IO[str], cache: Path) -> None:
-    """Become the process that fills, and leave its number."""
+def _take(cache: Path) -> IO[str]:
+    """Become the process that fills, and leave its number: the lock, open.
+
+    The file of a lock may be gone by the time the lock is free (_forget_old). Then it keeps nobody out any more.
+    """
     began = time.monotonic()
+    file = cache.parent / f"{cache.name}.lock"
     while True:
+        lock = open(file, "a+")  # noqa: SIM115 - the caller closes it
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            lock.seek(0)
+            who = f"process {lock.read().strip() or 'unknown'}"
+            lock.close()
             if time.monotonic() - began > FILLER_SECONDS:
-                lock.seek(0)
-                who = f"process {lock.read().strip() or 'unknown'}"
                 raise TimeoutError(f"{who} has been filling {cache} for {FILLER_SECONDS:g} s; is it stopped?") from None
             time.sleep(_POLL)
             continue
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        return
+        if _is_named(lock, file):
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+            return lock
+        lock.close()
+
+
+def _is_named(lock: IO[str], file: Path) -> bool:
+    """True if an open file is still what stands under its name."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), file.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -96,6 +96,20 @@ def test_of_two_first_compilations_at_once_one_waits_for_the_other(tmp_path):
     assert compile_cache.is_complete(caches[0])
 
 
+def test_a_lock_whose_file_somebody_took_away_is_taken_anew(tmp_path, monkeypatch):
+    file, flock = tmp_path / "x.lock", fcntl.flock
+
+    def after_its_file_went(lock, how):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        file.unlink()
+        flock(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", after_its_file_went)
+
+    with compile_cache._take(tmp_path / "x") as lock:
+        assert os.path.samestat(os.fstat(lock.fileno()), file.stat())
+
+
 def test_who_fills_for_ever_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(compile_cache, "FILLER_SECONDS", 0.0)
     cache = tmp_path / "x"
