@@ -233,7 +233,7 @@ _CLAIMS = (
     ),
     Subject(
         name="claim/at-zero-for-an-epoch",
-        text="a table that was at zero since every CPU has added up has no reference that one of them holds back",
+        text="no CPU holds back a reference to a table that was at zero since all added up",
         scene=EARLY.scene,
         knob="review-early",
         detectors=EARLY.detectors,
