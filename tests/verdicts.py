@@ -20,7 +20,8 @@ from workers.explorer.search import Search
 from workers.litmus import judge
 from workers.litmus.record import Test, read
 
-engine.prepare()
+if engine.name() == "explore":  # as in litmus.py
+    engine.prepare()
 HERE = Path(__file__).parent / "workers" / "litmus"
 MOST = 20_000
 
