@@ -18,14 +18,14 @@ from typing import Any
 
 import click
 
+from benchmarks.command import RESULTS, names
 from benchmarks.twin import TwinUnavailable, build_twin, twin_round
 from emulator import engine
 from emulator.mm_types import Geometry
 from emulator.policy.policies import families_of
 from scenarios import madvise_loop, multi_fault
 from scenarios.session import report
-from scenarios.session.errors import UserError
-from scenarios.session.options import Lab, names_of
+from scenarios.session.options import Lab
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, environment
 from workers import interrupts
@@ -42,7 +42,6 @@ ADDING = {  # what is measured for what it adds to a fault -> over which
     "refcount-transfer": "none",
     "pt-reclaim": "none-rcu",
 }
-RESULTS = Path("results")
 
 
 class Figure:
@@ -275,18 +274,16 @@ def show(figures: dict[str, Figure], base: dict[str, Any]) -> None:
     report.table(["figure", "median", "lowest .. highest", "promised", "", "change" if base else ""], lines)
 
 
-def _parts(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
-    """A click callback for some parts."""
-    try:
-        return names_of("part", [name for name, _ in PARTS], value)
-    except UserError as error:
-        raise click.UsageError(str(error)) from None
-
-
 @click.command()
 @click.option("--base", type=click.Path(exists=True, dir_okay=False), help="An earlier file to compare with.")
 @click.option("--json", "json_file", default=None, help="Where to write. [results/bench.json]")
-@click.option("--only", default="", metavar="NAME,...", callback=_parts, help="Parts of it. [all]")
+@click.option(
+    "--only",
+    default="",
+    metavar="NAME,...",
+    callback=names("part", [name for name, _ in PARTS]),
+    help="Parts of it. [all]",
+)
 @click.option("--repeat", default=7, type=click.IntRange(1, 100), help="Rounds of the short figures. [7]")
 def main(base: str | None, json_file: str | None, only: list[str], repeat: int) -> None:
     """Measure every promised figure; the exit status is 1 if a promise is missed."""

@@ -18,13 +18,13 @@ from typing import Any
 
 import click
 
+from benchmarks.command import RESULTS, names
 from emulator.mm_types import MAX_MAP_COUNT, PAGE_SIZE, PTRS_PER_TABLE, Geometry
 from emulator.policy.policies import POLICIES
 from emulator.segment import SegmentTooLarge
 from scenarios import multi_fault
 from scenarios.session import report
-from scenarios.session.errors import UserError
-from scenarios.session.options import Lab, names_of
+from scenarios.session.options import Lab
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, environment
 from workers import interrupts
@@ -44,7 +44,6 @@ from workers.programs.program import (
 )
 
 BOUND = 1.1
-RESULTS = Path("results")
 PAGE, SLOT, GIB = PAGE_SIZE, PTRS_PER_TABLE * PAGE_SIZE, 1 << 30
 BASE = 1 << 40
 OPERATIONS = 200_000  # of those that take less than a microsecond: enough for the difference of two machines to tell
@@ -267,22 +266,10 @@ def too_steep(chosen: Sequence[Growth]) -> list[str]:
     return [f"{one.name}: exponent {one.exponent:.2f} is above {BOUND}" for one in chosen if not one.met]
 
 
-def _names(kind: str, known: Any) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """A click callback for some names of a kind."""
-
-    def chosen(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
-        try:
-            return names_of(kind, known, value)
-        except UserError as error:
-            raise click.UsageError(str(error)) from None
-
-    return chosen
-
-
 @click.command()
 @click.option("--json", "json_file", default=None, help="Where to write. [results/scale.json]")
-@click.option("--only", default="", metavar="NAME,...", callback=_names("growth", growths()), help="Some of it. [all]")
-@click.option("--policy", default="refcount", callback=_names("policy", POLICIES), help="Of all machines. [refcount]")
+@click.option("--only", default="", metavar="NAME,...", callback=names("growth", growths()), help="Some of it. [all]")
+@click.option("--policy", default="refcount", callback=names("policy", POLICIES), help="Of all machines. [refcount]")
 @click.option("--quick", is_flag=True, help="The smallest size of each, once, without exponents.")
 def main(json_file: str | None, only: list[str], policy: list[str], quick: bool) -> None:
     """Measure how the cost of an operation grows; the exit status is 1 if an exponent is above 1.1."""

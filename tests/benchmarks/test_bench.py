@@ -1,4 +1,7 @@
-"""The benchmark: a median keeps its promise or misses it, and what was measured is written with every value."""
+"""The benchmark: a median keeps its promise or misses it, and what was measured is written with every value.
+
+Covers: benchmarks/command
+"""
 
 import json
 import subprocess
