@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-import resource
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,12 +17,14 @@ from pathlib import Path
 import click
 import multiprocess
 
+from scenarios.imports import lines
 from scenarios.imports.command import import_files
 from scenarios.session import report
 from scenarios.session.progress import Progress
 
 _BASE, _SIZE, _PAGE = 0x7F0000000000, 1 << 30, 4096
 _SHARED = "CLONE_VM|CLONE_FS|CLONE_FILES|CLONE_SIGHAND|CLONE_THREAD|CLONE_SYSVSEM"
+_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.M)  # of this program; ru_maxrss has what was before exec, too
 _ANONYMOUS = "PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS"
 
 
@@ -72,7 +74,7 @@ KINDS: dict[str, Callable[[random.Random], Iterator[tuple[int, str, str]]]] = {
 
 def write_log(path: Path, kind: str, size: int) -> int:
     """Write a log of so many bytes, and a line or two; how many lines it has."""
-    rng, now, lines = random.Random(1), 1_700_000_000.0, 0
+    rng, now, count = random.Random(1), 1_700_000_000.0, 0
     with path.open("w") as log:
         for task in range(4):
             log.write(f"100 {now:.6f} mmap(NULL, {_SIZE}, {_ANONYMOUS}, -1, 0) = {_BASE + task * _SIZE:#x}\n")
@@ -81,25 +83,25 @@ def write_log(path: Path, kind: str, size: int) -> int:
                 log.write(f"100 {now:.6f} clone(child_stack=0x7f, flags={_SHARED}) = {100 + task}\n")
         for task, call, rest in KINDS[kind](rng):
             now += rng.random() * 1e-4
-            lines += 1 + bool(rest)
+            count += 1 + bool(rest)
             log.write(f"{100 + task} {now:.6f} {call}\n" + (f"{100 + task} {now:.6f} {rest}\n" if rest else ""))
-            if lines % 64 == 0 and log.tell() >= size:
-                return lines
+            if count % 64 == 0 and log.tell() >= size:
+                return count
     raise AssertionError("a log never ends by itself")
 
 
-def measure(path: Path) -> tuple[float, int, float]:
-    """Import a log in a process of its own: seconds of processor time, kB of memory, per cent understood."""
+def measure(path: Path, block: int = lines.BLOCK) -> tuple[float, int, float]:
+    """Import a log in a new process: seconds of processor time, kB of memory at most, per cent understood."""
 
     def run(found: multiprocess.Queue) -> None:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        lines.BLOCK = block
         began = time.process_time()
         imported = import_files([str(path)], str(path.with_name(f"{path.name}.trace")))
         used = time.process_time() - began
-        found.put((used, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, imported.account.percent))
+        found.put((used, int(_PEAK.findall(Path("/proc/self/status").read_text())[0]), imported.account.percent))
 
-    context = multiprocess.get_context("fork")
+    context = multiprocess.get_context("spawn")  # a child that is forked begins with the memory of its parent
     found = context.Queue()
     process = context.Process(target=run, args=(found,))
     process.start()
@@ -117,10 +119,10 @@ def main(megabytes: int) -> None:
         for i, kind in enumerate(KINDS):
             progress.update(i / len(KINDS), kind)
             log = Path(directory) / "log"
-            lines = write_log(log, kind, megabytes << 20)
+            count = write_log(log, kind, megabytes << 20)
             seconds, memory, percent = measure(log)
             rate = log.stat().st_size / 1e6 / seconds
-            rows.append([kind, f"{lines:,}", f"{percent:.1f} %", f"{seconds:.1f}", f"{rate:.1f}", f"{memory // 1024}"])
+            rows.append([kind, f"{count:,}", f"{percent:.1f} %", f"{seconds:.1f}", f"{rate:.1f}", f"{memory // 1024}"])
     report.write(f"logs of {megabytes} MB; seconds of processor time; load {os.getloadavg()[0]:.1f}")
     report.table(["kind", "lines", "understood", "s", "MB/s", "MiB of memory"], rows)
 

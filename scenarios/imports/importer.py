@@ -48,10 +48,8 @@ class Importer:
         self.faults = 0
         self._origin: float | None = None  # when the first event was
         self._held: dict[int, list[Event]] = {}  # task -> faults where nothing is mapped
-
-    def take(self, events: Iterable[Event]) -> None:
-        """Enter all events."""
-        handlers = {
+        self._ready: dict[int, tuple[Memory, int | None]] = {}  # task -> what _prepare says of it
+        self._handlers = {
             ENTER: self._enter,
             CALL: self._call,
             FAULT: self._fault,
@@ -59,66 +57,87 @@ class Importer:
             MAPPED: self._mapped,
             SAMPLE: self._sample,
         }
-        people, writer = self.people, self._touches.writer
+
+    def take(self, events: Iterable[Event]) -> None:
+        """Enter all events."""
+        writer, account, plain, ready = self._touches.writer, self._account, self._calls.plain, self._ready
         for event in events:
+            kind, _, _, time, tid, name, args, result, _, _, _, began = event
             if self._origin is None:
-                self._origin = event.time
-            writer.when = self._when(event) if people.several else None
-            try:
-                if event.kind == PLAIN:
-                    if not self._plain(event):
-                        self._call(as_call(event))
-                elif event.kind == GONE:
-                    self._release(event.tid)
-                    self.people.gone(event.tid, event.name == "process")
-                else:
-                    handlers[event.kind](event)
-            except Left as left:
-                self._account.leave_out(str(left), event.where)
-            except Unknown as unknown:
-                self._account.refuse(event.where, f"{event.name}: {unknown}")
-            except (KeyError, IndexError, ValueError) as error:
-                self._account.refuse(event.where, f"{event.name}: an operand is missing or strange ({error})")
+                self._origin = time
+            if kind == PLAIN and result is not None and (one := ready.get(tid) or self._prepare(event)) is not None:
+                memory, thread = one
+                writer.when = self._when(thread, name, time, began) if thread is not None else None
+                try:
+                    done = plain[name](memory, args, result)
+                except ValueError:
+                    done = False
+                if done:
+                    account.understood += 1
+                    continue
+            ready.clear()  # whatever happens now, it may be somebody's end
+            self._take(event)
         for tid in list(self._held):
             self._release(tid)
 
-    def _when(self, event: Event) -> tuple[int, int, int] | None:
-        """Which thread of the first process, from when to when. What changes mappings has an order, and no length."""
-        if event.time is None or self._origin is None:
+    def _take(self, event: Event) -> None:
+        """Enter an event of any kind."""
+        self._touches.writer.when = self._now(event) if self.people.several else None
+        try:
+            if event.kind == PLAIN:
+                self._call(as_call(event))
+            elif event.kind == GONE:
+                self._release(event.tid)
+                self.people.gone(event.tid, event.name == "process")
+            else:
+                self._handlers[event.kind](event)
+        except Left as left:
+            self._account.leave_out(str(left), event.where)
+        except Unknown as unknown:
+            self._account.refuse(event.where, f"{event.name}: {unknown}")
+        except (KeyError, IndexError, ValueError) as error:
+            self._account.refuse(event.where, f"{event.name}: an operand is missing or strange ({error})")
+
+    def _prepare(self, event: Event) -> tuple[Memory, int | None] | None:
+        """Whose memory the plain calls of a task change, until something else happens, and its thread if that is to be
+        said; None if there is more to them.
+        """
+        tid = event.tid
+        task = self.people.tasks.get(tid)
+        if task is None or task.making is not None or self.people.gone_first or tid in self._entered:
             return None
-        end = begin = max(0, int((event.time - self._origin) * 1e6 + 0.5))
-        began = event.began
-        if began is not None and began != event.time and event.name in _OVERLAP:
-            begin = max(0, min(end, int((began - self._origin) * 1e6 + 0.5)))
-        return self.people.threads.get(event.tid, 0), begin, end
+        if self._held:
+            self._touches.writer.when = self._now(event) if self.people.several else None
+            self._release(tid)
+        if task.memory.number is None:
+            return None
+        thread = self.people.threads.get(tid, 0) if self.people.several else None
+        self._ready[tid] = task.memory, thread
+        return self._ready[tid]
+
+    def _now(self, event: Event) -> tuple[int, int, int] | None:
+        """Which thread of the first process, from when to when."""
+        return self._when(self.people.threads.get(event.tid, 0), event.name, event.time, event.began)
+
+    def _when(self, thread: int, name: str, time: float | None, began: float | None) -> tuple[int, int, int] | None:
+        """What changes mappings has an order, and no length."""
+        origin = self._origin
+        if time is None or origin is None:
+            return None
+        end = int((time - origin) * 1e6 + 0.5) if time > origin else 0
+        if began == time or began is None or name not in _OVERLAP:
+            return thread, end, end
+        return thread, min(end, int((began - origin) * 1e6 + 0.5)) if began > origin else 0, end
 
     def comparisons(self) -> list[str]:
         """What snapshots said of the mappings, the latest of each process."""
         return list(self._placing.comparisons.values())
 
-    def _plain(self, event: Event) -> bool:
-        """Enter a call that says all that is to be known of it; False if there is more to it."""
-        tid = event.tid
-        task = self.people.tasks.get(tid)
-        if task is None or task.making is not None or self.people.gone_first or tid in self._entered:
-            return False
-        if self._held:
-            self._release(tid)
-        memory = task.memory
-        if memory.number is None or event.result is None:
-            return False
-        try:
-            done = self._calls.plain[event.name](memory, event.args, event.result)
-        except ValueError:
-            return False
-        self._account.understood += done
-        return done
-
     def _task(self, event: Event) -> Task:
         self.people.settle()
         task = self.people.of(event)
         if self.people.several:  # since now, it may be
-            self._touches.writer.when = self._when(event)
+            self._touches.writer.when = self._now(event)
         if event.name not in _EXECS:
             self._placing.begin_late(self.people)
         return task

@@ -38,6 +38,11 @@ _USERFAULTS = {"REGISTER": "uffd", "UNREGISTER": "unreg", "COPY": "uncopy", "ZER
 _TIMES = "mapped as anonymous memory: the file is larger than a machine has room for"
 
 
+def _anonymous(start: int, end: int, prot: int, lazy: bool = False) -> Mapping:
+    """A mapping of private memory, made in half the time."""
+    return tuple.__new__(Mapping, (start, end, prot, False, "", 0, lazy, False))
+
+
 class Left(Exception):
     """A call that the language of traces has no word for; the text is which."""
 
@@ -115,30 +120,31 @@ class MemoryCalls:
         return True
 
     def _plain_mprotect(self, memory: Memory, words: list[str], result: int) -> bool:
-        start, length, word = words
-        there = self._inside(memory, int(start, 16), page_up(int(length)))
+        start, size, word = words
+        low, length = int(start, 16), page_up(int(size))
+        there = self._inside(memory, low, length)
         if there is None:
             return False
         prot = bits("prot", word) & 7
-        self._writer.protect(memory.who, start, page_up(int(length)), prot)
+        self._writer.protect(memory.who, start, length, prot)
         if prot != there.prot:
-            self._protected(memory, int(start, 16), page_up(int(length)), prot)
+            self._protected(memory, low, length, prot)
         return True
 
     def _plain_munmap(self, memory: Memory, words: list[str], result: int) -> bool:
         start, length = int(words[0], 16), page_up(int(words[1]))
         if not 0 < length <= TOP - start:
             return False
-        self._writer.line(memory.who, f"munmap @ {words[0]} {length:#x}")
-        memory.space.replace(start, start + length, [])
+        self.unmap(memory, start, start + length)
         return True
 
     def _plain_mmap(self, memory: Memory, words: list[str], start: int) -> bool:
-        flags, length = bits("map", words[3]), page_up(int(words[1]))
+        _, size, prot, named, _, _ = words
+        flags, length = bits("map", named), page_up(int(size))
         if flags & ~_USUAL or not flags & calls.MAP_ANONYMOUS or not 0 < length <= TOP - start:
             return False
-        lazy = bool(flags & calls.MAP_NORESERVE) and length > SPARSE
-        mapping = Mapping(start, start + length, bits("prot", words[2]) & 7, lazy=lazy)
+        lazy = length > SPARSE and bool(flags & calls.MAP_NORESERVE)
+        mapping = _anonymous(start, start + length, bits("prot", prot) & 7, lazy)
         self.map(memory, mapping, ())
         self._touches.mapped(memory, mapping, bool(flags & calls.MAP_STACK))
         return True
@@ -332,7 +338,7 @@ class MemoryCalls:
         before, after = page_up(memory.brk), page_up(now)
         memory.brk = now
         if after > before:
-            mapping = Mapping(before, after, 3)
+            mapping = _anonymous(before, after, 3)
             self.map(memory, mapping, ())
             self._touches.mapped(memory, mapping)
         elif after < before:

@@ -58,7 +58,6 @@ class Space:
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._found: list[Mapping] = []
-        self._last: Mapping | None = None  # what was looked for last
 
     def __iter__(self) -> Iterator[Mapping]:
         return iter(self._found)
@@ -85,10 +84,11 @@ class Space:
 
     def around(self, start: int, end: int) -> Mapping | None:
         """The mapping that has all of a range, if one has."""
-        last = self._last
-        if last is None or start < last.start or end > last.end:
-            last = self._last = self.at(start)
-        return last if last is not None and end <= last.end else None
+        row = bisect_right(self._starts, start)
+        if not row:
+            return None
+        found = self._found[row - 1]
+        return found if end <= found.end else None
 
     def within(self, start: int, end: int) -> list[Mapping]:
         """The parts of mappings in a range."""
@@ -109,16 +109,16 @@ class Space:
 
     def replace(self, start: int, end: int, new: list[Mapping]) -> None:
         """Put some mappings in the place of what there is in a range."""
-        self._last = None
+        starts, found = self._starts, self._found
         first, last = self._slice(start, end)
         if first < last:
-            left, right = self._found[first], self._found[last - 1]
+            left, right = found[first], found[last - 1]
             if left.start < start:
                 new = [left.cut(left.start, start), *new]
             if right.end > end:
                 new = [*new, right.cut(end, right.end)]
-        self._found[first:last] = new
-        self._starts[first:last] = [one.start for one in new]
+        found[first:last] = new
+        starts[first:last] = [one.start for one in new]
 
     def protect(self, start: int, end: int, prot: int) -> list[Mapping]:
         """Give a range another protection; the parts as they were."""

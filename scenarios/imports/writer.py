@@ -42,11 +42,11 @@ class Writer:
         self._touched: tuple[int, int, int] | None = None  # when
         self.when: tuple[int, int, int] | None = None  # thread, begin, end of what is entered; None: not to be said
         self._homes: dict[str, int] = {}  # who -> the thread that forked it, and does what it does
-        self._pending: list[str] = []
         try:
             self._body: IO[str] = tempfile.TemporaryFile("w+", dir=_scratch(Path(path)), encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from None
+        self._write = self._body.write
 
     def __enter__(self) -> Writer:
         return self
@@ -60,15 +60,15 @@ class Writer:
         """
         if self._touch is not None:
             self._flush_touch()
-        when = self.when
-        if when is None:
-            line = f"{who}{text}\n"
-        else:
-            line = f"on {self._homes.get(home or who, when[0])} {when[1]} {when[2]} {who}{text}\n"
+        self._put(self.when, who, text, home or who)
+
+    def _put(self, when: tuple[int, int, int] | None, who: str, text: str, home: str) -> None:
+        """Write one line."""
         self.operations += 1
-        self._pending.append(line)
-        if len(self._pending) > 4096:
-            self._spill()
+        if when is None:
+            self._write(f"{who}{text}\n")
+        else:
+            self._write(f"on {self._homes.get(home, when[0])} {when[1]} {when[2]} {who}{text}\n")
 
     def fork(self, parent: str, child: int) -> None:
         """A process begins, as the child of another."""
@@ -78,15 +78,6 @@ class Writer:
     def exit(self, child: int) -> None:
         """A child ends."""
         self.line("", f"exit {child}", f"in {child} ")
-
-    def _spill(self) -> None:
-        """Put what is ready where it lies until the trace is whole."""
-        self._body.writelines(self._pending)
-        self._pending.clear()
-
-    def remark(self, text: str) -> None:
-        """A comment line."""
-        self._pending.append(f"# {text}\n")
 
     def touch(self, who: str, start: int, end: int, write: bool) -> None:
         """Access to a range of pages; what adjoins the one before is one operation with it."""
@@ -112,21 +103,19 @@ class Writer:
         assert self._touch is not None
         who, verb, start, end = self._touch
         self._touch = None
-        when, self.when = self.when, self._touched
-        self.line(who, f"{verb} @ {start:#x} {end - start:#x}")
-        self.when = when
+        self._put(self._touched, who, f"{verb} @ {start:#x} {end - start:#x}", who)
 
     def map(self, who: str, mapping: Mapping, words: Sequence[str] = ()) -> bool:
         """Map a range; False if its file is too large for a machine, and it is anonymous memory instead."""
-        start, length, prot = mapping.start, mapping.end - mapping.start, _PROT[mapping.prot & 7]
-        if mapping.file and length <= LARGEST_FILE:
-            page = self.place(mapping.file, mapping.offset, length) // PAGE
-            sharing = "shared" if mapping.shared else "private"
-            self.line(who, f"mf @ {length:#x} {start:#x} {prot} {sharing} 0 {page}")
+        start, end, bits, shared, file, offset, _, _ = mapping
+        length, prot = end - start, _PROT[bits & 7]
+        if file and length <= LARGEST_FILE:
+            page = self.place(file, offset, length) // PAGE
+            self.line(who, f"mf @ {length:#x} {start:#x} {prot} {'shared' if shared else 'private'} 0 {page}")
             return True
         flags = f" {','.join(words)}" if words else ""
         self.line(who, f"mm @ {length:#x} {start:#x} {prot}{flags}")
-        return not mapping.file
+        return not file
 
     def protect(self, who: str, start: str, length: int, prot: int) -> None:
         """mprotect."""
@@ -157,7 +146,6 @@ class Writer:
         """Count all operations so far."""
         if self._touch is not None:
             self._flush_touch()
-        self._spill()
 
     def finish(self, header: Iterable[str]) -> None:
         """Write the trace: a header, the file, the body. A regular file is replaced at once; what is none, a device or
@@ -167,10 +155,10 @@ class Writer:
         target = Path(self.path)
         try:
             if self.path == "-":
-                self._write(sys.stdout, header)
+                self._copy(sys.stdout, header)
             elif target.exists() and not target.is_file():
                 with target.open("w", encoding="utf-8") as out:
-                    self._write(out, header)
+                    self._copy(out, header)
             else:
                 self._replace(header)
         except OSError as error:
@@ -181,12 +169,12 @@ class Writer:
         part = Path(f"{self.path}.part{os.getpid()}")
         try:
             with gzip.open(part, "wt", 6) if self.path.endswith(".gz") else part.open("w", encoding="utf-8") as out:
-                self._write(out, header)
+                self._copy(out, header)
             os.replace(part, self.path)
         finally:
             part.unlink(missing_ok=True)
 
-    def _write(self, out: IO[str], header: Iterable[str]) -> None:
+    def _copy(self, out: IO[str], header: Iterable[str]) -> None:
         """The whole text."""
         out.writelines(f"# {text}\n" for text in header)
         if self._file_end:
