@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from benchmarks.command import RESULTS, names
+from benchmarks.command import end, json_option, names
 from benchmarks.twin import TwinUnavailable, build_twin, twin_round
 from emulator import engine
 from emulator.mm_types import Geometry
@@ -27,7 +27,7 @@ from scenarios import madvise_loop, multi_fault
 from scenarios.session import report
 from scenarios.session.options import Lab
 from scenarios.session.progress import Progress, note
-from scenarios.session.record import Record, environment
+from scenarios.session.record import Record
 from workers import interrupts
 from workers.host.fault_loop import measure_madvise_loop, measure_multi_fault
 from workers.host.line_latency import disagree, probe, words
@@ -276,7 +276,7 @@ def show(figures: dict[str, Figure], base: dict[str, Any]) -> None:
 
 @click.command()
 @click.option("--base", type=click.Path(exists=True, dir_okay=False), help="An earlier file to compare with.")
-@click.option("--json", "json_file", default=None, help="Where to write. [results/bench.json]")
+@json_option("bench.json")
 @click.option(
     "--only",
     default="",
@@ -285,7 +285,7 @@ def show(figures: dict[str, Figure], base: dict[str, Any]) -> None:
     help="Parts of it. [all]",
 )
 @click.option("--repeat", default=7, type=click.IntRange(1, 100), help="Rounds of the short figures. [7]")
-def main(base: str | None, json_file: str | None, only: list[str], repeat: int) -> None:
+def main(base: str | None, target: Path, only: list[str], repeat: int) -> None:
     """Measure every promised figure; the exit status is 1 if a promise is missed."""
     interrupts.install()
     engine.choose("native", families=families_of(ADDING))
@@ -301,19 +301,8 @@ def main(base: str | None, json_file: str | None, only: list[str], repeat: int) 
         record.interrupted = 128 + interrupt.number
     show(figures, old)
     record.found += missed(figures)
-    report.checks_and_verdict(record)
-    RESULTS.mkdir(exist_ok=True)
-    target = Path(json_file) if json_file else RESULTS / "bench.json"
     measured = {figure.name: figure.as_json() for figure in figures.values() if figure.values}
-    whole = {
-        "schema": 1,
-        "environment": environment(0) | {"line_ns": record.line_ns},
-        "figures": measured,
-        "checks": record.checks,
-    }
-    target.write_text(json.dumps({**whole, "verdict": record.verdict}, indent=2) + "\n")
-    note(f"bench: written to {target}")
-    sys.exit(record.exit_status)
+    end(record, target, {"figures": measured, "checks": record.checks})
 
 
 if __name__ == "__main__":

@@ -6,11 +6,9 @@ of their CPU. An exponent of 1 says that n operations on a size of n cost n time
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 import click
 
-from benchmarks.command import RESULTS, names
+from benchmarks.command import end, json_option, names
 from emulator.mm_types import MAX_MAP_COUNT, PAGE_SIZE, PTRS_PER_TABLE, Geometry
 from emulator.policy.policies import POLICIES
 from emulator.segment import SegmentTooLarge
@@ -26,7 +24,7 @@ from scenarios import multi_fault
 from scenarios.session import report
 from scenarios.session.options import Lab
 from scenarios.session.progress import Progress, note
-from scenarios.session.record import Record, environment
+from scenarios.session.record import Record
 from workers import interrupts
 from workers.programs.program import (
     REAP,
@@ -267,11 +265,11 @@ def too_steep(chosen: Sequence[Growth]) -> list[str]:
 
 
 @click.command()
-@click.option("--json", "json_file", default=None, help="Where to write. [results/scale.json]")
+@json_option("scale.json")
 @click.option("--only", default="", metavar="NAME,...", callback=names("growth", growths()), help="Some of it. [all]")
 @click.option("--policy", default="refcount", callback=names("policy", POLICIES), help="Of all machines. [refcount]")
 @click.option("--quick", is_flag=True, help="The smallest size of each, once, without exponents.")
-def main(json_file: str | None, only: list[str], policy: list[str], quick: bool) -> None:
+def main(target: Path, only: list[str], policy: list[str], quick: bool) -> None:
     """Measure how the cost of an operation grows; the exit status is 1 if an exponent is above 1.1."""
     interrupts.install()
     record = Record("bench-scale", 0)
@@ -282,14 +280,8 @@ def main(json_file: str | None, only: list[str], policy: list[str], quick: bool)
         record.interrupted = 128 + interrupt.number
     show(chosen)
     record.found += too_steep(chosen)
-    report.checks_and_verdict(record)
-    RESULTS.mkdir(exist_ok=True)
-    target = Path(json_file) if json_file else RESULTS / "scale.json"
     measured = {growth.name: growth.as_json() for growth in chosen if growth.ns}
-    whole = {"schema": 1, "environment": environment(0), "policy": policy[0], "growths": measured}
-    target.write_text(json.dumps({**whole, "verdict": record.verdict}, indent=2) + "\n")
-    note(f"bench-scale: written to {target}")
-    sys.exit(record.exit_status)
+    end(record, target, {"policy": policy[0], "growths": measured})
 
 
 if __name__ == "__main__":

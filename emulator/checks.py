@@ -11,6 +11,7 @@ from typing import Any
 
 from emulator import lazy_numpy as np
 from emulator.mm_types import (
+    BODY_CHANGE,
     CACHE_LINE,
     CONDITIONAL,
     EPOCH_BITS,
@@ -520,7 +521,7 @@ def bodies(frozen: Frozen) -> int:
         return 0
     v, used = frozen.views, int(frozen.views["bodies"]["fresh"][0])
     free: list[int] = []
-    body = int(v["bodies"]["free"][0]) & (1 << 32) - 1
+    body = int(v["bodies"]["free"][0]) & (BODY_CHANGE - 1)
     while body != 0 and len(free) < used:  # a broken list may have no end
         free.append(body)
         body = int(v["body_next"]["word"][body])

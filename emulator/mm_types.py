@@ -807,6 +807,7 @@ VIEWS: dict[str, tuple[Struct, str]] = {
     "entry": (WORD, "entries"),
 }
 UNUSED_APART = ("zone_slot", "page_slot")  # where bodies lie apart: few frames are freed, none is a file's
+BODY_CHANGE = 1 << 32  # of bodies.free: its low half is the first free body, the other counts changes
 ANON_VMA_INHERITED = 1 << 32  # of vma.anon_vma: a child has it from its parent, and it is no neighbour's
 MAX_MAP_COUNT = 65530  # VMAs an mm may have, Linux's default
 HEADER_BYTES = PAGE_SIZE  # word k of the header is the offset of view k

@@ -10,6 +10,7 @@ from support import ROOT
 
 COMMAND = [sys.executable, "-m", "scenarios"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PTELAB_BUILD": "plain"}  # the command chooses
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # half of a start is parsing, the second time for nothing
 
 
 def ptelab(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -13,12 +13,11 @@ from typing import Any
 
 from llvmlite import ir
 
-from emulator.mm_types import BODIES, PTRS_PER_TABLE, VIEWS
+from emulator.mm_types import BODIES, BODY_CHANGE, PTRS_PER_TABLE, VIEWS
 
 _I8P, _I64 = ir.IntType(8).as_pointer(), ir.IntType(64)
 _VIEW_NUMBER = {name: number for number, name in enumerate(VIEWS)}
 _TAKE = "ptelab_take_body"
-_CHANGE = 1 << 32  # of bodies.free
 
 
 def _words(*values: int) -> list[Any]:
@@ -70,13 +69,12 @@ def _take(module: Any) -> Any:
         function.append_basic_block(name) for name in ("begin", "look", "pop", "fresh", "none", "give")
     )
     builder = ir.IRBuilder(begin)
-    field = {name: BODIES.dtype.fields[name][1] for name in BODIES.comments}  # type: ignore[index]
     base = view(builder, m, "bodies")
     free, count, limit = (
-        builder.bitcast(builder.gep(base, _words(field[name])), _I64.as_pointer())
+        builder.bitcast(builder.gep(base, _words(BODIES.offsets[name])), _I64.as_pointer())
         for name in ("free", "fresh", "limit")
     )
-    zero, one, low, change = _words(0, 1, _CHANGE - 1, _CHANGE)
+    zero, one, low, change = _words(0, 1, BODY_CHANGE - 1, BODY_CHANGE)
     builder.branch(look)
 
     builder.position_at_end(look)

@@ -18,7 +18,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -125,6 +125,25 @@ def is_complete(cache: Path | None) -> bool:
         return who_else_may_write(cache) is None and (cache / _MARKER).read_text() == digest(cache)
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def read(cache: Path | None, name: str) -> bytes | None:
+    """A file of a complete cache; None if the cache is not complete."""
+    if not is_complete(cache):
+        return None
+    with contextlib.suppress(OSError):
+        return (cache / name).read_bytes()
+    return None
+
+
+def filled(cache: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
+    """A file of a cache, made and kept if the cache is not complete. Raises TimeoutError as filling does."""
+    with filling(cache):
+        if (found := read(cache, name)) is None:
+            found = make()
+            if cache is not None:
+                (cache / name).write_bytes(found)
+        return found
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from emulator.engines import cache_place
 from emulator.engines.access_log import (
     ACQUIRE,
     ADD,
@@ -48,6 +49,7 @@ from emulator.engines.access_log import (
     WRITE,
 )
 
+cache_place.use()
 inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 called = njit(cache=True)  # from Python
 ENTRIES = frozenset(("parse", "order", "learn", "covered", "written", "note_users", "find_race"))

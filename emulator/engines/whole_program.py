@@ -4,24 +4,29 @@ Numba makes a finished library of every function: it links everything the functi
 machine code. For a hundred small kernels that call each other that is five minutes. Linked and optimized once, in the
 entry point, it is seconds, and the optimizer sees the same program. Kernels raise nothing, so they need none of what
 numba's calls carry for that: they return a value in a register, and no status (KernelCallConv). This is the one place
-that reaches into numba's private parts (numba.core.codegen and .callconv, numba.np.linalg, versions 0.60 to 0.68).
+that reaches into numba's private parts (of numba.core: codegen, callconv, event, targetconfig; numba.np.linalg;
+versions 0.60 to 0.68).
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from llvmlite.binding import Linkage, parse_assembly
+from numba.core import event, types
 from numba.core.callconv import RETCODE_NONE, RETCODE_OK, CPUCallConv, Status, excinfo_ptr_t
 from numba.core.codegen import JITCodeLibrary
 from numba.core.cpu import CPUContext
 from numba.core.registry import cpu_target
+from numba.core.targetconfig import TargetConfig
 from numba.np import linalg
+
+_LINKED_APART = 32  # modules, before they are linked with the others: LLVM looks at all of the larger one each time
 
 
 class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
@@ -49,10 +54,19 @@ class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
     def _optimize_final_module(self) -> None:
         """Optimize all that was linked. Nobody outside calls a kernel, so LLVM may change its arguments."""
         for function in self._final_module.functions:
-            if not function.is_declaration and function.name not in self._exported:
+            if not function.is_declaration and function.name in self._exported:
+                function.linkage = "external"
+            elif not function.is_declaration:
                 function.linkage = "internal"
                 function.name = f"{self.name}.{function.name}"  # the loader takes the first of a name, internal or not
         super()._optimize_final_module()
+
+    def _get_module_for_linking(self) -> Any:
+        """What others link, whether or not they call it yet. Numba makes a copy of the module for it."""
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage in (Linkage.external, Linkage.linkonce_odr):
+                function.linkage = "weak_odr"
+        return self._final_module
 
     def get_pointer_to_function(self, name: str) -> int:
         return super().get_pointer_to_function(name) if self.name in self.entry_points else 0
@@ -177,8 +191,34 @@ def _kernel_calls() -> Iterator[None]:
                 setattr(CPUContext, name, value)
 
 
+def _flags_equal(ours: TargetConfig, others: Any) -> Any:
+    if isinstance(others, TargetConfig) and ours._values == others._values:
+        return True
+    return _by_value(ours, others)
+
+
+_by_value = TargetConfig.__eq__
+
+
+@contextlib.contextmanager
+def _quick_compiler() -> Iterator[None]:
+    """Inside this block numba does not keep the time of each nested compilation, and sees at once that flags are equal.
+
+    It compares them, option by option, a hundred thousand times for a program. Together that is a seventh of its time.
+    """
+    install_timer, its_hash = event.install_timer, TargetConfig.__hash__
+    event.install_timer = lambda kind, callback: contextlib.nullcontext()
+    TargetConfig.__eq__ = _flags_equal  # type: ignore[method-assign]
+    TargetConfig.__hash__ = lambda flags: 0  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        event.install_timer = install_timer
+        TargetConfig.__eq__, TargetConfig.__hash__ = _by_value, its_hash  # type: ignore[method-assign]
+
+
 def _everything_below(library: Any) -> list[Any]:
-    """The libraries that `library` needs, directly or not, callers first: LLVM links only what is already called."""
+    """The libraries that `library` needs, directly or not."""
     found: dict[Any, None] = {}
 
     def visit(one: Any) -> None:
@@ -188,7 +228,31 @@ def _everything_below(library: Any) -> list[Any]:
             found[one] = None
 
     visit(library)
-    return list(found)[-2::-1]
+    return list(found)[:-1]
+
+
+def machine_code(functions: Sequence[Any]) -> bytes:
+    """The object code of functions compiled inside of whole_program, by their Python names, and of all they call.
+
+    Nobody outside calls a kernel, so LLVM may change its arguments.
+    """
+    codegen = cpu_target.target_context.codegen()
+    program = codegen.create_library("program")
+    names = {function.fndesc.llvm_func_name: function.fndesc.qualname for function in functions}
+    for function in functions:
+        program.add_linking_library(function.library)
+    modules = [library._get_module_for_linking() for library in _everything_below(program)]
+    for at in range(0, len(modules), _LINKED_APART):
+        part = parse_assembly("")
+        for module in modules[at : at + _LINKED_APART]:
+            part.link_in(module, preserve=True)
+        program._final_module.link_in(part)
+    program._exported = set(names)
+    program._optimize_final_module()
+    for mangled, name in names.items():
+        program._final_module.get_function(mangled).name = name
+    code: bytes = codegen._tm.emit_object(program._final_module)
+    return code
 
 
 def _arrays_without_scipy() -> None:
@@ -222,7 +286,7 @@ def whole_program(entry_points: frozenset[str], calls: frozenset[str], kernels: 
     _KernelLibrary.entry_points, _KernelLibrary.calls = entry_points, calls
     codegen._library_class, codegen.set_env = _KernelLibrary, set_env_if_linked
     try:
-        with _kernel_calls() if kernels else contextlib.nullcontext():
+        with _quick_compiler(), _kernel_calls() if kernels else contextlib.nullcontext():
             yield
     finally:
         codegen._library_class = library_class

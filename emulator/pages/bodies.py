@@ -4,10 +4,8 @@ The list of free bodies has no lock: its word counts its changes, so that a CPU 
 """
 
 from emulator.atomic import cmpxchg, kernel, memset, or_words, read_once, write_once
-from emulator.mm_types import PTRS_PER_TABLE
+from emulator.mm_types import BODY_CHANGE, PTRS_PER_TABLE
 from emulator.watch.lockdep import assert_ptl_held
-
-_CHANGE = 1 << 32  # of bodies.free
 
 
 @kernel
@@ -17,8 +15,8 @@ def give_back_body(m, table):
     m.body[table] = 0
     while True:
         head = read_once(m.bodies.free, 0)
-        write_once(m.body_next, body, head & (_CHANGE - 1))
-        if cmpxchg(m.bodies.free, 0, head, ((head + _CHANGE) & -_CHANGE) | body) == head:
+        write_once(m.body_next, body, head & (BODY_CHANGE - 1))
+        if cmpxchg(m.bodies.free, 0, head, ((head + BODY_CHANGE) & -BODY_CHANGE) | body) == head:
             break
 
 

@@ -1,6 +1,6 @@
 """One text, two engines: the same one-CPU program leaves the identical shared state.
 
-Covers: emulator/atomic, emulator/bug, emulator/engines/native, emulator/engines/semaphore,
+Covers: emulator/atomic, emulator/bug, emulator/engines/native, emulator/engines/compiler, emulator/engines/semaphore,
 emulator/engines/whole_program
 """
 

@@ -1,53 +1,27 @@
 """The loops of multi-fault and madvise-loop on this host's real memory, compiled by numba; they hold no GIL.
 
-They are the judge, not the machine. Whatever engine emulates, these run compiled, so the primitives come from the
-native engine by name and not through `atomic.py`. A segment serves as their shared words: `m.barrier`, `m.run.stop`,
+They are the judge, not the machine. Whatever engine emulates, these run compiled, so the primitives do not come through
+`atomic.py`. A segment serves as their shared words: `m.barrier`, `m.run.stop`,
 and per thread `m.cpu.faults` (pages touched) and `m.cpu.errors`.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
-from emulator.engines import native  # before numba: it says where compiled code is kept
-
-# isort: split
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
-
-from emulator.engines import compile_cache
-from emulator.engines.native import (
-    atomic_add_return,
-    atomic_fetch_add,
-    cpu_relax,
-    kernel,
-    kernel_inline,
-    read_once,
-    sleep_on,
-    smp_load_acquire,
-    wake_all,
-    write_once,
-)
-from emulator.engines.whole_program import whole_program
+from emulator.engines.compiled import Program
 from emulator.mm_types import PAGE_SIZE
+
+_program = Program("-host")
+_language = _program.language()
+entry_point, kernel, kernel_inline = _program.entry_point, _language.kernel, _language.kernel_inline
+atomic_add_return, atomic_fetch_add = _language.atomic_add_return, _language.atomic_fetch_add
+cpu_relax, sleep_on, wake_all = _language.cpu_relax, _language.sleep_on, _language.wake_all
+read_once, smp_load_acquire, write_once = _language.read_once, _language.smp_load_acquire, _language.write_once
+write_byte, madvise = _language.write_byte, _language.madvise
 
 SLOT = 8 << 20  # bytes of the mapping per thread
 TOUCHED = 2 << 20  # bytes at the start of a slot that its thread writes to: one PTE table
 MADV_DONTNEED = 4
 NAP_US = 10_000
-
-_madvise = types.ExternalFunction("madvise", types.int32(types.int64, types.int64, types.int32))
-
-
-@intrinsic
-def write_byte(typingctx, address):
-    """Store 1 to the byte at a real address: once, where it stands."""
-
-    def codegen(context, builder, sig, args):
-        byte = ir.IntType(8)
-        builder.store_atomic(ir.Constant(byte, 1), builder.inttoptr(args[0], byte.as_pointer()), "monotonic", 1)
-        return context.get_dummy_value()
-
-    return types.void(types.int64), codegen
 
 
 @kernel
@@ -86,12 +60,13 @@ def host_touch(m, me, addr, length):
 @kernel_inline
 def host_dontneed(m, me, addr, length):
     """madvise(MADV_DONTNEED); a failure is counted and stops the run."""
-    if _madvise(addr, length, MADV_DONTNEED) != 0:
+    if madvise(addr, length, MADV_DONTNEED) != 0:
         write_once(m.cpu.errors, me, 1)
         write_once(m.run.stop, 0, 1)
 
 
-def host_multi_fault(m, me, own, first, count, meet):
+@entry_point
+def multi_fault(m, me, own, first, count, meet):
     """Thread `me`: touch the slot at `own`, release `count` slots from `first` on, until stopped. Returns 0.
 
     All start together; with `meet` they also wait for each other before and after the release. With a `meet` of 2 those
@@ -109,7 +84,8 @@ def host_multi_fault(m, me, own, first, count, meet):
     return 0
 
 
-def host_ping_pong(m, me, turns):
+@entry_point
+def ping_pong(m, me, turns):
     """Hand one word over to the other of two threads and wait for it, `turns` times. Returns 0."""
     for _ in range(turns):
         if me == 0:
@@ -121,7 +97,8 @@ def host_ping_pong(m, me, turns):
     return 0
 
 
-def host_madvise_loop(m, start, total, piece):
+@entry_point
+def madvise_loop(m, start, total, piece):
     """Touch and release [start, start + total) piece by piece, or until stopped. Returns 0."""
     for at in range(start, start + total, piece):
         if read_once(m.run.stop, 0) != 0:
@@ -131,19 +108,4 @@ def host_madvise_loop(m, start, total, piece):
     return 0
 
 
-def _compiled(function, n_numbers):
-    """`function` compiled for m and `n_numbers` integers, or loaded from the cache."""
-    compiled = njit(error_model="numpy", nogil=True, forceinline=False, cache=_CACHE_DIRECTORY is not None)(function)
-    compiled.compile((native.SegmentType(), *[types.int64] * n_numbers))
-    return compiled
-
-
-_CACHE_DIRECTORY = native.CACHE_DIRECTORY and native.CACHE_DIRECTORY.with_name(f"{native.CACHE_DIRECTORY.name}-host")
-
-with (
-    compile_cache.kept_in(_CACHE_DIRECTORY),
-    whole_program(frozenset({"host_multi_fault", "host_madvise_loop", "host_ping_pong"}), frozenset(native.CALLS)),
-):
-    multi_fault = _compiled(host_multi_fault, 5)
-    madvise_loop = _compiled(host_madvise_loop, 3)
-    ping_pong = _compiled(host_ping_pong, 2)
+_program.prepare()

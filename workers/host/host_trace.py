@@ -7,12 +7,9 @@ memory is write-protected then. Compiled by numba whatever engine emulates.
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
-from emulator.engines import native  # before numba: it says where compiled code is kept
-
-# isort: split
 from numba import njit, types
 
-from emulator.engines import compile_cache
+from emulator.engines import cache_place, compile_cache
 from workers.host.host_calls import (
     ADDR,
     ARG,
@@ -146,8 +143,10 @@ def host_trace(words, text, insns, rows, warm):
 
 
 _SOURCES = ("workers/host/host_*.py", *compile_cache.KERNELS)  # it takes numbers from the kernels
-_CACHE_DIRECTORY = native.CACHE_DIRECTORY and native.CACHE_DIRECTORY.with_name(f"{compile_cache.key(_SOURCES)}-trace")
+_place = compile_cache.directory(_SOURCES)
+_CACHE_DIRECTORY = _place and _place.with_name(f"{_place.name}-trace")
 
+cache_place.use()
 with compile_cache.kept_in(_CACHE_DIRECTORY):
     trace = njit(
         types.int64(types.int64[::1], types.uint8[::1], types.int64[:, ::1], types.int64[:, ::1], types.int64),

@@ -220,7 +220,7 @@ def test_the_key_is_the_contents_wherever_they_lie_and_whenever_written(tmp_path
 @pytest.mark.stress
 def test_preparing_knows_all_kernels_that_python_calls_whoever_imports_them():
     prepare = "from emulator import engine; engine.prepare(); from emulator.engines import native"
-    names = "print(*(function.py_func.__name__ for function in native._entry_points))"
+    names = "print(*native._program._kernels)"
     command = [sys.executable, "-c", f"{prepare}; {names}"]
 
     run = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=300)

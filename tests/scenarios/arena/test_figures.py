@@ -1,5 +1,7 @@
 """Two rows are compared beyond their spread: what is worse is found, what is the same or noise is not."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -76,11 +78,11 @@ def test_added_nanoseconds_pair_the_repeats():
 def test_a_percentile_lies_in_the_bucket_that_holds_it():
     times = [0] * REUSE_BUCKETS
     for nanoseconds in [1000] * 98 + [50_000, 10_000_000]:
-        times[reuse_bucket.py_func(nanoseconds)] += 1
+        times[inspect.unwrap(reuse_bucket)(nanoseconds)] += 1
 
     assert percentile_us(np.array(times), 0.5) == pytest.approx(1.0, rel=0.07)
     assert percentile_us(np.array(times), 0.99) == pytest.approx(50, rel=0.07)
     assert percentile_us(np.array(times), 1) == pytest.approx(10_000, rel=0.07)
     assert percentile_us(np.zeros(REUSE_BUCKETS, int), 0.5) is None
     for bucket in range(REUSE_BUCKETS - 1):
-        assert reuse_bucket.py_func(int(middle_ns(bucket))) == bucket
+        assert inspect.unwrap(reuse_bucket)(int(middle_ns(bucket))) == bucket
