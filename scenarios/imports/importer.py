@@ -28,9 +28,9 @@ from scenarios.imports.touches import Touches
 from scenarios.imports.writer import Writer
 
 _AT_ENTRY = ("munmap",)  # what it unmaps may be somebody else's before it returns
-_OVERLAP = ("madvise", "process_madvise", "mprotect", "pkey_mprotect", "mlock", "mlock2", "munlock", "msync")
 _MOST_HELD = 64  # exec itself makes fewer faults
 _EXECS = ("execve", "execveat")
+_MOMENTS = frozenset((*CREATES, *_EXECS))  # what a child has, or exec leaves, is what there is at their line
 _ENDS = ("exit", "exit_group")
 
 
@@ -79,6 +79,8 @@ class Importer:
             self._take(event)
         for tid in list(self._held):
             self._release(tid)
+        for task in self.people.tasks.values():
+            task.memory.order.settle()
 
     def _take(self, event: Event) -> None:
         """Enter an event of any kind."""
@@ -120,12 +122,12 @@ class Importer:
         return self._when(self.people.threads.get(event.tid, 0), event.name, event.time, event.began)
 
     def _when(self, thread: int, name: str, time: float | None, began: float | None) -> tuple[int, int, int] | None:
-        """What changes mappings has an order, and no length."""
+        """A thread, and an interval in microseconds from the first event on."""
         origin = self._origin
         if time is None or origin is None:
             return None
         end = int((time - origin) * 1e6 + 0.5) if time > origin else 0
-        if began == time or began is None or name not in _OVERLAP:
+        if began == time or began is None or name in _MOMENTS:
             return thread, end, end
         return thread, min(end, int((began - origin) * 1e6 + 0.5)) if began > origin else 0, end
 
@@ -166,6 +168,7 @@ class Importer:
             return
         if event.tid in self._entered:
             self._entered.discard(event.tid)
+            self._task(event).memory.order.left(event.tid)
             if name in _AT_ENTRY:
                 self._account.understood += 1
                 return
@@ -236,6 +239,7 @@ class Importer:
         self.people.settle()
         task = self.people.tasks.get(event.tid)
         if task is not None and task.memory.number is not None:
+            task.memory.order.settle()
             self._touches.writer.line(task.memory.who, f"expect {event.args['vmpte']}K {event.args['rss']}K")
 
     def _snapshot(self, event: Event) -> None:

@@ -164,9 +164,10 @@ class MemoryCalls:
 
     def map(self, memory: Memory, mapping: Mapping, words: tuple[str, ...]) -> None:
         """Map a range in the trace and in what is known of it."""
+        memory.order.change(mapping.start, mapping.end)
         memory.space.replace(mapping.start, mapping.end, [mapping])
         if mapping.left_out:
-            self._writer.line(memory.who, f"munmap @ {mapping.start:#x} {mapping.end - mapping.start:#x}")
+            self._writer.unmap(memory.who, mapping.start, mapping.end)
         elif not self._writer.map(memory.who, mapping, words):
             self._account.assumed[_TIMES] += 1
 
@@ -223,11 +224,16 @@ class MemoryCalls:
     def _munmap(self, memory: Memory, event: Event) -> None:
         start, length = number(event.args.get("addr", "0")), page_up(number(event.args["len"]))
         _in_user_space(start, length)
-        self.unmap(memory, start, start + length)
+        if event.kind == calls.ENTER:
+            memory.order.leave(event.tid, start, start + length)
+            memory.space.replace(start, start + length, [])
+        else:
+            self.unmap(memory, start, start + length)
 
     def unmap(self, memory: Memory, start: int, end: int) -> None:
         """Unmap a range in the trace and in what is known of it."""
-        self._writer.line(memory.who, f"munmap @ {start:#x} {end - start:#x}")
+        memory.order.change(start, end)
+        self._writer.unmap(memory.who, start, end)
         memory.space.replace(start, end, [])
 
     def _mprotect(self, memory: Memory, event: Event) -> None:
@@ -260,6 +266,9 @@ class MemoryCalls:
         first = parts[0]
         if any(part.left_out for part in parts):
             raise Left("mremap of hugetlb pages")
+        memory.order.change(start, start + max(old, new if to == start else 0))
+        if to != start:
+            memory.order.change(to, to + new)
         if to == start and old:
             self._writer.line(memory.who, f"mr @ {start:#x} {old:#x} {new:#x} 0")
             if new < old:

@@ -11,19 +11,21 @@ from dataclasses import dataclass, field
 
 from scenarios.imports.account import Account
 from scenarios.imports.calls import CLONE_THREAD, CLONE_VM, ENTER, Event, bits
+from scenarios.imports.order import Order
 from scenarios.imports.space import Space
 from scenarios.imports.writer import MOST_CHILDREN, MOST_THREADS, Writer
 
 
 @dataclass
 class Memory:
-    """The memory of a process, an mm: its mappings, where its heap ends, and how many tasks have it.
+    """The memory of a process, an mm: its mappings, the order of their changes, where its heap ends, the tasks it has.
 
     `number` is its name in the trace, 0 of the first; None if the trace has no room for it. `files` are the files that
     its descriptors stand for, as far as the input says.
     """
 
     number: int | None
+    order: Order
     who: str = ""  # how its lines begin
     space: Space = field(default_factory=Space)
     heap: int | None = None  # where it begins
@@ -72,7 +74,7 @@ class People:
 
     def _unknown(self, event: Event) -> Task:
         if self.main is None:
-            self.main = Memory(0)
+            self.main = Memory(0, Order(self._writer, ""))
             return self._enter(event.tid, event.group or event.tid, self.main)
         if event.group and event.group != event.tid:
             leader = next((task for task in self.tasks.values() if task.group == event.group), None)
@@ -114,10 +116,13 @@ class People:
         number = self._names.pop() if self._names and parent.number is not None else None
         if number is None:
             self._account.leave_out(f"a process beside {MOST_CHILDREN} others, and all it does", "")
-            return Memory(None)
+            return Memory(None, Order(self._writer, ""))
+        parent.order.settle()
         self._writer.fork(parent.who, number)
         self.most = max(self.most, MOST_CHILDREN - len(self._names))
-        child = Memory(number, f"in {number} ", parent.space.copy(), parent.heap, parent.brk, stack=parent.stack)
+        who = f"in {number} "
+        child = Memory(number, Order(self._writer, who), who, parent.space.copy(), parent.heap, parent.brk)
+        child.stack = parent.stack
         child.files, child.guesses, child.bound = dict(parent.files), dict(parent.guesses), dict(parent.bound)
         child.placed = parent.placed
         return child
@@ -183,8 +188,9 @@ class People:
 
     def clear(self, memory: Memory) -> None:
         """Unmap all that a process has."""
+        memory.order.settle()
         for start, end in memory.space.runs():
-            self._writer.line(memory.who, f"munmap @ {start:#x} {end - start:#x}")
+            self._writer.unmap(memory.who, start, end)
         memory.space, memory.heap, memory.brk, memory.stack = Space(), None, None, None
         memory.guesses, memory.bound, memory.placed = {}, {}, False
 
@@ -200,6 +206,7 @@ class People:
             del self.tasks[other]
         if memory.tasks:
             return
+        memory.order.settle()
         if memory is self.main:
             self.gone_first = True  # its memory stays, so that the last figures are those of its end
         elif memory.number is not None:

@@ -230,7 +230,15 @@ class Strace:
             return _DONE
         elif tid == 0:
             self._unnumbered = True
-        if took and time is not None and began == time and clock.now is not None and name != "munmap":
+        if (
+            took
+            and time is not None
+            and began == time
+            and clock.now is not None
+            and not (
+                name == "munmap" and self._several  # others may map there before it has returned
+            )
+        ):
             time += took
         args = operands.split(", ")
         return _event(Event, (PLAIN, self._source, line_number, time, tid, name, args, value, "", 0, None, began))
@@ -324,8 +332,8 @@ class Strace:
             else:
                 self._account.refuse(f"{self._source}:{line_number}", f"{name} without a result")
             return None
-        timed = began is not None and began == time and self._clock.now is not None and name != "munmap"
-        if timed and (took := _TOOK.search(found[3])):
+        timed = began is not None and began == time and self._clock.now is not None
+        if timed and (name != "munmap" or not self._several) and (took := _TOOK.search(found[3])):
             time = (began or 0.0) + float(took[1])
         return self._event(CALL, line_number, time, tid, name, found[1], found[2], found[3], began)
 

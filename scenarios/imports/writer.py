@@ -117,6 +117,10 @@ class Writer:
         self.line(who, f"mm @ {length:#x} {start:#x} {prot}{flags}")
         return not file
 
+    def unmap(self, who: str, start: int, end: int) -> None:
+        """munmap."""
+        self.line(who, f"munmap @ {start:#x} {end - start:#x}")
+
     def protect(self, who: str, start: str, length: int, prot: int) -> None:
         """mprotect."""
         self.line(who, f"mprotect @ {start} {length:#x} {_PROT[prot & 7]}")

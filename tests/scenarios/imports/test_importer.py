@@ -1,7 +1,7 @@
 """What events mean for a trace: who does it, whose memory it is, what is mapped, what is assumed.
 
 Covers: scenarios/imports/people, scenarios/imports/memory_calls, scenarios/imports/touches,
-scenarios/imports/placing, scenarios/imports/writer
+scenarios/imports/placing, scenarios/imports/writer, scenarios/imports/order
 """
 
 import gzip
@@ -52,8 +52,8 @@ def test_where_several_threads_are_each_line_has_its_own_and_its_interval(tmp_pa
     assert lines == [
         "mm @ 0x2000 0x7f0000000000 rw",
         "on 1 14 17 dontneed @ 0x7f0000001000 4096",
-        "on 1 18 18 munmap @ 0x7f0000001000 0x1000",  # another maps there before it has returned
         "on 0 9 19 dontneed @ 0x7f0000000000 4096",
+        "on 1 18 20 munmap @ 0x7f0000001000 0x1000",  # another maps there before it has returned
         "on 0 20 20 mm @ 0x1000 0x7f0000001000 rw",
         "on 1 29 29 fork 1",
         "on 1 30 30 in 1 mm @ 0x1000 0x7e0000000000 rw",  # a child's CPU is the one that forked it
@@ -65,10 +65,43 @@ def test_without_stamps_the_lines_of_the_log_are_the_clock(tmp_path):
     lines, _ = trace(tmp_path, re.sub(r" 1700000010\.\d+", "", THREADS), timed=True)
     assert lines[1:5] == [
         "on 1 3 3 dontneed @ 0x7f0000001000 4096",
-        "on 1 4 4 munmap @ 0x7f0000001000 0x1000",
         "on 0 2 5 dontneed @ 0x7f0000000000 4096",
+        "on 1 4 6 munmap @ 0x7f0000001000 0x1000",
         "on 0 6 6 mm @ 0x1000 0x7f0000001000 rw",
     ]
+
+
+def both(first, second):
+    """A log of two threads: the calls of both begin, that of the second returns, then that of the first."""
+    begun = f"1 1.0 mmap(NULL, 65536, {RW}) = 0x7f0000000000\n1 1.1 clone3({{flags=CLONE_VM|CLONE_THREAD}}, 88) = 2\n"
+    (one, done), (two, returned) = first, second
+    return (
+        f"{begun}2 1.2 {two} <unfinished ...>\n1 1.3 {one} <unfinished ...>\n"
+        f"2 1.4 <... {two.partition('(')[0]} resumed>) = {returned}\n"
+        f"1 1.5 <... {one.partition('(')[0]} resumed>) = {done}\n"
+    ).replace(" 1.", " 170000000.")
+
+
+HERE, THERE = "0x7f0000000000", "0x7f0000002000"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "intervals"),
+    [
+        ((f"munmap({THERE}, 4096", 0), (f"mmap(NULL, 4096, {RW}", HERE), [(2, 4), (3, 5)]),
+        ((f"munmap({HERE}, 4096", 0), (f"mmap(NULL, 4096, {RW}", HERE), [(3, 4), (4, 4)]),
+        ((f"mmap(NULL, 4096, {RW}", THERE), (f"mremap({HERE}, 4096, 4096, 3, 0x7e0000000000", 0x7E0000000000),
+         [(2, 4), (3, 5)]),
+        ((f"mmap(NULL, 4096, {RW}", HERE), (f"mremap({HERE}, 4096, 4096, 3, 0x7e0000000000", 0x7E0000000000),
+         [(2, 4), (4, 5)]),
+        ((f"madvise({HERE}, 4096, MADV_DONTNEED", 0), (f"mprotect({HERE}, 4096, PROT_READ", 0), [(2, 4), (3, 5)]),
+        ((f"mmap(NULL, 4096, {RW}", HERE), ("fork(", 7), [(4, 4), (4, 5)]),
+        ((f"munmap({HERE}, 4096", 0), ("fork(", 7), [(3, 4), (4, 4)]),
+    ],
+)  # fmt: skip
+def test_calls_overlap_as_they_did_unless_the_kernel_has_taken_one_after_the_other(tmp_path, first, second, intervals):
+    lines, _ = trace(tmp_path, both(first, second), timed=True)
+    assert [tuple(round(int(word) / 1e5) for word in line.split()[2:4]) for line in lines[1:]] == intervals
 
 
 def test_a_mapping_keeps_its_address_and_its_flags(tmp_path):
