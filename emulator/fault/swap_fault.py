@@ -26,7 +26,7 @@ from emulator.uapi import EFAULT, ENOMEM
 from emulator.watch.lockdep import lockdep_assert_held, mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
-from emulator.watch.shadow import shadow_unshare
+from emulator.watch.shadow import shadow_shared, shadow_unshare
 
 SWAP_FAULT = path_number("fault on a swap entry")
 MIGRATION_FAULT = path_number("fault on a migration entry")
@@ -106,6 +106,8 @@ def map_swapped_page(m, cpu, slot):
             new |= ANON_EXCLUSIVE
             if DEBUG:
                 shadow_unshare(m, mm, frame, addr)
+        elif DEBUG:
+            shadow_shared(m, frame)
         new = pte_modify(new, m.vma.flags[vma])
         write_once(m.entry, pte, new)
         entry_changed(m, cpu, m.vmf.pmd[cpu], table, m.vmf.orig_pte[cpu], new, 1)

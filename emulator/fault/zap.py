@@ -166,7 +166,8 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end, details):
         skipped = skipped or kept != 0
         if addr >= end and not unhooked:
             cleared_pmd = pte_zapped(m, cpu, pmd, table, details, end - start, skipped, dropped or full)
-        sync_mm_rss(m, cpu, mm)
+        if m.cpu.mm[cpu] == mm:  # of another one this CPU has counted nothing
+            sync_mm_rss(m, cpu, mm)
         if m.cpu.gather_force[cpu] != 0:
             m.cpu.gather_force[cpu] = 0
             tlb_flush_mmu_tlbonly(m, cpu)

@@ -1,4 +1,7 @@
-"""RSS counters of anonymous frames: cached per CPU, written through now and then. Pages of files are in mm.rss_file."""
+"""RSS counters of anonymous frames: cached per CPU, of the mm it runs, written through now and then.
+
+Pages of files are in mm.rss_file.
+"""
 
 from emulator.atomic import atomic_add, kernel, kernel_inline
 

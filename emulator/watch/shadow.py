@@ -274,6 +274,12 @@ def shadow_unshare(m, mm, frame, addr):
 
 
 @kernel
+def shadow_shared(m, frame):
+    """A frame from swap may be others' too: one that nobody stored to is at no address alone, wherever it is moved."""
+    cmpxchg(m.page_stored_by, frame, 0, FORKED)
+
+
+@kernel
 def shadow_swap_out(m, slot, frame):
     """What is known of a frame is known of its slot from now on, unless fork or mremap has just told the slot."""
     tag = read_once(m.cache.stored_by, slot)

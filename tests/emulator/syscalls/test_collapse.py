@@ -22,6 +22,7 @@ from workers.programs.program import (
     jump,
     load,
     migrate,
+    mmap,
     mmap_file,
     mprotect,
     mremap_fixed,
@@ -98,6 +99,24 @@ def test_a_second_mapping_gets_the_leaf_by_one_fault_and_an_odd_one_pages(policy
 def test_whatever_takes_it_apart_leaves_every_count_right(apart, policy):
     with huge(*apart, touch(BASE, SLOT // 4, SLOT // 16), COLLAPSE, read(BASE, SLOT // 4, PAGE * 8), policy=policy):
         pass
+
+
+def test_pages_that_a_collapse_adds_are_not_counted_for_an_mm_from_which_it_takes_a_file():
+    """One call collapses 510 pages, and a file that another mm has mapped: its entry there is cleared."""
+    anon, file = OTHER, OTHER + SLOT
+    collapse = [
+        mmap(anon, SLOT),
+        mmap_file(file, SLOT, 0, shared=True),
+        touch(anon, 510 * PAGE),
+        barrier(),
+        advise(MADV_COLLAPSE, anon, 2 * SLOT),
+        STOP,
+    ]
+    programs = [collapse, [MAP, touch(BASE, PAGE), barrier(), STOP]]
+    geometry = dataclasses.replace(geometry_for(programs), mms=2, files=1, shmem=1, file_pages=PAGES, frames=16384)
+    with at_rest(programs, geometry, mm_of_cpu=[0, 1]) as views:
+        assert views["mm"]["rss_anon"].tolist() == [PAGES, 0]
+        assert views["mm"]["rss_file"].tolist() == [PAGES, 0]
 
 
 def test_a_device_stores_to_no_page_of_a_file():

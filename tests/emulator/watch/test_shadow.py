@@ -1,10 +1,26 @@
 """What the detectors must not take for a violation: lawful histories that look like one."""
 
+import dataclasses
+
 import pytest
-from support import FAMILIES, at_rest, race
+from support import BASE, FAMILIES, SLOT, at_rest, geometry_for, race
 
 from emulator.mm_types import PAGE_SIZE, Geometry
-from workers.programs.program import DEVICE_REMOVE, STOP, dontneed, load, mmap, mmap_device, munmap, store
+from emulator.uapi import MADV_COLLAPSE, MADV_PAGEOUT
+from workers.programs.program import (
+    DEVICE_REMOVE,
+    STOP,
+    advise,
+    dontneed,
+    fork_as,
+    in_child,
+    load,
+    mmap,
+    mmap_device,
+    mremap_fixed,
+    munmap,
+    store,
+)
 from workers.programs.random_programs import DEVICE_PAGE, SETUP
 
 CLEAN = ({}, None)
@@ -34,3 +50,23 @@ def test_what_a_munmap_that_failed_left_there_is_not_stale():
 @pytest.mark.parametrize(("frames", "tables"), [(1, 64), (64, 4)], ids=["no frame", "no table"])
 def test_a_device_that_cannot_be_mapped_leaves_neither_frame_nor_reference(frames, tables):
     assert errors_of([mmap_device(DEVICE_PAGE), STOP], frames=frames, tables=tables) == 1
+
+
+def test_a_page_from_swap_that_nobody_stored_to_is_the_parents_too_wherever_its_child_moves_it():
+    there, moved = BASE + PAGE_SIZE, BASE + 2 * SLOT
+    program = [
+        mmap(BASE, SLOT),
+        store(BASE, 1),
+        advise(MADV_COLLAPSE, BASE, SLOT),
+        advise(MADV_PAGEOUT, there, PAGE_SIZE),
+        fork_as(1),
+        in_child(1),
+        load(there),
+        in_child(1),
+        mremap_fixed(there, PAGE_SIZE, moved),
+        load(there),
+        STOP,
+    ]
+    geometry = dataclasses.replace(geometry_for([program]), mms=2, frames=16384, swap_pages=64)
+    with at_rest([program], geometry) as views:
+        assert views["record"]["error"].tolist() == [0] * len(program)
