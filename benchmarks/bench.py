@@ -18,13 +18,14 @@ from typing import Any
 
 import click
 
-from benchmarks.command import end, json_option, names
+from benchmarks.command import checked, end, json_option, names, read_json
 from benchmarks.twin import TwinUnavailable, build_twin, twin_round
 from emulator import engine
 from emulator.mm_types import Geometry
 from emulator.policy.policies import families_of
 from scenarios import madvise_loop, multi_fault
 from scenarios.session import report
+from scenarios.session.files import input_file
 from scenarios.session.options import Lab
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record
@@ -275,7 +276,7 @@ def show(figures: dict[str, Figure], base: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.option("--base", type=click.Path(exists=True, dir_okay=False), help="An earlier file to compare with.")
+@click.option("--base", metavar="FILE", callback=checked(input_file), help="An earlier file to compare with.")
 @json_option("bench.json")
 @click.option(
     "--only",
@@ -285,11 +286,11 @@ def show(figures: dict[str, Figure], base: dict[str, Any]) -> None:
     help="Parts of it. [all]",
 )
 @click.option("--repeat", default=7, type=click.IntRange(1, 100), help="Rounds of the short figures. [7]")
-def main(base: str | None, target: Path, only: list[str], repeat: int) -> None:
+def main(base: str | None, target: str, only: list[str], repeat: int) -> None:
     """Measure every promised figure; the exit status is 1 if a promise is missed."""
     interrupts.install()
     engine.choose("native", families=families_of(ADDING))
-    old = json.loads(Path(base).read_text()) if base else {}
+    old = read_json(base) if base else {}
     record, figures = Record("bench", 0), promised()
     try:
         for name, part in PARTS:
@@ -299,10 +300,9 @@ def main(base: str | None, target: Path, only: list[str], repeat: int) -> None:
             part(figures, record, 3 if part is sweep else repeat)
     except interrupts.Interrupted as interrupt:
         record.interrupted = 128 + interrupt.number
-    show(figures, old)
     record.found += missed(figures)
     measured = {figure.name: figure.as_json() for figure in figures.values() if figure.values}
-    end(record, target, {"figures": measured, "checks": record.checks})
+    end(record, target, {"figures": measured, "checks": record.checks}, lambda: show(figures, old))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ this host's kernel. All of it takes about an hour; --count 1000 is for trying ou
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 import click
 
 from benchmarks import fuzz
+from benchmarks.command import json_option, write_json
 from scenarios.session import report
 from scenarios.session.progress import Progress
 from workers.jobs import in_processes
@@ -84,8 +84,8 @@ def commands(count: int) -> list[tuple[str, str, list[str]]]:
 @click.command(help=(__doc__ or "").split("\n\n")[0])
 @click.option("--count", default=INPUTS, show_default=True, help="Fuzzed inputs; the other judges get as much less.")
 @click.option("--seed", default=0, show_default=True, help="Names the fuzzed inputs.")
-@click.option("--json", "json_file", help="Write the table as JSON.")
-def main(count: int, seed: int, json_file: str | None) -> None:
+@json_option()
+def main(count: int, seed: int, target: str | None) -> None:
     """Ask every judge; exit status 1 if one of them found something."""
     with Progress("judge") as progress:
         progress.update(0.0, "fuzzing")
@@ -95,9 +95,10 @@ def main(count: int, seed: int, json_file: str | None) -> None:
             progress.update((1 + done) / (1 + len(rest)), judge)
             verdicts.append(command(judge, asked, words))
     lines = [[v.judge, v.asked, v.said, "ok" if v.good else "FAIL", f"{v.seconds:,.0f}"] for v in verdicts]
-    report.table(["judge", "asked", "said", "verdict", "s"], lines, left=(0, 1, 2, 3))
-    if json_file:
-        Path(json_file).write_text(json.dumps([vars(v) for v in verdicts], indent=2) + "\n")
+    if target != "-":
+        report.table(["judge", "asked", "said", "verdict", "s"], lines, left=(0, 1, 2, 3))
+    if target:
+        write_json(target, [vars(v) for v in verdicts])
     sys.exit(0 if all(v.good for v in verdicts) else 1)
 
 

@@ -11,7 +11,6 @@ import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -269,7 +268,7 @@ def too_steep(chosen: Sequence[Growth]) -> list[str]:
 @click.option("--only", default="", metavar="NAME,...", callback=names("growth", growths()), help="Some of it. [all]")
 @click.option("--policy", default="refcount", callback=names("policy", POLICIES), help="Of all machines. [refcount]")
 @click.option("--quick", is_flag=True, help="The smallest size of each, once, without exponents.")
-def main(target: Path, only: list[str], policy: list[str], quick: bool) -> None:
+def main(target: str, only: list[str], policy: list[str], quick: bool) -> None:
     """Measure how the cost of an operation grows; the exit status is 1 if an exponent is above 1.1."""
     interrupts.install()
     record = Record("bench-scale", 0)
@@ -278,10 +277,9 @@ def main(target: Path, only: list[str], policy: list[str], quick: bool) -> None:
         measure(chosen, policy[0], quick)
     except interrupts.Interrupted as interrupt:
         record.interrupted = 128 + interrupt.number
-    show(chosen)
     record.found += too_steep(chosen)
     measured = {growth.name: growth.as_json() for growth in chosen if growth.ns}
-    end(record, target, {"policy": policy[0], "growths": measured})
+    end(record, target, {"policy": policy[0], "growths": measured}, lambda: show(chosen))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from scenarios.reports.extra import ReportError
 from scenarios.reports.reading import Run, read_runs
 from scenarios.session import report
 from scenarios.session.errors import UserError
+from scenarios.session.files import input_file
 from scenarios.session.options import completing, names_of, output_options
-from scenarios.session.record import Record, check_writable
+from scenarios.session.record import Record
 
 HELP = (__doc__ or "").removeprefix("compare: ")
 HELP = HELP[0].upper() + HELP[1:]
@@ -59,8 +60,8 @@ def _only(which: str, mine: list[Run], others: list[Run]) -> None:
 
 
 @click.command("compare", help=HELP)
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", callback=input_file)
+@click.argument("new", callback=input_file)
 @click.option("--gate", default=None, metavar="N%", callback=percent, help="Fail if worse by more. [do not fail]")
 @click.option(
     "--policy",
@@ -74,7 +75,6 @@ def _only(which: str, mine: list[Run], others: list[Run]) -> None:
 @output_options
 def command(old: str, new: str, gate: float | None, policy: list[str], everything: bool, json_file: str | None) -> int:
     """Compare; the exit status."""
-    check_writable(json_file)
     record = Record("compare", 0)
     try:
         before, after = read_runs(old), read_runs(new)

@@ -20,8 +20,8 @@ from scenarios.reports.reading import Run, read_runs
 from scenarios.reports.timeline import timeline_of
 from scenarios.session import report
 from scenarios.session.errors import OK, UserError
+from scenarios.session.files import input_file, kept_file, output_file, write_file
 from scenarios.session.options import style_options
-from scenarios.session.record import check_writable, write_file
 from scenarios.session.style import style
 
 HELP = (__doc__ or "").removeprefix("report: ")
@@ -51,15 +51,19 @@ def write_plots(runs: Sequence[Run], directory: str) -> list[Path]:
 
 
 @click.command("report", help=HELP)
-@click.argument("run", nargs=-1, required=True)
-@click.option("-o", "--html", "html_file", metavar="FILE", help="Write the page.")
-@click.option("--perfetto", "trace_file", metavar="FILE", help="Write the events as a trace for ui.perfetto.dev.")
-@click.option("--png", "png_directory", metavar="DIR", help="Write each plot as a PNG.")
+@click.argument("run", nargs=-1, required=True, callback=input_file)
+@click.option("-o", "--html", "html_file", metavar="FILE", callback=output_file, help="Write the page.")
+@click.option(
+    "--perfetto",
+    "trace_file",
+    metavar="FILE",
+    callback=output_file,
+    help="Write the events as a trace for ui.perfetto.dev.",
+)
+@click.option("--png", "png_directory", metavar="DIR", callback=kept_file, help="Write each plot as a PNG.")
 @style_options
 def command(run: tuple[str, ...], html_file: str | None, trace_file: str | None, png_directory: str | None) -> int:
     """Read, draw, write; the exit status."""
-    check_writable(html_file)
-    check_writable(trace_file)
     try:
         runs = [one for file in run for one in read_runs(file)]
         if html_file is not None:

@@ -22,8 +22,9 @@ from emulator import engine
 from emulator.policy.policies import POLICIES
 from scenarios import multi_fault, stress
 from scenarios.session import errors, options, report, session
+from scenarios.session.files import kept_file
 from scenarios.session.progress import Progress
-from scenarios.session.record import Record, check_writable, commit
+from scenarios.session.record import Record, commit
 from workers.interrupts import held_back
 
 SCHEMA = 1
@@ -200,14 +201,15 @@ def show(record: Record, state: State, faults: int) -> None:
     callback=options.number(1, 1e18),
     help="Stop after N page faults. [1e10]",
 )
-@click.option("--state", "state_file", metavar="FILE", help="Keep the total there, and go on from it.")
+@click.option(
+    "--state", "state_file", metavar="FILE", callback=kept_file, help="Keep the total there, and go on from it."
+)
 @click.option(
     "--seconds", default="1e9", metavar="N", callback=options.number(0, 1e9), help="Stop after N seconds. [no limit]"
 )
 @functools.partial(options.engine_options, default_checks="online")
 def command(faults: float, state_file: str | None, seconds: float, lab: options.Lab) -> int:
     """Run it; the exit status."""
-    check_writable(state_file)
     state = State(state_file, lab)
     record = Record("soak", lab.seed, rows=state.same)
     if state.violations:  # of an earlier run: this protocol's total is not clean any more

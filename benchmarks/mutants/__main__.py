@@ -22,8 +22,8 @@ from benchmarks.mutants.attack import Kill
 from benchmarks.mutants.listed import KIND_OF, KINDS, MUTANTS
 from benchmarks.mutants.tree import build
 from scenarios.session import report
+from scenarios.session.files import output_file, write_file
 from scenarios.session.progress import Progress
-from scenarios.session.record import write_file
 
 PREPARING_SECONDS = 1200.0  # of the run that compiles
 
@@ -83,7 +83,9 @@ def equivalents(kills: dict[str, Kill]) -> list[str]:
 @click.option("--count", default=0, help="So many, chosen by --seed. [all]")
 @click.option("--seed", default=0, help="Chooses those.")
 @click.option("--stress-alone", is_flag=True, help="No tests, no explorer.")
-@click.option("--json", "json_file", help="Write what was noticed as JSON; - is stdout.")
+@click.option(
+    "--json", "json_file", metavar="FILE", callback=output_file, help="Write what was noticed as JSON; - is stdout."
+)
 def main(
     seconds: float, kind: str | None, only: str, count: int, seed: int, stress_alone: bool, json_file: str | None
 ) -> None:

@@ -23,9 +23,9 @@ from scenarios.advice.remedies import shared_files
 from scenarios.advice.sampled import Sampled, judge
 from scenarios.advice.watched import Watched
 from scenarios.session import errors
+from scenarios.session.files import output_file
 from scenarios.session.options import REST, digits, number, output_options, takes_rest
 from scenarios.session.progress import Progress, note
-from scenarios.session.record import check_writable
 from scenarios.session.style import style
 from workers.host import page_scan, process_files
 from workers.host.call_sample import Calls, SampleUnavailable, sample
@@ -58,11 +58,8 @@ def _check(job: Job, rest: list[str] | None) -> None:
         raise errors.UserError("--sample looks at the calls of few processes; known: with PID, --name or --command")
     if job.watch is not None and job.seconds is not None:
         raise errors.UserError("--watch and --sample exclude each other")
-    if job.json_file == "-" and job.prometheus_file == "-":
-        raise errors.UserError("--json and --prometheus cannot both be stdout")
-    if style().format == "csv" and (job.watch is not None or job.prometheus_file == "-"):
-        raise errors.UserError("--format csv is one look, alone on stdout; known: without --watch and --prometheus -")
-    check_writable(job.json_file)
+    if style().format == "csv" and job.watch is not None:
+        raise errors.UserError("--format csv is one look; known: without --watch")
 
 
 def _wanted(job: Job) -> list[int]:
@@ -248,7 +245,13 @@ _HELP = (__doc__ or "").split(": ", 1)[1]
 @click.option("--watch", metavar="SECONDS", callback=_optional, help="Look again and again.")
 @click.option("--sample", "seconds", metavar="SECONDS", callback=_optional, help="See its calls (perf, strace).")
 @output_options
-@click.option("--prometheus", "prometheus_file", metavar="FILE", help="Write metrics for the textfile collector.")
+@click.option(
+    "--prometheus",
+    "prometheus_file",
+    metavar="FILE",
+    callback=output_file,
+    help="Write metrics for the textfile collector.",
+)
 @click.pass_context
 def command(ctx: click.Context, pids: tuple[str, ...], command_: str | None, **asked: Any) -> int:
     """Advise; the exit status."""

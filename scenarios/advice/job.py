@@ -12,7 +12,8 @@ from scenarios.advice import prometheus
 from scenarios.advice.advice import Advice, advise, row_of
 from scenarios.advice.reading import Reading
 from scenarios.advice.remedies import shared_files
-from scenarios.session.record import Record, on_stdout
+from scenarios.session.files import stdout_is_taken
+from scenarios.session.record import Record
 from workers.host import process_files
 from workers.host.kernel_facts import kernel_facts
 
@@ -37,7 +38,7 @@ class Job:
     @property
     def quiet(self) -> bool:
         """True if stdout is for a file format."""
-        return self.prometheus_file == "-" or bool(on_stdout(self.json_file))
+        return stdout_is_taken()
 
     def advise(self, reading: Reading, **more: Any) -> Advice:
         """The advice that follows from a reading on this machine."""

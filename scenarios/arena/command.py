@@ -24,9 +24,10 @@ from scenarios.arena.page import written
 from scenarios.arena.workloads import CHUNKS, WORKLOADS, Workload
 from scenarios.session import options, report, session
 from scenarios.session.errors import UserError
+from scenarios.session.files import kept_file, write_file
 from scenarios.session.options import Lab
 from scenarios.session.progress import Progress, note
-from scenarios.session.record import Record, check_writable, write_file
+from scenarios.session.record import Record
 
 CPUS, SCALE, REPEAT = "1,2,8,16", 16, 3
 
@@ -141,7 +142,6 @@ def read_page(file: str, setup: Setup) -> str:
     """The page that is to be written, checked for its places. Raises UserError."""
     if {name for name, _ in setup.cases} != set(WORKLOADS) or setup.lab.policies != tuple(POLICIES):
         raise UserError("--write needs all workloads and policies; known: without --workload and --policy")
-    check_writable(file)
     try:
         page = Path(file).read_text()
     except OSError as error:
@@ -169,7 +169,7 @@ def read_page(file: str, setup: Setup) -> str:
     callback=options.number(1, 1000, whole=True),
     help=f"Rounds. [{REPEAT}; 1 if no time is asked]",
 )
-@click.option("--write", default=None, metavar="FILE", help="Write the tables of the page (docs/arena.md).")
+@click.option("--write", metavar="FILE", callback=kept_file, help="Write the tables of the page (docs/arena.md).")
 @options.shared_with(policies=",".join(POLICIES))
 @click.pass_context
 def command(
@@ -200,6 +200,6 @@ def command(
         if write and record.verdict == "pass":
             write_file(write, written(page, record.rows, scale, repeat))
         elif write:
-            note(f"{write} is not written: not all is as expected")
+            note("the page is not written: not all is as expected")
 
     return session.conduct(record, lab, body, lambda: show(record, setup))

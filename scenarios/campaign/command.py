@@ -25,8 +25,9 @@ from scenarios.campaign.revision import revision
 from scenarios.campaign.verdicts import USAGE, Verdicts, lost, result, show
 from scenarios.reports.extra import missing
 from scenarios.session import errors, options, report
+from scenarios.session.files import input_file, kept_file
 from scenarios.session.progress import Progress, note
-from scenarios.session.record import Record, check_writable
+from scenarios.session.record import Record
 from workers.interrupts import Interrupted
 from workers.processes import processors
 from workers.telling.postmortem import MachineFailed
@@ -135,11 +136,13 @@ def results_of(plan: str) -> str:
 @click.argument("plan", metavar="PLAN.toml")
 @click.option("--scheduler", metavar="ADDRESS", help="Of dask scheduler, as HOST:8786. [a cluster of this machine]")
 @click.option("--resume", is_flag=True, help="Go on: what has a result of this revision is not run again.")
-@click.option("--results", metavar="FILE", help="A line of JSON for each task. [the plan's name with .jsonl]")
+@click.option(
+    "--results", metavar="FILE", callback=kept_file, help="A line of JSON for each task. [the plan's name with .jsonl]"
+)
 @click.option("--list", "listed", is_flag=True, help="Print the commands of the plan, and run nothing.")
-@click.option("--tls-ca-file", metavar="FILE", help="For a scheduler at tls://: its authority,")
-@click.option("--tls-cert", "tls_client_cert", metavar="FILE", help="our certificate,")
-@click.option("--tls-key", "tls_client_key", metavar="FILE", help="and its key.")
+@click.option("--tls-ca-file", metavar="FILE", callback=input_file, help="For a scheduler at tls://: its authority,")
+@click.option("--tls-cert", "tls_client_cert", metavar="FILE", callback=input_file, help="our certificate,")
+@click.option("--tls-key", "tls_client_key", metavar="FILE", callback=input_file, help="and its key.")
 @options.output_options
 @click.pass_context
 def command(
@@ -171,7 +174,8 @@ def command(
     for file in files.values():
         if not os.access(file, os.R_OK):
             raise errors.UserError(f"cannot read {file}")
-    check_writable(json_file)
+    if plan == "-" and results is None:
+        raise errors.UserError("a plan from stdin has no name for its results; known: --results FILE")
     record, file = Record("campaign", 0), results or results_of(plan)
     kept = Results(file, resume)
     try:

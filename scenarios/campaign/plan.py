@@ -12,6 +12,7 @@ The value of an option is checked by the command itself. A name with `*` stands 
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import glob
 import importlib
@@ -20,6 +21,7 @@ import itertools
 import math
 import re
 import shlex
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ from typing import Any, NamedTuple
 import click
 
 from scenarios.session import errors
-from scenarios.session.options import input_file
+from scenarios.session.files import input_file
 from scenarios.session.style import style, styled
 
 ALONE = ("explore", "litmus", "barriers")  # these race no processes: one processor is enough
@@ -88,10 +90,11 @@ class _Axis(NamedTuple):
 def read_plan(file: str, group: click.Group, processors: int) -> list[Task]:
     """The tasks of a plan, none twice, in its order; `group` has the commands. Raises UserError.
 
-    Tables that do not say how many processors a task has get 1 or 2, but no more than `processors`.
+    `-` is stdin, and its folder the present one. Tables that do not say how many processors a task has get 1 or 2, but
+    no more than `processors`.
     """
     try:
-        with open(file, "rb") as stream:
+        with contextlib.nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb") as stream:
             text = stream.read(MOST_BYTES + 1)
         if len(text) > MOST_BYTES:
             raise errors.UserError(f"{file} is no plan: it is larger than {MOST_BYTES >> 20} MiB")

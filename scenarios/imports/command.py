@@ -19,9 +19,10 @@ from scenarios.imports.lines import Unreadable
 from scenarios.imports.touches import MODES
 from scenarios.imports.writer import Writer
 from scenarios.session import errors
-from scenarios.session.options import input_file, one_of, output_options
+from scenarios.session.files import input_file, output_file
+from scenarios.session.options import one_of, output_options
 from scenarios.session.progress import Progress, note
-from scenarios.session.record import Record, check_writable
+from scenarios.session.record import Record
 
 _EVERY = 20_000  # events between two words of progress
 _SAID = {
@@ -150,7 +151,14 @@ _HELP = (__doc__ or "").split(": ", 1)[1]
 
 @click.command("import", help=_HELP[0].upper() + _HELP[1:])
 @click.argument("files", nargs=-1, required=True, metavar="FILE ...", callback=input_file)
-@click.option("-o", "--out", metavar="OUT.trace", required=True, help="The trace; packed if its name ends in .gz.")
+@click.option(
+    "-o",
+    "--out",
+    metavar="OUT.trace",
+    required=True,
+    callback=output_file,
+    help="The trace; packed if its name ends in .gz.",
+)
 @click.option(
     "--touch", **one_of("touch", MODES, optional=True), help=f"{', '.join(MODES)}. [what the input allows, else all]"
 )
@@ -158,7 +166,6 @@ _HELP = (__doc__ or "").split(": ", 1)[1]
 @output_options
 def command(files: tuple[str, ...], out: str, touch: str | None, strict: bool, json_file: str | None) -> int:
     """Import; the exit status."""
-    check_writable(json_file)
     record = Record("import", 0)
     imported = import_files(files, out, touch)
     record.rows.append(row_of(imported, out))

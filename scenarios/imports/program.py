@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from scenarios.imports.perf import PerfScript
 from scenarios.imports.snapshot import Line, Snapshot
 from scenarios.imports.strace import Strace
 from scenarios.session.errors import UserError
+from scenarios.session.files import stdout_is_taken
 from scenarios.session.progress import note
 from workers.host import page_scan
 from workers.host.process_files import NotReadable, ProcessGone, Vma, family, read_maps, read_status
@@ -150,9 +152,12 @@ def choose_tool(wanted: str | None) -> str:
 
 
 def _run(tool: list[str], sampler_of: Callable[[int], Sampler]) -> Sampler:
-    """Run a tool with its program to the end, and sample meanwhile. Raises UserError."""
+    """Run a tool with its program to the end, and sample meanwhile. Raises UserError.
+
+    What the program prints goes to stderr if stdout is for the trace.
+    """
     try:
-        process = subprocess.Popen(tool)
+        process = subprocess.Popen(tool, stdout=sys.stderr if stdout_is_taken() else None)
     except OSError as error:
         raise UserError(f"{tool[0]} cannot be run: {error.strerror}") from None
     sampler = sampler_of(process.pid)

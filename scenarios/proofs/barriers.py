@@ -24,8 +24,9 @@ from emulator.engines.access_log import TooManyTasks
 from scenarios.proofs.finding import Plan, machine_for
 from scenarios.proofs.subject import names, subject
 from scenarios.session import errors, options, report, session
+from scenarios.session.files import kept_file
 from scenarios.session.progress import Progress
-from scenarios.session.record import Record, check_writable
+from scenarios.session.record import Record
 
 HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
 MOST = 200
@@ -186,13 +187,12 @@ def write(file: str, rows: Sequence[Row], check: bool = False) -> None:
     "--executions", default=str(MOST), metavar="N", callback=options.number(1, 1 << 40, whole=True),
     help=f"Executions of each search. [{MOST}]",
 )  # fmt: skip
-@click.option("--write", "document", default=None, metavar="FILE", help="Write the table into this document.")
+@click.option("--write", "document", metavar="FILE", callback=kept_file, help="Write the table into this document.")
 @options.output_options
 def barriers_command(only: str, executions: int, document: str | None, json_file: str | None) -> int:
     """Run it; the exit status."""
     from workers.explorer.barriers import sites
 
-    check_writable(document)
     lab = options.Lab(engine="explore", json_file=json_file, checks="online")
     lab.choose_engine()
 

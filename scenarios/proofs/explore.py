@@ -27,9 +27,10 @@ from scenarios.proofs.explore_report import show_all
 from scenarios.proofs.finding import NEVER, SECONDS, Finding, Plan, enter, explore, replay
 from scenarios.proofs.subject import names, subject
 from scenarios.session import errors, options, session
+from scenarios.session.files import output_file
 from scenarios.session.options import MODELS
 from scenarios.session.progress import Progress
-from scenarios.session.record import Record, check_writable
+from scenarios.session.record import Record
 from scenarios.zoo.race import Subject
 from workers.telling.story import STORY_LINES, WHOLE
 
@@ -129,7 +130,9 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
 @click.option("--data-races/--no-data-races", "races", default=True, help="Look for data races as well. [yes]")
 @click.option("--events", default=str(STORY_LINES), metavar="N|all", callback=_events, help="Events of the story. [40]")
 @options.output_options
-@click.option("--write", default=None, metavar="FILE", help="With all: write the table of claims (docs/claims.md).")
+@click.option(
+    "--write", metavar="FILE", callback=output_file, help="With all: write the table of claims (docs/claims.md)."
+)
 def explore_command(
     name: str,
     fixed: bool,
@@ -153,7 +156,6 @@ def explore_command(
     if bound is not None and not bound.isdecimal():
         raise errors.UserError(f"--bound '{bound}' is not a number of preemptions; known: 0 and above")
     limit = None if seconds is None else _seconds(seconds)
-    check_writable(write)
     lab = options.Lab(engine="explore", seed=seed, json_file=json_file, checks="online")
     lab.choose_engine()
     record = Record(f"explore {name}", seed)

@@ -7,9 +7,10 @@ from typing import Any
 from scenarios.proofs.finding import Plan, enter, explore
 from scenarios.proofs.subject import names, subject
 from scenarios.session import report, session
+from scenarios.session.files import write_file
 from scenarios.session.options import Lab
 from scenarios.session.progress import Progress, note
-from scenarios.session.record import Record, write_file
+from scenarios.session.record import Record
 from workers.jobs import in_processes
 from workers.processes import processors
 
@@ -87,7 +88,7 @@ def _judge(record: Record, row: dict[str, Any]) -> None:
 def _write(record: Record, file: str) -> None:
     """Write the page, unless something is not as expected."""
     if record.found or record.inconclusive:
-        note(f"{file} is not written: not all is as expected")
+        note("the page is not written: not all is as expected")
     else:
         write_file(file, "\n".join([ABOUT, *_markdown(record.rows)]) + "\n")
 

@@ -24,9 +24,10 @@ from scenarios.proofs.defects import ABOUT, DEFECTS, IDS, LOSSES, REST, Defect, 
 from scenarios.proofs.finding import Finding, Plan, enter, explore
 from scenarios.proofs.subject import subject
 from scenarios.session import errors, report, session
+from scenarios.session.files import output_file, write_file
 from scenarios.session.options import Lab, number, output_options, some_of
 from scenarios.session.progress import Progress, note
-from scenarios.session.record import Record, check_writable, write_file
+from scenarios.session.record import Record
 from workers.telling.columns import hanging
 from workers.telling.story import story_of, story_text
 from workers.vigil import LOOK_SECONDS, Vigil
@@ -160,13 +161,12 @@ def page(told: list[tuple[Defect, Finding, Finding, dict[str, Any]]], losses: li
     callback=number(1, 86_400),
     help="Seconds for each defect. [60]",
 )
-@click.option("--write", default=None, metavar="FILE", help="Write the page (docs/findings.md).")
+@click.option("--write", metavar="FILE", callback=output_file, help="Write the page (docs/findings.md).")
 @output_options
 def command(only: list[str], seeds: int, seconds: float, write: str | None, json_file: str | None) -> int:
     """Show each defect: its shortest schedule, and how soon real processes meet it."""
     named = set(only) or set(IDS)
     chosen = [defect for defect in DEFECTS if defect.id in named]
-    check_writable(write)
     lab = Lab(engine="explore", json_file=json_file, checks="online")
     lab.choose_engine()
     record = Record("findings", 0)
@@ -186,7 +186,7 @@ def command(only: list[str], seeds: int, seconds: float, write: str | None, json
                     losses.append((loss, lines))
                     record.rows += [{"finding": loss.id, **row} for row in rows]
         if write is not None and (record.found or record.inconclusive):
-            note(f"{write} is not written: not all is as expected")
+            note("the page is not written: not all is as expected")
         elif write is not None:
             write_file(write, page(told, losses))
 

@@ -21,6 +21,7 @@ import click
 from emulator import engine
 from emulator.engines.access_log import TooManyTasks
 from scenarios.session import errors, options, report, session
+from scenarios.session.files import input_file
 from scenarios.session.options import MODELS
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
@@ -137,7 +138,7 @@ def show(results: Sequence[Any], record: Record) -> None:
 
 
 @click.command("litmus", help=HELP, short_help="Hold the explorer to published verdicts on memory models.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", callback=options.input_file)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", callback=input_file)
 @click.option(
     "--memory",
     "memories",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +69,7 @@ def _checked(name: str, data: Any) -> Run:
 
 def _text_of(file: str) -> str:
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
+        return Path(file).read_text("utf-8")
     except OSError as error:
         raise ReportError(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -78,9 +77,8 @@ def _text_of(file: str) -> str:
 
 
 def read_runs(file: str) -> list[Run]:
-    """The records of a file; `-` is stdin. Raises ReportError."""
-    text = _text_of(file)
-    name = "stdin" if file == "-" else Path(file).name
+    """The records of a file. Raises ReportError."""
+    text, name = _text_of(file), Path(file).name
     if text.lstrip()[:1] == "<":
         from scenarios.reports.embedded import records_in
 

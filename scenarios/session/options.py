@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import functools
-import shutil
-import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,6 +16,7 @@ from emulator.knobs import KNOBS
 from emulator.policy.policies import POLICIES, families_of
 from emulator.watch.points import COORDINATOR_POINTS, POINTS
 from scenarios.session.errors import UserError, unknown
+from scenarios.session.files import output_file, take_stdout
 from scenarios.session.record import prepare_page
 from scenarios.session.style import FORMATS, NARROWEST, WIDEST, WIDTH, ask, style
 from workers.instruments import Instruments, Stop
@@ -78,20 +75,6 @@ LISTED = {  # what shows all names of a kind
     "race": "ptelab list races",
     "verb": "ptelab help traces",
 }
-
-
-def input_file(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """A click callback for one file or several that are read: `-` becomes a file that holds what stdin gave."""
-    if isinstance(value, tuple):
-        return tuple(input_file(context, parameter, one) for one in value)
-    if value != "-":
-        return value
-    directory = tempfile.TemporaryDirectory(prefix="ptelab-")
-    context.call_on_close(directory.cleanup)
-    file = Path(directory.name) / "stdin"
-    with file.open("wb") as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy)
-    return str(file)
 
 
 REST = "ptelab.rest"  # in a context's meta: the words behind the option of takes_rest, None if it was not given
@@ -168,8 +151,11 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     def page(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
         if value is not None:
             prepare_page(value)
+            output_file(context, parameter, value)
 
-    json_option = click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON; - is stdout.")
+    json_option = click.option(
+        "--json", "json_file", metavar="FILE", callback=output_file, help="Write the results as JSON; - is stdout."
+    )
     html_option = click.option(
         "--html", metavar="FILE", expose_value=False, callback=page, help="Write a page with pictures."
     )
@@ -206,6 +192,8 @@ def _width(context: click.Context, parameter: click.Parameter, value: str | None
 def _format(context: click.Context, parameter: click.Parameter, value: str) -> None:
     if value not in FORMATS:
         raise unknown("format", value, FORMATS)
+    if value == "csv":
+        take_stdout(context, "--format csv")
     ask(replace(style(), format=value))
 
 

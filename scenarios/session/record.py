@@ -20,6 +20,7 @@ from scenarios.reports.extra import ReportError, missing
 from scenarios.reports.long_form import csv_text
 from scenarios.reports.reading import Run
 from scenarios.session import errors
+from scenarios.session.files import stdout_is_taken, write_file
 from scenarios.session.style import style
 
 SCHEMA = 1
@@ -222,7 +223,7 @@ class Record:
         """
         html, as_csv = _page_file(), style().format == "csv"
         if file is None and html is None and not as_csv:
-            return False
+            return stdout_is_taken()
         data = json.loads(text := json.dumps(self.as_json(), indent=2) + "\n")
         if html is not None:
             write_page(html, self.scenario, data)
@@ -230,21 +231,13 @@ class Record:
             write_file(file, text)
         if as_csv:
             write_file("-", csv_text([Run(self.scenario, data)]))
-        return bool(on_stdout(file))
-
-
-def on_stdout(json_file: str | None) -> list[str]:
-    """The options that want stdout for themselves."""
-    files = {"--json -": json_file == "-", "--html -": _page_file() == "-", "--format csv": style().format == "csv"}
-    return [option for option, wanted in files.items() if wanted]
+        return file == "-" or stdout_is_taken()
 
 
 def prepare_page(file: str) -> None:
-    """Before a run: --html asks for a page in this file. Raises UserError if it could not be written."""
+    """Before a run: --html asks for a page in this file. Raises UserError if no page can be made here."""
     if absent := missing():
         raise errors.UserError(f"--html: {absent}")
-    if file != "-":
-        check_writable(file)
     click.get_current_context().meta[_PAGE] = file
 
 
@@ -263,34 +256,3 @@ def write_page(file: str, name: str, data: dict[str, Any]) -> None:
         write_file(file, page([Run(name, data)]))
     except ReportError as error:
         raise errors.UserError(str(error)) from None
-
-
-def write_file(file: str | Path, content: str | bytes) -> None:
-    """Write a file that the user has named, or to stdout for '-'. Raises UserError."""
-    if file == "-":
-        if isinstance(content, str):
-            sys.stdout.write(content)
-        else:
-            sys.stdout.buffer.write(content)
-        return
-    try:
-        Path(file).write_bytes(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
-    except OSError as error:
-        raise errors.UserError(f"cannot write {file}: {error.strerror}") from None
-
-
-def check_writable(file: str | None) -> None:
-    """Find out before a long run that --json FILE could not be written. Raises UserError."""
-    if len(wanted := on_stdout(file)) > 1:
-        raise errors.UserError(f"{' and '.join(wanted)} both want stdout; known: one of them")
-    if file in (None, "-"):
-        return
-    path = Path(str(file))
-    try:
-        existed = path.exists()
-        with path.open("a"):
-            pass
-        if not existed:
-            path.unlink()
-    except OSError as error:
-        raise errors.UserError(f"cannot write {file}: {error.strerror}") from None

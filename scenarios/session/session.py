@@ -12,7 +12,7 @@ from emulator.segment import SegmentTooLarge, available_bytes
 from scenarios.session import errors, report
 from scenarios.session.options import Lab
 from scenarios.session.progress import Progress, note
-from scenarios.session.record import Record, check_writable
+from scenarios.session.record import Record
 from workers.interrupts import Interrupted
 from workers.signals import signals_of
 from workers.telling.postmortem import MachineFailed
@@ -24,7 +24,6 @@ def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[
 
     An interrupt or a process that dies ends the body; what was measured until then is shown all the same.
     """
-    check_writable(lab.json_file)
     lab.choose_engine()
 
     try:

@@ -16,9 +16,9 @@ from emulator.segment import available_bytes
 from scenarios.imports.command import show
 from scenarios.imports.program import EVERY, TOOLS, record_command
 from scenarios.session import errors
-from scenarios.session.options import REST, input_file, number, one_of, takes_rest
+from scenarios.session.files import input_file, output_file, write_file
+from scenarios.session.options import REST, number, one_of, takes_rest
 from scenarios.session.progress import note
-from scenarios.session.record import write_file
 from scenarios.traces.agreement import differences, host_policy, largest
 from scenarios.traces.footprint import geometry_for
 from scenarios.traces.trace import Trace, TraceError, parse, rows_of
@@ -115,7 +115,13 @@ def _program(rest: list[str], out: str | None, tool: str | None, every: float) -
     callback=number(1, 1000, True),
     help="Recordings that must be equal. [3]",
 )
-@click.option("-o", "--out", metavar="FILE", help="Write the rows there, or the trace of a program. [stdout]")
+@click.option(
+    "-o",
+    "--out",
+    metavar="FILE",
+    callback=output_file,
+    help="Write the rows there, or the trace of a program. [stdout]",
+)
 @click.option("--program", metavar="CMD ...", help="Run the rest of the line, and make a memory trace of it.")
 @click.option("--tool", **one_of("tool", TOOLS, True), help=f"{', '.join(TOOLS)}. [the first that can be used]")
 @click.option(

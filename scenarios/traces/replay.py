@@ -22,7 +22,7 @@ from emulator.segment import SegmentTooLarge
 from scenarios.session import errors, report
 from scenarios.session.options import Lab
 from scenarios.session.progress import note
-from scenarios.session.record import Record, check_writable
+from scenarios.session.record import Record
 from scenarios.session.session import needed_kb
 from scenarios.traces.footprint import MOST_MACHINES, geometry_for, larger
 from scenarios.traces.recorder import compare
@@ -148,7 +148,6 @@ def replay_file(path: str, policies: Sequence[str], lab: Lab, host: bool = False
 
     The rows of each of several policies stand behind a comment with its name.
     """
-    check_writable(lab.json_file)
     record = Record("replay", lab.seed)
     results: dict[str, ReplayResult] = {}
     try:

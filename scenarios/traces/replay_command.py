@@ -6,7 +6,8 @@ import click
 
 from emulator.policy.policies import POLICIES
 from scenarios.session import errors
-from scenarios.session.options import Lab, engine_options, input_file, one_of, some_of
+from scenarios.session.files import input_file
+from scenarios.session.options import Lab, engine_options, one_of, some_of
 from scenarios.traces.agreement import PT_RECLAIM, host_policy
 from scenarios.traces.timing import TIMINGS
 

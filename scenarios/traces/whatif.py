@@ -24,9 +24,10 @@ from scenarios.imports.inputs import Inputs
 from scenarios.imports.lines import Unreadable
 from scenarios.reports.reading import Run
 from scenarios.session import errors, report
-from scenarios.session.options import Lab, completing, engine_options, input_file, names_of
+from scenarios.session.files import input_file
+from scenarios.session.options import Lab, completing, engine_options, names_of
 from scenarios.session.progress import Progress, note
-from scenarios.session.record import Record, check_writable
+from scenarios.session.record import Record
 from scenarios.traces.agreement import host_policy
 from scenarios.traces.trace import Operation, Trace, TraceError, parse
 from workers.programs.program import compute
@@ -266,7 +267,6 @@ _HELP = (__doc__ or "").split(": ", 1)[1]
 @engine_options
 def command(file: str, policy: list[str], lab: Lab) -> int:
     """Compare; the exit status."""
-    check_writable(lab.json_file)
     lab = Lab(**{**vars(lab), "policies": tuple(policy)})
     record = Record("whatif", lab.seed)
     trace = read(file)

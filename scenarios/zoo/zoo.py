@@ -18,6 +18,7 @@ import click
 from emulator.checks import audit
 from emulator.mm_types import PCP_ROOM, Geometry
 from scenarios.session import errors, options, report, session
+from scenarios.session.files import kept_file
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
 from scenarios.zoo.race import RACES, Race, load_race
@@ -271,7 +272,9 @@ def write_tables(document: Path) -> int:
     help="Races, separated by commas. [all]",
 )
 @options.output_options
-@click.option("--tables", "document", metavar="FILE", help="Write the tables of docs/races.md, hunt nothing.")
+@click.option(
+    "--tables", "document", metavar="FILE", callback=kept_file, help="Write the tables of docs/races.md, hunt nothing."
+)
 def races_command(seeds: int, only: list[str], json_file: str | None, document: str | None) -> int:
     """Run the zoo; the exit status: 0 if every race was caught and every clean run was clean."""
     if document is not None:

@@ -173,7 +173,7 @@ def test_markdown_and_a_narrow_text_are_the_same_table():
     [
         (["--format", "excel"], "unknown format 'excel'; known: text, markdown, csv"),
         (["--width", "3"], "--width '3' is out of range; known: a whole number from 40 to 240"),
-        (["--format", "csv", "--json", "-"], "--json - and --format csv both want stdout; known: one of them"),
+        (["--format", "csv", "--json", "-"], "--format csv and --json - both want stdout; known: one of them"),
     ],
 )
 def test_a_form_that_cannot_be_is_one_line(arguments, said):

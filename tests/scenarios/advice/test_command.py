@@ -253,7 +253,7 @@ def gone():
         (["1", "--sample", "x"], "--sample 'x' is out of range; known: a number from 0.01"),
         (["--all", "--sample", "1"], "--sample looks at the calls of few processes"),
         (["1", "--sample", "1", "--watch", "1"], "--watch and --sample exclude each other"),
-        (["1", "--json", "-", "--prometheus", "-"], "--json and --prometheus cannot both be stdout"),
+        (["1", "--json", "-", "--prometheus", "-"], "--json - and --prometheus - both want stdout"),
         (["1", "--json", "/nonexistent/x"], "cannot write /nonexistent/x"),
         (["1", "--prometheus", "/nonexistent/x"], "cannot write /nonexistent/x"),
         (["1", "--bogus"], "No such option '--bogus'"),
