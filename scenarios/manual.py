@@ -47,7 +47,7 @@ def topics() -> dict[str, str]:
 def text_of(topic: str) -> str:
     """A topic as text of at most so many columns as fit."""
     if topic == TRACES:
-        return reference()
+        return reference(style().width)
     from rich.console import Console
     from rich.markdown import Markdown
 

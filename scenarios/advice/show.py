@@ -13,8 +13,8 @@ from scenarios.advice.needed import KB_OF_TABLE
 from scenarios.advice.reading import Reading
 from scenarios.advice.sampled import Sampled
 from scenarios.session import report
+from scenarios.session.style import style
 
-WIDTH = 100
 SHOWN_MAPPINGS = 5
 EXPLAINED = 5  # processes of a table whose cause is told
 
@@ -29,7 +29,7 @@ def _percent(part: int, whole: int) -> str:
 
 def _told(word: str, text: str) -> None:
     """A word and what there is to say of it, no line longer than the page."""
-    for line in textwrap.wrap(text, WIDTH - 10, break_long_words=False):
+    for line in textwrap.wrap(text, style().width - 10, break_long_words=False):
         report.write(f"{word:<9} {line}")
         word = ""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from scenarios.proofs.finding import Finding
 from scenarios.session import report
-from workers.telling.columns import hanging
+from scenarios.session.style import style
 from workers.telling.story import story_of, story_text
 from workers.telling.whereabouts import many
 
@@ -38,7 +38,7 @@ def verdict_line(found: Finding) -> str:
 
 def show(found: Finding) -> None:
     """The report of one subject."""
-    report.write(found.of.text)
+    report.history(found.of.text)
     report.write(f"\nsource: {found.of.source}")
     if left_out := found.plan.left_out(found.of):
         report.write(f"left out: {', '.join(left_out)}")
@@ -57,9 +57,9 @@ def show(found: Finding) -> None:
         made = "its schedule, written by hand for no search of a minute comes to it, has"
     report.write(f"{made} {many(len(example.choices), 'step')}, {many(example.preemptions, 'preemption')}\n")
     for line in found.lines:
-        report.write("\n".join(hanging(line)))
+        report.write(line)
     report.write()
-    for line in story_text(story_of(found.trace, found.plan.events)):
+    for line in story_text(story_of(found.trace, found.plan.events), style().width):
         report.write(line)
     for memory, word in found.others.items():
         report.write(f"\nunder {memory}: {word}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import sys
 import textwrap
@@ -15,20 +16,35 @@ from scenarios.reports.terminal import pictures as terminal_pictures
 from scenarios.reports.throughput import spread_text
 from scenarios.session.record import Record
 from scenarios.session.style import WIDEST, style
-from workers.telling.columns import hanging
+from workers.telling.columns import hanging, history_lines
 from workers.telling.violation import report_lines
 
 SHOWN_SIGNALS = 8
 GAP = 3  # columns between two of a table
+_COMMAND = re.compile(r"\s*(again: )?(\$ )?(ptelab|make|python) ")
 WORDS = 24  # columns that a text keeps before the table is split
 
 
 def write(text: str = "") -> None:
-    """Lines on stdout, in signs that it knows; in Markdown they stay as they are."""
+    """Lines on stdout, in signs that it knows, and in several where one does not fit.
+
+    In Markdown they stay as they are, and so does a command, which one copies.
+    """
     text = spelled(text, is_plain(sys.stdout.encoding))
     if style().format == "markdown":
         text = textwrap.indent(text, "    ")
+    else:
+        text = "\n".join(part for line in text.split("\n") for part in _fitting(line, style().width))
     sys.stdout.write(text + "\n")
+
+
+def _fitting(line: str, width: int) -> list[str]:
+    return [line] if len(line) <= width or _COMMAND.match(line) else hanging(line, width)
+
+
+def history(text: str) -> None:
+    """A text with events in columns, in lines that fit."""
+    write("\n".join(history_lines(text, style().width)))
 
 
 def prose(text: str) -> None:
@@ -166,7 +182,7 @@ def paths(taken: Mapping[str, int]) -> list[str]:
     half = (len(lines) + 1) // 2
     pairs = [f"{left}    {right}".rstrip() for left, right in zip_longest(lines[:half], lines[half:], fillvalue="")]
     said = f"; never: {', '.join(never)}" if never else ""
-    return [*hanging(f"paths of docs/paths.md: {len(taken) - len(never)} of {len(taken)} taken{said}"), *pairs]
+    return [f"paths of docs/paths.md: {len(taken) - len(never)} of {len(taken)} taken{said}", *pairs]
 
 
 def checks_and_verdict(record: Record) -> None:
@@ -179,12 +195,12 @@ def checks_and_verdict(record: Record) -> None:
             f"2 and more: {sum(record.ages[2:]):,}"
         )
     for of in record.signals[:SHOWN_SIGNALS]:
-        write("\n".join(hanging(f"signal  {of}")))
+        write(f"signal  {of}")
     more = len(record.signals[SHOWN_SIGNALS:]) + record.more_signals
     if more:
         write(f"signal  {more} more CPUs got one")
     for violation in record.violations:
-        write("\n".join(["", *report_lines(violation), ""]))
+        write("\n".join(["", *report_lines(violation, style().width), ""]))
     words = {
         "pass": "PASS",
         "fail": "FAIL",

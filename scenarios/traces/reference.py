@@ -45,28 +45,26 @@ def numbers() -> dict[str, str]:
     return {name: f"{text}, {FIRST.get(name, 0)} to {LIMITS[name]}" for name, text in texts.items()}
 
 
-def entry(name: str, text: str, indent: int = 38) -> list[str]:
+def entry(name: str, text: str, indent: int, width: int) -> list[str]:
     """One entry of a list, its text beside its name."""
-    first, *rest = wrap(text, WIDTH - indent)
+    first, *rest = wrap(text, width - indent)
     head = f"  {name:<{indent - 2}}" if len(name) <= indent - 4 else f"  {name}\n{' ' * indent}"
     return [f"{head}{first}", *(" " * indent + line for line in rest)]
 
 
-def reference() -> str:
-    """All of it, as plain text."""
-    lines = [
-        "A line is one operation; `#` starts a comment. Numbers are decimal or 0x, with K, M, G or p (4 KiB).",
-        f"A line has at most {LONGEST_LINE} bytes, a trace {MAX_FILES} files. Words may be joined by commas where",
-        f"it says so ({', '.join(MANY)}).",
-        "",
-        "Operations",
-    ]
+def reference(width: int = WIDTH) -> str:
+    """All of it, as plain text in lines of so many columns."""
+    about = "A line is one operation; `#` starts a comment. Numbers are decimal or 0x, with K, M, G or p (4 KiB). "
+    about += f"A line has at most {LONGEST_LINE} bytes, a trace {MAX_FILES} files. Words may be joined by commas where "
+    about += f"it says so ({', '.join(MANY)})."
+    lines = [*wrap(about, width), "", "Operations"]
+    beside = min(38, width // 2)
     for name, verb in VERBS.items():
         value = f"; last column: {verb.value}" if verb.value else ""
-        lines += entry(f"{name} {verb.usage}".rstrip(), verb.text + value)
+        lines += entry(f"{name} {verb.usage}".rstrip(), verb.text + value, beside, width)
     lines += ["", "Operands"]
     for name, text in {**OPERANDS, **numbers()}.items():
-        lines += entry(name, text, 14)
+        lines += entry(name, text, 14, width)
     for name, words in WORDS.items():
-        lines += entry(name, ", ".join(words), 14)
+        lines += entry(name, ", ".join(words), 14, width)
     return "\n".join(lines) + "\n"

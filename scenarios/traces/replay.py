@@ -24,6 +24,7 @@ from scenarios.session.options import Lab
 from scenarios.session.progress import note
 from scenarios.session.record import Record
 from scenarios.session.session import needed_kb
+from scenarios.session.style import style
 from scenarios.traces.footprint import MOST_MACHINES, geometry_for, larger
 from scenarios.traces.recorder import compare
 from scenarios.traces.timing import programs, threads_of
@@ -193,7 +194,7 @@ def _show(result: ReplayResult, policy: str, with_rows: bool) -> None:
     for text in (*result.notes, *result.signals):
         note(text)
     if result.violation is not None:
-        note("\n".join(report_lines(result.violation)))
+        note("\n".join(report_lines(result.violation, style().width)))
     for name, violations in result.checks.items():
         if violations:
             note(f"check {name}: {violations} violations")

@@ -21,9 +21,11 @@ from scenarios.session import errors, options, report, session
 from scenarios.session.files import kept_file
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
+from scenarios.session.style import default_width
 from scenarios.zoo.race import RACES, Race, load_race
 from scenarios.zoo.tables import written
 from workers.instruments import Instruments, Steer
+from workers.telling.columns import history_lines
 from workers.telling.violation import violation_of
 from workers.telling.whereabouts import many
 
@@ -112,7 +114,8 @@ def race_command(name: str) -> click.Command:
     race = load_race(name)
 
     first, _, history = race.text.partition("\n\n")
-    kept = "\n\n".join(f"\b\n{part}" for part in history.split("\n\n"))  # click would wrap the columns
+    history_text = "\n".join(history_lines(history, default_width() - 2))
+    kept = "\n\n".join(f"\b\n{part}" for part in history_text.split("\n\n"))  # click would wrap the columns
 
     @click.command(f"race/{name}", help=f"{first}\n\n{kept}")
     @click.option("--fixed", is_flag=True, help="Leave the piece of the protocol in place.")
@@ -177,7 +180,7 @@ def row_of(name: str, fixed: bool, hunts: list[Hunt]) -> dict[str, Any]:
 
 def show_one(race: Race, record: Record, hunts: list[Hunt]) -> None:
     """The history of the race, and how often it was caught."""
-    report.write(race.text + "\n")
+    report.history(race.text + "\n")
     report.write(f"source: {race.source}")
     caught = sum(one.violation is not None for one in hunts)
     operations = sum(one.operations for one in hunts)

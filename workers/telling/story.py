@@ -7,13 +7,12 @@ count or a table's state. The two accesses that clash are always told.
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from emulator.mm_types import PTRS_PER_TABLE
 from workers.telling.access import Access
-from workers.telling.columns import GAP, Row, column_lines, hanging, room
+from workers.telling.columns import WIDTH, Row, column_lines, hanging
 from workers.telling.held import NO_LOCK, Held
 from workers.telling.phrases import Names, phrase, range_phrase
 from workers.telling.state import Watched, states
@@ -199,38 +198,30 @@ def story_of(trace: Trace, limit: int = STORY_LINES) -> Story:
     return Story(columns, kept, trace.tasks, ending, unconnected, watched)
 
 
-def _text_of(line: StoryLine, before: StoryLine | None, letters: int) -> list[str]:
-    """The lines of one event in its column; a function is named once for events of it that follow each other."""
+def _text_of(line: StoryLine, before: StoryLine | None) -> list[str]:
+    """The lines of one event; a function is named once for events of it that follow each other."""
     same = before is not None and before.function == line.function and before.instruction == line.instruction
     text = f"{'  ' if same else f'{line.function}: '}{line.text}{f'  x{line.times}' if line.times > 1 else ''}"
-    wrapped = textwrap.wrap(text, letters, subsequent_indent="    ", drop_whitespace=True)
-    if same:
-        wrapped[0] = "  " + wrapped[0].lstrip()
-    if line.instruction and (before is None or before.instruction != line.instruction):
-        wrapped[:0] = textwrap.wrap(f"[{line.instruction}]", letters, subsequent_indent="    ")
-    return wrapped
+    begins = line.instruction and (before is None or before.instruction != line.instruction)
+    return [f"[{line.instruction}]", text] if begins else [text]
 
 
-def story_text(story: Story) -> list[str]:
-    """The story for a terminal: a column per task, the accesses that clash marked >>."""
+def story_text(story: Story, width: int = WIDTH) -> list[str]:
+    """The story for a terminal of so many columns: one per task, the accesses that clash marked >>."""
     if not story.lines:
         return []
     rows: list[Row | str] = []
     before: dict[int, StoryLine] = {}
-    letters = room(len(story.columns), MARGIN)
     for line in story.lines:
         if line.skipped:
             rows.append(line.earlier)
-        text = _text_of(line, before.get(line.task), letters)
+        text = _text_of(line, before.get(line.task))
         if line.guilty:
-            for more in (line.source, *line.notes):
-                text += textwrap.wrap(more, letters - 4, initial_indent="    ", subsequent_indent="    ")
+            text += [f"    {more}" for more in (line.source, *line.notes)]
         rows.append(Row(f"{line.step:>6}", story.tasks[line.task], ">> " if line.guilty else "", text))
         before[line.task] = line
-    longest = max(len(text) for row in rows if isinstance(row, Row) for text in row.text)
-    lines = column_lines(story.columns, rows, MARGIN, longest + GAP, "  step")
+    lines = column_lines(story.columns, rows, MARGIN, width, "  step")
     ending = [f"at the end  {name:<16} {text}" for name, text in story.ending.items()]
-    lines += ["", *(part for line in ending for part in hanging(line))]
     if story.unconnected:
-        lines.append(f"not told: {many(story.unconnected, 'event')} on which the failure does not depend")
-    return lines
+        ending.append(f"not told: {many(story.unconnected, 'event')} on which the failure does not depend")
+    return [*lines, "", *(part for line in ending for part in hanging(line, width))]

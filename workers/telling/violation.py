@@ -4,7 +4,6 @@ columns.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from emulator.mm_types import RCU_AGES, TRACE_ENTRIES, Geometry
 from emulator.pgtable_types import PMD_SHIFT, POISON, PTRS_PER_PTE, TABLE_STATES
 from emulator.watch.bugs import BUGS, Bug
 from emulator.watch.points import POINTS, point_name
-from workers.telling.columns import GAP, Row, column_lines, hanging, room
+from workers.telling.columns import WIDTH, Row, column_lines, hanging
 from workers.telling.waits import cycle_line, unquiet, wait_edges, wait_for_graph
 from workers.telling.whereabouts import (
     instruction,
@@ -283,27 +282,25 @@ def violation_of(views: Mapping[str, Any], geometry: Geometry) -> Violation | No
     )
 
 
-def story_lines(violation: Violation) -> list[str]:
+def story_lines(violation: Violation, width: int = WIDTH) -> list[str]:
     """The story in columns, one per process, one event per line."""
     columns = list(dict.fromkeys(event.who for event in violation.story))
     columns.sort(key=lambda name: (name == "the coordinator", len(name), name))
     if not columns:
         return []
     last = {event.who: i for i, event in enumerate(violation.story)}
-    rows = []
-    letters = room(len(columns), MARGIN)
+    rows: list[Row | str] = []
     for i, event in enumerate(violation.story):
         text = f"{event.point} {event.subject.removeprefix('address ')}: {event.value}"
         if event.times > 1:
             text += f"  x{event.times}"
         mark = ">" if last[event.who] == i else ""
-        lines = textwrap.wrap(text, letters, subsequent_indent="    ")
-        rows.append(Row(f"{event.ns / 1000:>{MARGIN - 1}.1f}", event.who, mark, lines))
-    return column_lines(columns, rows, MARGIN, letters + GAP, f"{'us':>{MARGIN - 1}}")
+        rows.append(Row(f"{event.ns / 1000:>{MARGIN - 1}.1f}", event.who, mark, [text]))
+    return column_lines(columns, rows, MARGIN, width, f"{'us':>{MARGIN - 1}}")
 
 
-def report_lines(violation: Violation) -> list[str]:
-    """The whole report, for people."""
+def report_lines(violation: Violation, width: int = WIDTH) -> list[str]:
+    """The whole report, for people, in lines of so many columns."""
     who_saw = f"CPU {violation.cpu}" if violation.detector != "no-progress" else "the parent"
     lines = [f"VIOLATION  {violation.detector}, seen by {who_saw} after {violation.ns / 1e6:.3f} ms"]
     lines.append(f"  {violation.saw}")
@@ -330,10 +327,11 @@ def report_lines(violation: Violation) -> list[str]:
         f"in a read section: {readers}; ages 0, 1, 2+: {rcu['ages'][0]}, {rcu['ages'][1]}, {sum(rcu['ages'][2:])}"
     )
     lines += [f"  {line}" for line in violation.waits]
-    lines = [part for line in lines for part in hanging(line)]
-    story = story_lines(violation)
+    lines = [part for line in lines for part in hanging(line, width)]
+    story = story_lines(violation, width)
     if story:
-        lines += ["", "  the story: points passed, oldest first; > is the last thing a process did", *story]
+        lines += ["", *hanging("  the story: points passed, oldest first; > is the last thing a process did", width)]
+        lines += story
     if violation.command:
         lines += ["", f"  again: {violation.command}"]
     return lines

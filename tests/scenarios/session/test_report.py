@@ -63,6 +63,18 @@ def test_without_a_width_it_is_that_of_the_terminal_and_100_at_most(monkeypatch,
     assert default_width() == width
 
 
+def test_a_line_that_is_too_long_becomes_several_and_a_command_stays_one(capsys):
+    command = "again: ptelab explore race/no-flush " + "--schedule 0@x.1 " * 8
+    with styled(Style(width=72)):
+        report.write("word " * 40)
+        report.write(command)
+
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 72
+    assert " ".join(lines).split() == ["word"] * 40
+    assert last == command
+
+
 def test_in_markdown_a_table_is_one_and_text_stays_as_it_is(capsys):
     said = shown(capsys, Style("markdown", 72))
     with styled(Style("markdown")):

@@ -34,7 +34,8 @@ def test_the_command_prints_it():
 
 
 def test_no_line_is_wider_than_a_terminal():
-    assert max(map(len, reference().splitlines())) <= WIDTH
+    for width in (60, 72, WIDTH):
+        assert max(map(len, reference(width).splitlines())) <= width
 
 
 @pytest.mark.parametrize("name", [name for name in VERBS if name not in ("in", "on", "forkdo")])

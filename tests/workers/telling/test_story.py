@@ -1,7 +1,4 @@
-"""The story of a counterexample: what is told of a trace, and how it looks as text.
-
-Covers: workers/telling/columns
-"""
+"""The story of a counterexample: what is told of a trace, and how it looks as text."""
 
 import json
 from dataclasses import replace
