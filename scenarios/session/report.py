@@ -25,17 +25,22 @@ _COMMAND = re.compile(r"\s*(again: )?(\$ )?(ptelab|make|python) ")
 WORDS = 24  # columns that a text keeps before the table is split
 
 
-def write(text: str = "") -> None:
-    """Lines on stdout, in signs that it knows, and in several where one does not fit.
-
-    In Markdown they stay as they are, and so does a command, which one copies.
-    """
+def verbatim(text: str) -> None:
+    """Lines on stdout, in signs that it knows, however long."""
     text = spelled(text, is_plain(sys.stdout.encoding))
     if style().format == "markdown":
         text = textwrap.indent(text, "    ")
-    else:
-        text = "\n".join(part for line in text.split("\n") for part in _fitting(line, style().width))
     sys.stdout.write(text + "\n")
+
+
+def write(text: str = "") -> None:
+    """Lines on stdout, in several where one does not fit.
+
+    In Markdown they stay as they are, and so does a command, which one copies.
+    """
+    if style().format != "markdown":
+        text = "\n".join(part for line in text.split("\n") for part in _fitting(line, style().width))
+    verbatim(text)
 
 
 def _fitting(line: str, width: int) -> list[str]:

@@ -7,8 +7,9 @@ from no tables at all.
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from emulator import engine
 from emulator import lazy_numpy as np
 from emulator.checks import audit
-from emulator.mm_types import PCP_ROOM, Geometry
+from emulator.mm_types import PAGE_SIZE, PCP_ROOM, Geometry
 from emulator.segment import SegmentTooLarge
 from scenarios.session import errors, report
 from scenarios.session.options import Lab
@@ -38,6 +39,8 @@ from workers.telling.violation import Violation, report_lines, violation_of
 
 CHILD_COLUMNS = ("vmpte_kb", "rss_anon_kb", "minflt")
 COLUMNS = (*CHILD_COLUMNS, "error")
+HEADING = ("VmPTE kB", "RssAnon kB", "minor faults", "0 or -errno", "child", "operation", "found")
+SUMMARY = ("policy", "VmPTE peak", "VmPTE end", "needed end", "RSS peak", "RSS end", "faults", "errors", "lines")
 COUNTERS = ("faults", "flushes_local", "flushes_full", "tables_installed", "tables_freed", "zapped")
 TOO_SMALL = "allocations_failed"
 
@@ -144,7 +147,22 @@ def replay_on(
         )
 
 
-def replay_file(path: str, policies: Sequence[str], lab: Lab, host: bool = False, timing: str | None = None) -> int:
+@dataclass(frozen=True)
+class Shown:
+    """What of a replay is printed: each row, or a row each `every` lines, or a `summary` of each policy."""
+
+    every: int | None = None
+    summary: bool = False
+
+
+def replay_file(
+    path: str,
+    policies: Sequence[str],
+    lab: Lab,
+    host: bool = False,
+    timing: str | None = None,
+    shown: Shown = Shown(),
+) -> int:
     """Replay a trace and print its rows, and nothing else, on stdout; the exit status. With `host` compare them.
 
     The rows of each of several policies stand behind a comment with its name.
@@ -164,9 +182,14 @@ def replay_file(path: str, policies: Sequence[str], lab: Lab, host: bool = False
     except MachineFailed as failure:
         record.failure = str(failure)
         note(record.failure)
-    quiet = record.write(lab.json_file)
-    for policy, result in results.items():
-        _show(result, policy if len(policies) > 1 else "", not quiet)
+    if not record.write(lab.json_file):
+        if shown.summary:
+            _show_summary(path, results)
+        else:
+            for policy, result in results.items():
+                _show_rows(result, policy if len(policies) > 1 else "", shown.every)
+    for result in results.values():
+        _tell(result)
     if record.exit_status != errors.OK or not host:
         return record.exit_status
 
@@ -187,10 +210,40 @@ def _enter(record: Record, result: ReplayResult, policy: str) -> None:
     record.inconclusive = record.inconclusive or result.missed
 
 
-def _show(result: ReplayResult, policy: str, with_rows: bool) -> None:
-    """The rows on stdout, what else is to be said on stderr."""
-    if with_rows:
-        report.write("\n".join([f"# {policy}"] * bool(policy) + result.rows))
+def _show_rows(result: ReplayResult, policy: str, every: int | None) -> None:
+    """The rows on stdout, or with their line each so many and the last; a heading where people read them."""
+    rows = result.rows
+    heading: tuple[str, ...] = HEADING
+    if result.trace.numbered:
+        heading = ("line", *HEADING[: len(COLUMNS)], HEADING[-1])
+    if every is not None:
+        chosen = sorted({*range(every - 1, len(rows), every), len(rows) - 1} & set(range(len(rows))))
+        if not result.trace.numbered:
+            heading = ("line", *HEADING)
+            rows = [f"{at.line}\t{row}" for at, row in zip(result.trace.operations, rows, strict=False)]
+        rows = [rows[i] for i in chosen]
+    if every is not None or sys.stdout.isatty():
+        rows = ["\t".join(heading), *rows]
+    report.verbatim("\n".join([f"# {policy}"] * bool(policy) + rows))
+
+
+def _show_summary(path: str, results: Mapping[str, ReplayResult]) -> None:
+    """A line per policy: how high it went, what is left, and what of it is needed."""
+    lines = []
+    for policy, result in results.items():
+        rows = result.records
+        vmpte, rss = (rows[name] * (to_kb / 1024) for name, to_kb in (("pgtables_bytes", 1), ("rss_anon", PAGE_SIZE)))
+        figures = [(each.max(), each[-1]) if len(rows) else (0, 0) for each in (vmpte, rss)]
+        kilobytes = [*figures[0], result.needed_kb, *figures[1]]
+        counts = [int(rows["minflt"][-1]) if len(rows) else 0, int((rows["error"] != 0).sum()), len(rows)]
+        lines.append([policy, *(f"{figure:,.0f}" for figure in (*kilobytes, *counts))])
+    report.table(
+        SUMMARY, lines, f"replay: {Path(path).name}; kB of the first process; needed: tables with an entry, of all"
+    )
+
+
+def _tell(result: ReplayResult) -> None:
+    """What else is to be said, on stderr."""
     for text in (*result.notes, *result.signals):
         note(text)
     if result.violation is not None:

@@ -8,13 +8,17 @@ scenarios/traces/replay_command
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import pty
 import random
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import ptelab
+from command import COMMAND, ENVIRONMENT, ptelab
 from support import ROOT
 
 from emulator.checks import Frozen
@@ -27,6 +31,7 @@ from scenarios.traces.trace import parse
 from workers.machine import Machine
 from workers.programs.program import STOP
 
+REPLAY = ["replay", "--engine", "semaphore"]
 ECHILD, EFAULT, ENOMEM, EINVAL = -10, -14, -12, -22
 LEVELS = (9, 18, 27)  # pages per PTE, PMD and PUD table, as powers of two
 TASK_SIZE = (1 << 35) - 1
@@ -749,3 +754,65 @@ def test_a_replay_whose_kill_never_happened_is_inconclusive(tmp_path):
 
     assert run.returncode == 4
     assert "CPU 0 was not killed: it never passed mincore.walking" in run.stderr
+
+
+# --- what is printed ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short(tmp_path):
+    file = tmp_path / "short.trace"
+    file.write_text("mmap 0 1G\ntouch 0 0 64M\n# a remark\ndontneed 0 0 64M\nmincore 0 0 4K\ntouch 0 0 4K\n")
+    return str(file)
+
+
+def test_a_summary_has_peak_and_end_of_each_policy_as_the_rows_have_them(short):
+    whole = ptelab(*REPLAY, short, "--policy", "none,refcount").stdout
+    summary = ptelab(*REPLAY, short, "--policy", "none,refcount", "--summary").stdout
+
+    for policy, rows in zip(("none", "refcount"), whole.removeprefix("# none\n").split("# refcount\n"), strict=True):
+        figures = [list(map(int, row.split("\t")[:4])) for row in rows.splitlines()]
+        (line,) = (line.split() for line in summary.splitlines() if line.startswith(f"{policy} "))
+        vmpte, rss = ([figure[column] for figure in figures] for column in (0, 1))
+        assert [int(word.replace(",", "")) for word in line[1:]] == [
+            max(vmpte), vmpte[-1], 12, max(rss), rss[-1], figures[-1][2], sum(bool(f[3]) for f in figures), len(figures)
+        ]  # fmt: skip
+    assert "VmPTE peak" in summary
+
+
+def test_every_so_many_lines_there_is_a_row_with_its_line_and_the_last_is_never_left_out(short):
+    whole = ptelab(*REPLAY, short).stdout.splitlines()
+    heading, *rows = ptelab(*REPLAY, short, "--every", "2").stdout.splitlines()
+
+    assert heading.split("\t")[:3] == ["line", "VmPTE kB", "RssAnon kB"]
+    assert rows == [f"2\t{whole[1]}", f"5\t{whole[3]}", f"6\t{whole[4]}"]
+
+
+@pytest.mark.parametrize("name", ["short.trace", "short.trace.gz"])
+def test_the_heading_names_every_column(short, name):
+    text = Path(short).read_bytes()
+    file = Path(short).with_name(name)
+    file.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+
+    heading, *rows = ptelab(*REPLAY, str(file), "--every", "1").stdout.splitlines()
+
+    assert [row.count("\t") for row in rows if "mincore" in row or row.startswith("5\t")] == [heading.count("\t")]
+    assert len(rows) == 5
+
+
+def test_a_terminal_gets_a_heading_and_a_pipe_does_not(short):
+    shown, terminal = pty.openpty()
+    with subprocess.Popen([*COMMAND, *REPLAY, short], stdout=terminal, env=ENVIRONMENT, cwd=ROOT) as process:
+        os.close(terminal)
+        first = os.read(shown, 4096).split(b"\r\n")[0]
+        process.wait()
+    os.close(shown)
+
+    assert first.startswith(b"VmPTE kB\tRssAnon kB\tminor faults\t")
+    assert ptelab(*REPLAY, short).stdout.startswith("0\t0\t0\t0\t\tmmap 0 1G\n")
+
+
+def test_a_summary_and_rows_are_not_asked_for_at_once(short):
+    run = ptelab(*REPLAY, short, "--summary", "--every", "3")
+
+    assert (run.returncode, run.stderr) == (2, "ptelab: --summary and --every exclude each other\n")
