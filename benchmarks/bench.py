@@ -291,6 +291,10 @@ def main(base: str | None, target: str, only: list[str], repeat: int) -> None:
     interrupts.install()
     engine.choose("native", families=families_of(ADDING))
     old = read_json(base) if base else {}
+    if base and not isinstance(old.get("figures") if isinstance(old, dict) else None, dict):
+        raise click.UsageError(
+            f"{base} has no figures; known: a file that bench has written (ptelab compare for others)"
+        )
     record, figures = Record("bench", 0), promised()
     try:
         for name, part in PARTS:

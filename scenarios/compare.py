@@ -5,22 +5,32 @@ columns are those of the kernel's test robot: mean and standard deviation before
 rounds do not show that it is not 0. Run both on the same machine, idle. Two records of one policy each are compared
 with each other, whatever the policies; --policy OLD,NEW takes one of each.
 
+OLD and NEW may be two checkouts: then --command runs the rest of the line in both, in turn, and compares the rounds.
+
+\b
+    ptelab compare ../before . --rounds 9 --command run multi-fault --cpus 1 --repeat 1
+
 Exit status: 0; 1 with --gate, if something is worse by more than that and the rounds show it; 2 usage.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from emulator.policy.policies import POLICIES
+from scenarios.checkouts import ROUNDS, in_turn, tree_of
 from scenarios.reports.comparing import HEADER, compared, of_policy, regressions, tables_of
 from scenarios.reports.extra import ReportError
 from scenarios.reports.reading import Run, read_runs
 from scenarios.session import report
 from scenarios.session.errors import UserError
 from scenarios.session.files import input_file
-from scenarios.session.options import completing, names_of, output_options
+from scenarios.session.options import REST, completing, names_of, number, output_options, takes_rest
 from scenarios.session.record import Record
+from workers.interrupts import Interrupted
+from workers.telling.postmortem import MachineFailed
 
 HELP = (__doc__ or "").removeprefix("compare: ")
 HELP = HELP[0].upper() + HELP[1:]
@@ -48,8 +58,9 @@ def _two(context: click.Context, parameter: click.Parameter, value: str) -> list
 
 
 def _told(which: str, runs: list[Run]) -> None:
-    for run in runs:
-        report.write(f"{which}  {run.name}: commit {run.commit}, {run.machine}; verdict {run.data['verdict']}")
+    lines = (f"{which}  {run.name}: commit {run.commit}, {run.machine}; verdict {run.data['verdict']}" for run in runs)
+    for line in dict.fromkeys(lines):
+        report.write(line)
 
 
 def _only(which: str, mine: list[Run], others: list[Run]) -> None:
@@ -59,7 +70,30 @@ def _only(which: str, mine: list[Run], others: list[Run]) -> None:
         report.write(f"only in {which}: {', '.join(missing)}")
 
 
-@click.command("compare", help=HELP)
+def _rounds(context: click.Context, rounds: int | None, old: str, new: str, record: Record) -> list[list[Run]]:
+    """The records of both sides: what the files hold, or what --command gives in two checkouts. Raises UserError."""
+    words: list[str] | None = context.meta[REST]
+    if words is None:
+        if rounds is not None:
+            raise UserError("--rounds is for --command, which runs in two checkouts")
+        for path in (old, new):
+            if Path(path).is_dir():
+                raise UserError(f"{path} is a directory; known: records, or two checkouts and --command run NAME ...")
+        return [read_runs(old), read_runs(new)]
+    if not words:
+        raise UserError("--command takes a command of ptelab and its arguments, to the end of the line")
+    sides: list[list[Run]] = [[], []]
+    try:
+        in_turn([tree_of(old), tree_of(new)], words, rounds or ROUNDS, sides)
+    except Interrupted as interrupt:
+        record.interrupted = 128 + interrupt.number
+    except MachineFailed as failure:
+        raise UserError(str(failure)) from None
+    whole = min(map(len, sides))
+    return [side[:whole] for side in sides]
+
+
+@click.command("compare", cls=takes_rest("--command"), help=HELP)
 @click.argument("old", callback=input_file)
 @click.argument("new", callback=input_file)
 @click.option("--gate", default=None, metavar="N%", callback=percent, help="Fail if worse by more. [do not fail]")
@@ -72,12 +106,29 @@ def _only(which: str, mine: list[Run], others: list[Run]) -> None:
     help="Compare these two. [each with itself]",
 )
 @click.option("--all", "everything", is_flag=True, help="Counters, too, and what stayed the same.")
+@click.option("--command", "command_", metavar="CMD ...", help="Run the rest of the line in two checkouts, in turn.")
+@click.option(
+    "--rounds", metavar="N", callback=number(1, 1000, whole=True), help=f"Rounds of --command in each. [{ROUNDS}]"
+)
 @output_options
-def command(old: str, new: str, gate: float | None, policy: list[str], everything: bool, json_file: str | None) -> int:
+@click.pass_context
+def command(
+    context: click.Context,
+    old: str,
+    new: str,
+    gate: float | None,
+    policy: list[str],
+    everything: bool,
+    command_: None,
+    rounds: int | None,
+    json_file: str | None,
+) -> int:
     """Compare; the exit status."""
     record = Record("compare", 0)
     try:
-        before, after = read_runs(old), read_runs(new)
+        before, after = _rounds(context, rounds, old, new, record)
+        if not before and record.interrupted:
+            return record.exit_status
         if policy:
             before, after = of_policy(before, policy[0]), of_policy(after, policy[1])
         changes = compared(before, after)

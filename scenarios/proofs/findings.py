@@ -7,30 +7,22 @@ it. A loss is a defect that needs no piece removed: the protocol has it, and a s
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import subprocess
-import sys
-import tempfile
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import click
 
-import scenarios
 from scenarios.proofs.defects import ABOUT, DEFECTS, IDS, LOSSES, REST, Defect, Loss
 from scenarios.proofs.finding import Finding, Plan, enter, explore
 from scenarios.proofs.subject import subject
-from scenarios.session import errors, report, session
+from scenarios.session import report, session
+from scenarios.session.child import run_ptelab
 from scenarios.session.files import output_file, write_file
 from scenarios.session.options import Lab, number, output_options, some_of
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record
 from workers.telling.columns import hanging
 from workers.telling.story import story_of, story_text
-from workers.vigil import LOOK_SECONDS, Vigil
 
 SEARCH, PROOF = 60.0, 6.0  # seconds to find one race, and to show its scene clean
 HEADER = (
@@ -45,44 +37,13 @@ HEADER = (
 )
 
 
-def run_ptelab(*arguments: str) -> tuple[str, list[dict[str, Any]]]:
-    """Run a command in a process of its own, for its engine is another: what it printed, and its rows.
-
-    Raises UserError unless it passed or found a violation.
-    """
-    here = [str(Path(scenarios.__file__).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(here)}
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        command = [sys.executable, "-P", "-m", "scenarios", *arguments, "--json", file.name]
-        status, printed, said = _watched(command, environment, f"ptelab {' '.join(arguments)}")
-        if status not in (errors.OK, errors.VIOLATION):
-            raise errors.UserError(f"ptelab {' '.join(arguments)}: {said.strip()}")
-        rows: list[dict[str, Any]] = json.load(file)["rows"]
-    return printed, rows
-
-
-def _watched(command: list[str], environment: dict[str, str], name: str) -> tuple[int, str, str]:
-    """Run a command: its status, stdout and stderr. Raises MachineFailed, which names the CPU that stands still."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
-        vigil = Vigil({process.pid: name})
-        try:
-            while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    printed, said = process.communicate(timeout=LOOK_SECONDS)
-                    return process.returncode, printed, said
-                vigil.look()
-        finally:
-            process.kill()
-
-
 def show_defect(defect: Defect, seeds: int, seconds: float) -> tuple[Finding, Finding, dict[str, Any]]:
     """The defect found by the explorer, its scene with the piece in place, and the row of real processes."""
     of = subject(f"race/{defect.race}")
     found = explore(of, Plan(True, of.memory, of.bound, seconds=seconds, targets=() if of.schedule else defect.near))
     clean = explore(of, Plan(False, of.memory, of.bound, seconds=PROOF))
-    _, rows = run_ptelab("races", "--only", defect.race, "--seeds", str(seeds))
-    return found, clean, rows[0]
+    _, record = run_ptelab("races", "--only", defect.race, "--seeds", str(seeds))
+    return found, clean, record["rows"][0]
 
 
 def _cells(defect: Defect, found: Finding, clean: Finding, row: dict[str, Any]) -> list[str]:
@@ -125,8 +86,8 @@ def _wrapped(text: str) -> list[str]:
 
 def measured(loss: Loss) -> tuple[list[str], list[dict[str, Any]]]:
     """What the scenario of a loss printed, without the checks that hold, and its rows."""
-    printed, rows = run_ptelab("run", *loss.scenario)
-    return [line for line in printed.splitlines() if not line.endswith(" ok")], rows
+    printed, record = run_ptelab("run", *loss.scenario)
+    return [line for line in printed.splitlines() if not line.endswith(" ok")], record["rows"]
 
 
 def loss_section(loss: Loss, lines: list[str]) -> list[str]:

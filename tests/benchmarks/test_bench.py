@@ -46,6 +46,17 @@ def test_a_missed_promise_is_found_and_a_kept_one_is_not():
     assert missed({"start": slow, "rate": fast, "told": told}) == ["start: 0.40 s is not <= 0.3"]
 
 
+@pytest.mark.parametrize("text", ['{"rows": []}', "[]", "no JSON"])
+def test_a_base_without_figures_is_refused(text, tmp_path):
+    file = tmp_path / "base.json"
+    file.write_text(text)
+    command = [sys.executable, "-m", "benchmarks.bench", "--base", str(file)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+    assert run.returncode in (1, 2)
+    assert "has no figures" in run.stderr or "cannot be read" in run.stderr
+
+
 def test_a_part_is_measured_alone_and_written_with_every_value(tmp_path):
     command = [sys.executable, "-m", "benchmarks.bench", "--only", "checks", "--repeat", "1"]
     run = subprocess.run([*command, "--json", str(tmp_path / "out.json")], capture_output=True, text=True, cwd=ROOT)

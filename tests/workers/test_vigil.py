@@ -10,7 +10,7 @@ import sys
 import pytest
 from support import BASE, geometry_for
 
-from scenarios.proofs import findings
+from scenarios.session import child
 from workers import jobs, vigil
 from workers.machine import Machine
 from workers.programs.program import STOP, jump, mmap, touch
@@ -49,14 +49,14 @@ def test_a_stopped_grandchild_is_named_with_the_command_it_belongs_to():
     code = "import os, signal; pid = os.fork() or os.kill(os.getpid(), signal.SIGSTOP); os.waitpid(pid, 0)"
 
     with pytest.raises(MachineFailed, match=r"process \d+, which belongs to a command \(process \d+\), is stopped"):
-        findings._watched([sys.executable, "-c", code], dict(os.environ), "a command")
+        child.watched([sys.executable, "-c", code], dict(os.environ), "a command")
 
 
 def test_a_family_that_sleeps_without_an_end_is_named(monkeypatch):
     monkeypatch.setattr(vigil, "ASLEEP_SECONDS", 3 * vigil.LOOK_SECONDS)
 
     with pytest.raises(MachineFailed, match=r"a command \(process \d+\) has slept for"):
-        findings._watched([sys.executable, "-c", "import signal; signal.pause()"], dict(os.environ), "a command")
+        child.watched([sys.executable, "-c", "import signal; signal.pause()"], dict(os.environ), "a command")
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

@@ -1,10 +1,11 @@
 """ptelab compare: a change is named where the rounds show it, and only there.
 
-Covers: scenarios/compare
+Covers: scenarios/compare, scenarios/checkouts, scenarios/session/child
 """
 
 import json
 import random
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from command import COMMAND, ENVIRONMENT
 from support import ROOT
 
+from scenarios import checkouts
 from scenarios.cli import command_line
 from scenarios.reports.comparing import change_of, compared
 from scenarios.reports.page import page
@@ -194,3 +196,70 @@ def test_bad_input_is_one_line(arguments, said, capsys):
 def test_equal_records_say_so_in_a_line(capsys):
     assert command_line(["compare", str(RECORDS / "arena.json"), str(RECORDS / "arena.json"), "--gate", "0"]) == 0
     assert "nothing is better or worse" in capsys.readouterr().out
+
+
+# --- two checkouts --------------------------------------------------------------------------------------------------
+
+LOOP = ["run", "multi-fault", "--cpus", "1", "--policy", "none", "--repeat", "1", "--seconds", "0.01", "--no-host"]
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another checkout, whose loops are said to be ten times as slow."""
+    tree = tmp_path / "other"
+    for part in ("emulator", "scenarios", "workers"):
+        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+    file = tree / "scenarios" / "session" / "record.py"
+    damaged = file.read_text().replace('"rows": self.rows,', '"rows": [slow(row) for row in self.rows],')
+    file.write_text(damaged + '\n\ndef slow(row):\n    return row | {"ns_per_fault": [1e6 + len(repr(row))]}\n')
+    return tree
+
+
+def test_a_command_is_run_in_two_checkouts_in_turn_and_its_rounds_are_compared(other, tmp_path):
+    out = tmp_path / "out.json"
+    arguments = ["--rounds", "3", "--gate", "5%", "--json", str(out), "--command", *LOOP]
+    run = subprocess.run(
+        [*COMMAND, "compare", str(ROOT), str(other), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+    )
+
+    assert run.returncode == 1, run.stderr
+    (figure,) = [row for row in json.loads(out.read_text())["rows"] if row["figure"] == "ns_per_fault"]
+    assert len(figure["old"]) == len(figure["new"]) == 3
+    assert max(figure["old"]) < 1e6 <= min(figure["new"])
+    assert (figure["judgement"], figure["cpus"]) == ("worse", "1")
+
+
+def test_every_other_round_begins_with_the_other_checkout(monkeypatch):
+    begun = []
+
+    def run_ptelab(*words, tree):
+        begun.append(tree.name)
+        return "", {"verdict": "pass"}
+
+    monkeypatch.setattr(checkouts, "run_ptelab", run_ptelab)
+    sides = [[], []]
+    checkouts.in_turn([Path("/old"), Path("/new")], LOOP, 3, sides)
+
+    assert begun == ["old", "new", "new", "old", "old", "new"]
+    assert [len(side) for side in sides] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([".", "."], ". is a directory; known: records, or two checkouts and --command run NAME ..."),
+        ([".", "tests", "--command", *LOOP], "tests is no checkout of ptelab; known: a directory with "),
+        ([".", ".", "--command"], "--command takes a command of ptelab and its arguments, to the end of the line"),
+        ([str(OLD), str(OLD), "--rounds", "3"], "--rounds is for --command, which runs in two checkouts"),
+        ([".", ".", "--command", "run", "nothing"], "ptelab run nothing: ptelab: unknown scenario 'nothing'"),
+    ],
+)
+def test_what_cannot_be_run_in_two_checkouts_is_one_line(arguments, said):
+    run = subprocess.run([*COMMAND, "compare", *arguments], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT)
+
+    assert (run.returncode, run.stdout, run.stderr.count("\n")) == (2, "", 1), run.stderr
+    assert said in run.stderr
