@@ -27,26 +27,13 @@ from scenarios.reports.reading import Run, read_runs
 from scenarios.session import report
 from scenarios.session.errors import UserError
 from scenarios.session.files import input_file
-from scenarios.session.options import REST, completing, names_of, number, output_options, takes_rest
+from scenarios.session.options import REST, completing, names_of, number, output_options, percent, takes_rest
 from scenarios.session.record import Record
 from workers.interrupts import Interrupted
 from workers.telling.postmortem import MachineFailed
 
 HELP = (__doc__ or "").removeprefix("compare: ")
 HELP = HELP[0].upper() + HELP[1:]
-
-
-def percent(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """A click callback for a number of per cent, with its sign or without. Raises UserError."""
-    if value is None:
-        return None
-    try:
-        number = float(value.strip().removesuffix("%"))
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < 1000:
-        raise UserError(f"--gate '{value}' is no share; known: per cent from 0 to 1000, as 5% or 5")
-    return number
 
 
 def _two(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:

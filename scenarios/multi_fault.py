@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import statistics
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -22,12 +23,15 @@ from scenarios.reports.cover_letter import COVER_LETTER
 from scenarios.session import options, report, session
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record, in_use
+from scenarios.settled import settled
 from workers.host.fault_loop import HostUnavailable, measure_multi_fault
 from workers.host.kernel_facts import kernel_facts
 from workers.host.line_latency import disagree, probe, words
 from workers.programs.program import arrive, barrier, dontneed, jump, mmap, touch
+from workers.telling.whereabouts import many
 
 SLOT, TOUCHED = 8 << 20, 2 << 20
+REPEAT, MOST_ROUNDS = 5, 100  # rounds of each; with --until at most
 BASE = 0x7F00_0000_0000
 VARIANTS = ("barrier", "arrive", "self", "processes")
 ATTEMPTS = 4  # at a round that shares lines, until their latency was the same before and behind it
@@ -161,22 +165,36 @@ def run(record: Record, setup: dict[str, Any]) -> None:
             if policy != "host":
                 rows[cpus, policy] |= {"coordinator_ns_per_fault": [], "gp_histogram": [0] * GP_BUCKETS}
     record.rows.extend(rows.values())
-    steps = [(repeat, key) for repeat in range(setup["repeat"]) for key in rows]
     try:
-        rounds(steps, rows, record, setup)
+        rounds(rows, record, setup)
+        if not record.violations:
+            record.inconclusive = bool(unsettled(record.rows, setup["until"]))
     finally:
         record.rows[:] = [row for row in record.rows if row["pf_per_min"]]
 
 
-def rounds(
-    steps: list[Any], rows: dict[tuple[int, str], dict[str, Any]], record: Record, setup: dict[str, Any]
-) -> None:
+def unsettled(rows: Iterable[dict[str, Any]], until: float | None) -> list[str]:
+    """The rows whose median is not known as well as --until asks; none if it does not ask."""
+    measured = [row for row in rows if row["ns_per_fault"]] if until is not None else []
+    return [f"{row['cpus']} {row['policy']}" for row in measured if not settled(row["ns_per_fault"], until or 0.0)]
+
+
+def steps(
+    rows: dict[tuple[int, str], dict[str, Any]], setup: dict[str, Any]
+) -> Iterator[tuple[float, int, tuple[int, str]]]:
+    """Each round: which share of the most there may be is done, its number, and its row."""
+    for repeat in range(setup["repeat"]):
+        if setup["until"] is not None and repeat and not unsettled(rows.values(), setup["until"]):
+            return
+        for turn, key in enumerate(rows):
+            yield (repeat + turn / len(rows)) / setup["repeat"], repeat, key
+
+
+def rounds(rows: dict[tuple[int, str], dict[str, Any]], record: Record, setup: dict[str, Any]) -> None:
     """Measure the rounds one after another and enter them into the rows."""
     with Progress("multi-fault") as progress:
-        for done, (repeat, (cpus, policy)) in enumerate(steps):
-            progress.update(
-                done / len(steps), f"repeat {repeat + 1}, {cpus} {'CPU' if cpus == 1 else 'CPUs'}, {policy}"
-            )
+        for done, repeat, (cpus, policy) in steps(rows, setup):
+            progress.update(done, f"repeat {repeat + 1}, {many(cpus, 'CPU')}, {policy}")
             one = steady_round(policy, cpus, repeat, setup, record)
             if one is not None:
                 add_round(rows[cpus, policy], one)
@@ -227,9 +245,13 @@ def show(record: Record, setup: dict[str, Any]) -> None:
     processors = len(os.sched_getaffinity(0))
     report.write("multi-fault: page faults per minute, in millions; mean +- standard deviation of the mean")
     report.write(
-        f"engine {setup['lab'].engine}, variant {setup['variant']}, {setup['repeat']} x {setup['seconds']:g} s, "
+        f"engine {setup['lab'].engine}, variant {setup['variant']}, {rounds_of(record)} x {setup['seconds']:g} s, "
         f"rounds interleaved, {processors} processors"
     )
+    if setup["until"] is not None:
+        left = unsettled(record.rows, setup["until"])
+        told = f"; not yet: {', '.join(left)}" if left else ""
+        report.write(f"until the 95 % interval of each median of ns/fault is within {setup['until']:g} % of it{told}")
     report.write(f"n.s.: not significant, within twice the standard error; {in_use(record)}")
     if record.line_ns:
         again = f"; rounds begun again, for it changed meanwhile: {record.rounds_again}" if record.rounds_again else ""
@@ -250,6 +272,11 @@ def show(record: Record, setup: dict[str, Any]) -> None:
     show_own_processor(record, setup)
     show_host(record, setup)
     show_counters(record)
+
+
+def rounds_of(record: Record) -> int:
+    """How many rounds there were, of each row that has the most."""
+    return max((len(row["pf_per_min"]) for row in record.rows), default=0)
 
 
 def show_pair(record: Record, before: str, after: str) -> None:
@@ -383,7 +410,16 @@ def percentile_ms(histogram: list[int], share: float) -> float:
     help=f"{', '.join(VARIANTS)}. [barrier]",
 )
 @click.option(
-    "--repeat", default="5", metavar="N", callback=options.number(1, 1000, whole=True), help="Rounds of each. [5]"
+    "--repeat",
+    metavar="N",
+    callback=options.number(1, 1000, whole=True),
+    help=f"Rounds of each. [{REPEAT}; --until: at most {MOST_ROUNDS}]",
+)
+@click.option(
+    "--until",
+    metavar="N%",
+    callback=options.percent,
+    help="Go on until the median of ns/fault is known to N%: 95 % interval, six rounds at least.",
 )
 @click.option("--seconds", default="1", metavar="N", callback=options.number(0.01, 3600), help="Length of a round. [1]")
 @click.option("--host/--no-host", default=True, help="Measure this host's kernel too. [yes]")
@@ -391,7 +427,8 @@ def percentile_ms(histogram: list[int], share: float) -> float:
 def command(
     cpus: list[int],
     variant: str,
-    repeat: int,
+    repeat: int | None,
+    until: float | None,
     seconds: float,
     host: bool,
     lab: options.Lab,
@@ -400,7 +437,8 @@ def command(
     setup: dict[str, Any] = {
         "cpus": cpus,
         "variant": variant,
-        "repeat": repeat,
+        "repeat": repeat or (REPEAT if until is None else MOST_ROUNDS),
+        "until": until,
         "seconds": seconds,
         "host": host,
         "lab": lab,

@@ -133,6 +133,19 @@ def number(low: float, high: float, whole: bool = False) -> Callable[..., float 
     return check
 
 
+def percent(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """A click callback for a number of per cent, with its sign or without. Raises UserError."""
+    if value is None:
+        return None
+    try:
+        number = float(value.strip().removesuffix("%"))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1000:
+        raise UserError(f"{parameter.opts[0]} '{value}' is no share; known: per cent from 0 to 1000, as 5% or 5")
+    return number
+
+
 def size(context: click.Context, parameter: click.Parameter, value: str) -> int:
     """A click callback for a size in bytes with an optional K, M, G or T."""
     text = str(value).strip().upper().removesuffix("B").removesuffix("I")
