@@ -198,13 +198,26 @@ def native(timeline: Timeline, violation: Json) -> None:
 def curves(timeline: Timeline, run: Run) -> None:
     """VmPTE over a memory trace or a program, and what was done."""
     for row in run.rows:
-        if "curve_kb" in row:
+        if row.get("samples"):
+            _sampled(timeline, run.name, row)
+        elif "curve_kb" in row:
             for i, kb in enumerate(row["curve_kb"]):
                 timeline.count(i * row["curve_step"] * STEP, (run.name, f"VmPTE kB, {row['policy']}"), kb)
         elif "vmpte_kb" in row and "line" in row:
             at = row["line"] * STEP
             timeline.count(at + STEP - 1, (run.name, f"VmPTE kB, {row['policy']}"), row["vmpte_kb"])
             timeline.slice(at, at + STEP - 1, (run.name, f"operations, {row['policy']}"), row["operation"])
+
+
+SAMPLED = {"vmpte_kb": "VmPTE kB", "limbo_tables": "tables in limbo", "free_tables": "free tables"}
+
+
+def _sampled(timeline: Timeline, name: str, row: Json) -> None:
+    """What a machine of real processes held, look by look; each policy began at 0."""
+    samples = row["samples"]
+    for key, what in SAMPLED.items():
+        for seconds, value in zip(samples["seconds"], samples[key], strict=True):
+            timeline.count(round(seconds * 1e9), (name, f"{what}, {row['policy']}"), value)
 
 
 def timeline_of(runs: Sequence[Run]) -> Timeline:
@@ -218,5 +231,5 @@ def timeline_of(runs: Sequence[Run]) -> Timeline:
             native(timeline, violation)
         curves(timeline, run)
     if not timeline.events:
-        raise ReportError("no record has events; known: explore, race/NAME and violations, replay, whatif")
+        raise ReportError("no record has events; known: explore, race/NAME and violations, madvise-loop, replay, ...")
     return timeline

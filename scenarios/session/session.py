@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from emulator import engine
 from emulator.checks import Frozen, audit
-from emulator.mm_types import CPU, PAGE_SIZE
+from emulator.mm_types import CPU, PAGE_SIZE, TABLES
 from emulator.segment import SegmentTooLarge, available_bytes
 from scenarios.session import errors, report
 from scenarios.session.options import Lab
@@ -17,6 +18,8 @@ from workers.interrupts import Interrupted
 from workers.signals import signals_of
 from workers.telling.postmortem import MachineFailed
 from workers.telling.violation import violation_of
+
+SAMPLE_SECONDS = 0.2  # between two looks at what a machine holds
 
 
 def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[], None]) -> int:
@@ -83,6 +86,21 @@ def needed_kb(machine: Any, mm: int | None = None, frozen: Frozen | None = None)
     return len(needed) * PAGE_SIZE // 1024
 
 
+def add_sample(samples: dict[str, list[float]], machine: Any, seconds: float) -> None:
+    """Enter what the first mm and the machine hold now: VmPTE, tables that wait for a grace period, free tables."""
+    views = machine.views
+    zone = views["zone"][TABLES]
+    free = zone["limit"] - zone["fresh"] + zone["count"] + views["pcp"]["count"][TABLES::2].sum()
+    now = {
+        "seconds": round(seconds, 6),
+        "vmpte_kb": int(views["mm"]["pgtables_bytes"][0]) // 1024,
+        "limbo_tables": int(views["cpu"]["tables_deferred"].sum() - views["rcu"]["freed"][0]),
+        "free_tables": int(free),
+    }
+    for name, value in now.items():
+        samples.setdefault(name, []).append(value)
+
+
 def memory_row(
     machine: Any,
     program: Any,
@@ -99,8 +117,12 @@ def memory_row(
     machine.load(0, program)
     machine.start()
     cpu, mm = machine.views["cpu"], machine.views["mm"]
-    while not machine.wait(0.2):
+    samples: dict[str, list[float]] = {}
+    began = time.monotonic()
+    while not machine.wait(SAMPLE_SECONDS):
         progress.update(min(1.0, done(cpu[0])), policy)
+        add_sample(samples, machine, time.monotonic() - began)
+    add_sample(samples, machine, time.monotonic() - began)
     machine_kb = machine.segment.taken_bytes() // 1024
     frozen = Frozen(machine.views, machine.geometry)
     counters = finish(machine, record, lab, frozen=frozen)
@@ -114,6 +136,7 @@ def memory_row(
         **{name: counters[name] for name in ("faults", "tables_installed", "tables_freed", "tables_reused")},
         "machine_kb": machine_kb,
         "grace_periods": int(machine.views["rcu"]["gp_completed"][0]),
+        "samples": samples,
         "seconds": int(cpu["finished_ns"][0] - cpu["started_ns"][0]) / 1e9,
     }
 

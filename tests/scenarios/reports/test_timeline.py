@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
+from command import ptelab
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 
 from scenarios.cli import command_line
@@ -161,6 +162,28 @@ def test_the_curve_of_a_replay_is_a_counter():
     assert counted == [row["vmpte_kb"] for row in run.rows]
 
 
+def test_what_real_processes_held_is_counters_for_each_policy(tmp_path):
+    out = tmp_path / "out.json"
+    run = ptelab("run", "madvise-loop", "--size", "1G", "--policy", "none,refcount", "--json", str(out))
+    assert run.returncode == 0, run.stderr
+    (run,) = read_runs(str(out))
+
+    counted = Read(timeline_of([run]).serialized()).of(COUNTER)
+    for row in run.rows:
+        found = {}
+        for ns, name, event in counted:
+            found.setdefault(name, []).append((ns, event.counter_value))
+        held, limbo, free = (
+            found[f"{what}, {row['policy']}"] for what in ("VmPTE kB", "tables in limbo", "free tables")
+        )
+        assert held[-1][1] == row["vmpte_kb"]
+        assert limbo[-1][1] == 0
+        assert [ns for ns, _ in held] == sorted(ns for ns, _ in held)
+        assert [value for _, value in free] == row["samples"]["free_tables"]
+        assert min(value for _, value in free) > 0
+    assert {row["policy"]: row["samples"]["vmpte_kb"][-1] for row in run.rows}["none"] > 2000
+
+
 def test_the_life_of_a_table_is_a_track():
     (run,) = read_runs(str(RECORDS / "race.json"))
     violation = run.data["violations"][0]
@@ -193,7 +216,7 @@ def test_the_command_writes_it_and_says_when_there_is_nothing_to_write(tmp_path,
 
     assert command_line(["report", str(RECORDS / "race.json"), "--perfetto", str(file)]) == 0
     assert Read(file.read_bytes()).slices
-    assert command_line(["report", str(RECORDS / "madvise-loop.json"), "--perfetto", str(file)]) == 2
+    assert command_line(["report", str(RECORDS / "arena.json"), "--perfetto", str(file)]) == 2
     assert "no record has events" in capsys.readouterr().err
 
 
