@@ -150,6 +150,8 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end, details):
     """
     assert_gather_open(m, cpu)
     took(m, cpu, ZAP_ENTRIES)
+    if m.cpu.mm[cpu] != mm:
+        sync_mm_rss(m, cpu, m.cpu.mm[cpu])  # what it counts from here on is the other's
     start = addr
     skipped = dropped = False
     cleared_pmd = unhooked = pte_zap_begins(m, cpu, pmd, table, details, end - start)
@@ -166,8 +168,7 @@ def zap_pte_range(m, cpu, mm, pmd, table, addr, end, details):
         skipped = skipped or kept != 0
         if addr >= end and not unhooked:
             cleared_pmd = pte_zapped(m, cpu, pmd, table, details, end - start, skipped, dropped or full)
-        if m.cpu.mm[cpu] == mm:  # of another one this CPU has counted nothing
-            sync_mm_rss(m, cpu, mm)
+        sync_mm_rss(m, cpu, mm)
         if m.cpu.gather_force[cpu] != 0:
             m.cpu.gather_force[cpu] = 0
             tlb_flush_mmu_tlbonly(m, cpu)
