@@ -224,6 +224,7 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     "coordinator.ipis-sent": _AGENT,
     "coordinator.acked": _AGENT,
     "coordinator@table.freed": _AGENT,
+    "coordinator@call_rcu.queued": _AGENT._replace(programs=(RESTS, RESTLESS), policy="refcache"),
 }
 
 

@@ -262,7 +262,10 @@ POINTS: dict[str, Point] = {
 }
 # fmt: on
 
-COORDINATOR_POINTS = tuple(name for name in POINTS if name.startswith("coordinator.")) + ("table.freed",)
+COORDINATOR_POINTS = tuple(name for name in POINTS if name.startswith("coordinator.")) + (
+    "call_rcu.queued",  # refcache: its review
+    "table.freed",
+)
 
 _NUMBERS = {name: i + 1 for i, name in enumerate(POINTS)}
 
