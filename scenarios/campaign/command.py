@@ -42,7 +42,7 @@ class Campaign:
 
     def __init__(self, tasks: Iterable[Task], results: Results) -> None:
         self.results, self.verdicts = results, Verdicts()
-        self.done = self.skipped = 0
+        self.done = self.skipped = self.running = 0
         before: dict[Any, dict[str, Any]] = {}
         shards: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         for number, line in results.before():
@@ -82,24 +82,26 @@ class Campaign:
 
     @property
     def left(self) -> int:
-        """Tasks that wait; of explorations the prefixes, as far as they are known."""
-        return len(self.waiting) + sum(len(one.waiting) for one in self.explorations.values())
+        """Tasks that wait or run; of explorations the prefixes, as far as they are known."""
+        return self.running + len(self.waiting) + sum(len(one.waiting) for one in self.explorations.values())
 
     def run(self, farm: Any, progress: Progress) -> None:
         """Run what waits. Raises UserError if a command cannot be what it is."""
-        while self.left or farm.running:
+        while self.left:
             gone, unbegun = farm.look()
             for task in gone:
                 self._enter(task, lost(task), {})
             for task in unbegun:
+                self.running -= 1
                 self._put_back(task)
             while (next_ := self._take()) is not None:
                 if not farm.place(next_):
                     self._put_back(next_)
                     break
+                self.running += 1
             for task, outcome, worker in farm.over():
                 self._enter(task, result(task, outcome) if outcome is not None else lost(task), worker)
-            total, found = self.done + farm.running + self.left, len(self.verdicts.findings)
+            total, found = self.done + self.left, len(self.verdicts.findings)
             progress.update(self.done / max(total, 1), f"{self.done:,} of {total:,} tasks, {found:,} findings")
 
     def _take(self) -> Task | None:
@@ -122,6 +124,7 @@ class Campaign:
         self.results.add({"revision": revision(), **line, **where})
         self.verdicts.add(line)
         self.done += 1
+        self.running -= 1
         if task.exploration:
             self.explorations[task.exploration].enter(line)
             self._tell(self.explorations[task.exploration])

@@ -225,6 +225,9 @@ class _Reader:
         for key in (_key_of(one) for one in command.params if one.required):
             if key not in axes:
                 raise errors.UserError(f"no {key} given; known: ptelab {self.name} --help")
+        models = axes["memory"].values if "memory" in axes else ["sc"]
+        if self.shards and ("target" in axes or any(model != "sc" for model in models)):
+            raise errors.UserError("an exploration in shards is of memory sc, and of a whole machine: it has no target")
         first = {key: axis.values[0] for key, axis in axes.items()}
         tried = [first, *({**first, key: value} for key, axis in axes.items() for value in _each(key, axis.values)[1:])]
         for chosen in tried:

@@ -161,7 +161,7 @@ def test_a_campaign_that_is_ended_leaves_nothing_but_its_results_and_goes_on_fro
         out, _ = running.end()
 
     assert running.process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
-    assert ("result  INTERRUPTED" in out) == (number != signal.SIGKILL)
+    assert ("2 tasks in" in out and ", 1 left;" in out and "result  INTERRUPTED" in out) == (number != signal.SIGKILL)
     assert not [name for name in os.listdir("/dev/shm") if any(f"ptelab-{pid}-" in name for pid in running.everybody)]
     assert verdicts(running.file) == before
 

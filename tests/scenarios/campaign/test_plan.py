@@ -115,6 +115,7 @@ def test_what_is_planned_twice_is_run_once(tmp_path):
         (STRESS + "limit = 0\n", "[[run]] 1: limit 0 is out of range; known: a number from 0.1 to 1e+07"),
         (STRESS + "processors = 1.5\n", "[[run]] 1: processors 1.5 is out of range; known: a whole number from 1"),
         (STRESS + "shards = 9\n", "[[run]] 1: unknown key 'shards'"),
+        ('[[explore]]\nname = "race/no-flush"\nmemory = ["sc", "tso"]\nshards = 9\n', "in shards is of memory sc"),
         ('[[explore]]\nname = "race/no-flush"\nshards = 0\n', "shards 0 is out of range; known: a whole number from 1"),
         ("[[soak]]\n" + STRESS + "x = 1\n", "[[run]] 1: unknown key 'x'"),
         ("[[explore]]\n", "[[explore]] 1: no name given; known: ptelab explore --help"),
