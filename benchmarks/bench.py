@@ -7,6 +7,7 @@ change against an earlier file. Rounds of what is compared are interleaved, so a
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -149,6 +150,16 @@ def sweep(figures: dict[str, Figure], record: Record, repeats: int) -> None:
         figures["madvise-loop over host"].values.append(host["seconds"] / record.rows[-1]["seconds"])
 
 
+UNTIL_IT_STARTS = """
+import os, sys
+from scenarios.cli import command_line
+from workers.machine import Machine
+Machine.start = lambda machine: os._exit(0)
+command_line(sys.argv[1:])
+"""
+TASKS = 60  # of a second each, of the campaign and of the loop in a shell
+
+
 def wall(command: list[str]) -> float:
     """Seconds a command takes from outside."""
     start = time.perf_counter()
@@ -157,20 +168,34 @@ def wall(command: list[str]) -> float:
 
 
 def starts(figures: dict[str, Figure], record: Record, repeats: int) -> None:
-    """What a user waits for: the warm start, --help, sixteen processes."""
+    """What a user waits for: a run until its machine starts, --help, what is there, sixteen processes."""
     from workers.machine import Machine
 
     ptelab = [sys.executable, "-m", "scenarios"]
-    quick = ["run", "multi-fault", "--cpus", "1", "--seconds", "1", "--repeat", "1"]
+    run = [sys.executable, "-c", UNTIL_IT_STARTS, "run", "multi-fault"]
+    wall(run)  # compiled, if it was not
     for _ in range(repeats):
-        figures["warm start"].values.append(wall([*ptelab, *quick]) - 3.0)  # two policies and the host, 1 s each
+        figures["ptelab run, until its machine starts"].values.append(wall(run))
         figures["ptelab --help"].values.append(wall([*ptelab, "--help"]))
+        figures["ptelab list"].values.append(wall([*ptelab, "list"]))
         with Machine(Geometry(cpus=16), "refcount") as machine:
             machine.load_all([[STOP]] * 16)
             start = time.perf_counter()
             machine.start()
             figures["16 CPUs ready"].values.append(time.perf_counter() - start)
             machine.wait()
+
+
+def campaign(figures: dict[str, Figure], record: Record, repeats: int) -> None:
+    """Tasks of a second, one after another: by a campaign, and by a loop in a shell."""
+    ptelab = shlex.join([sys.executable, "-m", "scenarios"])
+    task = f"{ptelab} run stress --policy none --seconds 0.5 --seed $seed --json /dev/null"
+    with tempfile.TemporaryDirectory() as folder:
+        plan = Path(folder) / "plan.toml"
+        seeds = f"0-{TASKS - 1}"
+        plan.write_text(f'[[run]]\nscenario = "stress"\npolicy = "none"\nseconds = 0.5\nseed = "{seeds}"\n')
+        loop = wall(["sh", "-c", f"for seed in $(seq 0 {TASKS - 1}); do {task}; done"])
+        figures["campaign over a shell loop"].values.append(wall(["sh", "-c", f"{ptelab} campaign {plan}"]) / loop)
 
 
 def checked_ns(checks: str) -> float:
@@ -215,6 +240,7 @@ PARTS: tuple[tuple[str, Callable[[dict[str, Figure], Record, int], None]], ...] 
     ("scaling", scaling),
     ("madvise-loop", sweep),
     ("starts", starts),
+    ("campaign", campaign),
     ("checks", checks),
     ("explorer", explorer),
 )
@@ -234,9 +260,11 @@ def promised() -> dict[str, Figure]:
         Figure("emulator over C twin, none", "x", 1.10, False),
         Figure("emulator over C twin, refcount", "x", 1.08, False),
         Figure("madvise-loop over host", "x", 10, True),
-        Figure("warm start", "s", 2, False),
-        Figure("ptelab --help", "s", 0.3, False),
+        Figure("ptelab run, until its machine starts", "s", 0.5, False),
+        Figure("ptelab --help", "s", 0.1, False),
+        Figure("ptelab list", "s", 0.15, False),
         Figure("16 CPUs ready", "s", 0.5, False),
+        Figure("campaign over a shell loop", "x", 1.05, False),
         Figure("--checks online over plain", "x", None),
         Figure("explore: steps per second", "/s", 200_000, True),
         Figure("explore: executions, reduced over plain", "x", 0.1, False),
