@@ -162,10 +162,11 @@ class MemoryCalls:
             self.map(memory, Mapping(low, high, 3), ())
             self._touches.mapped(memory, memory.space.at(low))
 
-    def map(self, memory: Memory, mapping: Mapping, words: tuple[str, ...]) -> None:
-        """Map a range in the trace and in what is known of it."""
+    def map(self, memory: Memory, mapping: Mapping, words: tuple[str, ...], known: Mapping | None = None) -> None:
+        """Map a range in the trace and in what is known of it, there as a part of `known` if that is given."""
         memory.order.change(mapping.start, mapping.end)
-        memory.space.replace(mapping.start, mapping.end, [mapping])
+        known = known or mapping
+        memory.space.replace(known.start, known.end, [known])
         if mapping.left_out:
             self._writer.unmap(memory.who, mapping.start, mapping.end)
         elif not self._writer.map(memory.who, mapping, words):
@@ -348,7 +349,9 @@ class MemoryCalls:
         memory.brk = now
         if after > before:
             mapping = _anonymous(before, after, 3)
-            self.map(memory, mapping, ())
+            heap = memory.space.at(before - 1)
+            grown = heap.moved(heap.start, after) if heap is not None and heap.joins(mapping) else None
+            self.map(memory, mapping, (), grown)  # one mapping, however often it has grown
             self._touches.mapped(memory, mapping)
         elif after < before:
             self.unmap(memory, after, before)
@@ -469,6 +472,8 @@ class MemoryCalls:
             memory.files[event.result] = f"pid:{number(event.args['pid'])}"
         else:
             path = event.args.get("filename", event.args.get("uname", ""))
+            if path.rstrip('"').endswith("/clear_refs"):
+                raise Left("clear_refs: soft-dirty and accessed bits, which leave no table less")
             unnamed = event.name.startswith("memfd_")
             self._fresh += unnamed
             unique = f"{self._fresh}" if unnamed else ""

@@ -38,7 +38,7 @@ _END = re.compile(r"(.*)\)\s+= (-?(?:0x[0-9a-f]+|\d+)|\?)(.*)", re.S)
 _ERRNO = re.compile(r" (E[A-Z0-9]+)\b")
 _ATTACHED = re.compile(r"(?:strace: )?Process (\d+) attached(?: \(waiting for parent\))?\s*$")
 _CHATTER = re.compile(
-    r"\s*(?:strace: |\[ Process PID=|Process \d+ (?:attached|detached|resumed|suspended)| > \S|\[UNFINISHED|"
+    r"\s*(?:> ?)*(?:strace: |\[ Process PID=|Process \d+ (?:attached|detached|resumed|suspended)| > \S|\[UNFINISHED|"
     r"umovestr:|ptrace_|<detached|$)"
 )
 _SUMMARY = re.compile(r"\s*(?:% time\s+seconds|-{4,}\s+-{4,}|\d+\.\d\d\s+\d+\.\d+\s)")

@@ -12,7 +12,11 @@ import threading
 import pytest
 
 from scenarios.imports import writer
+from scenarios.imports.account import Account
 from scenarios.imports.command import import_files
+from scenarios.imports.importer import Importer
+from scenarios.imports.lines import Lines
+from scenarios.imports.strace import Strace
 from scenarios.session.errors import UserError
 from scenarios.traces.trace import parse
 from scenarios.traces.verbs import LIMITS
@@ -151,6 +155,16 @@ def test_the_heap_is_what_brk_says(tmp_path):
     assert lines == ["mm @ 0x21000 0x555500001000 rw", "munmap @ 0x555500011000 0x11000"]
 
 
+def test_a_heap_that_grows_stays_one_mapping(tmp_path):
+    ends = [0x555500000000 + 0x1000 * at for at in range(1, 50)]
+    path = tmp_path / "log"
+    path.write_text("".join(f"1 brk({end:#x}) = {end:#x}\n" for end in ends))
+    with writer.Writer(str(tmp_path / "out.trace")) as body:
+        importer = Importer(body, Account(), "none")
+        importer.take(Strace(Lines(str(path)), Account()))
+    assert [(one.start, one.end) for one in importer.people.main.space] == [(ends[0], ends[-1])]
+
+
 def test_mremap_moves_grows_and_shrinks(tmp_path):
     lines, imported = trace(
         tmp_path,
@@ -274,6 +288,7 @@ def test_what_is_used_and_was_never_mapped_is_assumed_and_said(tmp_path):
         ),
         ("madvise(0x7f0000000000, 4096, MADV_HWPOISON) = 0", "whole machine"),
         ("shmat(5, NULL, 0) = 0x7f0000000000", "shmat"),
+        ('openat(AT_FDCWD, "/proc/self/clear_refs", O_WRONLY) = 3</proc/7/clear_refs>', "soft-dirty"),
     ],
 )
 def test_what_the_language_has_no_word_for_is_counted_with_its_first_line(tmp_path, call, what):
@@ -387,6 +402,37 @@ def test_a_fault_where_nothing_can_be_mapped_is_a_signal_and_maps_nothing(tmp_pa
     lines, imported = trace(tmp_path, text)
     assert lines == ["mm @ 0x1000 0x10000 rw", "touch @ 0x10000 0x1000"]
     assert imported.account.whole
+
+
+RUNTIME = """\
+execve("/usr/bin/x", ["x"], 0x7ffd /* 30 vars */) = 0
+arch_prctl(ARCH_SET_FS, 0x2d5c0b0)      = 0
+mmap(0xc000000000, 67108864, PROT_NONE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0xc000000000
+mmap(0xc000000000, 4194304, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_FIXED|MAP_ANONYMOUS, -1, 0) = 0xc000000000
+prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, 0xc000000000, 4194304, "heap") = -1 EINVAL (Invalid argument)
+madvise(0xc000000000, 4194304, MADV_COLLAPSE) = -1 EINVAL (Invalid argument)
+clone(child_stack=0xc000060000, flags=CLONE_VM|CLONE_FS|CLONE_FILES|CLONE_THREAD, tls=0xc000058090) = 2951
+strace: Process 2951 attached
+[pid  2951] gettid()                    = 2951
+[pid  2950] madvise(0xc000100000, 65536, MADV_DONTNEED <unfinished ...>
+[pid  2951] mmap2(NULL, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0 <unfinished ...>
+[pid  2950] <... madvise resumed> )     = 0
+[pid  2951] <... mmap2 resumed>)        = 0xa6c00000
+[pid  2951] --- SIGURG {si_signo=SIGURG, si_code=SI_TKILL, si_pid=2950, si_uid=0} ---
+[pid  2951] rt_sigreturn({mask=[]})     = 824634433536
+[pid  2951] exit_group(0 <unfinished ...>
+[pid  2950] <... futex resumed>)        = ?
+[pid  2951] <... exit_group resumed>)   = ?
+[pid  2950] +++ exited with 0 +++
++++ exited with 0 +++
+"""
+
+
+@pytest.mark.parametrize("quoted", ["", "> ", "> > "])
+def test_a_runtime_with_threads_is_understood_whole_quoted_or_not(tmp_path, quoted):
+    lines, imported = trace(tmp_path, "".join(quoted + line for line in RUNTIME.splitlines(True)))
+    assert [line.split()[0] for line in lines] == ["mm", "mm", "dontneed", "mm"]
+    assert (imported.account.whole, imported.account.understood) == (True, 10)
 
 
 def test_every_advice_has_its_number_or_its_word(tmp_path):
