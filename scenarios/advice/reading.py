@@ -81,6 +81,7 @@ class Reading:
 
 def read(pid: int, scan: Callable[[int, Sequence[Vma]], np.ndarray] = page_scan.pagemap_scan) -> Reading:
     """Look at a process, once more if it allocates tables meanwhile. Raises ProcessGone, NoAddressSpace."""
+    np.ndarray  # noqa: B018  # loaded now: a look that waits for numpy is one of another moment
     best: Reading | None = None
     for _ in range(TRIES):
         found = _look(pid, scan)

@@ -301,3 +301,18 @@ def test_the_pieces_have_all_that_is_mapped(size):
     assert all(end - start <= 1 << 40 for start, end in found)
     assert all(any(start <= at < end for start, end in found) for vma in vmas for at in (vma.start, vma.end - 1))
     assert all(one[1] <= two[0] for one, two in pairwise(found))
+
+
+def test_a_look_does_not_wait_for_libraries_that_it_needs():
+    program = """if True:
+        import os, sys
+        from workers.host import process_files
+        from scenarios.advice import reading
+        first, status = [], process_files.read_status
+        process_files.read_status = lambda pid: first.append("numpy" in sys.modules) or status(pid)
+        before = "numpy" in sys.modules
+        reading.read(os.getpid())
+        print(before, first[0])
+    """
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "True"]
