@@ -90,9 +90,7 @@ def build(
 
 def _nothing(account: Account) -> str:
     """Why there is no trace."""
-    if account.notes:
-        return account.notes[0]
-    return account.first_malformed[0] if account.first_malformed else "no call in it has to do with memory"
+    return next(iter([*account.first_malformed, *account.notes]), "no call in it has to do with memory")
 
 
 def _default(inputs: Inputs) -> str:

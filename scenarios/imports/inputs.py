@@ -12,6 +12,7 @@ from scenarios.imports.calls import SNAPSHOT, Event
 from scenarios.imports.lines import Lines, Unreadable
 
 _KNOWN = "known: strace, perf trace, perf script, /proc/PID/maps and smaps, syzkaller programs"
+_BINARY = 10  # one character in so many is none: perf.data, a core, not a log with strange strings
 _TOGETHER = 86400.0  # seconds: clocks that are further apart are not the same
 
 
@@ -98,6 +99,9 @@ class Inputs:
 def _kind(lines: Lines) -> str:
     """Which tool wrote a file. Raises Unreadable."""
     sample = lines.sample()
+    strange = sum(line.count("\0") + line.count("\ufffd") for line in sample)
+    if strange > sum(map(len, sample)) // _BINARY:
+        raise Unreadable(f"{lines.name}: binary data of an unknown tool; {_KNOWN}")
     tests = {
         "snapshot": snapshot.looks_like,
         "perf trace": perf.looks_like_trace,

@@ -220,9 +220,9 @@ def tell(file: str, curves: Sequence[Curve], record: Record, host: str) -> None:
     for curve in curves:
         calls.update(curve.freed)
     names = [name for name, _ in calls.most_common(6)]
-    report.table(
-        ["kB freed by", *names], [[curve.policy, *(f"{curve.freed[name]:,}" for name in names)] for curve in curves]
-    )
+    if names:
+        freed = [[curve.policy, *(f"{curve.freed[name]:,}" for name in names)] for curve in curves]
+        report.table(["kB freed by", *names], freed)
     if any(POLICIES[curve.policy].scan_period for curve in curves):
         report.write("async-scan goes by the clock, and a replay is faster than the program: look at its rest")
 

@@ -65,7 +65,9 @@ def test_who_wrote_a_file_is_seen_in_its_lines(tmp_path, text, kind):
     ("text", "why"),
     [
         (b"", "empty"),
-        (bytes(range(256)) * 40, "of an unknown tool"),
+        (bytes(range(256)) * 40, "binary data of an unknown tool"),
+        (b"PERFILE2 a(\n" + bytes(500) + b"\na(\n", "binary data of an unknown tool"),
+        (b"def hello:\n    return 1\n", "of an unknown tool"),
         (
             "% time     seconds  usecs/call     calls    errors syscall\n------ ----------- ---\n",
             "summary of strace -c",
@@ -132,6 +134,11 @@ def test_a_file_that_cannot_be_read_is_one_line_and_status_2(tmp_path, arguments
     run = ptelab("import", *arguments, "-o", str(tmp_path / "out.trace"))
     assert (run.returncode, run.stderr.count("\n")) == (2, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_log_that_only_looks_like_one_the_first_strange_line_is_named(tmp_path):
+    run = ptelab("import", log(tmp_path, "x", "a(\nb\nc"), "-o", str(tmp_path / "out.trace"))
+    assert (run.returncode, run.stderr.count("\n"), "x:2: not a line of strace's: 'b'" in run.stderr) == (2, 1, True)
 
 
 def test_a_log_without_a_word_of_memory_is_refused(tmp_path):
