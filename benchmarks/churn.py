@@ -1,7 +1,7 @@
 """A program that allocates and frees in waves, as a server does under load, and then waits: for allocators.py.
 
-Blocks of 1 KiB to 1 MiB, sizes spread by their logarithm, are allocated by the malloc of this process and written to;
-each wave frees most of what there is, in random order. Two threads do so. Only the standard library is used.
+Blocks of 1 KiB to 1 MiB, sizes spread by their logarithm, are allocated by the malloc of this process and written to.
+Each wave frees most of what there is, in random order. Two threads do so. Only the standard library is used.
 """
 
 from __future__ import annotations

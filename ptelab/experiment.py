@@ -21,9 +21,9 @@ from workers.programs.program import STOP, Insn
 class Result:
     """What came of a run. Sizes are kB, of all address spaces together, when the programs had ended.
 
-    `counters` are those of the CPUs, summed: faults, zapped, tables_installed, tables_freed, flushes_local, ipis, ...;
-    `checks` the audit, violations by name; `violations` what a detector stopped the machine for, as docs/json.md
-    describes them; `verdict` is pass or fail.
+    `counters` are those of the CPUs, summed: faults, zapped, tables_installed, tables_freed, flushes_local, ipis, ...
+    `checks` is the audit, violations by name. `violations` are what a detector stopped the machine for, as docs/json.md
+    describes them. `verdict` is pass or fail.
     """
 
     policy: str

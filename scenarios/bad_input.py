@@ -1,6 +1,6 @@
 """bad-input: what becomes of a thread that makes a wrong access, and of the machine?
 
-One CPU loads from where nothing is mapped, one stores to a read-only mapping, one goes past the end of a file, one
+One CPU loads from where nothing is mapped, one stores to a read-only mapping. One goes past the end of a file, one
 stores to more memory than there is. Each must get the signal that Linux sends, with its address; then it goes on, and
 finds its own page as it was. With --fatal the signal ends its program instead. The audit looks at what is left.
 """

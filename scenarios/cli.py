@@ -156,8 +156,8 @@ class _Commands(_Listed):
 def ptelab() -> None:
     """Emulate the Linux series "Free user PTE page table pages" with real processes and shared page tables.
 
-    Exit status: 0 pass, 1 a check failed, 2 usage, 3 a process died or ptelab itself failed, 4 inconclusive, 129, 130
-    and 143 interrupted, 141 nobody read stdout.
+    Exit status: 0 pass, 1 a check failed, 2 usage, 3 a process died or ptelab itself failed, 4 inconclusive. 129, 130
+    and 143 are interrupted, 141 nobody read stdout.
 
     Names of commands, races, claims, policies, knobs and points are completed by bash after
     eval "$(_PTELAB_COMPLETE=bash_source ptelab)"; zsh_source and fish_source are for those shells.

@@ -2,7 +2,7 @@
 
 The cover letter's loop at full size: mmap 50 GiB; for each of 25,600 pieces of 2 MiB: touch it, MADV_DONTNEED it. VIRT,
 RES and VmPTE by the kernel's accounting, for every policy. The tiny process it starts from has 10 tables (2 PUD, 3 PMD,
-5 PTE, 40 kB), and its libraries lie in the GiB where the mapping ends. So the sweep needs 50 new PMD tables.
+5 PTE, 40 kB). Its libraries lie in the GiB where the mapping ends. So the sweep needs 50 new PMD tables.
 
 Source: Qi Zheng, "[PATCH 0/7] Free user PTE page table pages", 2021-07-18.
 """

@@ -1,10 +1,11 @@
 """multi-fault: what does the reference count cost per page fault?
 
 The benchmark behind the cover letter's table: N CPUs share one mm and one private anonymous mapping of 8 MiB x N. CPU i
-writes one word to each page of the first 2 MiB of its slot (512 faults), barrier, CPU 0 alone issues MADV_DONTNEED for
-every slot, barrier, repeat. Variant `arrive`: a CPU that does not madvise goes from the first barrier straight to the
-second. Variant `self`: each CPU madvises its own slot at the same time as the others. Variant `processes`: each CPU has
-an mm of its own. Rounds of the policies and of this host's real kernel are interleaved.
+writes one word to each page of the first 2 MiB of its slot (512 faults), then waits at a barrier. CPU 0 alone issues
+MADV_DONTNEED for every slot, then comes another barrier. Variant `arrive`: a CPU that does not madvise goes from the
+first barrier straight to the second. Variant `self`: each CPU madvises its own slot at the same time as the others.
+Variant `processes`: each CPU has an mm of its own. Rounds of the policies and of this host's real kernel are
+interleaved.
 
 Source: Qi Zheng, "[PATCH 0/7] Free user PTE page table pages", 2021-07-18; multi-fault.c by Hiroyuki Kamezawa.
 """

@@ -1,9 +1,9 @@
 """soak: does the full protocol stay clean for ten thousand million page faults?
 
-Rounds of a few seconds, each on a fresh machine: the loops of multi-fault on two CPUs (one mm, released by each CPU or
-by one of them; an mm each) and random programs, under every counting policy in turn. Each round is audited. The first
-violation ends the run. The total is kept in a state file after every round, so a run can be interrupted and taken up
-again. A total belongs to the sources of the emulated kernel it was reached with.
+Rounds of a few seconds, each on a fresh machine, under every counting policy in turn. They are random programs, and the
+loops of multi-fault on two CPUs: one mm, released by each CPU or by one, or an mm each. Each round is audited. The
+first violation ends the run. The total is kept in a state file after every round, so a run can be interrupted and taken
+up again. A total belongs to the sources of the emulated kernel it was reached with.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """What the documents list is what the code has, their links lead somewhere, and their sentences are short."""
 
+import ast
 import re
 from dataclasses import fields
 
@@ -152,3 +153,46 @@ def test_what_is_not_plain_english_is_seen():
     assert clumsy(f"A {words}. B {words}.\n\n- A `code with blanks` {words}") == [f"A CODE {words}"]
     assert clumsy("| a | b |\n|---|---|\n| who asks | c |\n") == ["who asks"]
     assert clumsy("That is so. Who looks, waits.\n\n# Who looks\n\n    who\n") == ["Who looks, waits."]
+
+
+# --- what public names say of themselves ----------------------------------------------------------------------------
+
+SAYING = sorted(path for top in ("benchmarks", "ptelab", "scenarios", "workers") for path in (ROOT / top).rglob("*.py"))
+
+
+def too_long(docstring):
+    """Sentences of a docstring that are too long; commands, drawings in columns and sources are none."""
+    found = []
+    for paragraph in re.split(r"\n\s*\n", docstring):
+        drawn = re.search(r"^ {4}|^ *=+( +=+)*$|^python -m ", paragraph, re.MULTILINE)
+        text = re.sub(r"`[^`]*`", "CODE", " ".join(paragraph.split()))
+        if not drawn and not text.startswith("Source:"):
+            found += re.split(r"(?<=[.!?])[\"')]*\s", text)
+    return [one for one in found if len([word for word in one.split() if re.search(r"\w", word)]) > LONGEST]
+
+
+def docstrings(path):
+    """What a file, its classes and its functions say of themselves, those that begin with an underscore excepted."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            if not getattr(node, "name", "").startswith("_"):
+                yield ast.get_docstring(node) or ""
+
+
+def test_docstrings_have_no_long_sentence():
+    """Those of emulator/ are left out: each change of one makes every build be compiled again."""
+    long = {
+        str(path.relative_to(ROOT)): [one for text in docstrings(path) for one in too_long(text)] for path in SAYING
+    }
+
+    assert {path: found for path, found in long.items() if found} == {}
+
+
+def test_a_long_sentence_of_a_docstring_is_seen():
+    words = " ".join(["word"] * LONGEST)
+
+    assert too_long(f"Short.\n\nThe {words}. Short.\n\nSource: {words} {words}.\n\n    {words} {words}") == [
+        f"The {words}."
+    ]
+    assert too_long(f"The {words.replace(' ', ' `two words` ', 1)}.") != []
+    assert too_long(f"A.\n\nCPU 0   CPU 1\n=====   =====\n{words} {words}") == []

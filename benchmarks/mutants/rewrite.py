@@ -7,8 +7,8 @@ A mutant is found by comparing the statements of a function with those of its ch
     else:
         the statements as they were
 
-as deep in the function as the change is. So whatever the change is, no more is written twice than the statements it
-is about, and the kernel is as it was while the word is 0.
+as deep in the function as the change is. So whatever the change is, no more is written twice than the statements it is
+about. The kernel is as it was while the word is 0.
 """
 
 from __future__ import annotations

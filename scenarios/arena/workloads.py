@@ -1,6 +1,6 @@
 """The workloads of the arena: what a program does to its page tables, at any size.
 
-A workload of one CPU builds a tiny process, maps `chunks` pieces of 2 MiB that end where its libraries begin, and does
+A workload of one CPU builds a tiny process, maps `chunks` pieces of 2 MiB that end where its libraries begin. It does
 the same to each. At 25,600 chunks, the 50 GiB of the cover letter, the mapping needs 50 PMD tables more.
 """
 

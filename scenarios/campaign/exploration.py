@@ -1,6 +1,6 @@
 """One exploration in shards: tasks are made of what earlier ones have handed back, until nothing is left.
 
-The line of a shard says what it searched and what it handed back, so the lines that are there say what is still to be
+The line of a shard says what it searched and what it handed back. So the lines that are there say what is still to be
 done: a campaign that goes on reads them in their order.
 """
 

@@ -59,7 +59,7 @@ class Task:
     """One process: the module that runs it and its words, the seed, seconds until it is ended, its processors.
 
     `subject` and `policy` name it in a table of verdicts. An exploration is split into tasks of so many executions if
-    `shards` is not 0; such a task has the `prefixes` it searches below, and the command of the whole.
+    `shards` is not 0. Such a task has the `prefixes` it searches below, and the command of the whole.
     """
 
     module: str

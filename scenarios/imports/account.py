@@ -11,8 +11,8 @@ _SHOWN = 12  # reasons and malformed lines that a summary names
 class Account:
     """The lines of all inputs, by what became of them.
 
-    `understood` counts lines that say something of memory or of processes, and are in the trace or change nothing;
-    `others` those of calls that have nothing to do with memory, by name; `assumed` what was added to the input.
+    `understood` counts lines that say something of memory or of processes, and are in the trace or change nothing.
+    `others` counts those of calls that have nothing to do with memory, by name; `assumed` what was added to the input.
     """
 
     def __init__(self) -> None:

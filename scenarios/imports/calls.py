@@ -179,9 +179,9 @@ def split(text: str) -> list[str]:
 class Event(NamedTuple):
     """What one line of an input says happened, or two lines that are halves of one.
 
-    `kind` is one of those below; `source` and `line` say where, `time` is in seconds or None, `began` when a call began
-    that had ended at `time`, `group` the process of the thread `tid` where the tool says it. A call has its operands by
-    name and its result, None if that is not known. `args` of a PLAIN call, which succeeded, are its operands as they
+    `kind` is one of those below; `source` and `line` say where. `time` is in seconds or None, `began` when a call began
+    that had ended at `time`. `group` is the process of the thread `tid` where the tool says it. A call has its operands
+    by name and its result, None if that is not known. `args` of a PLAIN call, which succeeded, are its operands as they
     are written, none with a string, a path or a structure. That of a fault has `address` or `file` and `offset`, and
     `write` if that is known; that of a sample `vmpte` and `rss`, in kB.
     """

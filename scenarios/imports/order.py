@@ -1,7 +1,7 @@
 """In which order calls change one range of a memory, whose intervals overlap.
 
 The kernel has put a mapping where another was gone by then, so the calls took turns there, although their intervals
-overlap: one of them begins in the trace when the other has ended. Calls that change different ranges keep theirs.
+overlap. One of them begins in the trace when the other has ended. Calls that change different ranges keep theirs.
 """
 
 from __future__ import annotations

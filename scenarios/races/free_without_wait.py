@@ -1,4 +1,4 @@
-"""A table is freed without a wait for rmap walks: one that has read the pmd takes the ptl of a table that is not one.
+"""A table is freed without a wait for rmap walks: one that has read the pmd takes the ptl of no table.
 
 CPU 0, page-out                        CPU 1, MADV_DONTNEED
 ===============                        ====================

@@ -1,4 +1,4 @@
-"""The one word of a count has no bias while each CPU has a word: a CPU that sees the switch early takes it for zero.
+"""The one word of a count has no bias while each CPU has a word: a CPU that looks too early takes it for zero.
 
 CPU 0, MADV_DONTNEED of one page       CPU 1, mincore
 ================================       ==============

@@ -36,7 +36,7 @@ Key = tuple[tuple[str, str], ...]
 class Change:
     """One figure of one row in both records.
 
-    `percent` is the change of the mean, `low` and `high` its interval (NaN for a single round), `sure` whether the
+    `percent` is the change of the mean, `low` and `high` its interval (NaN for a single round). `sure` says whether the
     rounds show that it is not 0. `worse` is the same change counted so that more is worse, 0 if neither is better.
     """
 

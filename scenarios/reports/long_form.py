@@ -1,6 +1,6 @@
 """Records as one table, a line for each measurement, as pandas, R and spreadsheets want it.
 
-A number that is no name of its row becomes a line: `figure` is its key, `value` the number; of a list each element is a
+A number that is no name of its row becomes a line. `figure` is its key, `value` the number; of a list each element is a
 line, and `round` its place. An object of numbers gives figures called KEY.SUBKEY. What names the row (IDENTITY), and
 every text and truth value, stands in a column of its own on each of its lines. Lists of objects and of texts are left
 to the JSON.

@@ -107,15 +107,14 @@ def in_use(record: Record) -> str:
 class Record:
     """One run of a scenario.
 
-    `checks` is name -> violations summed over all machines; `violations` is what the detectors stopped a machine for,
-    Violation each (workers/telling); `ages` counts read sections by the age of the table they found; `paths` how often
-    each path of emulator/watch/paths.py was taken (debug build); `stalls` says which process stood
-    still at a point and went on; `signals` which CPUs got a signal for an access, the first
-    KEPT_SIGNALS of all machines, workers.signals.Signals each, and `more_signals` how many more did; `unreached` why a
-    stop has not happened in the machines so far.
-    `about` is what the thing that was run shows, in words, if that is more than its name.
-    `found` is what the explorer found, `inconclusive` that it ran out of time. `line_ns` is how long a cache line took
-    from processor to processor, each probe, and `rounds_again` how many rounds were repeated because that had changed.
+    `checks` is name -> violations summed over all machines. `violations` is what the detectors stopped a machine for,
+    Violation each (workers/telling). `ages` counts read sections by the age of the table they found, `paths` how often
+    each path of emulator/watch/paths.py was taken (debug build). `stalls` says which process stood still at a point and
+    went on. `signals` says which CPUs got a signal for an access: the first KEPT_SIGNALS of all machines,
+    workers.signals.Signals each. `more_signals` is how many more did, `unreached` why a stop has not happened in the
+    machines so far. `about` is what the thing that was run shows, in words, if that is more than its name. `found` is
+    what the explorer found, `inconclusive` that it ran out of time. `line_ns` is how long a cache line took from
+    processor to processor, each probe, and `rounds_again` how many rounds were repeated because that had changed.
     """
 
     scenario: str

@@ -62,8 +62,8 @@ def table(
 ) -> None:
     """A plain aligned table on stdout; the columns in `left` to the left, all others to the right.
 
-    What is too wide has its header in several lines, then its texts (other columns of `left`), and at last it is
-    several tables, each with the first column.
+    What is too wide has its header in several lines, then its texts (other columns of `left`). At last it is several
+    tables, each with the first column.
     """
     if not rows:
         return

@@ -1,7 +1,7 @@
 """agree: do random traces of the whole language give on this host's kernel what they give in the emulator?
 
 Each trace is recorded and replayed. A difference that is not explained by what is known of the host is shrunk to the
-smallest trace that still differs, and shown with both figures.
+smallest trace that still differs. That is shown with both figures.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """replay: what does a recorded memory trace cost in page tables, line by line, under a policy?
 
 The trace is the program of one CPU, or with --timing each of its threads has one. The rows have the columns of what a
-real Linux was recorded to do (tests/conformance): VmPTE kB, RssAnon kB and minor faults so far, 0 or -errno. They start
-from no tables at all.
+real Linux was recorded to do (tests/conformance). These are VmPTE kB, RssAnon kB and minor faults so far, 0 or -errno.
+They start from no tables at all.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ def command(
 ) -> int:
     """Run a memory trace: its figures, line by line.
 
-    A row is VmPTE in kB, RssAnon in kB, minor faults so far, 0 or -errno, a child's figures, the operation, and what it
-    found; tabs are between them. A terminal gets a heading.
+    A row is VmPTE in kB, RssAnon in kB, minor faults so far, and 0 or -errno. Then come a child's figures, the
+    operation, and what it found. Tabs are between them. A terminal gets a heading.
     """
     from scenarios.traces.replay import Shown, replay_file
 

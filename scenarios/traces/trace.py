@@ -88,8 +88,8 @@ class Operation(NamedTuple):
 class Trace(NamedTuple):
     """A parsed trace. `numbered`: it came compressed, and so its rows carry line numbers instead of texts.
 
-    `files` are the sizes, in pages, of the files: one for each operation that maps shared memory or a file of its own,
-    and those that `file` declares, whose rows in `files` are in `named`.
+    `files` are the sizes, in pages, of the files. There is one for each operation that maps shared memory or a file of
+    its own. Those that `file` declares are there, too; their rows are in `named`.
     """
 
     operations: list[Operation]

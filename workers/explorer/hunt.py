@@ -28,9 +28,9 @@ Fresh = Callable[[], Strategy]
 class Verdict:
     """What a search came to: pass (complete), pass (bound B complete), fail, or inconclusive.
 
-    `seconds` are of processor time. `bounds` are the executions of the systematic search by bound, `completed` the
-    bound up to which it is complete (-1: none), `covered` its share of the next one. `differ` are all executions that
-    differ, if they were run.
+    `seconds` are of processor time. `bounds` are the executions of the systematic search by bound. It is complete up to
+    bound `completed` (-1: none), and `covered` is its share of the next one. `differ` are all executions that differ,
+    if they were run.
     """
 
     word: str = "inconclusive"
@@ -78,8 +78,8 @@ def chances(machine: ExploredMachine, seed: int) -> list[Strategy]:
 
 
 def portfolio(machine: ExploredMachine, bound: int | None, functions: Sequence[str], lots: int | None) -> list[Fresh]:
-    """What searches at once: one bound after the other; all that differ, if no bound is given; and, with a seed in
-    `lots`, those that draw lots.
+    """What searches at once: one bound after the other, or all that differ. With a seed in `lots`, those that draw
+    lots.
     """
     is_target = targets(functions)
     searches: list[Fresh] = [lambda: Deepening(bound, is_target)]

@@ -4,7 +4,8 @@ A prefix is runs of steps of a task, each with the tasks that were tried before 
 
     0x40,1/0,1x6,2/0+1
 
-"task 0 makes 40 steps; task 1 the next one, where task 0 was tried before; 6 more; then task 2, where 0 and 1 were".
+"Task 0 makes 40 steps. Task 1 makes the next one, where task 0 was tried before, and 6 more. Then comes task 2, where 0
+and 1 were."
 """
 
 from __future__ import annotations

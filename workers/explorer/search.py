@@ -1,6 +1,6 @@
 """Strategies of the explorer: which interleavings are run, and when all that differ have been.
 
-A strategy is asked which task takes the next step (`choose`) and told when an execution is over (`end`, False once
+A strategy is asked which task takes the next step (`choose`). It is told when an execution is over (`end`, False once
 nothing is left to run). It sets `world.until`, the number of steps up to which it need not be asked again.
 
 The systematic search runs the program again and again from the start, each time along a path of choices with one choice
@@ -61,8 +61,11 @@ def carry_on(world: World, movable: list[int]) -> int:
 
 
 def tasks_of(world: World) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
-    """What reads a log must know of the tasks: what each is about to do, what came from store buffers and when it was
-    made, which steps wait for which, whose buffer each is, and how many are no buffers."""
+    """What reads a log must know of the tasks.
+
+    That is what each is about to do, what came from store buffers and when it was made, and which steps wait for which.
+    Then come whose buffer each is, and how many are no buffers.
+    """
     pending = np.array([-1 if task.optional else task.pending for task in world.tasks])
     owner = np.array([task.owner for task in world.tasks])
     commits = np.array(world.buffers.commits if world.buffers is not None else [], np.int64).reshape(-1, 3)

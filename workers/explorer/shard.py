@@ -1,10 +1,10 @@
 """Shards of one systematic search: each is what lies below a prefix of choices, and can be searched anywhere.
 
-What was tried before at a step of the prefix is its sleep set: the steps of those tasks need not come first again until
+What was tried before at a step of the prefix is its sleep set. The steps of those tasks need not come first again until
 something clashes with them. A shard makes them once, to see what they touch.
 
 A shard whose budget is spent hands back what is left of it. Races below a prefix may also ask for another task in the
-midst of the prefix; that is handed back, too, since other shards may ask for the same. `Frontier` (prefix.py) knows
+midst of the prefix. That is handed back, too, since other shards may ask for the same. `Frontier` (prefix.py) knows
 what was begun, so that no task is tried twice at one place. What is begun first is asleep for what is begun later,
 wherever both run.
 

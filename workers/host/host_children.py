@@ -1,7 +1,7 @@
 """Children of a recording: one that does one thing and exits, or a server that does what it is told.
 
-A server sleeps in a read of its pipe until it is told the number of an instruction, does that, writes down its figures,
-and answers. Its own children are servers of the same process that asks.
+A server sleeps in a read of its pipe until it is told the number of an instruction. It does that, writes down its
+figures, and answers. Its own children are servers of the same process that asks.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs

@@ -199,9 +199,9 @@ def touch_around(words, here, pages):
 
 @njit
 def touch_own(words):
-    """Store to own pages what they hold, since fork has write-protected them: those of the stack, of which the next
-    instruction stores to others, depending on where the stack happens to be; and those of the thread's structure,
-    where the kernel writes which processor it runs on (rseq) when it comes back from a sleep.
+    """Store to own pages what they hold, since fork has write-protected them. They are those of the stack: the next
+    instruction stores to others of these, depending on where the stack happens to be. And they are those of the
+    thread's structure, where the kernel writes its processor (rseq) behind a sleep.
 
     No call changes these bytes meanwhile: they are a page and more from here, or a word of this frame, or constant.
     """

@@ -112,7 +112,7 @@ class Workload:
     def geometry(self) -> Geometry:
         """A machine with room for all of it: also for what CPUs keep free, gather, or leave to a grace period.
 
-        If memory is scarce half of the pages fit at a time, tables have to come back from grace periods, and what one
+        If memory is scarce half of the pages fit at a time, and tables have to come back from grace periods. What one
         CPU keeps for itself another one lacks. A memory control group is at its limit then, too.
         """
         cpus, mms = len(self.programs), max(self.mm_of_cpu) + 1

@@ -1,8 +1,8 @@
 """What an address space holds, told without page tables: a sequential model of the system calls, page by page.
 
 Each page has its permissions, what it maps, and the words that a load finds. None of it is learned from the emulated
-kernel: what that answers is compared with this (foretold.py). The pages are those of two areas, each with a border of
-2 MiB in its middle that is one of 512 GiB, or of a GiB, as well.
+kernel: what that answers is compared with this (foretold.py). The pages are those of two areas, each with a border of 2
+MiB in its middle. That is one of 512 GiB, or of a GiB, as well.
 
 A call goes page by page where the kernel goes VMA by VMA. How VMAs merge is not modelled, so no call is made here whose
 answer depends on it.
