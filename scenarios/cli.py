@@ -164,7 +164,7 @@ def ptelab() -> None:
     """
 
 
-@ptelab.group(cls=_Scenarios)
+@ptelab.group(cls=_Scenarios, short_help="Run a scenario, or race/NAME of the zoo.")
 def run() -> None:
     """Run a scenario, or race/NAME of the zoo (run NAME --help: its options; ptelab list races)."""
 

@@ -24,6 +24,7 @@ from scenarios.session.files import stdout_is_taken, write_file
 from scenarios.session.style import style
 
 SCHEMA = 1
+SOURCES = ("emulator", "workers", "scenarios", "ptelab")
 KEPT_SIGNALS = 64
 VERDICTS = {
     "pass": errors.OK,
@@ -37,12 +38,12 @@ _PACKAGES = ("numpy", "numba", "llvmlite", "posix_ipc", "multiprocess")
 
 
 def commit() -> str | None:
-    """The commit of the working tree, with + if it was changed; None outside of a repository."""
+    """The commit of the working tree, with + if its sources were changed; None outside of a repository."""
     root = Path(__file__).resolve().parents[2]
     try:
         run = {"cwd": root, "capture_output": True, "text": True, "check": True, "timeout": 5}
         top = subprocess.run(["git", "rev-parse", "--show-toplevel", "HEAD"], **run).stdout.split()  # type: ignore[call-overload]
-        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], **run).stdout.strip()  # type: ignore[call-overload]
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno", "--", *SOURCES], **run).stdout.strip()  # type: ignore[call-overload]
     except (OSError, subprocess.SubprocessError):
         return None
     return top[1] + ("+" if changed else "") if Path(top[0]) == root else None

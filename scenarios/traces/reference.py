@@ -54,7 +54,7 @@ def entry(name: str, text: str, indent: int, width: int) -> list[str]:
 
 def reference(width: int = WIDTH) -> str:
     """All of it, as plain text in lines of so many columns."""
-    about = "A line is one operation; `#` starts a comment. Numbers are decimal or 0x, with K, M, G or p (4 KiB). "
+    about = "A line is one operation; `#` starts a comment. Numbers are decimal or 0x, with K, M, G, T or p (4 KiB). "
     about += f"A line has at most {LONGEST_LINE} bytes, a trace {MAX_FILES} files. Words may be joined by commas where "
     about += f"it says so ({', '.join(MANY)})."
     lines = [*wrap(about, width), "", "Operations"]

@@ -43,8 +43,8 @@ MOST_OPERATIONS, MOST_LINES = 2_000_000, 20_000_000  # a file of 10 MB may unpac
 PIPE_SECONDS = 10
 MAX_FILES = 255  # what the instruction has room for
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "p": PAGE_SIZE}
-_NUMBER = re.compile(r"(0x[0-9a-fA-F]+|[0-9]+)([KMGp]?)")
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "p": PAGE_SIZE}
+_NUMBER = re.compile(r"(0x[0-9a-fA-F]+|[0-9]+)([KMGTp]?)")
 
 
 class TraceError(ValueError):
@@ -121,7 +121,7 @@ def _number(name: str, word: str, wide: bool = False) -> int:
     """The value of one operand that is a number; if it may have 64 bits, as the kernel computes with it."""
     found = _NUMBER.fullmatch(word)
     if found is None or len(word) > LONGEST_NUMBER:
-        raise _Problem(f"{name} {_quote(word)} is not a number; known: decimal or 0x, with K, M, G or p (4 KiB)")
+        raise _Problem(f"{name} {_quote(word)} is not a number; known: decimal or 0x, with K, M, G, T or p (4 KiB)")
     digits, unit = found.groups()
     value = int(digits, 16 if digits.startswith("0x") else 10) * _UNITS[unit]
     if name in LIMITS:

@@ -4,6 +4,7 @@ Covers: scenarios/proofs/explore_report
 """
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -125,3 +126,13 @@ def test_bad_input_is_one_line_and_exit_status_2(words, says):
     assert says in run.stderr
     assert len([line for line in run.stderr.splitlines() if "compiling the kernels" not in line]) == 1
     assert run.stdout == ""
+
+
+@pytest.mark.parametrize("race", ["stale-pmd-move", "pte-alloc-under-page-lock", "no-flush", "uffd-seq-late"])
+def test_a_story_names_what_it_tells_in_words(race):
+    run = explore(f"race/{race}", "--events", "all")
+
+    assert run.returncode == 1, run.stderr
+    waits = re.compile(r"\w+\.\w+\[\d+\] \(")  # a sleeper's word, and behind it what that is
+    assert re.findall(r"\w+\.\w+\[\d+\]", waits.sub("", " ".join(run.stdout.split()))) == []
+    assert re.findall(r"mutex \d+", run.stdout) == []

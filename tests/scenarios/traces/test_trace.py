@@ -150,7 +150,7 @@ def test_an_empty_trace_has_no_rows(write):
         ("touch 0 0", "'touch' takes ID OFF LEN [STRIDE], not 2 operands"),
         ("touch 0 0 4K 4K 4K", "'touch' takes ID OFF LEN [STRIDE], not 5 operands"),
         ("mark 0", "'mark' takes no operands, not 1 operand"),
-        ("mmap 0 big", "SIZE 'big' is not a number; known: decimal or 0x, with K, M, G or p (4 KiB)"),
+        ("mmap 0 big", "SIZE 'big' is not a number; known: decimal or 0x, with K, M, G, T or p (4 KiB)"),
         ("mmap 0 -4096", "SIZE '-4096' is not a number"),
         ("mmap 0 4k", "SIZE '4k' is not a number"),
         ("mmap 0 4T", "SIZE '4T' is not a number"),

@@ -97,6 +97,12 @@ def test_changes_have_their_verbs(field, old, new, text):
     assert phrases.phrase(access(0, "xchg", field, 0, old, new), NAMES) == text
 
 
+@pytest.mark.parametrize("field", [field for field in phrases.NOUNS if field not in phrases.LOCKS])
+def test_a_noun_is_words_and_no_field(field):
+    assert field.split(".")[0] + "." not in phrases.noun(field, 1, NAMES)
+    assert "[" not in phrases.noun(field, 1, NAMES)
+
+
 def test_every_word_and_function_the_story_knows_exists():
     fields = {
         view if layout is WORD else f"{view}.{name}" for view, (layout, _) in VIEWS.items() for name in layout.comments
