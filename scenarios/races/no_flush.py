@@ -2,10 +2,11 @@
 
 CPU 0                                  CPU 1
 =====                                  =====
-                                       has a translation in its TLB
-MADV_DONTNEED clears, unhooks
-(no flush), frees the frame
-                                       stores through its TLB into the freed frame
+has a translation in its TLB
+                                       MADV_DONTNEED clears, unhooks
+                                       (no flush), frees the frame
+stores through its TLB into the
+  freed frame
 """
 
 from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
@@ -14,8 +15,8 @@ from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:
-    """CPU 1 touches a page again and again, CPU 0 releases it."""
-    return [[mmap(BASE, SLOT), dontneed(BASE, SLOT), jump(1)], [touch(BASE, PAGE), jump(0)]]
+    """CPU 0 touches a page again and again, CPU 1 releases it."""
+    return [[mmap(BASE, SLOT), touch(BASE, PAGE), jump(1)], [dontneed(BASE, SLOT), jump(0)]]
 
 
 RACE = Race(
