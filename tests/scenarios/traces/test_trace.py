@@ -153,7 +153,7 @@ def test_an_empty_trace_has_no_rows(write):
         ("mmap 0 big", "SIZE 'big' is not a number; known: decimal or 0x, with K, M, G, T or p (4 KiB)"),
         ("mmap 0 -4096", "SIZE '-4096' is not a number"),
         ("mmap 0 4k", "SIZE '4k' is not a number"),
-        ("mmap 0 4T", "SIZE '4T' is not a number"),
+        ("mmap 0 4X", "SIZE '4X' is not a number"),
         ("mmap 0 0x", "SIZE '0x' is not a number"),
         ("mmap 0 1.5G", "SIZE '1.5G' is not a number"),
         ("mmap 0 1_000", "SIZE '1_000' is not a number"),
@@ -345,3 +345,14 @@ def test_a_trace_that_fits_no_memory_says_so_before_it_starts(write, monkeypatch
 
     with pytest.raises(SegmentTooLarge):
         run_replay(write("mmap 0 1G\ntouch 0 0 1G\n"))
+
+
+@pytest.mark.parametrize(
+    ("word", "size"), [("1T", 1 << 40), ("2G", 2 << 30), ("3M", 3 << 20), ("4K", 4096), ("1p", 4096)]
+)
+def test_sizes_have_the_units_of_the_command_line_and_pages(word, size, tmp_path):
+    file = tmp_path / "sizes.trace"
+    file.write_text(f"mm @ {word} 0x100000000000 rw\n")
+
+    (operation,) = parse(file).operations
+    assert size in operation.done
