@@ -1,4 +1,4 @@
-"""How fast import reads, and how much memory it takes: logs of strace, made here, of several kinds.
+"""How fast import reads, and how much memory it takes: logs of strace and perf, made here, of several kinds.
 
 python -m benchmarks.imports                     10 MB of each kind
 python -m benchmarks.imports --megabytes 1000    memory does not grow with the log
@@ -63,20 +63,54 @@ def _whole(rng: random.Random) -> Iterator[tuple[int, str, str]]:
             )
 
 
+def _traced(rng: random.Random) -> Iterator[tuple[int, str, str]]:
+    """Pages that are touched and released, as perf trace writes it."""
+    yield 0, f"mmap(len: {_SIZE}, prot: READ|WRITE, flags: PRIVATE|ANONYMOUS) = {_BASE:#x}", ""
+    while True:
+        at = _BASE + _PAGE * rng.randrange(_SIZE // _PAGE - 16)
+        fault = rng.random() < 0.7
+        call = f"madvise(start: {at:#x}, len_in: 65536, behavior: MADV_DONTNEED) = 0"
+        yield 0, f"minfault [f+0xce] => //anon@{at + 8:#x} (d.)" if fault else call, ""
+
+
+def _scripted(rng: random.Random) -> Iterator[tuple[int, str, str]]:
+    """The same, as perf script writes it: a call is two lines."""
+    call, end = "syscalls:sys_enter_mmap: len: 0x40000000, prot: 0x3, flags: 0x22, fd: 0xffffffff", f"{_BASE:#x}"
+    yield 0, call, f"syscalls:sys_exit_mmap: {end}"
+    while True:
+        at = _BASE + _PAGE * rng.randrange(_SIZE // _PAGE - 16)
+        if rng.random() < 0.7:
+            yield 0, f"exceptions:page_fault_user: address={at + 8:#x} ip=0x401000 error_code=0x6", ""
+        else:
+            call = f"syscalls:sys_enter_madvise: start: {at:#x}, len_in: 0x10000, behavior: 0x4"
+            yield 0, call, "syscalls:sys_exit_madvise: 0x0"
+
+
 KINDS: dict[str, Callable[[random.Random], Iterator[tuple[int, str, str]]]] = {
     "madvise, one thread": lambda rng: _released(rng, 1, 0),
     "madvise, four threads": lambda rng: _released(rng, 4, 0),
     "the same, a third in halves": lambda rng: _released(rng, 4, 1 / 3),
     "mmap, brk, munmap": _mapped,
     "every call": _whole,
+    "perf trace, with faults": _traced,
+    "perf script, with faults": _scripted,
 }
+
+
+def _line(kind: str, task: int, now: float, text: str) -> str:
+    """A line as the tool writes it."""
+    if kind.startswith("perf trace"):
+        return f"{1000 * (now - 1_700_000_000):10.3f} ( 0.004 ms): x/{task} {text}\n"
+    if kind.startswith("perf script"):
+        return f" x {task}/{task} [000] {now:.6f}: {text}\n"
+    return f"{task} {now:.6f} {text}\n"
 
 
 def write_log(path: Path, kind: str, size: int) -> int:
     """Write a log of so many bytes, and a line or two; how many lines it has."""
     rng, now, count = random.Random(1), 1_700_000_000.0, 0
     with path.open("w") as log:
-        for task in range(4):
+        for task in range(4) if "perf" not in kind else ():
             log.write(f"100 {now:.6f} mmap(NULL, {_SIZE}, {_ANONYMOUS}, -1, 0) = {_BASE + task * _SIZE:#x}\n")
         if "four" in kind or "halves" in kind:
             for task in (1, 2, 3):
@@ -84,7 +118,7 @@ def write_log(path: Path, kind: str, size: int) -> int:
         for task, call, rest in KINDS[kind](rng):
             now += rng.random() * 1e-4
             count += 1 + bool(rest)
-            log.write(f"{100 + task} {now:.6f} {call}\n" + (f"{100 + task} {now:.6f} {rest}\n" if rest else ""))
+            log.writelines(_line(kind, 100 + task, now, text) for text in (call, rest) if text)
             if count % 64 == 0 and log.tell() >= size:
                 return count
     raise AssertionError("a log never ends by itself")

@@ -99,6 +99,8 @@ class Inputs:
 def _kind(lines: Lines) -> str:
     """Which tool wrote a file. Raises Unreadable."""
     sample = lines.sample()
+    if sample and sample[0].startswith("PERFILE2"):
+        raise Unreadable(f"{lines.name}: what perf record writes; give the output of perf script -i {lines.name}")
     strange = sum(line.count("\0") + line.count("\ufffd") for line in sample)
     if strange > sum(map(len, sample)) // _BINARY:
         raise Unreadable(f"{lines.name}: binary data of an unknown tool; {_KNOWN}")

@@ -100,7 +100,7 @@ class _Perf:
             self._account.lines += len(block)
             for line in block:
                 self._line += 1
-                if lost := _LOST.match(line):
+                if "LOST" in line and (lost := _LOST.match(line)):
                     self._account.lost += int(lost[1] or lost[2])
                 elif line.strip() and not line.startswith("#"):
                     try:

@@ -66,7 +66,8 @@ def test_who_wrote_a_file_is_seen_in_its_lines(tmp_path, text, kind):
     [
         (b"", "empty"),
         (bytes(range(256)) * 40, "binary data of an unknown tool"),
-        (b"PERFILE2 a(\n" + bytes(500) + b"\na(\n", "binary data of an unknown tool"),
+        (b"a(\n" + bytes(500) + b"\na(\n", "binary data of an unknown tool"),
+        (b"PERFILE2\x68\0\0\0", "the output of perf script -i"),
         (b"def hello:\n    return 1\n", "of an unknown tool"),
         (
             "% time     seconds  usecs/call     calls    errors syscall\n------ ----------- ---\n",

@@ -70,4 +70,7 @@ def test_the_command_prints_a_curve_and_writes_a_row_for_each_policy(tmp_path):
     rows = json.loads((tmp_path / "json").read_text())["rows"]
     assert [(row["policy"], row["end_kb"], row["operations"]) for row in rows] == [("none", 40, 4), ("refcount", 8, 4)]
     assert len(rows[0]["curve_kb"]) == 4 + RESTS
+    assert "kB freed by   dontneed" in run.stdout
+    trace.write_text("\n".join(PIECES[:2]))
+    assert "freed by" not in ptelab("whatif", str(trace), "--policy", "none").stdout
     assert ptelab("whatif", str(tmp_path / "nothing.trace")).returncode == 2
