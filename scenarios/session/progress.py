@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+_BEGUN = 0.01  # share from which on it says how long the rest takes: what comes before is preparation
 _EVERY = 5.0  # seconds between lines where stderr is not a terminal
 
 
@@ -17,7 +18,7 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
         self._began = self._last = time.monotonic()
-        self._share = 0.0
+        self._from = self._share = 0.0
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
@@ -33,8 +34,8 @@ class Progress:
 
     def update(self, share: float, text: str = "") -> None:
         """Say that `share` of the work (0 to 1) is done; less than before begins a new part, with a time of its own."""
-        if share < self._share:
-            self._began = time.monotonic()
+        if share < max(self._share, _BEGUN):
+            self._began, self._from = time.monotonic(), share
         self._share = share
         if self._bar is not None:
             self._bar.update(self._task, completed=share, description=f"{self._title} {text}".rstrip())
@@ -44,9 +45,9 @@ class Progress:
 
     def _left(self, share: float) -> str:
         """How long it will take from here on, if it goes on like this."""
-        if not 0 < share < 1:
+        if not self._from < share < 1:
             return ""
-        seconds = round((time.monotonic() - self._began) * (1 - share) / share)
+        seconds = round((time.monotonic() - self._began) * (1 - share) / (share - self._from))
         return f", {seconds // 60}:{seconds % 60:02} left"
 
     def __exit__(self, *exc: object) -> None:

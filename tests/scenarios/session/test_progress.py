@@ -36,6 +36,20 @@ def test_a_part_that_begins_anew_has_a_time_of_its_own(monkeypatch, capsys):
     assert last == "ptelab: sweep: 75 % refcount, 0:07 left"
 
 
+def test_preparation_is_not_taken_for_the_work_it_prepares(monkeypatch, capsys):
+    clock = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+
+    with Progress("sweep") as bar:
+        for later, share in ((60, 0.0001), (1, 0.0002), (10, 0.1002)):
+            clock[0] += later
+            bar.update(share)
+
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "ptelab: sweep: 0 %"
+    assert last == "ptelab: sweep: 10 %, 1:30 left"
+
+
 def test_what_is_over_soon_says_nothing(capsys):
     with Progress("sweep") as bar:
         bar.update(0.5)
