@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import platform
@@ -51,11 +52,15 @@ def kernel_files() -> list[Path]:
 
 def key(sources: tuple[str, ...]) -> str:
     """A hash of the build, the sources, numba, llvmlite, Python and the processor, wherever the sources lie."""
+    apart = engine.BODIES if engine.compiles(engine.BODIES) else ""
+    return _key(sources, f"{engine.debug()} {apart if engine.debug() else engine.families()}")
+
+
+@functools.cache
+def _key(sources: tuple[str, ...], build: str) -> str:
     from importlib.metadata import version
 
     digest = hashlib.sha256()
-    apart = engine.BODIES if engine.compiles(engine.BODIES) else ""
-    build = f"{engine.debug()} {apart if engine.debug() else engine.families()}"
     for word in (build, version("numba"), version("llvmlite"), platform.python_version(), _processor()):
         digest.update(word.encode())
     for source in sorted(path for pattern in sources for path in _root().glob(pattern)):
