@@ -16,6 +16,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import PassManager
 from numba.core.imputils import lower_builtin, lower_getattr_generic
 from numba.core.typing.templates import (
     AbstractTemplate,
@@ -33,8 +35,35 @@ from emulator.mm_types import VIEWS, WORD
 
 _I8P, _I32, _I64 = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
 _BODIES_APART = engine.compiles(engine.BODIES)
-_OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _calls: set[str] = set()  # names of the kernels that stay calls
+
+
+class _Passes(CompilerBase):  # type: ignore[misc]
+    """Numba's passes without those that find nothing in a kernel: closures, arrays, exceptions, generators."""
+
+    needless = (
+        "inline_closure_likes", "make_function_op_code_to_jit_function", "inline_inlinables", "inline_overloads",
+        "find_literally", "literal_unroll", "LiteralPropagation", "with_lifting", "Rewrite dynamic raises",
+        "generic_rewrites", "nopython_rewrites", "nopython_supported_feature_validation", "dump_parfor_diagnostics",
+    )  # fmt: skip
+
+    def define_pipelines(self) -> list[PassManager]:
+        """The one pipeline there is."""
+        passes = PassManager("kernel")
+        for one, text in DefaultPassBuilder.define_nopython_pipeline(self.state).passes:
+            if one.name() not in self.needless:
+                passes.add_pass(one, text)
+        passes.finalize()
+        return [passes]
+
+
+_OPTIONS: dict[str, Any] = {
+    "pipeline_class": _Passes,
+    "error_model": "numpy",
+    "nogil": True,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 
 
 class SegmentType(types.Type):
