@@ -1,7 +1,7 @@
 """Leave each barrier of the kernels out, one by one: under which memory model is it needed, and what shows it?
 
-    ptelab barriers                        every barrier that a scene of the zoo or of the claims passes
-    ptelab barriers --only rcu.py          of some files or functions
+    ptelab barriers                           every barrier that some scene passes
+    ptelab barriers --only rcu.py             of some files or functions
     ptelab barriers --write docs/explore.md   the table, between its two comments there
 
 A barrier is searched for in the scenes that pass it, shortest first, under pso and then under arm. What fails under pso

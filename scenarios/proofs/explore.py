@@ -1,6 +1,6 @@
 """Try every interleaving of a small program, or prove a bound; or repeat one execution by its schedule.
 
-    ptelab explore race/NAME            leaves the piece out, finds the race, tells its shortest schedule as a story
+    ptelab explore race/NAME            leaves the piece out, tells the shortest schedule
     ptelab explore race/NAME --fixed    the same program with the piece in place
     ptelab explore claim/NAME           what is claimed of the protocol; --twin: its broken twin
     ptelab explore all                  the whole zoo and all claims

@@ -1,6 +1,6 @@
 """Litmus tests of memory models, run by the explorer and held to the verdicts of their owners.
 
-    ptelab litmus FILE...              every test of the files (JSON, one a line) under sc, tso, pso and arm
+    ptelab litmus FILE...              every test of the files under sc, tso, pso, arm
     ptelab litmus FILE --memory tso    under one model
 
 What a verdict forbids must not be reached under a model that is stronger than its owner's; what x86-TSO allows must be

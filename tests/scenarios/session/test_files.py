@@ -48,6 +48,15 @@ FILES = [
 ]
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_the_help_of_every_command_fits(name):
+    with click.Context(ALL[name], info_name=name, terminal_width=80) as context:
+        said = ALL[name].get_help(context)
+
+    assert [line for line in said.splitlines() if len(line) > 100] == []
+    assert "..." not in ALL[name].get_short_help_str(200)[-3:]
+
+
 def test_the_commands_name_files_in_many_places():
     assert len(FILES) > 70
     assert {param.id for param in FILES} >= {"ptelab soak --state", "ptelab findings --write", "ptelab compare old"}
