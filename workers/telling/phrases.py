@@ -13,9 +13,11 @@ from emulator.pgtable_types import (
     DIRTY,
     FILE,
     PAGE_SHIFT,
+    PMD_LEVEL,
     PMD_SHIFT,
     POISON,
     PRESENT,
+    PSE,
     PTE_LEVEL,
     RW,
     SPECIAL,
@@ -134,6 +136,8 @@ def entry_text(entry: int, level: int) -> str:
     number = entry >> PAGE_SHIFT
     if entry & PRESENT == 0:
         return f"not present {entry:#x}"
+    if level == PMD_LEVEL and entry & PSE:
+        return f"a leaf, frames from {number} on"
     if level != PTE_LEVEL:
         return f"table {number}"
     owner = "device " if entry & SPECIAL else "file " if entry & FILE else ""

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from emulator.mm_types import RCU_AGES, TRACE_ENTRIES, Geometry
-from emulator.pgtable_types import PMD_SHIFT, POISON, PTRS_PER_PTE, TABLE_STATES
+from emulator.mm_types import PTRS_PER_TABLE, RCU_AGES, TRACE_ENTRIES, Geometry
+from emulator.pgtable_types import PMD_LEVEL, PMD_SHIFT, PTE_LEVEL, PTRS_PER_PTE, TABLE_STATES
 from emulator.watch.bugs import BUGS, Bug
 from emulator.watch.points import POINTS, point_name
 from workers.telling.columns import WIDTH, Row, column_lines, hanging
+from workers.telling.phrases import entry_text
 from workers.telling.waits import cycle_line, unquiet, wait_edges, wait_for_graph
 from workers.telling.whereabouts import (
     instruction,
@@ -101,10 +102,13 @@ class _Passed(NamedTuple):
         return POINTS[self.point].subject
 
 
-def _value_text(kind: str, value: int) -> str:
+def value_text(kind: str, value: int) -> str:
+    """What a point tells besides what it is about."""
     if kind in ("pmd", "entry"):
-        names = {0: "none", POISON: "poison"}
-        return f"{kind} {names.get(value, f'{value:#x}')}"
+        return f"{kind} {entry_text(value, PMD_LEVEL if kind == 'pmd' else PTE_LEVEL)}"
+    if kind == "pmd no.":
+        table, at = divmod(value, PTRS_PER_TABLE)
+        return f"pmd {at} of table {table}"
     if kind == "table":
         return f"for {value:#x}"
     return f"{kind} {number_text(value)}"
@@ -183,7 +187,7 @@ def _story(
             function=POINTS[event.point].where,
             source=POINTS[event.point].models,
             subject=f"{event.kind} {number_text(event.subject)}",
-            value=_value_text(POINTS[event.point].value, event.value),
+            value=value_text(POINTS[event.point].value, event.value),
             times=times,
         )
         for event, times in told

@@ -8,10 +8,11 @@ from stories import FRAME_ENTRY, LEVELS, PMD, TABLE, TABLE_ENTRY, TASKS, access,
 from support import kernels
 
 from emulator.mm_types import VIEWS, WORD
-from emulator.pgtable_types import PMD_LEVEL, POISON, PTE_LEVEL, TABLE_FLAGS
+from emulator.pgtable_types import PMD_LEVEL, POISON, PSE, PTE_LEVEL, TABLE_FLAGS
 from workers.telling import phrases, telling
 from workers.telling.access import HELPERS
 from workers.telling.story import story_of
+from workers.telling.violation import value_text
 
 NAMES = phrases.Names(LEVELS, TASKS, ["the page lock of page 3 of file 0"])
 
@@ -113,3 +114,18 @@ def test_every_word_and_function_the_story_knows_exists():
     assert known <= fields
     assert set(VIEWS) >= telling.PRIVATE_VIEWS
     assert {node.name for _, node in kernels()} >= HELPERS
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "said"),
+    [
+        ("pmd no.", 64 * 512 + 511, "pmd 511 of table 64"),
+        ("pmd", 0x37067, "pmd table 55"),
+        ("pmd", 0, "pmd none"),
+        ("pmd", POISON, "pmd poison"),
+        ("pmd", 0x200067 | PSE, "pmd a leaf, frames from 512 on"),
+        ("entry", 0x5746F, "entry frame 87 rw dirty"),
+    ],
+)
+def test_the_points_of_real_processes_name_what_they_passed_as_the_explorer_does(kind, word, said):
+    assert value_text(kind, word) == said
