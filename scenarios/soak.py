@@ -186,7 +186,10 @@ def show(record: Record, state: State, faults: int) -> None:
     share = 100 * state.faults / faults
     report.write(f"total   {state.faults:,} faults, {min(share, 100):.4g} % of {faults:,}{kept}")
     for violation in state.violations:
-        report.write(f"found   {violation}")
+        text, _, again = violation.partition("; again: ")
+        report.write(f"found   {text}")
+        if again:
+            report.write(f"again: {again}")
     report.write()
 
 
