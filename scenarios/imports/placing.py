@@ -147,8 +147,10 @@ class Placing:
             of_a_file = line.inode and not line.name.endswith("(deleted)")
             if not (of_a_file or line.name.startswith("[") or line.start == made):
                 continue
-            if line.name == "[stack]" and memory.stack is not None:
-                self._calls.unmap(memory, memory.stack, _STACK_TOP)  # where it was taken to be
+            if line.name == "[stack]" and memory.stack is not None:  # it is not all where it was taken to be
+                for part in memory.space.within(memory.stack, _STACK_TOP):
+                    for low, high in _outside(part, snapshot.mappings):
+                        self._calls.unmap(memory, low, high)
             for part in memory.space.within(line.start, line.end):
                 if not part.file and part.prot != line.prot:  # somebody touched it, and nobody knew what it was
                     self._touches.writer.protect(memory.who, hex(part.start), part.end - part.start, line.prot)
@@ -212,6 +214,17 @@ class Placing:
         self.comparisons[memory.number or 0] = (
             f"{text}, {only}; the first is {wrong[0][0]:#x}-{wrong[0][1]:#x} in {side}"
         )
+
+
+def _outside(part: Mapping, lines: Iterable[Line]) -> list[tuple[int, int]]:
+    """The ranges of a mapping that no line of maps has."""
+    found, at = [], part.start
+    for line in sorted(lines):
+        if at < line.end and line.start < part.end:
+            if at < line.start:
+                found.append((at, line.start))
+            at = line.end
+    return [*found, (at, part.end)] if at < part.end else found
 
 
 _Range = tuple[int, int, int, bool]

@@ -371,6 +371,22 @@ def test_what_exec_has_mapped_comes_from_the_first_look_behind_it_and_nothing_el
     assert "3 in one of both alone; the first is 0x10000-0x11000 in the trace" in imported.account.notes[-1]
 
 
+def test_a_stack_that_was_touched_keeps_its_pages_when_a_look_says_where_it_is(tmp_path):
+    (tmp_path / "maps").write_text(BEHIND + "7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0 [vdso]\n")
+    text = " x 1 [0] 1.0: syscalls:sys_exit_execve: 0x0\n"
+    for at, address in enumerate(("0x7ffc00010000", "0x7ffc0001f000", "0x7ffd00001000")):
+        text += f" x 1 [0] 1.{at}: exceptions:page_fault_user: address={address} ip=0x1 error_code=0x6\n"
+    text += " x 1 [0] 1.5: syscalls:sys_enter_brk: brk: 0x0\n x 1 [0] 1.6: syscalls:sys_exit_brk: 0x5557000\n"
+    lines, _ = trace(tmp_path, text, more=[tmp_path / "maps"])
+    assert [line for line in lines if "0x7ffc" in line] == [
+        "mm @ 0x21000 0x7ffc00010000 rw growsdown",
+        "touch @ 0x7ffc00010000 0x1000",
+        "touch @ 0x7ffc0001f000 0x1000",
+        "munmap @ 0x7ffc00021000 0x10000",  # all but what is the stack
+        "mm @ 0x10000 0x7ffc00000000 rw growsdown",
+    ]
+
+
 def test_a_page_that_was_touched_before_anybody_knew_what_it_is_has_the_protection_of_the_look(tmp_path):
     (tmp_path / "maps").write_text(BEHIND + "7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0 [vdso]\n")
     fault = " x 1 [0] 1.{}: exceptions:page_fault_user: address={} ip=0x1 error_code=0x4\n"
