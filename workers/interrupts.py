@@ -79,8 +79,9 @@ def held_back() -> Iterator[None]:
 
 
 def reset_in_child() -> None:
-    """In a forked child: Ctrl-C and a terminal that hangs up are the parent's business, SIGTERM ends the child."""
+    """In a forked child: Ctrl-C and a terminal that hangs up are the parent's business; SIGTERM and SIGBUS end it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGBUS, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)

@@ -8,7 +8,7 @@ from typing import Any
 
 from workers import interrupts
 from workers.processes import child_main, fork, wait_for
-from workers.telling.postmortem import MachineFailed
+from workers.telling.postmortem import MachineFailed, how_it_ended
 from workers.vigil import LOOK_SECONDS, Vigil
 
 
@@ -33,7 +33,7 @@ def in_processes(
                     answer = pipe.recv()
                 except EOFError:
                     process.join()
-                    raise MachineFailed(f"{name} (process {process.pid}) ended with {process.exitcode}") from None
+                    raise MachineFailed(f"{name} (process {process.pid}) {how_it_ended(process.exitcode)}") from None
                 process.join()
                 del running[pipe], vigil.names[process.pid]
                 yield answer

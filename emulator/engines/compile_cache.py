@@ -170,9 +170,13 @@ def filling(cache: Path | None) -> Iterator[None]:
             yield
             return
         shutil.rmtree(cache, ignore_errors=True)  # a filler that was killed, or what somebody has changed since
-        cache.mkdir(mode=0o700)
-        yield
-        (cache / _MARKER).write_text(digest(cache))
+        try:
+            cache.mkdir(mode=0o700)
+            yield
+            (cache / _MARKER).write_text(digest(cache))
+        except OSError as error:
+            shutil.rmtree(cache, ignore_errors=True)
+            raise OSError(error.errno, error.strerror, str(cache)) from None
         _forget_old(cache)
 
 

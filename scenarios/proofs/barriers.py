@@ -24,7 +24,7 @@ from emulator.engines.access_log import TooManyTasks
 from scenarios.proofs.finding import Plan, machine_for
 from scenarios.proofs.subject import names, subject
 from scenarios.session import errors, options, report, session
-from scenarios.session.files import kept_file
+from scenarios.session.files import kept_file, write_file
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
 
@@ -178,7 +178,7 @@ def write(file: str, rows: Sequence[Row], check: bool = False) -> None:
     if check:
         return
     before, _, rest = text.partition(BEGIN)
-    Path(file).write_text(before + BEGIN + table(rows) + END + rest.partition(END)[2])
+    write_file(file, before + BEGIN + table(rows) + END + rest.partition(END)[2])
 
 
 @click.command("barriers", help=HELP, short_help="Leave each barrier out: which memory model needs it?")

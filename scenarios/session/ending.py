@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import errno
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -24,6 +26,7 @@ LIMITS = {
     errno.EAGAIN: "this host lets no more processes be started",
     errno.EMFILE: "this process may open no more files (ulimit -n)",
     errno.ENFILE: "this host can open no more files",
+    errno.EFBIG: "a file may not become so large (ulimit -f)",
     errno.ENOMEM: "this host has no more memory",
     errno.ENOSPC: "this host has no more room",
 }
@@ -33,6 +36,7 @@ SHOWN = 200  # characters of an exception's first line
 def run(body: Callable[[], int]) -> NoReturn:
     """Run `body` in a process that a user started, and end the process with the status it returns."""
     interrupts.install()
+    _catch_bus_errors()
     try:
         status = _status(body)
     except KeyboardInterrupt:  # another one, while the first was dealt with
@@ -40,6 +44,23 @@ def run(body: Callable[[], int]) -> NoReturn:
     if number := interrupts.pending():
         _leave_at_once(128 + number)
     sys.exit(status)
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _bus_error(number: int) -> None:
+    """A look at a page of a segment for which there is no room. Nothing goes on behind it."""
+    with contextlib.suppress(BaseException):
+        full = os.statvfs("/dev/shm").f_bavail == 0
+        why = "there is no room left in /dev/shm" if full else "a page of a file that it reads is gone"
+        os.write(2, f"ptelab: bus error: {why}\n".encode())
+    os._exit(errors.INTERNAL)
+
+
+def _catch_bus_errors() -> None:
+    """Let a bus error be one line and a status. A handler of Python's would run behind the access that failed, and that
+    is made again for ever; C's is called at once. Forked children do without (interrupts.reset_in_child).
+    """
+    ctypes.CDLL(None).signal(signal.SIGBUS, _bus_error)
 
 
 def _leave_at_once(status: int) -> NoReturn:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -81,17 +83,47 @@ def kept_file(context: click.Context, parameter: click.Parameter, value: str | N
 
 
 def write_file(file: str | Path, content: str | bytes) -> None:
-    """Write a file that the user has named, or to stdout for '-'. Raises UserError."""
+    """Write a file the user has named, or to stdout for '-'. Where there is no room for it, what stood there stays.
+
+    Raises UserError if the file cannot be opened, OSError if it cannot be filled.
+    """
     if file == "-":
         if isinstance(content, str):
             sys.stdout.write(content)
         else:
             sys.stdout.buffer.write(content)
         return
+    data = content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
+    existed = os.path.exists(file)
     try:
-        Path(file).write_bytes(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
+        number = os.open(file, os.O_WRONLY | os.O_CREAT, 0o666)
     except OSError as error:
         raise UserError(f"cannot write {file}: {error.strerror}") from None
+    try:
+        _fill(number, data)
+    except OSError as error:
+        if not existed:
+            os.unlink(file)
+        raise OSError(error.errno, error.strerror, str(file)) from None
+    finally:
+        os.close(number)
+
+
+def _fill(number: int, data: bytes) -> None:
+    """Give an open file, or a pipe, its contents. A file gets the room first, or keeps what it has."""
+    status = os.fstat(number)
+    regular = stat.S_ISREG(status.st_mode)
+    if regular and data:
+        try:
+            os.posix_fallocate(number, 0, len(data))
+        except OSError:
+            os.ftruncate(number, status.st_size)
+            raise
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(number, rest) :]
+    if regular:
+        os.ftruncate(number, len(data))
 
 
 def check_writable(file: str) -> None:

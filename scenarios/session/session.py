@@ -45,7 +45,14 @@ def conduct(record: Record, lab: Lab, body: Callable[[], None], show: Callable[[
     for text in record.missed():
         note(text)
         record.inconclusive = True  # what was asked for did not happen
-    if not record.write(lab.json_file):
+    try:
+        elsewhere = record.write(lab.json_file)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        elsewhere, record.failure = False, f"cannot write {error.filename}: {error.strerror}"
+        note(record.failure)
+    if not elsewhere:
         show()
         report.checks_and_verdict(record)
     return record.exit_status

@@ -18,7 +18,7 @@ import click
 from emulator.checks import audit
 from emulator.mm_types import PCP_ROOM, Geometry
 from scenarios.session import errors, options, report, session
-from scenarios.session.files import kept_file
+from scenarios.session.files import kept_file, write_file
 from scenarios.session.progress import Progress
 from scenarios.session.record import Record
 from scenarios.session.style import default_width
@@ -258,9 +258,10 @@ def show_all(record: Record, seeds: int) -> None:
 def write_tables(document: Path) -> int:
     """Bring the tables of a document up to date. Raises UserError if it cannot be read or written."""
     try:
-        document.write_text(written(document.read_text()))
+        text = document.read_text()
     except OSError as error:
         raise errors.UserError(f"cannot write {document}: {error.strerror}") from None
+    write_file(document, written(text))
     return errors.OK
 
 

@@ -16,7 +16,7 @@ from workers.explorer.schedule import frames_of
 from workers.explorer.search import Deepening, InTurn, Search, Strategy
 from workers.explorer.tracer import kernel_frames
 from workers.processes import fork, wait_for
-from workers.telling.postmortem import MachineFailed
+from workers.telling.postmortem import MachineFailed, how_it_ended
 from workers.vigil import LOOK_SECONDS, Vigil
 
 DEPTHS = (2, 3, 4)  # of PCT
@@ -196,7 +196,10 @@ def _in_processes(machine: ExploredMachine, searches: Sequence[Fresh], budget: B
                 try:
                     verdicts[number], ended = pipe.recv()
                 except EOFError:
-                    raise MachineFailed(f"search {number} (process {children[number].pid}) died") from None
+                    child = children[number]
+                    child.join()
+                    how = how_it_ended(child.exitcode)
+                    raise MachineFailed(f"search {number} (process {child.pid}) {how}") from None
                 total = _total(verdicts)
                 if ended is None:
                     progress(total)

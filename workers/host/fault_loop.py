@@ -13,7 +13,6 @@ import ctypes
 import mmap
 import os
 import platform
-import signal
 import sys
 import threading
 import time
@@ -27,7 +26,7 @@ from emulator import lazy_numpy as np
 from emulator.mm_types import Geometry
 from emulator.segment import Segment, SegmentTooLarge
 from workers.processes import child_main, fork, spin_for, wait_for
-from workers.telling.postmortem import MachineFailed
+from workers.telling.postmortem import MachineFailed, how_it_ended
 from workers.vigil import Vigil
 from workers.watchdog import process_seconds
 
@@ -175,7 +174,7 @@ def in_child(body: Callable[[], Any], look: Callable[[], None] | None = None) ->
         answer = receiver.recv()
     except EOFError:
         leader.join()
-        raise MachineFailed(f"the measurement of the real kernel {_how(leader.exitcode)}") from None
+        raise MachineFailed(f"the measurement of the real kernel {how_it_ended(leader.exitcode)}") from None
     except OSError as error:
         raise HostUnavailable(f"no process for it: {error.strerror}") from error
     finally:
@@ -192,10 +191,6 @@ def in_child(body: Callable[[], Any], look: Callable[[], None] | None = None) ->
     if look is not None:
         look()
     return answer
-
-
-def _how(exitcode: int) -> str:
-    return f"was killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"ended with status {exitcode}"
 
 
 # --- the child's side -----------------------------------------------------------------------------------------------
@@ -265,7 +260,8 @@ def _watch(segment: Segment, processes: list[Any], seconds: float) -> None:
     wait_for([process.sentinel for process in processes if process.exitcode is None], seconds)
     for number, process in enumerate(processes):
         if process.exitcode not in (None, 0):
-            raise MachineFailed(f"process {number} of the measurement of the real kernel {_how(process.exitcode)}")
+            how = how_it_ended(process.exitcode)
+            raise MachineFailed(f"process {number} of the measurement of the real kernel {how}")
     if segment.views["cpu"]["errors"].any():
         raise HostUnavailable("madvise(MADV_DONTNEED) failed")
 

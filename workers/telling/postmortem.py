@@ -14,14 +14,20 @@ class MachineFailed(Exception):
     """A process died or the machine did not come to rest. The text says which CPU, what it did, what it held."""
 
 
+def how_it_ended(exitcode: int) -> str:
+    """What is known of the end of a process, and what that may mean."""
+    if exitcode >= 0:
+        return f"ended with status {exitcode}"
+    why = {
+        signal.SIGBUS: " (there is no room left in /dev/shm)",
+        signal.SIGKILL: " (by somebody, or because memory ran out)",
+    }
+    return f"was killed by {signal.Signals(-exitcode).name}{why.get(signal.Signals(-exitcode), '')}"
+
+
 def describe_death(views: Views, geometry: Geometry, number: int, exitcode: int) -> str:
     """A process ended by itself: which, how, at which instruction, with which locks."""
-    how = f"was killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"ended with status {exitcode}"
-    if exitcode == -signal.SIGBUS:
-        how += " (there is no room left in /dev/shm)"
-    if exitcode == -signal.SIGKILL:
-        how += " (by somebody, or because memory ran out)"
-    return f"{who(geometry, number)} {how} {state_of(views, geometry, number)}"
+    return f"{who(geometry, number)} {how_it_ended(exitcode)} {state_of(views, geometry, number)}"
 
 
 def describe_stuck(views: Views, geometry: Geometry, headline: str, fates: Fates) -> str:
