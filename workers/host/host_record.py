@@ -123,9 +123,9 @@ def _ranges(insn: Insn) -> list[tuple[int, int]]:
     if insn.op in (Op.TRUNCATE, Op.PUNCH_HOLE, Op.FORK, Op.FORK_HOLD, Op.IN_CHILD, Op.EXIT_CHILD, Op.MLOCKALL):
         return []
     length = insn.length
-    if not 0 <= length <= 1 << 47:  # the call goes as far as there is something, or fails
-        fails = insn.op not in (Op.MADVISE, Op.MLOCK) or length < 0
-        length = 0 if fails else (1 << 47) - insn.addr
+    if not 0 <= length <= 1 << 47:  # the call goes as far as there is something, or fails, as where 64 bits overflow
+        goes = insn.op in (Op.MADVISE, Op.MLOCK) and (length > 0 or insn.addr + length < 0)
+        length = (1 << 47) - insn.addr if goes else 0
     if insn.op == Op.MREMAP:
         return [(insn.addr, max(length, insn.arg))]
     if insn.op in (Op.MREMAP_FIXED, Op.UFFD_MOVE):
