@@ -251,12 +251,22 @@ def pgd_addr_end(addr, end):
 
 
 @kernel
+def note_lock(m, mm, entry, table):
+    """A table is about to hang at `entry`: where an mm has one lock, it has that of the table above it.
+
+    Of a PMD table that mms have shared that is the installer's, to the end. Locking: caller must hold the entry's lock.
+    """
+    above = table_of(entry)
+    m.ptnote.lock_mm[table] = mm + 1 if m.ptdesc.level[above] == PGD_LEVEL else m.ptnote.lock_mm[above]
+
+
+@kernel
 def populate(m, mm, entry, table):
     """Publish `table` at `entry`; what it holds becomes visible first. Locking: caller must hold the entry's lock."""
     m.ptdesc.pmd[table] = entry
     m.ptdesc.mm[table] = mm + 1
-    if DEBUG or LOCKS_MM:
-        m.ptnote.lock_mm[table] = mm + 1  # for ptl_of
+    if (DEBUG or LOCKS_MM) and m.ptdesc.state[table] != TABLE_INSTALLED:  # else mremap moves it: move_table
+        note_lock(m, mm, entry, table)
     m.ptdesc.state[table] = TABLE_INSTALLED
     if knob(m.config.no_publish_wmb):
         write_once(m.entry, entry, table << PAGE_SHIFT | TABLE_FLAGS)

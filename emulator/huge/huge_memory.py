@@ -50,6 +50,7 @@ from emulator.pgtable import (
     is_hugetlb,
     mm_dec_nr_tables,
     mm_inc_nr_tables,
+    note_lock,
     pmd_lookup,
     pmd_trans_huge,
     populate,
@@ -103,7 +104,8 @@ def pgtable_trans_huge_deposit(m, cpu, mm, pmd, table):
     """Keep a table under the leaf that is about to stand at `pmd`. Locking: caller must hold pmd_lock."""
     assert_ptl_held(m, cpu, table_of(pmd))
     m.ptdesc.pmd[table] = pmd
-    m.ptdesc.mm[table] = m.ptnote.lock_mm[table] = mm + 1
+    m.ptdesc.mm[table] = mm + 1
+    note_lock(m, mm, pmd, table)
     if DEBUG:
         m.ptnote.gp_seq[table] = read_once(m.rcu.gp_completed, 0)
     pte_table_init(m, table, 0, 0, 0)

@@ -21,7 +21,17 @@ frees its table.
 Source: move_page_tables, move_ptes and move_normal_pmd, mm/mremap.c; eb66ae030829; pte_migrate_pmd in patch 5.
 """
 
-from emulator.atomic import DEBUG, data_race, kernel, knob, read_once, smp_store_release, write_once, xchg
+from emulator.atomic import (
+    DEBUG,
+    LOCKS_MM,
+    data_race,
+    kernel,
+    knob,
+    read_once,
+    smp_store_release,
+    write_once,
+    xchg,
+)
 from emulator.bug import BUG, detecting
 from emulator.cpu.flush import flush_tlb_mm_range
 from emulator.cpu.interrupts import point
@@ -41,6 +51,7 @@ from emulator.pgtable import (
     pte_present,
     pud_addr_end,
     pud_lookup,
+    table_of,
 )
 from emulator.pgtable_types import (
     FILE,
@@ -187,6 +198,8 @@ def move_table(m, cpu, mm, old_entry, new_entry, old, size):
     pmd_lock_pair(m, cpu, old_entry, new_entry)
     entry = read_once(m.entry, old_entry)
     done = (entry != 0 or knob(m.config.stale_pmd_move)) and read_once(m.entry, new_entry) == 0
+    if DEBUG or LOCKS_MM:  # a table keeps its lock for good
+        done = done and m.ptnote.lock_mm[table_of(old_entry)] == m.ptnote.lock_mm[table_of(new_entry)]
     if done:
         if detecting(m) and read_once(m.ptdesc.state, pgtable_of(entry)) != TABLE_INSTALLED:
             BUG(m, cpu, BUG_USE_AFTER_FREE, pgtable_of(entry), 0, read_once(m.ptdesc.state, pgtable_of(entry)))

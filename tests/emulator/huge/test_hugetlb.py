@@ -11,7 +11,9 @@ from workers.programs.program import (
     STOP,
     advise,
     fork,
+    fork_as,
     gup,
+    in_child,
     load,
     mincore,
     mlock,
@@ -31,6 +33,10 @@ from workers.programs.program import (
 PAGE, SLOT, GIB = 4096, 2 << 20, 1 << 30
 AT, ELSEWHERE = 7 * GIB, 9 * GIB
 MAPPED = (mmap_hugetlb(AT, GIB), store(AT + 8, 7))
+IN_CHILD = in_child(1)
+# the PMD table of the parent is its child's alone, and has a page of memory that is nobody's but the child's
+OUTLIVED = (fork_as(1), IN_CHILD, load(AT), munmap(AT, GIB), IN_CHILD, munmap(AT, SLOT), IN_CHILD, mmap(AT, SLOT))
+OUTLIVED += (IN_CHILD, touch(AT, PAGE), mmap_hugetlb(AT, GIB))
 
 
 def kb(program, policy="refcount"):
@@ -57,6 +63,11 @@ def kb(program, policy="refcount"):
 )
 def test_a_word_of_the_file_stays_whatever_one_who_maps_it_does(policy, change):
     assert alone([*MAPPED, *change, load(AT + 8), STOP], policy)[:2] == (7, 0)
+
+
+@pytest.mark.parametrize("policy", ["pmap-mutex", "scan-eager"])
+def test_a_table_under_one_that_another_mm_has_left_is_unlocked_by_the_lock_that_was_taken(policy):
+    assert alone([*MAPPED, *OUTLIVED, load(AT + 8), STOP], policy)[:2] == (7, 0)
 
 
 def test_what_a_child_stores_its_parent_reads():
