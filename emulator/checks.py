@@ -55,6 +55,7 @@ from emulator.pgtable_types import (
     TABLE_INSTALLED,
     TABLE_LIMBO,
     TABLE_UNHOOKED,
+    UFFD_WP,
 )
 
 Views = Mapping[str, Any]
@@ -310,7 +311,7 @@ def rss(frozen: Frozen) -> int:
         owners = frozen.views["ptdesc"]["mm"][tables] - 1
         np.add.at(anon, owners, np.count_nonzero(mapped & ~of_file, axis=1))
         np.add.at(file, owners, np.count_nonzero(mapped & of_file, axis=1))
-        np.add.at(swapped, owners, np.count_nonzero(entries & (PAGE - 1) == SWAP_ENTRY, axis=1))
+        np.add.at(swapped, owners, np.count_nonzero(entries & (PAGE - 1) & ~UFFD_WP == SWAP_ENTRY, axis=1))
     owners = frozen.views["ptdesc"]["mm"][frozen.leaves[frozen.heads != 0] >> PTRS_SHIFT] - 1
     np.add.at(anon, owners, HPAGE_PMD_NR)
     np.add.at(file, frozen.views["ptdesc"]["mm"][frozen.file_leaves >> PTRS_SHIFT] - 1, HPAGE_PMD_NR)
@@ -421,7 +422,7 @@ def swap(frozen: Frozen) -> int:
     named = np.zeros(geometry.slots + 1, np.int64)  # the last: slots that do not exist
     wrong = 0
     for _, entries in frozen.filled():
-        slots = entries[entries & (PAGE - 1) == SWAP_ENTRY] >> PAGE_SHIFT
+        slots = entries[entries & (PAGE - 1) & ~UFFD_WP == SWAP_ENTRY] >> PAGE_SHIFT
         np.add.at(named, np.where((first <= slots) & (slots < geometry.slots), slots, geometry.slots), 1)
         low = entries & (PRESENT | PROTNONE | MIGRATION_ENTRY | SWAP_ENTRY)
         wrong += int(np.count_nonzero(low == MIGRATION_ENTRY))

@@ -46,6 +46,7 @@ from emulator.pgtable_types import (
     TABLE_FLAGS,
     TABLE_INSTALLED,
     TASK_SIZE,
+    UFFD_WP,
     USER,
     USER_PGTABLES_CEILING,
     ZERO_PAGE,
@@ -134,7 +135,7 @@ def is_zero_pfn(entry):
 @kernel_inline
 def is_swap_entry(entry):
     """True if the page of an entry is in swap."""
-    return entry & (PAGE - 1) == SWAP_ENTRY
+    return entry & (PAGE - 1) & ~UFFD_WP == SWAP_ENTRY
 
 
 @kernel_inline
@@ -146,14 +147,14 @@ def is_migration_entry(entry):
 @kernel
 def to_migration_entry(entry):
     """The migration entry that takes the place of a PTE; what that allowed is kept."""
-    kept = entry & (-PAGE | ANON_EXCLUSIVE | SOFT_DIRTY | FILE) | MIGRATION_ENTRY
+    kept = entry & (-PAGE | ANON_EXCLUSIVE | SOFT_DIRTY | UFFD_WP | FILE) | MIGRATION_ENTRY
     return kept | (MIGRATION_WRITE if entry & RW else 0) | (MIGRATION_NONE if entry & PROTNONE else 0)
 
 
 @kernel
 def from_migration_entry(entry, frame):
     """The PTE that a migration entry becomes when the page is in `frame`."""
-    kept = frame << PAGE_SHIFT | entry & (ANON_EXCLUSIVE | SOFT_DIRTY | FILE) | USER | ACCESSED
+    kept = frame << PAGE_SHIFT | entry & (ANON_EXCLUSIVE | SOFT_DIRTY | UFFD_WP | FILE) | USER | ACCESSED
     return kept | (RW if entry & MIGRATION_WRITE else 0) | (PROTNONE if entry & MIGRATION_NONE else PRESENT)
 
 

@@ -13,17 +13,19 @@ PTE_LEVEL, PMD_LEVEL, PUD_LEVEL, PGD_LEVEL = 1, 2, 3, 4
 # bits of an entry
 PRESENT, RW, USER, ACCESSED, DIRTY = 0x1, 0x2, 0x4, 0x20, 0x40
 SOFT_DIRTY = 0x8  # stored to since CLEAR_REFS write-protected it: the write fault sets it. Linux has bit 58 for this
+UFFD_WP = 0x10  # write-protected by userfaultfd: a store is for it, if its VMA says so still
 PSE = 0x80  # in a pmd: a leaf, which maps 512 frames; the bit stays while the leaf is not present
 PROTNONE = 0x100  # in place of PRESENT under PROT_NONE: the frame is mapped, no access is allowed
 SPECIAL = 0x200  # a device's frame: not counted, not freed by zap
+HUGETLB = 0x200  # the same bit of a leaf: a page of hugetlbfs, which nothing splits
 ANON_EXCLUSIVE = 0x400  # PageAnonExclusive, kept in the one entry of such a frame: nobody shares it, it may be written
 FILE = 0x800  # a page of a file: shared with the page cache. Linux asks the page; a bit costs anonymous faults nothing
-HUGETLB = 0x10  # of a leaf: a page of hugetlbfs, which nothing splits
 PTE_MARKER = 0x800  # the same bit, with neither PRESENT nor PROTNONE: no frame
 PTE_MARKER_GUARD = 4 << PAGE_SHIFT | PTE_MARKER  # MADV_GUARD_INSTALL: an access is a fault for good
-SWAP_ENTRY = 0x2  # the low 12 bits of an entry whose page is in swap: row of `cache` << 12 | SWAP_ENTRY
-MIGRATION_ENTRY = 0x4  # the page in this frame is on its way to another; ANON_EXCLUSIVE, SOFT_DIRTY and FILE are kept
-MIGRATION_NONE, MIGRATION_WRITE = 0x10, 0x20  # of a migration entry: the PTE had PROTNONE; it had RW
+PTE_MARKER_UFFD_WP = 1 << PAGE_SHIFT | PTE_MARKER  # nothing is there, and a page that comes is UFFD_WP
+SWAP_ENTRY = 0x2  # the low 12 bits, but for UFFD_WP, of an entry whose page is in swap: row of `cache` << 12
+MIGRATION_ENTRY = 0x4  # the page in this frame is on its way to another; ANON_EXCLUSIVE, UFFD_WP, ... are kept
+MIGRATION_NONE, MIGRATION_WRITE = 0x40, 0x20  # of a migration entry: the PTE had PROTNONE; it had RW
 ANON_PTE = PRESENT | RW | USER | ACCESSED | DIRTY | SOFT_DIRTY | ANON_EXCLUSIVE  # of a frame mapped for a store
 TABLE_FLAGS = PRESENT | RW | USER | ACCESSED | DIRTY  # _PAGE_TABLE
 

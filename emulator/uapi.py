@@ -14,6 +14,8 @@ VM_FILE = 0x10  # maps a file: vma.file says which
 VM_GROWSDOWN = 0x100  # a fault right below it makes it longer
 VM_UFFD_MISSING = 0x200  # what is missing there is for userfaultfd
 VM_PFNMAP = 0x400  # maps the device's frame, see device.py
+VM_UFFD_WP = 0x1000  # what is write-protected there is for userfaultfd
+VM_UFFD = VM_UFFD_MISSING | VM_UFFD_WP
 VM_LOCKED = 0x2000  # mlock
 VM_SEQ_READ, VM_RAND_READ = 0x8000, 0x10000  # MADV_SEQUENTIAL, MADV_RANDOM
 VM_DONTCOPY = 0x20000  # MADV_DONTFORK
@@ -91,7 +93,7 @@ class Op(IntEnum):
     GUP = 50  # a device stores `arg` to the first word of each page, which it pins for that; 0: it loads
     RETRACT = 51  # take the empty PTE tables of the ranges that map file `addr` out
     MSYNC = 60  # write the dirty pages that a range maps, shared; `arg` is MS_SYNC, 0 means it, or others
-    UFFD_REGISTER = 61  # missing pages of a range are for userfaultfd; a fault waits `arg` microseconds, 0: for ever
+    UFFD_REGISTER = 61  # a range is for userfaultfd: VM_UFFD flags `step`, missing if 0; `arg`: patience
     UFFD_UNREGISTER = 62
     UFFD_COPY = 63  # fill missing pages with the word `arg`, or map the zero page if that is 0
     UFFD_MOVE = 64  # move pages to the missing ones at `arg`
@@ -112,5 +114,5 @@ class Op(IntEnum):
 
 SIGBUS, SIGKILL, SIGSEGV = 7, 9, 11
 SEGV_MAPERR, SEGV_ACCERR, BUS_ADRERR, SI_KERNEL = 1, 2, 2, 0x80
-PM_GUARD_REGION = 1 << 58
+PM_UFFD_WP, PM_GUARD_REGION = 1 << 57, 1 << 58
 PM_SOFT_DIRTY, PM_MMAP_EXCLUSIVE, PM_FILE, PM_SWAP, PM_PRESENT = 1 << 55, 1 << 56, 1 << 61, 1 << 62, -(1 << 63)

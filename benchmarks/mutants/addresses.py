@@ -126,20 +126,20 @@ PERMISSIONS = (
     change(
         "fork-child-writes",
         "copy_present_pte",
-        "return entry & ~(RW | ANON_EXCLUSIVE | ACCESSED)",
-        "return entry & ~(ANON_EXCLUSIVE | ACCESSED)",
+        "return entry & ~(RW | ANON_EXCLUSIVE | ACCESSED | UFFD_WP)",
+        "return entry & ~(ANON_EXCLUSIVE | ACCESSED | UFFD_WP)",
     ),
     change(
         "fork-child-exclusive",
         "copy_present_pte",
-        "return entry & ~(RW | ANON_EXCLUSIVE | ACCESSED)",
-        "return entry & ~(RW | ACCESSED)",
+        "return entry & ~(RW | ANON_EXCLUSIVE | ACCESSED | UFFD_WP)",
+        "return entry & ~(RW | ACCESSED | UFFD_WP)",
     ),
     change(
         "fork-leaf-writable",
         "share_leaf",
-        "entry & ~(RW | ANON_EXCLUSIVE | ACCESSED))",
-        "entry & ~(ANON_EXCLUSIVE | ACCESSED))",
+        "entry & ~(RW | ANON_EXCLUSIVE | ACCESSED | UFFD_WP))",
+        "entry & ~(ANON_EXCLUSIVE | ACCESSED | UFFD_WP))",
     ),
     change("fork-migration-writes", "copy_nonpresent_pte", "~(MIGRATION_WRITE | ANON_EXCLUSIVE)", "~ANON_EXCLUSIVE"),
     change("collapse-writable", "collapse_huge_page", "entry | (RW if flags & VM_WRITE else 0)", "entry | RW"),
@@ -175,8 +175,8 @@ PERMISSIONS = (
     change(
         "guard-survives",
         "zap_nonpresent_pte",
-        "elif not details & ZAP_DROP_MARKERS:",
-        "elif details & ZAP_DROP_MARKERS:",
+        "and not details & ZAP_DROP_MARKERS:",
+        "and details & ZAP_DROP_MARKERS:",
     ),
     change("guard-kept", "unmap_region", "start, end, ZAP_DROP_MARKERS)", "start, end, 0)"),
     change("dontfork-ignored", "dup_mmap", "        if m.vma.flags[source] & VM_DONTCOPY:\n            continue\n", ""),
@@ -184,5 +184,5 @@ PERMISSIONS = (
         "wipeonfork-ignored", "copy_vma_to_child", "if m.vma.flags[row] & VM_WIPEONFORK:", "if m.vma.flags[row] < 0:"
     ),
     change("locked-dontneed", "madvise_vma_behavior", "forbidden = VM_PFNMAP | VM_LOCKED\n", "forbidden = VM_PFNMAP\n"),
-    change("fork-keeps-lock", "copy_vma_to_child", "~(VM_LOCKED_MASK | VM_UFFD_MISSING)", "~VM_UFFD_MISSING"),
+    change("fork-keeps-lock", "copy_vma_to_child", "~(VM_LOCKED_MASK | VM_UFFD)", "~VM_UFFD"),
 )

@@ -23,7 +23,7 @@ from emulator.fault.file_fault import do_fault
 from emulator.fault.swap_fault import do_swap_page
 from emulator.fault.userfaultfd import handle_userfault
 from emulator.fault.vmf import FAULT_FLAG_TRIED, FAULT_FLAG_WRITE, VM_FAULT_RETRY, pte_put_vmf, set_vmf, set_vmf_table
-from emulator.huge.huge_memory import huge_page_fits, pte_alloc_or_huge, pte_alloc_split, split_huge_pmd
+from emulator.huge.huge_memory import huge_page_fits, pte_alloc_or_huge, pte_alloc_split, split_huge_pmd, uffd_wp
 from emulator.huge.hugetlb import hugetlb_fault
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_write_unlock
 from emulator.locking.vma_lock import mmap_write_lock, release_fault_lock, vma_end_read, vma_locks
@@ -51,12 +51,24 @@ from emulator.pgtable_types import (
     PAGE,
     PAGE_SHIFT,
     PRESENT,
+    PTE_MARKER_UFFD_WP,
     RW,
+    UFFD_WP,
     ZERO_PTE,
 )
 from emulator.policy.pins import check_use
 from emulator.policy.pte_alloc import pte_try_get_retry
-from emulator.policy.pte_ref import entry_filled, policy_pressure, pte_lock, pte_peek, pte_put, pte_try_get, pte_unlock
+from emulator.policy.pte_ref import (
+    entry_changed,
+    entry_filled,
+    policy_pressure,
+    pte_lock,
+    pte_peek,
+    pte_put,
+    pte_put_many,
+    pte_try_get,
+    pte_unlock,
+)
 from emulator.rmap_walks.anon_reclaim import try_to_free_pages
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.tables.rcu import cond_resched
@@ -70,6 +82,8 @@ from emulator.uapi import (
     VM_GROWSDOWN,
     VM_HUGETLB,
     VM_SPECIAL_FAULT,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
     VM_WRITE,
 )
 from emulator.watch.lockdep import mmap_assert_locked
@@ -144,6 +158,69 @@ def do_anonymous_page(m, cpu, mm, vma, table, pmd, pte, addr, write):
 
 
 @kernel
+def wp_fault(m, cpu):
+    """A write to a present entry that does not allow it, which may be for userfaultfd: what do_wp_page, or
+    handle_userfault, returns.
+    """
+    if uffd_wp(m, m.vmf.vma[cpu], m.vmf.orig_pte[cpu]):
+        return handle_userfault(m, cpu)
+    return do_wp_page(m, cpu)
+
+
+@kernel
+def replace_marker(m, cpu, entry):
+    """Let `entry`, which may be none, take the place of the fault's marker of userfaultfd; True if that is there still.
+
+    Locking: takes and releases ptl; caller must hold mmap_lock and the fault's reference.
+    """
+    pmd, table = m.vmf.pmd[cpu], m.vmf.table[cpu]
+    if not pte_lock(m, cpu, pmd, table):
+        return False
+    pte = pte_offset(table, m.vmf.addr[cpu])
+    same = read_once(m.entry, pte) == PTE_MARKER_UFFD_WP
+    if same:
+        write_once(m.entry, pte, entry)
+        entry_changed(m, cpu, pmd, table, PTE_MARKER_UFFD_WP, entry, 1)
+    pte_unlock(m, cpu, table)
+    return same
+
+
+@kernel
+def handle_wp_marker(m, cpu):
+    """Fault on a marker of userfaultfd: what comes in its place is protected as well. 0, -errno or VM_FAULT_RETRY.
+
+    Where nothing is protected any more the marker goes, and the fault comes again.
+    Locking: caller must hold mmap_lock and the fault's reference. Source: handle_pte_marker, do_anonymous_page.
+    """
+    mm, row, addr = m.vmf.mm[cpu], m.vmf.vma[cpu], m.vmf.addr[cpu]
+    flags = m.vma.flags[row]
+    if flags & VM_UFFD_WP == 0:
+        if replace_marker(m, cpu, 0):
+            m.vmf.table[cpu] = 0
+            pte_put_many(m, cpu, mm, m.vmf.pmd[cpu], addr, 2)
+        return 0
+    if m.vmf.flags[cpu] & FAULT_FLAG_WRITE:
+        anon_vma_prepare(m, mm, row)
+    if flags & VM_UFFD_MISSING:
+        return handle_userfault(m, cpu)
+    if m.vmf.flags[cpu] & FAULT_FLAG_WRITE == 0:
+        replace_marker(m, cpu, ZERO_PTE | UFFD_WP)
+        return 0
+    frame = alloc_page(m, cpu)
+    if frame == 0:
+        return -ENOMEM
+    clear_page(m, frame)
+    smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
+    page_add_new_anon_rmap(m, mm, row, addr, frame)
+    if replace_marker(m, cpu, frame << PAGE_SHIFT | ANON_PTE & ~RW | UFFD_WP):
+        add_mm_rss(m, cpu, mm, 1)
+    else:
+        m.page.mapcount[frame] = 0
+        put_page(m, cpu, frame)
+    return 0
+
+
+@kernel
 def swap_and_wp_fault(m, cpu):
     """do_swap_page, and do_wp_page behind it for a write to a page that others have as well: what those return.
 
@@ -154,7 +231,7 @@ def swap_and_wp_fault(m, cpu):
     if result == 0 and m.vmf.flags[cpu] & FAULT_FLAG_WRITE:
         entry = set_vmf_table(m, cpu, m.vmf.table[cpu])
         if pte_present(entry) and entry & (RW | FILE) == 0:
-            return do_wp_page(m, cpu)
+            return wp_fault(m, cpu)
     return result
 
 
@@ -162,11 +239,27 @@ def swap_and_wp_fault(m, cpu):
 def handle_entry_fault(m, cpu):
     """Resolve the fault on the entry that it found, which is not none: 0, -errno or VM_FAULT_RETRY."""
     entry = m.vmf.orig_pte[cpu]
+    if entry == PTE_MARKER_UFFD_WP:
+        return handle_wp_marker(m, cpu)
     if entry & PRESENT == 0:
         return swap_and_wp_fault(m, cpu)
     if m.vmf.flags[cpu] & FAULT_FLAG_WRITE and entry & RW == 0:
-        return do_wp_page(m, cpu)
+        return wp_fault(m, cpu)
     return 0
+
+
+@kernel
+def leaf_is_protected(m, vma, entry, write):
+    """True if a write to the leaf `entry`, if it is one, is for userfaultfd."""
+    return write and pmd_trans_huge(entry) and entry & RW == 0 and uffd_wp(m, vma, entry)
+
+
+@kernel
+def handle_protected_leaf(m, cpu, mm, vma, pmd, addr, flags, entry):
+    """Write fault on the leaf `entry`, which userfaultfd has protected: what handle_userfault returns."""
+    set_vmf(m, cpu, mm, vma, pmd, addr, flags)
+    m.vmf.orig_pte[cpu] = entry
+    return handle_userfault(m, cpu)
 
 
 @kernel
@@ -191,6 +284,9 @@ def handle_pte_fault(m, cpu, mm, vma, pmd, addr, flags):
     write = flags & FAULT_FLAG_WRITE
     table = pte_try_get(m, cpu, pmd)
     if table == 0:
+        named = read_once(m.entry, pmd)
+        if leaf_is_protected(m, vma, named, write):
+            return handle_protected_leaf(m, cpu, mm, vma, pmd, addr, flags, named)
         table = pte_alloc_or_huge(m, cpu, mm, vma, pmd, addr, write)
         if table <= 0:
             return table
@@ -235,7 +331,11 @@ def handle_missing_fault(m, cpu):
 
     A leaf that is there from before is split. Where a huge page would come, no table does.
     """
-    mm, row = m.vmf.mm[cpu], m.vmf.vma[cpu]
+    mm, row, write = m.vmf.mm[cpu], m.vmf.vma[cpu], m.vmf.flags[cpu] & FAULT_FLAG_WRITE
+    named = read_once(m.entry, m.vmf.pmd[cpu])
+    if leaf_is_protected(m, row, named, write):
+        m.vmf.orig_pte[cpu] = named
+        return handle_userfault(m, cpu)
     if huge_page_fits(m, row, m.vmf.pmd[cpu], m.vmf.addr[cpu]):
         anon_vma_prepare(m, mm, row)
         return handle_userfault(m, cpu)
@@ -243,7 +343,7 @@ def handle_missing_fault(m, cpu):
     if table < 0:
         return table
     if set_vmf_table(m, cpu, table) == 0:
-        if m.vmf.flags[cpu] & FAULT_FLAG_WRITE:
+        if write:
             anon_vma_prepare(m, mm, row)
         return handle_userfault(m, cpu)
     return handle_entry_fault(m, cpu)
@@ -289,7 +389,7 @@ def find_fault_vma(m, cpu, mm, addr, flags):
     """
     if vma_locks(m) and flags & FAULT_FLAG_TRIED == 0:
         vma = lock_vma(m, cpu, mm, addr, addr)
-        if vma != 0 and m.vma.flags[vma] & VM_SPECIAL_FAULT == 0:
+        if vma != 0 and m.vma.flags[vma] & (VM_SPECIAL_FAULT | VM_UFFD_WP) == 0:
             return vma
         if vma != 0:
             vma_end_read(m, cpu, mm)

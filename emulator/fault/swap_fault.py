@@ -20,7 +20,7 @@ from emulator.pages.rss import add_mm_rss
 from emulator.pages.swap_state import read_swap_cache, swap_free
 from emulator.pages.vma import pte_modify
 from emulator.pgtable import is_migration_entry, is_swap_entry, pgtable_of, pte_offset, pte_present
-from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, DIRTY, PAGE, PAGE_SHIFT, SOFT_DIRTY, USER
+from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, DIRTY, PAGE, PAGE_SHIFT, SOFT_DIRTY, UFFD_WP, USER
 from emulator.policy.pte_ref import entry_changed, pte_lock, pte_peek, pte_unlock, walkers_look_again
 from emulator.uapi import EFAULT, ENOMEM
 from emulator.watch.lockdep import lockdep_assert_held, mmap_assert_locked
@@ -108,6 +108,7 @@ def map_swapped_page(m, cpu, slot):
                 shadow_unshare(m, mm, frame, addr)
         elif DEBUG:
             shadow_shared(m, frame)
+        new |= m.vmf.orig_pte[cpu] & UFFD_WP
         new = pte_modify(new, m.vma.flags[vma])
         write_once(m.entry, pte, new)
         entry_changed(m, cpu, m.vmf.pmd[cpu], table, m.vmf.orig_pte[cpu], new, 1)

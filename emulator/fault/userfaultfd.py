@@ -12,8 +12,9 @@
 So either the fault sees the entry, or its sleep ends. Its table may be gone when it comes back, and so may the VMA.
 What it held on to is dropped before mmap_lock is (patch 5; patch 4 does it for pages).
 
-Watched are anonymous VMAs, for missing pages. The registration says how long a fault may wait. Then it is a SIGBUS, as
-with UFFD_FEATURE_SIGBUS at once; 0 is for ever, as in Linux.
+Watched are anonymous VMAs, for missing pages, for stores to what UFFD_WRITEPROTECT has protected, or for both; to take
+the protection away wakes those that wait. The registration says how long a fault may wait. Then it is a SIGBUS, as with
+UFFD_FEATURE_SIGBUS at once; 0 is for ever, as in Linux.
 
 Source: fs/userfaultfd.c.
 """
@@ -24,22 +25,19 @@ from emulator.atomic import (
     knob,
     read_once,
     smp_load_acquire,
-    write_once,
 )
 from emulator.bug import stopped, waits_for
 from emulator.cpu.idle import enter_idle, exit_idle
 from emulator.cpu.interrupts import point
 from emulator.cpu.wait import NAP_US, wait_on_timeout, wake_up
 from emulator.fault.vmf import FAULT_FLAG_TRIED, VM_FAULT_RETRY, pte_put_vmf
-from emulator.huge.huge_memory import vma_adjust_trans_huge
-from emulator.locking.mmap_lock import mmap_read_unlock, mmap_write_unlock
-from emulator.locking.vma_lock import mmap_write_lock
-from emulator.pages.vma import anon_vma_prepare, find_vma, vma_lookup, vma_modify_flags
+from emulator.locking.mmap_lock import mmap_read_unlock
+from emulator.pages.vma import anon_vma_prepare, vma_lookup
 from emulator.pgtable import pte_offset
-from emulator.pgtable_types import PAGE
+from emulator.pgtable_types import PTE_MARKER_UFFD_WP, RW, UFFD_WP
 from emulator.policy.pte_ref import pte_peek
-from emulator.uapi import EBUS, EINVAL, ENOMEM, VM_DROPPABLE, VM_PFNMAP, VM_SHARED, VM_UFFD_MISSING
-from emulator.watch.lockdep import might_sleep, mmap_assert_write_locked
+from emulator.uapi import EBUS, VM_SHARED
+from emulator.watch.lockdep import might_sleep
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
 from emulator.watch.waits import Wait
@@ -81,8 +79,8 @@ def wait_for_userfault(m, cpu, mm, seq):
 
 @kernel
 def handle_userfault(m, cpu):
-    """Wait until somebody fills the page of the fault: VM_FAULT_RETRY with mmap_lock dropped, or -EBUS if that took too
-    long the last time.
+    """Wait until somebody fills the page of the fault, or lets it be stored to: VM_FAULT_RETRY with mmap_lock dropped,
+    or -EBUS if that took too long the last time.
 
     Locking: caller must hold mmap_lock for reading, and the fault's reference.
     """
@@ -94,9 +92,11 @@ def handle_userfault(m, cpu):
     seq = smp_load_acquire(m.mm.uffd_seq, mm)
     pmd, table = m.vmf.pmd[cpu], m.vmf.table[cpu]
     if table != 0:
-        must_wait = pte_peek(m, cpu, pmd, table, pte_offset(table, m.vmf.addr[cpu])) == 0
+        entry = pte_peek(m, cpu, pmd, table, pte_offset(table, m.vmf.addr[cpu]))
     else:
-        must_wait = read_once(m.entry, pmd) == 0
+        entry = read_once(m.entry, pmd)
+    missing = entry == 0 or entry == PTE_MARKER_UFFD_WP
+    must_wait = missing or (m.vmf.orig_pte[cpu] & UFFD_WP and entry & (UFFD_WP | RW) == UFFD_WP)
     if knob(m.config.uffd_seq_late):
         point(m, cpu, UFFD_LOOKED, m.vmf.addr[cpu], seq)
         seq = read_once(m.mm.uffd_seq, mm)
@@ -108,40 +108,6 @@ def handle_userfault(m, cpu):
     tired = must_wait and wait_for_userfault(m, cpu, mm, seq)
     m.cpu.uffd_tired[cpu] = 1 if tired else 0
     return VM_FAULT_RETRY
-
-
-@kernel
-def userfaultfd_modify(m, cpu, mm, start, end, armed):
-    """Arm or disarm the VMAs of [start, end): 0 or -errno. Locking: caller must hold mmap_lock for writing."""
-    mmap_assert_write_locked(m, cpu, mm)
-    while start < end:
-        row = find_vma(m, mm, start)
-        if row == 0 or m.vma.start[row] >= end:
-            break
-        start, until = max(start, m.vma.start[row]), min(m.vma.end[row], end)
-        flags = m.vma.flags[row] & ~VM_UFFD_MISSING | armed
-        if flags != m.vma.flags[row]:
-            vma_adjust_trans_huge(m, cpu, mm, start, until)
-            if vma_modify_flags(m, cpu, mm, row, start, until, flags) < 0:
-                return -ENOMEM
-        start = until
-    return 0
-
-
-@kernel
-def vma_can_userfault(m, mm, start, end, armed):
-    """True if something is mapped in [start, end), and all of it is anonymous, or nothing is to be watched from now on.
-
-    Locking: caller must hold mmap_lock.
-    """
-    row = find_vma(m, mm, start)
-    if row == 0 or m.vma.start[row] >= end:
-        return False
-    while row != 0 and m.vma.start[row] < end:
-        if (armed and m.vma.file[row] != 0) or m.vma.flags[row] & (VM_PFNMAP | VM_DROPPABLE):
-            return False
-        row = m.vma.next[row]
-    return True
 
 
 @kernel
@@ -157,31 +123,11 @@ def uffd_prepare_anon(m, mm, addr):
 
 @kernel
 def uffd_vma(m, mm, start, end, armed):
-    """The row of the anonymous VMA that has all of [start, end), and is watched if `armed` says so, or 0.
+    """The row of the anonymous VMA that has all of [start, end), watched for any of `armed` unless that is 0; or 0.
 
     Locking: caller must hold mmap_lock.
     """
     row = vma_lookup(m, mm, start)
     if row == 0 or m.vma.end[row] < end or m.vma.file[row] != 0:
         return 0
-    return row if m.vma.flags[row] & armed == armed else 0
-
-
-@kernel
-def userfaultfd_register(m, cpu, mm, start, length, armed, patience):
-    """UFFDIO_REGISTER for missing pages if `armed` is VM_UFFD_MISSING, UFFDIO_UNREGISTER if it is 0: 0 or -errno.
-
-    Linux watches shared memory and huge pages as well. Locking: takes and releases mmap_lock for writing.
-    """
-    if (start | length) & (PAGE - 1) or length <= 0 or patience < 0:
-        return -EINVAL
-    result = -EINVAL
-    mmap_write_lock(m, cpu, mm)
-    if vma_can_userfault(m, mm, start, start + length, armed):
-        if armed:
-            write_once(m.mm.uffd_patience, mm, patience)
-        result = userfaultfd_modify(m, cpu, mm, start, start + length, armed)
-    mmap_write_unlock(m, cpu, mm)
-    if armed == 0:
-        wake_userfault(m, cpu, mm)
-    return result
+    return row if armed == 0 or m.vma.flags[row] & armed else 0

@@ -34,7 +34,7 @@ from emulator.pgtable import (
     pud_offset,
     table_of,
 )
-from emulator.pgtable_types import FILE, PAGE, PAGE_SHIFT, PMD_SIZE, SPECIAL, ZERO_PAGE
+from emulator.pgtable_types import FILE, PAGE, PAGE_SHIFT, PMD_SIZE, PTE_MARKER_UFFD_WP, SPECIAL, ZERO_PAGE
 from emulator.policy.pte_ref import (
     entry_changed,
     pte_lock,
@@ -91,8 +91,8 @@ def zap_present_pte(m, cpu, mm, pmd, pte, addr):
 
 @kernel
 def zap_nonpresent_pte(m, cpu, mm, pmd, pte, entry, details):
-    """Clear a swap entry, a migration entry, or a marker if told to; True if cleared. No hardware looks at them, so
-    nothing is flushed. Locking: caller must hold ptl.
+    """Clear a swap entry, a migration entry, a marker of userfaultfd, or a guard if told to; True if cleared. No
+    hardware looks at them, so nothing is flushed. Locking: caller must hold ptl.
     """
     assert_ptl_held(m, cpu, table_of(pte))
     only = details & ZAP_KEEP_COWS
@@ -104,8 +104,8 @@ def zap_nonpresent_pte(m, cpu, mm, pmd, pte, entry, details):
     elif is_migration_entry(entry):
         atomic_add(m.mm.rss_file, mm, -1 if entry & FILE else 0)
         atomic_add(m.mm.rss_anon, mm, 0 if entry & FILE else -1)
-    elif not details & ZAP_DROP_MARKERS:
-        return False
+    elif entry != PTE_MARKER_UFFD_WP and not details & ZAP_DROP_MARKERS:
+        return False  # a guard
     took(m, cpu, ZAP_NONPRESENT)
     write_once(m.entry, pte, 0)
     entry_changed(m, cpu, pmd, table_of(pte), entry, 0, 1)

@@ -17,7 +17,7 @@ from emulator.pages.huge_page import add_mapcounts, sole_user
 from emulator.pages.page_alloc import free_table
 from emulator.pages.vmscan import pte_alloc_one
 from emulator.pgtable import clear_bits, mm_inc_nr_tables, pmd_trans_huge, set_bits, table_of
-from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, HPAGE_PMD_NR, PAGE_SHIFT, RW
+from emulator.pgtable_types import ACCESSED, ANON_EXCLUSIVE, HPAGE_PMD_NR, PAGE_SHIFT, RW, UFFD_WP
 from emulator.uapi import ENOMEM
 from emulator.watch.lockdep import assert_ptl_held, mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
@@ -47,7 +47,7 @@ def share_leaf(m, cpu, child, child_pmd, pmd, table):
     took(m, cpu, FORK_HUGE)
     mm_inc_nr_tables(m, child)
     pgtable_trans_huge_deposit(m, cpu, child, child_pmd, table)
-    smp_store_release(m.entry, child_pmd, entry & ~(RW | ANON_EXCLUSIVE | ACCESSED))
+    smp_store_release(m.entry, child_pmd, entry & ~(RW | ANON_EXCLUSIVE | ACCESSED | UFFD_WP))
     m.cpu.tables_installed[cpu] += 1
     return True
 

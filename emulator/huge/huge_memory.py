@@ -72,6 +72,7 @@ from emulator.pgtable_types import (
     RW,
     TABLE_DEPOSITED,
     TABLE_UNHOOKED,
+    UFFD_WP,
     USER,
 )
 from emulator.policy.policies import GOES_NOW
@@ -79,7 +80,7 @@ from emulator.policy.pte_alloc import pte_alloc_try_get, pte_alloc_try_get_slow
 from emulator.policy.pte_ref import pte_table_goes, pte_table_init
 from emulator.tables.mmu_gather import tlb_adjust_range, tlb_flush_mmu, tlb_remove_huge_page
 from emulator.tables.unhook import note_pmd_cleared
-from emulator.uapi import ENOMEM, VM_HUGEPAGE
+from emulator.uapi import ENOMEM, VM_HUGEPAGE, VM_UFFD_WP
 from emulator.watch.bugs import Bug
 from emulator.watch.lockdep import assert_gather_open, assert_ptl_held, mmap_assert_locked, mmap_assert_write_locked
 from emulator.watch.pass_point import mark_life
@@ -200,6 +201,12 @@ def do_huge_pmd_anonymous_page(m, cpu, mm, row, pmd, addr, write):
     return 0
 
 
+@kernel_inline
+def uffd_wp(m, row, entry):
+    """True if a store to what `entry` maps, in the VMA at `row`, is for userfaultfd."""
+    return entry & UFFD_WP != 0 and m.vma.flags[row] & VM_UFFD_WP != 0
+
+
 @kernel
 def huge_zero_wp(m, cpu, mm, row, pmd, addr):
     """Write fault on the huge zero page: a huge page in its place. 0 or FALLBACK. Locking: takes, releases pmd_lock."""
@@ -212,7 +219,7 @@ def huge_zero_wp(m, cpu, mm, row, pmd, addr):
     start = addr & -PMD_SIZE
     pmd_lock(m, cpu, pmd)
     entry = read_once(m.entry, pmd)
-    done = pmd_trans_huge(entry) and entry >> PAGE_SHIFT == HUGE_ZERO_PAGE
+    done = pmd_trans_huge(entry) and entry >> PAGE_SHIFT == HUGE_ZERO_PAGE and not uffd_wp(m, row, entry)
     if done:
         xchg(m.entry, pmd, PSE)  # a leaf still, for other CPUs
         flush_tlb_mm_range(m, cpu, mm, start, start + PMD_SIZE, 0)
@@ -227,14 +234,14 @@ def huge_zero_wp(m, cpu, mm, row, pmd, addr):
 
 
 @kernel
-def huge_reuse(m, cpu, mm, pmd, addr):
+def huge_reuse(m, cpu, mm, row, pmd, addr):
     """Write fault on a leaf that fork has shared: let it be written if nobody else uses it; False if somebody does.
 
     Locking: takes and releases pmd_lock.
     """
     pmd_lock(m, cpu, pmd)
     entry = read_once(m.entry, pmd)
-    done = not pmd_trans_huge(entry) or entry & RW != 0
+    done = not pmd_trans_huge(entry) or entry & RW != 0 or uffd_wp(m, row, entry)
     head = entry >> PAGE_SHIFT
     if not done and head != HUGE_ZERO_PAGE and sole_user(m, head):
         done = True
@@ -253,7 +260,7 @@ def do_huge_pmd_wp_page(m, cpu, mm, row, pmd, addr):
     entry = read_once(m.entry, pmd)
     if entry >> PAGE_SHIFT == HUGE_ZERO_PAGE and huge_zero_wp(m, cpu, mm, row, pmd, addr) == 0:
         return 0
-    if huge_reuse(m, cpu, mm, pmd, addr):
+    if huge_reuse(m, cpu, mm, row, pmd, addr):
         return 0
     split_huge_pmd(m, cpu, mm, pmd, addr)
     return FALLBACK

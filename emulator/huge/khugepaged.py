@@ -70,8 +70,10 @@ from emulator.pgtable_types import (
     PROTNONE,
     PSE,
     PTE_MARKER_GUARD,
+    PTE_MARKER_UFFD_WP,
     RW,
     SOFT_DIRTY,
+    UFFD_WP,
     USER,
 )
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_table_emptied, pte_try_get, pte_unlock
@@ -79,7 +81,7 @@ from emulator.uapi import (
     VM_ACCESS_FLAGS,
     VM_NOHUGEPAGE,
     VM_PFNMAP,
-    VM_UFFD_MISSING,
+    VM_UFFD,
     VM_WRITE,
 )
 from emulator.watch.bugs import Bug
@@ -91,6 +93,7 @@ from emulator.watch.shadow import shadow_own
 ENTRIES_PER_LINE = 8  # an empty cache line of a table is passed over at once
 SCAN_SUCCEED, SCAN_PMD_MAPPED, SCAN_PMD_NULL, SCAN_FAIL = 0, 1, 2, 3
 SCAN_PTE_NON_PRESENT, SCAN_PAGE_COUNT, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_VMA_CHECK, SCAN_PMD_NONE = 4, 5, 6, 7, 8
+SCAN_EXCEED_NONE_PTE, SCAN_PTE_UFFD_WP = 9, 10
 SCAN = path_number("collapse, scan")
 BUG_PMD_CHANGED = int(Bug.PMD_CHANGED_UNDER_PIN)
 COLLAPSE = path_number("collapse")
@@ -100,17 +103,21 @@ SCANNED = point_number("collapse.scanned")
 
 
 @kernel
-def collapse_line(m, first):
+def collapse_line(m, first, watched):
     """collapse_entries for one line of a table, the entries from `first` on."""
     result = SCAN_SUCCEED
     for pte in range(first, first + ENTRIES_PER_LINE):
         entry = read_once(m.entry, pte)
         frame = entry >> PAGE_SHIFT
+        if entry == PTE_MARKER_UFFD_WP or entry & UFFD_WP:
+            return SCAN_PTE_UFFD_WP
         if entry == PTE_MARKER_GUARD or entry & FILE:
             result = max(result, SCAN_FAIL)  # no page comes in where a guard is, which is seen last
             continue
         if entry != 0 and not pte_present(entry):
             return SCAN_PTE_NON_PRESENT
+        if watched and frame == HUGE_ZERO_PAGE:
+            return SCAN_EXCEED_NONE_PTE
         if entry != 0 and frame != HUGE_ZERO_PAGE:
             if read_once(m.page.refcount, frame) != read_once(m.page.mapcount, frame):
                 result = SCAN_PAGE_COUNT
@@ -118,25 +125,26 @@ def collapse_line(m, first):
 
 
 @kernel
-def collapse_entries(m, table):
-    """SCAN_SUCCEED if the entries of a table are pages that nobody else uses, the zero page, or none.
+def collapse_entries(m, table, watched):
+    """SCAN_SUCCEED if the entries of a table are pages that nobody else uses, the zero page, or none; pages, all of
+    them, if userfaultfd has `watched` them.
 
     A page with more users than mappings is pinned. Locking: caller must hold the ptl, or know that nobody else
     can change an entry.
     """
     result = SCAN_SUCCEED
     for first in range(entry_at(table, 0), entry_at(table + 1, 0), ENTRIES_PER_LINE):
-        if or_words(m.entry, first, ENTRIES_PER_LINE) != 0:
-            line = collapse_line(m, first)
-            if line == SCAN_PTE_NON_PRESENT:
+        if watched or or_words(m.entry, first, ENTRIES_PER_LINE) != 0:
+            line = collapse_line(m, first, watched)
+            if line in (SCAN_PTE_NON_PRESENT, SCAN_PTE_UFFD_WP, SCAN_EXCEED_NONE_PTE):
                 return line
             result = max(result, line)
     return result
 
 
 @kernel
-def hpage_collapse_scan_pmd(m, cpu, mm, addr):
-    """What a collapse of the 2 MiB at `addr` would meet: a SCAN result.
+def hpage_collapse_scan_pmd(m, cpu, mm, row, addr):
+    """What a collapse of the 2 MiB at `addr`, of the VMA at `row`, would meet: a SCAN result.
 
     Locking: caller must hold mmap_lock; takes and releases ptl.
     """
@@ -151,7 +159,7 @@ def hpage_collapse_scan_pmd(m, cpu, mm, addr):
     if table == 0 or not pte_lock(m, cpu, pmd, table):
         return SCAN_PMD_NONE
     took(m, cpu, SCAN)
-    result = collapse_entries(m, table)
+    result = collapse_entries(m, table, m.vma.flags[row] & VM_UFFD != 0)
     pte_unlock(m, cpu, table)
     pte_put(m, cpu, mm, pmd, addr)
     return result
@@ -233,7 +241,7 @@ def collapse_huge_page(m, cpu, mm, row, addr, head):
     table = pgtable_of(take_table_out(m, cpu, mm, pmd, addr))
     if table == 0:
         BUG(m, cpu, BUG_PMD_CHANGED, pmd, m.cpu.pin_table[cpu], 0)
-    result = collapse_entries(m, table)
+    result = collapse_entries(m, table, m.vma.flags[row] & VM_UFFD != 0)
     if result != SCAN_SUCCEED:
         put_table_back(m, cpu, mm, pmd, table)
         return result
@@ -259,7 +267,7 @@ def hugepage_vma(m, mm, addr):
     row = find_vma(m, mm, addr)
     if row == 0 or not transhuge_vma_suitable(m, row, addr):
         return 0
-    allowed = m.vma.flags[row] & (VM_NOHUGEPAGE | VM_PFNMAP | VM_UFFD_MISSING) == 0  # no hole is filled there
+    allowed = m.vma.flags[row] & (VM_NOHUGEPAGE | VM_PFNMAP) == 0
     return row if allowed and read_once(m.vma.anon_vma, row) != 0 else 0
 
 
@@ -267,7 +275,8 @@ def hugepage_vma(m, mm, addr):
 def collapse_one(m, cpu, mm, addr):
     """Collapse the 2 MiB at `addr`: a SCAN result. Locking: takes mmap_lock, for reading, then for writing."""
     mmap_read_lock(m, cpu, mm)
-    result = SCAN_VMA_CHECK if hugepage_vma(m, mm, addr) == 0 else hpage_collapse_scan_pmd(m, cpu, mm, addr)
+    row = hugepage_vma(m, mm, addr)
+    result = SCAN_VMA_CHECK if row == 0 else hpage_collapse_scan_pmd(m, cpu, mm, row, addr)
     mmap_read_unlock(m, cpu, mm)
     if result != SCAN_SUCCEED:
         return result
@@ -283,13 +292,13 @@ def collapse_one(m, cpu, mm, addr):
             vma_start_write(m, cpu, mm, row)  # before the look: MADV_DONTNEED may be freeing the table (366a4532d96f)
         early = late or knob(m.config.collapse_stale_scan)
         if early:
-            result = hpage_collapse_scan_pmd(m, cpu, mm, addr)
+            result = hpage_collapse_scan_pmd(m, cpu, mm, row, addr)
             point(m, cpu, SCANNED, pmd_lookup(m, mm, addr), addr)
         if late:
             vma_start_write(m, cpu, mm, row)
         vmas_lock(m, cpu, mm)  # no rmap walker may be in the table; reclaim may have freed it before
         if not early:
-            result = hpage_collapse_scan_pmd(m, cpu, mm, addr)
+            result = hpage_collapse_scan_pmd(m, cpu, mm, row, addr)
         if result == SCAN_SUCCEED:
             result = collapse_huge_page(m, cpu, mm, row, addr, head)
         vmas_unlock(m, cpu, mm)

@@ -25,8 +25,8 @@ from emulator.locking.mutex import (
 )
 from emulator.locking.vma_lock import vma_start_read
 from emulator.mm_types import ANON_VMA_INHERITED, MAX_MAP_COUNT, PAGE_SIZE, VMA_LEAF
-from emulator.pgtable_types import ANON_EXCLUSIVE, DIRTY, PMD_SIZE, PRESENT, PROTNONE, RW, SOFT_DIRTY, SPECIAL
-from emulator.uapi import ENOMEM, VM_ACCESS_FLAGS, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
+from emulator.pgtable_types import ANON_EXCLUSIVE, DIRTY, PMD_SIZE, PRESENT, PROTNONE, RW, SOFT_DIRTY, SPECIAL, UFFD_WP
+from emulator.uapi import ENOMEM, VM_ACCESS_FLAGS, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_UFFD_WP, VM_WRITE
 from emulator.watch.lockdep import lockdep_assert_held, mmap_assert_locked, mmap_assert_write_locked
 
 MMAP_BASE = 0x7000_0000_0000  # below it is what the kernel chooses a place for
@@ -87,12 +87,13 @@ def pte_modify(entry, flags):
     """A present entry under the permissions of a VMA with `flags`.
 
     A frame that fork has shared, and the zero page, stay write-protected: the write fault breaks COW. So does a clean
-    page of a file, which the write fault makes dirty, and what CLEAR_REFS has protected.
+    page of a file, which the write fault makes dirty, and what CLEAR_REFS or userfaultfd has protected.
     """
     entry &= ~(PRESENT | PROTNONE | RW)
     entry |= PRESENT if flags & VM_ACCESS_FLAGS else PROTNONE
     own = entry & ANON_EXCLUSIVE or (flags & VM_SHARED and entry & DIRTY)
-    if flags & VM_WRITE and (entry & SPECIAL or (own and entry & SOFT_DIRTY)):
+    protected = entry & UFFD_WP and flags & VM_UFFD_WP
+    if flags & VM_WRITE and (entry & SPECIAL or (own and entry & SOFT_DIRTY)) and not protected:
         entry |= RW  # can_change_pte_writable
     return entry
 

@@ -25,7 +25,7 @@ from emulator.pgtable import pmd_lookup, pmd_pgtable
 from emulator.pgtable_types import PMD_SIZE
 from emulator.tables.rcu import cond_resched
 from emulator.tables.unhook import flush_and_free_table, unhook_if_empty
-from emulator.uapi import VM_HUGEPAGE, VM_HUGETLB, VM_UFFD_MISSING
+from emulator.uapi import VM_HUGEPAGE, VM_HUGETLB, VM_UFFD
 from emulator.watch.lockdep import might_sleep, mmap_assert_locked
 from emulator.watch.paths import path_number, took
 
@@ -52,7 +52,7 @@ def scan_mm(m, cpu, mm):
     scanned = 0
     while row != 0 and scanned < BUDGET:
         addr = (m.vma.start[row] + PMD_SIZE - 1) & -PMD_SIZE
-        skipped = m.vma.flags[row] & (VM_HUGETLB | VM_HUGEPAGE | VM_UFFD_MISSING) != 0
+        skipped = m.vma.flags[row] & (VM_HUGETLB | VM_HUGEPAGE | VM_UFFD) != 0
         while addr + PMD_SIZE <= m.vma.end[row] and not skipped:
             scan_slot(m, cpu, mm, addr)
             addr += PMD_SIZE

@@ -34,7 +34,7 @@ from emulator.policy.policies import DEMAND_POSTED
 from emulator.tables.mmu_gather import tlb_remove_table_free
 from emulator.tables.rcu import cond_resched
 from emulator.tables.unhook import flush_table, lock_named, note_unhooked, unlock_named
-from emulator.uapi import VM_LOCKED_MASK, VM_UFFD_MISSING
+from emulator.uapi import VM_LOCKED_MASK, VM_UFFD
 from emulator.watch.lockdep import might_sleep, mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -56,7 +56,7 @@ def zeros_may_go(m, row, addr):
     if m.config.demand[0] == DEMAND_POSTED or knob(m.config.zeros_under_uffd):
         return True
     fills = m.vma.start[row] <= addr and addr + PMD_SIZE <= m.vma.end[row]
-    return fills and m.vma.flags[row] & (VM_LOCKED_MASK | VM_UFFD_MISSING) == 0
+    return fills and m.vma.flags[row] & (VM_LOCKED_MASK | VM_UFFD) == 0
 
 
 @kernel_inline

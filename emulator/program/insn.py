@@ -27,7 +27,6 @@ from emulator.cpu.idle import enter_idle, exit_idle, switch_mm
 from emulator.cpu.interrupts import coordinator_wake, point, take_interrupts
 from emulator.cpu.signal import do_signal, force_sig_fault
 from emulator.cpu.wait import NAP_US, wait_on, wait_on_timeout, wake_up
-from emulator.fault.userfaultfd import userfaultfd_register
 from emulator.huge.retract import retract_page_tables
 from emulator.mm_types import NR_BARRIERS
 from emulator.pages.rss import sync_mm_rss
@@ -53,6 +52,7 @@ from emulator.syscalls.mseal import do_mseal
 from emulator.syscalls.swapfile import swapoff
 from emulator.syscalls.truncate import do_truncate, punch_hole
 from emulator.syscalls.uffd_move import move_pages
+from emulator.syscalls.uffd_register import userfaultfd_register, userfaultfd_writeprotect
 from emulator.syscalls.vma_pieces import do_msync, madvise_remove
 from emulator.tables.rcu import rcu_qs
 from emulator.uapi import (
@@ -336,18 +336,20 @@ def execute_more(m, cpu, mm, op, addr, length, step, arg):
         return compute(m, cpu, arg)
     if op == DEVICE_REMOVE:
         return device_remove(m, cpu)
-    return execute_file(m, cpu, mm, op, addr, length, arg)
+    return execute_file(m, cpu, mm, op, addr, length, step, arg)
 
 
 @kernel
-def execute_uffd(m, cpu, mm, op, addr, length, arg):
+def execute_uffd(m, cpu, mm, op, addr, length, step, arg):
     """The instructions of userfaultfd: 0 or -errno."""
     if op == UFFD_REGISTER:
-        return userfaultfd_register(m, cpu, mm, addr, length, VM_UFFD_MISSING, arg)
+        return userfaultfd_register(m, cpu, mm, addr, length, step if step else VM_UFFD_MISSING, arg)
     if op == UFFD_UNREGISTER:
         return userfaultfd_register(m, cpu, mm, addr, length, 0, 0)
     if op == UFFD_COPY:
         return mfill_atomic(m, cpu, mm, addr, length, arg)
+    if op == UFFD_WRITEPROTECT:
+        return userfaultfd_writeprotect(m, cpu, mm, addr, length, arg != 0)
     if op == UFFD_MOVE:
         return move_pages(m, cpu, mm, addr, arg, length)
     return execute_walk(m, cpu, mm, op, addr, length, arg)
@@ -376,7 +378,7 @@ def execute_walk(m, cpu, mm, op, addr, length, arg):
 
 
 @kernel
-def execute_file(m, cpu, mm, op, addr, length, arg):
+def execute_file(m, cpu, mm, op, addr, length, step, arg):
     """The instructions on files: 0 or -errno."""
     if op == WRITEBACK:
         return write_cache_pages(m, cpu, addr, 0, m.config.file_pages[0])
@@ -388,7 +390,7 @@ def execute_file(m, cpu, mm, op, addr, length, arg):
         return punch_hole(m, cpu, addr, arg, length)
     if op == MSYNC:
         return do_msync(m, cpu, mm, addr, length, arg)
-    return execute_uffd(m, cpu, mm, op, addr, length, arg)
+    return execute_uffd(m, cpu, mm, op, addr, length, step, arg)
 
 
 @kernel

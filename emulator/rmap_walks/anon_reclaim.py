@@ -47,7 +47,7 @@ from emulator.pages.swap_state import (
 )
 from emulator.pages.vmscan import shrink_page_cache, swap_writepage
 from emulator.pgtable import pmd_addr_end, pmd_lookup, pmd_trans_huge, table_of
-from emulator.pgtable_types import DIRTY, PAGE, PAGE_SHIFT, SWAP_ENTRY
+from emulator.pgtable_types import DIRTY, PAGE, PAGE_SHIFT, SWAP_ENTRY, UFFD_WP
 from emulator.rmap_walks.page_vma_mapped import (
     clear_mapped_pte,
     get_page_at,
@@ -90,7 +90,7 @@ def set_swap_pte(m, cpu, pte, frame, slot):
         return False
     took(m, cpu, TO_SWAP)
     swap_duplicate(m, slot)
-    replace_mapped_pte(m, cpu, pte, entry, slot << PAGE_SHIFT | SWAP_ENTRY)
+    replace_mapped_pte(m, cpu, pte, entry, slot << PAGE_SHIFT | SWAP_ENTRY | entry & UFFD_WP)
     put_mapped_page(m, frame)
     if knob(m.config.swap_uncounted):
         m.pvmw.cleared[cpu] += 1

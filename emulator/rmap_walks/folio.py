@@ -15,7 +15,7 @@ from emulator.pages.page_alloc import put_page
 from emulator.pages.pagemap import trylock_anon_page, unlock_anon_page
 from emulator.pages.vma import pte_modify
 from emulator.pgtable import pmd_addr_end, pmd_lookup, pmd_trans_huge, pte_offset, pte_present, table_of
-from emulator.pgtable_types import FILE, HPAGE_PMD_NR, PAGE, PAGE_SHIFT, PMD_SIZE, SPECIAL, ZERO_PTE
+from emulator.pgtable_types import FILE, HPAGE_PMD_NR, PAGE, PAGE_SHIFT, PMD_SIZE, SPECIAL, UFFD_WP, ZERO_PTE
 from emulator.policy.pte_ref import pte_lock, pte_put, pte_try_get, pte_unlock
 from emulator.rmap_walks.page_vma_mapped import (
     clear_mapped_pte,
@@ -71,7 +71,7 @@ def map_unused_to_zeropage(m, cpu, pte, frame):
     if not zero_filled(m, frame):
         write_once(m.entry, pte, entry)
         return
-    replace_mapped_pte(m, cpu, pte, entry, pte_modify(ZERO_PTE, flags))
+    replace_mapped_pte(m, cpu, pte, entry, pte_modify(ZERO_PTE | entry & UFFD_WP, flags))
     put_mapped_page(m, frame)
     atomic_add(m.mm.rss_anon, m.pvmw.mm[cpu], -1)
 

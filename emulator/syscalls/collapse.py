@@ -30,6 +30,7 @@ from emulator.huge.khugepaged import (
     SCAN_PMD_MAPPED,
     SCAN_PMD_NULL,
     SCAN_PTE_NON_PRESENT,
+    SCAN_PTE_UFFD_WP,
     SCAN_SUCCEED,
     SCAN_VMA_CHECK,
     collapse_one,
@@ -69,7 +70,8 @@ def madvise_collapse_errno(result):
 @kernel_inline
 def goes_on(result):
     """True if MADV_COLLAPSE looks at the next 2 MiB behind one that ended so."""
-    return result in (SCAN_PMD_NULL, SCAN_PTE_NON_PRESENT, SCAN_PAGE_COUNT, SCAN_PAGE_LOCK, SCAN_PAGE_COMPOUND)
+    early = result in (SCAN_PMD_NULL, SCAN_PTE_NON_PRESENT, SCAN_PTE_UFFD_WP)
+    return early or result in (SCAN_PAGE_COUNT, SCAN_PAGE_LOCK, SCAN_PAGE_COMPOUND)
 
 
 @kernel

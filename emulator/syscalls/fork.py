@@ -65,9 +65,11 @@ from emulator.pgtable_types import (
     PAGE_SHIFT,
     PMD_SIZE,
     PSE,
+    PTE_MARKER_UFFD_WP,
     RW,
     SOME_PTE,
     TASK_SIZE,
+    UFFD_WP,
     ZERO_PAGE,
     ZERO_PTE,
 )
@@ -77,7 +79,7 @@ from emulator.policy.pte_ref import entry_changed, pte_lock_pair, pte_put, pte_u
 from emulator.syscalls.mmap import exit_mmap
 from emulator.tables.pgalloc import pmd_alloc, pud_alloc
 from emulator.tables.rcu import cond_resched
-from emulator.uapi import EAGAIN, ECHILD, ENOMEM, VM_DONTCOPY, VM_LOCKED_MASK, VM_UFFD_MISSING, VM_WIPEONFORK
+from emulator.uapi import EAGAIN, ECHILD, ENOMEM, VM_DONTCOPY, VM_LOCKED_MASK, VM_UFFD, VM_WIPEONFORK
 from emulator.watch.lockdep import assert_ptl_held, mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
@@ -115,7 +117,7 @@ def copy_pinned_page(m, cpu, child, entry, addr):
     write_once(m.page.mapping, copy, m.page.mapping[entry >> PAGE_SHIFT] & ~LARGE)  # the same index, the same family
     if DEBUG:
         shadow_own(m, child, copy, addr)
-    return copy << PAGE_SHIFT | entry & (PAGE - 1) & ~(RW | ANON_EXCLUSIVE | ACCESSED)
+    return copy << PAGE_SHIFT | entry & (PAGE - 1) & ~(RW | ANON_EXCLUSIVE | ACCESSED | UFFD_WP)
 
 
 @kernel
@@ -140,13 +142,13 @@ def copy_present_pte(m, cpu, child, pte, addr):
         atomic_add(m.page.mapcount, frame, 1)
     if entry & FILE:
         return entry & ~(ACCESSED | DIRTY)
-    return entry & ~(RW | ANON_EXCLUSIVE | ACCESSED)
+    return entry & ~(RW | ANON_EXCLUSIVE | ACCESSED | UFFD_WP)
 
 
 @kernel
 def copy_nonpresent_pte(m, child, pte, entry):
     """The child's entry for one of the parent's that is neither none nor present, or 0. A page of a file that is being
-    migrated is found again by a fault. Locking: caller must hold both ptls.
+    migrated is found again by a fault, and userfaultfd does not follow. Locking: caller must hold both ptls.
     """
     if is_swap_entry(entry):
         swap_duplicate(m, entry >> PAGE_SHIFT)
@@ -157,7 +159,9 @@ def copy_nonpresent_pte(m, child, pte, entry):
         entry &= ~(MIGRATION_WRITE | ANON_EXCLUSIVE)
         write_once(m.entry, pte, entry)
         atomic_add(m.mm.rss_anon, child, 1)
-    return entry
+    elif entry == PTE_MARKER_UFFD_WP:
+        return 0
+    return entry & ~UFFD_WP
 
 
 @kernel
@@ -272,7 +276,7 @@ def copy_vma_to_child(m, cpu, child, row):
     """
     vma_prepare(m, cpu, child, m.vma.file[row])
     to = vma_dup(m, child, row)
-    m.vma.flags[to] &= ~(VM_LOCKED_MASK | VM_UFFD_MISSING)
+    m.vma.flags[to] &= ~(VM_LOCKED_MASK | VM_UFFD)
     if m.vma.flags[row] & VM_WIPEONFORK:
         m.vma.anon_vma[to] = 0
     if m.vma.anon_vma[to] != 0:

@@ -19,12 +19,12 @@ from emulator.pages.page_alloc import alloc_page, clear_page, put_page
 from emulator.pages.rmap import page_add_new_anon_rmap
 from emulator.pages.rss import add_mm_rss
 from emulator.pgtable import pte_offset
-from emulator.pgtable_types import ANON_PTE, PAGE, PAGE_SHIFT, PTE_MARKER_GUARD, ZERO_PTE
+from emulator.pgtable_types import ANON_PTE, PAGE, PAGE_SHIFT, PTE_MARKER_GUARD, PTE_MARKER_UFFD_WP, ZERO_PTE
 from emulator.policy.pte_alloc import pte_alloc_try_get
 from emulator.policy.pte_ref import entry_changed, pte_lock, pte_put, pte_unlock
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.tables.rcu import cond_resched
-from emulator.uapi import EAGAIN, EEXIST, EINTR, EINVAL, ENOENT, ENOMEM, VM_UFFD_MISSING, VM_WRITE
+from emulator.uapi import EAGAIN, EEXIST, EINTR, EINVAL, ENOENT, ENOMEM, VM_UFFD, VM_WRITE
 from emulator.watch.lockdep import mmap_assert_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.shadow import note_value, shadow_own
@@ -45,19 +45,20 @@ def fill_page(m, mm, frame, addr, value):
 
 
 @kernel
-def replace_guard(m, cpu, pmd, table, pte, entry):
-    """Let a page take the place of a guard, if there is one; True if so.
+def fill_marker(m, cpu, pmd, table, pte, entry):
+    """Let a page take the place of a marker, if there is one; True if so.
 
     Locking: takes and releases ptl; caller must have come to the table.
     """
     if not pte_lock(m, cpu, pmd, table):
         return False
-    guarded = read_once(m.entry, pte) == PTE_MARKER_GUARD
-    if guarded:
+    marker = read_once(m.entry, pte)
+    marked = marker == PTE_MARKER_GUARD or marker == PTE_MARKER_UFFD_WP
+    if marked:
         write_once(m.entry, pte, entry)
-        entry_changed(m, cpu, pmd, table, PTE_MARKER_GUARD, entry, 1)
+        entry_changed(m, cpu, pmd, table, marker, entry, 1)
     pte_unlock(m, cpu, table)
-    return guarded
+    return marked
 
 
 @kernel
@@ -78,7 +79,7 @@ def mfill_atomic_pte(m, cpu, mm, row, pmd, table, addr, value):
         entry = frame << PAGE_SHIFT | ANON_PTE
     pte = pte_offset(table, addr)
     filled = 1
-    if frame == 0 or not replace_guard(m, cpu, pmd, table, pte, entry):
+    if frame == 0 or not fill_marker(m, cpu, pmd, table, pte, entry):
         filled = set_pte(m, cpu, mm, table, pmd, pte, entry)
     if filled != 0:
         add_mm_rss(m, cpu, mm, 1 if frame != 0 else 0)
@@ -128,7 +129,7 @@ def mfill_atomic(m, cpu, mm, start, length, value):
         return -EINVAL
     mmap_read_lock(m, cpu, mm)
     uffd_prepare_anon(m, mm, start)
-    row = uffd_vma(m, mm, start, start + length, VM_UFFD_MISSING)
+    row = uffd_vma(m, mm, start, start + length, VM_UFFD)
     result = -ENOENT
     if row != 0 and value != 0 and m.vma.flags[row] & VM_WRITE == 0:
         result = -EINVAL

@@ -352,7 +352,8 @@ def do_mmap(m, cpu, mm, start, length, flags, backing, how):
         unmap_region(m, cpu, mm, detached, start, end)
     if error == 0:
         error = mmap_region(m, cpu, mm, start, end, flags, file, backing >> 8)
-    if error == 0 and (how & MAP_POPULATE or flags & VM_LOCKED):
+    locked = (flags | m.mm.def_flags[mm]) & VM_LOCKED  # a droppable VMA loses that, but not what it is for here
+    if error == 0 and (how & MAP_POPULATE or locked):
         mmap_write_downgrade(m, cpu, mm)
         mm_populate(m, cpu, mm, start, end)  # what fails there does not matter
         mmap_read_unlock(m, cpu, mm)

@@ -46,7 +46,7 @@ from emulator.uapi import (
     VM_PFNMAP,
     VM_SEALED,
     VM_SHARED,
-    VM_UFFD_MISSING,
+    VM_UFFD,
 )
 from emulator.walks.gup import mm_populate
 from emulator.walks.move_page_tables import move_page_tables
@@ -69,7 +69,7 @@ def copy_vma(m, cpu, mm, row, addr, length, new):
     at = vma_dup(m, mm, row)
     m.vma.start[at] = new
     m.vma.end[at] = new + length
-    m.vma.flags[at] &= ~VM_UFFD_MISSING
+    m.vma.flags[at] &= ~VM_UFFD
     m.vma.pgoff[at] = pgoff
     vma_link(m, cpu, mm, at)
     vma_merge(m, cpu, mm, at)
@@ -100,13 +100,14 @@ def move_vma(m, cpu, mm, row, addr, end, new, new_length, keep):
     if m.mm.vmas[mm] >= MAX_MAP_COUNT - 3 or vmas_short(m, cpu, mm, 3):
         return -ENOMEM
     device = m.vma.flags[row] & VM_PFNMAP
+    watched = m.vma.flags[row] & VM_UFFD != 0
     copy_vma(m, cpu, mm, row, addr, new_length, new)
     if device:
         move_device_vma(m, cpu, mm, addr, new, 0)
     length = end - addr
-    moved = move_page_tables(m, cpu, mm, addr, new, length)
+    moved = move_page_tables(m, cpu, mm, addr, new, length, watched)
     if moved < length:
-        move_page_tables(m, cpu, mm, new, addr, moved)
+        move_page_tables(m, cpu, mm, new, addr, moved, watched)
     if device:
         move_device_vma(m, cpu, mm, addr, new, 1 if moved == length else -1)
     if moved < length:
@@ -183,7 +184,7 @@ def remap_move(m, cpu, mm, addr, end, new, flags):
     while addr < end and row != 0 and m.vma.start[row] < end:
         addr = max(addr, m.vma.start[row])
         until = min(m.vma.end[row], end)
-        if m.vma.flags[row] & VM_UFFD_MISSING and (addr + offset != new or until < end):
+        if m.vma.flags[row] & VM_UFFD and (addr + offset != new or until < end):
             return -EFAULT  # such a VMA moves alone, if at all: vma_multi_allowed
         error = check_prep_vma(m, cpu, mm, addr, until - addr, until - addr, flags)
         if error == 0:

@@ -42,7 +42,7 @@ from emulator.uapi import (
     VM_ACCESS_FLAGS,
     VM_LOCKED,
     VM_PFNMAP,
-    VM_UFFD_MISSING,
+    VM_UFFD,
     VM_WRITE,
 )
 from emulator.watch.lockdep import assert_gather_open, assert_ptl_held, mmap_assert_locked
@@ -185,7 +185,7 @@ def move_pages(m, cpu, mm, src, dst, length):
     mmap_read_lock(m, cpu, mm)
     result = -ENOENT if min(vma_lookup(m, mm, src), vma_lookup(m, mm, dst)) == 0 else -EINVAL
     uffd_prepare_anon(m, mm, dst)
-    row, to = uffd_vma(m, mm, src, src + length, 0), uffd_vma(m, mm, dst, dst + length, VM_UFFD_MISSING)
+    row, to = uffd_vma(m, mm, src, src + length, 0), uffd_vma(m, mm, dst, dst + length, VM_UFFD)
     if row != 0 and to != 0:
         same = (m.vma.flags[row] ^ m.vma.flags[to]) & (VM_ACCESS_FLAGS | VM_LOCKED) == 0
         if same and m.vma.flags[to] & VM_WRITE and not m.vma.flags[row] & VM_PFNMAP:

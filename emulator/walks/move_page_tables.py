@@ -59,11 +59,13 @@ from emulator.pgtable_types import (
     PAGE,
     PAGE_SHIFT,
     PMD_SIZE,
+    PTE_MARKER_UFFD_WP,
     PTRS_PER_PTE,
     PUD_SIZE,
     SOME_PTE,
     SPECIAL,
     TABLE_INSTALLED,
+    UFFD_WP,
     ZERO_PAGE,
     ZERO_PTE,
 )
@@ -120,25 +122,30 @@ def shadow_move_leaf(m, mm, entry, addr, moved):
 
 
 @kernel
-def move_entries(m, cpu, old_pmd, new_pmd, old_table, new_table, old, end, new):
-    """Move the entries of [old, end) of one table to `new` in one; how many. Locking: caller must hold both ptls."""
-    moved = zeros = 0
+def move_entries(m, cpu, old_pmd, new_pmd, old_table, new_table, old, end, new, watched):
+    """Move the entries of [old, end) of one table to `new` in one; how many. What userfaultfd has protected is not so
+    any more. Locking: caller must hold both ptls.
+    """
+    moved = zeros = dropped = 0
     while old < end:
         if read_once(m.entry, pte_offset(old_table, old)) != 0:
             entry = xchg(m.entry, pte_offset(old_table, old), 0)  # the hardware may be setting the dirty bit
             entry_changed(m, cpu, old_pmd, old_table, entry, 0, 1)
-            write_once(m.entry, pte_offset(new_table, new), entry)
+            if watched and entry == PTE_MARKER_UFFD_WP:
+                dropped += 1
+            else:
+                write_once(m.entry, pte_offset(new_table, new), entry & ~UFFD_WP if watched else entry)
             moved += 1
             zeros += is_zero_pfn(entry)
         old += PAGE
         new += PAGE
     entry_changed(m, cpu, new_pmd, new_table, 0, ZERO_PTE, zeros)
-    entry_changed(m, cpu, new_pmd, new_table, 0, SOME_PTE, moved - zeros)
+    entry_changed(m, cpu, new_pmd, new_table, 0, SOME_PTE, moved - zeros - dropped)
     return moved
 
 
 @kernel
-def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
+def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length, watched):
     """Move the entries of [old, old + length) of one table to `new`, in one table: 0, -ENOMEM, or -EAGAIN if a table
     has gone.
 
@@ -166,7 +173,8 @@ def move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, length):
     took(m, cpu, MOVE_ENTRIES)
     if DEBUG:
         shadow_move_range(m, mm, old_table, old, old + length, 0)
-    moved = move_entries(m, cpu, old_pmd, new_pmd, old_table, new_table, old, old + length, new)
+    end = old + length
+    moved = move_entries(m, cpu, old_pmd, new_pmd, old_table, new_table, old, end, new, watched)
     point(m, cpu, MOVED, new_table, moved)
     if moved != 0 and not knob(m.config.mremap_late_flush):
         flush_tlb_mm_range(m, cpu, mm, old, old + length, 0)
@@ -244,19 +252,19 @@ def move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
 
 
 @kernel
-def move_leaf(m, cpu, mm, old_pmd, new_pmd, old):
+def move_leaf(m, cpu, mm, old_pmd, new_pmd, old, watched):
     """Let the leaf at `old_pmd` stand at `new_pmd`, with its table, and flush. Locking: takes both pmd_locks."""
     pmd_lock_pair(m, cpu, old_pmd, new_pmd)
     entry = xchg(m.entry, old_pmd, 0)  # the hardware may be setting the dirty bit
     if entry & FILE == 0:
         pgtable_trans_huge_deposit(m, cpu, mm, new_pmd, pgtable_trans_huge_withdraw(m, cpu, old_pmd))
-    smp_store_release(m.entry, new_pmd, entry)
+    smp_store_release(m.entry, new_pmd, entry & ~UFFD_WP if watched else entry)
     flush_tlb_mm_range(m, cpu, mm, old, old + PMD_SIZE, 0)
     pmd_unlock_pair(m, cpu, old_pmd, new_pmd)
 
 
 @kernel
-def move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
+def move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new, watched):
     """Move a huge page; False if there is none, or something at `new_pmd`. Locking: caller must hold mmap_lock for
     writing; takes and releases the rmap locks, without which a walker may split it.
     """
@@ -268,7 +276,7 @@ def move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
         took(m, cpu, MOVE_HUGE)
         if DEBUG:
             shadow_move_leaf(m, mm, entry, old, 0)
-        move_leaf(m, cpu, mm, old_pmd, new_pmd, old)
+        move_leaf(m, cpu, mm, old_pmd, new_pmd, old, watched)
         if DEBUG:
             shadow_move_leaf(m, mm, entry, new, 1)
     unlock_rmap(m, cpu, mm, old)
@@ -303,10 +311,11 @@ def shadow_move_tables(m, mm, pmds, addr, moved):
 
 
 @kernel
-def move_slice(m, cpu, mm, old, new, left):
+def move_slice(m, cpu, mm, old, new, left, watched):
     """Move what both addresses have of one PTE table each, or a GiB: the bytes moved, 0 to look again, or -ENOMEM.
 
-    The destination gets a PUD table wherever the source has a PMD table, whatever is in it.
+    The destination gets a PUD table wherever the source has a PMD table, whatever is in it. Tables of a VMA that is
+    `watched` by userfaultfd stay: their entries may be protected.
     """
     extent = min(pud_addr_end(old, old + left) - old, pud_addr_end(new, new + left) - new)
     old_pud = pud_lookup(m, mm, old)
@@ -315,7 +324,7 @@ def move_slice(m, cpu, mm, old, new, left):
     new_pud = pud_alloc(m, cpu, mm, new)
     if new_pud < 0:
         return new_pud
-    if extent == PUD_SIZE and move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
+    if extent == PUD_SIZE and not watched and move_normal_pud(m, cpu, mm, old_pud, new_pud, old, new):
         return extent
     extent = min(pmd_addr_end(old, old + left) - old, pmd_addr_end(new, new + left) - new)
     old_pmd = pmd_lookup(m, mm, old)
@@ -325,27 +334,28 @@ def move_slice(m, cpu, mm, old, new, left):
     if new_pmd < 0:
         return new_pmd
     if pmd_trans_huge(read_once(m.entry, old_pmd)):
-        if extent == PMD_SIZE and move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
+        if extent == PMD_SIZE and move_huge_pmd(m, cpu, mm, old_pmd, new_pmd, old, new, watched):
             return extent
         split_huge_pmd(m, cpu, mm, old_pmd, old)
-    if extent == PMD_SIZE and move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
+    if extent == PMD_SIZE and not watched and move_normal_pmd(m, cpu, mm, old_pmd, new_pmd, old, new):
         return extent
-    error = move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, extent)
+    error = move_ptes(m, cpu, mm, old_pmd, new_pmd, old, new, extent, watched)
     if error == -EAGAIN:
         return 0
     return extent if error == 0 else error
 
 
 @kernel
-def move_page_tables(m, cpu, mm, old, new, length):
+def move_page_tables(m, cpu, mm, old, new, length, watched):
     """Move the entries of [old, old + length) to `new`: the bytes moved, fewer than `length` if memory ran out.
+    Userfaultfd has `watched` what is moved, if it has.
 
     Locking: caller must hold mmap_lock for writing.
     """
     mmap_assert_write_locked(m, cpu, mm)
     done = 0
     while done < length:
-        moved = move_slice(m, cpu, mm, old + done, new + done, length - done)
+        moved = move_slice(m, cpu, mm, old + done, new + done, length - done, watched)
         if moved < 0:
             return done
         done += moved

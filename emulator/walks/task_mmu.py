@@ -12,12 +12,14 @@ from emulator.pgtable_types import (
     FILE,
     PAGE_SHIFT,
     PTE_MARKER_GUARD,
+    PTE_MARKER_UFFD_WP,
     RW,
     SOFT_DIRTY,
     SPECIAL,
+    UFFD_WP,
 )
 from emulator.tables.mmu_gather import tlb_remove_tlb_entry
-from emulator.uapi import PM_FILE, PM_GUARD_REGION, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP
+from emulator.uapi import PM_FILE, PM_GUARD_REGION, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP, PM_UFFD_WP
 from emulator.watch.lockdep import assert_gather_open, assert_ptl_held
 
 
@@ -53,9 +55,12 @@ def pagemap_word(entry):
         return 0
     if entry == PTE_MARKER_GUARD:
         return PM_GUARD_REGION | PM_SWAP
+    if entry == PTE_MARKER_UFFD_WP:
+        return PM_UFFD_WP | PM_SWAP
+    word = PM_UFFD_WP if entry & UFFD_WP else 0
     if not pte_present(entry):
-        return PM_SWAP if is_swap_entry(entry) or is_migration_entry(entry) else 0
-    word = entry >> PAGE_SHIFT | PM_PRESENT
+        return word | PM_SWAP if is_swap_entry(entry) or is_migration_entry(entry) else 0
+    word |= entry >> PAGE_SHIFT | PM_PRESENT
     if entry & FILE:
         word |= PM_FILE
     if entry & ANON_EXCLUSIVE:

@@ -65,6 +65,7 @@ PATHS = (
     "fault on a watched page",
     "UFFD_COPY, UFFD_ZEROPAGE",
     "UFFD_MOVE",
+    "UFFD_WRITEPROTECT",
     "mprotect",
     "mremap, entries",
     "mremap, 2 MiB",

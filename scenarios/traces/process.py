@@ -181,6 +181,8 @@ class Footprint:
             self._access(insn.addr, insn.length, PAGE_SIZE, bool(insn.arg))
         elif insn.op == Op.UFFD_REGISTER or insn.op == Op.UFFD_UNREGISTER:
             self.splits += 2
+        elif insn.op == Op.UFFD_WRITEPROTECT and aligned and insn.arg:
+            self._add_tables(insn.addr, end)
         elif insn.op == Op.UFFD_COPY and aligned:
             self._access(insn.addr, insn.length, PAGE_SIZE, insn.arg != 0)
         elif insn.op == Op.UFFD_MOVE and aligned:

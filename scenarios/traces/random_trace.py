@@ -56,7 +56,9 @@ class Generator:
         lines = [f"file {number} {self._file_size()}" for number in FILES]
         lines += [self._mapping() for _ in range(self.rng.randint(1, 3))]
         lines += [self.line() for _ in range(self.rng.randint(4, longest))]
-        used = {word for line in lines for verb, *rest in [line.split()] for word in (verb, *rest[:2])}
+        used = {
+            word for line in lines for verb, *rest in [line.split()] for word in (verb, *rest[:3])
+        }  # in K forkdo VERB
         named = {"mf", "trunc", "punch"} & used
         return lines if named else lines[len(FILES) :]
 
@@ -141,6 +143,8 @@ class Generator:
             return self._words(operand, name)
         if operand == "NUMBER":
             return str(rng.choice(ADVICE))
+        if operand == "ON":
+            return str(rng.choice((0, 1, 1)))
         if operand == "BYTE":
             return str(rng.randint(1, 255))
         if operand == "PAGE":

@@ -40,6 +40,7 @@ def numbers() -> dict[str, str]:
         "N": "a file",
         "PAGE": "a page of a file",
         "BYTE": "what is stored",
+        "ON": "protected, or no longer",
     }
     texts["NUMBER"] = f"advice, not {' or '.join(map(str, DANGEROUS))}"
     return {name: f"{text}, {FIRST.get(name, 0)} to {LIMITS[name]}" for name, text in texts.items()}

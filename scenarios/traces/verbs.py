@@ -54,7 +54,7 @@ MAP_WORDS = {
 MOVE_WORDS = {"0": 0, "may": uapi.MREMAP_MAYMOVE, "fixed": uapi.MREMAP_FIXED, "keep": uapi.MREMAP_DONTUNMAP}
 SYNC_WORDS = {"0": 0, "async": uapi.MS_ASYNC, "inval": uapi.MS_INVALIDATE, "sync": uapi.MS_SYNC}
 LOCK_WORDS = {"current": uapi.MCL_CURRENT, "future": uapi.MCL_FUTURE, "onfault": uapi.MCL_ONFAULT}
-PAGEMAP_WORDS = {"present": PM_PRESENT, "swapped": PM_SWAP, "guard": PM_GUARD_REGION}
+PAGEMAP_WORDS = {"present": PM_PRESENT, "swapped": PM_SWAP, "guard": PM_GUARD_REGION, "protected": uapi.PM_UFFD_WP}
 PROT_WORDS = {name: bits for bits, name in PROT.items()}
 WORDS: dict[str, dict[str, int]] = {  # operands that are words, of which those in MANY may be joined by commas
     "PROT": PROT_WORDS,
@@ -63,10 +63,10 @@ WORDS: dict[str, dict[str, int]] = {  # operands that are words, of which those 
     "SYNCFLAGS": SYNC_WORDS,
     "LOCKFLAGS": LOCK_WORDS,
     "SHARING": {"shared": VM_SHARED, "private": 0},
-    "FOR": {"missing": 0},
+    "FOR": {"missing": uapi.VM_UFFD_MISSING, "wp": uapi.VM_UFFD_WP},
     "WHAT": PAGEMAP_WORDS,
 }
-MANY = ("MAPFLAGS", "MOVEFLAGS", "SYNCFLAGS", "LOCKFLAGS")
+MANY = ("MAPFLAGS", "MOVEFLAGS", "SYNCFLAGS", "LOCKFLAGS", "FOR")
 LENGTHS = ("LEN", "OLD", "NEW")  # up to 2**64 where the kernel gets them; a touch goes as far as user space does
 LOOKS = ("put", "get", "pagemap", "vmas")  # these are no system calls
 LIMITS = {
@@ -76,6 +76,7 @@ LIMITS = {
     "END": 1 << 62,
     "N": 199,
     "BYTE": 255,
+    "ON": 1,
     "PAGE": 1 << 35,
     "NUMBER": (1 << 31) - 1,
 }  # those that are no sizes
@@ -264,8 +265,13 @@ VERBS = {
     "gupwrite": _verb("ID OFF LEN", partial(_access, True), "process_vm_writev on itself", "bytes, or -errno"),
     "uffd": _verb(
         "ID OFF LEN FOR",
-        lambda given: Insn(Op.UFFD_REGISTER, given["at"], given["LEN"], 0, 1),
-        "UFFDIO_REGISTER of missing pages: a fault there is a signal",
+        lambda given: Insn(Op.UFFD_REGISTER, given["at"], given["LEN"], given["FOR"], 1),
+        "UFFDIO_REGISTER of missing pages, or of what uwp protects: a fault for it is a signal",
+    ),
+    "uwp": _verb(
+        "ID OFF LEN ON",
+        lambda given: Insn(Op.UFFD_WRITEPROTECT, given["at"], given["LEN"], 0, given["ON"]),
+        "UFFDIO_WRITEPROTECT; of what is not there as well (UFFD_FEATURE_WP_UNPOPULATED)",
     ),
     "unreg": _verb("ID OFF LEN", _ranged(partial(Insn, Op.UFFD_UNREGISTER)), "UFFDIO_UNREGISTER"),
     "uncopy": _verb(

@@ -59,6 +59,7 @@ from workers.host.host_calls import (
     OP_UFFD_MOVE,
     OP_UFFD_REGISTER,
     OP_UFFD_UNREGISTER,
+    OP_UFFD_WP,
     PID,
     PIDFD_OPEN,
     POLL,
@@ -159,11 +160,11 @@ def execute(words, text, op, addr, length, step, arg, more):
         return reap(words, text)
     if op == OP_EXIT_CHILD:
         return exit_child(words, text, addr)
-    return execute_more(words, text, op, addr, length, arg)
+    return execute_more(words, text, op, addr, length, step, arg)
 
 
 @njit
-def execute_more(words, text, op, addr, length, arg):
+def execute_more(words, text, op, addr, length, step, arg):
     """The rarer instructions: 0 or -errno."""
     if op == OP_MLOCKALL:
         return call(MLOCKALL, arg) if arg else call(MUNLOCKALL)
@@ -183,8 +184,8 @@ def execute_more(words, text, op, addr, length, arg):
         return call(FTRUNCATE, words[FILES + addr], arg * PAGE_SIZE)
     if op == OP_PUNCH_HOLE:
         return call(FALLOCATE, words[FILES + addr], PUNCH_HOLE, arg * PAGE_SIZE, length * PAGE_SIZE)
-    if op == OP_UFFD_REGISTER or op == OP_UFFD_UNREGISTER or op == OP_UFFD_COPY or op == OP_UFFD_MOVE:
-        return userfault(words, text, op, addr, length, arg)
+    if op in (OP_UFFD_REGISTER, OP_UFFD_UNREGISTER, OP_UFFD_COPY, OP_UFFD_MOVE, OP_UFFD_WP):
+        return userfault(words, text, op, addr, length, step, arg)
     return 0 if op in (OP_MARK, OP_FREE_PTES) else -EINVAL  # no kernel of ours has free_ptes
 
 

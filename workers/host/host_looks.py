@@ -8,6 +8,8 @@ from emulator.mm_types import PAGE_SIZE
 from emulator.uapi import (
     EAGAIN,
     ENOENT,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
 )
 from workers.host.host_calls import (
     ACTOR,
@@ -23,6 +25,7 @@ from workers.host.host_calls import (
     OP_UFFD_MOVE,
     OP_UFFD_REGISTER,
     OP_UFFD_UNREGISTER,
+    OP_UFFD_WP,
     OPEN,
     PREAD64,
     PROCESS_VM_READV,
@@ -33,15 +36,16 @@ from workers.host.host_calls import (
     TEXT,
     UFFD,
     UFFD_API,
-    UFFD_FEATURE_MOVE,
-    UFFD_FEATURE_SIGBUS,
+    UFFD_FEATURES,
     UFFD_MISSING,
     UFFD_USER_MODE_ONLY,
+    UFFD_WP,
     UFFDIO_API,
     UFFDIO_COPY,
     UFFDIO_MOVE,
     UFFDIO_REGISTER,
     UFFDIO_UNREGISTER,
+    UFFDIO_WRITEPROTECT,
     UFFDIO_ZEROPAGE,
     USERFAULTFD,
     call,
@@ -142,18 +146,22 @@ def uffd_of(words):
     which = child_word(words[ACTOR], UFFD)
     if words[which] == 0:
         words[which] = call(USERFAULTFD, UFFD_USER_MODE_ONLY)
-        words[IOVECS], words[IOVECS + 1], words[IOVECS + 2] = UFFD_API, UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MOVE, 0
+        words[IOVECS], words[IOVECS + 1], words[IOVECS + 2] = UFFD_API, UFFD_FEATURES, 0
         call(IOCTL, words[which], UFFDIO_API, words.ctypes.data + 8 * IOVECS)
     return words[which]
 
 
 @njit
-def userfault(words, text, op, addr, length, arg):
+def userfault(words, text, op, addr, length, step, arg):
     """One call of userfaultfd: 0 or -errno."""
     fd = uffd_of(words)
     at = words.ctypes.data + 8 * IOVECS
-    words[IOVECS], words[IOVECS + 1], words[IOVECS + 2], words[IOVECS + 3] = addr, length, UFFD_MISSING, 0
+    words[IOVECS], words[IOVECS + 1], words[IOVECS + 2], words[IOVECS + 3] = addr, length, arg, 0
+    if op == OP_UFFD_WP:
+        return call(IOCTL, fd, UFFDIO_WRITEPROTECT, at)
     if op == OP_UFFD_REGISTER:
+        modes = UFFD_WP if step & VM_UFFD_WP else 0
+        words[IOVECS + 2] = modes | (UFFD_MISSING if step == 0 or step & VM_UFFD_MISSING else 0)
         return call(IOCTL, fd, UFFDIO_REGISTER, at)
     if op == OP_UFFD_UNREGISTER:
         return call(IOCTL, fd, UFFDIO_UNREGISTER, at)

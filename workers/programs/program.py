@@ -17,6 +17,7 @@ from emulator.uapi import (
     VM_PFNMAP,
     VM_READ,
     VM_SHARED,
+    VM_UFFD_MISSING,
     VM_WRITE,
     Op,
 )
@@ -273,14 +274,19 @@ def move_charge(addr: int, length: int, group: int) -> Insn:
     return Insn(Op.MOVE_CHARGE, addr, length, arg=group)
 
 
-def uffd_register(addr: int, length: int, patience: int = 0) -> Insn:
-    """Missing pages of a range are for userfaultfd; a fault waits so many microseconds, 0: for ever."""
-    return Insn(Op.UFFD_REGISTER, addr, length, arg=patience)
+def uffd_register(addr: int, length: int, patience: int = 0, what: int = VM_UFFD_MISSING) -> Insn:
+    """A range is for userfaultfd: VM_UFFD flags; a fault waits so many microseconds, 0: for ever."""
+    return Insn(Op.UFFD_REGISTER, addr, length, what, patience)
 
 
 def uffd_unregister(addr: int, length: int) -> Insn:
-    """Missing pages of a range are empty again."""
+    """Missing pages of a range are empty again, and nothing there is protected."""
     return Insn(Op.UFFD_UNREGISTER, addr, length)
+
+
+def uffd_writeprotect(addr: int, length: int, on: bool) -> Insn:
+    """Stores to a range are for userfaultfd, or no longer."""
+    return Insn(Op.UFFD_WRITEPROTECT, addr, length, arg=int(on))
 
 
 def uffd_copy(addr: int, length: int, value: int) -> Insn:

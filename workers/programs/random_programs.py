@@ -30,6 +30,9 @@ from emulator.uapi import (
     MADV_REMOVE,
     MADV_WILLNEED,
     MADV_WIPEONFORK,
+    VM_UFFD,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
 )
 from workers.programs.program import (
     DEVICE_REMOVE,
@@ -80,6 +83,7 @@ from workers.programs.program import (
     uffd_move,
     uffd_register,
     uffd_unregister,
+    uffd_writeprotect,
     uffd_zeropage,
     uprobe,
     writeback,
@@ -285,15 +289,20 @@ class Author:
         return [advise(advice, addr, length), *self.fork(), advise(back, addr, length)]
 
     def userfault(self) -> list[Insn]:
-        """Watch a range with userfaultfd, miss pages there, fill them or move others there; mostly watch no more."""
+        """Watch a range with userfaultfd: miss pages, fill them, move others there, protect them; mostly unregister."""
         addr, length = self.piece()
         fill = self.rng.choice((uffd_copy(addr, length, self.value()), uffd_zeropage(addr, length)))
         move = uffd_move(self.piece()[0], min(length, 16 * PAGE_SIZE), addr)
         body = [dontneed(addr, length), fill, dontneed(addr, length), move, touch(addr, length, value=self.value())]
         body += self.anything() if self.rng.random() < 0.3 else []
+        what = self.rng.choice((VM_UFFD_MISSING, VM_UFFD_WP, VM_UFFD))
+        if what & VM_UFFD_WP:
+            for on in (True, False):
+                piece = self.piece() if self.rng.random() < 0.2 else (addr, length)
+                body.insert(self.rng.randint(0, len(body)), uffd_writeprotect(*piece, on))
         between = [insn for insn in body if self.rng.random() < 0.6]
         again = [uffd_unregister(addr, length)] if self.rng.random() < 0.9 else []
-        return [uffd_register(addr, length, self.rng.choice((1, 100, 400))), *between, *again]
+        return [uffd_register(addr, length, self.rng.choice((1, 100, 400)), what), *between, *again]
 
     def resolve(self) -> list[Insn]:
         """Fill what another CPU may be missing."""

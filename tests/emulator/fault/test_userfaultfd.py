@@ -1,6 +1,6 @@
 """userfaultfd: who misses a page waits, holding nothing; who fills it wakes; a page moves with its reference.
 
-Covers: emulator/syscalls/mfill_atomic, emulator/syscalls/uffd_move
+Covers: emulator/syscalls/mfill_atomic, emulator/syscalls/uffd_move, emulator/syscalls/uffd_register
 """
 
 import pytest

@@ -13,7 +13,7 @@ from scenarios.traces.reference import BEGIN, END, OPERANDS, WIDTH, numbers, ref
 from scenarios.traces.trace import TraceError, parse_text
 from scenarios.traces.verbs import DANGEROUS, VERBS, WORDS
 
-SAMPLES = {"ID": "0", "DSTID": "1", "K": "1", "N": "0", "PAGE": "0", "NUMBER": "4", "BYTE": "1"}
+SAMPLES = {"ID": "0", "DSTID": "1", "K": "1", "N": "0", "PAGE": "0", "NUMBER": "4", "BYTE": "1", "ON": "1"}
 
 
 def sample(verb):
@@ -76,7 +76,7 @@ def test_advice_that_takes_memory_from_the_machine_is_refused(advice):
         (["dontneed 0 0 0x10000000000000000"], "LEN '0x10000000000000000' has more than 64 bits"),
         (["mremap @ 4K"], "ID '@' is not a number"),
         (["touch @ 0x800000000001 4K"], "OFF '0x800000000001' does not fit into user space"),
-        (["uffd 0 0 4K wp"], "FOR 'wp' is no word for it; known: missing"),
+        (["uffd 0 0 4K minor"], "FOR 'minor' is no word for it; known: missing, wp"),
     ],
 )
 def test_a_bad_line_is_refused_by_name(lines, what):
