@@ -162,8 +162,8 @@ LIFE = (
     change(
         "deposit-owner",
         "pgtable_trans_huge_deposit",
-        "m.ptdesc.mm[table] = m.ptnote.lock_mm[table]",
-        "m.ptnote.lock_mm[table]",
+        "    m.ptdesc.mm[table] = mm + 1\n",
+        "",
     ),
     change(
         "sync-one-skipped", "tlb_remove_table_sync_one", "m.cpu.irq_off, other) != 0:", "m.cpu.irq_off, other) > 1:"

@@ -105,10 +105,11 @@ def search(
         verdict.steps += world.count
         now = time.monotonic()
         verdict.seconds = time.process_time() - began
-        if outcome.failed:
+        learned = machine.learn()  # then stores of this execution have overtaken what stood before them
+        if outcome.failed and not learned:
             verdict.word, verdict.failure = "fail", outcome
             return _entered(verdict, strategy)
-        if machine.learn():
+        if learned:
             strategy = fresh()
         elif not strategy.end(world, machine.log):
             verdict.word = strategy.verdict

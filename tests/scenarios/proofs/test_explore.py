@@ -48,6 +48,13 @@ def test_the_story_that_the_document_tells_is_the_one_of_the_command_it_gives():
     assert story in document
 
 
+def test_a_store_to_a_word_not_known_to_be_shared_yet_shows_no_violation():
+    run = explore("claim/two-installs", "--memory", "pso", "--bound", "0", "--executions", "200")
+
+    assert run.returncode == 4, run.stdout
+    assert "inconclusive (budget" in run.stdout
+
+
 def test_with_its_piece_in_place_a_bound_is_proved():
     run = explore("race/advanced-address", "--fixed", "--bound", "1")
 
