@@ -30,7 +30,7 @@ from emulator.uapi import (
     VM_NORESERVE,
     VM_SEALED,
     VM_SHARED,
-    VM_UFFD_MISSING,
+    VM_UFFD,
     VM_WRITE,
 )
 from emulator.walks.gup import populate_private_locked
@@ -88,7 +88,7 @@ def mprotect_fixup(m, cpu, mm, row, start, end, prot):
     if row < 0:
         return -ENOMEM
     locked = before & (VM_WRITE | VM_SHARED | VM_LOCKED_MASK) == VM_LOCKED  # with MLOCK_ONFAULT nothing is brought
-    if locked and flags & (VM_WRITE | VM_UFFD_MISSING) == VM_WRITE:
+    if locked and flags & (VM_WRITE | VM_UFFD) == VM_WRITE:
         populate_private_locked(m, cpu, mm, row, start, end)
     return 0
 

@@ -17,6 +17,7 @@ from workers.programs.program import (
     fork,
     load,
     migrate,
+    mlock,
     mmap,
     mprotect,
     mremap_fixed,
@@ -65,6 +66,13 @@ def test_a_store_that_nobody_lets_pass_is_a_bus_error_and_changes_nothing():
     run = Run([*WATCHED, PROTECT, store(BASE, 8), load(BASE), STOP])
 
     assert (run.signals, run.loaded[0]) == ([(0, "SIGBUS")], 7)
+
+
+def test_locked_pages_that_may_be_written_again_are_not_brought_to_be_written_while_they_are_protected():
+    """mprotect holds mmap_lock for writing, and a fault that waits for userfaultfd lets go of it for reading."""
+    run = Run([*WATCHED, mlock(BASE, SLOT), PROTECT, mprotect(BASE, SLOT, "r"), mprotect(BASE, SLOT, "rw"), STOP])
+
+    assert (run.errors[:-1], run.signals) == ([0] * 7, [])
 
 
 @pytest.mark.parametrize("policy", COUNTING)
