@@ -188,14 +188,14 @@ def starts(figures: dict[str, Figure], record: Record, repeats: int) -> None:
 
 def campaign(figures: dict[str, Figure], record: Record, repeats: int) -> None:
     """Tasks of a second, one after another: by a campaign, and by a loop in a shell."""
-    ptelab = shlex.join([sys.executable, "-m", "scenarios"])
-    task = f"{ptelab} run stress --policy none --seconds 0.5 --seed $seed --json /dev/null"
+    ptelab = [sys.executable, "-m", "scenarios"]
+    task = f"{shlex.join(ptelab)} run stress --policy none --seconds 0.5 --seed $seed --json /dev/null"
     with tempfile.TemporaryDirectory() as folder:
         plan = Path(folder) / "plan.toml"
         seeds = f"0-{TASKS - 1}"
         plan.write_text(f'[[run]]\nscenario = "stress"\npolicy = "none"\nseconds = 0.5\nseed = "{seeds}"\n')
         loop = wall(["sh", "-c", f"for seed in $(seq 0 {TASKS - 1}); do {task}; done"])
-        figures["campaign over a shell loop"].values.append(wall(["sh", "-c", f"{ptelab} campaign {plan}"]) / loop)
+        figures["campaign over a shell loop"].values.append(wall([*ptelab, "campaign", str(plan)]) / loop)
 
 
 def checked_ns(checks: str) -> float:

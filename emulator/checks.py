@@ -300,6 +300,12 @@ def pgtables_bytes(frozen: Frozen) -> int:
     return int(tables[0] + np.count_nonzero(frozen.views["mm"]["pgtables_bytes"] != tables[1:] * PAGE))
 
 
+def in_swap(entries: np.ndarray) -> np.ndarray:
+    """Which entries have their page in swap: is_swap_entry."""
+    found: np.ndarray = entries & (PAGE - 1) & ~UFFD_WP == SWAP_ENTRY
+    return found
+
+
 def rss(frozen: Frozen) -> int:
     """RSS of every mm is the number of its entries that map a frame other than the zero page, files' counted apart."""
     anon = np.zeros(frozen.geometry.mms, np.int64)
@@ -311,7 +317,7 @@ def rss(frozen: Frozen) -> int:
         owners = frozen.views["ptdesc"]["mm"][tables] - 1
         np.add.at(anon, owners, np.count_nonzero(mapped & ~of_file, axis=1))
         np.add.at(file, owners, np.count_nonzero(mapped & of_file, axis=1))
-        np.add.at(swapped, owners, np.count_nonzero(entries & (PAGE - 1) & ~UFFD_WP == SWAP_ENTRY, axis=1))
+        np.add.at(swapped, owners, np.count_nonzero(in_swap(entries), axis=1))
     owners = frozen.views["ptdesc"]["mm"][frozen.leaves[frozen.heads != 0] >> PTRS_SHIFT] - 1
     np.add.at(anon, owners, HPAGE_PMD_NR)
     np.add.at(file, frozen.views["ptdesc"]["mm"][frozen.file_leaves >> PTRS_SHIFT] - 1, HPAGE_PMD_NR)
@@ -422,7 +428,7 @@ def swap(frozen: Frozen) -> int:
     named = np.zeros(geometry.slots + 1, np.int64)  # the last: slots that do not exist
     wrong = 0
     for _, entries in frozen.filled():
-        slots = entries[entries & (PAGE - 1) & ~UFFD_WP == SWAP_ENTRY] >> PAGE_SHIFT
+        slots = entries[in_swap(entries)] >> PAGE_SHIFT
         np.add.at(named, np.where((first <= slots) & (slots < geometry.slots), slots, geometry.slots), 1)
         low = entries & (PRESENT | PROTNONE | MIGRATION_ENTRY | SWAP_ENTRY)
         wrong += int(np.count_nonzero(low == MIGRATION_ENTRY))

@@ -60,7 +60,6 @@ class _Passes(CompilerBase):  # type: ignore[misc]
 _OPTIONS: dict[str, Any] = {
     "pipeline_class": _Passes,
     "error_model": "numpy",
-    "nogil": True,
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
 }

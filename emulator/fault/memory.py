@@ -51,6 +51,7 @@ from emulator.pgtable_types import (
     PAGE,
     PAGE_SHIFT,
     PRESENT,
+    PTE_MARKER_GUARD,
     PTE_MARKER_UFFD_WP,
     RW,
     UFFD_WP,
@@ -168,21 +169,21 @@ def wp_fault(m, cpu):
 
 
 @kernel
-def replace_marker(m, cpu, entry):
-    """Let `entry`, which may be none, take the place of the fault's marker of userfaultfd; True if that is there still.
+def replace_marker(m, cpu, pmd, table, pte, entry, guards):
+    """Let `entry`, which may be none, take the place of a marker of userfaultfd, or of a guard if `guards`; True if one
+    is there.
 
-    Locking: takes and releases ptl; caller must hold mmap_lock and the fault's reference.
+    Locking: takes and releases ptl; caller must have come to the table.
     """
-    pmd, table = m.vmf.pmd[cpu], m.vmf.table[cpu]
     if not pte_lock(m, cpu, pmd, table):
         return False
-    pte = pte_offset(table, m.vmf.addr[cpu])
-    same = read_once(m.entry, pte) == PTE_MARKER_UFFD_WP
-    if same:
+    marker = read_once(m.entry, pte)
+    marked = marker == PTE_MARKER_UFFD_WP or (guards and marker == PTE_MARKER_GUARD)
+    if marked:
         write_once(m.entry, pte, entry)
-        entry_changed(m, cpu, pmd, table, PTE_MARKER_UFFD_WP, entry, 1)
+        entry_changed(m, cpu, pmd, table, marker, entry, 1)
     pte_unlock(m, cpu, table)
-    return same
+    return marked
 
 
 @kernel
@@ -193,18 +194,19 @@ def handle_wp_marker(m, cpu):
     Locking: caller must hold mmap_lock and the fault's reference. Source: handle_pte_marker, do_anonymous_page.
     """
     mm, row, addr = m.vmf.mm[cpu], m.vmf.vma[cpu], m.vmf.addr[cpu]
-    flags = m.vma.flags[row]
+    pmd, table, flags = m.vmf.pmd[cpu], m.vmf.table[cpu], m.vma.flags[row]
+    pte = pte_offset(table, addr)
     if flags & VM_UFFD_WP == 0:
-        if replace_marker(m, cpu, 0):
+        if replace_marker(m, cpu, pmd, table, pte, 0, False):
             m.vmf.table[cpu] = 0
-            pte_put_many(m, cpu, mm, m.vmf.pmd[cpu], addr, 2)
+            pte_put_many(m, cpu, mm, pmd, addr, 2)
         return 0
     if m.vmf.flags[cpu] & FAULT_FLAG_WRITE:
         anon_vma_prepare(m, mm, row)
     if flags & VM_UFFD_MISSING:
         return handle_userfault(m, cpu)
     if m.vmf.flags[cpu] & FAULT_FLAG_WRITE == 0:
-        replace_marker(m, cpu, ZERO_PTE | UFFD_WP)
+        replace_marker(m, cpu, pmd, table, pte, ZERO_PTE | UFFD_WP, False)
         return 0
     frame = alloc_page(m, cpu)
     if frame == 0:
@@ -212,7 +214,7 @@ def handle_wp_marker(m, cpu):
     clear_page(m, frame)
     smp_wmb()  # __SetPageUptodate: the contents before the entry that leads to them
     page_add_new_anon_rmap(m, mm, row, addr, frame)
-    if replace_marker(m, cpu, frame << PAGE_SHIFT | ANON_PTE & ~RW | UFFD_WP):
+    if replace_marker(m, cpu, pmd, table, pte, frame << PAGE_SHIFT | ANON_PTE & ~RW | UFFD_WP, False):
         add_mm_rss(m, cpu, mm, 1)
     else:
         m.page.mapcount[frame] = 0

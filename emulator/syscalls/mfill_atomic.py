@@ -10,18 +10,18 @@
 Source: mfill_atomic, mm/userfaultfd.c.
 """
 
-from emulator.atomic import DEBUG, kernel, memset, read_once, smp_wmb, write_once
+from emulator.atomic import DEBUG, kernel, memset, smp_wmb
 from emulator.bug import stopped
-from emulator.fault.memory import REFERENCE_GIVEN, set_pte
+from emulator.fault.memory import REFERENCE_GIVEN, replace_marker, set_pte
 from emulator.fault.userfaultfd import uffd_prepare_anon, uffd_vma, wake_userfault
 from emulator.locking.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.pages.page_alloc import alloc_page, clear_page, put_page
 from emulator.pages.rmap import page_add_new_anon_rmap
 from emulator.pages.rss import add_mm_rss
 from emulator.pgtable import pte_offset
-from emulator.pgtable_types import ANON_PTE, PAGE, PAGE_SHIFT, PTE_MARKER_GUARD, PTE_MARKER_UFFD_WP, ZERO_PTE
+from emulator.pgtable_types import ANON_PTE, PAGE, PAGE_SHIFT, ZERO_PTE
 from emulator.policy.pte_alloc import pte_alloc_try_get
-from emulator.policy.pte_ref import entry_changed, pte_lock, pte_put, pte_unlock
+from emulator.policy.pte_ref import pte_put
 from emulator.tables.pgalloc import pmd_alloc
 from emulator.tables.rcu import cond_resched
 from emulator.uapi import EAGAIN, EEXIST, EINTR, EINVAL, ENOENT, ENOMEM, VM_UFFD, VM_WRITE
@@ -45,23 +45,6 @@ def fill_page(m, mm, frame, addr, value):
 
 
 @kernel
-def fill_marker(m, cpu, pmd, table, pte, entry):
-    """Let a page take the place of a marker, if there is one; True if so.
-
-    Locking: takes and releases ptl; caller must have come to the table.
-    """
-    if not pte_lock(m, cpu, pmd, table):
-        return False
-    marker = read_once(m.entry, pte)
-    marked = marker == PTE_MARKER_GUARD or marker == PTE_MARKER_UFFD_WP
-    if marked:
-        write_once(m.entry, pte, entry)
-        entry_changed(m, cpu, pmd, table, marker, entry, 1)
-    pte_unlock(m, cpu, table)
-    return marked
-
-
-@kernel
 def mfill_atomic_pte(m, cpu, mm, row, pmd, table, addr, value):
     """Map a fresh page of words `value`, the zero page if that is 0, at `addr` in the VMA at `row`.
 
@@ -79,7 +62,7 @@ def mfill_atomic_pte(m, cpu, mm, row, pmd, table, addr, value):
         entry = frame << PAGE_SHIFT | ANON_PTE
     pte = pte_offset(table, addr)
     filled = 1
-    if frame == 0 or not fill_marker(m, cpu, pmd, table, pte, entry):
+    if frame == 0 or not replace_marker(m, cpu, pmd, table, pte, entry, True):
         filled = set_pte(m, cpu, mm, table, pmd, pte, entry)
     if filled != 0:
         add_mm_rss(m, cpu, mm, 1 if frame != 0 else 0)
