@@ -62,7 +62,7 @@ bench: $(READY) ## measure; make bench BASE=old.json prints the change against a
 bench-scale: $(READY) ## how the cost of an operation grows, some minutes; status 1: an exponent above 1.1 [JSON=] [ARGS=]
 	@$(BIN)/python -m benchmarks.scale $(if $(JSON),--json '$(JSON)') $(ARGS)
 
-mutants: $(READY) ## small changes of the kernel: which are noticed, by whom [SECONDS=5 per mutant] [JSON=] [ARGS=]
+mutants: $(READY) ## small changes of the kernel: which are noticed, by what [SECONDS=5 per mutant] [JSON=] [ARGS=]
 	@$(BIN)/python -m benchmarks.mutants $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json '$(JSON)') $(ARGS)
 
 judge: $(READY) ## ask every outside judge, about an hour: fuzzed input, litmus, mutants, traces [COUNT=1000 tries it out] [JSON=]

@@ -15,13 +15,13 @@ or under the lock that guards them.
     smp_mb()  smp_rmb()  smp_wmb()              barriers
     smp_mb__before_atomic()                     full barriers beside an atomic that has none: atomic_add
     smp_mb__after_atomic()
-    data_race(field, i) -> value                a plain load that may race, and whoever uses the value knows
+    data_race(field, i) -> value                a plain load that may race; the caller can do with any value
     memset(field, i, n, value)                  plain stores to field[i] .. field[i + n - 1]
     or_words(field, i, n) -> value              plain loads of the same, or-ed together
     cpu_relax()                                 in every turn of a spin loop
     sched_yield()                               offer the processor to somebody else
     sleep_on(m, cpu, field, i, value, us)       sleep while field[i] == value, at most `us` microseconds (0: no limit)
-    wake_all(m, field, i)                       wake whoever sleeps on field[i]; write the field first
+    wake_all(m, field, i)                       wake all that sleep on field[i]; write the field first
     now_ns(m, cpu) -> nanoseconds               the clock
     get_cycles(m, cpu) -> cycles                a clock that costs nothing, the same on all CPUs, in a unit of its own
     raise_signal(number)                        send this process a signal

@@ -122,8 +122,8 @@ class Frozen:
         return self.all_entries[table if self.body is None else self.body[table], index & (PTRS_PER_TABLE - 1)]
 
     def filled(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The installed PTE tables but those of which it is known that all entries are none, and their entries: so many
-        at once that the memory they take is bounded."""
+        """The installed PTE tables and their entries, so many at once that the memory they take is bounded. Tables of
+        which it is known that all entries are none are left out."""
         filled = self.live_pte if self.body is None else self.live_pte[self.body[self.live_pte] != 0]
         for at in range(0, len(filled), _CHUNK):
             tables = filled[at : at + _CHUNK]
@@ -205,8 +205,8 @@ def entries_counted(frozen: Frozen) -> int:
 
 
 def percpu_counted(frozen: Frozen) -> int:
-    """Every live PTE table's words on the CPUs and its one word are together the number of its entries, and a bias
-    while its mode says that it is counted on each CPU, or being switched (percpu_ref.py)."""
+    """Every live PTE table's words on the CPUs and its one word add up to the number of its entries. A bias comes on
+    top while its mode says that it is counted on each CPU, or being switched (percpu_ref.py)."""
     words = int(frozen.views["config"]["cpu_words"][0])
     tables, ptdesc = frozen.live_pte, frozen.views["ptdesc"]
     counts = ptdesc["pte_refcount"][tables] - np.where(
@@ -395,8 +395,8 @@ def _addresses(frozen: Frozen, tables: np.ndarray) -> np.ndarray:
 
 
 def page_cache(frozen: Frozen) -> int:
-    """A page in memory lies within its file, or in a large folio that begins there; its frame names it; unless it is
-    dirty the disk has the same words.
+    """A page in memory lies within its file, or in a large folio that begins there, and its frame names it. Unless it
+    is dirty the disk has the same words.
 
     A frame that is mapped as a page of a file is one, of one page; no page is under write-back.
     """
@@ -537,8 +537,8 @@ def bodies(frozen: Frozen) -> int:
 
 
 def huge_pages(frozen: Frozen) -> int:
-    """Every leaf maps an aligned block and lies in one VMA. One of anonymous memory has a table deposited, of its mm,
-    which no other leaf has; one of a file maps a large folio of the page cache, whose frames lie side by side.
+    """Every leaf maps an aligned block and lies in one VMA. One of anonymous memory has a table of its mm deposited,
+    which no other leaf has. One of a file maps a large folio of the page cache, whose frames lie side by side.
     """
     ptdesc = frozen.views["ptdesc"]
     wrong = int(np.count_nonzero(frozen.heads % HPAGE_PMD_NR))

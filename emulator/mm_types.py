@@ -817,31 +817,24 @@ FRAMES, TABLES = 0, 1  # the two zones
 
 @dataclass(frozen=True)
 class Geometry:
-    """How large a machine is; everything the layout of its segment depends on.
-
-    cpus, mms, vmas per mm, insns and records over all CPUs; frames (frame 0 is the zero page) and tables (table 0 is
-    never used) that exist; words of contents per frame; files, how many of them, the last, are in shared memory, pages
-    in each, pages of swap, and pages of files and tables that may be in use before a new PTE table reclaims (0: no
-    limit); words that the policy has on each CPU; bodies, body 0 included, where the entries of tables lie apart from
-    them (0: each table has its own); whether there is room for what the debug build writes.
-    """
+    """How large a machine is; everything the layout of its segment depends on."""
 
     cpus: int = 1
     mms: int = 1
-    vmas: int = 64
-    insns: int = 64
-    records: int = 1
-    frames: int = 4096
-    tables: int = 1024
-    frame_words: int = FRAME_WORDS
+    vmas: int = 64  # per mm
+    insns: int = 64  # of all CPUs together
+    records: int = 1  # of all CPUs together
+    frames: int = 4096  # frame 0, the zero page, included
+    tables: int = 1024  # table 0, which is never used, included
+    frame_words: int = FRAME_WORDS  # of contents per frame
     files: int = 0
-    shmem: int = 0
-    file_pages: int = 64
+    shmem: int = 0  # how many of the files, the last, are in shared memory
+    file_pages: int = 64  # per file
     swap_pages: int = 0
-    memcg_limit: int = 0
-    cpu_words: int = 0
-    bodies: int = 0
-    debug: bool = field(default_factory=engine.debug)
+    memcg_limit: int = 0  # pages of files and tables in use from which on a new PTE table reclaims; 0: no limit
+    cpu_words: int = 0  # of the policy, on each CPU
+    bodies: int = 0  # where the entries of tables lie apart from them, body 0 included; 0: each table has its own
+    debug: bool = field(default_factory=engine.debug)  # is there room for what the debug build writes?
 
     @property
     def slots(self) -> int:

@@ -1,1 +1,1 @@
-"""Small changes of the emulated kernel, built as one program with a switch, and who notices them."""
+"""Small changes of the emulated kernel, built as one program with a switch, and what notices them."""

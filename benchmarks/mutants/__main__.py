@@ -1,4 +1,4 @@
-"""make mutants: which small changes of the kernel are noticed, by whom, how soon.
+"""make mutants: which small changes of the kernel are noticed, by what, how soon.
 
     python -m benchmarks.mutants [--seconds 5] [--kind flushing] [--count 20] [--only NAME,...] [--json FILE]
 
@@ -39,7 +39,7 @@ def chosen(kind: str | None, only: str, count: int, seed: int) -> list[str]:
 
 
 def attacked(name: str, seconds: float, stress_alone: bool) -> Kill:
-    """Who notices a mutant first."""
+    """What notices a mutant first."""
     killed = attack.stress(name, seconds)
     if killed is None and not stress_alone and not MUTANTS[name].equivalent:
         killed = attack.explorer(name) or attack.tests(name)

@@ -1,4 +1,4 @@
-"""Who notices a mutant: the stress, then the tests of the module, then the explorer; each in the copy, with a limit."""
+"""What notices a mutant: stress, then the tests of the module, then the explorer; each in the copy, within a limit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLAIMS = {
 
 @dataclass(frozen=True)
 class Kill:
-    """Who has noticed a mutant, what it said, and after how many seconds; `by` is empty for a survivor."""
+    """What has noticed a mutant, what that said, and after how many seconds; `by` is empty for a survivor."""
 
     by: str = ""
     saw: str = ""

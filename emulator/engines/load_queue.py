@@ -1,17 +1,18 @@
 """Loads out of order: the memory model `arm`, on top of the store buffers of `pso`.
 
-A load of a shared word is a step of a task of its own, one per CPU and word, so the search chooses when it happens:
+A load of a shared word is a step of a task. Each CPU has one such task per word, so the search chooses when the load
+happens:
 
     early   before its instruction: the value is kept, and the load that comes to it takes it, unless something that
             stands before the load has happened since then: then it is dropped, and the load happens again
     late    behind its instruction, until its value is used: a branch, an address and an operand of a
             read-modify-write wait for it, a store of it enters the store buffer and waits there
 
-What stands before a load: earlier acquires; behind smp_rmb all earlier loads; behind smp_mb and full read-modify-writes
-everything; loads that its address depends on; earlier accesses of its CPU to its word. What stands before a store's
-way to memory, besides what pso says: loads that its value, its address or a branch before it depends on; loads of its
-word; before a release all loads. A branch orders no load behind it. Memory is one for all: a store that one CPU sees,
-all do. Plain loads happen where they stand.
+A load waits for earlier acquires, for loads that its address depends on, and for earlier accesses of its CPU to its
+word. Behind smp_rmb it waits for all earlier loads, behind smp_mb and full read-modify-writes for everything. A store
+reaches memory after what pso says and after loads of its word. It also waits for loads that its value, its address or a
+branch before it depends on, a release for all loads. A branch orders no load behind it. Memory is one for all: a store
+that one CPU sees, all do. Plain loads happen where they stand.
 
 Which words a CPU loads, and how often, is learned; a search starts again when it has met more.
 

@@ -9,9 +9,9 @@
     finish_fault: install the table, ptl, set the PTE and count it
     unlock the page
 
-The table is allocated before the page lock. Its allocation may reclaim, reclaim may wait for the write-back of another
-page, and the writer may want this page lock before it submits what it has collected (e4dc3489143f). What the fault has
-in hand is in its row of `m.vmf`, as in struct vm_fault.
+The table is allocated before the page lock. Its allocation may reclaim, and reclaim may wait for the write-back of
+another page. The writer may want this page lock before it submits what it has collected (e4dc3489143f). What the fault
+has in hand is in its row of `m.vmf`, as in struct vm_fault.
 
 Source: do_fault, do_read_fault, do_cow_fault, do_shared_fault, finish_fault and wp_page_shared, mm/memory.c; patch 1.
 """
@@ -83,8 +83,8 @@ def find_page(m, cpu):
 def finish_table(m, cpu):
     """The table to set the PTE in, or 0 to fault again, or -ENOMEM.
 
-    Nothing is allocated here: the page lock is held. A table that was there when the fault looked, and has gone since,
-    makes it begin again, and so does a huge page that has come.
+    Nothing is allocated here: the page lock is held. The fault begins again if the table that it saw has gone since, or
+    if a huge page has come.
     Source: finish_fault; before e4dc3489143f it called pte_alloc.
     """
     while m.vmf.table[cpu] == 0:
@@ -114,8 +114,8 @@ def map_huge(m, cpu):
 
 @kernel
 def map_whole_folio(m, cpu, mm, table, flags):
-    """Map all pages of the large folio that the page of the fault is of, if the VMA has it whole in this table, with no
-    entry there yet; True if done. Locking: caller must hold ptl, and mmap_lock; takes the folio's lock by trylock.
+    """Map all pages of the fault's large folio if the VMA has it whole in this table, with no entry there yet. True if
+    done. Locking: caller must hold ptl, and mmap_lock; takes the folio's lock by trylock.
     """
     assert_ptl_held(m, cpu, table)
     locked = m.vmf.slot[cpu]

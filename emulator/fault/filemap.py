@@ -209,8 +209,8 @@ def any_cached(m, vma, start, end):
 
 @kernel
 def filemap_map_pages(m, cpu, start, end):
-    """Fault-around: map what the page cache has of [start, end) into the fault's table, and of the folios that reach
-    into it all that the VMA and the table have room for. True if the fault has a PTE.
+    """Fault-around: map what the page cache has of [start, end) into the fault's table. Of the folios that reach into
+    that range it maps all that the VMA and the table have room for. True if the fault has a PTE.
 
     Locking: caller must hold mmap_lock; takes and releases ptl, page locks by trylock alone.
     """

@@ -12,9 +12,9 @@
 So either the fault sees the entry, or its sleep ends. Its table may be gone when it comes back, and so may the VMA.
 What it held on to is dropped before mmap_lock is (patch 5; patch 4 does it for pages).
 
-Watched are anonymous VMAs, for missing pages, for stores to what UFFD_WRITEPROTECT has protected, or for both; to take
-the protection away wakes those that wait. The registration says how long a fault may wait. Then it is a SIGBUS, as with
-UFFD_FEATURE_SIGBUS at once; 0 is for ever, as in Linux.
+Anonymous VMAs are watched for missing pages, for stores to what UFFD_WRITEPROTECT has protected, or for both. Taking
+the protection away wakes the CPUs that wait. The registration says how long a fault may wait. Then it is a SIGBUS, as
+with UFFD_FEATURE_SIGBUS at once; 0 is for ever, as in Linux.
 
 Source: fs/userfaultfd.c.
 """
@@ -79,8 +79,8 @@ def wait_for_userfault(m, cpu, mm, seq):
 
 @kernel
 def handle_userfault(m, cpu):
-    """Wait until somebody fills the page of the fault, or lets it be stored to: VM_FAULT_RETRY with mmap_lock dropped,
-    or -EBUS if that took too long the last time.
+    """Wait until another CPU fills the page of the fault, or lets it be stored to. VM_FAULT_RETRY with mmap_lock
+    dropped, or -EBUS if that took too long the last time.
 
     Locking: caller must hold mmap_lock for reading, and the fault's reference.
     """

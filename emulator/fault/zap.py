@@ -143,8 +143,8 @@ def zap_entries(m, cpu, mm, pmd, table, addr, end, details):
 
 @kernel
 def zap_pte_range(m, cpu, mm, pmd, table, addr, end, details):
-    """Clear the entries of [addr, end) in one PTE table, markers only if told to: the address where it stopped, short
-    of `end` if the table has gone. A full gather is flushed.
+    """Clear the entries of [addr, end) in one PTE table, markers only if told to. Returns the address where it stopped,
+    short of `end` if the table has gone. A full gather is flushed.
 
     Locking: takes and releases ptl; caller must have come to the table, and have an open gather.
     """

@@ -4,8 +4,8 @@
     pmd none --a fault, MADV_COLLAPSE--> leaf --split, zap--> pmd none
 
 A fault behind a split finds the pages in the cache, and maps the leaf again, or pages where the VMA no longer covers
-it. The lock of its first page keeps a folio together, from the look at cache.order to the leaf (truncate.py takes it
-apart, into halves, quarters and so on around a hole). Its frames are counted one by one, as those of any block.
+it. The lock of its first page keeps a folio together, from the look at cache.order to the leaf. A hole takes the folio
+apart, into halves, quarters and so on (truncate.py). Its frames are counted one by one, as those of any block.
 
 Source: do_set_pmd, mm/memory.c; __split_huge_pmd_locked, mm/huge_memory.c.
 """
@@ -42,7 +42,8 @@ SPLIT_LEAF = path_number("huge page of a file, split")
 
 @kernel
 def file_leaf_fits(m, row, addr):
-    """True if the VMA at `row` may map a huge page of shared memory at `addr`: it covers the 2 MiB, as the file has it.
+    """True if the VMA at `row` may map a huge page of shared memory at `addr`. The VMA covers the 2 MiB, which
+    are aligned in the file.
 
     Locking: caller must hold mmap_lock. Source: thp_vma_suitable_order.
     """
@@ -98,7 +99,7 @@ def install_file_leaf(m, cpu, mm, row, pmd, head):
 def do_set_pmd(m, cpu, mm, row, pmd, addr, locked):
     """Map the huge page that the page cache has for the 2 MiB of `addr`, if there is one and it fits; True if done.
 
-    Locking: caller must hold mmap_lock, and the page lock of `locked` unless that is negative; the lock of the first
+    Locking: caller must hold mmap_lock, and the page lock of `locked` unless that is negative. The lock of the first
     page is only tried, so a fault that is too late maps a small page.
     """
     mmap_assert_locked(m, cpu, mm)

@@ -360,7 +360,7 @@ def pte_alloc_split(m, cpu, mm, pmd, addr):
 def zap_huge_pmd(m, cpu, mm, pmd, addr):
     """If a leaf stands at `pmd`, clear it, gather its pages, and free the table that was deposited.
 
-    No walker can know that table: collapse waited for those who had found it. Locking: takes and releases pmd_lock;
+    No walker can know that table: collapse waited for those that had found it. Locking: takes and releases pmd_lock;
     caller must hold an open gather and mmap_lock, or that of the file. Source: zap_huge_pmd, zap_deposited_table.
     """
     assert_gather_open(m, cpu)

@@ -1,10 +1,10 @@
 """hugetlbfs: one file of huge pages, mapped shared, and the PMD tables that its mms have in common.
 
-A VMA that covers a whole GiB of the file, at an address that is a multiple of a GiB, needs a PMD table that another mm
-may have already. huge_pmd_share finds that mm by i_mmap and lets its own pud name the same table. pt_share_count says
-how many other puds do. An mm that unmaps or protects the range gives the table up. It clears its pud and has lost
-nothing, a fault brings a table again. The last one keeps it, and then it is a table like any other. When a part of the
-range is unmapped, another VMA may come there.
+A VMA may cover a whole GiB of the file, at an address that is a multiple of a GiB. Such a VMA needs a PMD table that
+another mm may have already. huge_pmd_share finds that mm by i_mmap and lets its own pud name the same table.
+pt_share_count says how many other puds do. An mm that unmaps or protects the range gives the table up. It clears its
+pud and has lost nothing, a fault brings a table again. The last one keeps it, and then it is a table like any other.
+When a part of the range is unmapped, another VMA may come there.
 
     fast GUP of mm A, interrupts off        unmaps in mm A                    mm B
     ================================        ==============                    ====

@@ -8,15 +8,15 @@
     anon_vma lock: no rmap walker
     pmd_lock: clears the pmd              reads the pmd: none
     flush, tables included                                                forgets the table
-    IPI: waits for who has interrupts off reads the old pmd, counts the
+    IPI: waits until interrupts are on    reads the old pmd, counts the
                                             frame, looks again: changed
     every page: is it pinned?
     copies the pages, clears the entries
     pmd_lock: deposits the table, sets the leaf
 
-After the IPI nobody knows the table, so its pages may be copied, and a zap of the leaf may free it at once. Without it
-a fast GUP may pin a page that has been looked at (it must see the pmd gone then: 70cbc3cc78a9), or go on in a table
-that was freed and used again (2ba99c5e0881).
+After the IPI nobody knows the table, so its pages may be copied, and a zap of the leaf may free it at once. Without the
+IPI a fast GUP may pin a page that has been looked at (it must see the pmd gone then: 70cbc3cc78a9). Or it may go on in
+a table that was freed and used again (2ba99c5e0881).
 
 Here MADV_COLLAPSE alone collapses (syscalls/collapse.py); no daemon does by itself.
 
@@ -126,8 +126,8 @@ def collapse_line(m, first, watched):
 
 @kernel
 def collapse_entries(m, table, watched):
-    """SCAN_SUCCEED if the entries of a table are pages that nobody else uses, the zero page, or none; pages, all of
-    them, if userfaultfd has `watched` them.
+    """SCAN_SUCCEED if the entries of a table are pages that nobody else uses, the zero page, or none. All must be pages
+    if userfaultfd has `watched` them.
 
     A page with more users than mappings is pinned. Locking: caller must hold the ptl, or know that nobody else
     can change an entry.

@@ -1,7 +1,7 @@
 """Retract: khugepaged takes the empty PTE tables of a file's ranges out, where nobody counts their users.
 
-    retract                              who walks a table
-    =======                              =================
+    retract                              a walk of the table
+    =======                              ===================
     i_mmap_lock of the file              a fault, madvise: mmap_lock
     mmap_lock for writing, if it is free write-back, truncate: i_mmap_lock
     anon_vma lock                        swap-out, migration: anon_vma lock

@@ -2,9 +2,9 @@
 
 A VMA keeps its row from mmap to munmap; row 0 is no VMA's. Both kinds of node are an array of `place`: how many entries
 there are, then the entries, a first address and a row each. A leaf has up to VMA_LEAF VMAs. The directory has the other
-leaves than the first, which has whatever is lower. So an mm of a few VMAs is one array that is searched, and one of
-65,530 moves a leaf at most when a VMA comes or goes, and the directory when a leaf does. Linux has a maple tree, and
-until 6.1 had a red-black tree with such a list.
+leaves than the first, which has whatever is lower. So an mm of a few VMAs is one array that is searched. In one of
+65,530 a VMA that comes or goes moves a leaf at most, and the directory when a leaf comes or goes. Linux has a maple
+tree, and until 6.1 had a red-black tree with such a list.
 
 Neighbours with equal flags are one VMA, unless both were written to before they met (different anon_vma) or one was
 moved there (pgoff). That border stays, as in Linux.

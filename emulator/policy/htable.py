@@ -18,7 +18,7 @@
 
 Two words say what one says in pte_ref v1: a table may go when the first is 1 and the second 0. No visitor ever fails or
 waits for a freer, and no grace period is needed: to come is to hold the lock. It costs two locks of a hash for each
-visit, and memory that goes back to the process alone until memory is short or the process ends.
+visit. Memory goes back only to the process until memory is short or the process ends.
 
 Adapted. Entries change under Linux's ptl, so their count is plain; illumos has no such lock, but an atomic add and a
 compare-and-exchange of the entry. The hash is of the pmd's place, which stands for (hat, address, level). illumos goes

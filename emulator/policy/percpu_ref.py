@@ -12,14 +12,14 @@
       clears the pmd, flushes the 2 MiB
       drops it; call_rcu(T)
 
-A fault adds to a line of its own alone. The price is a grace period with mmap_lock held for reading, once in a table's
-life: it stays in the mode with one word, for to go back has cost more than it gave (the author). To reach zero does
-nothing. A page-out that takes the last entry leaves an empty table until a visitor sees zero and frees it. Entries are
-counted where they change, so the count is exact under the ptl.
+A fault adds only to a cache line of its CPU. The price is a grace period with mmap_lock held for reading, once in a
+table's life. The table stays in the mode with one word, for going back has cost more than it gave (the author). To
+reach zero does nothing. A page-out that takes the last entry leaves an empty table until a visitor sees zero and frees
+it. Entries are counted where they change, so the count is exact under the ptl.
 
 As posted, a freer does not look whether the pmd names its own table still (D10, knob pmd-recheck-only). A freer that
-goes back to words on each CPU pins the pmd's table again, and goes on with the old one (D12, setting switch_back, knob
-stale-table-after-switch). Here both are mended. Adapted: the call is at the end of the zap of each table, with the
+goes back to words on each CPU pins the pmd's table again. Then it goes on with the old one (D12, setting switch_back,
+knob stale-table-after-switch). Here both are mended. Adapted: the call is at the end of the zap of each table, with the
 zapper's pin for the call's. A second caller does not wait for the first one's grace period, for the last of the two to
 unpin sees zero. MADV_FREE tries only where a zap does.
 

@@ -248,7 +248,7 @@ def entry_changed(m, cpu, pmd, table, old, new, n):
 
 @kernel_inline
 def entry_filled(m, cpu, pmd, table, new):
-    """A fault has made `new` of an entry that was none: True if the fault's reference is the entry's from here on, and
+    """A fault has made `new` of an entry that was none. True if the fault's reference is the entry's from here on, and
     the fault has none to put.
 
     The table may go as soon as ptl is dropped, so the fault must not look at it again. Locking: as entry_changed.
@@ -384,8 +384,8 @@ def pte_table_emptied(m, cpu, table, n):
 
 @kernel_inline
 def pte_table_goes(m, cpu, pmd, table):
-    """A table without entries is taken out, whatever the policy says: GOES_NOW if the caller frees it then, GOES_LATER
-    if the policy does, GOES_ALREADY if that has taken it out.
+    """A table without entries is taken out, whatever the policy says. GOES_NOW if the caller frees it then, GOES_LATER
+    if the policy does, GOES_ALREADY if the policy has taken it out.
 
     Locking: caller must hold what keeps visitors away, and no spinlock.
     """

@@ -17,15 +17,16 @@
 
 References are entries and visitors, as in pte_ref v1; the pmd is a weak one. No fault writes a shared word: a way is a
 table and a delta of this CPU. A zero that was seen may be none, for another CPU may hold back what it has added. So the
-table is looked at again when each CPU has added up since: an epoch is over when each has, between two instructions,
-where it is no visitor. A CPU that comes to a dying table revives it, and the review finds that. A table that somebody
-else takes out (teardown, retract, a zap of a huge page) is freed by its review all the same: its deltas must come in.
+table is looked at again when each CPU has added up since. An epoch is over when each CPU has done so between two
+instructions, where it is no visitor. A CPU that comes to a dying table revives it, and the review finds that. Teardown,
+retract or a zap of a huge page may take a table out. Its review frees it all the same, for its deltas must come in.
 
-A way that is needed for another table is added up at once. Its epoch may end before the table is seen to be dying: it
-is reviewed an epoch later than one of an adding-up (7 + 3, not 7 + 2), which holds its epoch open itself.
+A way that is needed for another table is added up at once. Its epoch may end before the table is seen to be dying. So
+the table is reviewed an epoch later than one of an adding-up (7 + 3, not 7 + 2). An adding-up holds its epoch open
+itself.
 
 Adapted. sv6 has a dying mark in the pointer, a lock in the object and a list of reviews on each core. Here the mark is
-in `policy_word` of the table, which RCU keeps for a CPU that looks at it, the count is atomic, and the one list is the
+in `policy_word` of the table, which RCU keeps for a CPU that looks at it. The count is atomic. The one list is the
 coordinator's, linked by `nr_entries`. An epoch takes a turn of the coordinator (config.tick_us), there 10 ms, and none
 begins while nobody has counted. A CPU at a barrier, or done, has added up and is not waited for; one that sleeps in the
 kernel is. Flushing a delta of zero is left out: in sv6 it tells of a reference that went from core to core and was

@@ -15,15 +15,15 @@
                                       frees T, at once
 
 A wired table stays, so a visitor may let go of all locks between its look at the pmd and its entry. A page-out comes by
-the page, under its lock alone, so nobody can wire T for it: the wait is a grace period made by hand. It never frees a
-table: one that it has emptied waits for the next zap that touches it, and one that has swap entries stays.
+the page and holds only the page's lock, so nobody can wire T for it. The wait is a grace period made by hand. It never
+frees a table: one that it has emptied waits for the next zap that touches it, and one that has swap entries stays.
 
 Adapted. XNU has no ptl: it changes entries by cmpxchg, and its counts apart from them, by atomics. Here entries are
-counted under the ptl with the change (plain_count.py), so the orders of H31, count before flush and flush before
-count, are not told apart: the zap's own flush covers all of T, and its wait any walk that is in T. What is left of H31
-is the wait. XNU holds its lock for the whole of a range removal and of a fault; here a look at a pmd takes it, and a
-CPU that frees a table. Its reclaim steals tables that are not wired; Linux could not get the entries back. The exit of
-an mm leaves tables to free_pgtables. Upper tables go there as well.
+counted under the ptl with the change (plain_count.py). So the two orders of H31, count before flush and flush before
+count, are not told apart. The zap's own flush covers all of T, and its wait any walk that is in T. What is left of H31
+is the wait. XNU holds its lock for the whole of a range removal and of a fault. Here a look at a pmd takes it, and so
+does a CPU that frees a table. Its reclaim steals tables that are not wired; Linux could not get the entries back. The
+exit of an mm leaves tables to free_pgtables. Upper tables go there as well.
 
 Source: pmap_enter_options, pmap_remove_options and pmap_disconnect_options, osfmk/arm/pmap/pmap.c of xnu-11417.
 """

@@ -5,8 +5,8 @@
     a lock, or a gather
       clears the entry
                                                  accesses, and looks: the tables have something else
-      flush: waits for an ack                    takes no interrupt before it has looked who is about to flush:
-    lets go                                        somebody must be, for he waits for this CPU
+      flush: waits for an ack                    takes no interrupt before it has found that CPU's flush:
+    lets go                                        one must be on its way, for it waits for this CPU
 
 So one look at the tables, and then one at the locks, tell a translation that is stale from one that is about to go.
 """

@@ -1,7 +1,9 @@
 """The coordinator: one process, in which the agents take turns, and which sleeps when nobody needs it.
 
+agent                    what it does
+=====                    ============
 flush agent              sends the IPIs of a flush that a CPU has handed over (flush.py)
-policy's agent           if the policy has one (pte_ref.py)
+policy's agent           what the policy leaves to it, if anything (pte_ref.py)
 grace-period agent       ends grace periods, and frees what waited for them (rcu.py)
 """
 
@@ -31,7 +33,7 @@ def coordinator_loop(m, me):
     """All agents, until every CPU has finished and every callback has run. Asleep whenever nobody needs it.
 
     While tables wait for a grace period it looks again every config.tick_us, or at once for a CPU that is out of
-    memory; flush requests wake it. If the last coordinator died, this one begins by clearing up behind it.
+    memory. Flush requests wake it. If the last coordinator died, this one begins by clearing up behind it.
     """
     rcu_recover(m, me)
     while True:

@@ -16,8 +16,8 @@ The lock keeps the upper tables, the pin the PTE table: it may lose its last ent
 then. A dying table is empty: v1 retries, here it is skipped. What the walk has in hand is in this CPU's row of
 `m.pvmw`, as in struct page_vma_mapped_walk. The reference is kept from one call to the next (walk_done drops it).
 
-A walk may be for a run of pages: frames side by side at page indices side by side, as a split leaves of a huge page.
-Where it has been moved to an odd address the run lies in two tables, and each is put for its own entries.
+A walk may be for a run of pages, as a split of a huge page leaves: adjacent frames at adjacent page indices. Where it
+has been moved to an odd address the run lies in two tables, and each is put for its own entries.
 
 Source: page_vma_mapped_walk, mm/page_vma_mapped.c; rmap_walk_anon and rmap_walk_file, mm/rmap.c; patch 5.
 """
@@ -260,7 +260,7 @@ def get_page_at(m, cpu, mm, addr):
 
 @kernel
 def clear_mapped_pte(m, cpu, pte, flush):
-    """Clear the PTE of the walk, and flush it if told to: what it was, or 0 if its page is pinned and it is back.
+    """Clear the PTE of the walk, and flush it if told to. What it was, or 0 if its page is pinned and it is back.
 
     An exclusive page has this PTE, the caller and perhaps the swap cache as its users. Fast GUP counts, then looks at
     the PTE again, here it is the other way round. Locking: caller must hold ptl and a reference on the page.

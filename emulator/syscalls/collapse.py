@@ -13,8 +13,8 @@
 
 Pages that were not there are zeroes. What fails leaves pages unmapped, which the next touch finds in the cache.
 
-Adapted: Linux puts the leaf in with mmap_lock for reading; taking out a table that walkers may be in needs it for
-writing under the policies of 2021, so it is taken so under all.
+Adapted: Linux puts the leaf in with mmap_lock for reading. The policies of 2021 need it for writing to take out a table
+that walkers may be in, so it is taken so under all.
 
 Source: madvise_collapse, hpage_collapse_scan_file, collapse_file and collapse_pte_mapped_thp, mm/khugepaged.c.
 """

@@ -66,7 +66,7 @@ def unmap_mapping_range(m, cpu, file, first, end, even_cows):
 
 @kernel
 def split_orders(m, slot, pages, at):
-    """Note for the `pages` pages from row `slot` on that they are small; or, if `at` is one of them, a half, a quarter
+    """Note for the `pages` pages from row `slot` on that they are small. If `at` is one of them, note a half, a quarter
     and so on, with that one alone in the end. Locking: caller must hold the lock of the first.
     """
     for i in range(pages):
@@ -100,8 +100,8 @@ def split_file_folio(m, cpu, file, pgoff, uniform):
 
 @kernel
 def split_partial_folio(m, cpu, file, pgoff, first, end):
-    """Split the folio that page `pgoff` of a file is of if [first, end) has a part of it, at both borders: what
-    is outside stays large where it can. The first page behind the folio. Source: truncate_inode_partial_folio.
+    """Split the folio of page `pgoff` of a file, at both borders, if [first, end) has a part of it. What is outside
+    stays large where it can. Returns the first page behind the folio. Source: truncate_inode_partial_folio.
     """
     pages = 1 << read_once(m.cache.order, cache_slot(m, file, pgoff))
     begin = pgoff & -pages

@@ -19,8 +19,9 @@ REMOVE, COLLAPSE = 16, 32  # calls, beside the flags of msync
 
 @kernel
 def find_piece(m, cpu, mm, start, end):
-    """What [start, end) maps, as far as its first VMA goes: the end of that, or -ENOMEM if there is none; the file,
-    NO_FILE or GAP; its first page; the VMA's flags.
+    """What [start, end) maps, as far as its first VMA goes.
+
+    Returns the end of that, or -ENOMEM if there is none; the file, NO_FILE or GAP; its first page; the VMA's flags.
 
     Locking: takes and releases mmap_lock for reading.
     """

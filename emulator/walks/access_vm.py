@@ -1,7 +1,8 @@
 """process_vm_readv and process_vm_writev of a process on itself: the kernel loads from pages, or stores to them.
 
-Each page is pinned meanwhile. A page that a child shares is no use to a device that pins it for loads, since a store
-could give it to the child alone. A fault makes a copy first, which stays write-protected (FAULT_FLAG_UNSHARE).
+Each page is pinned during the copy. A page that a child shares is no use to a device that pins it for loads. The next
+store copies the page, and leaves the pinned one to the child. A fault makes a copy first, which stays write-protected
+(FAULT_FLAG_UNSHARE).
 
 Source: process_vm_rw_single_vec, mm/process_vm_access.c; gup_must_unshare, mm/gup.c.
 """

@@ -1,7 +1,7 @@
 """Fast GUP: pin a page of the mm that this CPU runs without any lock, with interrupts off.
 
-    fast GUP                            whoever takes the entry, or the table, away
-    ========                            ===========================================
+    fast GUP                            a CPU that takes the entry, or the table, away
+    ========                            ==============================================
     local_irq_disable()
     reads the pmd                       clears the entry, or the pmd
     reads the entry                     flush: an IPI, which waits

@@ -1,9 +1,10 @@
 """What a CPU does at a named point (debug build).
 
 It writes one line of its trace, stands still if the machine is frozen, and then does what the run asks for. That is a
-random delay (--perturb), waiting until another CPU passes another point (steering, which lays two windows over each
-other), or a signal to itself (--kill, --stall). `point` in interrupts.py takes interrupts on top, as the processor does
-anywhere. `point_noirq` is for where it does not: inside one instruction, in an interrupt, in the coordinator.
+random delay (--perturb), a wait until another CPU passes another point, or a signal to itself (--kill, --stall). Such
+waits are steering: they lay two windows over each other. `point` in interrupts.py takes interrupts on top, as the
+processor does anywhere. `point_noirq` is for where it does not: inside one instruction, in an interrupt, in the
+coordinator.
 """
 
 from emulator.atomic import (

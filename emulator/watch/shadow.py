@@ -3,17 +3,17 @@
 Debug build with --checks online. Five layers, from cheap to exact:
 
 - A translation that was cached carries the generation of its frame or table; one that was freed since is a BUG.
-- A frame notes whose words it holds (page_stored_by: mm, virtual page, CPU; SHARED once two CPUs stored). A word in
-  a frame of another address is a BUG, whatever its value. A frame that fork has shared (FORKED) may be read at its
-  address in any mm, and a store to it is a BUG until COW is broken. One that mremap moves (MOVING) is at two addresses
+- A frame notes whose words it holds (page_stored_by: mm, virtual page, CPU; SHARED once two CPUs stored). A word in a
+  frame of another address is a BUG, whatever its value. A frame that fork has shared (FORKED) may be read at its
+  address in any mm. A store to it is a BUG until COW is broken. One that mremap moves (MOVING) is at two addresses
   until the old one is flushed.
 - A frame has a set of the values stored to it by anybody, kept as 62 bits by a hash. A word outside of it, and not
   zero, is a BUG.
 - A page of a file is shared. What was stored to it is known by the page, in `m.cache`, whatever frame holds it and
-wherever it is mapped. A store finds it dirty, or write-back would miss it. A CPU that alone stored to it reads its word
-back, also after the page has been to the disk. A truncated or punched file is the exception. - Each CPU remembers the
-latest words it stored. Read back from a page that no other CPU stored to, a word must be the same. It may be zero only
-if the page may have been released since, and must be if this CPU released it.
+  wherever it is mapped. A store finds it dirty, or write-back would miss it. A CPU that alone stored to it reads its
+  word back, also after the page has been to the disk. A truncated or punched file is the exception.
+- Each CPU remembers the latest words it stored. Read back from a page that no other CPU stored to, a word must be the
+  same. It may be zero only if the page may have been released since, and must be if this CPU released it.
 """
 
 from emulator.atomic import DEBUG, cmpxchg, kernel, read_once, write_once

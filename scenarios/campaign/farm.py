@@ -1,4 +1,4 @@
-"""The workers of a campaign, those of a cluster of this machine or of a scheduler's: who has room, who is gone.
+"""The workers of a campaign, those of a cluster of this machine or of a scheduler's: which have room, which are gone.
 
 A task is placed on a worker that has processors for it, and waits nowhere else. With a worker that is lost no other
 task is lost. Dask is told never to run a task again that has taken its worker with it.

@@ -2,7 +2,7 @@
 
 CPU 0, migration                       CPU 1, MADV_DONTNEED, free_ptes
 ================                       ===============================
-anon_vma lock: who maps the page?
+anon_vma lock: which VMAs map the page?
 reads the pmd: table T
                                        clears the last entry of T
                                        mmap_lock for writing; T has count 0

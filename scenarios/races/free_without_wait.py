@@ -8,8 +8,8 @@ reads the pmd: table T
                                        clears the last entry of T
                                        the lock of the mm; T is not wired
                                          clears the pmd; flushes
-                                       frees T at once: whoever is in an
-                                         rmap walk was not waited for
+                                       frees T at once, without a wait for
+                                         CPUs in an rmap walk
 takes the ptl of T; T is free, or
   somebody else's
 """

@@ -9,7 +9,7 @@
     pmd_lock: a table is there
     clears the pmd of the new table, which is in use
 
-Only where each CPU that sees zero may free, as in the percpu_ref RFC; in v1 the one who made it zero does.
+Only where each CPU that sees zero may free, as in the percpu_ref RFC; in v1 the CPU that made it zero does.
 """
 
 from scenarios.zoo.bodies import ONE_ENTRY, at_once, walk, zap_then_fault

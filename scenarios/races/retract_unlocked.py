@@ -2,7 +2,7 @@
 
 CPU 0, retract                         CPU 1, write-back
 ==============                         =================
-                                       i_mmap_lock: who maps the page? here, perhaps
+                                       i_mmap_lock: where is the page mapped? here, perhaps
                                        reads the pmd: table T
 mmap_lock for writing
 T is empty: clears the pmd, flushes

@@ -81,7 +81,7 @@ class Operation(NamedTuple):
 
     @property
     def done(self) -> Insn:
-        """What is done, by whomever."""
+        """The last instruction, which does what the operation says."""
         return self.insns[-1]
 
 

@@ -27,7 +27,7 @@ class Step(NamedTuple):
 
 
 class Open(NamedTuple):
-    """What is left at a place of a search: the steps that lead there, who was begun there, who is to be tried."""
+    """What is left at a place of a search: the steps that lead there, the tasks begun there, the tasks to try."""
 
     steps: int
     begun: int

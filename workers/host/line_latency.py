@@ -20,7 +20,7 @@ CHANGED = 1.5  # two probes that differ by more have met two machines
 def probe() -> float | None:
     """Nanoseconds a line takes one way between the first two processors; None if there is one, or no compiler.
 
-    The lowest of some windows, for whoever else runs can only lengthen one.
+    The lowest of some windows, for another program that runs can only lengthen one.
     """
     processors = sorted(os.sched_getaffinity(0))[:2]
     if len(processors) < 2:
