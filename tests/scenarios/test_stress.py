@@ -94,11 +94,15 @@ def test_a_cpu_comes_to_the_rarest_paths_where_another_stands_still(path):
     insn, at = MEETINGS[path]
     again = [advise(MADV_POPULATE_READ, BASE, PAGE), jump(3, 2_000_000), STOP]
     visitor = [mmap(BASE, PAGE), touch(BASE, PAGE), barrier(), *again]
-    programs = [visitor, [barrier(), insn, jump(1, 20_000), STOP]]  # the visitor may be the last to put the table
+    # The visitor may be the last to put the table, and a busy host may let one of the two run alone: hence again.
+    programs = [visitor, [barrier(), insn, jump(1, 20_000), STOP]]
     instruments = Instruments(online=True, stops=(Stop(1, at, 1, 0.2),))
 
-    with at_rest(programs, geometry_for(programs), "refcount", instruments) as views:
-        assert views["path_taken"]["word"][PATHS.index(path)] > 0
+    def times() -> int:
+        with at_rest(programs, geometry_for(programs), "refcount", instruments) as views:
+            return int(views["path_taken"]["word"][PATHS.index(path)])
+
+    assert any(times() > 0 for _ in range(20))
 
 
 @pytest.mark.stress
