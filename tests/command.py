@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 
 from support import ROOT
 
@@ -13,8 +14,8 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PTELAB_BUILD": "plain"}  
 ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # half of a start is parsing, the second time for nothing
 
 
-def ptelab(*arguments: str) -> subprocess.CompletedProcess[str]:
+def ptelab(*arguments: str, environment: Mapping[str, str] = ENVIRONMENT) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=300
+        [*COMMAND, *arguments], capture_output=True, text=True, env=environment, cwd=ROOT, timeout=300
     )

@@ -89,6 +89,17 @@ async def _greeted(scheduler: str, security: Any) -> None:
     (await connect(scheduler, timeout=CONNECT_SECONDS, **security.get_connection_args("client"))).abort()
 
 
+async def _workers_of(client: Any) -> Mapping[str, Any]:
+    """The workers that the scheduler has now, none if it has gone.
+
+    Client.scheduler_info is not asked: a client puts an answer without workers there every two seconds.
+    """
+    try:
+        return (await client.scheduler.identity(n_workers=-1))["workers"] if client.scheduler else {}
+    except OSError:
+        return {}
+
+
 class Farm:
     """Places tasks and tells what came of them."""
 
@@ -123,7 +134,7 @@ class Farm:
         """
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return [], []
-        there = self._client.scheduler_info(n_workers=-1)["workers"]
+        there = self._client.sync(_workers_of, self._client)
         lost: list[Task] = []
         for worker in list(self._workers.values()):
             if worker.is_gone:  # since the last look: what it had begun is told by now

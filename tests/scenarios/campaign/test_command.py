@@ -6,9 +6,11 @@ Covers: scenarios/campaign/farm
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -116,6 +118,55 @@ def test_a_campaign_writes_a_line_per_task_tells_the_verdicts_and_resumes_to_the
     assert re.search(r"campaign: 0 tasks in [\d.]+ s, 3 before; results in", again.stdout)
     assert "again: ptelab explore race/no-flush --schedule " in again.stdout
     assert lines(tmp_path / "plan.jsonl") == made
+
+
+def openssl(folder, *words):
+    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def tls(tmp_path):
+    """The options of a certificate that an authority of our own has signed."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    new = ("req", "-newkey", "rsa:2048", "-nodes")
+    openssl(tmp_path, *new, "-x509", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
+    openssl(tmp_path, *new, "-subj", "/CN=campaign", "-keyout", "me.key", "-out", "me.csr")
+    openssl(tmp_path, "x509", "-req", "-in", "me.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+            "-out", "me.pem")  # fmt: skip
+    files = {"--tls-ca-file": "ca.pem", "--tls-cert": "me.pem", "--tls-key": "me.key"}
+    return [word for option, file in files.items() for word in (option, str(tmp_path / file))]
+
+
+def test_a_scheduler_behind_tls_serves_those_that_its_authority_has_signed_and_loses_no_task(plan, tls, tmp_path):
+    told = tmp_path / "scheduler.json"
+    here = ["--host", "127.0.0.1", "--protocol", "tls", "--no-dashboard", *tls]
+    dask = [sys.executable, "-m", "dask"]
+    quiet = {"cwd": ROOT, "env": ENVIRONMENT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    # A client asks for an answer without workers so often: it must not be taken for workers that have gone.
+    often = {**ENVIRONMENT, "DASK_DISTRIBUTED__CLIENT__SCHEDULER_INFO_INTERVAL": "1ms"}
+    scheduler = subprocess.Popen([*dask, "scheduler", *here, "--port", "0", "--scheduler-file", str(told)], **quiet)
+    try:
+        address = until(lambda: told.exists() and told.read_text() and json.loads(told.read_text())["address"])
+        worker = subprocess.Popen(
+            [*dask, "worker", address, *here, "--nworkers", "1", "--nthreads", "2", "--local-directory", str(tmp_path)],
+            **quiet,
+        )
+        try:
+            words = ["campaign", str(plan(EXPLORE)), "--scheduler", address]
+            run = until(lambda: (run := ptelab(*words, *tls, environment=often)).returncode != 2 and run)
+            stranger = ptelab(*words, "--results", str(tmp_path / "other.jsonl"))
+        finally:
+            worker.terminate()
+            worker.wait()
+    finally:
+        scheduler.terminate()
+        scheduler.wait()
+
+    assert run.returncode == 0, run.stderr
+    assert [verdict for _, verdict in verdicts(tmp_path / "plan.jsonl")] == ["pass", "pass"]
+    assert (stranger.returncode, stranger.stderr.count("\n")) == (2, 1)
+    assert "no scheduler at tls://" in stranger.stderr
 
 
 @STRESS
