@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios.reports.advised import advised_sections
+from scenarios.reports.campaign import campaign_sections
 from scenarios.reports.embedded import DATA_ID
 from scenarios.reports.extra import library
 from scenarios.reports.figures import Plot, style_sheet
@@ -37,7 +38,8 @@ def rows_section(run: Run) -> list[Section]:
     if not keys:
         return []
     if len(keys) <= SHOWN_COLUMNS and len(plain) > 1:
-        table = Table(keys, [[_text_of(row.get(key)) for key in keys] for row in plain])
+        words = [at for at, key in enumerate(keys) if at and isinstance(plain[0].get(key), str)]
+        table = Table(keys, [[_text_of(row.get(key)) for key in keys] for row in plain], words=words)
     elif len(plain) <= SHOWN_COLUMNS:
         names = [str(next(iter(row.values()), "")) for row in plain]
         table = Table([keys[0], *names], [[key, *(_text_of(row.get(key)) for row in plain)] for key in keys[1:]])
@@ -56,6 +58,7 @@ def run_sections(run: Run) -> list[Section]:
         *arena_sections(run),
         *explored_sections(run),
         *advised_sections(run),
+        *campaign_sections(run),
     ]
     if not found and run.scenario != "replay":
         found = rows_section(run)

@@ -135,6 +135,7 @@ def test_markup_in_names_arguments_and_comments_is_text(tmp_path):
         ("replay-none", ["VmPTE over time"]),
         ("advise", ["Page tables of processes", "python3 (29585)"]),
         ("arena", ["The arena as a map", "Checks"]),
+        ("campaign", ["Verdicts of the tasks"]),
         ("explored-deadlock", ["race/pte-alloc-under-page-lock: deadlock"]),
         ("whatif", ["What if this program ran under another design", "Checks"]),
     ],
