@@ -53,6 +53,27 @@ PARAMETERS = {
     "exit": ("error_code",),
     "exit_group": ("error_code",),
 }
+NUMBERS = {  # of x86-64
+    **{
+        2: "open",
+        3: "close",
+        9: "mmap",
+        10: "mprotect",
+        11: "munmap",
+        12: "brk",
+        16: "ioctl",
+        25: "mremap",
+        26: "msync",
+    },
+    **{27: "mincore", 28: "madvise", 29: "shmget", 30: "shmat", 56: "clone", 57: "fork", 58: "vfork", 59: "execve"},
+    **{60: "exit", 67: "shmdt", 77: "ftruncate", 134: "uselib", 149: "mlock", 150: "munlock", 151: "mlockall"},
+    **{152: "munlockall", 206: "io_setup", 207: "io_destroy", 216: "remap_file_pages", 231: "exit_group", 237: "mbind"},
+    **{238: "set_mempolicy", 239: "get_mempolicy", 256: "migrate_pages", 257: "openat", 279: "move_pages"},
+    **{285: "fallocate", 319: "memfd_create", 322: "execveat", 323: "userfaultfd", 324: "membarrier", 325: "mlock2"},
+    **{329: "pkey_mprotect", 330: "pkey_alloc", 331: "pkey_free", 425: "io_uring_setup", 427: "io_uring_register"},
+    **{434: "pidfd_open", 435: "clone3", 440: "process_madvise", 447: "memfd_secret", 448: "process_mrelease"},
+    **{450: "set_mempolicy_home_node", 453: "map_shadow_stack", 462: "mseal"},
+}
 WITHOUT_EFFECT = {  # on mappings and page tables; a page that goes to another node keeps its entry
     *("mincore", "get_mempolicy", "set_mempolicy", "set_mempolicy_home_node", "mbind", "migrate_pages", "move_pages"),
     *("membarrier", "pkey_alloc", "pkey_free", "io_uring_setup", "io_uring_register", "userfaultfd"),
@@ -60,6 +81,7 @@ WITHOUT_EFFECT = {  # on mappings and page tables; a page that goes to another n
 }
 NOT_MODELLED = {"uselib", "syz_clone", "syz_clone3"}
 CREATES = ("fork", "vfork", "clone", "clone2", "clone3")
+NO_RETURN = {*CREATES, *WITHOUT_EFFECT, "munmap", "exit", "exit_group", "execve", "execveat"}  # enough is known without
 
 CLONE_VM, CLONE_VFORK, CLONE_THREAD = 0x100, 0x4000, 0x10000
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 1, 2, 0x10, 0x20

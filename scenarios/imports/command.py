@@ -97,7 +97,9 @@ def _default(inputs: Inputs) -> str:
     """How touches come about if nobody says it."""
     for kind, lines in inputs.files:
         sample = lines.sample()
-        if kind == "perf script" or (kind == "perf trace" and any("fault [" in line for line in sample)):
+        if kind in ("perf script", "ftrace") or (
+            kind == "perf trace" and any("fault [" in line or ":page_fault_" in line for line in sample)
+        ):
             return "none"
     samples = [line for kind, lines in inputs.files if kind == "snapshot" for line in lines.sample()]
     if any(line.startswith("Rss:") for line in samples):

@@ -6,12 +6,12 @@ import heapq
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from scenarios.imports import perf, snapshot, strace, syzkaller
+from scenarios.imports import ftrace, perf_script, perf_trace, snapshot, strace, syzkaller
 from scenarios.imports.account import Account
-from scenarios.imports.calls import SNAPSHOT, Event
+from scenarios.imports.calls import CREATES, SNAPSHOT, Event
 from scenarios.imports.lines import Lines, Unreadable
 
-_KNOWN = "known: strace, perf trace, perf script, /proc/PID/maps and smaps, syzkaller programs"
+_KNOWN = "known: strace, perf trace, perf script, the kernel's trace, /proc/PID/maps and smaps, syzkaller programs"
 _BINARY = 10  # one character in so many is none: perf.data, a core, not a log with strange strings
 _TOGETHER = 86400.0  # seconds: clocks that are further apart are not the same
 
@@ -80,17 +80,20 @@ class Inputs:
                     yield event
                 return
         if len(streams) > 1:
-            self._account.note("the files have no common clock: one is taken after the other")
-        for _, events in streams:
-            yield from events
+            self._account.note(
+                "the files have no common clock: one is taken after the other, a task's where it is made"
+            )
+        yield from _one_after_the_other(
+            [(_task(kind, lines), events) for (kind, lines), (_, events) in zip(run, streams, strict=True)]
+        )
 
     def _reader(self, kind: str, lines: Lines, several: bool) -> Iterable[Event]:
         if kind == "strace":
-            suffix = re.search(r"\.(\d+)(?:\.gz)?$", lines.name)
-            return strace.Strace(lines, self._account, int(suffix[1]) if suffix and several else 0, several)
+            return strace.Strace(lines, self._account, _task(kind, lines) if several else 0, several)
         readers: dict[str, Callable[[Lines, Account], Iterable[Event]]] = {
-            "perf trace": perf.PerfTrace,
-            "perf script": perf.PerfScript,
+            "perf trace": perf_trace.PerfTrace,
+            "perf script": perf_script.PerfScript,
+            "ftrace": ftrace.Ftrace,
             "syzkaller": syzkaller.Syzkaller,
         }
         return readers[kind](lines, self._account)
@@ -101,15 +104,18 @@ def _kind(lines: Lines) -> str:
     sample = lines.sample()
     if sample and sample[0].startswith("PERFILE2"):
         raise Unreadable(f"{lines.name}: what perf record writes; give the output of perf script -i {lines.name}")
+    if ftrace.is_without_tasks(sample) and not ftrace.looks_like(sample):
+        raise Unreadable(f"{lines.name}: {ftrace.WITHOUT_TASKS}")
     strange = sum(line.count("\0") + line.count("\ufffd") for line in sample)
     if strange > sum(map(len, sample)) // _BINARY:
         raise Unreadable(f"{lines.name}: binary data of an unknown tool; {_KNOWN}")
     tests = {
         "snapshot": snapshot.looks_like,
-        "perf trace": perf.looks_like_trace,
+        "perf trace": perf_trace.looks_like,
         "syzkaller": syzkaller.looks_like,
+        "ftrace": ftrace.looks_like,
         "strace": strace.looks_like,
-        "perf script": perf.looks_like_script,
+        "perf script": perf_script.looks_like,
     }
     for kind, test in tests.items():
         if test(sample):
@@ -121,6 +127,31 @@ def _kind(lines: Lines) -> str:
     if strace.is_summary(sample):
         raise Unreadable(f"{lines.name}: {strace.SUMMARY_ONLY}")
     raise Unreadable(f"{lines.name}: of an unknown tool; {_KNOWN}")
+
+
+def _task(kind: str, lines: Lines) -> int:
+    """The task that a file of strace -ff is of, 0 if it is none."""
+    suffix = re.search(r"\.(\d+)(?:\.(?:gz|xz|zst))?$", lines.name) if kind == "strace" else None
+    return int(suffix[1]) if suffix else 0
+
+
+def _one_after_the_other(streams: list[tuple[int, Iterator[Event]]]) -> Iterator[Event]:
+    """All of each stream, that of a task where the task is made."""
+    waiting = dict(enumerate(streams))
+    going: list[Iterator[Event]] = []
+    while going or waiting:
+        if not going:
+            first = min(waiting, key=lambda at: waiting[at][0])  # a task is older than those it makes
+            going.append(waiting.pop(first)[1])
+        event = next(going[-1], None)
+        if event is None:
+            going.pop()
+            continue
+        yield event
+        if event.name in CREATES and event.result:
+            child = next((at for at, (task, _) in waiting.items() if task == event.result), None)
+            if child is not None:
+                going.append(waiting.pop(child)[1])
 
 
 def _snapshot(found: snapshot.Snapshot) -> Event:

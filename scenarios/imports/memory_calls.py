@@ -474,7 +474,7 @@ class MemoryCalls:
             path = event.args.get("filename", event.args.get("uname", ""))
             if path.rstrip('"').endswith("/clear_refs"):
                 raise Left("clear_refs: soft-dirty and accessed bits, which leave no table less")
-            unnamed = event.name.startswith("memfd_")
+            unnamed = event.name.startswith("memfd_") or path[:1].isdecimal()  # the tool shows where it stands alone
             self._fresh += unnamed
             unique = f"{self._fresh}" if unnamed else ""
             memory.files[event.result] = path.strip('"') + unique

@@ -23,7 +23,7 @@ from scenarios.imports.account import Account
 from scenarios.imports.calls import CREATES, NOT_MODELLED, PARAMETERS, SAMPLE, SNAPSHOT, Event
 from scenarios.imports.command import Imported, build
 from scenarios.imports.lines import Lines
-from scenarios.imports.perf import PerfScript
+from scenarios.imports.perf_script import PerfScript
 from scenarios.imports.snapshot import Line, Snapshot
 from scenarios.imports.strace import Strace
 from scenarios.session.errors import UserError

@@ -15,7 +15,9 @@ from scenarios.imports.calls import (
     CREATES,
     ENTER,
     GONE,
+    NO_RETURN,
     NOT_MODELLED,
+    NUMBERS,
     PARAMETERS,
     PLAIN,
     WITHOUT_EFFECT,
@@ -30,20 +32,23 @@ HEAD = re.compile(
     r"\s*(?:> ?)*(?:\[pid +(\d+)(?:<[^>]*>)?\] *|(\d+)(?:<[^>]*>)? +)?"  # who
     r"(?:(\d\d?:\d\d:\d\d(?:\.\d+)?|\d+\.\d+) +)?(?:\(\+ *\d+\.\d+\) +)?"  # when
     r"(?:\[[0-9a-f? ]+\] +)*"  # -i, -n
-    r"(?:([a-z_][a-z_0-9]*)\(|(<\.\.\. )|(\+\+\+ |--- ))"  # what
+    r"(?:([a-z_][a-z_0-9]*|SYS_\d+)\(|(<\.\.\. )|(\+\+\+ |--- ))"  # what
 )
+_NUMBERED = re.compile(r"syscall_0x([0-9a-f]+)|SYS_(\d+)")
 _TOOK = re.compile(r" <(\d+\.\d+)>$")
-_RESUMED = re.compile(r"([a-z_0-9]+) resumed> ?")
+_RESUMED = re.compile(r"(\w+) resumed> ?")
 _END = re.compile(r"(.*)\)\s+= (-?(?:0x[0-9a-f]+|\d+)|\?)(.*)", re.S)
 _ERRNO = re.compile(r" (E[A-Z0-9]+)\b")
 _ATTACHED = re.compile(r"(?:strace: )?Process (\d+) attached(?: \(waiting for parent\))?\s*$")
 _CHATTER = re.compile(
     r"\s*(?:> ?)*(?:strace: |\[ Process PID=|Process \d+ (?:attached|detached|resumed|suspended)| > \S|\[UNFINISHED|"
-    r"umovestr:|ptrace_|<detached|$)"
+    r"umovestr:|ptrace_|<detached|\)\s+= -?\d|\| [0-9a-f]{5} |$)"
 )
 _SUMMARY = re.compile(r"\s*(?:% time\s+seconds|-{4,}\s+-{4,}|\d+\.\d\d\s+\d+\.\d+\s)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_UNFINISHED = ("<unfinished ...>", "<detached ...>")
+_UNFINISHED = " <unfinished ...>"
+_BROKEN_OFF = re.compile(r"<(?:unfinished \.\.\.|detached \.\.\.|ptrace\(\w+\):[^>]*|pid changed to [^>]*)>$")
+_SUPERSEDED = re.compile(r"superseded by execve in pid (\d+)")
 _RELATIVE = 1e8  # a stamp below it, not of a day, is the time since the line before
 _WANTED = {*PARAMETERS, *WITHOUT_EFFECT, *NOT_MODELLED, *CREATES}
 _ENTERED = {*CREATES, "munmap", "exit", "exit_group"}  # what matters when it begins
@@ -51,7 +56,7 @@ _USERFAULT = "UFFDIO_"
 _PLAIN = frozenset(("madvise", "mprotect", "munmap", "mmap", "brk"))  # most of what allocators do
 _event = tuple.__new__
 _DONE = Event("done", "", 0, None, 0)
-SUMMARY_ONLY = "a summary of strace -c counts calls, and has none"
+SUMMARY_ONLY = "a summary of strace -c or perf trace -s counts calls, and has none"
 
 
 def looks_like(lines: list[str]) -> bool:
@@ -62,6 +67,14 @@ def looks_like(lines: list[str]) -> bool:
 def is_summary(lines: list[str]) -> bool:
     """True if the lines are what strace -c prints."""
     return any(_SUMMARY.match(line) for line in lines)
+
+
+def _named(name: str) -> str:
+    """The name of a call, though this strace does not know it, or an old one writes it otherwise."""
+    if name == "_exit":
+        return "exit"
+    found = _NUMBERED.fullmatch(name)
+    return NUMBERS.get(int(found[1] or found[2], 16 if found[1] else 10), name) if found else name
 
 
 class Clock:
@@ -126,6 +139,7 @@ class Strace:
                     self._strange(line, line_number)
                     continue
                 who, bare, stamp, name, resumed, mark = found.groups()
+                name = _named(name) if name else None
                 if name is not None and (name not in wanted or (name == "ioctl" and _USERFAULT not in line)):
                     others[name] += 1
                     if stamp is not None and not self._clock.absolute:
@@ -142,7 +156,7 @@ class Strace:
                     tid = self._meet(tid)
                 rest = line[found.end() :]
                 if name is not None:
-                    if rest.endswith(_UNFINISHED):
+                    if rest[-1:] == ">" and _BROKEN_OFF.search(rest):
                         self._begin(tid, name, rest, line_number, began)
                         if name in _ENTERED:
                             yield self._event(ENTER, line_number, began, tid, name, self._open[tid][1])
@@ -155,11 +169,15 @@ class Strace:
                 elif mark == "+++ ":
                     self._open.pop(tid, None)
                     account.understood += 1
-                    if not rest.startswith("superseded"):
+                    if (taken := _SUPERSEDED.match(rest)) and int(taken[1]) in self._open:
+                        self._open[tid] = self._open.pop(int(taken[1]))  # exec has the number of its process
+                    elif not taken:
                         yield Event(GONE, self._source, line_number, began, tid)
                 else:
                     others["a signal"] += 1
             account.lines += len(block)
+        for name, _, begun, _ in self._open.values():
+            self._unreturned(name, begun)
         if self._summary and not account.understood:
             account.note(f"{self._source}: {SUMMARY_ONLY}")
 
@@ -204,7 +222,7 @@ class Strace:
                 begun = None if self._unnumbered else self._open.get(tid)
                 if begun is None or begun[0] != name:
                     return None
-            elif not closed and (name in _ENTERED or not result.endswith(_UNFINISHED[0])):
+            elif not closed and (name in _ENTERED or not result.endswith(_UNFINISHED)):
                 return None
             value = 0
             if closed:
@@ -257,7 +275,14 @@ class Strace:
 
     def _begin(self, tid: int, name: str, rest: str, line_number: int, began: float | None) -> None:
         """The first half of a call, which does nothing yet."""
+        if tid in self._open:
+            self._unreturned(self._open[tid][0], self._open[tid][2])
         self._open[tid] = (name, rest[: rest.rindex("<")].rstrip(), line_number, began)
+
+    def _unreturned(self, name: str, line_number: int) -> None:
+        """A call has no second half."""
+        if name not in NO_RETURN:
+            self._account.leave_out(f"{name}, whose end is not in the log", f"{self._source}:{line_number}")
 
     def _meet(self, tid: int) -> int:
         """Who a number is: a child that is attached or being made, else the task that had none so far."""
@@ -274,7 +299,8 @@ class Strace:
                 return line_number / 1e6
             if stamp is None:
                 return None
-        return self._clock.read(stamp)
+        now = self._clock.read(stamp)
+        return now if self._clock.absolute or not self._several else None  # each file of -r begins at 0
 
     def _mended(self, line: str) -> str:
         """A line without colours; one that was torn by a message of strace's, put together again."""
@@ -304,7 +330,7 @@ class Strace:
         if found is None:
             self._account.refuse(f"{self._source}:{line_number}", f"not a line of strace's: {rest[:40]!a}")
             return None
-        name = found[1]
+        name = _named(found[1])
         if name not in _WANTED:
             self._account.others[name] += 1
             self._open.pop(tid, None)
@@ -353,6 +379,8 @@ class Strace:
         words = split(operands)
         if name in CREATES:
             args = {"clone_flags": operands}
+            if kind == CALL and result.isdecimal():
+                self._met.add(int(result))
         elif len(words) == 1 and name.endswith("mmap") and operands.startswith("{"):
             args = dict(zip(PARAMETERS[name], split(operands[1:-1]), strict=False))
         else:

@@ -114,6 +114,18 @@ def test_files_without_a_common_clock_are_taken_one_after_the_other_and_that_is_
     assert any("no common clock" in text for text in found.account.notes)
 
 
+@pytest.mark.parametrize("stamp", ["", "     0.000100 "])
+def test_without_a_common_clock_a_task_is_taken_where_it_is_made(tmp_path, stamp):
+    first = f"mmap(NULL, 8192, {RW}) = 0x7f0000000000\nfork() = 10\nmadvise(0x7f0000000000, 4096, MADV_FREE) = 0\n"
+    files = [
+        log(tmp_path, name, "".join(stamp + line for line in text.splitlines(keepends=True)))
+        for name, text in (("log.10", "munmap(0x7f0000000000, 8192) = 0\n+++ exited with 0 +++\n"), ("log.9", first))
+    ]
+    lines, found = lines_of(tmp_path, *files)
+    assert [line.split()[0] for line in lines] == ["mm", "fork", "in", "exit", "free"]
+    assert any("no common clock" in text for text in found.account.notes)
+
+
 def test_the_command_says_what_it_understood_and_strict_fails_on_the_rest(tmp_path):
     good = log(tmp_path, "good", f"mmap(NULL, 8192, {RW}) = 0x7f0000000000\n" * 3)
     bad = log(tmp_path, "bad", f'mmap(NULL, 8192, {RW}) = 0x7f0000000000\nuselib("x") = 3\n???\n')

@@ -163,6 +163,46 @@ def test_a_call_that_failed_says_so(tmp_path, end, failed):
     assert event.failed == failed
 
 
+def test_a_task_that_execs_has_the_number_of_its_process(tmp_path):
+    text = '9 execve("/bin/true", ["true"], 0x7ffd /* 3 vars */ <unfinished ...>\n'
+    text += "7 <... wait4 resumed> <unfinished ...>) = ?\n"
+    text += "7 +++ superseded by execve in pid 9 +++\n7 <... execve resumed>) = 0\n"
+    events, account = read(tmp_path, text)
+    assert [(event.name, event.tid, event.result) for event in events] == [("execve", 7, 0)]
+    assert account.left_out == 0
+
+
+def test_calls_that_this_strace_did_not_know_have_their_names(tmp_path):
+    text = "1 syscall_0x1b3(0x7ffd5c5d5b40, 0x58, 0x7f6c, 0x8, 0x7f6d, 0x7ffd) = 42\n42 _exit(0) = ?\n"
+    text += "1 SYS_28(0x7f0000200000, 0x1000, 0x4, 0, 0, 0) = 0\n"
+    events, account = read(tmp_path, text)
+    assert [(event.name, event.tid) for event in events] == [("clone3", 1), ("exit", 42), ("madvise", 1)]
+    assert (events[2].args["len_in"], account.left_out) == ("0x1000", 0)
+
+
+@pytest.mark.parametrize(
+    "end", ["<unfinished ...>", "<detached ...>", "<ptrace(SYSCALL):No such process>", "<pid changed to 9 ...>"]
+)
+def test_a_call_that_does_not_return_is_counted(tmp_path, end):
+    events, account = read(tmp_path, f"1 madvise(0x7f0000200000, 4096, MADV_DONTNEED {end}\n")
+    assert (events, list(account.not_modelled)) == ([], ["madvise, whose end is not in the log"])
+    assert account.malformed == 0
+    events, account = read(tmp_path, f"1 munmap(0x7f0000200000, 4096 {end}\n")
+    assert ([event.name for event in events], account.left_out) == (["munmap"], 0)
+
+
+def test_a_call_without_an_end_is_counted_when_its_task_begins_another(tmp_path):
+    begin = "1 madvise(0x7f0000200000, 4096, MADV_DONTNEED <unfinished ...>\n"
+    events, account = read(tmp_path, begin + begin + "1 <... madvise resumed>) = 0\n")
+    assert (len(events), account.left_out) == (1, 1)
+
+
+def test_what_a_program_reads_or_prints_between_the_lines_is_not_malformed(tmp_path):
+    text = '1 read(3, "ELF", 3) = 3\n | 00000  7f 45 4c                   .EL |\n1 write(2, "x\\n", 2x\n) = 2\n'
+    _, account = read(tmp_path, text)
+    assert (account.malformed, account.others) == (0, {"read": 1, "write": 1})
+
+
 def test_what_cannot_be_read_is_named_by_its_line(tmp_path):
     _, account = read(
         tmp_path, "1 brk(NULL) = 0x1000\nhello world\n1 madvise(0x1000, 4096, MADV_DONTNEED\n1 brk(NULL) = 0x1000\n"
@@ -184,6 +224,8 @@ def test_the_first_task_keeps_its_lines_when_a_child_was_made_in_one_line(tmp_pa
     )
     events, _ = read(tmp_path, text)
     assert [event.tid for event in events] == [0, 0, 6]
+    quiet, _ = read(tmp_path, "fork() = 6\n[pid  6] brk(NULL) = 0x55f0f86aa000\n[pid  5] brk(NULL) = 0x55f0f86a9000\n")
+    assert [event.tid for event in quiet] == [0, 6, 0]  # -q says of no task that it is attached
 
 
 def test_a_line_of_another_call_that_a_message_tore_is_no_loss(tmp_path):
@@ -193,12 +235,14 @@ def test_a_line_of_another_call_that_a_message_tore_is_no_loss(tmp_path):
 
 
 def test_relative_stamps_add_up_and_midnight_goes_on(tmp_path):
-    relative, _ = read(tmp_path, "0.5 brk(NULL) = 0x1000\n0.25 brk(NULL) = 0x1000\n", several=True)
+    relative, _ = read(tmp_path, "0.5 brk(NULL) = 0x1000\n0.25 brk(NULL) = 0x1000\n")
     assert [event.time for event in relative] == [0.5, 0.75]
     text = "0.5 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 3</x>, 0) = 0x1000\n"
     text += "0.25 madvise(0x1000, 4096, 4 <unfinished ...>\n"
-    relative, _ = read(tmp_path, f"{text}0.1 getpid() = 1\n0.2 getpid() = 1\n1.0 brk(NULL) = 0x1000\n", several=True)
+    relative, _ = read(tmp_path, f"{text}0.1 getpid() = 1\n0.2 getpid() = 1\n1.0 brk(NULL) = 0x1000\n")
     assert [event.time for event in relative] == pytest.approx([0.5, 2.05])
+    beside, _ = read(tmp_path, "0.5 brk(NULL) = 0x1000\n", several=True)
+    assert beside[0].time is None  # each file begins at 0
     night, _ = read(tmp_path, "23:59:59 brk(NULL) = 0x1000\n00:00:01 brk(NULL) = 0x1000\n", several=True)
     assert [event.time for event in night] == [86399, 86401]
 

@@ -1,14 +1,19 @@
-"""What perf trace and perf script write, as calls and touches; what they lost is said."""
+"""What perf trace and perf script write, as calls and touches; what they lost is said.
+
+Covers: scenarios/imports/perf_trace, scenarios/imports/points, scenarios/imports/reader
+"""
 
 import re
 
 import pytest
 
+from scenarios.imports import perf_trace
 from scenarios.imports.account import Account
 from scenarios.imports.calls import CALL, FAULT, GONE, MAPPED
 from scenarios.imports.command import import_files
 from scenarios.imports.lines import Lines
-from scenarios.imports.perf import PerfScript, looks_like_script, looks_like_trace
+from scenarios.imports.perf_script import PerfScript, looks_like
+from scenarios.imports.perf_trace import PerfTrace
 
 CALLS = """\
          ? (         ): python3/5929  ... [continued]: execve())                    = 0
@@ -42,7 +47,7 @@ def imported(tmp_path, text, touch=None):
 
 
 def test_perf_trace_has_calls_and_faults_in_one(tmp_path):
-    assert looks_like_trace(CALLS.splitlines())
+    assert perf_trace.looks_like(CALLS.splitlines())
     lines, found = imported(tmp_path, CALLS)
     assert lines == [
         "mm @ 0x2000 0x7fbc4ca7f000 rw",
@@ -96,7 +101,7 @@ SCRIPT = """\
 
 
 def test_perf_script_has_what_exec_maps_threads_processes_and_faults(tmp_path):
-    assert looks_like_script(SCRIPT.splitlines())
+    assert looks_like(SCRIPT.splitlines())
     lines, found = imported(tmp_path, SCRIPT)
     assert lines == [
         "file 0 0x6000",
@@ -125,6 +130,94 @@ def test_perf_script_has_what_exec_maps_threads_processes_and_faults(tmp_path):
 def test_samples_of_page_faults_have_an_address(tmp_path, line, tid, address):
     (event,), _ = read(tmp_path, line + "\n", PerfScript)
     assert (event.kind, event.tid, event.args["address"]) == (FAULT, tid, address)
+
+
+POINTS = """\
+ mmap 5 1618.1: syscalls:sys_enter_mmap: addr: 0x0, len: 0x1000, prot: 0x3, flags: 0x22, fd: 0xffffffff, off: 0x0
+ mmap 5 1618.2: syscalls:sys_exit_mmap: 0x7f0000000000
+ mmap 5 1618.3: exceptions:page_fault_user: address=0x7f0000000010 ip=0x1 error_code=0x6
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("misc", ("mmap 5 ", "mmap 5 [001] K      ")),
+        ("pid and tid", ("mmap 5 ", "mmap 5/5 [001] ")),
+        ("no comm", (" mmap 5 ", "5 ")),
+        ("a comm of two words", (" mmap 5 ", " a 1 b 5 ")),
+        ("no time", (r" 1618\.\d: ", "  ")),
+        ("nanoseconds", (r"(1618\.\d)", r"\g<1>00000123")),
+        ("a period", (r"(1618\.\d): ", r"\1:          1 ")),
+        ("the instruction's symbol", ("$", " ffffffff8225fe40 exc_page_fault")),
+        ("a call chain", ("$", "\n\t   1cbd1 dl_main+0xc11 (/lib/ld.so)\n\t   1a34f main (/x)\n")),
+    ],
+)
+def test_fields_that_perf_script_adds_or_leaves_out_change_nothing(tmp_path, what, change):
+    text = re.sub(*change, POINTS, flags=re.M)
+    lines, found = imported(tmp_path, text)
+    assert lines == ["mm @ 0x1000 0x7f0000000000 rw", "touch @ 0x7f0000000000 0x1000"]
+    assert found.account.whole
+
+
+def test_stamps_of_deltatime_add_up(tmp_path):
+    text = "".join(f" x 5 0.{at}: exceptions:page_fault_user: address=0x7f0000000010\n" for at in (5, 3, 4, 1))
+    events, _ = read(tmp_path, text, PerfScript)
+    assert [round(event.time, 1) for event in events] == [0.5, 0.8, 1.2, 1.3]
+
+
+def test_calls_by_number_have_the_names_of_x86_64_and_that_is_said(tmp_path):
+    text = " x 5 1.1: raw_syscalls:sys_enter: NR 28 (7f0000000000, 1000, 4, 0, 0, 0)\n"
+    text += " x 5 1.2: raw_syscalls:sys_exit: NR 28 = 0\n x 5 1.3: raw_syscalls:sys_enter: NR 0 (3, 0, 0, 0, 0, 0)\n"
+    events, account = read(tmp_path, text, PerfScript)
+    wanted = {"start": "0x7f0000000000", "len_in": "0x1000", "behavior": "0x4"}
+    assert [(event.name, event.args, event.result) for event in events if event.kind == CALL] == [
+        ("madvise", wanted, 0)
+    ]
+    assert (account.others, account.notes != []) == ({"system call 0": 1}, True)
+
+
+def test_a_sample_of_one_address_is_of_the_page_if_a_call_chain_is_below_it(tmp_path):
+    chain = "x 5 1.1:     page-faults:     7fb77dc4f910 rfv.9+0x0 (/lib/ld.so)\n\t           1ba07 _dl_start\n\n"
+    plain = "x 5 1.2:     page-faults:     7fb77dc4f911 rfv.9+0x0 (/lib/ld.so)\n"
+    both = "x 5 1.3:     page-faults:     7fb77dc4f912 [unknown] (//anon)     7f74c99d2f0b main (/x)\n"
+    events, account = read(tmp_path, chain + plain + both + plain, PerfScript)
+    assert [event.args["address"][-1] for event in events] == ["0", "2"]
+    assert account.not_modelled["a page fault without its address (perf script -F +addr)"][0] == 2
+
+
+def test_perf_trace_has_tracepoints_chains_and_summaries_too(tmp_path):
+    text = """\
+     0.249 x/5 syscalls:sys_enter_mmap(len: 8192, prot: READ|WRITE, flags: PRIVATE|ANONYMOUS)
+     0.259 x/5 syscalls:sys_exit_mmap(__syscall_nr: 9, ret: 139637976727552)
+                                       elf_load ([kernel.kallsyms])
+     0.265 x/5 exceptions:page_fault_user(address: 0x7f0000001008, ip: 140188364948030, error_code: 6)
+     0.270 x/5 sched:sched_process_exec(filename: "/bin/x", pid: 5, old_pid: 5)
+     0.275 x/5 raw_syscalls:sys_enter(id: 12, args: 140172971923076)
+     0.280 ( 0.000 ms): x/5 minfault [/lib/a.so@f+0x1] => /lib/a.so@main+0x0 (d.)
+Summary of events:
+
+   syscall            calls  errors  total
+"""
+    lines, found = imported(tmp_path, text)
+    assert lines == [
+        "mm @ 0x2000 0x7f0000000000 rw",
+        "touch @ 0x7f0000001000 0x1000",
+        "munmap @ 0x7f0000000000 0x2000",
+    ]
+    assert (found.touch, found.account.malformed, len(found.account.not_modelled)) == ("none", 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("reader", "text"),
+    [
+        (PerfScript, " x 1 [0] 1.5: syscalls:sys_enter_madvise: start: 0x1, len_in: 0x1000, behavior: 0x4\n" * 2),
+        (PerfTrace, "     1.000 ( 0.016 ms): x/1 madvise(start: 0x1, len_in: 1, behavior: FREE) ...\n" * 2),
+    ],
+)
+def test_a_call_whose_end_is_not_in_the_log_is_counted(tmp_path, reader, text):
+    _, account = read(tmp_path, text, reader)
+    assert account.not_modelled["madvise, whose end is not in the log"][0] == 2
 
 
 def test_samples_without_an_address_are_counted(tmp_path):
@@ -210,15 +303,6 @@ def test_operands_without_names_and_points_without_a_duration_are_read_as_well(t
         "dontneed @ 0x7f5d4586c000 0x1000",
         "touch @ 0x7f5d4586d000 0x2000",
     ]
-
-
-def test_the_kernels_own_trace_has_page_faults(tmp_path):
-    text = (
-        "          bash-930   [003] d...  6288.896762: page_fault_user: address=0x55bc6c5557d0 ip=0x1 error_code=0x7\n"
-    )
-    assert looks_like_script([text])
-    (event,), _ = read(tmp_path, text, PerfScript)
-    assert (event.kind, event.tid, event.args) == (FAULT, 930, {"address": "0x55bc6c5557d0", "write": "1"})
 
 
 def test_records_of_tasks_say_who_is_a_thread_of_whom(tmp_path):
