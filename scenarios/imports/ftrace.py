@@ -32,7 +32,9 @@ _OPERAND = re.compile(r"(^|, )(?:[\w *]*[ *])?(\w+): (?:0x)?([0-9a-f]+)\b")  # c
 _EVENT = re.compile(r"(?:[a-z_]+:)?(\w+):\s*(.*)$")
 _LOST = re.compile(r"(?:CPU:?\s*\d+ \[(?:LOST )?|Lost )(\d+)? ?events(?: dropped\]|\]|$)", re.I)
 _WRITTEN = re.compile(r"# (?:entries-in-buffer/entries-written: |latency: \d+ us, #)(\d+)/(\d+)")
-_BESIDE = re.compile(r"\s*(?:=>|<(?:user )?stack trace>|cpus=\d+$|version = |CPU \d+ is empty|\[|trace-cmd|-{3,}|Attaching \d+ probe)")
+_BESIDE = re.compile(
+    r"\s*(?:=>|<(?:user )?stack trace>|cpus=\d+$|version = |CPU \d+ is empty|trace-cmd|-{3,}|Attaching \d+ probe)"
+)
 
 
 WITHOUT_TASKS = "the kernel's trace without tasks: set the options context-info, noraw, nohex and nobin"
