@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from llvmlite import ir
-from llvmlite.binding import Linkage, parse_assembly
+from llvmlite.binding import Linkage, address_of_symbol, parse_assembly
 from numba.core import event, types
 from numba.core.callconv import RETCODE_NONE, RETCODE_OK, CPUCallConv, Status, excinfo_ptr_t
 from numba.core.codegen import JITCodeLibrary
@@ -27,6 +27,10 @@ from numba.core.targetconfig import TargetConfig
 from numba.np import linalg
 
 _LINKED_APART = 32  # modules, before they are linked with the others: LLVM looks at all of the larger one each time
+
+
+class LinkError(Exception):
+    """A program that is not whole."""
 
 
 class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
@@ -231,17 +235,37 @@ def _everything_below(library: Any) -> list[Any]:
     return list(found)[:-1]
 
 
+def _whole(library: Any) -> Any:
+    """The module of a library, all of which is linked, also what is called by modules that are linked after it."""
+    module = library._get_module_for_linking()
+    if isinstance(library, _KernelLibrary):
+        return module
+    module = module.clone()  # a library that numba has made for others before: it keeps its own
+    for function in module.functions:
+        if not function.is_declaration and function.linkage is Linkage.linkonce_odr:
+            function.linkage = "weak_odr"
+    return module
+
+
+def _check_linked(module: Any) -> None:
+    """Raises LinkError for a function that is called and is nowhere: the loader would put a call of 0 in its place."""
+    declared = {function.name for function in module.functions if function.is_declaration}
+    missing = sorted(name for name in declared if not name.startswith("llvm.") and address_of_symbol(name) is None)
+    if missing:
+        raise LinkError(f"called, and linked from nowhere: {', '.join(missing)}")
+
+
 def machine_code(functions: Sequence[Any]) -> bytes:
     """The object code of functions compiled inside of whole_program, by their Python names, and of all they call.
 
-    Nobody outside calls a kernel, so LLVM may change its arguments.
+    Nobody outside calls a kernel, so LLVM may change its arguments. Raises LinkError.
     """
     codegen = cpu_target.target_context.codegen()
     program = codegen.create_library("program")
     names = {function.fndesc.llvm_func_name: function.fndesc.qualname for function in functions}
     for function in functions:
         program.add_linking_library(function.library)
-    modules = [library._get_module_for_linking() for library in _everything_below(program)]
+    modules = [_whole(library) for library in _everything_below(program)]
     for at in range(0, len(modules), _LINKED_APART):
         part = parse_assembly("")
         for module in modules[at : at + _LINKED_APART]:
@@ -251,6 +275,7 @@ def machine_code(functions: Sequence[Any]) -> bytes:
     program._optimize_final_module()
     for mangled, name in names.items():
         program._final_module.get_function(mangled).name = name
+    _check_linked(program._final_module)
     code: bytes = codegen._tm.emit_object(program._final_module)
     return code
 

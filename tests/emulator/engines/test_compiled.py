@@ -29,6 +29,42 @@ print(sum_of(type("Nowhere", (), {"address": 0}), 2**40, -3), "numba" in sys.mod
 """
 
 
+# Numba keeps the function that it has made for `in`, here before there is a program.
+BEFORE = """
+from numba import njit
+
+@njit(error_model="numpy")
+def is_small(a):
+    return a in (1, 2, 3)
+
+assert is_small(2)
+"""
+WITH_IN = (
+    BEFORE
+    + """
+from emulator.engines.compiled import Program
+
+program = Program("-in")
+language = program.language()
+
+@language.kernel
+def small(a):
+    return a in (1, 2, 3)
+
+@program.entry_point
+def count(m, a, b):
+    return int(small(a)) + int(small(b))
+
+program.prepare()
+print(count(type("Nowhere", (), {"address": 0}), 3, 4))
+"""
+)
+NOTHING_BELOW = """
+from emulator.engines import whole_program
+whole_program._everything_below = lambda library: library._linking_libraries
+"""
+
+
 def start(code, **environment):
     """What a process that runs `code` prints."""
     run = subprocess.run(
@@ -43,6 +79,17 @@ def test_the_second_start_gives_the_same_without_the_compiler(tmp_path):
 
     assert first == [str(2**40 - 3), "True"]
     assert second == [str(2**40 - 3), "False"]
+
+
+def test_a_program_calls_what_numba_had_made_for_others_before(tmp_path):
+    assert start(WITH_IN, XDG_CACHE_HOME=str(tmp_path)) == ["1"]
+
+
+def test_a_program_that_is_not_whole_is_refused_before_it_is_kept(tmp_path):
+    with pytest.raises(AssertionError, match=r"LinkError: called, and linked from nowhere: .*less"):
+        start(NOTHING_BELOW + PROGRAM, XDG_CACHE_HOME=str(tmp_path))
+
+    assert list(tmp_path.rglob("kernels.o")) == []
 
 
 @pytest.mark.parametrize("module", ["emulator.program.insn", "workers.host.host_loop"])
