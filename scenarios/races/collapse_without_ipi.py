@@ -1,14 +1,14 @@
 """Collapse does not wait for CPUs with interrupts off: the table it keeps under the huge page is freed with that.
 
-CPU 0, collapse                        CPU 1, fast GUP, interrupts off
-===============                        ===============================
-                                       reads the pmd: table T
-clears the pmd, flushes
-(the flush needs no interrupt)
-deposits T under the huge page
-MADV_DONTNEED: zaps it, frees T
-takes T for something else
-                                       reads an entry of T: whose is it?
+CPU 0, fast GUP, interrupts off        CPU 1, collapse
+===============================        ===============
+reads the pmd: table T
+                                       clears the pmd, flushes
+                                       (the flush needs no interrupt)
+                                       deposits T under the huge page
+                                       MADV_DONTNEED: zaps it, frees T
+                                       takes T for something else
+reads an entry of T: whose is it?
 """
 
 from emulator.uapi import MADV_COLLAPSE
@@ -20,10 +20,10 @@ COLLAPSE = advise(MADV_COLLAPSE, BASE, SLOT)
 
 
 def programs(seed: int) -> Programs:
-    """CPU 0 collapses a page and releases the huge page, CPU 1 is the device."""
+    """CPU 0 is the device, CPU 1 collapses a page and releases the huge page."""
     return [
-        [mmap(BASE, SLOT), touch(BASE, PAGE), COLLAPSE, dontneed(BASE, SLOT), jump(1)],
         [gup(BASE, PAGE, 7 + seed), jump(0)],
+        [mmap(BASE, SLOT), touch(BASE, PAGE), COLLAPSE, dontneed(BASE, SLOT), jump(1)],
     ]
 
 

@@ -1,11 +1,12 @@
 """fork write-protects the parent's entries and does not flush: a CPU that may store still stores into the shared page.
 
-CPU 0, fork                            CPU 1, same mm
-===========                            ==============
-                                       stores to a page: writable in its TLB
-clears RW of the entry, shares the frame
-unlocks mmap_lock
-the child runs                         stores through its TLB: the child sees the word
+CPU 0, same mm                         CPU 1, fork
+==============                         ===========
+stores to a page: writable in its TLB
+                                       clears RW of the entry, shares the frame
+                                       unlocks mmap_lock
+stores through its TLB: the child sees
+  the word                             the child runs
 """
 
 from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
@@ -14,11 +15,11 @@ from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:
-    """CPU 0 forks; while the child lives, CPU 1 stores to a page it stored to before."""
+    """CPU 1 forks; while the child lives, CPU 0 stores to a page it stored to before."""
     child = [fork(1, hold=True), read(BASE, PAGE)]
-    first = [mmap(BASE, SLOT), barrier(), barrier(), *child, barrier(), barrier(), REAP, jump(1)]
-    second = [barrier(), touch(BASE, PAGE), barrier(), barrier(), touch(BASE, PAGE), barrier(), jump(0)]
-    return [first, second]
+    storer = [barrier(), touch(BASE, PAGE), barrier(), barrier(), touch(BASE, PAGE), barrier(), jump(0)]
+    parent = [mmap(BASE, SLOT), barrier(), barrier(), *child, barrier(), barrier(), REAP, jump(1)]
+    return [storer, parent]
 
 
 RACE = Race(

@@ -1,13 +1,13 @@
 """A grace period ends although one reader is still in its section.
 
-CPU 1, fault                           CPU 0                      coordinator
-============                           =====                      ===========
-rcu_read_lock(), reads the pmd
-                                       clears the pmd
-                                       flush, call_rcu
-                                                                  waits for CPU 0, not for CPU 1
-                                                                  frees the table
-inc-not-zero on memory that is free
+CPU 0, MADV_DONTNEED                   CPU 1, fault                        coordinator
+====================                   ============                        ===========
+                                       rcu_read_lock(), reads the pmd
+clears the pmd
+flush, call_rcu
+                                                                           waits for CPU 0, not for CPU 1
+                                                                           frees the table
+                                       inc-not-zero on memory that is free
 """
 
 from scenarios.races.unhook_unlocked import programs

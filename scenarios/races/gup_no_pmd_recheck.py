@@ -1,16 +1,17 @@
 """Fast GUP looks at the entry again after it has counted the frame, not at the pmd: collapse has copied the page.
 
-CPU 0, collapse                        CPU 1, fast GUP, interrupts off
-===============                        ===============================
-                                       reads the pmd: table T
-                                       reads the entry: frame F
-clears the pmd, flushes
-(the flush needs no interrupt)
-is F pinned? no
-                                       counts F
-                                       the entry in T: unchanged
-copies F into the huge page
-                                       the device stores to F, which nobody maps any more
+CPU 0, fast GUP, interrupts off        CPU 1, collapse
+===============================        ===============
+reads the pmd: table T
+reads the entry: frame F
+                                       clears the pmd, flushes
+                                       (the flush needs no interrupt)
+                                       is F pinned? no
+counts F
+the entry in T: unchanged
+                                       copies F into the huge page
+the device stores to F, which nobody
+  maps any more
 """
 
 from emulator.uapi import MADV_COLLAPSE
@@ -22,10 +23,10 @@ COLLAPSE = advise(MADV_COLLAPSE, BASE, SLOT)
 
 
 def programs(seed: int) -> Programs:
-    """CPU 0 collapses one page into a huge page, CPU 1 is the device."""
+    """CPU 0 is the device, CPU 1 collapses one page into a huge page."""
     return [
-        [mmap(BASE, SLOT), touch(BASE, PAGE), barrier(), COLLAPSE, barrier(), dontneed(BASE, SLOT), jump(1)],
         [barrier(), *[gup(BASE, PAGE, 7 + seed)] * 8, barrier(), jump(0)],
+        [mmap(BASE, SLOT), touch(BASE, PAGE), barrier(), COLLAPSE, barrier(), dontneed(BASE, SLOT), jump(1)],
     ]
 
 

@@ -17,8 +17,8 @@ from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:
-    """CPU 0 releases the slot, CPU 1 touches a page of it."""
-    return [[mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, SLOT), jump(1)], [touch(BASE + PAGE, PAGE), jump(0)]]
+    """CPU 0 touches a page of the slot, CPU 1 releases that."""
+    return [[touch(BASE + PAGE, PAGE), jump(0)], [mmap(BASE, SLOT), touch(BASE, PAGE), dontneed(BASE, SLOT), jump(1)]]
 
 
 RACE = Race(

@@ -1,15 +1,16 @@
 """Two gathers are open on one mm; the one that freed tables finds itself nested and forgets that it did.
 
-CPU 0, munmap                          CPU 1
-=============                          =====
-                                       has a table of A in its paging-structure cache
-gather on A: frees tables
-                                       MADV_DONTNEED on B: opens a gather
-tlb_finish_mmu: nested,
-  resets the range, freed_tables = 0
-flushes the last level only            keeps the table cached
-frees the table
-                                       maps A anew, walks the freed table
+CPU 0                                  CPU 1, munmap
+=====                                  =============
+has a table of A in its
+  paging-structure cache
+                                       gather on A: frees tables
+MADV_DONTNEED on B: opens a gather
+                                       tlb_finish_mmu: nested,
+                                         resets the range, freed_tables = 0
+keeps the table cached                 flushes the last level only
+                                       frees the table
+maps A anew, walks the freed table
 """
 
 from functools import partial
@@ -24,11 +25,11 @@ from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:
-    """CPU 0 unmaps A while CPU 1 releases B; then CPU 1 walks to A."""
+    """CPU 0 releases B while CPU 1 unmaps A; then CPU 0 walks to A."""
     a, b = BASE, BASE + SLOT
     unmapper = [mmap(b, SLOT), mmap(a, SLOT), barrier(), barrier(), munmap(a, SLOT), barrier(), jump(1)]
     walker = [barrier(), touch(a, PAGE), touch(b, PAGE), barrier(), dontneed(b, PAGE), touch(a + PAGE, PAGE), barrier()]
-    return [unmapper, [*walker, jump(0)]]
+    return [[*walker, jump(0)], unmapper]
 
 
 def release_and_walk(m: Any, cpu: int) -> None:
@@ -47,6 +48,6 @@ RACE = Race(
     ),
     policy="none",
     settings={"flush_ceiling": 1024},
-    steer=(("gather.unflushed", "zap.cleared", 100, 0), ("zap.cleared", "table.freed", 400, 1)),
+    steer=(("gather.unflushed", "zap.cleared", 100, 1), ("zap.cleared", "table.freed", 400, 0)),
     why="munmap's gather frees tables after its flush; 33 would do",
 )

@@ -2,12 +2,14 @@
 
 CPU 0                                  CPU 1
 =====                                  =====
-                                       stores to a page: in its TLB
-MADV_DONTNEED clears the entry
-  (flush deferred)
-                                       MADV_DONTNEED: entry none, nothing gathered, returns
-                                       loads the page: the old contents, through its TLB
-flushes
+stores to a page: in its TLB
+                                       MADV_DONTNEED clears the entry
+                                         (flush deferred)
+MADV_DONTNEED: the entry is none,
+  nothing to gather, returns
+loads the page: the old contents,
+  through its TLB
+                                       flushes
 """
 
 from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
@@ -16,10 +18,10 @@ from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:
-    """Both CPUs release the page CPU 1 has stored to; CPU 1 reads it back."""
-    first = [mmap(BASE, SLOT), barrier(), barrier(), dontneed(BASE, SLOT), barrier(), jump(1)]
-    second = [barrier(), touch(BASE, PAGE, value=7), barrier(), dontneed(BASE, SLOT), read(BASE, PAGE), barrier()]
-    return [first, [*second, jump(0)]]
+    """Both CPUs release the page CPU 0 has stored to; CPU 0 reads it back."""
+    storer = [barrier(), touch(BASE, PAGE, value=7), barrier(), dontneed(BASE, SLOT), read(BASE, PAGE), barrier()]
+    other = [mmap(BASE, SLOT), barrier(), barrier(), dontneed(BASE, SLOT), barrier(), jump(1)]
+    return [[*storer, jump(0)], other]
 
 
 RACE = Race(

@@ -2,12 +2,13 @@
 
 CPU 0                                  CPU 1
 =====                                  =====
-                                       has the table in its paging-structure cache
-munmap clears, unhooks
-tlb_remove_table: no batch
-frees the table
-                                       walks the freed table
-tlb_finish_mmu: flushes, too late
+has the table in its paging-structure
+  cache
+                                       munmap clears, unhooks
+                                       tlb_remove_table: no batch
+                                       frees the table
+walks the freed table
+                                       tlb_finish_mmu: flushes, too late
 """
 
 from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
@@ -16,10 +17,10 @@ from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:
-    """CPU 1 caches the table by one page, CPU 0 unmaps it, CPU 1 walks to another page of it meanwhile."""
+    """CPU 0 caches the table by one page, CPU 1 unmaps it, CPU 0 walks to another page of it before that is over."""
     unmapper = [mmap(BASE, SLOT), barrier(), barrier(), munmap(BASE, SLOT), barrier(), jump(0)]
     walker = [barrier(), touch(BASE, PAGE), barrier(), compute(30), touch(BASE + PAGE, PAGE), barrier(), jump(0)]
-    return [unmapper, walker]
+    return [walker, unmapper]
 
 
 RACE = Race(

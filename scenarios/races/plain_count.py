@@ -1,10 +1,10 @@
 """The count is read, changed and written in three steps: an update is lost.
 
-CPU 0                                  CPU 1
-=====                                  =====
-pte_put: reads 2
-                                       pte_get: reads 2, writes 3
-writes 1                               its +1 is lost
+CPU 0, page fault                      CPU 1, MADV_DONTNEED
+=================                      ====================
+pte_put: reads 3
+                                       pte_get: reads 3, writes 4
+writes 2                               its +1 is lost
 """
 
 from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
@@ -13,10 +13,10 @@ from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:
-    """Both CPUs fault half of one slot; then CPU 0 releases it."""
+    """Both CPUs fault half of one slot; then CPU 1 releases it."""
     half = SLOT // 2
     fault = [[mmap(BASE, SLOT), barrier(), touch(BASE + cpu * half, half), barrier()] for cpu in range(2)]
-    return [[*fault[0], dontneed(BASE, SLOT), jump(1)], [*fault[1], jump(1)]]
+    return [[*fault[0], jump(1)], [*fault[1], dontneed(BASE, SLOT), jump(1)]]
 
 
 RACE = Race(

@@ -1,13 +1,13 @@
 """A walker reads the pmd twice: no huge page at the first look, no table at the second. So it is bad, and is cleared.
 
-CPU 0                                  CPU 1, mincore
-=====                                  ==============
-                                       the pmd is a huge page? no, it is none
-page fault: a huge page
-                                       the pmd is none? no
-                                       it names no table: pmd_clear_bad()
-the huge page is gone, with its table
-munmap: the PMD table still keeps that
+CPU 0, mincore                         CPU 1
+==============                         =====
+the pmd is a huge page? no, it is none
+                                       page fault: a huge page
+the pmd is none? no
+it names no table: pmd_clear_bad()
+                                       the huge page is gone, with its table
+                                       munmap: the PMD table still keeps that
 """
 
 from scenarios.zoo.race import BASE, PAGE, SLOT, Programs, Race
@@ -16,10 +16,10 @@ from workers.programs.scene import Scene
 
 
 def programs(seed: int) -> Programs:
-    """CPU 0 faults a huge page in and unmaps it, CPU 1 looks at it."""
+    """CPU 0 looks at a huge page, CPU 1 faults it in and unmaps it."""
     return [
-        [mmap(BASE, SLOT, huge=True), touch(BASE, PAGE), munmap(BASE, SLOT), jump(0)],
         [mincore(BASE, SLOT), jump(0)],
+        [mmap(BASE, SLOT, huge=True), touch(BASE, PAGE), munmap(BASE, SLOT), jump(0)],
     ]
 
 

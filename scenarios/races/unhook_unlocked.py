@@ -1,11 +1,12 @@
 """The pmd of a dying table is cleared without pmd_lock: patch 5 pins under that lock alone.
 
-CPU 0, fault                           CPU 1, MADV_DONTNEED
-============                           ====================
-pte_try_get: pmd_lock, reads the pmd
-                                       last put: count 0
-                                       clears the pmd (no pmd_lock), flushes, frees the table at once
-inc-not-zero on memory that is free
+CPU 0, MADV_DONTNEED                   CPU 1, fault
+====================                   ============
+                                       pte_try_get: pmd_lock, reads the pmd
+last put: count 0
+clears the pmd (no pmd_lock), flushes,
+  frees the table at once
+                                       inc-not-zero on memory that is free
 """
 
 from scenarios.zoo.bodies import ONE_ENTRY, at_once, walk, zap
