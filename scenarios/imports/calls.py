@@ -203,9 +203,8 @@ class Event(NamedTuple):
 
     `kind` is one of those below; `source` and `line` say where. `time` is in seconds or None, `began` when a call began
     that had ended at `time`. `group` is the process of the thread `tid` where the tool says it. A call has its operands
-    by name and its result, None if that is not known. `args` of a PLAIN call, which succeeded, are its operands as they
-    are written, none with a string, a path or a structure. That of a fault has `address` or `file` and `offset`, and
-    `write` if that is known; that of a sample `vmpte` and `rss`, in kB.
+    by name and its result, None if that is not known. `args` of PLAIN are calls that succeeded, as Plain. That of a
+    fault has `address` or `file` and `offset`, and `write` if that is known; that of a sample `vmpte` and `rss`, in kB.
     """
 
     kind: str
@@ -231,6 +230,13 @@ ENTER, CALL, PLAIN, FAULT, GONE = "enter", "call", "plain", "fault", "gone"
 SNAPSHOT, MAPPED, SAMPLE = "snapshot", "mapped", "sample"
 
 
-def as_call(event: Event) -> Event:
-    """A PLAIN event as a call with operands by name."""
-    return event._replace(kind=CALL, args=dict(zip(PARAMETERS[event.name], event.args, strict=False)))
+Plain = tuple[int, int, str, str, int, float | None, float | None]
+"""A call that succeeded: line, task, name, operands as they are written (none is a string, a path or a structure),
+result, when it ended and when it began."""
+
+
+def call_of(event: Event, plain: Plain) -> Event:
+    """One of the calls of a PLAIN event, with operands by name."""
+    line, tid, name, operands, result, time, began = plain
+    args = dict(zip(PARAMETERS[name], operands.split(", "), strict=False))
+    return Event(CALL, event.source, line, time, tid, name, args, result, began=began)

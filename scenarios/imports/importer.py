@@ -18,8 +18,9 @@ from scenarios.imports.calls import (
     SNAPSHOT,
     WITHOUT_EFFECT,
     Event,
+    Plain,
     Unknown,
-    as_call,
+    call_of,
 )
 from scenarios.imports.memory_calls import Left, MemoryCalls, failed
 from scenarios.imports.people import Memory, People, Task
@@ -60,35 +61,50 @@ class Importer:
 
     def take(self, events: Iterable[Event]) -> None:
         """Enter all events."""
-        writer, account, plain, ready = self._touches.writer, self._account, self._calls.plain, self._ready
         for event in events:
-            kind, _, _, time, tid, name, args, result, _, _, _, began = event
             if self._origin is None:
-                self._origin = time
-            if kind == PLAIN and result is not None and (one := ready.get(tid) or self._prepare(event)) is not None:
-                memory, thread = one
-                writer.when = self._when(thread, name, time, began) if thread is not None else None
-                try:
-                    done = plain[name](memory, args, result)
-                except ValueError:
-                    done = False
-                if done:
-                    account.understood += 1
-                    continue
-            ready.clear()  # whatever happens now, it may be somebody's end
-            self._take(event)
+                self._origin = event.time
+            if event.kind == PLAIN:
+                self._take_plain(event)
+            else:
+                self._ready.clear()  # whatever happens now, it may be somebody's end
+                self._take(event)
         for tid in list(self._held):
             self._release(tid)
         for task in self.people.tasks.values():
             task.memory.order.settle()
 
+    def _take_plain(self, event: Event) -> None:
+        """Enter plain calls."""
+        writer, plain, ready, origin = self._touches.writer, self._calls.plain, self._ready, self._origin or 0.0
+        understood = 0
+        for one in event.args:
+            _, tid, name, operands, result, time, began = one
+            known = ready.get(tid) or self._prepare(event, one)
+            if known is not None:
+                memory, thread = known
+                if thread is None or time is None:
+                    writer.when = None
+                elif began == time:
+                    now = int((time - origin) * 1e6 + 0.5) if time > origin else 0
+                    writer.when = thread, now, now
+                else:
+                    writer.when = self._when(thread, name, time, began)
+                try:
+                    if plain[name](memory, operands, result):
+                        understood += 1
+                        continue
+                except ValueError:
+                    pass
+            ready.clear()
+            self._take(call_of(event, one))
+        self._account.understood += understood
+
     def _take(self, event: Event) -> None:
-        """Enter an event of any kind."""
+        """Enter an event that is not plain."""
         self._touches.writer.when = self._now(event) if self.people.several else None
         try:
-            if event.kind == PLAIN:
-                self._call(as_call(event))
-            elif event.kind == GONE:
+            if event.kind == GONE:
                 self._release(event.tid)
                 self.people.gone(event.tid, event.name == "process")
             else:
@@ -100,16 +116,16 @@ class Importer:
         except (KeyError, IndexError, ValueError) as error:
             self._account.refuse(event.where, f"{event.name}: an operand is missing or strange ({error})")
 
-    def _prepare(self, event: Event) -> tuple[Memory, int | None] | None:
+    def _prepare(self, event: Event, plain: Plain) -> tuple[Memory, int | None] | None:
         """Whose memory the plain calls of a task change, until something else happens, and its thread if that is to be
         said; None if there is more to them.
         """
-        tid = event.tid
+        tid = plain[1]
         task = self.people.tasks.get(tid)
         if task is None or task.making is not None or self.people.gone_first or tid in self._entered:
             return None
         if self._held:
-            self._touches.writer.when = self._now(event) if self.people.several else None
+            self._touches.writer.when = self._now(call_of(event, plain)) if self.people.several else None
             self._release(tid)
         if task.memory.number is None:
             return None

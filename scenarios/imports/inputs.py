@@ -70,22 +70,21 @@ class Inputs:
         yield from self._merged(run)
 
     def _merged(self, run: list[tuple[str, Lines]]) -> Iterator[Event]:
-        streams = [_peeked(iter(self._reader(kind, lines, len(run) > 1))) for kind, lines in run]
+        if len(run) < 2:
+            for kind, lines in run:
+                yield from self._reader(kind, lines, False)
+            return
+        streams = [_peeked(iter(self._reader(kind, lines, True))) for kind, lines in run]
         begins = [first.time for first, _ in streams if first is not None]
-        if len(streams) > 1 and all(time is not None for time in begins):
-            times = [time for time in begins if time is not None]
-            if max(times) - min(times) < _TOGETHER:
-                keyed = [_by_time(events) for _, events in streams]
-                for _, _, event in heapq.merge(*(_numbered(i, events) for i, events in enumerate(keyed))):
-                    yield event
-                return
-        if len(streams) > 1:
-            self._account.note(
-                "the files have no common clock: one is taken after the other, a task's where it is made"
-            )
-        yield from _one_after_the_other(
-            [(_task(kind, lines), events) for (kind, lines), (_, events) in zip(run, streams, strict=True)]
-        )
+        times = [time for time in begins if time is not None]
+        if begins and len(times) == len(begins) and max(times) - min(times) < _TOGETHER:
+            keyed = [_by_time(events) for _, events in streams]
+            for _, _, event in heapq.merge(*(_numbered(i, events) for i, events in enumerate(keyed))):
+                yield event
+            return
+        self._account.note("the files have no common clock: one is taken after the other, a task's where it is made")
+        tasks = [_task(kind, lines) for kind, lines in run]
+        yield from _one_after_the_other([(task, events) for task, (_, events) in zip(tasks, streams, strict=True)])
 
     def _reader(self, kind: str, lines: Lines, several: bool) -> Iterable[Event]:
         if kind == "strace":

@@ -90,17 +90,22 @@ class Lines:
 
     def __iter__(self) -> Iterator[list[str]]:
         """The lines of each block, without their ends; a line that is too long is empty but for a NUL."""
+        for text in self.texts():
+            yield text[:-1].split("\n")
+
+    def texts(self) -> Iterator[str]:
+        """The lines of each block as one text, each with its end."""
         end = "\n".encode(self._encoding)
         rest, block, skipping = b"", self._first, False
         self._first = b""
         while block:
             whole, found, rest_of_block = block.rpartition(end)
             if found:
-                text = (rest + whole).decode(self._encoding, "replace")
-                lines = (text.replace("\r\n", "\n").removesuffix("\r") if "\r" in text else text).split("\n")
+                text = (rest + whole + found).decode(self._encoding, "replace")
+                text = text.replace("\r\n", "\n") if "\r" in text else text
                 if skipping:
-                    lines[0], skipping = "\0", False
-                yield lines
+                    text, skipping = f"\0\n{text.partition(chr(10))[2]}", False
+                yield text
                 rest = rest_of_block
             elif not skipping:
                 rest += block
@@ -109,5 +114,5 @@ class Lines:
             block = self._read()
         if rest or skipping:
             self.cut_off = True
-            yield ["\0" if skipping else rest.decode(self._encoding, "replace")]
+            yield "\0\n" if skipping else f"{rest.decode(self._encoding, 'replace')}\n"
         self.close()

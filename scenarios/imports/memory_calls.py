@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from emulator import uapi
 from scenarios.imports import calls
@@ -43,6 +44,15 @@ def _anonymous(start: int, end: int, prot: int, lazy: bool = False) -> Mapping:
     return tuple.__new__(Mapping, (start, end, prot, False, "", 0, lazy, False))
 
 
+@lru_cache(4096)
+def _usual_flags(text: str) -> tuple[int, int]:
+    """Protection and flags of an mmap of private memory, by the last four of its operands; no flags if it is none."""
+    prot, named, _, _ = text.split(", ")
+    flags = bits("map", named)
+    usual = not flags & ~_USUAL and flags & calls.MAP_ANONYMOUS
+    return bits("prot", prot) & 7, flags if usual else 0
+
+
 class Left(Exception):
     """A call that the language of traces has no word for; the text is which."""
 
@@ -64,7 +74,7 @@ class MemoryCalls:
         self._writer, self._account = touches.writer, touches.account
         self._segments: dict[int, int] = {}  # shared memory segment -> bytes
         self._fresh = 0  # files that have no name
-        self.plain: dict[str, Callable[[Memory, list[str], int], bool]] = {
+        self.plain: dict[str, Callable[[Memory, str, int], bool]] = {
             "madvise": self._plain_madvise,
             "mprotect": self._plain_mprotect,
             "munmap": self._plain_munmap,
@@ -112,15 +122,15 @@ class MemoryCalls:
         there = memory.space.around(start, start + length)
         return None if there is None or there.left_out or there.lazy or not 0 < length <= TOP else there
 
-    def _plain_madvise(self, memory: Memory, words: list[str], result: int) -> bool:
-        start, length, word = words
+    def _plain_madvise(self, memory: Memory, operands: str, result: int) -> bool:
+        start, length, word = operands.split(", ")
         if word not in _BY_WORD or self._inside(memory, int(start, 16), int(length)) is None:
             return False
         self._writer.line(memory.who, f"{_BY_WORD[word]} @ {start} {length}")
         return True
 
-    def _plain_mprotect(self, memory: Memory, words: list[str], result: int) -> bool:
-        start, size, word = words
+    def _plain_mprotect(self, memory: Memory, operands: str, result: int) -> bool:
+        start, size, word = operands.split(", ")
         low, length = int(start, 16), page_up(int(size))
         there = self._inside(memory, low, length)
         if there is None:
@@ -131,25 +141,27 @@ class MemoryCalls:
             self._protected(memory, low, length, prot)
         return True
 
-    def _plain_munmap(self, memory: Memory, words: list[str], result: int) -> bool:
-        start, length = int(words[0], 16), page_up(int(words[1]))
+    def _plain_munmap(self, memory: Memory, operands: str, result: int) -> bool:
+        at, size = operands.split(", ")
+        start, length = int(at, 16), page_up(int(size))
         if not 0 < length <= TOP - start:
             return False
         self.unmap(memory, start, start + length)
         return True
 
-    def _plain_mmap(self, memory: Memory, words: list[str], start: int) -> bool:
-        _, size, prot, named, _, _ = words
-        flags, length = bits("map", named), page_up(int(size))
-        if flags & ~_USUAL or not flags & calls.MAP_ANONYMOUS or not 0 < length <= TOP - start:
+    def _plain_mmap(self, memory: Memory, operands: str, start: int) -> bool:
+        _, size, named = operands.split(", ", 2)
+        prot, flags = _usual_flags(named)
+        length = page_up(int(size))
+        if not flags or not 0 < length <= TOP - start:
             return False
         lazy = length > SPARSE and bool(flags & calls.MAP_NORESERVE)
-        mapping = _anonymous(start, start + length, bits("prot", prot) & 7, lazy)
+        mapping = _anonymous(start, start + length, prot, lazy)
         self.map(memory, mapping, ())
         self._touches.mapped(memory, mapping, bool(flags & calls.MAP_STACK))
         return True
 
-    def _plain_brk(self, memory: Memory, words: list[str], now: int) -> bool:
+    def _plain_brk(self, memory: Memory, operands: str, now: int) -> bool:
         if not 0 < now <= TOP - PAGE:
             return False
         self._brk_to(memory, now)

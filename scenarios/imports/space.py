@@ -12,7 +12,7 @@ TOP = 1 << 47
 
 def page_up(value: int) -> int:
     """The next multiple of the page size."""
-    return (value + PAGE - 1) // PAGE * PAGE
+    return value + PAGE - 1 & -PAGE
 
 
 class Mapping(NamedTuple):

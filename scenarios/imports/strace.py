@@ -22,6 +22,7 @@ from scenarios.imports.calls import (
     PLAIN,
     WITHOUT_EFFECT,
     Event,
+    Plain,
     Unknown,
     number,
     split,
@@ -46,16 +47,24 @@ _CHATTER = re.compile(
 )
 _SUMMARY = re.compile(r"\s*(?:% time\s+seconds|-{4,}\s+-{4,}|\d+\.\d\d\s+\d+\.\d+\s)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_UNFINISHED = " <unfinished ...>"
 _BROKEN_OFF = re.compile(r"<(?:unfinished \.\.\.|detached \.\.\.|ptrace\(\w+\):[^>]*|pid changed to [^>]*)>$")
 _SUPERSEDED = re.compile(r"superseded by execve in pid (\d+)")
 _RELATIVE = 1e8  # a stamp below it, not of a day, is the time since the line before
 _WANTED = {*PARAMETERS, *WITHOUT_EFFECT, *NOT_MODELLED, *CREATES}
 _ENTERED = {*CREATES, "munmap", "exit", "exit_group"}  # what matters when it begins
 _USERFAULT = "UFFDIO_"
-_PLAIN = frozenset(("madvise", "mprotect", "munmap", "mmap", "brk"))  # most of what allocators do
-_event = tuple.__new__
-_DONE = Event("done", "", 0, None, 0)
+_CALLS = "madvise|mprotect|munmap|mmap|brk"  # most of what allocators do
+_VALUE = r"(0x[0-9a-f]+|0|[1-9]\d*)"
+_usual = re.compile(  # a line of theirs, whole or a half; one of another call; any line
+    r"(?:\[pid +)?((?:\d+\]? +)?(?:(?:\d+\.\d+|\d\d?:\d\d:\d\d(?:\.\d+)?) +)?)"
+    rf"(?:({_CALLS})\(([^()<={{\"\n]*)(?:\) += {_VALUE}(?: <(\d+\.\d+)>)?| <unfinished \.\.\.>)"
+    rf"|<\.\.\. ({_CALLS}) resumed> ?\) += {_VALUE}(?: <\d+\.\d+>)?"
+    r"|([a-z_]\w*)(\(.*)(?<!attached)(?<!parent\)))\n"
+    r"|(.*)\n"
+).findall
+_MOST_IN_A_ROW = 1000
+_Begun = tuple[str, str, int, float | None]  # a call, its operands, its line, when
+_NO_CALL: _Begun = ("", "", 0, None)
 SUMMARY_ONLY = "a summary of strace -c or perf trace -s counts calls, and has none"
 
 
@@ -75,6 +84,13 @@ def _named(name: str) -> str:
         return "exit"
     found = _NUMBERED.fullmatch(name)
     return NUMBERS.get(int(found[1] or found[2], 16 if found[1] else 10), name) if found else name
+
+
+def _parted(words: list[str]) -> tuple[str, str]:
+    """What stands before a call, as its task and its stamp."""
+    if len(words) == 1 and not (words[0].isdecimal() or words[0][-1] == "]"):
+        return "", words[0]
+    return words[0].rstrip("]") if words else "", words[1] if len(words) > 1 else ""
 
 
 class Clock:
@@ -120,164 +136,121 @@ class Strace:
         self._summary = False
 
     def __iter__(self) -> Iterator[Event]:
-        """The events of the file."""
-        line_number = 0
-        account, match, wanted, others = self._account, HEAD.match, _WANTED, self._account.others
-        alias, time_of, quick = self._alias, self._time, self._quick
-        for block in self._lines:
-            for line in block:
+        """The events of the file; plain calls in a row are one, unless other files are beside this one."""
+        now: float | None
+        line_number, most = 0, 1 if self._several else _MOST_IN_A_ROW
+        met, clock, calls, time_of, others = self._alias, self._clock, self._open, self._time, self._others
+        row: list[Plain] = []
+        for text in self._lines.texts():
+            for head, name, operands, value, took, again, ended, other, rest, line in _usual(text):
                 line_number += 1
-                event = None if self._torn or "attached" in line else quick(line, line_number)
-                if event is not None:
-                    if event is not _DONE:
-                        yield event
-                    continue
-                if self._torn or "\x1b" in line or "attached" in line:
-                    line = self._mended(line)
-                found = match(line)
-                if found is None:
-                    self._strange(line, line_number)
-                    continue
-                who, bare, stamp, name, resumed, mark = found.groups()
-                name = _named(name) if name else None
-                if name is not None and (name not in wanted or (name == "ioctl" and _USERFAULT not in line)):
-                    others[name] += 1
-                    if stamp is not None and not self._clock.absolute:
-                        time_of(stamp, line_number)
-                    if self._unnumbered and (who or bare):
-                        self._meet(int(who or bare))
-                    continue
-                began = time_of(stamp, line_number)
-                tid = int(who or bare or self._tid)
-                tid = alias.get(tid, tid)
-                if tid == 0:
-                    self._unnumbered = True
-                elif self._unnumbered:
-                    tid = self._meet(tid)
-                rest = line[found.end() :]
-                if name is not None:
-                    if rest[-1:] == ">" and _BROKEN_OFF.search(rest):
-                        self._begin(tid, name, rest, line_number, began)
-                        if name in _ENTERED:
-                            yield self._event(ENTER, line_number, began, tid, name, self._open[tid][1])
-                    elif (event := self._call(line_number, began, began, tid, name, rest)) is not None:
-                        yield event
-                elif resumed is not None:
-                    event = self._resumed(line_number, began, tid, rest)
-                    if event is not None:
-                        yield event
-                elif mark == "+++ ":
-                    self._open.pop(tid, None)
-                    account.understood += 1
-                    if (taken := _SUPERSEDED.match(rest)) and int(taken[1]) in self._open:
-                        self._open[tid] = self._open.pop(int(taken[1]))  # exec has the number of its process
-                    elif not taken:
-                        yield Event(GONE, self._source, line_number, began, tid)
+                event = None
+                if name or again:
+                    words = head.split()
+                    if len(words) == 2 and clock.epoch:
+                        tid, now = int(words[0].rstrip("]")), float(words[1])
+                    else:
+                        who, stamp = _parted(words)
+                        tid, now = int(who or self._tid), time_of(stamp, line_number)
+                    if met or not tid or self._unnumbered:
+                        tid = self._who(tid)
+                    began = now
+                    if value:
+                        if took and now is not None:
+                            now = self._end(name, now, took)
+                    elif name:
+                        event = self._begin(line_number, tid, name, operands, now)
+                    elif (begun := calls.pop(tid, _NO_CALL))[0] == again:
+                        (name, operands, _, began), value = begun, ended
+                    else:
+                        event = self._returned(line_number, now, tid, again, begun, f") = {ended}")
+                    if value:
+                        row.append((line_number, tid, name, operands, int(value, 0), now, began))
+                        if len(row) < most:
+                            continue
+                elif (
+                    other in others and (clock.epoch or clock.now is None) and not self._unnumbered and other != "ioctl"
+                ):
+                    others[other] += 1
+                elif other:
+                    event = self._call_of(line_number, *_parted(head.split()), other, rest)
                 else:
-                    others["a signal"] += 1
-            account.lines += len(block)
-        for name, _, begun, _ in self._open.values():
-            self._unreturned(name, begun)
-        if self._summary and not account.understood:
-            account.note(f"{self._source}: {SUMMARY_ONLY}")
+                    event = self._line(line, line_number)
+                if row and (event is not None or len(row) >= most):
+                    yield self._plain(row)
+                    row = []
+                if event is not None:
+                    yield event
+        if row:
+            yield self._plain(row)
+        self._account.lines += line_number
+        for name, _, first, _ in calls.values():
+            self._unreturned(name, first)
+        if self._summary and not self._account.understood:
+            self._account.note(f"{self._source}: {SUMMARY_ONLY}")
 
-    def _quick(self, line: str, line_number: int) -> Event | None:
-        """The event of a line that is one of the usual, _DONE if it has none; None if somebody has to look closer.
+    def _end(self, name: str, began: float, took: str) -> float:
+        """When a call ended. Others may map there before a munmap returns, so that it is where it began."""
+        return began if self._clock.now is None or (name == "munmap" and self._several) else began + float(took)
 
-        Methods of strings take a third of the time that one regular expression takes.
-        """
-        head, paren, operands = line.partition("(")
-        second = not paren and "<... " in head
-        if second:  # 12 <... madvise resumed>) = 0
-            head, _, operands = line.partition(" resumed>")
-        words = head.split()
-        name = words.pop() if words else ""
-        if name not in _PLAIN:
-            return self._other(name, words) if paren and name in self._others else None
-        if second and words.pop() != "<...":
-            return None
-        operands, closed, result = operands.rpartition(")")
-        who = stamp = ""
-        if words and words[0][0] == "[":  # [pid 12]
-            if words[0] != "[pid" or len(words) == 1:
-                return None
-            words[:2] = [words[1][:-1]]
-        if len(words) == 2:
-            who, stamp = words
-        elif len(words) == 1:
-            if words[0].isdecimal():
-                who = words[0]
-            else:
-                stamp = words[0]
-        elif words:
-            return None
-        if stamp and not ("." in stamp or ":" in stamp):
-            return None
-        took, clock = 0.0, self._clock
-        try:
-            tid = int(who) if who else self._tid
-            if self._alias:
-                tid = self._alias.get(tid, tid)
-            if second:
-                begun = None if self._unnumbered else self._open.get(tid)
-                if begun is None or begun[0] != name:
-                    return None
-            elif not closed and (name in _ENTERED or not result.endswith(_UNFINISHED)):
-                return None
-            value = 0
-            if closed:
-                gap, _, result = result.partition("= ")
-                if "<" in operands or "=" in operands or (gap != " " and gap.strip()) or (second and operands.strip()):
-                    return None
-                if result[-1:] == ">":
-                    result, _, seconds = result.partition(" <")
-                    took = float(seconds[:-1])
-                value = int(result, 16 if result[:2] == "0x" else 10)
-            elif second:
-                return None
-            # from here on the line is taken: stamps may add up
-            began = time = float(stamp) if clock.epoch and stamp else self._time(stamp or None, line_number)
-        except ValueError:
-            return None
-        if self._unnumbered and tid:
-            tid = self._meet(tid)
-        if second:
-            _, operands, _, began = self._open.pop(tid)
-        elif not closed:
-            self._begin(tid, name, result, line_number, began)
-            return _DONE
-        elif tid == 0:
-            self._unnumbered = True
-        if (
-            took
-            and time is not None
-            and began == time
-            and clock.now is not None
-            and not (
-                name == "munmap" and self._several  # others may map there before it has returned
-            )
-        ):
-            time += took
-        args = operands.split(", ")
-        return _event(Event, (PLAIN, self._source, line_number, time, tid, name, args, value, "", 0, None, began))
+    def _plain(self, row: list[Plain]) -> Event:
+        """Plain calls as one event."""
+        line_number, tid, name, *_, time, began = row[0]
+        return Event(PLAIN, self._source, line_number, time, tid, name, row, began=began)
 
-    def _other(self, name: str, words: list[str]) -> Event | None:
-        """Count a call that was met before, and has nothing to do with memory; `words` stand before it."""
-        who = words[1][:-1] if words[:1] == ["[pid"] and len(words) > 1 else words[0] if words else ""
-        numbered = who.isdecimal()
-        stamped = len(words) > (2 if words[:1] == ["[pid"] else numbered)
-        if name == "ioctl" or (stamped and not self._clock.epoch) or not (numbered or stamped or not words):
+    def _line(self, line: str, line_number: int) -> Event | None:
+        """The event of a line that does not begin as a call does, or was torn."""
+        line = self._mended(line)
+        found = HEAD.match(line)
+        if found is None:
+            self._strange(line, line_number)
             return None
-        self._others[name] += 1
-        if self._unnumbered and numbered:
-            self._meet(int(who))
-        return _DONE
+        who, bare, stamp, name, resumed, mark = found.groups()
+        rest = line[found.end() :]
+        if name is not None:
+            return self._call_of(line_number, who or bare, stamp, name, f"({rest}")
+        now, tid = self._time(stamp, line_number), self._who(int(who or bare or self._tid))
+        if resumed is not None:
+            return self._resumed(line_number, now, tid, rest)
+        if mark != "+++ ":
+            self._others["a signal"] += 1
+            return None
+        self._open.pop(tid, None)
+        self._account.understood += 1
+        if (taken := _SUPERSEDED.match(rest)) and int(taken[1]) in self._open:
+            self._open[tid] = self._open.pop(int(taken[1]))  # exec has the number of its process
+        return None if taken else Event(GONE, self._source, line_number, now, tid)
 
-    def _begin(self, tid: int, name: str, rest: str, line_number: int, began: float | None) -> None:
-        """The first half of a call, which does nothing yet."""
+    def _call_of(self, line_number: int, who: str, stamp: str, name: str, rest: str) -> Event | None:
+        """The event of a call, by what stands before its name and behind it."""
+        if name not in _WANTED:
+            name = _named(name)
+        if name not in _WANTED or (name == "ioctl" and _USERFAULT not in rest):
+            self._others[name] += 1
+            if stamp and not self._clock.absolute:
+                self._time(stamp, line_number)
+            if self._unnumbered and who:
+                self._meet(int(who))
+            return None
+        now, tid, rest = self._time(stamp, line_number), self._who(int(who or self._tid)), rest[1:]
+        if rest[-1:] == ">" and _BROKEN_OFF.search(rest):
+            return self._begin(line_number, tid, name, rest[: rest.rindex("<")].rstrip(), now)
+        return self._call(line_number, now, now, tid, name, rest)
+
+    def _who(self, tid: int) -> int:
+        """The task that a number stands for, 0 for one that has none so far."""
+        tid = self._alias.get(tid, tid)
+        if tid and self._unnumbered:
+            return self._meet(tid)
+        self._unnumbered = self._unnumbered or not tid
+        return tid
+
+    def _begin(self, line_number: int, tid: int, name: str, operands: str, began: float | None) -> Event | None:
+        """The first half of a call, which most do nothing in."""
         if tid in self._open:
             self._unreturned(self._open[tid][0], self._open[tid][2])
-        self._open[tid] = (name, rest[: rest.rindex("<")].rstrip(), line_number, began)
+        self._open[tid] = name, operands, line_number, began
+        return self._event(ENTER, line_number, began, tid, name, operands) if name in _ENTERED else None
 
     def _unreturned(self, name: str, line_number: int) -> None:
         """A call has no second half."""
@@ -292,18 +265,20 @@ class Strace:
         self._alias[tid], self._unnumbered = 0, False
         return 0
 
-    def _time(self, stamp: str | None, line_number: int) -> float | None:
+    def _time(self, stamp: str, line_number: int) -> float | None:
         """When a line was written."""
-        if stamp is None or "." not in stamp:
+        if not stamp or "." not in stamp:
             if not self._several:
                 return line_number / 1e6
-            if stamp is None:
+            if not stamp:
                 return None
         now = self._clock.read(stamp)
         return now if self._clock.absolute or not self._several else None  # each file of -r begins at 0
 
     def _mended(self, line: str) -> str:
         """A line without colours; one that was torn by a message of strace's, put together again."""
+        if not (self._torn or "\x1b" in line or "attached" in line):
+            return line
         line = self._torn + _COLOUR.sub("", line)
         self._torn = ""
         found = _ATTACHED.search(line)
@@ -325,27 +300,30 @@ class Strace:
             self._account.refuse(f"{self._source}:{line_number}", why)
 
     def _resumed(self, line_number: int, time: float | None, tid: int, rest: str) -> Event | None:
-        """The second half of a call."""
+        """The second half of a call, whose name is in it."""
         found = _RESUMED.match(rest)
         if found is None:
             self._account.refuse(f"{self._source}:{line_number}", f"not a line of strace's: {rest[:40]!a}")
             return None
-        name = _named(found[1])
-        if name not in _WANTED:
-            self._account.others[name] += 1
-            self._open.pop(tid, None)
+        name, begun = _named(found[1]), self._open.pop(tid, _NO_CALL)
+        if name not in _WANTED or (begun is _NO_CALL and name == "ioctl"):
+            self._others[name] += 1
             return None
-        begun = self._open.pop(tid, None)
-        if begun is None and name == "ioctl":
-            self._account.others[name] += 1
-            return None
-        if begun is None and self._open.get(0, ("",))[0] == name:  # the first task has a number from now on
+        return self._returned(line_number, time, tid, name, begun, rest[found.end() :])
+
+    def _returned(
+        self, line_number: int, time: float | None, tid: int, name: str, begun: _Begun, rest: str
+    ) -> Event | None:
+        """The second half of a call; `begun` is the half that its task has."""
+        if begun is _NO_CALL and self._open.get(0, _NO_CALL)[0] == name:  # the first task has a number from now on
             self._alias[tid] = 0
             tid, begun = 0, self._open.pop(0)
-        if begun is None or begun[0] != name:
+        if begun[0] != name:
+            if begun is not _NO_CALL:
+                self._unreturned(begun[0], begun[2])
             self._account.leave_out(f"{name}, which began before the log", f"{self._source}:{line_number}")
             return None
-        return self._call(line_number, begun[3], time, tid, name, begun[1] + rest[found.end() :])
+        return self._call(line_number, begun[3], time, tid, name, begun[1] + rest)
 
     def _call(
         self, line_number: int, began: float | None, time: float | None, tid: int, name: str, rest: str
@@ -358,9 +336,8 @@ class Strace:
             else:
                 self._account.refuse(f"{self._source}:{line_number}", f"{name} without a result")
             return None
-        timed = began is not None and began == time and self._clock.now is not None
-        if timed and (name != "munmap" or not self._several) and (took := _TOOK.search(found[3])):
-            time = (began or 0.0) + float(took[1])
+        if began is not None and began == time and (took := _TOOK.search(found[3])):
+            time = self._end(name, began, took[1])
         return self._event(CALL, line_number, time, tid, name, found[1], found[2], found[3], began)
 
     def _event(

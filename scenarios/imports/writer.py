@@ -1,13 +1,12 @@
 """The text of a trace while it is made: lines of processes, files laid end to end in one, a header at the end.
 
-Memory: none that grows with the trace; its body lies in a temporary file until it is whole.
+Memory: none that grows with the trace; its body lies in a temporary file until it is whole, but for its last lines.
 """
 
 from __future__ import annotations
 
 import gzip
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -22,6 +21,7 @@ MOST_CHILDREN = 63  # names that the language has for children
 MOST_THREADS = 256  # and for threads; those that are more share the first
 LARGEST_FILE = 16 << 30  # a machine that holds a descriptor for each page of more does not fit anywhere
 _PROT = ("none", "r", "w", "rw", "x", "rx", "wx", "rwx")
+_KEPT = 4096  # lines that are written at once
 _GAP = PAGE  # between the files that lie end to end, so that neighbours do not merge
 
 
@@ -35,7 +35,7 @@ class Writer:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.operations = 0
+        self._written = 0  # operations that are in the body
         self._extents: dict[str, list[tuple[int, int, int]]] = {}  # file -> its ranges in bytes, where each lies
         self._file_end = 0
         self._touch: tuple[str, str, int, int] | None = None  # who, verb, start, end: grows while the next adjoins
@@ -43,10 +43,10 @@ class Writer:
         self.when: tuple[int, int, int] | None = None  # thread, begin, end of what is entered; None: not to be said
         self._homes: dict[str, int] = {}  # who -> the thread that forked it, and does what it does
         try:
-            self._body: IO[str] = tempfile.TemporaryFile("w+", dir=_scratch(Path(path)), encoding="utf-8")  # noqa: SIM115
+            self._body: IO[bytes] = tempfile.TemporaryFile(dir=_scratch(Path(path)))  # noqa: SIM115
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from None
-        self._write = self._body.write
+        self._lines: list[str] = []  # the last
 
     def __enter__(self) -> Writer:
         return self
@@ -64,11 +64,24 @@ class Writer:
 
     def _put(self, when: tuple[int, int, int] | None, who: str, text: str, home: str) -> None:
         """Write one line."""
-        self.operations += 1
         if when is None:
-            self._write(f"{who}{text}\n")
+            self._lines.append(f"{who}{text}\n")
         else:
-            self._write(f"on {self._homes.get(home, when[0])} {when[1]} {when[2]} {who}{text}\n")
+            thread, begin, end = when
+            self._lines.append(f"on {self._homes.get(home, thread)} {begin} {end} {who}{text}\n")
+        if len(self._lines) > _KEPT:
+            self._write()
+
+    def _write(self) -> None:
+        """Put the last lines into the body."""
+        self._body.write("".join(self._lines).encode("ascii"))
+        self._written += len(self._lines)
+        self._lines.clear()
+
+    @property
+    def operations(self) -> int:
+        """How many operations the trace has so far."""
+        return self._written + len(self._lines)
 
     def fork(self, parent: str, child: int) -> None:
         """A process begins, as the child of another."""
@@ -183,5 +196,7 @@ class Writer:
         out.writelines(f"# {text}\n" for text in header)
         if self._file_end:
             out.write(f"file 0 {self._file_end:#x}\n")
+        self._write()
         self._body.seek(0)
-        shutil.copyfileobj(self._body, out, 1 << 20)
+        while block := self._body.read(1 << 20):
+            out.write(block.decode("ascii"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from scenarios.imports import calls, lines
 from scenarios.imports.account import Account
-from scenarios.imports.calls import CALL, GONE, PLAIN, as_call, bits, number, split
+from scenarios.imports.calls import CALL, GONE, PLAIN, bits, call_of, number, split
 from scenarios.imports.lines import BLOCK, LONGEST, Lines, Unreadable
 from scenarios.imports.strace import Strace, looks_like
 
@@ -28,7 +28,9 @@ def read(tmp_path, text, **how):
     path = tmp_path / "log"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     account = Account()
-    events = [as_call(event) if event.kind == PLAIN else event for event in Strace(Lines(str(path)), account, **how)]
+    events = []
+    for event in Strace(Lines(str(path)), account, **how):
+        events += [call_of(event, one) for one in event.args] if event.kind == PLAIN else [event]
     return events, account
 
 
@@ -267,8 +269,7 @@ def test_a_pipe_is_read_and_one_without_a_writer_is_refused(tmp_path, monkeypatc
     os.mkfifo(path)
     writer = threading.Thread(target=lambda: path.write_bytes(b"1 brk(NULL) = 0x1000\n"))
     writer.start()
-    account = Account()
-    assert [event.result for event in Strace(Lines(str(path)), account)] == [0x1000]
+    assert [call_of(event, event.args[0]).result for event in Strace(Lines(str(path)), Account())] == [0x1000]
     writer.join()
     monkeypatch.setattr(lines, "PIPE_SECONDS", 0)
     with pytest.raises(Unreadable, match="nobody has written"):
