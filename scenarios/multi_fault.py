@@ -87,15 +87,17 @@ def measure(
         machine.load_all(code)
         machine.start()
         machine.run_for(max(WARM_UP, seconds / 10))
-        samples = []
+        samples, held = [], {}
         if not machine.frozen:
             samples.append(machine.sample())
-            machine.run_for(seconds)
+            held = session.run_sampled(machine, seconds)
         if not machine.frozen:
             samples.append(machine.sample())
             machine.stop()
         session.finish(machine, record, lab)
-        return difference(samples[0], samples[1], cpus) if len(samples) == 2 and not machine.frozen else None
+        if len(samples) < 2 or machine.frozen:
+            return None
+        return {**difference(samples[0], samples[1], cpus), "samples": held}
 
 
 def difference(before: Any, after: Any, cpus: int) -> dict[str, Any]:
@@ -137,6 +139,7 @@ def add_round(row: dict[str, Any], one: dict[str, Any]) -> None:
     row["faults"] += one["faults"]
     if "counters" not in one:
         return
+    row.setdefault("samples", one["samples"])  # of the first round: a timeline, and not a sum
     row["coordinator_ns_per_fault"].append(one["coordinator_ns_per_fault"])
     for name in COUNTERS:
         row[name] = row.get(name, 0) + one["counters"][name]

@@ -45,6 +45,7 @@ FIGURES = (*COUNTERS, *SIGNALS, "grace_periods", "seconds")
 NOTICED, MUTANTS, SCORE_SECONDS = 49, 76, 6  # what docs/judged.md says of this command
 FORETOLD_CALLS = 250  # of each CPU whose answers are known, at most
 SHOWN_WRONG = 5  # of its wrong answers
+LOOK_SECONDS = 0.005  # between two looks at what a machine holds, which runs for some tenths of a second
 MACHINES: tuple[dict[str, int], ...] = (  # settings: each machine is lawful
     {},
     {},
@@ -130,7 +131,7 @@ def run_foretold(policy: str, setup: Setup, record: Record) -> bool:
 
 
 def run_once(policy: str, setup: Setup, record: Record) -> dict[str, Any]:
-    """One policy, one seed, on a machine of its own: its counters, with grace periods and seconds."""
+    """One policy, one seed, on a machine of its own: its counters, with grace periods, seconds, and what it held."""
     from workers.machine import Machine
 
     cpus, mms, length, _ = setup.shape()
@@ -139,10 +140,11 @@ def run_once(policy: str, setup: Setup, record: Record) -> dict[str, Any]:
         machine.load_all(workload.programs)
         began = time.perf_counter()
         machine.start()
-        machine.wait()
+        samples = session.wait_sampled(machine, every=LOOK_SECONDS)
         seconds = time.perf_counter() - began
         counters = session.finish(machine, record, setup.lab, setup.command(policy))
-        return {**counters, "grace_periods": int(machine.views["rcu"]["gp_completed"][0]), "seconds": seconds}
+        grace_periods = int(machine.views["rcu"]["gp_completed"][0])
+        return {**counters, "grace_periods": grace_periods, "seconds": seconds, "samples": samples}
 
 
 def failures(policy: str, setup: Setup, taken: Counter[str] | None = None) -> list[str]:
@@ -195,6 +197,7 @@ def _row(policy: str, setup: Setup) -> dict[str, Any]:
 
 def _add(row: dict[str, Any], counters: dict[str, Any]) -> None:
     row["seeds"] += 1
+    row.setdefault("samples", counters["samples"])  # of the first seed: a timeline, and not a sum
     for name in FIGURES:
         row[name] += counters[name]
 

@@ -116,6 +116,7 @@ class Machine:
         self._processes: list[Any] = []
         self._insns = 0
         self._frozen = self._started = False
+        self._rest_by: float | None = None  # when a machine that was stopped must be at rest
         self.stops = Stops(self.views, geometry, instruments.stops)
         self._patience = patience
         self._watchdog = Watchdog(self.views, geometry, patience)
@@ -177,13 +178,15 @@ class Machine:
             self.views["gp_histogram"].copy(),
         )
 
-    def run_for(self, seconds: float) -> None:
-        """Watch the machine for `seconds`, or until it stops by itself."""
+    def run_for(self, seconds: float) -> bool:
+        """Watch the machine for `seconds`, or until it stops by itself; True if it goes on."""
         deadline = time.perf_counter() + seconds
         while self._running() and not self._stopping():
             left = deadline - time.perf_counter()
-            if left <= 0 or self._watch(min(left, 0.05)):
-                return
+            if left <= 0:
+                return True
+            self._watch(min(left, 0.05))
+        return False
 
     def stop(self) -> None:
         """Ask every CPU to stop at its next boundary, and wait until all have and the coordinator is done.
@@ -200,13 +203,12 @@ class Machine:
         Raises MachineFailed when a process dies, or when a machine that was stopped does not come to rest.
         """
         deadline = None if seconds is None else time.perf_counter() + seconds
-        patience: float | None = None
         while self._running():
             now = time.perf_counter()
-            if self._stopping() and patience is None and not self._frozen:
+            if self._stopping() and self._rest_by is None and not self._frozen:
                 stop_machine(self.m, self.geometry.cpus)  # BUG cannot wake the sleepers at a barrier
-                patience = now + STOP_SECONDS
-            if patience is not None and now > patience:
+                self._rest_by = now + STOP_SECONDS
+            if self._rest_by is not None and now > self._rest_by:
                 stopped = {i: "stopped" for i, pid in enumerate(self.pids) if process_state(pid)[0] == "T"}
                 report = describe_stuck(self.views, self.geometry, "the machine does not come to rest:", stopped)
                 self.kill()

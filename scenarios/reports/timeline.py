@@ -14,6 +14,7 @@ from typing import Any
 from scenarios.reports.drawings import STATES
 from scenarios.reports.extra import ReportError, library
 from scenarios.reports.reading import Run
+from workers.telling.whereabouts import many
 
 STEP = 1000  # ns
 MACHINE = "machine"  # the process of what belongs to no mm
@@ -215,9 +216,10 @@ SAMPLED = {"vmpte_kb": "VmPTE kB", "limbo_tables": "tables in limbo", "free_tabl
 def _sampled(timeline: Timeline, name: str, row: Json) -> None:
     """What a machine of real processes held, look by look; each policy began at 0."""
     samples = row["samples"]
+    of = ", ".join([row["policy"], *([many(row["cpus"], "CPU")] if row.get("cpus") else [])])
     for key, what in SAMPLED.items():
-        for seconds, value in zip(samples["seconds"], samples[key], strict=True):
-            timeline.count(round(seconds * 1e9), (name, f"{what}, {row['policy']}"), value)
+        for seconds, value in zip(samples["seconds"], samples.get(key, ()), strict=True):
+            timeline.count(round(seconds * 1e9), (name, f"{what}, {of}"), value)
 
 
 def timeline_of(runs: Sequence[Run]) -> Timeline:

@@ -93,19 +93,42 @@ def needed_kb(machine: Any, mm: int | None = None, frozen: Frozen | None = None)
     return len(needed) * PAGE_SIZE // 1024
 
 
-def add_sample(samples: dict[str, list[float]], machine: Any, seconds: float) -> None:
-    """Enter what the first mm and the machine hold now: VmPTE, tables that wait for a grace period, free tables."""
+Samples = dict[str, list[float]]  # what a machine held, look by look
+
+
+def add_sample(samples: Samples, machine: Any, seconds: float) -> None:
+    """Enter what the machine holds now: VmPTE of all mms, tables that wait for a grace period, free tables."""
     views = machine.views
     zone = views["zone"][TABLES]
     free = zone["limit"] - zone["fresh"] + zone["count"] + views["pcp"]["count"][TABLES::2].sum()
     now = {
         "seconds": round(seconds, 6),
-        "vmpte_kb": int(views["mm"]["pgtables_bytes"][0]) // 1024,
+        "vmpte_kb": int(views["mm"]["pgtables_bytes"].sum()) // 1024,
         "limbo_tables": int(views["cpu"]["tables_deferred"].sum() - views["rcu"]["freed"][0]),
         "free_tables": int(free),
     }
     for name, value in now.items():
         samples.setdefault(name, []).append(value)
+
+
+def run_sampled(machine: Any, seconds: float) -> Samples:
+    """Watch a machine for `seconds`, or until it stops by itself: what it held."""
+    samples: Samples = {}
+    began = time.monotonic()
+    while (left := began + seconds - time.monotonic()) > 0 and machine.run_for(min(left, SAMPLE_SECONDS)):
+        add_sample(samples, machine, time.monotonic() - began)
+    return samples
+
+
+def wait_sampled(machine: Any, every: float = SAMPLE_SECONDS, look: Callable[[], None] = lambda: None) -> Samples:
+    """Wait for a machine's end: what it held until then, and in the end. `look` is called as often as that is noted."""
+    samples: Samples = {}
+    began = time.monotonic()
+    while not machine.wait(every):
+        look()
+        add_sample(samples, machine, time.monotonic() - began)
+    add_sample(samples, machine, time.monotonic() - began)
+    return samples
 
 
 def memory_row(
@@ -124,12 +147,7 @@ def memory_row(
     machine.load(0, program)
     machine.start()
     cpu, mm = machine.views["cpu"], machine.views["mm"]
-    samples: dict[str, list[float]] = {}
-    began = time.monotonic()
-    while not machine.wait(SAMPLE_SECONDS):
-        progress.update(min(1.0, done(cpu[0])), policy)
-        add_sample(samples, machine, time.monotonic() - began)
-    add_sample(samples, machine, time.monotonic() - began)
+    samples = wait_sampled(machine, look=lambda: progress.update(min(1.0, done(cpu[0])), policy))
     machine_kb = machine.segment.taken_bytes() // 1024
     frozen = Frozen(machine.views, machine.geometry)
     counters = finish(machine, record, lab, frozen=frozen)

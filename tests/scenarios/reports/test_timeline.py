@@ -184,6 +184,43 @@ def test_what_real_processes_held_is_counters_for_each_policy(tmp_path):
     assert {row["policy"]: row["samples"]["vmpte_kb"][-1] for row in run.rows}["none"] > 2000
 
 
+def test_what_many_cpus_held_is_counters_for_each_policy_and_number_of_cpus(tmp_path):
+    out = tmp_path / "out.json"
+    run = ptelab("run", "multi-fault", "--cpus", "1,2", "--seconds", "0.5", "--repeat", "1", "--no-host", "--json", out)
+    assert run.returncode == 0, run.stderr
+    (run,) = read_runs(str(out))
+
+    counted = Read(timeline_of([run]).serialized()).of(COUNTER)
+    assert {name for _, name, _ in counted} == {
+        f"{what}, {policy}, {cpus}"
+        for what in ("VmPTE kB", "tables in limbo", "free tables")
+        for policy in ("none", "refcount")
+        for cpus in ("1 CPU", "2 CPUs")
+    }
+    for row in run.rows:
+        cpus = "1 CPU" if row["cpus"] == 1 else f"{row['cpus']} CPUs"
+        held = [
+            (ns, event.counter_value) for ns, name, event in counted if name == f"VmPTE kB, {row['policy']}, {cpus}"
+        ]
+        assert [value for _, value in held] == row["samples"]["vmpte_kb"]
+        assert 0 < held[0][0] < held[-1][0] <= 1e9
+        assert held[-1][1] >= 8  # a PUD and a PMD table stay
+        assert min(row["samples"]["free_tables"]) > 0
+
+
+def test_what_random_programs_held_is_counters(tmp_path):
+    out = tmp_path / "out.json"
+    run = ptelab("run", "stress", "--policy", "none", "--cpus", "2", "--length", "2000", "--json", str(out))
+    assert run.returncode == 0, run.stderr
+    (run,) = read_runs(str(out))
+
+    counted = Read(timeline_of([run]).serialized()).of(COUNTER)
+    held = [event.counter_value for _, name, event in counted if name == "VmPTE kB, none, 2 CPUs"]
+    assert held == run.rows[0]["samples"]["vmpte_kb"]
+    assert max(held) > 0
+    assert [event.counter_value for _, name, event in counted if name.startswith("tables in limbo")][-1] == 0
+
+
 def test_the_life_of_a_table_is_a_track():
     (run,) = read_runs(str(RECORDS / "race.json"))
     violation = run.data["violations"][0]
