@@ -5,18 +5,22 @@ Memory: one block of BLOCK bytes and the lines in it; a longer line is given up,
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
 import select
 import stat
 import zlib
-from collections.abc import Iterator
-from typing import IO, cast
+from collections.abc import Callable, Iterator
+from typing import IO, Any
 
 BLOCK = 1 << 18
 LONGEST = 1 << 18
 PIPE_SECONDS = 10
-_GZIP = b"\x1f\x8b"
+_UNPACK: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
+_MAGIC = max(map(len, _UNPACK))
+_ZSTD = b"\x28\xb5\x2f\xfd"
 _BOMS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
@@ -24,8 +28,8 @@ class Unreadable(Exception):
     """An input that cannot be read at all; the text is one line."""
 
 
-def opened(name: str) -> IO[bytes]:
-    """The bytes of an input, unpacked if they are packed, whatever its name. Raises Unreadable."""
+def opened(name: str) -> tuple[IO[bytes], IO[bytes]]:
+    """The bytes of an input, unpacked whatever its name, and as they lie there. Raises Unreadable."""
     try:
         number = os.open(name, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer is opened as well
         stream = os.fdopen(number, "rb")
@@ -41,15 +45,15 @@ def opened(name: str) -> IO[bytes]:
             raise Unreadable(f"{name}: a pipe to which nobody has written for {PIPE_SECONDS} s")
     os.set_blocking(number, True)
     try:
-        packed = stream.peek(2)[:2] == _GZIP
+        first = stream.peek(_MAGIC)[:_MAGIC]
     except OSError as error:
         stream.close()
         raise Unreadable(f"{name}: cannot be read: {error.strerror or error}") from None
-    if not packed:
-        return stream
-    unpacked = gzip.GzipFile(fileobj=stream)
-    unpacked.myfileobj = stream  # type: ignore[assignment]  # closed with it
-    return cast(IO[bytes], unpacked)
+    if first.startswith(_ZSTD):
+        stream.close()
+        raise Unreadable(f"{name}: packed by zstd; give what zstd -dc unpacks: zstd -dc {name} | ptelab import - ...")
+    unpack = next((unpack for magic, unpack in _UNPACK.items() if first.startswith(magic)), None)
+    return (unpack(stream) if unpack else stream), stream
 
 
 class Lines:
@@ -59,8 +63,7 @@ class Lines:
         self.name = name
         self.problem = ""
         self.cut_off = False  # the last line has no end
-        self._stream = opened(name)
-        self._raw = getattr(self._stream, "myfileobj", self._stream)
+        self._stream, self._raw = opened(name)
         self._size = os.fstat(self._raw.fileno()).st_size
         first = self._read()
         self._encoding = _BOMS.get(first[:2], "utf-8")
@@ -76,7 +79,7 @@ class Lines:
     def _read(self) -> bytes:
         try:
             return self._stream.read(BLOCK)
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             self.problem = f"{self.name}: ends early: {error}"
             return b""
 
@@ -87,6 +90,7 @@ class Lines:
     def close(self) -> None:
         """Give the input up."""
         self._stream.close()
+        self._raw.close()
 
     def __iter__(self) -> Iterator[list[str]]:
         """The lines of each block, without their ends; a line that is too long is empty but for a NUL."""

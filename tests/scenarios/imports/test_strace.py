@@ -3,8 +3,10 @@
 Covers: scenarios/imports/lines, scenarios/imports/calls, scenarios/imports/account
 """
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import threading
 
@@ -249,19 +251,29 @@ def test_relative_stamps_add_up_and_midnight_goes_on(tmp_path):
     assert [event.time for event in night] == [86399, 86401]
 
 
-@pytest.mark.parametrize("pack", [lambda text: text, gzip.compress, lambda text: text.decode().encode("utf-16")])
+@pytest.mark.parametrize(
+    "pack",
+    [lambda text: text, gzip.compress, lzma.compress, bz2.compress, lambda text: text.decode().encode("utf-16")],
+)
 def test_an_input_is_read_packed_or_in_another_encoding(tmp_path, pack):
     events, account = read(tmp_path, pack(b"1 brk(NULL) = 0x1000\r\n1 brk(NULL) = 0x2000\r\n"))
     assert ([event.result for event in events], account.malformed) == ([0x1000, 0x2000], 0)
 
 
-def test_a_packed_input_that_ends_early_gives_what_it_has(tmp_path):
-    whole = b"".join(b"1 brk(NULL) = 0x%x000\n" % (i * 7919 % 65536 + 1) for i in range(50_000))
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, bz2.compress])
+def test_a_packed_input_that_ends_early_gives_what_it_has(tmp_path, compress):
+    whole = b"".join(b"1 brk(NULL) = 0x%x000\n" % (i * 7919 % 65536 + 1) for i in range(250_000))
     path = tmp_path / "log.gz"
-    path.write_bytes(gzip.compress(whole)[:-2000])
+    path.write_bytes(compress(whole)[:-2000])
     found = Lines(str(path))
     assert sum(map(len, found)) > 1000
     assert "ends early" in found.problem
+
+
+def test_what_zstd_has_packed_is_told_how_to_be_read(tmp_path):
+    (tmp_path / "log.zst").write_bytes(b"\x28\xb5\x2f\xfd\x24\x02")
+    with pytest.raises(Unreadable, match=r"zstd -dc \S+log.zst | ptelab import -"):
+        Lines(str(tmp_path / "log.zst"))
 
 
 def test_a_pipe_is_read_and_one_without_a_writer_is_refused(tmp_path, monkeypatch):
