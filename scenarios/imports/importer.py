@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from scenarios.imports.account import Account
@@ -21,6 +22,7 @@ from scenarios.imports.calls import (
     Plain,
     Unknown,
     call_of,
+    number,
 )
 from scenarios.imports.memory_calls import Left, MemoryCalls, failed
 from scenarios.imports.people import Memory, People, Task
@@ -28,6 +30,10 @@ from scenarios.imports.placing import Placing
 from scenarios.imports.touches import Touches
 from scenarios.imports.writer import Writer
 
+_FREEING = ("mremap", "shmdt")  # so may what these free, but what else they do is told when they return
+_PLACED = {"mmap": "len", "mmap2": "len", "old_mmap": "len", "mremap": "new_len", "shmat": ""}  # call -> its length
+_FIXED = re.compile(r"MAP_FIXED\b|MREMAP_FIXED|SHM_REMAP")
+_MOST_WAITING = 100_000
 _AT_ENTRY = ("munmap",)  # what it unmaps may be somebody else's before it returns
 _MOST_HELD = 64  # exec itself makes fewer faults
 _EXECS = ("execve", "execveat")
@@ -50,6 +56,8 @@ class Importer:
         self._origin: float | None = None  # when the first event was
         self._held: dict[int, list[Event]] = {}  # task -> faults where nothing is mapped
         self._ready: dict[int, tuple[Memory, int | None]] = {}  # task -> what _prepare says of it
+        self._awaited: int | None = None  # the task whose call has freed what another has mapped already
+        self._waiting: list[Event] = []  # that one, and all behind it
         self._handlers = {
             ENTER: self._enter,
             CALL: self._call,
@@ -69,6 +77,8 @@ class Importer:
             else:
                 self._ready.clear()  # whatever happens now, it may be somebody's end
                 self._take(event)
+        while self._awaited is not None:
+            self._go_on()
         for tid in list(self._held):
             self._release(tid)
         for task in self.people.tasks.values():
@@ -101,7 +111,41 @@ class Importer:
         self._account.understood += understood
 
     def _take(self, event: Event) -> None:
-        """Enter an event that is not plain."""
+        """Enter an event that is not plain, when it is its turn."""
+        if self._awaited is None:
+            self._enter_event(event)
+        elif event.tid == self._awaited:
+            self._go_on(event)
+        else:
+            self._waiting.append(event)
+            if len(self._waiting) > _MOST_WAITING:
+                self._go_on()
+
+    def _go_on(self, returned: Event | None = None) -> None:
+        """The call that was awaited has returned: it came before what it has made room for; or nobody waits longer."""
+        waiting = self._waiting
+        if returned is not None:
+            times = [time for time in (returned.time, waiting[0].time) if time is not None]
+            returned = returned._replace(time=min(times, default=None))
+        elif self._awaited in self.people.tasks:
+            self.people.tasks[self._awaited].memory.order.freeing.pop(self._awaited, None)
+        self._awaited, self._waiting = None, []
+        for event in [returned, *waiting] if returned is not None else waiting:
+            self._take(event)
+
+    def _makes_room(self, task: Task, event: Event) -> int | None:
+        """The other task whose call must have made room for what this one has mapped, where the kernel chose."""
+        order, args = task.memory.order, event.args
+        if not order.freeing or event.name not in _PLACED or not event.result:
+            return None
+        if _FIXED.search(args.get("flags", args.get("shmflg", ""))):
+            return None
+        length = number(args.get(_PLACED[event.name], "1"))
+        maker = order.freed_by(event.result, event.result + length)
+        return maker if maker != event.tid else None
+
+    def _enter_event(self, event: Event) -> None:
+        """Enter an event whose turn it is."""
         self._touches.writer.when = self._now(event) if self.people.several else None
         try:
             if event.kind == GONE:
@@ -123,6 +167,8 @@ class Importer:
         tid = plain[1]
         task = self.people.tasks.get(tid)
         if task is None or task.making is not None or self.people.gone_first or tid in self._entered:
+            return None
+        if self._awaited is not None or task.memory.order.freeing:
             return None
         if self._held:
             self._touches.writer.when = self._now(call_of(event, plain)) if self.people.several else None
@@ -169,6 +215,14 @@ class Importer:
             self.people.begin(event)
         elif event.name in _ENDS:
             self.people.gone(event.tid, event.name == "exit_group")
+        elif event.name in _FREEING:
+            memory = self._task(event).memory
+            start = number(event.args["addr" if event.name == "mremap" else "shmaddr"])
+            there = memory.space.at(start)
+            if event.name == "mremap":
+                memory.order.freeing[event.tid] = start, start + number(event.args["old_len"])
+            elif there is not None:
+                memory.order.freeing[event.tid] = there.start, there.end
         elif event.name in _AT_ENTRY:
             memory = self._task(event).memory
             if memory.number is not None:
@@ -182,6 +236,8 @@ class Importer:
             self._account.understood += 1
             self.people.gone(event.tid, name == "exit_group")
             return
+        if (task := self.people.tasks.get(event.tid)) is not None:
+            task.memory.order.freeing.pop(event.tid, None)
         if event.tid in self._entered:
             self._entered.discard(event.tid)
             self._task(event).memory.order.left(event.tid)
@@ -196,6 +252,9 @@ class Importer:
             self.people.created(event)
         elif name not in WITHOUT_EFFECT and not failed(event):
             task = self._task(event)
+            if (maker := self._makes_room(task, event)) is not None:
+                self._awaited, self._waiting = maker, [event]
+                return
             if name in _EXECS:
                 self._execute(task, event)
             elif task.memory.number is None:

@@ -22,6 +22,7 @@ class Order:
         self._latest = 0  # when the last of them had
         self._floor = 0  # when the last of those before them had
         self._leaving: dict[int, tuple[int, int, int, int]] = {}  # task -> start, end, its thread, when it began
+        self.freeing: dict[int, tuple[int, int]] = {}  # task -> the range that its call will have freed: mremap, shmdt
 
     def change(self, start: int, end: int) -> None:
         """The line that comes next changes a range: it begins when all that changed it have ended."""
@@ -46,6 +47,10 @@ class Order:
             self._writer.unmap(self._who, start, end)
         else:
             self._leaving[task] = start, end, when[0], when[1]
+
+    def freed_by(self, start: int, end: int) -> int | None:
+        """The task whose call has freed a part of a range, although it has not returned."""
+        return next((task for task, (low, high) in self.freeing.items() if low < end and start < high), None)
 
     def left(self, task: int) -> None:
         """A task has unmapped its range: now, or before something that happens now."""

@@ -189,6 +189,7 @@ class People:
     def clear(self, memory: Memory) -> None:
         """Unmap all that a process has."""
         memory.order.settle()
+        memory.order.freeing.clear()
         for start, end in memory.space.runs():
             self._writer.unmap(memory.who, start, end)
         memory.space, memory.heap, memory.brk, memory.stack = Space(), None, None, None
@@ -200,6 +201,7 @@ class People:
         if task is None:
             return
         memory = task.memory
+        memory.order.freeing.pop(tid, None)
         mates = [one for one in memory.tasks if self.tasks[one].group == task.group or self.tasks[one].guessed]
         for other in mates if whole and not task.guessed else [tid]:
             self._leave(other, memory)

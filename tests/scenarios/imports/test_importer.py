@@ -108,6 +108,44 @@ def test_calls_overlap_as_they_did_unless_the_kernel_has_taken_one_after_the_oth
     assert [tuple(round(int(word) / 1e5) for word in line.split()[2:4]) for line in lines[1:]] == intervals
 
 
+MOVE = (f"mremap({HERE}, 65536, 131072, MREMAP_MAYMOVE", 0x7E0000000000)
+TAKEN = f"mmap(NULL, 4096, {RW}"
+
+
+def test_what_the_kernel_maps_where_a_move_has_not_returned_is_mapped_behind_the_move(tmp_path, monkeypatch):
+    log = both(MOVE, (TAKEN, THERE)) + f"2 170000001.0 madvise({THERE}, 4096, MADV_DONTNEED) = 0\n"
+    lines, found = trace(tmp_path, log, timed=True)
+    assert [line.split(" ", 4)[4] for line in lines[1:]] == [
+        "mr @ 0x7f0000000000 0x10000 0x20000 may,fixed @ 0x7e0000000000",
+        "mm @ 0x1000 0x7f0000002000 rw",
+        "dontneed @ 0x7f0000002000 4096",
+    ]
+    assert [tuple(round(int(word) / 1e5) for word in line.split()[2:4]) for line in lines[1:3]] == [(3, 4), (4, 4)]
+    assert (found.account.whole, found.account.assumed) == (True, {})
+    monkeypatch.setattr(Importer, "_makes_room", lambda self, task, event: None)
+    broken, _ = trace(tmp_path, log)
+    assert [line.split()[0] for line in broken[1:3]] == ["mm", "mr"]  # the new mapping moves with the old one
+
+
+@pytest.mark.parametrize(
+    ("second", "end", "verbs"),
+    [
+        (("mremap(0x7f1000000000, 4096, 4096, MREMAP_MAYMOVE", THERE), None, ["mm", "mr", "mr"]),
+        ((f"mmap({THERE}, 4096, {RW.replace('ANONYMOUS', 'ANONYMOUS|MAP_FIXED')}", THERE), None, ["mm", "mm", "mr"]),
+        ((TAKEN, "0x7f2000000000"), None, ["mm", "mm", "mr"]),
+        ((TAKEN, THERE), "-1 ENOMEM (Cannot allocate memory)", ["mm", "mm"]),
+        ((TAKEN, THERE), "", ["mm", "mm"]),
+    ],
+)
+def test_only_what_the_kernel_has_placed_there_waits_and_only_for_a_call_that_returns(tmp_path, second, end, verbs):
+    log = f"1 170000000.0 mmap(NULL, 4096, {RW}) = 0x7f1000000000\n" + both(MOVE, second)
+    if end is not None:
+        log = log[: log.index("1 170000000.5")] + (f"1 170000000.5 <... mremap resumed>) = {end}\n" if end else "")
+    lines, found = trace(tmp_path, log)
+    assert [line.split()[0] for line in lines] == ["mm", *verbs]
+    assert found.account.left_out == (1 if end == "" else 0)
+
+
 def test_a_mapping_keeps_its_address_and_its_flags(tmp_path):
     lines, _ = trace(
         tmp_path,
