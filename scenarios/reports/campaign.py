@@ -8,8 +8,8 @@ from scenarios.reports.section import Lines, Section, Table
 
 def campaign_sections(run: Run) -> list[Section]:
     """The table of the terminal, and below it the commands."""
-    rows = [row for row in run.rows if "first_seed" in row]
-    if not rows:
+    rows = run.rows
+    if run.scenario != "campaign" or not rows:
         return []
     lines = [
         [row["title"], f"{row['count']:,}", "-" if row["first_seed"] is None else str(row["first_seed"])]

@@ -50,6 +50,11 @@ class Change:
     sure: bool
 
     @property
+    def known(self) -> bool:
+        """True if it has an interval that can be drawn."""
+        return math.isfinite(self.percent) and math.isfinite(self.low)
+
+    @property
     def worse(self) -> float:
         """By how many per cent it got worse."""
         if self.figure in HIGHER:
@@ -81,6 +86,15 @@ class Change:
             "high_percent": _finite(self.high),
             "judgement": self.judgement,
         }
+
+
+def change_from(row: Mapping[str, Any]) -> Change:
+    """The change that a row of a record tells of."""
+    key = tuple((name, row[name]) for name in IDENTITY if row.get(name) is not None)
+    percent = math.inf if row["change_percent"] is None else row["change_percent"]
+    low, high = (math.nan if row[name] is None else row[name] for name in ("low_percent", "high_percent"))
+    sure = row["judgement"] in ("worse", "better", "other")
+    return Change(key, row["figure"], row["old"], row["new"], percent, low, high, sure)
 
 
 def _finite(value: float) -> float | None:

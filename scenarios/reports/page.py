@@ -8,6 +8,7 @@ from typing import Any
 
 from scenarios.reports.advised import advised_sections
 from scenarios.reports.campaign import campaign_sections
+from scenarios.reports.changes import change_sections
 from scenarios.reports.embedded import DATA_ID
 from scenarios.reports.extra import library
 from scenarios.reports.figures import Plot, style_sheet
@@ -59,6 +60,7 @@ def run_sections(run: Run) -> list[Section]:
         *explored_sections(run),
         *advised_sections(run),
         *campaign_sections(run),
+        *change_sections(run),
     ]
     if not found and run.scenario != "replay":
         found = rows_section(run)

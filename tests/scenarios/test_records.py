@@ -17,6 +17,7 @@ import pytest
 from command import ptelab
 
 from scenarios.reports.long_form import csv_text, is_number, long_form
+from scenarios.reports.page import page
 from scenarios.reports.reading import Run, read_runs
 
 RECORDS = Path(__file__).with_name("reports") / "records"
@@ -80,7 +81,7 @@ def test_every_kind_of_record_is_held_to_the_schema():
 
 
 @pytest.mark.parametrize(("kind", "of"), ALL)
-def test_a_record_is_as_documented_its_text_fits_and_its_csv_has_every_number(kind, of, tmp_path):
+def test_a_record_is_as_documented_its_text_fits_its_csv_has_every_number_and_it_is_a_page(kind, of, tmp_path):
     arguments, statuses = of
     files = {"trace": TRACE, "strace": STRACE, "litmus": json.dumps(LITMUS) + "\n", "out": "", "plan": PLAN}
     for name, text in files.items():
@@ -97,9 +98,11 @@ def test_a_record_is_as_documented_its_text_fits_and_its_csv_has_every_number(ki
     commands = re.compile(r"\s*(again: )?ptelab ")  # one copies them
     shown = [line for line in run.stdout.splitlines() if not commands.match(line)]
     assert [line for line in shown if len(line) > 100] == []
-    lines = list(csv.DictReader(io.StringIO(csv_text(read_runs(str(file))))))
+    runs = read_runs(str(file))
+    lines = list(csv.DictReader(io.StringIO(csv_text(runs))))
     assert lines
     assert {line["record"] for line in lines} == {"record.json"}
+    assert f"<h1>ptelab: {record['scenario']}</h1>" in page(runs)
 
 
 @pytest.mark.parametrize(

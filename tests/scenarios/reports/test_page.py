@@ -136,6 +136,7 @@ def test_markup_in_names_arguments_and_comments_is_text(tmp_path):
         ("advise", ["Page tables of processes", "python3 (29585)"]),
         ("arena", ["The arena as a map", "Checks"]),
         ("campaign", ["Verdicts of the tasks"]),
+        ("compare", ["What changed", "Every figure"]),
         ("explored-deadlock", ["race/pte-alloc-under-page-lock: deadlock"]),
         ("whatif", ["What if this program ran under another design", "Checks"]),
     ],
@@ -322,6 +323,30 @@ def test_the_help_of_the_command_imports_no_library_of_the_extra():
 in_a_browser = pytest.mark.skipif(
     chromium.browser() is None, reason="no Chromium is installed (apt-get install chromium)"
 )
+
+
+def test_a_comparison_shows_both_sides_and_what_the_rounds_show():
+    (run,) = recorded("compare")
+    told, every = all_sections([run])[0][1]
+    worse = next(row for row in run.rows if row["judgement"] == "worse")
+
+    said = Html(page([run])).said
+    assert {worse["figure"], "worse", "n.s."} <= {text.strip() for text in said}
+    assert every.folded
+    assert len(told.parts[1].rows) < len(every.parts[0].rows)
+    assert [line[2] for line in told.parts[1].rows if line[0] == worse["figure"]] == [
+        f"{worse['change_percent']:+.{1 if abs(worse['change_percent']) < 1000 else 0}f}%"
+    ]
+    assert [plot.name for plot in told.plots()] == ["compare"]
+
+
+def test_the_history_of_a_race_keeps_its_columns():
+    (run,) = recorded("explored-race")
+    run.data["about"] = "A sentence.\n\nCPU 0   CPU 1\n=====   =====\nasks\n        waits"
+
+    text = page([run])
+    assert "<p>A sentence.</p>" in text
+    assert '<pre class="columns">CPU 0   CPU 1\n=====   =====\nasks\n        waits</pre>' in text
 
 
 @in_a_browser
