@@ -42,7 +42,7 @@
     events.forEach((event, i) => event.addEventListener("click", () => go(i)));
     story.classList.add("on");
     panel.hidden = false;
-    go(0);
+    go(Math.max(0, events.findIndex((event) => !event.closest("details"))));  // what is folded stays so
     return { story, press };
   });
   let active = all[0];
