@@ -41,10 +41,13 @@ ALONE = (
 HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
 
 
-def _watch(bar: Progress, name: str, seconds: float) -> Any:
-    """A callback that shows how far a search is."""
+def _watch(bar: Progress, name: str, plan: Plan) -> Any:
+    """A callback that shows how far a search is: in its time, or in the bound that is its last."""
+
+    most = 0.0  # an estimate of what a bound has may grow, and what is done does not get less
 
     def update(verdict: Any) -> None:
+        nonlocal most
         if not verdict.bounds:
             return
         rate = verdict.executions / max(verdict.seconds, 1e-9)
@@ -52,7 +55,9 @@ def _watch(bar: Progress, name: str, seconds: float) -> Any:
         now = verdict.bounds[-1]
         about = f" of about {now / verdict.covered:,.0f}" if verdict.covered > 0.001 else ""
         text = f"bound {bound}: {now:,}{about} executions, {rate:,.0f}/s"
-        bar.update(min(1.0, verdict.seconds / seconds), text)
+        share = verdict.covered if bound == plan.bound else 0.0
+        most = max(most, min(1.0, max(share, verdict.seconds / plan.seconds)))
+        bar.update(most, text)
 
     return update
 
@@ -63,10 +68,10 @@ def run_one(of: Subject, plan: Plan, schedule: str | None, record: Record) -> li
         found = replay(of, plan, "" if schedule == "-" else schedule)
     else:
         with Progress(of.name) as bar:
-            found = explore(of, plan, _watch(bar, of.name, plan.seconds))
+            found = explore(of, plan, _watch(bar, of.name, plan))
             if plan.broken and found.example is not None and plan.memory == of.memory:
                 for memory in of.spared:
-                    other = explore(of, replace(plan, memory=memory, jobs=1), _watch(bar, memory, plan.seconds))
+                    other = explore(of, replace(plan, memory=memory, jobs=1), _watch(bar, memory, plan))
                     found.others[memory] = other.verdict.word
     enter(record, found)
     return [found]
