@@ -28,6 +28,7 @@ VM_HUGEPAGE, VM_NOHUGEPAGE = 0x20000000, 0x40000000  # MADV_HUGEPAGE, MADV_NOHUG
 VM_SPECIAL_FAULT = VM_FILE | VM_UFFD_MISSING | VM_HUGETLB  # a fault needs more than an anonymous page
 
 VM_MERGEABLE = 0x80000000  # MADV_MERGEABLE
+VM_PKEY_BIT0 = 1 << 32  # executed, and never read or written: PROT_EXEC alone, where the processor has protection keys
 VM_DROPPABLE = 1 << 40  # MAP_DROPPABLE: reclaim may forget its pages
 VM_SEALED = 1 << 42  # mseal
 VM_LOCKED_MASK = VM_LOCKED | VM_LOCKONFAULT
@@ -73,7 +74,7 @@ class Op(IntEnum):
     INSERT_PAGES = 13  # a driver maps what the page cache has of a range, without a fault
     COMPUTE = 14  # touch no memory for `arg` microseconds
     DEVICE_REMOVE = 15  # the driver takes its frame away
-    MPROTECT = 20  # `arg` is VM_READ | VM_WRITE, or less
+    MPROTECT = 20  # `arg` is of VM_ACCESS_FLAGS, or VM_PKEY_BIT0
     MLOCK = 21  # lock if `arg` is 1, unlock if it is 0, lock what comes if it is 2 (MLOCK_ONFAULT)
     PROCESS_MADVISE = 22  # one call, a vector of pieces of `step` bytes
     MREMAP = 23  # in place, to `arg` bytes

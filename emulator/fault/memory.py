@@ -82,6 +82,7 @@ from emulator.uapi import (
     VM_FILE,
     VM_GROWSDOWN,
     VM_HUGETLB,
+    VM_PKEY_BIT0,
     VM_SPECIAL_FAULT,
     VM_UFFD_MISSING,
     VM_UFFD_WP,
@@ -415,7 +416,7 @@ def expand_stack(m, cpu, mm, addr):
         close = False
         if below != 0:
             flags = m.vma.flags[below]
-            close = page - m.vma.end[below] < STACK_GUARD_GAP and flags & VM_ACCESS_FLAGS != 0
+            close = page - m.vma.end[below] < STACK_GUARD_GAP and flags & (VM_ACCESS_FLAGS | VM_PKEY_BIT0) != 0
             close = close and flags & VM_GROWSDOWN == 0
         if m.vma.start[row] <= page:
             result = 0

@@ -28,6 +28,7 @@ from emulator.uapi import (
     VM_LOCKED,
     VM_LOCKED_MASK,
     VM_NORESERVE,
+    VM_PKEY_BIT0,
     VM_SEALED,
     VM_SHARED,
     VM_UFFD,
@@ -66,7 +67,7 @@ def reserved(m, row, flags):
 def mprotect_fixup(m, cpu, mm, row, start, end, prot):
     """mprotect for [start, end), which lies in the VMA at `row`: 0 or -errno. Locking: as change_protection."""
     before = m.vma.flags[row]
-    flags = before & ~VM_ACCESS_FLAGS | prot
+    flags = before & ~(VM_ACCESS_FLAGS | VM_PKEY_BIT0) | prot
     if before & VM_SEALED:
         return -EPERM
     if flags == before:
@@ -100,7 +101,7 @@ def do_mprotect(m, cpu, mm, start, length, prot):
     Locking: takes and releases mmap_lock for writing.
     """
     end = start + ((length + PAGE - 1) & -PAGE)
-    if start & (PAGE - 1) or prot & ~VM_ACCESS_FLAGS:
+    if start & (PAGE - 1) or prot & ~(VM_ACCESS_FLAGS | VM_PKEY_BIT0):
         return -EINVAL
     if length == 0:
         return 0

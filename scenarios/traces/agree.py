@@ -23,6 +23,7 @@ from scenarios.traces.recorder import NotTheSame, record
 from scenarios.traces.trace import Trace, TraceError, parse_text
 from scenarios.traces.verbs import FORKS, VERBS, WORDS
 from workers.host.fault_loop import HostUnavailable
+from workers.host.kernel_facts import has_protection_keys
 from workers.telling.postmortem import MachineFailed
 
 SHRINK_TRIES = 200
@@ -67,7 +68,7 @@ def _replayed(trace: Trace, policy: str) -> list[str]:
     """The rows of a replay; a machine that was not sound has one more, which no host has."""
     from scenarios.traces.replay import replay_trace
 
-    result = replay_trace(trace, policy)
+    result = replay_trace(trace, policy, protection_keys=has_protection_keys())
     broken = [f"check {name}: {count} violations" for name, count in result.checks.items() if count]
     if result.violation is not None:
         broken.append(f"violation: {result.violation}")

@@ -20,6 +20,7 @@ from emulator import lazy_numpy as np
 from emulator.checks import audit
 from emulator.mm_types import PAGE_SIZE, PCP_ROOM, Geometry
 from emulator.segment import SegmentTooLarge
+from emulator.uapi import VM_ACCESS_FLAGS, VM_EXEC, VM_PKEY_BIT0, Op
 from scenarios.session import errors, report
 from scenarios.session.options import Lab
 from scenarios.session.progress import note
@@ -30,6 +31,7 @@ from scenarios.traces.footprint import MOST_MACHINES, geometry_for, larger
 from scenarios.traces.recorder import compare
 from scenarios.traces.timing import programs, threads_of
 from scenarios.traces.trace import Trace, TraceError, parse, rows_of
+from workers.host.kernel_facts import has_protection_keys
 from workers.instruments import PLAIN, Instruments
 from workers.machine import Machine
 from workers.programs.program import Insn
@@ -88,13 +90,19 @@ def run_replay(
 
 
 def replay_trace(
-    trace: Trace, policy: str = "none", instruments: Instruments = PLAIN, timing: str | None = None
+    trace: Trace,
+    policy: str = "none",
+    instruments: Instruments = PLAIN,
+    timing: str | None = None,
+    protection_keys: bool = False,
 ) -> ReplayResult:
     """Run a parsed trace, on a larger machine if the first was too small: that is no answer of Linux's.
 
-    Raises as run_replay.
+    With `protection_keys` as on a processor that has them. Raises as run_replay.
     """
     own = programs(trace, timing)
+    if protection_keys:
+        own = [[_with_keys(insn) for insn in one] for one in own]
     geometry = geometry_for(trace.program(), trace.files)
     geometry = replace(
         geometry,
@@ -109,6 +117,13 @@ def replay_trace(
             return result
         geometry = larger(geometry)
     return replay_on(trace, own, geometry, policy, instruments)
+
+
+def _with_keys(insn: Insn) -> Insn:
+    """An instruction whose PROT_EXEC, where that stands alone, gets a key that denies reads (execute_only_pkey)."""
+    if insn.op in (Op.MMAP, Op.MPROTECT) and insn.arg & VM_ACCESS_FLAGS == VM_EXEC:
+        return insn._replace(arg=insn.arg & ~VM_EXEC | VM_PKEY_BIT0)
+    return insn
 
 
 def replay_on(
@@ -175,7 +190,7 @@ def replay_file(
         trace = parse(path)
         instruments = lab.instruments(len(threads_of(trace)) if timing else 1)
         for policy in policies:
-            results[policy] = replay_trace(trace, policy, instruments, timing)
+            results[policy] = replay_trace(trace, policy, instruments, timing, host and has_protection_keys())
             _enter(record, results[policy], policy)
     except (TraceError, SegmentTooLarge) as error:
         raise errors.UserError(str(error)) from None

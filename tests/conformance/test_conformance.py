@@ -13,7 +13,7 @@ from support import by_family
 
 from emulator.policy.policies import POLICIES
 from scenarios.traces.agreement import first_dependent, first_difference, vmpte_and_rest
-from scenarios.traces.replay import run_replay
+from scenarios.traces.replay import replay_trace, run_replay
 from scenarios.traces.trace import parse
 
 HERE = Path(__file__).parent
@@ -48,6 +48,19 @@ def test_a_case_gives_what_linux_with_pt_reclaim_was_recorded_to_do_in_every_col
 
     assert result.rows == recorded
     assert result.passed, (result.violation, result.checks)
+
+
+def test_memory_that_is_only_executed_denies_reads_where_the_processor_has_protection_keys():
+    path = HERE / "protection_keys" / "execute_only.trace"
+    recorded = expected(path)
+
+    with_keys = replay_trace(parse(path), "pt-reclaim", protection_keys=True)
+    without = replay_trace(parse(path), "pt-reclaim")
+
+    assert with_keys.rows == recorded
+    assert with_keys.passed, (with_keys.violation, with_keys.checks)
+    assert len(set(without.rows) - set(recorded)) > 9  # what was populated is there, and can be read
+    assert without.passed, (without.violation, without.checks)
 
 
 def only_vmpte_differs(path, without, policies):

@@ -32,6 +32,15 @@ def kernel_facts() -> dict[str, str]:
     }
 
 
+def has_protection_keys() -> bool:
+    """True if the kernel uses the processor's protection keys, so that memory of PROT_EXEC alone denies reads."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("flags") and "ospke" in line.split() for line in lines)
+
+
 def frees_covered_tables() -> str:
     """yes if a MADV_DONTNEED that covers 2 MiB frees the PTE table of this process, no, or unknown: CONFIG_PT_RECLAIM
     by its effect."""
