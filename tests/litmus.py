@@ -17,6 +17,7 @@ import numpy as np
 from emulator import engine
 from emulator.engines.access_log import TASK_BIT
 from emulator.engines.explore import (
+    MAX_STEPS,
     Field,
     atomic_add,
     cmpxchg,
@@ -346,6 +347,18 @@ def deadlock() -> bool:
         Search(), lambda: [lambda: body(words, 0, 1), lambda: body(words, 1, 0)], lambda: ends.append(world.deadlock)
     )
     return any(ends)
+
+
+def steps_of_one_that_goes_on() -> tuple[int, int]:
+    """The steps of an execution whose one task does not end by itself for long, and the most there may be."""
+    words, steps = fresh(1), []
+
+    def body() -> None:
+        for _ in range(3 * MAX_STEPS):
+            atomic_add(words, 0, 1)
+
+    run_all(Follow(()), lambda: [body], lambda: steps.append(world.count) or True)
+    return steps[0], MAX_STEPS
 
 
 def looks_twice() -> bool:

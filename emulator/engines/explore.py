@@ -170,6 +170,7 @@ class World:
                 self.deadlock = any(task.pending >= 0 and not task.optional for task in self.tasks)
                 return None
             number = self.strategy.choose(self)
+            self.until = min(self.until, MAX_STEPS)
             if number < 0:
                 return None
             task = self.tasks[number]

@@ -42,6 +42,12 @@ def test_two_locks_in_two_orders_deadlock():
     assert in_engine("explore", litmus.deadlock) is True
 
 
+def test_an_execution_is_cut_where_a_task_goes_on_that_nobody_takes_the_turn_from():
+    steps, most = in_engine("explore", litmus.steps_of_one_that_goes_on)
+
+    assert steps == most
+
+
 def test_a_loop_that_was_led_to_wait_by_what_is_no_longer_true_is_not_stuck():
     assert in_engine("explore", litmus.looks_twice) is False
 
