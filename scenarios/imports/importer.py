@@ -79,6 +79,7 @@ class Importer:
                 self._take(event)
         while self._awaited is not None:
             self._go_on()
+        self._placing.begin_alone(self.people)
         for tid in list(self._held):
             self._release(tid)
         for task in self.people.tasks.values():

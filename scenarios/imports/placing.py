@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from scenarios.imports.calls import Event, number
+from scenarios.imports.calls import SNAPSHOT, Event, number
 from scenarios.imports.memory_calls import MemoryCalls
 from scenarios.imports.people import Memory, People
 from scenarios.imports.snapshot import Line, Snapshot
@@ -114,6 +114,7 @@ class Placing:
         elif memory.number is not None:
             if not memory.placed:
                 self._adopt(memory, snapshot)
+            self._grow(memory, snapshot)
             self._now(memory, snapshot)
             if snapshot.whole:
                 self._compare(memory, snapshot)
@@ -123,6 +124,12 @@ class Placing:
         if self._waiting is not None and people.main is not None:
             snapshot, self._waiting = self._waiting, None
             self._begin(people.main, snapshot)
+
+    def begin_alone(self, people: People) -> None:
+        """There is a snapshot, and nothing else: that is all there is."""
+        if self._waiting is not None and people.main is None:
+            people.of(Event(SNAPSHOT, "", 0, None, self._waiting.pid or 1))
+            self.begin_late(people)
 
     def mapped(self, memory: Memory, line: Line) -> None:
         """Map what a line of maps says."""
@@ -162,6 +169,14 @@ class Placing:
         for file, base in memory.guesses.items():
             self._settle(memory, file, base, snapshot)
         memory.guesses = {}
+
+    def _grow(self, memory: Memory, snapshot: Snapshot) -> None:
+        """The stack has grown since the look before: no call says it."""
+        for line in snapshot.mappings:
+            if line.name == "[stack]" and memory.stack is not None and line.start < memory.stack < line.end:
+                for low, high in memory.space.holes(line.start, memory.stack):
+                    self._calls.map(memory, Mapping(low, high, line.prot), ("growsdown",))
+                memory.stack = line.start
 
     def _settle(self, memory: Memory, file: str, base: int, snapshot: Snapshot) -> None:
         """A file is not where it was taken to lie: what was touched there was touched where the file is."""

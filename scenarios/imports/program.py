@@ -35,13 +35,13 @@ from workers.host.process_files import NotReadable, ProcessGone, Vma, family, re
 TOOLS = ("perf", "strace")
 EVERY = 0.1  # seconds between two samples
 _LOOKS = 4  # at mappings that change while they are read
-_SHARE = 10  # a sample may take a tenth of the time
+_SHARE = 4  # samples may take a fourth of a processor
 _PATIENCE = 20.0  # seconds that a tool has to write what it saw
 _TRACEPOINTS = Path("/sys/kernel/tracing/events")
 _WITHOUT = ("ioctl", "exit", "exit_group", "open", "openat", "close", *CREATES)  # tasks have their own points
 _TASKS = "task:task_newtask,sched:sched_process_exec,sched:sched_process_exit"
 _FAULTS = "exceptions:page_fault_user,exceptions:page_fault_kernel"
-_EXEC_DELAY = 120_000  # microseconds between exec and the first instruction, for the first sample
+_DELAY = 120_000  # microseconds between exec and the first instruction, and before exit, for a sample of each
 _KINDS = (
     (page_scan.GUARD, "guard"),
     (page_scan.PFNZERO, "zero"),
@@ -62,15 +62,14 @@ class Sampler:
 
     def look(self) -> None:
         """Look, if the last look is long enough ago."""
-        began = time.monotonic()
+        began, spent = time.monotonic(), time.thread_time()
         if began < self._next:
             return
         for pid in family(self._tool)[1:]:
             with contextlib.suppress(ProcessGone, NotReadable, page_scan.NoPagemapScan, OSError):
                 if not os.path.samefile(f"/proc/{pid}/exe", f"/proc/{self._tool}/exe"):  # it has yet to exec
                     self._sample(pid)
-        took = time.monotonic() - began
-        self._next = began + max(self._every, _SHARE * took)
+        self._next = began + max(self._every, _SHARE * (time.thread_time() - spent))
 
     def _sample(self, pid: int) -> None:
         vmas, still = read_maps(pid), False
@@ -122,7 +121,8 @@ def _strace_command(log: Path, command: Sequence[str]) -> list[str]:
     """strace with every call that has to do with memory."""
     calls = "%memory,%process,process_madvise,fallocate,ftruncate,memfd_create,shmget,ioctl"
     # strace does not delay the first exec of all, but the loader's first call
-    delay = [f"-einject=execve:delay_exit={_EXEC_DELAY}", f"-einject=brk:delay_enter={_EXEC_DELAY}:when=1"]
+    delay = [f"-einject=execve:delay_exit={_DELAY}", f"-einject=brk:delay_enter={_DELAY}:when=1"]
+    delay += [f"-einject=exit_group:delay_enter={_DELAY}"]
     return ["strace", "-f", "-qq", "-ttt", "-y", *delay, "-e", f"trace={calls}", "-o", str(log), *command]
 
 
@@ -156,6 +156,8 @@ def _run(tool: list[str], sampler_of: Callable[[int], Sampler]) -> Sampler:
 
     What the program prints goes to stderr if stdout is for the trace.
     """
+    with contextlib.suppress(NotReadable, page_scan.NoPagemapScan):
+        page_scan.pagemap_scan(os.getpid(), read_maps(os.getpid()))  # the first takes longer than a program may live
     try:
         process = subprocess.Popen(tool, stdout=sys.stderr if stdout_is_taken() else None)
     except OSError as error:

@@ -425,6 +425,28 @@ def test_a_stack_that_was_touched_keeps_its_pages_when_a_look_says_where_it_is(t
     ]
 
 
+def test_a_stack_that_has_grown_between_two_looks_is_mapped_and_touched_there(tmp_path):
+    stack = "-7ffc00021000 rw-p 00000000 00:00 0 [stack]\n"
+    first, second = tmp_path / "maps.1", tmp_path / "again.1"
+    first.write_text(f"7ffc00000000{stack}7ffc00020000-7ffc00021000 anon\n")
+    second.write_text(f"7ffb00000000{stack}7ffb00000000-7ffb00001000 anon\n")
+    (tmp_path / "log").write_text("1 brk(NULL) = 0x1000\n")
+    out = tmp_path / "out.trace"
+    found = import_files([str(first), str(tmp_path / "log"), str(second)], str(out), "pagemap")
+    assert [line for line in out.read_text().splitlines() if line[0] != "#"] == [
+        "mm @ 0x21000 0x7ffc00000000 rw growsdown",
+        "touch @ 0x7ffc00020000 0x1000",
+        "mm @ 0x100000000 0x7ffb00000000 rw growsdown",
+        "touch @ 0x7ffb00000000 0x1000",
+    ]
+    assert found.account.notes[-1].endswith("all the same")
+    second.write_text(
+        "7ffa00000000-7ffa00021000 rw-p 00000000 00:00 0 [stack]\n"
+    )  # of another program: an exec is near
+    import_files([str(first), str(tmp_path / "log"), str(second)], str(out), "pagemap")
+    assert "growsdown" not in out.read_text().split("growsdown", 1)[1]
+
+
 def test_a_page_that_was_touched_before_anybody_knew_what_it_is_has_the_protection_of_the_look(tmp_path):
     (tmp_path / "maps").write_text(BEHIND + "7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0 [vdso]\n")
     fault = " x 1 [0] 1.{}: exceptions:page_fault_user: address={} ip=0x1 error_code=0x4\n"
