@@ -102,7 +102,7 @@ def replay_trace(
     """
     own = programs(trace, timing)
     if protection_keys:
-        own = [[_with_keys(insn) for insn in one] for one in own]
+        own = [[with_keys(insn) for insn in one] for one in own]
     geometry = geometry_for(trace.program(), trace.files)
     geometry = replace(
         geometry,
@@ -119,7 +119,7 @@ def replay_trace(
     return replay_on(trace, own, geometry, policy, instruments)
 
 
-def _with_keys(insn: Insn) -> Insn:
+def with_keys(insn: Insn) -> Insn:
     """An instruction whose PROT_EXEC, where that stands alone, gets a key that denies reads (execute_only_pkey)."""
     if insn.op in (Op.MMAP, Op.MPROTECT) and insn.arg & VM_ACCESS_FLAGS == VM_EXEC:
         return insn._replace(arg=insn.arg & ~VM_EXEC | VM_PKEY_BIT0)

@@ -124,7 +124,8 @@ def _ranges(insn: Insn) -> list[tuple[int, int]]:
         return []
     length = insn.length
     if not 0 <= length <= 1 << 47:  # the call goes as far as there is something, or fails, as where 64 bits overflow
-        goes = insn.op in (Op.MADVISE, Op.MLOCK) and (length > 0 or insn.addr + length < 0)
+        over_gaps = insn.op == Op.MADVISE and insn.arg not in (uapi.MADV_POPULATE_READ, uapi.MADV_POPULATE_WRITE)
+        goes = (over_gaps or insn.op == Op.MLOCK) and (length > 0 or insn.addr + length < 0)
         length = (1 << 47) - insn.addr if goes else 0
     if insn.op == Op.MREMAP:
         return [(insn.addr, max(length, insn.arg))]
