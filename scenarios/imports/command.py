@@ -1,7 +1,8 @@
 """import: what people have at hand of a real program becomes a memory trace, and nothing is left out in silence.
 
-FILE: strace in any shape, perf trace, perf script, copies of /proc/PID/maps and smaps, programs of syzkaller, packed
-or not; several at once. A snapshot before the calls is where they begin, one behind them is what they should end in.
+FILE: strace in any shape, perf trace, perf script, the kernel's trace, copies of /proc/PID/maps and smaps, or programs
+of syzkaller. It may be packed, and there may be several. A snapshot before the calls is where they begin, one behind
+them is what they should end in.
 """
 
 from __future__ import annotations

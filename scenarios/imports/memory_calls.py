@@ -306,6 +306,8 @@ class MemoryCalls:
 
     def _advise(self, memory: Memory, event: Event, start: int, length: int) -> None:
         advice = bits("advice", event.args.get("behavior", "0"))
+        if advice >> 31:
+            raise Unknown(f"{advice:#x} is no advice")
         if advice in _POISON:
             raise Left("madvise that takes memory from the whole machine")
         _in_user_space(start, length)

@@ -519,6 +519,8 @@ def test_every_advice_has_its_number_or_its_word(tmp_path):
         "madvise(0x7f0000000000, 4096, 0x1a /* MADV_??? */) = 0\n",
     )
     assert [line.split()[0] for line in lines[1:]] == ["guard", "guard", "adv"]
+    _, imported = trace(tmp_path, f"mmap(NULL, 4096, {RW}) = 0x7f0000000000\nmadvise(0x7f0000000000, 4096, -1) = 0\n")
+    assert imported.account.malformed == 1
 
 
 def test_process_madvise_is_done_to_the_process_of_the_descriptor(tmp_path):
