@@ -6,6 +6,7 @@ multi-fault, a recorded trace and a stress run differ only in their rows.
 """
 
 from emulator.atomic import (
+    EXPLORES,
     atomic_add,
     atomic_add_return,
     cmpxchg,
@@ -16,6 +17,7 @@ from emulator.atomic import (
     kernel_inline,
     now_ns,
     read_once,
+    sched_yield,
     sleep_on,
     smp_load_acquire,
     smp_store_release,
@@ -28,7 +30,7 @@ from emulator.cpu.interrupts import coordinator_wake, point, take_interrupts
 from emulator.cpu.signal import do_signal, force_sig_fault
 from emulator.cpu.wait import NAP_US, wait_on, wait_on_timeout, wake_up
 from emulator.huge.retract import retract_page_tables
-from emulator.mm_types import NR_BARRIERS
+from emulator.mm_types import BARRIER_YIELDS, NR_BARRIERS
 from emulator.pages.rss import sync_mm_rss
 from emulator.pgtable import access_ok
 from emulator.pgtable_types import PAGE, TASK_SIZE
@@ -189,7 +191,7 @@ def read(m, cpu, mm, addr, length, step):
 
 @kernel
 def barrier_wait(m, cpu, barrier, only_arrive):
-    """Wait until all parties have arrived; idle meanwhile. A short wait spins, a long one sleeps.
+    """Wait until all parties have arrived; idle meanwhile. A short wait spins, a longer one yields, a long one sleeps.
 
     A CPU that has nothing to do until the next barrier need only arrive.
     """
@@ -210,6 +212,8 @@ def barrier_wait(m, cpu, barrier, only_arrive):
         turns += 1
         if turns < m.config.spin[0]:
             cpu_relax()
+        elif not EXPLORES and turns < m.config.spin[0] + BARRIER_YIELDS:
+            sched_yield()
         else:
             wait_on_timeout(m, cpu, m.barrier.generation, m.barrier.sleepers, barrier, generation, 0)
     exit_idle(m, cpu)

@@ -8,13 +8,14 @@ and per thread `m.cpu.faults` (pages touched) and `m.cpu.errors`.
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
 from emulator.engines.compiled import Program
-from emulator.mm_types import PAGE_SIZE
+from emulator.mm_types import BARRIER_YIELDS, PAGE_SIZE
 
 _program = Program("-host")
 _language = _program.language()
 entry_point, kernel, kernel_inline = _program.entry_point, _language.kernel, _language.kernel_inline
 atomic_add_return, atomic_fetch_add = _language.atomic_add_return, _language.atomic_fetch_add
-cpu_relax, sleep_on, wake_all = _language.cpu_relax, _language.sleep_on, _language.wake_all
+cpu_relax, sched_yield = _language.cpu_relax, _language.sched_yield
+sleep_on, wake_all = _language.sleep_on, _language.wake_all
 read_once, smp_load_acquire, write_once = _language.read_once, _language.smp_load_acquire, _language.write_once
 write_byte, madvise = _language.write_byte, _language.madvise
 
@@ -41,6 +42,8 @@ def host_barrier(m, me, barrier, only_arrive):
         turns += 1
         if turns < m.config.spin[0]:
             cpu_relax()
+        elif turns < m.config.spin[0] + BARRIER_YIELDS:
+            sched_yield()
         else:
             atomic_fetch_add(m.barrier.sleepers, barrier, 1)
             sleep_on(m, me, m.barrier.generation, barrier, generation, NAP_US)
