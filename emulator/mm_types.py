@@ -53,7 +53,7 @@ VMA_LEAF = 64  # VMAs in a leaf of an mm's tree
 GP_BUCKETS = 40  # grace-period latencies, log2 of nanoseconds
 REUSE_BUCKETS = 320  # times from unhooking to freedom: eight for each power of two of nanoseconds
 NR_BARRIERS = 8
-BARRIER_YIELDS = 16  # turns a CPU gives away at a barrier before it sleeps; a sleep with its wake-up costs more than one
+BARRIER_YIELDS = 16  # turns a CPU gives away at a barrier before it sleeps: together they cost less than a sleep
 HUGETLB_PAGES = 2  # huge pages of the hugetlbfs file
 NR_MEMCGS = 8  # memory control groups, the root's included
 
