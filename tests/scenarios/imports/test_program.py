@@ -21,7 +21,7 @@ for at in range(0, 32 << 20, 4096):
     m[at] = 1
 for at in range(0, 16 << 20, 65536):
     m.madvise(mmap.MADV_DONTNEED, at, 65536)
-time.sleep(0.4)  # for a look at what it has
+time.sleep(1.5)  # for a look at what it has
 if os.fork() == 0:
     os._exit(0)
 os.wait()
