@@ -226,6 +226,8 @@ class Event(NamedTuple):
         return f"{self.source}:{self.line}"
 
 
+WANTED = {*PARAMETERS, *WITHOUT_EFFECT, *NOT_MODELLED, *CREATES}  # calls that bear on memory
+
 ENTER, CALL, PLAIN, FAULT, GONE = "enter", "call", "plain", "fault", "gone"
 SNAPSHOT, MAPPED, SAMPLE = "snapshot", "mapped", "sample"
 

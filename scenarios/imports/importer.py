@@ -30,11 +30,11 @@ from scenarios.imports.placing import Placing
 from scenarios.imports.touches import Touches
 from scenarios.imports.writer import Writer
 
+_AT_ENTRY = ("munmap",)  # what it unmaps may be somebody else's before it returns
 _FREEING = ("mremap", "shmdt")  # so may what these free, but what else they do is told when they return
 _PLACED = {"mmap": "len", "mmap2": "len", "old_mmap": "len", "mremap": "new_len", "shmat": ""}  # call -> its length
 _FIXED = re.compile(r"MAP_FIXED\b|MREMAP_FIXED|SHM_REMAP")
 _MOST_WAITING = 100_000
-_AT_ENTRY = ("munmap",)  # what it unmaps may be somebody else's before it returns
 _MOST_HELD = 64  # exec itself makes fewer faults
 _EXECS = ("execve", "execveat")
 _MOMENTS = frozenset((*CREATES, *_EXECS))  # what a child has, or exec leaves, is what there is at their line

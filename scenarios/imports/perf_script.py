@@ -13,7 +13,7 @@ from scenarios.imports.account import Account
 from scenarios.imports.calls import CALL, GONE, MAPPED, Event
 from scenarios.imports.lines import Lines
 from scenarios.imports.points import POINT, Points
-from scenarios.imports.snapshot import Line
+from scenarios.imports.snapshot import Line, protection
 
 _HEAD = re.compile(
     r"\s*(?:(\S.*?)\s+)?(\d+)(?:/(\d+))?\s+(?:\[(\d+)\]\s+)?"  # comm, pid, tid, cpu
@@ -127,7 +127,7 @@ class PerfScript(Points):
         line = Line(
             int(start, 16),
             int(start, 16) + int(length, 16),
-            sum(bit for bit, letter in zip((1, 2, 4), prot or "r-x", strict=True) if letter != "-"),
+            protection(prot or "r-x"),
             sharing == "s",
             int(offset, 16) if named else 0,
             int(inode or 0),

@@ -6,14 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from scenarios.imports import calls
 from scenarios.imports.account import Account
 from scenarios.imports.calls import (
-    CREATES,
     ENTER,
     NO_RETURN,
-    NOT_MODELLED,
-    PARAMETERS,
-    WITHOUT_EFFECT,
     Event,
     Unknown,
     number,
@@ -21,7 +18,7 @@ from scenarios.imports.calls import (
 )
 from scenarios.imports.lines import Lines
 
-WANTED = {*PARAMETERS, *WITHOUT_EFFECT, *NOT_MODELLED, *CREATES} - {"ioctl"}  # whose operands they do not show
+WANTED = calls.WANTED - {"ioctl"}  # whose operands they do not show
 _OPERAND = re.compile(r"(\w+): ?")
 _LOST = re.compile(r"\s*(?:LOST (\d+) events|.*PERF_RECORD_LOST.* lost (\d+))")
 _ERRNO = re.compile(r" (E[A-Z0-9]+)")

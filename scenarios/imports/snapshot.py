@@ -7,7 +7,7 @@ text is ours, one range a line: `START-END KIND`, in hexadecimal, of KINDS.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -67,6 +67,11 @@ class Snapshot:
     whole: bool = True
 
 
+def protection(letters: Sequence[str]) -> int:
+    """The bits of PROT_READ, PROT_WRITE and PROT_EXEC, of letters as in maps."""
+    return sum(bit for bit, letter in zip((1, 2, 4), letters, strict=True) if letter != "-")
+
+
 def looks_like(lines: list[str]) -> bool:
     """True if some lines look like a snapshot's."""
     return any(
@@ -88,7 +93,7 @@ def _shown(line: str) -> Line | None:
         end = int(said["end"], 16) if "end" in said else start + (int(said["size"]) << 10)
     name = said.get("name", "").strip().replace("[ ", "[").replace(" ]", "]")
     file = bool(name) and not name.startswith("[")
-    prot = sum(bit for bit, letter in zip((1, 2, 4), said.get("perms", "rw-"), strict=True) if letter != "-")
+    prot = protection(said.get("perms", "rw-"))
     rss = int(said["rss"]) << 10 if "rss" in said else -1
     anonymous = -1 if file else rss
     return Line(
@@ -115,7 +120,7 @@ def _take(found: Snapshot, line: str, where: str, account: Account) -> None:
         start, end, *prot, sharing, offset, inode, name = mapping.groups()
         account.understood += 1
         if int(start, 16) < int(end, 16) <= TOP:
-            bits = sum(bit for bit, letter in zip((1, 2, 4), prot, strict=True) if letter != "-")
+            bits = protection(prot)
             found.mappings.append(
                 Line(int(start, 16), int(end, 16), bits, sharing == "s", int(offset, 16), int(inode), name.strip())
             )

@@ -16,11 +16,10 @@ from scenarios.imports.calls import (
     ENTER,
     GONE,
     NO_RETURN,
-    NOT_MODELLED,
     NUMBERS,
     PARAMETERS,
     PLAIN,
-    WITHOUT_EFFECT,
+    WANTED,
     Event,
     Plain,
     Unknown,
@@ -50,7 +49,6 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _BROKEN_OFF = re.compile(r"<(?:unfinished \.\.\.|detached \.\.\.|ptrace\(\w+\):[^>]*|pid changed to [^>]*)>$")
 _SUPERSEDED = re.compile(r"superseded by execve in pid (\d+)")
 _RELATIVE = 1e8  # a stamp below it, not of a day, is the time since the line before
-_WANTED = {*PARAMETERS, *WITHOUT_EFFECT, *NOT_MODELLED, *CREATES}
 _ENTERED = {*CREATES, "munmap", "mremap", "shmdt", "exit", "exit_group"}  # what matters when it begins
 _USERFAULT = "UFFDIO_"
 _CALLS = "madvise|mprotect|munmap|mmap|brk"  # most of what allocators do
@@ -223,9 +221,9 @@ class Strace:
 
     def _call_of(self, line_number: int, who: str, stamp: str, name: str, rest: str) -> Event | None:
         """The event of a call, by what stands before its name and behind it."""
-        if name not in _WANTED:
+        if name not in WANTED:
             name = _named(name)
-        if name not in _WANTED or (name == "ioctl" and _USERFAULT not in rest):
+        if name not in WANTED or (name == "ioctl" and _USERFAULT not in rest):
             self._others[name] += 1
             if stamp and not self._clock.absolute:
                 self._time(stamp, line_number)
@@ -306,7 +304,7 @@ class Strace:
             self._account.refuse(f"{self._source}:{line_number}", f"not a line of strace's: {rest[:40]!a}")
             return None
         name, begun = _named(found[1]), self._open.pop(tid, _NO_CALL)
-        if name not in _WANTED or (begun is _NO_CALL and name == "ioctl"):
+        if name not in WANTED or (begun is _NO_CALL and name == "ioctl"):
             self._others[name] += 1
             return None
         return self._returned(line_number, time, tid, name, begun, rest[found.end() :])

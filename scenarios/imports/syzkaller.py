@@ -11,16 +11,14 @@ from collections.abc import Iterator
 from scenarios.imports.account import Account
 from scenarios.imports.calls import (
     CALL,
-    CREATES,
-    NOT_MODELLED,
     PARAMETERS,
-    WITHOUT_EFFECT,
     Event,
     Unknown,
     number,
     split,
 )
 from scenarios.imports.lines import Lines
+from scenarios.imports.reader import WANTED
 
 _CALL = re.compile(r"\s*(?:(r\d+) = )?([a-z_][a-z_0-9]*)(\$\w+)?\((.*?)\)(?:\s+\(([a-z][a-z0-9_:, ]*)\))?\s*$", re.I)
 _POINTER = re.compile(r"&\((0x[0-9a-f]+)(?:/0x[0-9a-f]+)?\)(?:=.*)?", re.I)
@@ -66,7 +64,7 @@ class Syzkaller:
     def _call(
         self, line: int, result: str | None, name: str, variant: str | None, operands: str, how: str | None
     ) -> Iterator[Event]:
-        if name not in {*PARAMETERS, *WITHOUT_EFFECT, *NOT_MODELLED, *CREATES} - {"ioctl"}:
+        if name not in WANTED:
             self._account.others[name] += 1
             return
         waits = not (how and "async" in how)

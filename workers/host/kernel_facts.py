@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gzip
 import mmap
 import platform
@@ -32,6 +33,7 @@ def kernel_facts() -> dict[str, str]:
     }
 
 
+@functools.cache
 def has_protection_keys() -> bool:
     """True if the kernel uses the processor's protection keys, so that memory of PROT_EXEC alone denies reads."""
     try:
