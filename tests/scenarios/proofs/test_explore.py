@@ -38,6 +38,30 @@ def test_a_race_is_found_and_its_report_ends_with_the_command_that_repeats_it(tm
     assert "fail: tlb-hit-freed-frame" in repeated.stdout
 
 
+@pytest.mark.parametrize("claim", ["one-barrier-is-enough", "publication-has-its-barrier"])
+def test_a_schedule_in_which_a_store_is_late_repeats_though_nobody_knows_yet_which_words_are_shared(claim, tmp_path):
+    found = explore(f"claim/{claim}", "--twin", "--json", str(tmp_path / "out.json"))
+    schedule = json.loads((tmp_path / "out.json").read_text())["rows"][0]["schedule"]
+    assert "commit" in schedule, found.stderr
+
+    repeated = explore(f"claim/{claim}", "--twin", "--schedule", schedule)
+
+    assert repeated.returncode == 1, repeated.stderr
+
+
+def commands_with_a_schedule():
+    """The commands of the documents that run one schedule."""
+    texts = [path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]]
+    found = {match for text in texts for match in re.findall(r"ptelab explore (\S+ .*--schedule [^ `|\n]+)", text)}
+    return sorted(found - {one for one in found if one.endswith("TEXT")})
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("words", commands_with_a_schedule())
+def test_the_schedule_that_a_document_gives_repeats_its_failure(words):
+    assert explore(*shlex.split(words)).returncode == 1
+
+
 def test_the_story_that_the_document_tells_is_the_one_of_the_command_it_gives():
     document = (ROOT / "docs" / "explore.md").read_text()
     again = next(line for line in document.splitlines() if line.startswith("again: ptelab explore "))
