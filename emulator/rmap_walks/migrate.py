@@ -115,6 +115,8 @@ def try_to_migrate(m, cpu, frame):
 def remove_migration_ptes(m, cpu, frame, to):
     """Let every PTE that waits for `frame` map `to`, which may be the same. Locking: caller must hold the page lock."""
     rmap_walk_begin(m, cpu, frame, 1, PVMW_MIGRATION)
+    if DEBUG and to != frame:
+        write_once(m.page_stored_by, to, read_once(m.page_stored_by, frame))  # mremap has told `frame` where it is
     while True:
         pte = page_vma_mapped_walk(m, cpu)
         if pte == 0:
@@ -138,7 +140,6 @@ def copy_migrated_page(m, frame, to, slot):
     """
     copy_page(m, to, frame)
     if DEBUG:
-        write_once(m.page_stored_by, to, read_once(m.page_stored_by, frame))
         m.page_memcg[to] = m.page_memcg[frame]  # mem_cgroup_migrate
         m.page_memcg[frame] = 0
     write_once(m.page.mapping, to, read_once(m.page.mapping, frame) & ~LARGE)

@@ -40,6 +40,7 @@ from emulator.locking.spinlock import pmd_lock_pair, pmd_unlock_pair
 from emulator.pages.rmap import drop_rmap_locks, take_rmap_locks
 from emulator.pgtable import (
     entry_at,
+    is_migration_entry,
     is_swap_entry,
     is_zero_pfn,
     pgtable_of,
@@ -79,7 +80,7 @@ from emulator.watch.bugs import Bug
 from emulator.watch.lockdep import mmap_assert_write_locked
 from emulator.watch.paths import path_number, took
 from emulator.watch.points import point_number
-from emulator.watch.shadow import SHARED, owner_tag, shadow_move, shadow_moved, shadow_swapped
+from emulator.watch.shadow import SHARED, move_tag, owner_tag, shadow_move, shadow_moved, shadow_swapped
 
 MOVE_ENTRIES = path_number("mremap, entries")
 MOVE_PMD = path_number("mremap, 2 MiB")
@@ -96,12 +97,15 @@ MOVING_TABLE = point_number("mremap.table")
 def shadow_move_range(m, mm, table, addr, end, moved):
     """Detector: tell the frames that [addr, end) of a table maps that they are about to move, or have `moved` so far.
 
-    Swap entries need telling once: a fault on one waits for mmap_lock. Locking: caller must hold the anon_vma lock.
+    Swap and migration entries need telling once: a fault on one waits for mmap_lock. Locking: caller must hold the
+    anon_vma lock.
     """
     while addr < end:
         entry = data_race(m.entry, pte_offset(table, addr))  # the driver may zap it
         if is_swap_entry(entry) and moved:
             shadow_swapped(m, mm, addr - moved, entry >> PAGE_SHIFT, owner_tag(mm, addr, SHARED))
+        if is_migration_entry(entry) and moved:
+            move_tag(m.page_stored_by, entry >> PAGE_SHIFT, mm, addr - moved, owner_tag(mm, addr, SHARED))
         if pte_present(entry) and entry >> PAGE_SHIFT != ZERO_PAGE and not entry & (SPECIAL | FILE):
             if moved:
                 shadow_moved(m, mm, entry >> PAGE_SHIFT, addr)
