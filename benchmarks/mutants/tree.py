@@ -6,10 +6,11 @@ The kernel here has neither the switches nor the word.
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.mutants.listed import MUTANTS, NUMBERS
@@ -39,17 +40,28 @@ def applied(files: Mapping[Path, str], mutants: Mapping[str, Mutant] = MUTANTS) 
     """The texts of the kernel with a switch for each mutant. Raises DoesNotApply, which says which and why."""
     where = {name: (path, node) for path, text in files.items() for name, node in functions(text).items()}
     by_file: dict[Path, list[tuple[int, Mutant]]] = {}
-    without: set[str] = set()
     for mutant in mutants.values():
         if mutant.function not in where:
             raise DoesNotApply(f"{mutant.name}: there is no function {mutant.function}")
-        path, node = where[mutant.function]
+        path, _ = where[mutant.function]
         by_file.setdefault(path, []).append((NUMBERS.get(mutant.name, 1), mutant))
-        if node.args.args[0].arg != "m":
-            without.add(mutant.function)
-    return {
-        path: given_the_machine(rewritten(text, by_file.get(path, [])), sorted(without)) for path, text in files.items()
-    }
+    need = machineless({name: node for name, (_, node) in where.items()}, {one.function for one in mutants.values()})
+    return {path: given_the_machine(rewritten(text, by_file.get(path, [])), need) for path, text in files.items()}
+
+
+def machineless(kernels: Mapping[str, ast.FunctionDef], changed: Iterable[str]) -> list[str]:
+    """Those of the `changed` functions that have no `m`, and whoever calls one and has none either."""
+    without = {name for name, node in kernels.items() if node.args.args and node.args.args[0].arg != "m"}
+    need: set[str] = set()
+    more = without & set(changed)
+    while more:
+        need |= more
+        more = {name for name in without - need if need & set(_names(kernels[name]))}
+    return sorted(need)
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    return (one.id for one in ast.walk(node) if isinstance(one, ast.Name))
 
 
 def build() -> Path:

@@ -272,6 +272,8 @@ def process_madvise(m, cpu, mm, start, length, step, advice):
 
     Locking: takes and releases mmap_lock, for writing where the advice changes VMAs; MADV_DONTNEED the lock of the VMA.
     """
+    if length == 0 and step > 0:
+        return 0  # of no piece nothing is looked at
     if start & (PAGE - 1) or not madvise_behavior_valid(advice) or range_end(start, length) < 0:
         return -EINVAL
     if length < 0:
