@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from emulator import engine
+from emulator.mm_types import Geometry
 from emulator.policy.policies import POLICIES
 from scenarios.arena import figures, tables
 from scenarios.arena.measure import run_job
 from scenarios.arena.page import written
-from scenarios.arena.workloads import CHUNKS, WORKLOADS, Workload
+from scenarios.arena.workloads import CHUNKS, WORKLOADS, Job, Workload
 from scenarios.session import options, report, session
 from scenarios.session.errors import UserError
 from scenarios.session.files import kept_file, write_file
@@ -115,27 +116,32 @@ def choose(workloads: list[str], cpus: list[int] | None) -> tuple[tuple[str, int
     return tuple((name, n) for name in names for n in (counts if WORKLOADS[name].many else [1]))
 
 
-def check_fits(cases: tuple[tuple[str, int], ...], scale: int) -> None:
-    """Refuse what does not fit into memory. Raises UserError."""
+def check_fits(cases: tuple[tuple[str, int], ...], scale: int, policies: Sequence[str]) -> None:
+    """Refuse what does not fit into memory under each of the policies. Raises UserError."""
     for name, cpus in cases:
         of = WORKLOADS[name]
         if of.sized:
-            sizes, spell = partial(_geometry_of_chunks, of), partial(_scale_of, name)
+            sizes, spell = partial(_geometry_of_chunks, of, policies), partial(_scale_of, name)
             session.check_fits("--scale", of.chunks(scale), 1, sizes, spell)
         else:
-            session.check_fits("--cpus", cpus, 1, partial(_geometry_of_cpus, of))
+            session.check_fits("--cpus", cpus, 1, partial(_geometry_of_cpus, of, policies))
 
 
-def _geometry_of_cpus(of: Workload, cpus: int) -> Any:
-    return of.build(0, cpus, 0).geometry
+def _geometry_of_cpus(of: Workload, policies: Sequence[str], cpus: int) -> Geometry:
+    return roomy(of.build(0, cpus, 0), policies)
+
+
+def _geometry_of_chunks(of: Workload, policies: Sequence[str], chunks: int) -> Geometry:
+    return roomy(of.build(chunks, 1, 0), policies)
+
+
+def roomy(job: Job, policies: Sequence[str]) -> Geometry:
+    """The machine that a job needs under the policy that keeps most on each CPU."""
+    return max((POLICIES[policy].room_for(job.geometry) for policy in policies), key=lambda of: of.cpu_words)
 
 
 def _scale_of(name: str, chunks: int) -> str:
     return f"{-(-CHUNKS // chunks)} ({name})"
-
-
-def _geometry_of_chunks(of: Workload, chunks: int) -> Any:
-    return of.build(chunks, 1, 0).geometry
 
 
 def read_page(file: str, setup: Setup) -> str:
@@ -189,7 +195,7 @@ def command(
     ):
         raise UserError(f"--scale says nothing to {', '.join(workload)}; known: it divides the 50 GiB of the others")
     lab.check_stops(min(cpus for _, cpus in cases))
-    check_fits(cases, scale)
+    check_fits(cases, scale, lab.policies)
     said = context.get_parameter_source("repeat") != ParameterSource.DEFAULT
     setup = Setup(lab, cases, scale, repeat, said)
     page = read_page(write, setup) if write else ""

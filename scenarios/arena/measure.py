@@ -71,9 +71,13 @@ def memory(machine: Any, rows: slice) -> dict[str, float]:
 
 
 def costs(views: Any, job: Job, records: list[slice]) -> dict[str, float | None]:
-    """Medians over the instructions of all CPUs: nanoseconds per page fault and per call that zaps; faults a minute."""
+    """Medians over the instructions of all CPUs: nanoseconds per page fault and per call that zaps; faults a minute.
+
+    What ends a program is not counted: an idle CPU has no faults, and only some policies need one.
+    """
     faulting: list[float] = []
     zapping: list[float] = []
+    faulted_in_all, ended_ns = 0, 0
     for cpu, (program, rows) in enumerate(zip(job.programs, records, strict=True)):
         recorded = views["record"][rows]
         took = np.diff(recorded["ended_ns"], prepend=views["cpu"]["started_ns"][cpu])
@@ -83,10 +87,11 @@ def costs(views: Any, job: Job, records: list[slice]) -> dict[str, float | None]
         calls = np.maximum(1, -(-program["length"] // np.where(program["step"] > 0, program["step"], 1 << 62)))
         faulting += (took[faulted] / faults[faulted]).tolist()
         zapping += (took[zapped] / calls[zapped]).tolist()
-    cpu = views["cpu"][: job.geometry.cpus]
-    seconds = (int(cpu["finished_ns"].max()) - int(cpu["started_ns"].min())) / 1e9
+        faulted_in_all += int(recorded["minflt"][-1])
+        ended_ns = max(ended_ns, int(recorded["ended_ns"][-1]))
+    seconds = (ended_ns - int(views["cpu"]["started_ns"][: job.geometry.cpus].min())) / 1e9
     return {
-        "pf_per_min": int(cpu["faults"].sum()) / seconds * 60,
+        "pf_per_min": faulted_in_all / seconds * 60,
         "ns_per_fault": statistics.median(faulting),
         "ns_per_zap": statistics.median(zapping) if zapping else None,
     }

@@ -18,7 +18,7 @@ from scenarios.arena.figures import (
     spread,
     values,
 )
-from scenarios.arena.workloads import PAGES, SHARES, WORKLOADS, upper_kb
+from scenarios.arena.workloads import PAGES, SHARES, WORKLOADS
 from scenarios.session import report
 
 COVER_LETTER = {1: 32_085_255, 8: 101_674_967, 16: 113_207_000}
@@ -44,11 +44,13 @@ def duration(microseconds: float | None) -> str:
     return f"{microseconds / 1000:,.1f} ms" if microseconds >= 1000 else f"{microseconds:,.1f} us"
 
 
-def added(row: Row, base: Row | None) -> str:
-    """Nanoseconds per fault over the baseline."""
+def added(row: Row, base: Row | None, spread_ns: bool = False) -> str:
+    """Nanoseconds per fault over the baseline; if asked for, with the standard deviation of their mean."""
     if base is None or base is row or not values(row, "ns_per_fault"):
         return "-"
-    return f"{statistics.median(added_ns(row, base)):+.1f}"
+    found = added_ns(row, base)
+    deviation = statistics.stdev(found) / len(found) ** 0.5 if len(found) > 1 else 0.0
+    return f"{statistics.median(found):+,.1f}" + (f" +- {deviation:,.1f}" if spread_ns else "")
 
 
 def show_workload(rows: Sequence[Row]) -> None:
@@ -112,7 +114,7 @@ def show_costs(rows: Sequence[Row]) -> None:
     header += [*(f"ns/zap, {name}" for name, _ in zaps), "to reuse", "p99", "B/table", "B/CPU"]
     lines = []
     for name, mine in policies.items():
-        cells = [added(mine[of], base.get(of)) if of in mine else "-" for of in ends]
+        cells = [added(mine[of], base.get(of), True) if of in mine else "-" for of in ends]
         cells += [number(median(mine[of], "ns_per_zap")) if of in mine else "-" for of in zaps]
         late = mine.get(("sweep", 1))
         cells += [duration(median(late, figure)) if late else "-" for figure in ("reuse_median_us", "reuse_p99_us")]
@@ -152,6 +154,11 @@ def show_cover_letter(rows: Sequence[Row]) -> None:
     report.table(["threads", "2021, before", *policies], lines, "the cover letter's table: M page faults per minute")
 
 
+def kept_share(row: Row) -> float:
+    """Per cent of the PTE tables that were not freed: each piece has had one."""
+    return 100 * (1 - float(median(row, "tables_freed") or 0) / row["chunks"])
+
+
 def show_kept(rows: Sequence[Row]) -> None:
     """Pages that stay by chance: per cent of the tables that stay with them, and the share that must."""
     policies = rows_by_policy(rows)
@@ -162,11 +169,8 @@ def show_kept(rows: Sequence[Row]) -> None:
         return
     lines = [["some page stays: 1 - (1 - q)^512", *(f"{100 * (1 - (1 - share) ** PAGES):.1f}" for _, share in cases)]]
     for name, mine in policies.items():
-        lines.append([name])
-        for of in (mine.get((f"kept-{share}", 1)) for share, _ in cases):
-            left = None if of is None else median(of, "later_kb")
-            upper = 0 if of is None else upper_kb(of["chunks"])
-            lines[-1].append("-" if of is None or left is None else f"{(left - upper) / of['chunks'] / 4 * 100:.1f}")
+        found = (mine.get((f"kept-{share}", 1)) for share, _ in cases)
+        lines.append([name, *(number(None if of is None else kept_share(of), 1) for of in found)])
     report.table(["policy", *(f"q = {name}" for name, _ in cases)], lines, "per cent of the PTE tables that are left")
 
 

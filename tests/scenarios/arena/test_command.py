@@ -6,15 +6,19 @@ Covers: scenarios/arena/measure
 import json
 import re
 
+import numpy as np
 import pytest
 from command import ptelab
 
+from emulator.mm_types import Geometry
 from emulator.policy.policies import POLICIES
 from scenarios.arena import command
 from scenarios.arena.figures import FIGURES
-from scenarios.arena.workloads import WORKLOADS
+from scenarios.arena.measure import costs
+from scenarios.arena.workloads import WORKLOADS, Job
 from scenarios.session import session
 from scenarios.session.errors import UserError
+from workers.programs.program import assemble, dontneed, touch
 
 QUICK = ["arena", "--workload", "sweep,multi-fault", "--cpus", "2", "--policy", "none-rcu,refcount", "--scale", "256"]
 
@@ -110,4 +114,26 @@ def test_a_scale_that_does_not_fit_names_the_one_that_does(monkeypatch):
     with pytest.raises(
         UserError, match=r"--scale 16 \(sweep\) needs .* the largest that fits is --scale \d+ \(sweep\)$"
     ):
-        command.check_fits((("sweep", 1),), 16)
+        command.check_fits((("sweep", 1),), 16, ["none"])
+
+
+def test_what_a_policy_keeps_on_each_cpu_is_part_of_what_must_fit(monkeypatch):
+    job = WORKLOADS["multi-fault"].build(0, 64, 0)
+    needs = {policy: int(command.roomy(job, [policy]).offsets()[1]) for policy in ("none", "percpu-ref")}
+    monkeypatch.setattr(session, "available_bytes", lambda: needs["none"])
+
+    command.check_fits((("multi-fault", 64),), 1, ["none"])
+    with pytest.raises(UserError, match=r"--cpus 64 needs .* the largest that fits is --cpus \d+$"):
+        command.check_fits((("multi-fault", 64),), 1, ["none", "percpu-ref"])
+    assert needs["percpu-ref"] - needs["none"] >= 64 * 8 * job.geometry.tables
+
+
+def test_what_ends_a_program_is_not_counted_as_time_without_faults():
+    job = Job([assemble([touch(0, 4096), dontneed(0, 4096), touch(0, 8192)])], Geometry())
+    record = np.zeros(3, [("ended_ns", "i8"), ("minflt", "i8")])
+    record["ended_ns"], record["minflt"] = [1100, 1300, 1700], [1, 1, 3]
+    cpu = np.array([(1000, 10**9)], [("started_ns", "i8"), ("finished_ns", "i8")])  # idle for a second, to be looked at
+
+    figures = costs({"record": record, "cpu": cpu}, job, [slice(0, 3)])
+
+    assert figures == {"pf_per_min": pytest.approx(3 / 700e-9 * 60), "ns_per_fault": 150, "ns_per_zap": 200}

@@ -54,7 +54,20 @@ def test_a_cost_is_told_over_the_baseline(capsys):
     tables.show(rows)
     out = capsys.readouterr().out
 
-    assert "+11.0" in out
+    assert "+11.0 " in out
+    assert "+11.0 +- 0.6" in out  # in the table of what it costs
+
+
+def test_the_share_of_tables_that_is_left_is_told_without_the_upper_ones(capsys):
+    """What pmap-mutex frees above the PTE tables makes none of those less."""
+    freed = {policy: row(policy, "kept-1%", 1, tables_freed=[256] * 3) for policy in ("refcount", "pmap-mutex")}
+    freed["pmap-mutex"]["later_kb"] = [40] * 3
+
+    tables.show_kept(list(freed.values()))
+
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["refcount", "99.0"] in lines
+    assert ["pmap-mutex", "99.0"] in lines
 
 
 def test_a_policy_that_is_beaten_in_everything_is_marked(capsys):
