@@ -112,7 +112,7 @@ _MM_LOCK = r"ptl of table 1 \(level 4\)"
 _PAGE_LOCK = "the page lock of page 0 of file 0"
 _AGENT = Case(holds=(), coordinator=True)
 
-CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its name in front
+CASES = {  # by point; one that others pass, too, or under another policy, has a name in front
     "fault.mmap-locked": Case((MAPS, MAPS_TOO)),
     "pte_try_get.read-pmd": Case(holds=(_READING, "rcu_read_lock")),
     "pte_try_get.locked": Case(holds=(_READING, _PMD_LOCK), policy="refcount-lock"),
@@ -136,6 +136,7 @@ CASES = {  # by point; one of the coordinator's that CPUs pass, too, has its nam
     "truncate.unmapped": Case(([truncate(0, 1), truncate(0, 9), jump(0)],) * 2, ("the inode lock of file 0",)),
     "zap.locked": Case(holds=(_READING, _PTL, _GATHER)),
     "unhook.locked": Case(holds=(_READING, _PMD_LOCK, _GATHER), policy="pt-reclaim-any"),
+    "async-scan@unhook.locked": Case((RESTS, RESTLESS), (_READING, _PMD_LOCK), "async-scan"),
     "zap.pmd-cleared": Case(holds=(_READING, _PTL, _GATHER), policy="pt-reclaim"),
     "pte_lock.read-pmd": Case(holds=(_READING, "rcu_read_lock"), policy="none-rcu"),
     "pte_lock.mm-locked": Case(holds=(_READING, _MM_LOCK), policy="pmap-mutex"),
@@ -240,7 +241,7 @@ class Outcome(NamedTuple):
 
 def point_of(name: str) -> str:
     """The point of a case."""
-    return name.removeprefix("coordinator@")
+    return name.rpartition("@")[2]
 
 
 def stop(name: str, seconds: float | None, nth: int = 1) -> Outcome:

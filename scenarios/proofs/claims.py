@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from emulator.pgtable import entry_at, pgtable_of, pmd_lookup
+from emulator.pgtable_types import FILE, PAGE_SHIFT, PRESENT
 from scenarios.races.review_early import RACE as EARLY
 from scenarios.zoo.bodies import (
     CACHED,
@@ -59,6 +60,17 @@ def counted_plainly(m: Any) -> None:
     entries = sum(m.entry[entry_at(table, i)] != 0 for i in range(4)) if table else 0
     if table and m.ptnote.nr_entries[table] != entries:
         raise AssertionError(f"table {table} has {entries} entries and count {m.ptnote.nr_entries[table]}")
+
+
+def counted_twice(m: Any) -> None:
+    """As counted_plainly, and the second count is of the entries that map the zero page."""
+    counted_plainly(m)
+    pmd = pmd_lookup(m, 0, BASE)
+    table = pgtable_of(m.entry[pmd]) if pmd else 0
+    words = [m.entry[entry_at(table, i)] for i in range(4)] if table else []
+    zeros = sum(word & PRESENT != 0 and word & FILE == 0 and word >> PAGE_SHIFT == 0 for word in words)
+    if table and m.ptnote.policy_word[table] != zeros:
+        raise AssertionError(f"table {table} has {zeros} zero pages and count {m.ptnote.policy_word[table]}")
 
 
 def counted_apart(m: Any) -> None:
@@ -192,6 +204,16 @@ _CLAIMS = (
         bound=2,
     ),
     Subject(
+        name="claim/two-counts-under-the-lock",
+        text="both counts of a table, changed under its ptl alone, are its entries and its zero pages",
+        scene=at_once(CACHED, around, zap, end=counted_twice),
+        knob="count-late",
+        detectors=(*COUNT, "freed-table-not-empty", "pmd-changed-under-pin", "table-use-after-free"),
+        source="two counters, 4 and 5 of 7",
+        policy="two-counter",
+        bound=2,
+    ),
+    Subject(
         name="claim/asked-for-tables-outlive-their-readers",
         text="a table freed on demand is not freed under a walk by the reverse map",
         scene=at_once(LAZYFREE, reclaim, zap_then_ask, end=counted_plainly),
@@ -209,6 +231,36 @@ _CLAIMS = (
         detectors=("freed-table-not-empty", "table-use-after-free", "claim-broken"),
         source="CortenMM; H36",
         policy="corten",
+        bound=1,
+    ),
+    Subject(
+        name="claim/a-last-entry-leaves-a-mark",
+        text="a table that goes with its last entry is marked: a fault that waits for it begins again",
+        scene=at_once(ONE_ENTRY, zap, partial(fault, page=1), end=counted_plainly),
+        knob="stray-forgotten",
+        detectors=("freed-table-not-empty", "table-use-after-free", "claim-broken"),
+        source="ours, on CortenMM's lock; H36",
+        policy="corten-eager",
+        bound=2,
+    ),
+    Subject(
+        name="claim/a-scanned-table-stays-empty",
+        text="a table that a scan has taken gets no entry: a fault that had found it begins again",
+        scene=load_race("scan-without-a-look").scene,
+        knob="lock-no-pmd-recheck",
+        detectors=("table-use-after-free", "freed-table-not-empty"),
+        source="RFC of 2024-06-13, 3 of 3",
+        policy="async-scan",
+        bound=2,
+    ),
+    Subject(
+        name="claim/upper-tables-go-empty",
+        text="a PMD table goes only if none of its 512 entries names a table",
+        scene=load_race("upper-first-entry").scene,
+        knob="upper-first-entry",
+        detectors=("freed-table-not-empty",),
+        source="Zircon, x86 page tables; D15",
+        policy="scan-eager",
         bound=1,
     ),
     Subject(

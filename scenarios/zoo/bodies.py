@@ -14,6 +14,7 @@ from emulator.fault.zap import zap_page_range
 from emulator.huge.khugepaged import collapse_one
 from emulator.pages.vma import find_vma
 from emulator.pgtable import pgtable_of, pmd_lookup
+from emulator.policy.async_scan import scan_mm
 from emulator.policy.pte_alloc import pte_alloc_try_get
 from emulator.policy.pte_ref import policy_boundary, policy_demand, pte_put
 from emulator.rmap_walks.anon_reclaim import pageout_page
@@ -142,6 +143,11 @@ def zap_then_ask(m: Any, cpu: int) -> None:
     """MADV_DONTNEED, then somebody asks for empty tables."""
     zap(m, cpu)
     policy_demand(m, cpu, 0)
+
+
+def scan(m: Any, cpu: int) -> None:
+    """The asynchronous scan of the mm."""
+    scan_mm(m, cpu, 0)
 
 
 def use(m: Any, cpu: int) -> None:

@@ -10,7 +10,12 @@ from support import in_engine, pieces
 from scenarios.proofs.claims import CLAIMS
 
 NAMES = [f"claim/{name}" for name in CLAIMS]
-LONG = ["claim/a-visitor-revives", "claim/at-zero-for-an-epoch", "claim/crash-while-freeing"]  # half a minute or more
+LONG = [  # half a minute or more
+    "claim/a-visitor-revives",
+    "claim/at-zero-for-an-epoch",
+    "claim/crash-while-freeing",
+    "claim/upper-tables-go-empty",
+]
 
 
 def hold(names, bound=None):
