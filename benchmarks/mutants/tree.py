@@ -50,7 +50,7 @@ def applied(files: Mapping[Path, str], mutants: Mapping[str, Mutant] = MUTANTS) 
 
 
 def machineless(kernels: Mapping[str, ast.FunctionDef], changed: Iterable[str]) -> list[str]:
-    """Those of the `changed` functions that have no `m`, and whoever calls one and has none either."""
+    """Those of the `changed` functions that have no `m`, and their callers that have none."""
     without = {name for name, node in kernels.items() if node.args.args and node.args.args[0].arg != "m"}
     need: set[str] = set()
     more = without & set(changed)
