@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import copy
+from collections import defaultdict
 from typing import Any
 
 _SHOWN = 12  # reasons and malformed lines that a summary names
+
+
+def _ordered(counts: dict[str, int]) -> list[tuple[str, int]]:
+    """What was counted, the most frequent first."""
+    return sorted(counts.items(), key=lambda item: -item[1])
 
 
 class Account:
@@ -18,11 +24,11 @@ class Account:
     def __init__(self) -> None:
         self.lines = 0
         self.understood = 0
-        self.others: Counter[str] = Counter()
+        self.others: defaultdict[str, int] = defaultdict(int)  # a Counter takes four times as long to count
         self.not_modelled: dict[str, list[Any]] = {}  # what -> [how often, where first]
         self.malformed = 0
         self.first_malformed: list[str] = []
-        self.assumed: Counter[str] = Counter()
+        self.assumed: defaultdict[str, int] = defaultdict(int)
         self.lost = 0
         self.notes: list[str] = []
 
@@ -40,6 +46,36 @@ class Account:
         """Enter what is to be said once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    @property
+    def said(self) -> bool:
+        """True if something is to be told of a line, which has its place among what is told of others."""
+        return bool(self.malformed or self.not_modelled or self.notes)
+
+    def cut(self) -> Account:
+        """What it has so far, which it has no more; those that hold its counters keep them."""
+        part = copy.deepcopy(self)
+        self.lines = self.understood = self.malformed = self.lost = 0
+        kept: tuple[Any, ...] = (self.others, self.assumed, self.not_modelled, self.first_malformed, self.notes)
+        for each in kept:
+            each.clear()
+        return part
+
+    def add(self, other: Account) -> None:
+        """Enter what another account has, of lines behind those of this one."""
+        self.lines += other.lines
+        self.understood += other.understood
+        self.lost += other.lost
+        for name, count in other.others.items():
+            self.others[name] += count
+        for what, count in other.assumed.items():
+            self.assumed[what] += count
+        for what, (count, where) in other.not_modelled.items():
+            self.not_modelled.setdefault(what, [0, where])[0] += count
+        self.malformed += other.malformed
+        self.first_malformed += other.first_malformed[: _SHOWN - len(self.first_malformed)]
+        for text in other.notes:
+            self.note(text)
 
     @property
     def left_out(self) -> int:
@@ -74,7 +110,7 @@ class Account:
             text.append(f"malformed: {self.malformed - len(self.first_malformed):,} lines more")
         if self.lost:
             text.append(f"lost: {self.lost:,} events that the recording tool had no room for")
-        text += [f"assumed: {what}, {count:,} times" for what, count in self.assumed.most_common()]
+        text += [f"assumed: {what}, {count:,} times" for what, count in _ordered(self.assumed)]
         return [*text, *self.notes]
 
     def as_json(self) -> dict[str, Any]:
@@ -86,7 +122,7 @@ class Account:
             "not_modelled": {what: {"count": count, "first": at} for what, (count, at) in self.not_modelled.items()},
             "malformed": self.malformed,
             "first_malformed": self.first_malformed,
-            "other_calls": dict(self.others.most_common()),
+            "other_calls": dict(_ordered(self.others)),
             "assumed": dict(self.assumed),
             "lost": self.lost,
             "notes": self.notes,

@@ -232,7 +232,7 @@ ENTER, CALL, PLAIN, FAULT, GONE = "enter", "call", "plain", "fault", "gone"
 SNAPSHOT, MAPPED, SAMPLE = "snapshot", "mapped", "sample"
 
 
-Plain = tuple[int, int, str, str, int, float | None, float | None]
+Plain = tuple[int, int, str, str, str, float | None, float | None]
 """A call that succeeded: line, task, name, operands as they are written (none is a string, a path or a structure),
 result, when it ended and when it began."""
 
@@ -241,4 +241,4 @@ def call_of(event: Event, plain: Plain) -> Event:
     """One of the calls of a PLAIN event, with operands by name."""
     line, tid, name, operands, result, time, began = plain
     args = dict(zip(PARAMETERS[name], operands.split(", "), strict=False))
-    return Event(CALL, event.source, line, time, tid, name, args, result, began=began)
+    return Event(CALL, event.source, line, time, tid, name, args, int(result, 0), began=began)

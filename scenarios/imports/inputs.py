@@ -6,7 +6,7 @@ import heapq
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from scenarios.imports import ftrace, perf_script, perf_trace, snapshot, strace, syzkaller
+from scenarios.imports import apart, ftrace, perf_script, perf_trace, snapshot, strace, syzkaller
 from scenarios.imports.account import Account
 from scenarios.imports.calls import CREATES, SNAPSHOT, Event
 from scenarios.imports.lines import Lines, Unreadable
@@ -72,7 +72,7 @@ class Inputs:
     def _merged(self, run: list[tuple[str, Lines]]) -> Iterator[Event]:
         if len(run) < 2:
             for kind, lines in run:
-                yield from self._reader(kind, lines, False)
+                yield from apart.read(iter(self._reader(kind, lines, False)), lines, self._account)
             return
         streams = [_peeked(iter(self._reader(kind, lines, True))) for kind, lines in run]
         begins = [first.time for first, _ in streams if first is not None]
@@ -130,7 +130,7 @@ def _kind(lines: Lines) -> str:
 
 def _task(kind: str, lines: Lines) -> int:
     """The task that a file of strace -ff is of, 0 if it is none."""
-    suffix = re.search(r"\.(\d+)(?:\.(?:gz|xz|zst))?$", lines.name) if kind == "strace" else None
+    suffix = re.search(r"\.(\d+)(?:\.(?:gz|xz|bz2))?$", lines.name) if kind == "strace" else None
     return int(suffix[1]) if suffix else 0
 
 

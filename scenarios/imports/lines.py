@@ -63,6 +63,7 @@ class Lines:
         self.name = name
         self.problem = ""
         self.cut_off = False  # the last line has no end
+        self.taken = 0  # bytes that have been read, as they are unpacked
         self._stream, self._raw = opened(name)
         self._size = os.fstat(self._raw.fileno()).st_size
         first = self._read()
@@ -78,7 +79,9 @@ class Lines:
 
     def _read(self) -> bytes:
         try:
-            return self._stream.read(BLOCK)
+            block = self._stream.read(BLOCK)
+            self.taken += len(block)
+            return block
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             self.problem = f"{self.name}: ends early: {error}"
             return b""

@@ -74,7 +74,7 @@ class MemoryCalls:
         self._writer, self._account = touches.writer, touches.account
         self._segments: dict[int, int] = {}  # shared memory segment -> bytes
         self._fresh = 0  # files that have no name
-        self.plain: dict[str, Callable[[Memory, str, int], bool]] = {
+        self.plain: dict[str, Callable[[Memory, str, str], bool]] = {
             "madvise": self._plain_madvise,
             "mprotect": self._plain_mprotect,
             "munmap": self._plain_munmap,
@@ -117,23 +117,20 @@ class MemoryCalls:
             "close": self._close,
         }
 
-    def _inside(self, memory: Memory, start: int, length: int) -> Mapping | None:
-        """The mapping that has all of a range, if one has, and all that is known of it is in the trace."""
-        there = memory.space.around(start, start + length)
-        return None if there is None or there.left_out or there.lazy or not 0 < length <= TOP else there
-
-    def _plain_madvise(self, memory: Memory, operands: str, result: int) -> bool:
-        start, length, word = operands.split(", ")
-        if word not in _BY_WORD or self._inside(memory, int(start, 16), int(length)) is None:
+    def _plain_madvise(self, memory: Memory, operands: str, result: str) -> bool:
+        start, size, word = operands.split(", ")
+        low, length, verb = int(start, 16), int(size), _BY_WORD.get(word)
+        there = memory.space.around(low, low + length)
+        if verb is None or there is None or there.left_out or there.lazy or not 0 < length <= TOP:
             return False
-        self._writer.line(memory.who, f"{_BY_WORD[word]} @ {start} {length}")
+        self._writer.line(memory.who, f"{verb} @ {start} {size}")
         return True
 
-    def _plain_mprotect(self, memory: Memory, operands: str, result: int) -> bool:
+    def _plain_mprotect(self, memory: Memory, operands: str, result: str) -> bool:
         start, size, word = operands.split(", ")
         low, length = int(start, 16), page_up(int(size))
-        there = self._inside(memory, low, length)
-        if there is None:
+        there = memory.space.around(low, low + length)
+        if there is None or there.left_out or there.lazy or not 0 < length <= TOP:
             return False
         prot = bits("prot", word) & 7
         self._writer.protect(memory.who, start, length, prot)
@@ -141,27 +138,31 @@ class MemoryCalls:
             self._protected(memory, low, length, prot)
         return True
 
-    def _plain_munmap(self, memory: Memory, operands: str, result: int) -> bool:
+    def _plain_munmap(self, memory: Memory, operands: str, result: str) -> bool:
         at, size = operands.split(", ")
-        start, length = int(at, 16), page_up(int(size))
+        start, length = int(at, 16), int(size) + PAGE - 1 & -PAGE
         if not 0 < length <= TOP - start:
             return False
         self.unmap(memory, start, start + length)
         return True
 
-    def _plain_mmap(self, memory: Memory, operands: str, start: int) -> bool:
+    def _plain_mmap(self, memory: Memory, operands: str, result: str) -> bool:
         _, size, named = operands.split(", ", 2)
         prot, flags = _usual_flags(named)
-        length = page_up(int(size))
+        start, length = int(result, 0), int(size) + PAGE - 1 & -PAGE
         if not flags or not 0 < length <= TOP - start:
             return False
+        end = start + length
         lazy = length > SPARSE and bool(flags & calls.MAP_NORESERVE)
-        mapping = _anonymous(start, start + length, prot, lazy)
-        self.map(memory, mapping, ())
+        mapping = _anonymous(start, end, prot, lazy)
+        memory.order.change(start, end)
+        memory.space.replace(start, end, [mapping])
+        self._writer.anonymous(memory.who, start, length, prot)
         self._touches.mapped(memory, mapping, bool(flags & calls.MAP_STACK))
         return True
 
-    def _plain_brk(self, memory: Memory, operands: str, now: int) -> bool:
+    def _plain_brk(self, memory: Memory, operands: str, result: str) -> bool:
+        now = int(result, 0)
         if not 0 < now <= TOP - PAGE:
             return False
         self._brk_to(memory, now)
@@ -174,11 +175,10 @@ class MemoryCalls:
             self.map(memory, Mapping(low, high, 3), ())
             self._touches.mapped(memory, memory.space.at(low))
 
-    def map(self, memory: Memory, mapping: Mapping, words: tuple[str, ...], known: Mapping | None = None) -> None:
-        """Map a range in the trace and in what is known of it, there as a part of `known` if that is given."""
+    def map(self, memory: Memory, mapping: Mapping, words: tuple[str, ...]) -> None:
+        """Map a range in the trace and in what is known of it."""
         memory.order.change(mapping.start, mapping.end)
-        known = known or mapping
-        memory.space.replace(known.start, known.end, [known])
+        memory.space.replace(mapping.start, mapping.end, [mapping])
         if mapping.left_out:
             self._writer.unmap(memory.who, mapping.start, mapping.end)
         elif not self._writer.map(memory.who, mapping, words):
@@ -359,13 +359,13 @@ class MemoryCalls:
         if memory.brk is None:
             memory.heap = memory.brk = now
             return
-        before, after = page_up(memory.brk), page_up(now)
+        before, after = memory.brk + PAGE - 1 & -PAGE, now + PAGE - 1 & -PAGE
         memory.brk = now
         if after > before:
             mapping = _anonymous(before, after, 3)
-            heap = memory.space.at(before - 1)
-            grown = heap.moved(heap.start, after) if heap is not None and heap.joins(mapping) else None
-            self.map(memory, mapping, (), grown)  # one mapping, however often it has grown
+            memory.order.change(before, after)
+            memory.space.grow(mapping)  # one mapping, however often it has grown
+            self._writer.anonymous(memory.who, before, after - before, 3)
             self._touches.mapped(memory, mapping)
         elif after < before:
             self.unmap(memory, after, before)

@@ -110,15 +110,36 @@ class Space:
     def replace(self, start: int, end: int, new: list[Mapping]) -> None:
         """Put some mappings in the place of what there is in a range."""
         starts, found = self._starts, self._found
-        first, last = self._slice(start, end)
+        first = bisect_right(starts, start)
+        if first and found[first - 1].end > start:
+            first -= 1
+        last = bisect_left(starts, end, first)
         if first < last:
             left, right = found[first], found[last - 1]
             if left.start < start:
                 new = [left.cut(left.start, start), *new]
             if right.end > end:
                 new = [*new, right.cut(end, right.end)]
-        found[first:last] = new
-        starts[first:last] = [one.start for one in new]
+        if not new:
+            del found[first:last], starts[first:last]
+        elif first == last and len(new) == 1:
+            found.insert(first, new[0])
+            starts.insert(first, start)
+        else:
+            found[first:last] = new
+            starts[first:last] = [one.start for one in new]
+
+    def grow(self, new: Mapping) -> None:
+        """Enter a mapping, as a part of the one that ends where it begins if that is alike."""
+        starts, found = self._starts, self._found
+        row = bisect_right(starts, new.start)
+        last = found[row - 1] if row else new
+        if last.end != new.start or last.prot != new.prot or last.file or last.shared:
+            self.replace(new.start, new.end, [new])
+        elif row == len(starts) or starts[row] >= new.end:
+            found[row - 1] = last.moved(last.start, new.end)
+        else:
+            self.replace(last.start, new.end, [last.moved(last.start, new.end)])
 
     def protect(self, start: int, end: int, prot: int) -> list[Mapping]:
         """Give a range another protection; the parts as they were."""

@@ -54,7 +54,7 @@ _USERFAULT = "UFFDIO_"
 _CALLS = "madvise|mprotect|munmap|mmap|brk"  # most of what allocators do
 _VALUE = r"(0x[0-9a-f]+|0|[1-9]\d*)"
 _usual = re.compile(  # a line of theirs, whole or a half; one of another call; any line
-    r"(?:\[pid +)?((?:\d+\]? +)?(?:(?:\d+\.\d+|\d\d?:\d\d:\d\d(?:\.\d+)?) +)?)"
+    r"(?:\[pid +)?(?:(\d+)(?:\] *| +))?(?:(\d{9,}\.\d+) +|(\d+\.\d+|\d\d?:\d\d:\d\d(?:\.\d+)?) +)?"
     rf"(?:({_CALLS})\(([^()<={{\"\n]*)(?:\) += {_VALUE}(?: <(\d+\.\d+)>)?| <unfinished \.\.\.>)"
     rf"|<\.\.\. ({_CALLS}) resumed> ?\) += {_VALUE}(?: <\d+\.\d+>)?"
     r"|([a-z_]\w*)(\(.*)(?<!attached)(?<!parent\)))\n"
@@ -82,13 +82,6 @@ def _named(name: str) -> str:
         return "exit"
     found = _NUMBERED.fullmatch(name)
     return NUMBERS.get(int(found[1] or found[2], 16 if found[1] else 10), name) if found else name
-
-
-def _parted(words: list[str]) -> tuple[str, str]:
-    """What stands before a call, as its task and its stamp."""
-    if len(words) == 1 and not (words[0].isdecimal() or words[0][-1] == "]"):
-        return "", words[0]
-    return words[0].rstrip("]") if words else "", words[1] if len(words) > 1 else ""
 
 
 class Clock:
@@ -135,56 +128,57 @@ class Strace:
 
     def __iter__(self) -> Iterator[Event]:
         """The events of the file; plain calls in a row are one, unless other files are beside this one."""
-        now: float | None
-        line_number, most = 0, 1 if self._several else _MOST_IN_A_ROW
-        met, clock, calls, time_of, others = self._alias, self._clock, self._open, self._time, self._others
+        first, most, own = 1, 1 if self._several else _MOST_IN_A_ROW, self._tid
+        aliases, clock, calls, time_of, others = self._alias, self._clock, self._open, self._time, self._others
         row: list[Plain] = []
+        silent = True
         for text in self._lines.texts():
-            for head, name, operands, value, took, again, ended, other, rest, line in _usual(text):
-                line_number += 1
+            found = _usual(text)
+            for line_number, one in enumerate(found, first):
+                who, instant, stamp, name, operands, value, took, again, ended, other, rest, line = one
                 event = None
                 if name or again:
-                    words = head.split()
-                    if len(words) == 2 and clock.epoch:
-                        tid, now = int(words[0].rstrip("]")), float(words[1])
-                    else:
-                        who, stamp = _parted(words)
-                        tid, now = int(who or self._tid), time_of(stamp, line_number)
-                    if met or not tid or self._unnumbered:
+                    now = float(instant) if instant and clock.epoch else time_of(instant or stamp, line_number)
+                    tid = int(who) if who else own
+                    if aliases or not tid or self._unnumbered:
                         tid = self._who(tid)
-                    began = now
                     if value:
-                        if took and now is not None:
-                            now = self._end(name, now, took)
+                        end = self._end(name, now, took) if took and now is not None else now
+                        row.append((line_number, tid, name, operands, value, end, now))
+                        if len(row) < most:
+                            continue
                     elif name:
                         event = self._begin(line_number, tid, name, operands, now)
                     elif (begun := calls.pop(tid, _NO_CALL))[0] == again:
-                        (name, operands, _, began), value = begun, ended
-                    else:
-                        event = self._returned(line_number, now, tid, again, begun, f") = {ended}")
-                    if value:
-                        row.append((line_number, tid, name, operands, int(value, 0), now, began))
+                        row.append((line_number, tid, again, begun[1], ended, now, begun[3]))
                         if len(row) < most:
                             continue
+                    else:
+                        event = self._returned(line_number, now, tid, again, begun, f") = {ended}")
                 elif (
                     other in others and (clock.epoch or clock.now is None) and not self._unnumbered and other != "ioctl"
                 ):
                     others[other] += 1
+                    continue
                 elif other:
-                    event = self._call_of(line_number, *_parted(head.split()), other, rest)
+                    event = self._call_of(line_number, who, instant or stamp, other, rest)
                 else:
                     event = self._line(line, line_number)
                 if row and (event is not None or len(row) >= most):
+                    silent = False
                     yield self._plain(row)
                     row = []
                 if event is not None:
+                    silent = False
                     yield event
+            first += len(found)
         if row:
+            silent = False
             yield self._plain(row)
-        self._account.lines += line_number
+        self._account.lines += first - 1
         for name, _, first, _ in calls.values():
             self._unreturned(name, first)
-        if self._summary and not self._account.understood:
+        if self._summary and silent:
             self._account.note(f"{self._source}: {SUMMARY_ONLY}")
 
     def _end(self, name: str, began: float, took: str) -> float:

@@ -10,6 +10,7 @@ from scenarios.imports.writer import Writer
 MODES = ("none", "all", "rss", "pagemap")
 SPARSE = 1 << 30  # bytes: of a mapping of MAP_NORESERVE that is larger, most is taken never to be touched
 _STACK = 16 * PAGE  # what a thread is taken to use of its stack
+_MAPPED = "touched as soon as it could be: a range of memory (--touch all)"
 
 
 class Touches:
@@ -20,12 +21,15 @@ class Touches:
 
     def mapped(self, memory: Memory, mapping: Mapping | None, stack: bool = False) -> None:
         """A range can be accessed from now on."""
-        if self.mode != "all" or mapping is None or not mapping.prot & 3 or mapping.lazy or mapping.left_out:
+        if self.mode != "all" or mapping is None:
             return
-        start = max(mapping.start, mapping.end - _STACK) if stack else mapping.start
-        self.account.assumed["touched as soon as it could be: a range of memory (--touch all)"] += 1
-        write = bool(mapping.prot & 2) and (mapping.shared or not mapping.file)
-        self.writer.touch(memory.who, start, mapping.end, write)
+        start, end, prot, shared, file, _, lazy, left_out = mapping
+        if not prot & 3 or lazy or left_out:
+            return
+        if stack:
+            start = max(start, end - _STACK)
+        self.account.assumed[_MAPPED] += 1
+        self.writer.touch(memory.who, start, end, prot & 2 != 0 and (shared or not file))
 
     def released(self, memory: Memory, parts: list[Mapping]) -> None:
         """Some ranges are about to be released: nobody releases what was never touched."""

@@ -60,17 +60,18 @@ class Writer:
         """
         if self._touch is not None:
             self._flush_touch()
-        self._put(self.when, who, text, home or who)
-
-    def _put(self, when: tuple[int, int, int] | None, who: str, text: str, home: str) -> None:
-        """Write one line."""
+        when = self.when
         if when is None:
             self._lines.append(f"{who}{text}\n")
         else:
-            thread, begin, end = when
-            self._lines.append(f"on {self._homes.get(home, thread)} {begin} {end} {who}{text}\n")
+            self._lines.append(f"{self._on(when, home or who)}{who}{text}\n")
         if len(self._lines) > _KEPT:
             self._write()
+
+    def _on(self, when: tuple[int, int, int], home: str) -> str:
+        """Which thread does it, and from when to when."""
+        thread, begin, end = when
+        return f"on {self._homes.get(home, thread)} {begin} {end} "
 
     def _write(self) -> None:
         """Put the last lines into the body."""
@@ -116,27 +117,33 @@ class Writer:
         assert self._touch is not None
         who, verb, start, end = self._touch
         self._touch = None
-        self._put(self._touched, who, f"{verb} @ {start:#x} {end - start:#x}", who)
+        on = "" if self._touched is None else self._on(self._touched, who)
+        self._lines.append(f"{on}{who}{verb} @ {hex(start)} {hex(end - start)}\n")
 
     def map(self, who: str, mapping: Mapping, words: Sequence[str] = ()) -> bool:
         """Map a range; False if its file is too large for a machine, and it is anonymous memory instead."""
         start, end, bits, shared, file, offset, _, _ = mapping
-        length, prot = end - start, _PROT[bits & 7]
+        length = end - start
         if file and length <= LARGEST_FILE:
             page = self.place(file, offset, length) // PAGE
-            self.line(who, f"mf @ {length:#x} {start:#x} {prot} {'shared' if shared else 'private'} 0 {page}")
+            kind = "shared" if shared else "private"
+            self.line(who, f"mf @ {hex(length)} {hex(start)} {_PROT[bits & 7]} {kind} 0 {page}")
             return True
-        flags = f" {','.join(words)}" if words else ""
-        self.line(who, f"mm @ {length:#x} {start:#x} {prot}{flags}")
+        self.anonymous(who, start, length, bits, words)
         return not file
+
+    def anonymous(self, who: str, start: int, length: int, prot: int, words: Sequence[str] = ()) -> None:
+        """Map private memory."""
+        text = f"mm @ {hex(length)} {hex(start)} {_PROT[prot & 7]}"
+        self.line(who, f"{text} {','.join(words)}" if words else text)
 
     def unmap(self, who: str, start: int, end: int) -> None:
         """munmap."""
-        self.line(who, f"munmap @ {start:#x} {end - start:#x}")
+        self.line(who, f"munmap @ {hex(start)} {hex(end - start)}")
 
     def protect(self, who: str, start: str, length: int, prot: int) -> None:
         """mprotect."""
-        self.line(who, f"mprotect @ {start} {length:#x} {_PROT[prot & 7]}")
+        self.line(who, f"mprotect @ {start} {hex(length)} {_PROT[prot & 7]}")
 
     def place(self, file: str, offset: int, length: int) -> int:
         """Where a range of a file lies in the trace's one file, in bytes."""

@@ -3,7 +3,10 @@
 Covers: scenarios/imports/snapshot, scenarios/imports/syzkaller, scenarios/imports/command
 """
 
+import bz2
+import gzip
 import json
+import lzma
 
 import pytest
 from command import ptelab
@@ -167,6 +170,15 @@ def test_files_of_strace_ff_are_merged_by_their_times(tmp_path):
         "free @ 0x7f0000000000",
         "exit 1",
     ]
+
+
+@pytest.mark.parametrize(("pack", "suffix"), [(gzip.compress, "gz"), (lzma.compress, "xz"), (bz2.compress, "bz2")])
+def test_a_packed_file_of_strace_ff_is_of_the_task_in_its_name(tmp_path, pack, suffix):
+    parent = f"1796055752.1 mmap(NULL, 8192, {RW}) = 0x7f0000000000\n1796055752.2 fork() = 8\n"
+    child = "1796055752.5 munmap(0x7f0000000000, 8192) = 0\n"
+    files = [log(tmp_path, f"log.{task}.{suffix}", pack(text.encode())) for task, text in ((7, parent), (8, child))]
+    lines, _ = lines_of(tmp_path, *files)
+    assert [" ".join(line.split()[:3]) for line in lines] == ["mm @ 0x2000", "fork 1", "in 1 munmap"]
 
 
 def test_files_without_a_common_clock_are_taken_one_after_the_other_and_that_is_said(tmp_path):
