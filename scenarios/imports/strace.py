@@ -45,6 +45,7 @@ _CHATTER = re.compile(
     r"umovestr:|ptrace_|<detached|\)\s+= -?\d|\| [0-9a-f]{5} |$)"
 )
 _SUMMARY = re.compile(r"\s*(?:% time\s+seconds|-{4,}\s+-{4,}|\d+\.\d\d\s+\d+\.\d+\s)")
+_REST = re.compile(r", \w+=.*\)\s+= \d+")  # of a call that makes a task, as -z writes it: without what names both
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _BROKEN_OFF = re.compile(r"<(?:unfinished \.\.\.|detached \.\.\.|ptrace\(\w+\):[^>]*|pid changed to [^>]*)>$")
 _SUPERSEDED = re.compile(r"superseded by execve in pid (\d+)")
@@ -195,6 +196,10 @@ class Strace:
         line = self._mended(line)
         found = HEAD.match(line)
         if found is None:
+            maker = next((task for task, begun in self._open.items() if begun[0] in CREATES), None)
+            if maker is not None and _REST.match(line):
+                begun = self._open.pop(maker)
+                return self._returned(line_number, begun[3], maker, begun[0], begun, line)
             self._strange(line, line_number)
             return None
         who, bare, stamp, name, resumed, mark = found.groups()

@@ -132,6 +132,15 @@ def test_operands_may_be_told_in_the_second_half(tmp_path):
     assert (events[1].result, "child_tidptr" in events[1].args["clone_flags"]) == (5924, True)
 
 
+def test_the_second_half_of_a_call_that_makes_a_task_may_name_neither(tmp_path):
+    text = "7 clone(child_stack=NULL, flags=SIGCHLD <unfinished ...>\n, child_tidptr=0x7f81)          = 9\n"
+    events, account = read(tmp_path, f"{text}9 brk(NULL) = 0x1000\n")
+    assert [(event.kind, event.tid, event.result) for event in events[1:]] == [(CALL, 7, 9), (CALL, 9, 0x1000)]
+    assert account.left_out == 0
+    _, account = read(tmp_path, "7 brk(NULL) = 0x1000\n, child_tidptr=0x7f81)          = 9\n")
+    assert account.malformed == 1
+
+
 def test_a_line_that_a_message_tore_is_put_together(tmp_path):
     text = "clone(child_stack=NULL, flags=SIGCHLDstrace: Process 5924 attached\n, child_tidptr=0x7f29) = 5924\n"
     (event,), account = read(tmp_path, text)
