@@ -122,8 +122,7 @@ def command(
     except ReportError as error:
         raise UserError(str(error)) from None
     record.rows = [change.as_json() for change in changes]
-    for change in regressions(changes, gate) if gate is not None else []:
-        record.found.append(f"{change.title()}: {change.figure} is worse by {change.worse:.1f} %")
+    record.found += regressions(changes, gate) if gate is not None else []
     if record.write(json_file):
         return record.exit_status
     _told("old", before)

@@ -23,9 +23,12 @@ from scenarios.arena import figures, tables
 from scenarios.arena.measure import run_job
 from scenarios.arena.page import written
 from scenarios.arena.workloads import CHUNKS, WORKLOADS, Job, Workload
+from scenarios.reports.comparing import HEADER, Change, compared, of_policy, regressions, tables_of
+from scenarios.reports.extra import ReportError
+from scenarios.reports.reading import Run, read_runs
 from scenarios.session import options, report, session
 from scenarios.session.errors import UserError
-from scenarios.session.files import kept_file, write_file
+from scenarios.session.files import input_file, kept_file, write_file
 from scenarios.session.options import Lab
 from scenarios.session.progress import Progress, note
 from scenarios.session.record import Record
@@ -156,6 +159,37 @@ def read_page(file: str, setup: Setup) -> str:
     return page
 
 
+def read_before(file: str) -> list[Run]:
+    """An earlier record, with the arena's rows. Raises UserError."""
+    try:
+        runs = [run for run in read_runs(file) if run.scenario == "arena"]
+    except ReportError as error:
+        raise UserError(f"--gate: {error}") from None
+    if not runs:
+        raise UserError(f"--gate {file} holds no run of the arena; known: what ptelab arena --json wrote")
+    return runs
+
+
+def now(record: Record) -> list[Run]:
+    """The record of this run."""
+    return [Run("this run", record.as_json())]
+
+
+def changes(old: list[Run], new: list[Run]) -> list[Change]:
+    """What changed. Raises UserError if nothing can be compared."""
+    try:
+        return compared(old, new)
+    except ReportError as error:
+        raise UserError(str(error)) from None
+
+
+def show_against(runs: list[Run], old: str, new: str) -> None:
+    """Two policies beside each other, as `ptelab compare --policy OLD,NEW` prints them."""
+    report.write(f"{old} -> {new}\n")
+    for title, lines in tables_of(changes(of_policy(runs, old), of_policy(runs, new)), False).items():
+        report.table(HEADER, lines, title, (0, 4))
+
+
 @click.command("arena", help=(__doc__ or "").split("\n\n")[1])
 @click.option(
     "--workload", default="", **options.some_of("workload", WORKLOADS), help="Workloads, separated by commas. [all]"
@@ -176,6 +210,10 @@ def read_page(file: str, setup: Setup) -> str:
     help=f"Rounds. [{REPEAT}; 1 if no time is asked]",
 )
 @click.option("--write", metavar="FILE", callback=kept_file, help="Write the tables of the page (docs/arena.md).")
+@click.option(
+    "--gate", metavar="FILE", callback=input_file, help="Fail where it is worse than this record, beyond its spread."
+)
+@click.option("--against", **options.one_of("policy", POLICIES, optional=True), help="Set the others beside this one.")
 @options.shared_with(policies=",".join(POLICIES))
 @click.pass_context
 def command(
@@ -185,6 +223,8 @@ def command(
     scale: int,
     repeat: int,
     write: str | None,
+    gate: str | None,
+    against: str | None,
     lab: Lab,
 ) -> int:
     """Run it; the exit status."""
@@ -199,13 +239,29 @@ def command(
     said = context.get_parameter_source("repeat") != ParameterSource.DEFAULT
     setup = Setup(lab, cases, scale, repeat, said)
     page = read_page(write, setup) if write else ""
+    before = read_before(gate) if gate else []
+    if against and (against not in lab.policies or len(lab.policies) < 2):
+        raise UserError(
+            f"--against {against} is for a run of it and of others; this one is of {','.join(lab.policies)}"
+        )
     record = Record("arena", lab.seed)
 
     def body() -> None:
         run(record, setup)
+        if gate and record.verdict == "pass":
+            record.found += regressions(changes(before, now(record)), 0.0)
         if write and record.verdict == "pass":
             write_file(write, written(page, record.rows, scale, repeat))
         elif write:
             note("the page is not written: not all is as expected")
 
-    return session.conduct(record, lab, body, lambda: show(record, setup))
+    def shown() -> None:
+        show(record, setup)
+        if against and record.verdict != "died":
+            for policy in lab.policies:
+                if policy != against:
+                    show_against(now(record), against, policy)
+        for text in record.found:
+            report.write(f"worse   {text}")
+
+    return session.conduct(record, lab, body, shown)

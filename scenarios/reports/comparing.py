@@ -181,9 +181,10 @@ def compared(old: Sequence[Run], new: Sequence[Run]) -> list[Change]:
     return changes
 
 
-def regressions(changes: Sequence[Change], gate: float) -> list[Change]:
-    """Those that are surely worse, by more than the gate, per cent."""
-    return [change for change in changes if change.sure and change.worse > gate]
+def regressions(changes: Sequence[Change], gate: float) -> list[str]:
+    """What is said of those that are surely worse, by more than the gate, per cent."""
+    worse = [change for change in changes if change.sure and change.worse > gate]
+    return [f"{change.title()}: {change.figure} is worse by {change.worse:.1f} %" for change in worse]
 
 
 def _short(value: float) -> str:

@@ -155,7 +155,9 @@ def test_memory_scenarios_write_the_documented_rows(tmp_path):
 
 
 def test_a_violation_is_exit_status_1_and_names_the_check():
-    run = ptelab(*QUICK, "--policy", "refcount", "--knob", "no-flush", "--engine", "semaphore")
+    words = ("--seconds", "0.5", "--policy", "refcount", "--knob", "no-flush", "--engine", "semaphore")
+
+    run = ptelab(*QUICK, *words)
 
     assert run.returncode == 1
     assert "VIOLATED" in run.stdout

@@ -75,6 +75,20 @@ def test_compare_passes_what_is_as_before_and_fails_what_got_worse(written, tmp_
     assert "worse   arena, sweep, refcount, 1 CPU, native, 100: left_kb is worse by 11.1 %" in run.stdout
 
 
+def test_a_run_fails_where_it_is_worse_than_an_earlier_one_and_shows_its_policies_beside_each_other(written, tmp_path):
+    _, record, _ = written
+    for row in record["rows"]:
+        row["left_kb"] = [kb - 4 for kb in row["left_kb"]]
+    better = tmp_path / "better.json"
+    better.write_text(json.dumps(record))
+
+    run = ptelab(*QUICK, "--gate", str(better), "--against", "none-rcu")
+
+    assert run.returncode == 1, run.stderr
+    assert re.search(r"^worse .*sweep, refcount, 1 CPU, native, 100: left_kb is worse by", run.stdout, re.MULTILINE)
+    assert re.search(r"^none-rcu -> refcount\n\n.*sweep.*\n.*%stddev", run.stdout, re.MULTILINE)
+
+
 def test_a_piece_left_out_stops_the_arena_with_the_command_that_shows_it_again():
     again = "arena --workload one-slot --policy refcount --seed 0 --engine native --checks online --knob no-flush"
 
@@ -97,6 +111,12 @@ KNOWN = ", ".join(POLICIES)
             ["--cpus", "2", "--workload", "sweep"],
             "--cpus says nothing to sweep, which run on one; known for it: multi-fault, shared-table, disjoint-munmap",
         ),
+        (["--against", "non"], f"unknown policy 'non'; did you mean none? known: {KNOWN}"),
+        (
+            ["--against", "none", "--policy", "refcount"],
+            "--against none is for a run of it and of others; this one is of refcount",
+        ),
+        (["--gate", "/dev/null"], "--gate: /dev/null is not JSON: Expecting value: line 1 column 1 (char 0)"),
         (
             ["--scale", "2", "--workload", "one-slot"],
             "--scale says nothing to one-slot; known: it divides the 50 GiB of the others",
