@@ -73,11 +73,15 @@ class Task:
     execution may end without the step of a task that is `optional`.
     """
 
-    __slots__ = ("blocked", "body", "green", "number", "optional", "owner", "pending", "ready", "since", "tag", "waits")
+    __slots__ = (
+        *("blocked", "body", "green", "number", "optional", "owner", "pending", "place", "ready", "since", "tag"),
+        "waits",
+    )
 
     def __init__(self, number: int, body: Callable[[], Any] | None, owner: int) -> None:
         self.number, self.body, self.owner = number, body, owner
         self.tag = number << TASK_BIT
+        self.place: tuple[int, ...] = (0, number)  # among all: the same whatever order buffers were met in
         self.green: Any = None
         self.pending = -1
         self.blocked = False
@@ -638,7 +642,7 @@ def raise_signal(number: int) -> None:
 def sleep_on(m: Any, cpu: int, field: Field, i: int, value: int, microseconds: int) -> None:
     """Sleep while field[i] == value; with a timeout, until anything this task has read changes. A full barrier."""
     smp_mb()
-    if read_once(field, i) != value:
+    if _look_once_more(field, i) != value:
         return
     if microseconds == 0:
         world.sleep(field.base + int(i))
@@ -646,6 +650,15 @@ def sleep_on(m: Any, cpu: int, field: Field, i: int, value: int, microseconds: i
         world.turn()
     if world.buffers is not None:
         smp_mb()  # a step: what it stores next must not enter the store buffer before it is awake
+
+
+def _nothing(old: int) -> None:
+    """The change of a word that is only looked at."""
+
+
+def _look_once_more(field: Field, i: int) -> int:
+    """What a word holds at the step that puts its reader to sleep: no wake-up comes in between, as in a futex."""
+    return read_once(field, i) if world.buffers is None else update(field, i, _nothing)
 
 
 def wake_all(m: Any, field: Field, i: int) -> None:

@@ -14,7 +14,8 @@ reaches memory after what pso says and after loads of its word. It also waits fo
 branch before it depends on, a release for all loads. A branch orders no load behind it. Memory is one for all: a store
 that one CPU sees, all do. Plain loads happen where they stand.
 
-Which words a CPU loads, and how often, is learned; a search starts again when it has met more.
+Which words a CPU loads, and how often, is learned; a search starts again when it has met more. In a loop that waits
+"how often" is of one turn, so no load is early by more. A turn that sees what the last one saw is none.
 
 Source: Pulte et al., POPL 2018 (the flat model of Armv8); Alglave et al., ASPLOS 2018 (what Linux relies on).
 """
@@ -131,7 +132,7 @@ class Queue:
         self.expected = self.met = 0  # loads of one execution: what a search knows of, and what it has met
         self.issued: deque[Load] = deque()
         self.early: deque[Load] = deque()
-        self.taken = 0  # instructions that have come
+        self.taken = 0  # instructions that have come, in this turn of a loop that waits
 
     def begin(self) -> None:
         """A new execution."""
@@ -416,6 +417,10 @@ class Reordering(Buffers):
     def loads_of_turn(self, cpu: int) -> list[Load]:
         """The loads of a CPU since its last turn of a loop that waits."""
         turn, self._turn[cpu] = self._turn[cpu], []
+        for number, queue in self.queues.items():
+            if self.world.tasks[number].owner == cpu:
+                queue.taken = 0
+                self._settle_queue(queue)
         return turn
 
     def _may_commit(self, store: Store) -> bool:

@@ -94,9 +94,9 @@ class Buffers:
         self.pending = [[] for _ in tasks]
         self.epoch = [0] * len(tasks)
         self.commits.clear()
-        for (cpu, _, _), number in self.numbers.items():
+        for key, number in self.numbers.items():
             assert number == len(tasks)
-            tasks.append(self._buffer(number, cpu))
+            tasks.append(self._buffer(number, key))
 
     def _task(self, cpu: int, word: int, size: int) -> Task:
         return self._numbered((cpu, word, size) if self.pso else (cpu, 0, 0))
@@ -108,12 +108,13 @@ class Buffers:
             if number >= MAX_TASKS:
                 raise TooManyTasks(f"more than {MAX_TASKS} tasks and words in store buffers; a smaller program may fit")
             self.numbers[key] = number
-            self.world.tasks.append(self._buffer(number, key[0]))
+            self.world.tasks.append(self._buffer(number, key))
         return self.world.tasks[number]
 
     @staticmethod
-    def _buffer(number: int, cpu: int) -> Task:
-        task = Task(number, None, cpu)
+    def _buffer(number: int, key: tuple[int, int, int]) -> Task:
+        task = Task(number, None, key[0])
+        task.place = (1, *key)
         task.blocked = True  # until there is something in it
         return task
 

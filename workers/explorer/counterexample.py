@@ -15,7 +15,7 @@ from emulator import lazy_numpy as np
 from emulator.engines import partial_order
 from emulator.engines.explore import MAX_STEPS, MAX_TASKS, NEVER, World, world
 from emulator.engines.partial_order import S_FROM, S_TASK, S_TO
-from workers.explorer.chance import Chance, Follow
+from workers.explorer.chance import Chance, Follow, RandomWalk
 from workers.explorer.explored_machine import ExploredMachine, Outcome
 from workers.explorer.schedule import Described, Places, Scheduled, Switch
 from workers.explorer.search import Strategy, carry_on, tasks_of
@@ -26,6 +26,7 @@ from workers.telling.story import Trace
 from workers.telling.whereabouts import mutex_names
 
 SHRINK_SECONDS = 10.0
+MOST_TRIES, WALKS = 8, 50  # of a schedule under a weak memory model; executions that learn, between two of them
 ORDERS = 720  # of tasks, that are tried for long runs of one
 LOOKS = ("account_rcu_age", "check_use", "pinned")  # detectors that look on the way to the one about the count
 
@@ -117,9 +118,19 @@ def described(machine: ExploredMachine, choices: Sequence[int]) -> tuple[Outcome
 
 
 def scheduled(machine: ExploredMachine, switches: Sequence[Switch]) -> tuple[Outcome, Scheduled]:
-    """Run a schedule."""
-    strategy = Scheduled(switches, Places(world, machine.coordinator))
-    return machine.execute(strategy), strategy
+    """Run a schedule, on a machine that knows which words go through store buffers, or learns it on the way."""
+    walk = RandomWalk(0)
+    for tries in range(MOST_TRIES):
+        strategy = Scheduled(switches, Places(world, machine.coordinator))
+        outcome = machine.execute(strategy)
+        learned = machine.learn()
+        if world.buffers is None or (strategy.misfit() is None and outcome.failed):
+            break
+        if not learned and tries < MOST_TRIES - 1:  # what it has not met yet others may meet
+            for _ in range(WALKS):
+                machine.execute(walk)
+                machine.learn()
+    return outcome, strategy
 
 
 def counterexample(machine: ExploredMachine, choices: Sequence[int]) -> Counterexample:

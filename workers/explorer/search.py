@@ -55,9 +55,9 @@ def carry_on(world: World, movable: list[int]) -> int:
     if world.buffers is None:
         return movable[0]
     needed = [number for number in movable if not world.tasks[number].optional] or movable
-    if world.current.ready is None:
-        return needed[0]
-    return next((number for number in needed if world.tasks[number].owner == current), needed[0])
+    if world.current.ready is not None:
+        needed = [number for number in needed if world.tasks[number].owner == current] or needed
+    return min(needed, key=lambda number: world.tasks[number].place)
 
 
 def tasks_of(world: World) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
