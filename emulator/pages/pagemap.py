@@ -134,9 +134,9 @@ def wait_on_page_writeback(m, cpu, slot, what):
     waits_for(m, cpu, what, slot)
     while True:
         seq = smp_load_acquire(m.mutex.seq, slot)
-        if smp_load_acquire(m.cache.writeback, slot) == 0:  # pairs with the release in end_page_writeback
+        if smp_load_acquire(m.cache.writeback, slot) == 0:  # pairs with the releases in end_page_writeback
             break
-        if read_once(m.cache.written, slot) != written:
+        if smp_load_acquire(m.cache.written, slot) != written:
             break
         mutex_sleep(m, cpu, slot, seq)
     waits_for(m, cpu, WAIT_NOTHING, 0)

@@ -39,8 +39,9 @@ SUBMITTING = point_number("writeback.submitting")
 @kernel
 def end_page_writeback(m, slot):
     """The page is on the disk: wake the waiters."""
-    write_once(m.cache.written, slot, m.cache.written[slot] + 1)
-    smp_store_release(m.cache.writeback, slot, 0)  # pairs with the acquire in wait_on_page_writeback
+    # what is on the disk comes first: a waiter leaves by either; they pair with the acquires in wait_on_page_writeback
+    smp_store_release(m.cache.written, slot, m.cache.written[slot] + 1)
+    smp_store_release(m.cache.writeback, slot, 0)
     mutex_wake(m, slot)
 
 
