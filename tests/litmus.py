@@ -485,6 +485,24 @@ def searched(names: list[str], broken: bool, bound: int | None = None) -> dict[s
     return found
 
 
+def passes(name: str, barrier: str, executions: int = 6000) -> bool:
+    """True if a claim about barriers still holds under arm without one of them."""
+    from scenarios.proofs.finding import Plan, machine_for
+    from scenarios.proofs.orderings import ORDERINGS
+    from workers.explorer.hunt import Budget, chances, search
+    from workers.explorer.search import InTurn
+
+    machine = machine_for(ORDERINGS[name], Plan(False, "arm", barriers=(barrier,)))
+    return search(machine, lambda: InTurn(chances(machine, 0)), Budget(1e9, executions)).failure is None
+
+
+def left_out(names: list[str]) -> list[str]:
+    """Barriers that claims name and hold without."""
+    from scenarios.proofs.orderings import ORDERINGS
+
+    return [f"{name}: {barrier}" for name in names for barrier in ORDERINGS[name].barriers if passes(name, barrier)]
+
+
 def by_hand(names: list[str]) -> dict[str, list[Any]]:
     """Per race: whether the schedule that it comes with was run, and what that comes to in ten runs."""
     from scenarios.proofs.finding import Plan, explore

@@ -4,8 +4,10 @@
     ptelab barriers --only rcu.py             of some files or functions
     ptelab barriers --write docs/explore.md   the table, between its two comments there
 
-A barrier is searched for in the scenes that pass it, shortest first, under pso and then under arm. What fails under pso
-is tried under tso as well. That nothing fails proves nothing: the scenes are few, and so are the executions.
+A barrier that a claim names is left out of that claim, for as many executions as it takes. Another one is searched for
+in the scenes that pass it, shortest first, unless a reason is known why no scene can show it. All that under pso, then
+under arm; what fails under pso is tried under tso as well. That nothing fails proves nothing: the scenes are few, and
+so are the executions.
 
 Exit status: 0, 1 a scene fails with all barriers in place, 2 usage, 3 internal.
 """
@@ -22,6 +24,7 @@ import click
 
 from emulator.engines.access_log import TooManyTasks
 from scenarios.proofs.finding import Plan, machine_for
+from scenarios.proofs.redundant import REASONS
 from scenarios.proofs.subject import names, subject
 from scenarios.session import errors, options, report, session
 from scenarios.session.files import kept_file, write_file
@@ -30,6 +33,7 @@ from scenarios.session.record import Record
 
 HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
 MOST = 200
+CLAIMED = {"pso": 1500, "arm": 6000}  # executions, all by lots, of a claim that names the barrier
 SCENES = 3  # that pass a barrier and are searched without it
 BEGIN, END = "<!-- barriers -->\n", "<!-- end of barriers -->\n"
 
@@ -46,6 +50,7 @@ class Row:
     schedule: str = ""
     executions: int = 0
     searches: int = 0  # a scene under a model, each
+    reason: str = ""  # why none shows it
 
     def as_json(self) -> dict[str, Any]:
         """The row of --json."""
@@ -61,12 +66,13 @@ class Row:
             "schedule": self.schedule or None,
             "executions": self.executions,
             "searches": self.searches,
+            "reason": self.reason or None,
         }
 
 
-def _machine(name: str, memory: str) -> Any:
-    """The machine of a subject, whole."""
-    return machine_for(subject(name), Plan(False, memory, races=False))
+def _machine(name: str, memory: str, *without: str) -> Any:
+    """The machine of a subject, whole but for some barriers."""
+    return machine_for(subject(name), Plan(False, memory, races=False, barriers=without))
 
 
 def _search(machine: Any, most: int) -> Any:
@@ -125,32 +131,37 @@ class Scenes:
         return self._sound[name, memory]
 
 
-def _without(row: Row, name: str, memory: str, most: int) -> bool:
-    """Search a scene without a barrier; enter what is found."""
-    from workers.explorer.barriers import left_out
+def _without(row: Row, name: str, memory: str, most: int, lots: bool = False) -> bool:
+    """Search a scene without a barrier, by few preemptions and by lots, or by lots alone; enter what is found."""
     from workers.explorer.counterexample import shrink
+    from workers.explorer.hunt import Budget, search
 
-    machine = _machine(name, memory)
-    with left_out(row.site):
-        try:
-            verdict = _search(machine, most)
-        except TooManyTasks:
-            return False
-        row.executions, row.searches = row.executions + verdict.executions, row.searches + 1
-        if verdict.failure is None:
-            return False
-        example = shrink(machine, verdict.failure)
+    machine = _machine(name, memory, row.site.name)
+    try:
+        verdict = search(machine, partial(_lots, machine), Budget(1e9, most)) if lots else _search(machine, most)
+    except TooManyTasks:
+        return False
+    row.executions, row.searches = row.executions + verdict.executions, row.searches + 1
+    if verdict.failure is None:
+        return False
+    example = shrink(machine, verdict.failure)
     row.memory, row.subject, row.found, row.schedule = memory, name, example.what, example.schedule
     return True
 
 
 def judge(site: Any, scenes: Scenes) -> Row:
     """Find out under which model a barrier is needed."""
+    from scenarios.proofs.orderings import ORDERINGS
+
     names = scenes.of(site)
-    row = Row(site, len(names))
+    row = Row(site, len(names), reason=REASONS.get(site.name, ""))
+    claims = [one.name for one in ORDERINGS.values() if site.name in one.barriers]
     for memory in ("pso", "arm"):
-        sound = [name for name in names[: 2 * SCENES] if scenes.is_sound(name, memory)][:SCENES]
-        if any(_without(row, name, memory, scenes.most) for name in sound):
+        sound = [] if row.reason else claims
+        if not row.reason and not claims:
+            sound = [name for name in names[: 2 * SCENES] if scenes.is_sound(name, memory)][:SCENES]
+        most = CLAIMED[memory] if claims else scenes.most
+        if any(_without(row, name, memory, most, bool(claims)) for name in sound):
             break
     if row.memory == "pso" and scenes.is_sound(row.subject, "tso"):
         _without(row, row.subject, "tso", scenes.most)
@@ -160,13 +171,13 @@ def judge(site: Any, scenes: Scenes) -> Row:
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown, those that are needed first."""
     lines = ["| barrier | needed under | what is found without it | shown by |", "|---|---|---|---|"]
-    for row in sorted(rows, key=lambda row: (not row.memory, row.site.file, row.site.lines)):
+    for row in sorted(rows, key=lambda row: (not row.memory, row.site.file, row.site.place)):
         if row.memory:
             again = f"`{row.subject}`: `{row.schedule or '-'}`"
             lines.append(f"| `{row.site.name}` | {row.memory} | {row.found} | {again} |")
         else:
             tried = f"{row.executions:,} executions in {row.searches} searches" if row.searches else "no scene"
-            lines.append(f"| `{row.site.name}` | not shown | - | {tried} |")
+            lines.append(f"| `{row.site.name}` | not shown | - | {row.reason or tried} |")
     return "\n".join(lines) + "\n"
 
 

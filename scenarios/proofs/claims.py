@@ -1,7 +1,8 @@
 """What the explorer proves of the protocol: a sentence, the smallest scene in which it could fail, and a broken twin.
 
 The twin is the same scene with one knob on; it must fail, by one of the detectors named, or the proof proves nothing.
-`bound` is the most preemptions of one execution; None tries all interleavings.
+`bound` is the most preemptions of one execution; None tries all interleavings. What is claimed of barriers alone is in
+orderings.py.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from emulator.pgtable import entry_at, pgtable_of, pmd_lookup
 from emulator.pgtable_types import FILE, PAGE_SHIFT, PRESENT
+from scenarios.proofs.orderings import ORDERINGS
 from scenarios.races.review_early import RACE as EARLY
 from scenarios.zoo.bodies import (
     CACHED,
@@ -408,4 +410,4 @@ _CLAIMS = (
         bound=1,
     ),
 )
-CLAIMS = {claim.name.partition("/")[2]: claim for claim in _CLAIMS}
+CLAIMS = {claim.name.partition("/")[2]: claim for claim in _CLAIMS} | ORDERINGS

@@ -5,7 +5,7 @@
     ptelab explore claim/NAME           what is claimed of the protocol; --twin: its broken twin
     ptelab explore all                  the whole zoo and all claims
 
---knob leaves more pieces out, --policy runs the scene under another policy.
+--knob and --without leave more pieces out, --policy runs the scene under another policy.
 
 Exit status: 0 passed, 1 a violation was found, 2 usage, 3 internal, 4 inconclusive.
 """
@@ -35,8 +35,8 @@ from scenarios.zoo.race import Subject
 from workers.telling.story import STORY_LINES, WHOLE
 
 ALONE = (
-    *("fixed", "twin", "knob", "policy", "memory", "bound", "executions", "target", "schedule", "races", "events"),
-    "shard",
+    *("fixed", "twin", "knob", "without", "policy", "memory", "bound", "executions", "target", "schedule", "races"),
+    *("events", "shard"),
 )
 HELP = str(__doc__).replace("\n\n    ptelab", "\n\n\b\n    ptelab")  # click keeps such lines as they are
 
@@ -98,6 +98,9 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
     help="Leave out these pieces as well (ptelab list knobs).",
 )
 @click.option(
+    "--without", default="", metavar="BARRIER,...", help="Leave out these barriers as well (names: ptelab barriers)."
+)
+@click.option(
     "--policy",
     default=None,
     **options.one_of("policy", POLICIES, optional=True),
@@ -143,6 +146,7 @@ def explore_command(
     fixed: bool,
     twin: bool,
     knob: list[str],
+    without: str,
     policy: str | None,
     memory: str | None,
     bound: str | None,
@@ -183,6 +187,7 @@ def explore_command(
         races=races,
         events=events,
         knobs=tuple(knob),
+        barriers=_barriers(without),
         policy=policy or of.policy,
         shards=shard,
     )
@@ -216,6 +221,14 @@ def _targets(text: str) -> tuple[str, ...]:
             if name not in known:
                 raise errors.unknown("kernel function", name, sorted(known), listed="any @kernel of emulator/")
     return words
+
+
+def _barriers(text: str) -> tuple[str, ...]:
+    """The barriers of --without. Raises UserError for one that does not exist."""
+    from workers.explorer.barriers import sites
+
+    known = {site.name: site for site in sites()} if text else {}
+    return tuple(options.names_of("barrier", known, text))
 
 
 def _broken(of: Subject, fixed: bool, twin: bool) -> bool:

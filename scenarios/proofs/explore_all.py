@@ -145,7 +145,7 @@ def _markdown(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         if row["subject"].startswith("claim/") and row["knob"] is None:
             of = subject(row["subject"])
-            lines.append(f"- `{of.name}`: {of.text} ({of.source}). Twin: `{of.knob}`.")
+            lines.append(f"- `{of.name}`: {of.text} ({of.source}). Twin: `{of.knob or of.barriers[0]}`.")
     lines += ["", "## Schedules", ""]
     for row in rows:
         if row["schedule"] is not None:

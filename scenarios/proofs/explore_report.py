@@ -40,7 +40,7 @@ def show(found: Finding) -> None:
     """The report of one subject."""
     report.history(found.of.text)
     report.write(f"\nsource: {found.of.source}")
-    if left_out := found.plan.left_out(found.of):
+    if left_out := (*found.plan.left_out(found.of), *found.plan.barriers_left_out(found.of)):
         report.write(f"left out: {', '.join(left_out)}")
     elif found.of.knob and not found.of.is_claim:
         report.write(f"in place: {found.of.knob}")

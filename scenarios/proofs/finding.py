@@ -41,13 +41,18 @@ class Plan:
     targets: tuple[str, ...] = ()
     races: bool = True  # look for data races
     knobs: tuple[str, ...] = ()
+    barriers: tuple[str, ...] = ()  # left out as well
     policy: str = ""
     events: int = STORY_LINES  # of the story
     shards: tuple[str, ...] = ()  # prefixes: only what lies below them, and no other strategy
 
     def left_out(self, of: Subject) -> tuple[str, ...]:
         """All knobs that are on."""
-        return tuple(dict.fromkeys([*([of.knob] if self.broken else []), *self.knobs]))
+        return tuple(dict.fromkeys([*([of.knob] if self.broken and of.knob else []), *self.knobs]))
+
+    def barriers_left_out(self, of: Subject) -> tuple[str, ...]:
+        """All barriers that are left out."""
+        return tuple(dict.fromkeys([*(of.barriers[:1] if self.broken else []), *self.barriers]))
 
     def policy_of(self, of: Subject) -> str:
         """The policy the scene runs under."""
@@ -55,7 +60,7 @@ class Plan:
 
     def is_own(self, of: Subject) -> bool:
         """True if the scene runs as its subject says, so that what is expected of it holds."""
-        return not self.knobs and self.policy_of(of) == of.policy
+        return not self.knobs and not self.barriers and self.policy_of(of) == of.policy
 
     def command(self, of: Subject, schedule: str | None = None) -> str:
         """The command line of this plan."""
@@ -64,6 +69,8 @@ class Plan:
             words.append("--twin" if of.is_claim else "--fixed")
         if self.knobs:
             words += ["--knob", ",".join(self.knobs)]
+        for barrier in self.barriers:
+            words += ["--without", barrier]
         if self.policy_of(of) != of.policy:
             words += ["--policy", self.policy]
         if self.memory != of.memory:
@@ -110,7 +117,7 @@ class Finding:
         example, verdict = self.example, self.verdict
         return {
             "subject": self.of.name,
-            "knob": ",".join(self.plan.left_out(self.of)) or None,
+            "knob": ",".join((*self.plan.left_out(self.of), *self.plan.barriers_left_out(self.of))) or None,
             "memory": self.plan.memory,
             "policy": self.plan.policy_of(self.of),
             "verdict": verdict.word,
@@ -134,12 +141,15 @@ class Finding:
 
 def machine_for(of: Subject, plan: Plan, crash_at: int = 0) -> Any:
     """The explored machine of a subject."""
+    from workers.explorer.barriers import site_of
     from workers.explorer.explored_machine import ExploredMachine
 
     knobs, policy = plan.left_out(of), plan.policy_of(of)
+    without = [site_of(name) for name in plan.barriers_left_out(of)]
+    races = plan.races and not knobs and not without
     tools = Instruments(online=True, knobs=knobs, settings=of.settings)
     try:
-        return ExploredMachine(of.scene, policy, tools, plan.memory, crash_at, plan.races and not knobs)
+        return ExploredMachine(of.scene, policy, tools, plan.memory, crash_at, races, without)
     except ValueError as error:  # a setting that the policy cannot have
         raise errors.UserError(f"{of.name} under {policy}: {error}") from None
 
@@ -160,7 +170,9 @@ def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Fi
         while True:
             crash += of.crashes
             machine = machine_for(of, plan, crash)
-            lots = plan.seed if plan.left_out(of) or plan.jobs > 1 else None  # a search that draws lots proves nothing
+            lots = (
+                plan.seed if plan.broken or plan.knobs or plan.barriers or plan.jobs > 1 else None
+            )  # a search that draws lots proves nothing
             searches = portfolio(machine, plan.bound, plan.targets, lots)
             if of.crashes:  # one search for each step of the coordinator
                 verdict = search(machine, searches[0], budget)

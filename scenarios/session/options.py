@@ -73,6 +73,7 @@ LISTED = {  # what shows all names of a kind
     "policy": "ptelab list policies",
     "knob": "ptelab list knobs",
     "race": "ptelab list races",
+    "barrier": "docs/explore.md",
     "verb": "ptelab help traces",
 }
 

@@ -47,6 +47,11 @@ BLOCK = (
 LAZYFREE = (*ONE_ENTRY[:-1], free(BASE, PAGE), STOP)  # reclaim may forget the page, and the table with it
 
 
+def always(field: Any, i: int, value: int) -> None:
+    """Let a word hold a value when an execution begins: it always did, and this is no store of the execution."""
+    world.mem[field.base + i] = value
+
+
 def at_once(
     setup: tuple[Any, ...],
     *bodies: Body,
@@ -54,15 +59,18 @@ def at_once(
     end: Callable[[Any], None] | None = None,
     frames: int = 128,
     swap_pages: int = 0,
+    begin: Callable[[Any], None] | None = None,
 ) -> Scene:
     """Kernels that run at once, each on a CPU of its own, as kernel threads do: lazy, so that no flush needs them.
 
-    Without a coordinator no grace period ends: what is freed stays in limbo.
+    Without a coordinator no grace period ends: what is freed stays in limbo. `begin` puts more words as they are then.
     """
 
     def tasks(m: Any) -> list[Callable[[], Any]]:
         for cpu in range(len(bodies)):
-            world.mem[m.cpu.lazy.base + cpu] = 1  # it always was: no store of this execution
+            always(m.cpu.lazy, cpu, 1)
+        if begin is not None:
+            begin(m)
         return [partial(body, m, cpu) for cpu, body in enumerate(bodies)]
 
     return Scene(

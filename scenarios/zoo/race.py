@@ -30,15 +30,18 @@ class Subject:
     """A scene, the knob that takes the piece away which it needs, and what is seen then.
 
     `name` is claim/NAME or race/NAME, `text` a claim's sentence or a race's history. `detectors` are the bugs that may
-    be seen first, or deadlock. `memory` is the memory model it is about; the broken twin shows nothing under those of
-    `spared`. `bound` is the most preemptions of one execution, None all interleavings. With `crashes` the coordinator
-    dies behind each of its steps in turn. `schedule` shows it where no search of a minute does, or is empty.
+    be seen first, or deadlock. A claim about barriers has no knob but `barriers`, each of which it needs; its twin is
+    without the first (ptelab barriers). `memory` is the memory model it is about; the broken twin shows nothing under
+    those of `spared`. `bound` is the most preemptions of one execution, None all interleavings. With `crashes` the
+    coordinator dies behind each of its steps in turn. `schedule` shows it where no search of a minute does, or is
+    empty.
     """
 
     name: str
     text: str
     scene: Scene
-    knob: str
+    knob: str = ""
+    barriers: tuple[str, ...] = ()
     detectors: tuple[str, ...]
     source: str
     policy: str = "refcount"

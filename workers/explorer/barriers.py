@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 from emulator.engines import explore
@@ -31,10 +33,10 @@ NOT_KERNELS = ("emulator/engines/", "emulator/atomic.py")
 
 @dataclass(frozen=True)
 class Site:
-    """One barrier: file, lines, function, primitive, which one of those in the function, and what is said of it."""
+    """One barrier: file, line and column, function, primitive, which one of those there is, and what is said of it."""
 
     file: str
-    lines: tuple[int, int]
+    place: tuple[int, int]
     function: str
     primitive: str
     nth: int
@@ -52,6 +54,7 @@ class Site:
         return importlib.import_module(self.file.removesuffix(".py").replace("/", "."))
 
 
+@functools.cache
 def sites() -> list[Site]:
     """All barriers of the kernels."""
     found: list[Site] = []
@@ -73,31 +76,54 @@ def _sites_of(file: str, text: str) -> Iterator[Site]:
                 seen[name] = seen.get(name, 0) + 1
                 end = call.end_lineno or call.lineno
                 says = lines[end - 1].partition("#")[2].strip()
-                yield Site(file, (call.lineno, end), function.name, name, seen[name], says)
+                yield Site(file, (call.lineno, call.col_offset), function.name, name, seen[name], says)
+
+
+@functools.cache
+def _places(code: CodeType) -> list[tuple[int, int]]:
+    """Line and column of each instruction."""
+    return [(line or 0, column or 0) for line, _, column, _ in code.co_positions()]
+
+
+def _place(frame: FrameType) -> tuple[int, int]:
+    """Line and column of the call that a frame is in."""
+    return _places(frame.f_code)[frame.f_lasti // 2]
+
+
+def site_of(name: str) -> Site:
+    """The barrier of that name. Raises KeyError."""
+    return {site.name: site for site in sites()}[name]
 
 
 @contextlib.contextmanager
-def left_out(site: Site) -> Iterator[None]:
-    """Run the kernels without one barrier."""
-    before, instead = getattr(site.module, site.primitive), INSTEAD[site.primitive]
+def left_out(*without: Site) -> Iterator[None]:
+    """Run the kernels without some barriers."""
+    with contextlib.ExitStack() as stack:
+        for module, primitive in {(site.module, site.primitive) for site in without}:
+            places = {site.place for site in without if (site.module, site.primitive) == (module, primitive)}
+            stack.enter_context(_left_out(module, primitive, places))
+        yield
+
+
+@contextlib.contextmanager
+def _left_out(module: Any, primitive: str, places: set[tuple[int, int]]) -> Iterator[None]:
+    before, instead = getattr(module, primitive), INSTEAD[primitive]
 
     def barrier(*operands: Any) -> Any:
-        at = sys._getframe(1)
-        here = site.lines[0] <= at.f_lineno <= site.lines[1] and at.f_code.co_name == site.function
-        return (instead if here else before)(*operands)
+        return (instead if _place(sys._getframe(1)) in places else before)(*operands)
 
-    setattr(site.module, site.primitive, barrier)
+    setattr(module, primitive, barrier)
     try:
         yield
     finally:
-        setattr(site.module, site.primitive, before)
+        setattr(module, primitive, before)
 
 
 @contextlib.contextmanager
 def counting(of: Sequence[Site]) -> Iterator[set[Site]]:
     """The barriers that the kernels pass meanwhile."""
     passed: set[Site] = set()
-    places = {(one.file, one.primitive, line): one for one in of for line in range(one.lines[0], one.lines[1] + 1)}
+    places = {(one.file, one.primitive, one.place): one for one in of}
     with contextlib.ExitStack() as stack:
         for file, primitive in sorted({(one.file, one.primitive) for one in of}):
             stack.enter_context(_counted(file, primitive, places, passed))
@@ -105,12 +131,14 @@ def counting(of: Sequence[Site]) -> Iterator[set[Site]]:
 
 
 @contextlib.contextmanager
-def _counted(file: str, primitive: str, places: dict[tuple[str, str, int], Site], passed: set[Site]) -> Iterator[None]:
+def _counted(
+    file: str, primitive: str, places: dict[tuple[str, str, tuple[int, int]], Site], passed: set[Site]
+) -> Iterator[None]:
     module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
     before = getattr(module, primitive)
 
     def barrier(*operands: Any) -> Any:
-        site = places.get((file, primitive, sys._getframe(1).f_lineno))
+        site = places.get((file, primitive, _place(sys._getframe(1))))
         if site is not None:
             passed.add(site)
         return before(*operands)

@@ -22,6 +22,7 @@ from emulator.policy.pte_ref import policy_away, policy_back
 from emulator.program.coordinator import coordinator_loop
 from emulator.program.insn import finish, run_program
 from emulator.segment import Segment
+from workers.explorer.barriers import Site, left_out
 from workers.explorer.chance import Follow
 from workers.explorer.search import Strategy, tasks_of
 from workers.explorer.tracer import Words
@@ -93,7 +94,8 @@ def _geometry(scene: Scene, programs: Sequence[Sequence[Insn]]) -> Geometry:
 class ExploredMachine:
     """A machine in one process; `execute` runs its programs from the same state every time.
 
-    `memory` is sc, tso or pso. With `crash_at` the coordinator's step of that number is its last; another one starts.
+    `memory` is sc, tso, pso or arm; the barriers of `without` are left out. With `crash_at` the coordinator's step of
+    that number is its last; another one starts.
     """
 
     def __init__(
@@ -104,10 +106,11 @@ class ExploredMachine:
         memory: str = "sc",
         crash_at: int = 0,
         races: bool = False,
+        without: Sequence[Site] = (),
     ) -> None:
         engine.prepare()
         programs = scene.programs or [()] * scene.cpus
-        self.scene, self.crash_at = scene, crash_at
+        self.scene, self.crash_at, self.without = scene, crash_at, without
         self.geometry = POLICIES[policy].room_for(_geometry(scene, programs))
         self.segment = Segment(self.geometry, shared=False)  # searches in several processes must not meet here
         power_up(self.segment.views, self.geometry, policy, instruments, [0] * len(programs), 1000)
@@ -256,7 +259,8 @@ class ExploredMachine:
         world.strategy = strategy
         strategy.begin()
         world.crash = (self.geometry.cpus, self.crash_at) if self.crash_at else (-1, 0)
-        world.run(self.bodies())
+        with left_out(*self.without):
+            world.run(self.bodies())
         self.crashed |= self.crash_at > 0 and world.crash == (-1, 0)
         self.executions += 1
         self.log = np.array(world.log, np.int64)
