@@ -21,9 +21,13 @@ NOTICED = (1, 3)  # exit statuses: a check failed, a process died
 
 # what the explorer shows of a barrier that x86 does not need
 CLAIMS = {
-    "no-mb-reader": ("race/missing-pte-put --fixed --memory pso --seconds 60",),
-    "no-release-unlock": ("claim/two-installs --fixed --memory pso --seconds 60",),
-    "no-mb-irq-off": ("race/unshare-without-ipi --fixed --memory pso --seconds 60",),
+    "no-mb-switch": ("claim/loading-an-mm-catches-up --memory tso",),
+    "no-mb-lazy": ("claim/lazy-cpus-catch-up --memory tso",),
+    "no-mb-irq-off": ("claim/interrupts-off-keep-what-is-read --memory tso",),
+    "no-mb-sync-one": ("claim/interrupts-off-keep-what-is-read --memory tso",),
+    "no-mb-reader": ("claim/writers-and-readers-exclude",),
+    "no-mb-waker": ("claim/no-wake-up-is-lost --memory pso",),
+    "no-release-unlock": ("claim/what-was-done-under-a-spinlock-is-seen-under-it --memory sc",),
 }
 
 

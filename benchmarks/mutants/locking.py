@@ -7,6 +7,9 @@ NO_FILE = ("complete(m, cpu, mm, file + 1)", "complete(m, cpu, mm, 0)")
 NO_VMA_LOCKS = ("    vma_prepare(m, cpu, mm, file)\n", "", "    vma_complete(m, cpu, mm, file)\n", "")
 NO_VMAS_LOCK = ("    vmas_lock(m, cpu, mm)\n", "", "    vmas_unlock(m, cpu, mm)\n", "")
 
+PTL = "the entry is set under the ptl, which a cmpxchg takes: a full barrier"
+NAP = "the agent sees lazy a nap later, and no more"
+
 LOCKING = (
     change("upper-unlocked", "alloc_upper", "    pmd_lock(m, cpu, entry)\n", "", "    pmd_unlock(m, cpu, entry)\n", ""),
     change("install-unlocked", "pmd_install", *NO_PMD_LOCK),
@@ -161,15 +164,21 @@ LOCKING = (
 )
 
 BARRIERS = (
-    change("no-wmb-anon", "do_anonymous_page", "    smp_wmb()", "    pass"),
-    change("no-wmb-copy", "fill_copy", "    smp_wmb()", "    pass"),
+    change("no-wmb-anon", "do_anonymous_page", "    smp_wmb()", "    pass", equivalent=PTL),
+    change("no-wmb-copy", "fill_copy", "    smp_wmb()", "    pass", equivalent=PTL),
     change("no-mb-switch", "switch_mm", "    smp_mb()", "    pass"),
     change("no-mb-lazy", "leave_lazy_tlb", "    smp_mb()", "    pass"),
-    change("no-mb-idle", "enter_idle", "    smp_mb()\n", ""),
+    change("no-mb-idle", "enter_idle", "    smp_mb()\n", "", equivalent=NAP),
     change("no-mb-irq-off", "local_irq_disable", "    smp_mb()", "    pass"),
     change("no-mb-sync-one", "tlb_remove_table_sync_one", "    smp_mb()", "    pass"),
     change("no-mb-reader", "mmap_get_reader", "    smp_mb__after_atomic()\n", ""),
-    change("no-mb-sleeper", "wait_on_timeout", "    smp_mb__after_atomic()", "    pass"),
+    change(
+        "no-mb-sleeper",
+        "wait_on_timeout",
+        "    smp_mb__after_atomic()",
+        "    pass",
+        equivalent="sleep_on is a full barrier, and looks once more",
+    ),
     change("no-mb-waker", "wake_up", "    smp_mb__after_atomic()", "    pass"),
     change(
         "no-release-unlock",
@@ -177,5 +186,5 @@ BARRIERS = (
         "smp_store_release(lock, i, 0)",
         "sleep_on(m, cpu, lock, i, 0, 1)\n    lock[i] = 0",
     ),
-    change("no-mb-flush-agent", "serve_flush", "    smp_mb()", "    pass"),
+    change("no-mb-flush-agent", "serve_flush", "    smp_mb()", "    pass", equivalent=NAP),
 )
