@@ -21,7 +21,7 @@ from workers.explorer.barriers import sites
 def test_the_barrier_of_patch_3_is_needed_once_stores_leave_out_of_order(tmp_path):
     out, page = tmp_path / "out.json", tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}old\n{END}behind\n")
-    done = ptelab("barriers", "--only", "populate", "--executions", "60", "--json", str(out), "--write", str(page))
+    done = ptelab("barriers", "--only", "populate", "--executions", "200", "--json", str(out), "--write", str(page))
 
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(out.read_text())["rows"]

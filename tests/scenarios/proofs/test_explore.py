@@ -53,7 +53,7 @@ def commands_with_a_schedule():
     """The commands of the documents that run one schedule."""
     texts = [path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]]
     found = {match for text in texts for match in re.findall(r"ptelab explore (\S+ .*--schedule [^ `|\n]+)", text)}
-    return sorted(found - {one for one in found if one.endswith("TEXT")})
+    return sorted(one for one in found if "@" in one or one.endswith(" -"))  # the others stand for any
 
 
 @pytest.mark.stress
