@@ -37,4 +37,8 @@ RACE = Race(
     policy="refcache",
     tick_us=50,
     why="its epochs",
+    schedule=(
+        "0@see_zero/ptnote.policy_word.2=c,0@see_zero/ptnote.policy_word.2=1,"
+        "1@settle/ptdesc.pte_refcount.1=0,1@settle/ptdesc.pte_refcount.1=c"
+    ),
 )

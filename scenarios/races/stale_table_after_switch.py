@@ -35,4 +35,9 @@ RACE = Race(
     settings={"switch_back": 1},
     steer=(("percpu_ref.unpinned", "pmd_install.published", 200, 0),),
     why="counts that are switched, and back",
+    schedule=(
+        "1@interrupted/cpu.ipi_request.1=c,1@boundary/run.stop.1=c,0@interrupted/cpu.ipi_request.11=1,"
+        "0@interrupted/cpu.ipi_request.11=c,0@wake_up/rcu.wake.2=c,0@wake_up/rcu.wake.2=1,"
+        "0@wake_up/rcu.wake.2=c,0@wake_up/rcu.wake.3=c,c@all_quiescent/cpu.rcu_qs.5=1"
+    ),
 )
