@@ -19,7 +19,6 @@ from workers.telling.story import STORY_LINES, WHOLE, story_of
 from workers.telling.waits import wait_edges
 
 SECONDS = 30.0
-REHEARSALS = 100  # executions of a search before a schedule that does not fit at first
 NEVER = 1 << 60
 
 
@@ -272,16 +271,13 @@ def _lines_of(machine: Any, outcome: Any, trace: Any) -> list[str]:
 def replay(of: Subject, plan: Plan, schedule: str) -> Finding:
     """Run a schedule. Raises UserError if it does not fit."""
     from workers.explorer.counterexample import counterexample, scheduled, trace_of
-    from workers.explorer.hunt import Budget, Verdict, portfolio, search
+    from workers.explorer.hunt import Verdict
     from workers.explorer.schedule import DoesNotFit, parse
 
     crash, _, switches = schedule.rpartition("!")
     try:
         machine = machine_for(of, plan, int(crash or 0))
         outcome, strategy = scheduled(machine, parse(switches))
-        if strategy.misfit() is not None and plan.memory != "sc":  # stores are late only to words known to be shared
-            search(machine, portfolio(machine, None, (), None)[0], Budget(plan.seconds, REHEARSALS))
-            outcome, strategy = scheduled(machine, parse(switches))
     except (DoesNotFit, ValueError) as error:
         raise errors.UserError(f"--schedule: {error}") from None
     if (why := strategy.misfit()) is not None:
