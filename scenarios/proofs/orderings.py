@@ -421,7 +421,7 @@ _CLAIMS = (
     ),
     claim(
         "end-of-write-back-is-seen",
-        "who has waited for a write-back, or for a page lock, wakes, and finds what came before its end",
+        "a CPU that waits for write-back or a page lock wakes, and finds what came before the end",
         scene(write_back_then_unlock, wait_for_page, begin=hold_page),
         "folio_end_writeback and folio_wait_writeback, mm/filemap.c",
         "page_writeback.py:end_page_writeback smp_store_release",
@@ -566,7 +566,7 @@ _CLAIMS = (
     ),
     claim(
         "quiescent-cpus-are-out",
-        "behind a grace period no CPU is in a read section that found what was taken away before",
+        "behind a grace period no read section is left that found what was taken away",
         scene(read_twice, take_away(grace_period), begin=wanted),
         "the table at the head of rcu.py",
         "rcu.py:rcu_qs smp_store_release",
