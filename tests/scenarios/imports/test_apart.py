@@ -45,6 +45,7 @@ STRANGE = [
 def together(tmp_path, monkeypatch):
     """What an import writes and says, once with a reader in this process and once with one apart; how many were."""
     made: list[object] = []
+    others = children(os.getpid())  # what other tests of this process have
     begin = apart.fork().Process.start
     monkeypatch.setattr(apart.fork().Process, "start", lambda process: made.append(process) or begin(process))
 
@@ -56,7 +57,7 @@ def together(tmp_path, monkeypatch):
             out = tmp_path / "out.trace"
             imported = import_files([str(path)], str(out))
             found.append((out.read_bytes(), imported.account.as_json(), imported.operations))
-        assert children(os.getpid()) == []
+        assert children(os.getpid()) == others
         return found, len(made)
 
     return both
@@ -112,6 +113,7 @@ def test_a_pipe_is_read_apart(tmp_path, together):
 def test_a_reader_that_fails_or_is_killed_ends_the_import(tmp_path, together, fail, why):
     (tmp_path / "log").write_text("1 brk(NULL) = 0x1000\n" * 2)
     together(tmp_path / "log")
+    others = children(os.getpid())
     lines, account = Lines(str(tmp_path / "log")), Account()
 
     def failing():
@@ -121,7 +123,7 @@ def test_a_reader_that_fails_or_is_killed_ends_the_import(tmp_path, together, fa
     with pytest.raises((RuntimeError, ZeroDivisionError), match=why):
         list(apart.read(failing(), lines, account))
     lines.close()
-    assert children(os.getpid()) == []
+    assert children(os.getpid()) == others
 
 
 def test_an_import_that_is_interrupted_ends_its_reader(tmp_path):
