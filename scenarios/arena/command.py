@@ -258,9 +258,10 @@ def command(
     def shown() -> None:
         show(record, setup)
         if against and record.verdict != "died":
+            runs = now(record)
             for policy in lab.policies:
                 if policy != against:
-                    show_against(now(record), against, policy)
+                    show_against(runs, against, policy)
         for text in record.found:
             report.write(f"worse   {text}")
 
