@@ -53,6 +53,10 @@ class Plan:
         """All barriers that are left out."""
         return tuple(dict.fromkeys([*(of.barriers[:1] if self.broken else []), *self.barriers]))
 
+    def is_whole(self, of: Subject) -> bool:
+        """True if nothing is left out."""
+        return not self.left_out(of) and not self.barriers_left_out(of)
+
     def policy_of(self, of: Subject) -> str:
         """The policy the scene runs under."""
         return self.policy or of.policy
@@ -145,7 +149,7 @@ def machine_for(of: Subject, plan: Plan, crash_at: int = 0) -> Any:
 
     knobs, policy = plan.left_out(of), plan.policy_of(of)
     without = [site_of(name) for name in plan.barriers_left_out(of)]
-    races = plan.races and not knobs and not without
+    races = plan.races and plan.is_whole(of)
     tools = Instruments(online=True, knobs=knobs, settings=of.settings)
     try:
         return ExploredMachine(of.scene, policy, tools, plan.memory, crash_at, races, without)
@@ -169,9 +173,7 @@ def explore(of: Subject, plan: Plan, progress: Any = lambda verdict: None) -> Fi
         while True:
             crash += of.crashes
             machine = machine_for(of, plan, crash)
-            lots = (
-                plan.seed if plan.broken or plan.knobs or plan.barriers or plan.jobs > 1 else None
-            )  # a search that draws lots proves nothing
+            lots = None if plan.is_whole(of) and plan.jobs == 1 else plan.seed  # drawing lots proves nothing
             searches = portfolio(machine, plan.bound, plan.targets, lots)
             if of.crashes:  # one search for each step of the coordinator
                 verdict = search(machine, searches[0], budget)
