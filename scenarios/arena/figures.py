@@ -10,6 +10,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from scenarios.reports.throughput import error_of_mean
+
 BASELINE = "none-rcu"  # the kernel before any of them: what a policy adds is over this
 MEMORY = ("left_kb", "later_kb", "peak_kb", "limbo_tables")
 TIMES = ("ns_per_fault", "ns_per_zap", "reuse_median_us", "reuse_p99_us")
@@ -39,7 +41,7 @@ def median(row: Row, figure: str) -> float | None:
 def spread(found: Sequence[float]) -> float:
     """The standard deviation of the mean, in per cent of it; 0 of a single value."""
     mean = statistics.fmean(found)
-    return 100 * statistics.stdev(found) / len(found) ** 0.5 / abs(mean) if len(found) > 1 and mean else 0.0
+    return 100 * error_of_mean(found) / abs(mean) if mean else 0.0
 
 
 def exceeds(one: Sequence[float], other: Sequence[float], noise: float) -> bool:

@@ -19,6 +19,7 @@ from scenarios.arena.figures import (
     values,
 )
 from scenarios.arena.workloads import PAGES, SHARES, WORKLOADS
+from scenarios.reports.throughput import error_of_mean
 from scenarios.session import report
 
 COVER_LETTER = {1: 32_085_255, 8: 101_674_967, 16: 113_207_000}
@@ -49,8 +50,7 @@ def added(row: Row, base: Row | None, spread_ns: bool = False) -> str:
     if base is None or base is row or not values(row, "ns_per_fault"):
         return "-"
     found = added_ns(row, base)
-    deviation = statistics.stdev(found) / len(found) ** 0.5 if len(found) > 1 else 0.0
-    return f"{statistics.median(found):+,.1f}" + (f" +- {deviation:,.1f}" if spread_ns else "")
+    return f"{statistics.median(found):+,.1f}" + (f" +- {error_of_mean(found):,.1f}" if spread_ns else "")
 
 
 def show_workload(rows: Sequence[Row]) -> None:
